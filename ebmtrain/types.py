@@ -1,0 +1,165 @@
+"""What the parts of ebmtrain promise to each other. Imports nothing of ebmtrain.
+
+Conventions everywhere: p(x) = exp(-E(x) / T) / Z with T = 1 unless said otherwise, score
+s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data point.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Generator, Tensor
+
+# Ranges. The validator reads them from the signatures of the parts, a user's own included.
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Le(1)]
+OpenUnit = Annotated[float, Gt(0), Lt(1)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Gt(0)]
+WholeNumber = Annotated[int, Ge(0)]
+
+Tensors = dict[str, Tensor]
+"""State that a checkpoint can hold: flat, names to tensors, nothing else."""
+
+
+class Batch(NamedTuple):
+    """What one training step sees. Labels and masks will stand beside `x` as further fields."""
+
+    x: Tensor
+    """(batch, *event), in the units that the model is trained in."""
+
+
+@runtime_checkable
+class Energy(Protocol):
+    """E: (batch, *event) -> (batch,), with p(x) proportional to exp(-E(x)).
+
+    May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
+    uses it in chains, where no parameter gradient is wanted.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class StepInfo(NamedTuple):
+    """What one step of a chain reports, per chain; all of shape (batch,)."""
+
+    acceptance: Tensor
+    """Probability with which the proposal was accepted, in [0, 1]."""
+    clipped: Tensor
+    """1 where the gradient was clipped or the point clamped in this step, else 0."""
+
+
+S = TypeVar("S")
+
+
+class Sampler(Protocol[S]):
+    """A Markov kernel. It holds no energy and no chain: both come in and go out."""
+
+    def init(self, energy: Energy, x: Tensor) -> S: ...
+
+    def step(self, energy: Energy, state: S, generator: Generator) -> tuple[S, StepInfo]: ...
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """A sampler that learns about itself (say, its step size) from the acceptance it sees."""
+
+    def adaptation(self) -> Tensors:
+        """What is learnt, before anything was learnt."""
+        ...
+
+    def adapted(self, adaptation: Tensors) -> Sampler:
+        """This sampler with what was learnt put in."""
+        ...
+
+    def adapt(self, adaptation: Tensors, acceptance: Tensor) -> Tensors:
+        """What is known after one more run with this mean acceptance, a tensor of shape ()."""
+        ...
+
+
+class LossOutput(NamedTuple):
+    loss: Tensor
+    """Shape (); its gradient with respect to the parameters is what the optimizer follows."""
+    metrics: Tensors
+    """Detached tensors of shape (), by name: energy_data, energy_model, acceptance, ..."""
+    state: Tensors
+    """The method's state after this step."""
+
+
+class Method(Protocol):
+    """A training objective."""
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        """The state before the first step; `x` is a batch of data, for its shape and type."""
+        ...
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput: ...
+
+
+class Modes(NamedTuple):
+    """Where the probability is known to gather."""
+
+    centres: Tensor
+    """(modes, *event), in the data's units."""
+    weights: Tensor
+    """(modes,), sum 1."""
+
+
+class Density(Protocol):
+    """A distribution that can be drawn from and whose density is known, in the data's units."""
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        """`count` independent points, (count, *event), float64."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, (batch, *event) -> (batch,); computed in x's dtype."""
+        ...
+
+    @property
+    def entropy(self) -> float:
+        """-E[log p(x)] in nats: the least NLL that any model can have."""
+        ...
+
+    @property
+    def modes(self) -> Modes | None: ...
+
+
+class Standardization(NamedTuple):
+    """u = (x - shift) / scale, elementwise. Models and chains live in u, people in x."""
+
+    shift: Tensor
+    """(*event)"""
+    scale: Tensor
+    """(*event), positive."""
+
+    def to_standard(self, x: Tensor) -> Tensor:
+        return (x - self.shift.to(x)) / self.scale.to(x)
+
+    def to_data(self, u: Tensor) -> Tensor:
+        return u * self.scale.to(u) + self.shift.to(u)
+
+    @property
+    def log_volume(self) -> float:
+        """log |dx/du|: add it to a log Z or an entropy in u to have it in x."""
+        return float(self.scale.double().log().sum())
+
+
+class Dataset(Protocol):
+    """Points to train on and points held out, both in the data's own units."""
+
+    train: Tensor
+    """(n, *event)"""
+    holdout: Tensor
+    """(m, *event); never trained on."""
+    standardization: Standardization
+    truth: Density | None
+    """The distribution that the points were drawn from, where it is known."""
+
+    def batch(self, step: int, size: int, seed: int) -> Batch:
+        """The batch of one training step, standardized: a pure function of its arguments."""
+        ...
