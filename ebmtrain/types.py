@@ -62,19 +62,22 @@ class Sampler(Protocol[S]):
     def step(self, energy: Energy, state: S, generator: Generator) -> tuple[S, StepInfo]: ...
 
 
-@runtime_checkable
-class Adaptive(Protocol):
-    """A sampler that learns about itself (say, its step size) from the acceptance it sees."""
+class Adaptation(Protocol):
+    """How a sampler learns about itself, say its step size, from the acceptance it sees.
 
-    def adaptation(self) -> Tensors:
-        """What is learnt, before anything was learnt."""
+    A sampler that offers one carries it in its field `adaptation`; `run_chain` applies it. What is
+    learnt stays outside of the sampler, with the state of whoever runs the chains.
+    """
+
+    def start(self, sampler: Sampler) -> Tensors:
+        """What is known before the first run."""
         ...
 
-    def adapted(self, adaptation: Tensors) -> Sampler:
-        """This sampler with what was learnt put in."""
+    def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
+        """The sampler with what was learnt put in."""
         ...
 
-    def adapt(self, adaptation: Tensors, acceptance: Tensor) -> Tensors:
+    def update(self, learnt: Tensors, acceptance: Tensor) -> Tensors:
         """What is known after one more run with this mean acceptance, a tensor of shape ()."""
         ...
 

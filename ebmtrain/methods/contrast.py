@@ -1,0 +1,39 @@
+"""What the contrastive methods share: the loss of a batch of positives and one of negatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.types import Energy, Tensors
+
+
+def contrast(
+    energy: Energy, x: Tensor, negatives: Tensor, regularization: float
+) -> tuple[Tensor, Tensors]:
+    """L = mean E(x+) - mean E(x-) + alpha * mean (E(x+)^2 + E(x-)^2), and the two mean energies.
+
+    The first difference has the gradient of the mean NLL if x- comes from the model. It does not
+    see E -> E + c; alpha > 0 pins the constant and keeps energies small, at the price of a bias:
+    see `energy_regularization`. Both halves go through the energy in one pass.
+
+    Args:
+        x, negatives: (batch, *event); negatives are detached here.
+        regularization: alpha >= 0.
+    """
+    values = energy(torch.cat([x, negatives.detach()]))
+    data, model = values.split([len(x), len(negatives)])
+    loss = data.mean() - model.mean()
+    if regularization:
+        loss = loss + regularization * (data.square().mean() + model.square().mean())
+    return loss, {"energy_data": data.detach().mean(), "energy_model": model.detach().mean()}
+
+
+def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
+    """x + std * N(0, I). The model learns the data blurred by it. 0: x itself, nothing drawn."""
+    return x + std * torch.empty_like(x).normal_(generator=generator) if std else x
+
+
+def gaussian_like(x: Tensor, std: float, generator: Generator) -> Tensor:
+    """std * N(0, I) of x's shape: where chains start that start from noise."""
+    return std * torch.empty_like(x).normal_(generator=generator)

@@ -1,0 +1,53 @@
+"""Contrastive divergence (Hinton, Neural Computation 14(8), 2002)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Generator, Tensor
+
+from ebmtrain.methods.contrast import contrast, gaussian_like, noised
+from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.types import Batch, Count, Energy, LossOutput, NonNegative, Positive, Sampler, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveDivergence:
+    """Chains of k steps start anew for every batch; L = mean E(x) - mean E(chain ends).
+
+    With `start: data` the chains start at the batch itself: low variance, but blind to modes of the
+    model far away from all data. With `start: noise` they start from N(0, noise_std^2 I): that is
+    short-run learning (Nijkamp et al., NeurIPS 2019), which teaches the k-step chain to make data
+    and leaves exp(-E) itself no good density.
+
+    The gradient through the chain is dropped, as in Hinton's rule.
+
+    Args:
+        sampler: what makes the negatives.
+        k: steps of each chain.
+        start: where chains start.
+        noise_std: of `start: noise`, in (standardized) units of x.
+        energy_regularization: alpha of `contrast`; small, it biases the density.
+        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
+            units of x.
+    """
+
+    sampler: Sampler
+    k: Count = 10
+    start: Literal["data", "noise"] = "data"
+    noise_std: Positive = 1.0
+    energy_regularization: NonNegative = 0.0
+    data_noise: NonNegative = 0.0
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        return start_learning(self.sampler, x)
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput:
+        x = noised(batch.x, self.data_noise, generator)
+        first = x if self.start == "data" else gaussian_like(x, self.noise_std, generator)
+        chain = run_chain(self.sampler, energy, first, self.k, generator, state)
+        loss, energies = contrast(energy, x, chain.x, self.energy_regularization)
+        return LossOutput(loss, energies | chain.metrics, chain.learnt)

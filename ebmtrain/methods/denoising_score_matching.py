@@ -1,0 +1,38 @@
+"""Denoising score matching (Vincent, Neural Computation 23(7), 2011)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.score import score
+from ebmtrain.types import Batch, Energy, LossOutput, Positive, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingScoreMatching:
+    """L = sigma^2 / 2 * mean || s(x + sigma * xi) + xi / sigma ||^2,  xi ~ N(0, I), s = -dE/dx.
+
+    The factor sigma^2, absent from the paper, makes losses at different sigma comparable. The
+    minimiser is the score of the data convolved with N(0, sigma^2 I), not of the data. Blind to
+    the weights of modes that are far apart, like all score matching.
+
+    Args:
+        sigma: standard deviation of the noise, in (standardized) units of x.
+    """
+
+    sigma: Positive = 0.1
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        return {}
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput:
+        xi = torch.empty_like(batch.x).normal_(generator=generator)
+        s = score(energy, batch.x + self.sigma * xi)
+        loss = (self.sigma * s + xi).flatten(1).square().sum(1).mean() / 2
+        metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}
+        return LossOutput(loss, metrics, state)

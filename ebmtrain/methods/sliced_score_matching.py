@@ -1,0 +1,46 @@
+"""Sliced score matching (Song, Garg, Shi & Ermon, UAI 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.score import score_and_product
+from ebmtrain.types import Batch, Count, Energy, LossOutput, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicedScoreMatching:
+    """L = mean [ (v's)^2 / 2 + v'(ds/dx)v ], or with `variance_reduced`
+    L = mean [ ||s||^2 / 2 + v'(ds/dx)v ], over `n_projections` directions v ~ N(0, I) per point.
+
+    Both have the minimum of score matching because E[vv'] = I; a v on the unit sphere has
+    E[vv'] = I / d and, in the second form, another minimum. Blind to the weights of modes that
+    are far apart, like all score matching.
+
+    Args:
+        n_projections: directions per point and step.
+        variance_reduced: the second form, whose first term needs no projection.
+    """
+
+    n_projections: Count = 1
+    variance_reduced: bool = True
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        return {}
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput:
+        x = batch.x.repeat(self.n_projections, *[1] * (batch.x.dim() - 1))
+        v = torch.empty_like(x).normal_(generator=generator)
+        s, product = score_and_product(energy, x, v)
+        squared_norm = s.flatten(1).square().sum(1)
+        along = squared_norm if self.variance_reduced else (s * v).flatten(1).sum(1).square()
+        metrics = {
+            "score_norm": squared_norm.detach().mean().sqrt(),
+            "divergence": product.detach().mean(),
+        }
+        return LossOutput((along / 2 + product).mean(), metrics, state)

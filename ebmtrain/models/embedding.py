@@ -1,0 +1,37 @@
+"""What a network sees of a point: the point scaled, and random Fourier features of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Embedding(nn.Module):
+    """x -> [a * x, cos(W x), sin(W x)], W ~ N(0, fourier_scale^2) drawn once and kept.
+
+    Source: Rahimi & Recht (NeurIPS 2007); Tancik et al. (NeurIPS 2020) for networks.
+    Shapes: (batch, n_inputs) -> (batch, n_inputs + 2 * n_frequencies).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, n_inputs: int, scale: float, n_frequencies: int, fourier_scale: float):
+        super().__init__()
+        self.scale = scale
+        self.n_features = n_inputs + 2 * n_frequencies
+        self.register_buffer("frequencies", fourier_scale * torch.randn(n_frequencies, n_inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not len(self.frequencies):
+            return x * self.scale
+        phase = x @ self.frequencies.T
+        return torch.cat([x * self.scale, phase.cos(), phase.sin()], 1)
+
+    def pullback(self, x: Tensor, g: Tensor) -> Tensor:
+        """The gradient with respect to x, given the gradient g with respect to the features."""
+        if not len(self.frequencies):
+            return g * self.scale
+        n_inputs, m = x.shape[1], len(self.frequencies)
+        phase = x @ self.frequencies.T
+        direct, cosine, sine = g.split([n_inputs, m, m], 1)
+        return direct * self.scale + (sine * phase.cos() - cosine * phase.sin()) @ self.frequencies

@@ -1,0 +1,46 @@
+"""Step sizes learnt from the acceptance rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ebmtrain.types import NonNegative, OpenUnit, Positive, Sampler, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSizeAdaptation:
+    """log eta += rate * (acceptance - target) * (1 + t)^-decay after every run of chains.
+
+    Robbins-Monro in the manner of Andrieu & Thoms (Statistics and Computing 18, 2008). With
+    decay > 1/2 the adaptation vanishes, so that the chain's limit is its target; with decay = 0 it
+    follows an energy that moves under training for as long as it moves.
+
+    Args:
+        target: acceptance probability to reach, in (0, 1): 0.574 for MALA (Roberts & Rosenthal,
+            1998), 0.65 to 0.8 for HMC.
+        rate: step of log eta.
+        decay: exponent, >= 0.
+    """
+
+    target: OpenUnit
+    rate: Positive = 0.1
+    decay: NonNegative = 0.0
+
+    def start(self, sampler: Sampler) -> Tensors:
+        step_size: float = sampler.step_size  # type: ignore[attr-defined]
+        return {"step_size": torch.tensor(step_size), "updates": torch.zeros(())}
+
+    def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
+        return replace(sampler, step_size=learnt["step_size"])  # type: ignore[type-var]
+
+    def update(self, learnt: Tensors, acceptance: Tensor) -> Tensors:
+        # A NaN energy must not make the step size NaN: it counts as a rejection.
+        error = acceptance.nan_to_num(0.0) - self.target
+        gain = self.rate * (1 + learnt["updates"]) ** -self.decay
+        return {
+            "step_size": learnt["step_size"] * (gain * error).exp(),
+            "updates": learnt["updates"] + 1,
+        }

@@ -1,0 +1,70 @@
+"""Runs a sampler: the one place where chains of any kind are stepped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.score import frozen
+from ebmtrain.types import Energy, Sampler, Tensors
+
+_FEWEST_TO_JUMP = 4  # two halves, each with two chains to take a difference of
+
+
+class Chain(NamedTuple):
+    """What a run of chains ends with."""
+
+    x: Tensor
+    """The last points, (batch, *event), detached."""
+    learnt: Tensors
+    """What the sampler's adaptation knows now; put it into the next run."""
+    metrics: Tensors
+    """acceptance, clipped (mean over chains and steps), step_size, jump_acceptance; shape ()."""
+
+
+def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
+    """What the sampler's adaptation knows before its first run; {} without one."""
+    adaptation = getattr(sampler, "adaptation", None)
+    learnt = adaptation.start(sampler) if adaptation is not None else {}
+    return {name: value.to(like.device) for name, value in learnt.items()}
+
+
+@torch.no_grad()
+def run_chain(
+    sampler: Sampler,
+    energy: Energy,
+    x: Tensor,
+    n_steps: int,
+    generator: Generator,
+    learnt: Tensors | None = None,
+) -> Chain:
+    """`n_steps` steps of one chain per row of x, all at once.
+
+    The energy's parameters take no gradient meanwhile, and it is in eval mode. The sampler's
+    adaptation, if it has one, is applied before the run and told the mean acceptance after it.
+    """
+    adaptation = getattr(sampler, "adaptation", None)
+    learnt = start_learning(sampler, x) if learnt is None else learnt
+    kernel = adaptation.apply(sampler, learnt) if learnt else sampler
+    jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
+    infos, jumped = [], []
+    with frozen(energy):
+        state = kernel.init(energy, x)
+        for index in range(n_steps):
+            state, info = kernel.step(energy, state, generator)
+            infos.append(torch.stack(info).mean(1))
+            if jumps is not None and index % jumps.every == jumps.every - 1:
+                state, accepted = jumps.move(
+                    kernel, energy, state, kernel.temperature, generator
+                )
+                jumped.append(accepted)
+    acceptance, clipped = torch.stack(infos).mean(0).unbind()
+    metrics = {"acceptance": acceptance, "clipped": clipped}
+    if jumped:
+        metrics["jump_acceptance"] = torch.stack(jumped).mean()
+    if learnt:
+        learnt = adaptation.update(learnt, acceptance)
+        metrics["step_size"] = learnt["step_size"]
+    return Chain(state.x, learnt, metrics)

@@ -1,0 +1,98 @@
+"""Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 1987; Neal, 2011)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.adaptation import StepSizeAdaptation
+from ebmtrain.samplers.bounds import clamp, clip_gradient, per_chain
+from ebmtrain.samplers.jumps import DifferentialEvolution
+from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.samplers.step_size import geometric
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
+
+
+class HmcState(NamedTuple):
+    x: Tensor
+    energy: Tensor
+    force: Tensor
+    """dE(x), clipped where a clip is set."""
+    clipped: Tensor
+    """1 where that force was clipped."""
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hmc:
+    """n_leapfrog steps of the dynamics of H(x, p) = E(x) / T + ||p||^2 / 2 from a fresh p ~ N(0, I),
+
+        p -= eps / 2 * dE(x) / T,  x += eps * p,  p -= eps / 2 * dE(x) / T,
+
+    accepted with probability min(1, exp(H - H')): exact for exp(-E / T). Each trajectory of each
+    chain has its own eps, uniform within step_size * (1 -+ jitter), so that no period of the
+    dynamics is hit for ever.
+
+    Args:
+        step_size: eps > 0, in units of x; with `adaptation`, where it starts.
+        step_size_end: where given, eps falls geometrically to it over `anneal_steps` steps of a
+            chain and stays there.
+        anneal_steps: see step_size_end.
+        n_leapfrog: gradient evaluations per step.
+        jitter: in (0, 1).
+        temperature: T > 0. The target is exp(-E / T).
+        gradient_clip: largest Euclidean norm of the force per chain, in energy per unit of x. The
+            leapfrog stays reversible and volume-preserving, so the chain stays exact.
+        clamp: bound on every |x_i|, in units of x; breaks exactness.
+        adaptation: how eps follows the acceptance; null: eps stays.
+        jumps: moves between modes that a run of chains makes beside these steps; null: none.
+    """
+
+    step_size: Positive
+    step_size_end: Positive | None = None
+    anneal_steps: Count = 100
+    n_leapfrog: Count = 5
+    jitter: OpenUnit = 0.2
+    temperature: Positive = 1.0
+    gradient_clip: Positive | None = None
+    clamp: Positive | None = None
+    adaptation: StepSizeAdaptation | None = None
+    jumps: DifferentialEvolution | None = None
+
+    def init(self, energy: Energy, x: Tensor) -> HmcState:
+        e, gradient = energy_and_gradient(energy, x)
+        return HmcState(x, e, *clip_gradient(gradient, self.gradient_clip), 0)
+
+    def step(
+        self, energy: Energy, state: HmcState, generator: Generator
+    ) -> tuple[HmcState, StepInfo]:
+        eps = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        spread = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
+        eps = per_chain(eps * (1 + self.jitter * spread), state.x)
+        momentum = torch.empty_like(state.x).normal_(generator=generator)
+
+        x, e, force, cut, p = *state[:4], momentum
+        clipped = cut  # anywhere on the trajectory
+        for _ in range(self.n_leapfrog):
+            p = p - eps / (2 * self.temperature) * force
+            x, clamped = clamp(x + eps * p, self.clamp)
+            e, gradient = energy_and_gradient(energy, x)
+            force, cut = clip_gradient(gradient, self.gradient_clip)
+            clipped = torch.stack((clipped, clamped, cut)).amax(0)
+            p = p - eps / (2 * self.temperature) * force
+
+        kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
+        log_ratio = (state.energy - e) / self.temperature + kinetic_before - kinetic_after
+        accept = accepted(log_ratio, generator)
+        new = HmcState(
+            choose(accept, x, state.x),
+            choose(accept, e, state.energy),
+            choose(accept, force, state.force),
+            choose(accept, cut, state.clipped),
+            state.index + 1,
+        )
+        return new, StepInfo(probability(log_ratio), clipped)

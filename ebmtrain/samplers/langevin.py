@@ -1,0 +1,59 @@
+"""Unadjusted Langevin algorithm (Parisi, Nucl. Phys. B 180, 1981; Roberts & Tweedie, 1996)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.bounds import clamp, clip_gradient
+from ebmtrain.samplers.step_size import geometric
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
+
+
+class LangevinState(NamedTuple):
+    x: Tensor
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Langevin:
+    """x' = x - eta * dE(x) + sqrt(2 * eta * T) * xi, with xi ~ N(0, I).
+
+    Every proposal is accepted, so the chain is biased at any eta > 0: on a unit Gaussian its
+    stationary variance is 1 / (1 - eta / 2).
+
+    Args:
+        step_size: eta > 0, in squared units of x.
+        step_size_end: where given, eta falls geometrically to it over `anneal_steps` steps of a
+            chain and stays there.
+        anneal_steps: see step_size_end.
+        temperature: T >= 0. The target is exp(-E / T); 0 is gradient descent.
+        gradient_clip: largest Euclidean norm of dE per chain, in energy per unit of x; null: none.
+        clamp: bound on every |x_i|, in units of x; null: none.
+    """
+
+    step_size: Positive
+    step_size_end: Positive | None = None
+    anneal_steps: Count = 100
+    temperature: NonNegative = 1.0
+    gradient_clip: Positive | None = None
+    clamp: Positive | None = None
+
+    def init(self, energy: Energy, x: Tensor) -> LangevinState:
+        return LangevinState(x, 0)
+
+    def step(
+        self, energy: Energy, state: LangevinState, generator: Generator
+    ) -> tuple[LangevinState, StepInfo]:
+        eta = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        _, gradient = energy_and_gradient(energy, state.x)
+        gradient, clipped = clip_gradient(gradient, self.gradient_clip)
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        x = state.x - eta * gradient + (2 * eta * self.temperature) ** 0.5 * noise
+        x, clamped = clamp(x, self.clamp)
+        info = StepInfo(torch.ones_like(clipped), torch.maximum(clipped, clamped))
+        return LangevinState(x, state.index + 1), info

@@ -1,0 +1,87 @@
+"""Metropolis-adjusted Langevin algorithm (Roberts & Tweedie, Bernoulli 2(4), 1996)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.adaptation import StepSizeAdaptation
+from ebmtrain.samplers.bounds import clamp, clip_gradient
+from ebmtrain.samplers.jumps import DifferentialEvolution
+from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.samplers.step_size import geometric
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Count, Energy, Positive, StepInfo
+
+
+class MalaState(NamedTuple):
+    x: Tensor
+    energy: Tensor
+    drift: Tensor
+    """The gradient that the proposal follows: dE(x), clipped where a clip is set."""
+    clipped: Tensor
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mala:
+    """x' = x - eta * dE(x) + sqrt(2 * eta * T) * xi, accepted with probability
+
+        min(1, exp(-(E(x') - E(x)) / T) * q(x | x') / q(x' | x)),
+        q(b | a) = N(b; a - eta * dE(a), 2 * eta * T).
+
+    Exact for exp(-E / T) at any eta, with a gradient clip too (it only changes the proposal); a
+    clamp breaks it.
+
+    Args:
+        step_size: eta > 0, in squared units of x; with `adaptation`, where eta starts.
+        step_size_end: where given, eta falls geometrically to it over `anneal_steps` steps of a
+            chain and stays there.
+        anneal_steps: see step_size_end.
+        temperature: T > 0. The target is exp(-E / T).
+        gradient_clip: largest Euclidean norm of the drift per chain, in energy per unit of x.
+        clamp: bound on every |x_i|, in units of x.
+        adaptation: how eta follows the acceptance; null: eta stays.
+        jumps: moves between modes that a run of chains makes beside these steps; null: none.
+    """
+
+    step_size: Positive
+    step_size_end: Positive | None = None
+    anneal_steps: Count = 100
+    temperature: Positive = 1.0
+    gradient_clip: Positive | None = None
+    clamp: Positive | None = None
+    adaptation: StepSizeAdaptation | None = None
+    jumps: DifferentialEvolution | None = None
+
+    def init(self, energy: Energy, x: Tensor) -> MalaState:
+        e, gradient = energy_and_gradient(energy, x)
+        drift, clipped = clip_gradient(gradient, self.gradient_clip)
+        return MalaState(x, e, drift, clipped, 0)
+
+    def step(
+        self, energy: Energy, state: MalaState, generator: Generator
+    ) -> tuple[MalaState, StepInfo]:
+        eta = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        x = state.x - eta * state.drift + (2 * eta * self.temperature) ** 0.5 * noise
+        x, clamped = clamp(x, self.clamp)
+        e, gradient = energy_and_gradient(energy, x)
+        drift, clipped = clip_gradient(gradient, self.gradient_clip)
+
+        # log q(x' | x) = -||noise||^2 / 2; the way back needs the noise that would lead to x.
+        there = noise.flatten(1).square().sum(1) / 2
+        back = (state.x - x + eta * drift).flatten(1).square().sum(1) / (4 * eta * self.temperature)
+        log_ratio = (state.energy - e) / self.temperature + there - back
+        accept = accepted(log_ratio, generator)
+        new = MalaState(
+            choose(accept, x, state.x),
+            choose(accept, e, state.energy),
+            choose(accept, drift, state.drift),
+            choose(accept, clipped, state.clipped),
+            state.index + 1,
+        )
+        return new, StepInfo(probability(log_ratio), torch.maximum(state.clipped, clamped))

@@ -1,0 +1,26 @@
+"""The accept-reject step that makes a proposal exact (Metropolis et al., 1953; Hastings, 1970)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.bounds import per_chain
+
+
+def accepted(log_ratio: Tensor, generator: Generator) -> Tensor:
+    """True with probability min(1, exp(log_ratio)), per chain, shape (batch,).
+
+    NaN compares false: a diverged proposal is rejected.
+    """
+    return torch.empty_like(log_ratio).uniform_(generator=generator).log() < log_ratio
+
+
+def probability(log_ratio: Tensor) -> Tensor:
+    """min(1, exp(log_ratio)), 0 where it is NaN."""
+    return log_ratio.nan_to_num(-torch.inf, posinf=0.0).clamp(max=0.0).exp()
+
+
+def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`yes` for the chains that accept, `no` for the others."""
+    return torch.where(per_chain(accept, yes), yes, no)

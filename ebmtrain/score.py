@@ -1,0 +1,85 @@
+"""The only place that takes derivatives of an energy with respect to its input.
+
+Energies act on each point of a batch alone, so the gradient of sum_i E(x_i) holds the gradient of
+every E(x_i). (A sum and not a mean: a mean would make a chain depend on the size of its batch.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.types import Energy
+
+
+def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """E(x), shape (batch,), and dE/dx, the shape of x; both detached. For chains.
+
+    Uses the energy's own closed form `energy_and_gradient` where it has one, else autograd.
+    """
+    closed_form = getattr(energy, "energy_and_gradient", None)
+    if closed_form is not None:
+        with torch.no_grad():
+            return closed_form(x)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        e = energy(x)
+        (gradient,) = torch.autograd.grad(e.sum(), x)
+    return e.detach(), gradient
+
+
+def score(energy: Energy, x: Tensor) -> Tensor:
+    """s(x) = -dE/dx, the shape of x, differentiable in the parameters. For losses.
+
+    Differentiable in x as well if x already requires a gradient.
+    """
+    if not x.requires_grad:
+        x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(x).sum(), x, create_graph=True)
+    return -gradient
+
+
+def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """s(x) and its exact divergence tr(ds/dx), shape (batch,): one backward pass per dimension."""
+    x = x.detach().requires_grad_()
+    s = score(energy, x)
+    flat = s.flatten(1)
+    columns = (
+        torch.autograd.grad(flat[:, i].sum(), x, create_graph=True)[0].flatten(1)[:, i]
+        for i in range(flat.shape[1])
+    )
+    return s, torch.stack(list(columns)).sum(0)
+
+
+def score_and_product(energy: Energy, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """s(x) and v' (ds/dx) v, shape (batch,), for a given v of the shape of x."""
+    x = x.detach().requires_grad_()
+    s = score(energy, x)
+    (product,) = torch.autograd.grad((s * v).sum(), x, create_graph=True)
+    return s, (product * v).flatten(1).sum(1)
+
+
+@contextmanager
+def frozen(energy: Energy) -> Iterator[None]:
+    """In here the energy is in eval mode and its parameters take no gradient.
+
+    So a chain neither pollutes `.grad`, nor builds a graph to the parameters, nor moves the
+    statistics of a layer that keeps some.
+    """
+    if not isinstance(energy, nn.Module):
+        yield
+        return
+    was_training = energy.training
+    parameters = [p for p in energy.parameters() if p.requires_grad]
+    energy.eval()
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+        energy.train(was_training)
