@@ -1,0 +1,100 @@
+"""Mixtures of Gaussians: the densities whose modes, and everything else, are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.datasets.quadrature import log_gaussian_sum
+from ebmtrain.types import Count, Modes, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianMixture:
+    """p(x) = sum_k w_k N(x; c_k, std^2 I), in any number of dimensions.
+
+    Args:
+        centres: c_k, one list of coordinates for each mode.
+        std: > 0, of every mode along every axis, in units of x.
+        weights: w_k >= 0, divided by their sum; equal ones when left out.
+
+    Raises:
+        ValueError: centres of unequal length, or weights that do not fit them.
+    """
+
+    centres: Sequence[Sequence[float]]
+    std: Positive
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        widths = {len(centre) for centre in self.centres}
+        if len(widths) != 1 or 0 in widths:
+            raise ValueError(
+                f"centres must be one or more lists of equal length, got {self.centres}: "
+                "write one [x, y] for each mode"
+            )
+        if self.weights is None:
+            return
+        weights = [float(weight) for weight in self.weights]
+        if len(weights) != len(self.centres):
+            raise ValueError(
+                f"got {len(weights)} weights for {len(self.centres)} centres: give one for each"
+            )
+        if not (all(weight >= 0 for weight in weights) and 0 < sum(weights) < math.inf):
+            raise ValueError(f"weights must be >= 0 with a positive sum, got {weights}")
+
+    @cached_property
+    def modes(self) -> Modes:
+        centres = torch.tensor([list(centre) for centre in self.centres], dtype=torch.float64)
+        weights = torch.ones(len(centres), dtype=torch.float64)
+        if self.weights is not None:
+            weights = torch.tensor(list(self.weights), dtype=torch.float64)
+        return Modes(centres, weights / weights.sum())
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        device = generator.device
+        centres, weights = self.modes.centres.to(device), self.modes.weights.to(device)
+        which = torch.multinomial(weights, count, replacement=True, generator=generator)
+        noise = torch.randn(
+            count, centres.shape[1], dtype=torch.float64, device=device, generator=generator
+        )
+        return centres[which] + self.std * noise
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return log_gaussian_sum(x, self.modes.centres, self.modes.weights, self.std)
+
+    @cached_property
+    def entropy(self) -> float:
+        """H[one mode] + sum_k w_k E_k[log N(x; c_k) - log p(x)].
+
+        The expectation is all that no formula gives. Its integrand is bounded, and nearly
+        constant where modes stand apart, so 4,096 low-discrepancy points for each mode do
+        (error below 1e-3; below 1e-6 when modes are 6 std apart).
+        """
+        centres, weights = self.modes
+        dimensions = centres.shape[1]
+        uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0)
+        z = torch.special.ndtri(uniform.draw(4096, dtype=torch.float64).clamp(1e-12, 1 - 1e-12))
+        own = -0.5 * z.square().sum(1) - dimensions * math.log(self.std * math.sqrt(2 * math.pi))
+        excess = [(own - self.log_prob(c + self.std * z)).mean() for c in centres]
+        one_mode = dimensions * (0.5 + math.log(self.std * math.sqrt(2 * math.pi)))
+        return one_mode + float(weights @ torch.stack(excess))
+
+
+def ring_of_gaussians(*, count: Count, radius: Positive, std: Positive) -> GaussianMixture:
+    """`count` equal Gaussians, evenly spaced on a circle in the plane."""
+    angles = [2 * math.pi * k / count for k in range(count)]
+    centres = [[radius * math.cos(a), radius * math.sin(a)] for a in angles]
+    return GaussianMixture(centres=centres, std=std)
+
+
+def grid_of_gaussians(*, per_side: Count, spacing: Positive, std: Positive) -> GaussianMixture:
+    """per_side^2 equal Gaussians on a square lattice around the origin of the plane."""
+    axis = [spacing * (k - (per_side - 1) / 2) for k in range(per_side)]
+    return GaussianMixture(centres=[list(c) for c in product(axis, axis)], std=std)

@@ -1,0 +1,105 @@
+"""Points to train on and points held out, with batches that need no memory of the past."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebmtrain.datasets.seeding import stream
+from ebmtrain.types import Batch, Density, Standardization
+
+
+def standardization_of(points: Tensor, standardize: bool) -> Standardization:
+    """Mean and standard deviation of each coordinate; shift 0 and scale 1 if not `standardize`.
+
+    A coordinate that never changes gets scale 1: it stays finite, and a model sees it as 0.
+
+    Args:
+        points: (n, *event), n >= 1. The statistics are taken in float64.
+    """
+    if not standardize:
+        zero = torch.zeros_like(points[0])
+        return Standardization(zero, zero + 1)
+    exact = points.double()
+    mean = exact.mean(0)
+    scale = (exact - mean).square().mean(0).sqrt()
+    # The mean of equal numbers is rounded, so a constant column shows a deviation of that order.
+    constant = scale <= 1e-12 * exact.abs().amax(0)
+    return Standardization(
+        mean.to(points), torch.where(constant, torch.ones_like(scale), scale).to(points)
+    )
+
+
+class Points:
+    """A `Dataset` in memory.
+
+    Epoch e is a permutation drawn from (seed, e), and batch `step` is what stands at positions
+    step * size ... (step + 1) * size of the endless sequence of epochs. So a batch depends on
+    (step, size, seed) alone: a resumed run sees what the unbroken one would have seen, and each
+    point comes exactly once per epoch, whether or not `size` divides the number of points.
+
+    Args:
+        train: (n, *event), in the data's units.
+        holdout: (m, *event), same units, type and device.
+        standardization: what turns data's units into the model's.
+        truth: the density the points were drawn from, where it is known.
+    """
+
+    def __init__(
+        self,
+        train: Tensor,
+        holdout: Tensor,
+        *,
+        standardization: Standardization,
+        truth: Density | None = None,
+    ) -> None:
+        self.train = train
+        self.holdout = holdout
+        self.standardization = standardization
+        self.truth = truth
+        self._standardized = standardization.to_standard(train)
+        self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Points:
+        """The same points in this type on this device."""
+        shift, scale = self.standardization
+        return Points(
+            self.train.to(device, dtype),
+            self.holdout.to(device, dtype),
+            standardization=Standardization(shift.to(device, dtype), scale.to(device, dtype)),
+            truth=self.truth,
+        )
+
+    def batch(self, step: int, size: int, seed: int) -> Batch:
+        """The standardized points of one training step, as a fresh tensor.
+
+        Args:
+            step: counted from 0.
+            size: 1 <= size <= n.
+            seed: of the shuffling, >= 0.
+
+        Raises:
+            ValueError: `size` is out of its range.
+        """
+        count = self.train.shape[0]
+        if not 1 <= size <= count:
+            raise ValueError(
+                f"batch size {size} does not fit the {count} training points: "
+                f"choose 1 to {count}, or give more points"
+            )
+        epoch, start = divmod(step * size, count)
+        index = self._permutation(seed, epoch)[start : start + size]
+        missing = size - index.shape[0]
+        if missing:
+            index = torch.cat([index, self._permutation(seed, epoch + 1)[:missing]])
+        return Batch(self._standardized.index_select(0, index))
+
+    def _permutation(self, seed: int, epoch: int) -> Tensor:
+        known = self._shuffled
+        if known is not None and known[:2] == (seed, epoch):
+            return known[2]
+        # Drawn on the CPU, so that every device sees the same batches.
+        order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
+        order = order.to(self.train.device)
+        self._shuffled = (seed, epoch, order)
+        return order

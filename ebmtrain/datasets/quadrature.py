@@ -1,0 +1,81 @@
+"""Integrals by Gauss-Legendre nodes and by grids, for densities that have no closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ELEMENTS = 2**16
+"""Entries of one (points, nodes) table: small enough to stay in a core's cache."""
+
+
+def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Tensor, Tensor]:
+    """Nodes in (low, high) and weights of sum high - low, both (nodes,) float64."""
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    half = (high - low) / 2
+    return torch.from_numpy(low + half * (x + 1)), torch.from_numpy(half * w)
+
+
+def nodes_along(length: float, std: float) -> int:
+    """How many Gauss-Legendre nodes a curve of this length needs under Gaussian noise `std`.
+
+    They stand pi / 2 times wider in the middle than on average. At a distance 0.7 std there, the
+    relative error of the density is 2 exp(-2 pi^2 / 0.7^2), below 1e-16 at the curve, and stays
+    below 1e-6 far outside a bend, where only 0.6 std of the curve is seen.
+    """
+    return 16 + math.ceil(math.pi / 2 * length / (0.7 * std))
+
+
+def log_sum(
+    x: Tensor, nodes: Tensor, log_weights: Tensor, log_kernel: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """log sum_j w_j prod_i k(x_i - c_ji), a sum over nodes c of a product over coordinates.
+
+    Args:
+        x: (batch, coordinates).
+        nodes: (nodes, coordinates).
+        log_weights: (nodes,).
+        log_kernel: log k, elementwise.
+
+    Returns:
+        (batch,), in x's dtype.
+    """
+    nodes, log_weights = nodes.to(x), log_weights.to(x)
+    parts = []
+    for rows in x.split(max(1, _ELEMENTS // nodes.shape[0])):
+        terms = log_weights
+        for i in range(x.shape[1]):
+            terms = terms + log_kernel(rows[:, i, None] - nodes[:, i])
+        parts.append(terms.logsumexp(1))
+    return torch.cat(parts) if parts else x.new_zeros(0)
+
+
+def log_gaussian_sum(x: Tensor, centres: Tensor, weights: Tensor, std: float) -> Tensor:
+    """log sum_j w_j N(x; c_j, std^2 I): (batch, d), (nodes, d), (nodes,) -> (batch,)."""
+    log_constant = x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    factor = -0.5 / std**2
+    return log_sum(x, centres, weights.log() - log_constant, lambda gap: factor * gap.square())
+
+
+def plane_entropy(
+    log_prob: Callable[[Tensor], Tensor],
+    low: tuple[float, float],
+    high: tuple[float, float],
+    spacing: float,
+) -> float:
+    """-integral p log p over a box, by the trapezoid rule: exponentially exact for smooth p.
+
+    Args:
+        log_prob: (batch, 2) -> (batch,).
+        low, high: corners of a box outside which p vanishes.
+        spacing: of the grid; half the width of the narrowest feature is plenty.
+    """
+    axes = [
+        torch.arange(a, b, spacing, dtype=torch.float64) for a, b in zip(low, high, strict=True)
+    ]
+    log_p = log_prob(torch.cartesian_prod(*axes))
+    return float(torch.special.entr(log_p.exp()).sum()) * spacing**2
