@@ -1,0 +1,59 @@
+"""Where and how the arithmetic is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ebmtrain.errors import ConfigError
+from ebmtrain.types import Count
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An accelerator, threads and a number type.
+
+    Args:
+        accelerator: auto takes cuda where there is one, else cpu. (Not mps by itself: for networks
+            of this size its launches cost more than the CPU's arithmetic.)
+        threads: of the CPU; null leaves torch's own choice.
+        dtype: of parameters, data and chains.
+        deterministic: refuse operations that may give other bits from run to run.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Count | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
+
+    def problems(self) -> list[str]:
+        """Why this machine cannot do it; empty if it can."""
+        found = []
+        if self.accelerator == "cuda" and not torch.cuda.is_available():
+            found.append("device.accelerator is cuda, but torch finds no CUDA device: device=cpu")
+        if self.accelerator == "mps":
+            if not torch.backends.mps.is_available():
+                found.append("device.accelerator is mps, but torch finds none: device=cpu")
+            if self.dtype == "float64":
+                found.append("device.dtype is float64, which mps does not have: device.dtype=float32")
+        return found
+
+    def set_up(self) -> tuple[torch.device, torch.dtype]:
+        """Sets threads and determinism for the process.
+
+        Raises:
+            ConfigError: this machine has no such accelerator.
+        """
+        if problems := self.problems():
+            raise ConfigError("; ".join(problems))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic)
+        name = self.accelerator
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name), _DTYPES[self.dtype]

@@ -1,0 +1,48 @@
+"""What goes wrong in ways that a user can mend, with the exit code that scripts see.
+
+Each message is one line: the value, the cause, the remedy.
+"""
+
+from __future__ import annotations
+
+
+class EbmtrainError(Exception):
+    """Base of all: shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(EbmtrainError):
+    """The configuration cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(EbmtrainError, ValueError):
+    """The data cannot be used."""
+
+    exit_code = 2
+
+
+class DivergedError(EbmtrainError):
+    """Training ran away: a loss, gradient or energy is not finite or beyond all bounds."""
+
+    exit_code = 3
+
+
+class CheckpointError(EbmtrainError):
+    """No checkpoint that can be used."""
+
+    exit_code = 4
+
+
+class OutputError(EbmtrainError):
+    """A file could not be written."""
+
+    exit_code = 6
+
+
+class UnsafeError(EbmtrainError):
+    """A run directory asks for something that opening it must not do."""
+
+    exit_code = 7

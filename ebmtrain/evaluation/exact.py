@@ -1,0 +1,127 @@
+"""Exact numbers about an energy of up to three dimensions: NLL, KL, regret, mode weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.evaluation.quadrature import LogZ, Region, log_z
+from ebmtrain.types import Count, Dataset, Density, Modes, Positive, Standardization
+
+Metric = float | list[float]
+
+
+class Evaluation(NamedTuple):
+    metrics: Mapping[str, Metric]
+    warnings: list[str]
+    """What is wrong with these numbers, each with what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quadrature:
+    """p(x) = exp(-E(x) / T) / Z with Z by quadrature in float64; in the data's units and in nats.
+
+    log_z         log Z
+    nll, nll_se   -mean log p(x) over the held-out points, and its standard error
+    entropy       of the true density, where known: no model's NLL is below it
+    regret        nll - entropy
+    kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid
+    mode_weights  mass of the model nearest to each known mode
+
+    Args:
+        every: updates between two evaluations; the last update always makes one.
+        resolution: cells per axis to begin with in two dimensions (64 times as many in one, a
+            quarter in three).
+        margin: width added to the data's range on each side, as a fraction of it.
+        tolerance: largest error of log Z in nats that passes without a warning.
+    """
+
+    every: Count
+    resolution: Count = 256
+    margin: Positive = 0.3
+    tolerance: Positive = 1e-3
+
+    def __call__(
+        self,
+        energy: nn.Module,
+        temperature: float,
+        region: Region,
+        standardization: Standardization,
+        dataset: Dataset | None,
+    ) -> Evaluation:
+        """Evaluates an energy of standardized points.
+
+        Args:
+            region: box in standardized units that holds the data.
+            dataset: None for an analytic landscape, of which only log Z is to be had.
+        """
+        d = len(region.low)
+        if d > 3:
+            notice = f"no exact evaluation: quadrature ends at 3 dimensions, the data have {d}"
+            return Evaluation({}, [notice])
+        exact = copy.deepcopy(energy).double().cpu().eval()
+
+        def reduced(u: Tensor) -> Tensor:
+            return exact(u.view(-1, *standardization.shift.shape)) / temperature
+
+        n_per_axis = max(8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution))
+        result = log_z(reduced, region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance)
+        volume = standardization.log_volume
+        metrics: dict[str, Metric] = {"log_z": result.value + volume}
+        if dataset is not None:
+            u = standardization.to_standard(dataset.holdout.double().cpu())
+            metrics |= likelihood(reduced, u, result.value + volume)
+            if dataset.truth is not None:
+                metrics |= against_truth(result, standardization, dataset.truth)
+                metrics["regret"] = metrics["nll"] - dataset.truth.entropy
+        return Evaluation(metrics, self.warnings(result))
+
+    def warnings(self, result: LogZ) -> list[str]:
+        found = []
+        if not result.resolution_error <= self.tolerance:
+            found.append(
+                f"log Z is uncertain: half the resolution differs by {result.resolution_error:.2g} "
+                "nats; raise evaluation.resolution"
+            )
+        if not result.outside <= self.tolerance:
+            found.append(
+                f"log Z is uncertain: {result.outside:.1%} of the mass lies outside of the box; "
+                "set model.base_std, or train longer"
+            )
+        return found
+
+
+def likelihood(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> dict[str, Metric]:
+    """nll and nll_se of held-out points; their standard error is that of a mean of independents."""
+    with torch.no_grad():
+        nll = torch.cat([reduced(part) for part in u.split(65_536)]) + log_z
+    return {"nll": float(nll.mean()), "nll_se": float(nll.std() / math.sqrt(len(nll)))}
+
+
+def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
+    """entropy, kl and, where modes are known, mode_weights."""
+    grid = result.grid
+    x = units.to_data(grid.points.view(-1, *units.shift.shape))
+    log_p = torch.cat([truth.log_prob(part) for part in x.split(65_536)])
+    log_q = -grid.energy - result.value - units.log_volume
+    # The density is normalised on the grid too, or a jump inside a cell would pass for divergence.
+    p = torch.softmax(log_p, 0)
+    log_p = p.log() - grid.log_cell - units.log_volume
+    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
+    metrics: dict[str, Metric] = {"entropy": truth.entropy, "kl": float(terms.sum())}
+    if truth.modes is not None:
+        metrics["mode_weights"] = mode_weights(x.flatten(1), torch.softmax(log_q, 0), truth.modes)
+    return metrics
+
+
+def mode_weights(x: Tensor, mass: Tensor, modes: Modes) -> list[float]:
+    """Mass of the cells nearest to each mode's centre, in the order of the modes."""
+    centres = modes.centres.to(x).flatten(1)
+    nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in x.split(65_536)])
+    return torch.zeros(len(centres), dtype=mass.dtype).index_add(0, nearest, mass).tolist()

@@ -1,0 +1,67 @@
+"""A run's landscapes, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+COLOURS = 128  # enough for contours and text, and half the size of 256
+
+
+def animate(
+    frames: Sequence[Path],
+    *,
+    width: int = 480,
+    max_frames: int = 40,
+    frame_ms: int = 150,
+    hold_ms: int = 2000,
+) -> bytes:
+    """PNG files, in order -> an animated GIF that loops for ever.
+
+    Args:
+        frames: pictures; those that cannot be read, as one half written, are skipped.
+        width: of the animation, in pixels. All frames take the shape of the first.
+        max_frames: of more pictures, this many are evenly picked, the first and last included.
+        frame_ms: how long a frame stays.
+        hold_ms: how long the last one stays.
+
+    Raises:
+        ValueError: no picture could be read.
+    """
+    size = None
+    images: list[Image.Image] = []
+    for path in picked(frames, max_frames):
+        picture = read(path)
+        if picture is None:
+            continue
+        size = size or (width, max(1, round(width * picture.height / picture.width)))
+        small = picture.resize(size, Image.Resampling.LANCZOS)
+        images.append(small.quantize(COLOURS, dither=Image.Dither.NONE))
+    if not images:
+        raise ValueError(f"an animation needs a readable picture, got none of {len(frames)}")
+    buffer = BytesIO()
+    durations = [frame_ms] * (len(images) - 1) + [hold_ms]
+    images[0].save(
+        buffer, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
+    )
+    return buffer.getvalue()
+
+
+def picked(frames: Sequence[Path], limit: int) -> list[Path]:
+    """At most `limit` of the frames, evenly spaced, the first and last included."""
+    if len(frames) <= limit:
+        return list(frames)
+    last = len(frames) - 1
+    return [frames[round(i * last / max(limit - 1, 1))] for i in range(limit - 1)] + [frames[last]]
+
+
+def read(path: Path) -> Image.Image | None:
+    """The picture in RGB, or None where there is no whole picture."""
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError):  # Pillow reports broken PNGs as any of these
+        return None

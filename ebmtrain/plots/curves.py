@@ -1,0 +1,158 @@
+"""Metrics against training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ebmtrain.plots.style import (
+    DATA,
+    FAULT,
+    MODEL,
+    OTHER,
+    SMALL_SIZE,
+    finish,
+    new_figure,
+)  # fmt: skip
+
+Rows = Sequence[Mapping[str, float]]
+KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
+SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
+COLOUR_ORDER = (DATA, MODEL, OTHER)
+
+
+class Panel(NamedTuple):
+    """What one set of axes shows: metric keys and the words for them."""
+
+    title: str
+    unit: str
+    keys: Mapping[str, str]
+    scale: Literal["linear", "log", "unit"] = "linear"
+    """unit: between 0 and 1"""
+    floor: float = 0.0
+    """On a log scale, lower values are drawn here."""
+
+
+class Series(NamedTuple):
+    """One metric where it was logged."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    fault: float | None
+    """The first step at which the value was not finite."""
+
+
+ENERGIES = Panel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
+# The first of these that was measured is the one to watch.
+QUALITY = (
+    Panel("KL(data || model)", "nats", {"kl": "KL"}, "log", KL_FLOOR),
+    Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}, "log", KL_FLOOR),
+    Panel("negative log-likelihood", "nats", {"nll": "NLL"}),
+)
+LOSS = Panel("loss", "", {"loss": "loss"})
+GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
+CHAIN = Panel("chain", "share of steps", {"acceptance": "accepted", "clipped": "clipped"}, "unit")
+SIZES = Panel("step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log")
+
+
+def curves(rows: Rows, title: str = "") -> Figure:
+    """One panel per group of metrics that the rows hold.
+
+    Args:
+        rows: each with `step` and any metrics. Keys may be missing in some rows, since
+            evaluations are rarer than logs; values that are not finite leave a gap, and the
+            first of them is marked.
+        title: above the figure.
+    """
+    panels = [panel for panel in (ENERGIES, LOSS, GRADIENT, quality_of(rows), CHAIN, SIZES)
+              if panel is not None and measured(rows, panel)]  # fmt: skip
+    if not panels:
+        figure = new_figure(6.0, 3.0, title)
+        figure.text(0.5, 0.5, "no metrics yet", ha="center", va="center", fontsize=12)
+        return figure
+    columns = min(3, len(panels)) if len(panels) != 4 else 2
+    lines = -(-len(panels) // columns)
+    figure = new_figure(0.4 + 4.0 * columns, 0.5 + 2.8 * lines, title)
+    for i, panel in enumerate(panels):
+        draw_curves(figure.add_subplot(lines, columns, i + 1), rows, panel)
+    return figure
+
+
+def quality_of(rows: Rows) -> Panel | None:
+    """KL where it was measured, else regret, else NLL, else None."""
+    return next((panel for panel in QUALITY if measured(rows, panel)), None)
+
+
+def measured(rows: Rows, panel: Panel) -> bool:
+    """Whether any row has any of the panel's metrics."""
+    return any(key in row for row in rows for key in panel.keys)
+
+
+def series_of(rows: Rows, key: str) -> Series | None:
+    """The metric's finite values, or None where no row has it."""
+    pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+    if not pairs:
+        return None
+    steps, values = np.array(pairs).T
+    finite = np.isfinite(values)
+    fault = None if finite.all() else float(steps[~finite][0])
+    return Series(steps[finite], values[finite], fault)
+
+
+def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
+    """One panel on given axes."""
+    found = {name: series_of(rows, key) for key, name in panel.keys.items()}
+    drawn = {name: series for name, series in found.items() if series is not None}
+    everything = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
+    log = panel.scale == "log" and bool((everything > 0).any())
+    floor = max(panel.floor, float(everything[everything > 0].min())) if log else -np.inf
+    if log and panel.floor:
+        floor = panel.floor
+    for (name, series), colour in zip(drawn.items(), COLOUR_ORDER, strict=False):
+        draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
+    if log:
+        axes.set_yscale("log")
+    elif panel.scale == "unit":
+        axes.set_ylim(-0.03, 1.03)
+    else:
+        hold_view(axes, everything)
+    faults = [series.fault for series in drawn.values() if series.fault is not None]
+    if faults:
+        axes.axvline(min(faults), color=FAULT, linestyle=":", label="not finite from here")
+    finish(axes, title=panel.title, x="step", y=panel.unit)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    if len(drawn) > 1 or faults:
+        axes.legend(fontsize=SMALL_SIZE, frameon=False)
+
+
+def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
+    """Few values as dots on a line; many as a running mean over the faint raw curve."""
+    steps, values = series.steps, series.values
+    if len(steps) < SMOOTH_FROM:
+        size = 3 if len(steps) <= 40 else 0
+        axes.plot(
+            steps, values, color=colour, linewidth=1.4, marker="o", markersize=size, label=name
+        )
+        return
+    axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.3)
+    width = len(values) // 50
+    mean = np.convolve(values, np.full(width, 1 / width), "valid")
+    middle = steps[(width - 1) // 2 :][: len(mean)]
+    axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
+
+
+def hold_view(axes: Axes, values: np.ndarray) -> None:
+    """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
+    if len(values) < 20:
+        return
+    low, high = np.quantile(values, (0.01, 0.99))
+    reach = 0.5 * (high - low)
+    if reach <= 0:
+        return
+    bottom, top = max(values.min(), low - reach), min(values.max(), high + reach)
+    space = 0.05 * (top - bottom)
+    axes.set_ylim(bottom - space, top + space)

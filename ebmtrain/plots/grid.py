@@ -1,0 +1,51 @@
+"""A function of the plane on a regular grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebmtrain.plots.window import Window
+
+CHUNK = 8192  # points per call: bounds the memory that a wide network takes
+
+
+class Grid(NamedTuple):
+    """Values at the centres of equal cells that tile a window."""
+
+    x: np.ndarray
+    """(columns,), ascending"""
+    y: np.ndarray
+    """(rows,), ascending"""
+    values: np.ndarray
+    """(rows, columns), float64; as the function gave them, so perhaps not finite."""
+    cell: float
+    """Area of one cell, in squared units of the data."""
+
+
+def on_grid(function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]) -> Grid:
+    """`function`, (n, 2) -> (n,), at (columns, rows) cell centres. It sees float32 on the CPU."""
+    (columns, rows), (width, height) = shape, window.size
+    x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)
+    y = window.low[1] + (torch.arange(rows, dtype=torch.float64) + 0.5) * (height / rows)
+    points = torch.cartesian_prod(y, x).flip(1).to(torch.float32)
+    values = evaluate(function, points).reshape(rows, columns)
+    return Grid(x.numpy(), y.numpy(), values, width * height / (columns * rows))
+
+
+def evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray:
+    """`function` at each point, (n, *event) -> (n,) in float64, in chunks and without gradient."""
+    with torch.no_grad():
+        parts = [function(chunk).detach().double().cpu() for chunk in points.split(CHUNK)]
+    return torch.cat(parts).reshape(-1).numpy()
+
+
+def cells_along(window: Window, longest: int) -> tuple[int, int]:
+    """(columns, rows) of nearly square cells, `longest` of them along the longer side."""
+    width, height = window.size
+    cell = max(width, height) / longest
+    return max(8, round(width / cell)), max(8, round(height / cell))

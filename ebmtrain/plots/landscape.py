@@ -1,0 +1,139 @@
+"""The energy over the plane, with data and samples on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.grid import Grid, cells_along, evaluate, on_grid
+from ebmtrain.plots.points import draw_data, draw_samples
+from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.window import Window
+
+CELLS = 160
+LEVELS = 16
+LEAST_CLIP = 10.0
+"""In nats: probability e^-10 of the peak's, which no reasonable sample count reaches."""
+
+
+class Relief(NamedTuple):
+    """Energies made fit for drawing."""
+
+    heights: np.ma.MaskedArray
+    """Above the minimum, in [0, clip]; masked where the energy is NaN or minus infinity."""
+    levels: np.ndarray
+    """(LEVELS + 1,), from 0 to clip."""
+    clip: float
+    clipped: bool
+    """Whether some height was above the clip."""
+
+
+def relief(values: np.ndarray, at_data: np.ndarray | None = None) -> Relief | None:
+    """Energies of a grid -> what to draw, or None where no energy is finite.
+
+    The clip keeps the wells visible whatever the range is: where the energies at data are given,
+    their 99 % quantile and 5 nats more; else the median over the view, so that half of it shows
+    structure. Never below 10 nats, never above the highest energy there is.
+
+    Levels grow quadratically, which spaces the contours of a quadratic well evenly: the bottom
+    of a well is resolved even where the clip is thousands of nats.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        return None
+    floor = values[finite].min()
+    heights = values - floor
+    reference = np.empty(0) if at_data is None else at_data[np.isfinite(at_data)] - floor
+    if reference.size:
+        wanted = float(np.quantile(reference, 0.99)) + 5.0
+    else:
+        wanted = float(np.median(heights[finite]))
+    highest = float(heights[finite].max())
+    clip = min(max(wanted, LEAST_CLIP), highest)
+    clip = clip if clip > 0 else 1.0  # a constant energy still needs two different levels
+    levels = clip * np.linspace(0, 1, LEVELS + 1) ** 2
+    hidden = np.isnan(values) | np.isneginf(values)
+    drawn = np.ma.masked_array(np.clip(heights, 0.0, clip), hidden)
+    return Relief(drawn, levels, clip, bool((heights[~hidden] > clip).any()))
+
+
+def landscape(
+    energy: Callable[[Tensor], Tensor],
+    window: Window,
+    *,
+    data: Tensor | None = None,
+    samples: Tensor | None = None,
+    title: str = "",
+) -> Figure:
+    """Filled contours of `energy`, (n, 2) -> (n,), in nats, with points of data and model.
+
+    Args:
+        energy: called on float32 points of the CPU, in the data's own units.
+        window: what is shown; points outside it are counted in the legend.
+        data: (n, 2); also sets where the colours are clipped, see `relief`.
+        samples: (m, 2), from the model.
+        title: above the figure.
+    """
+    width, height = window.size
+    tall = min(max(height / width, 0.45), 1.3)
+    figure = new_figure(8.2, 1.2 + 6.1 * tall, title)
+    draw_landscape(figure.add_subplot(), energy, window, data=data, samples=samples)
+    return figure
+
+
+def draw_landscape(
+    axes: Axes,
+    energy: Callable[[Tensor], Tensor],
+    window: Window,
+    *,
+    data: Tensor | None,
+    samples: Tensor | None,
+) -> None:
+    """The same on given axes, with a colour bar beside them and a legend below."""
+    grid = on_grid(energy, window, cells_along(window, CELLS))
+    at_data = None if data is None else evaluate(energy, data.detach().float().cpu())
+    draw_relief(axes, grid, relief(grid.values, at_data))
+    if data is not None:
+        draw_data(axes, data, window, "white")
+    if samples is not None:
+        draw_samples(axes, samples, window, MODEL)
+    axes.set_aspect("equal")
+    axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
+    axes.set_ylim(grid.y[0], grid.y[-1])
+    finish(axes, x="$x_1$", y="$x_2$")
+    if data is not None or samples is not None:
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2, fontsize=SMALL_SIZE,
+            facecolor="#b8b8b8", edgecolor="none", markerscale=1.8,
+        )  # fmt: skip
+
+
+def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
+    """Contours and their colour bar. Grey is where there is no energy to show."""
+    axes.set_facecolor("#c8c8c8")
+    if shape is None:
+        axes.text(
+            0.5, 0.5, "the energy is finite\nnowhere in this view", transform=axes.transAxes,
+            ha="center", va="center", fontsize=LABEL_SIZE,
+        )  # fmt: skip
+        return
+    norm = BoundaryNorm(shape.levels, colormaps[COLOURS].N)  # one even step of colour per level
+    filled = axes.contourf(
+        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLOURS, norm=norm
+    )
+    label = "energy above the minimum (nats)"
+    if shape.clipped:
+        label += f", clipped at {shape.clip:.3g}"
+    bar = axes.figure.colorbar(
+        filled, ax=axes, ticks=shape.levels[::2], spacing="uniform", pad=0.02
+    )
+    bar.ax.set_yticklabels([f"{level:.3g}" for level in shape.levels[::2]])
+    bar.ax.tick_params(labelsize=SMALL_SIZE)
+    bar.set_label(label, fontsize=LABEL_SIZE)

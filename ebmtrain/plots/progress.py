@@ -1,0 +1,37 @@
+"""One look at a training run: where it is, and how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.curves import ENERGIES, LOSS, Rows, draw_curves, measured, quality_of
+from ebmtrain.plots.landscape import draw_landscape
+from ebmtrain.plots.style import new_figure
+from ebmtrain.plots.window import Window
+
+
+def progress(
+    energy: Callable[[Tensor], Tensor],
+    window: Window,
+    rows: Rows,
+    *,
+    data: Tensor | None = None,
+    samples: Tensor | None = None,
+    title: str = "",
+) -> Figure:
+    """Landscape with data and samples | energies against step | KL (or regret, or NLL, or loss).
+
+    Arguments as for `landscape` and `curves`. Panels whose metrics are not there are left out.
+    """
+    energies = ENERGIES if measured(rows, ENERGIES) else None
+    quality = quality_of(rows) or (LOSS if measured(rows, LOSS) else None)
+    panels = [panel for panel in (energies, quality) if panel is not None]
+    figure = new_figure(5.6 + 4.0 * len(panels), 4.8, title)
+    grid = figure.add_gridspec(1, 1 + len(panels), width_ratios=[1.35] + [1.0] * len(panels))
+    draw_landscape(figure.add_subplot(grid[0, 0]), energy, window, data=data, samples=samples)
+    for i, panel in enumerate(panels):
+        draw_curves(figure.add_subplot(grid[0, i + 1]), rows, panel)
+    return figure

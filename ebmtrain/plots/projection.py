@@ -1,0 +1,152 @@
+"""Points that are not of the plane: their principal axes and their marginals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.grid import evaluate
+from ebmtrain.plots.points import draw_data, draw_samples, thinned
+from ebmtrain.plots.samples import bins_for
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, new_figure
+from ebmtrain.plots.window import interval_of, window_of
+
+MAX_FOR_AXES = 1000  # points that the principal axes are computed from
+MAX_MARGINALS = 6
+CURVE_POINTS = 600
+
+
+def projection(
+    data: Tensor | None,
+    model_samples: Tensor,
+    title: str = "",
+    *,
+    energy: Callable[[Tensor], Tensor] | None = None,
+) -> Figure:
+    """What can be drawn of points of any dimension.
+
+    One dimension: histograms, and the normalised exp(-E) where `energy` is given. More: a scatter
+    on the first two principal axes of the data (of the samples where `data` is None) and the
+    marginals of the coordinates that vary most.
+
+    Args:
+        data: (n, *event) or None.
+        model_samples: (m, *event).
+        title: above the figure.
+        energy: (batch, *event) -> (batch,); used in one dimension only.
+    """
+    shape = model_samples.shape[1:]
+    flat = model_samples.detach().cpu().double().flatten(1) if shape else model_samples[:, None]
+    if data is not None:
+        data = data.detach().cpu().double().reshape(len(data), -1)
+    if flat.shape[1] == 1:
+        figure = new_figure(7.2, 4.6, title)
+        axes = figure.add_subplot()
+        draw_marginal(axes, data, flat, 0)
+        if energy is not None:
+            draw_density(axes, energy, shape)
+        axes.legend(fontsize=SMALL_SIZE, frameon=False)
+        finish(axes, x="x", y="probability density")
+        return figure
+    return projected(data, flat, title)
+
+
+def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
+    """The figure for two dimensions and more: flat points, (n, dimensions)."""
+    reference = finite(samples if data is None else data)
+    dimensions = reference.shape[1]
+    chosen = widest(reference)
+    notice = f"projection of {dimensions} dimensions on the first two principal axes"
+    notice += " of the samples" if data is None else " of the data"
+    figure = new_figure(12.0, 5.2, f"{title}\n{notice}" if title else notice)
+    columns = -(-len(chosen) // 2)
+    grid = figure.add_gridspec(2, 2 + columns, width_ratios=[1.15, 1.15] + [1.0] * columns)
+    draw_projected(figure.add_subplot(grid[:, :2]), reference, data, samples)
+    for i, coordinate in enumerate(chosen):
+        axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
+        draw_marginal(axes, data, samples, coordinate)
+        finish(axes, title=f"$x_{{{coordinate + 1}}}$ of {dimensions}")
+        axes.set_yticks([])
+    return figure
+
+
+def finite(points: Tensor) -> Tensor:
+    kept = points[points.isfinite().all(dim=1)]
+    if len(kept) == 0:
+        raise ValueError(f"a projection needs a finite point, got none of {len(points)}")
+    return kept
+
+
+def widest(points: Tensor) -> list[int]:
+    """The coordinates of largest spread, in their own order: corners of images say nothing."""
+    spread = (
+        points.quantile(0.95, dim=0)
+        - points.quantile(0.05, dim=0)
+        + points.std(dim=0, correction=0)
+    )
+    return sorted(spread.topk(min(MAX_MARGINALS, points.shape[1])).indices.tolist())
+
+
+def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """(n, d) -> mean (d,), two axes (d, 2), and the share of variance along each."""
+    few = torch.from_numpy(thinned(points, MAX_FOR_AXES))
+    mean = few.mean(dim=0)
+    _, singular, axes = torch.linalg.svd(few - mean, full_matrices=False)
+    variance = singular.square()
+    share = variance / variance.sum().clamp_min(1e-300)
+    if len(axes) < 2:  # a single point spans no plane: any second axis will do
+        axes = torch.cat([axes, torch.zeros_like(axes)])
+        share = torch.cat([share, torch.zeros(1)])
+    return mean, axes[:2].T, (float(share[0]), float(share[1]))
+
+
+def draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
+    """Data and samples on the plane that `reference` spans."""
+    mean, plane, share = principal_axes(reference)
+    window = window_of((reference - mean) @ plane)
+    if data is not None:
+        draw_data(axes, (data - mean) @ plane, window, DATA)
+    draw_samples(axes, (samples - mean) @ plane, window, MODEL)
+    axes.set_aspect("equal")
+    axes.set_xlim(window.low[0], window.high[0])
+    axes.set_ylim(window.low[1], window.high[1])
+    finish(
+        axes, x=f"principal axis 1 ({share[0]:.0%} of the variance)",
+        y=f"principal axis 2 ({share[1]:.0%})",
+    )  # fmt: skip
+    axes.legend(fontsize=SMALL_SIZE, loc="upper right", markerscale=1.8)
+
+
+def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: int) -> None:
+    """Histograms of one coordinate: data filled, samples as a line, on the same bins."""
+    ours = samples[:, coordinate]
+    theirs = None if data is None else data[:, coordinate]
+    reference = ours if theirs is None else theirs
+    view = interval_of(reference[reference.isfinite()], 0.1)
+    bins = np.linspace(*view, bins_for(len(reference)) + 1)
+    for values, name, style in (
+        (theirs, "data", {"histtype": "stepfilled", "color": DATA, "alpha": 0.45}),
+        (ours, "model samples", {"histtype": "step", "color": MODEL, "linewidth": 1.5}),
+    ):
+        if values is not None:
+            inside = values[(values >= view[0]) & (values <= view[1])].numpy()
+            weight = np.full(len(inside), 1 / (len(values) * (bins[1] - bins[0])))
+            axes.hist(inside, bins=bins, weights=weight, label=name, **style)
+    axes.set_xlim(*view)
+    finish(axes)
+
+
+def draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
+    """The normalised exp(-E) over what the axes show."""
+    x = torch.linspace(*axes.get_xlim(), CURVE_POINTS)
+    values = evaluate(energy, x.reshape(-1, *shape))
+    values = np.where(np.isfinite(values), values, np.inf)
+    if np.isfinite(values).any():
+        weights = np.exp(values.min() - values)
+        density = weights / np.trapezoid(weights, x.numpy())
+        axes.plot(x.numpy(), density, color=TRUTH, linewidth=1.2, label="density of the energy")

@@ -1,0 +1,126 @@
+"""Where the samples are, beside where they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from ebmtrain.plots.grid import cells_along, on_grid
+from ebmtrain.plots.points import label_of
+from ebmtrain.plots.style import COLOURS, LABEL_SIZE, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.window import Window
+from ebmtrain.types import Density
+
+FINE = 128  # cells along the longer side where a density is computed rather than counted
+
+
+class Panel(NamedTuple):
+    name: str
+    density: np.ndarray
+    """(rows, columns), probability per unit area."""
+
+
+def samples(
+    data: Tensor | None,
+    model_samples: Tensor,
+    window: Window,
+    *,
+    truth: Density | None = None,
+    energy: Callable[[Tensor], Tensor] | None = None,
+    title: str = "",
+) -> Figure:
+    """Histograms of data and model on the same bins, and known densities, on one colour scale.
+
+    Args:
+        data: (n, 2), or None where the energy itself is all that is known.
+        model_samples: (m, 2).
+        window: what is shown; histograms count points outside it in their total, so that they
+            estimate the density and may be compared with it.
+        truth: the distribution of the data.
+        energy: shown as exp(-E), normalised on the window, where `data` is None.
+        title: above the figure.
+    """
+    sizes = [len(points) for points in (data, model_samples) if points is not None]
+    bins = cells_along(window, bins_for(min(sizes)))
+    panels = []
+    if data is not None:
+        panels.append(Panel(label_of("data", data, window), histogram(data, window, bins)))
+    counted = histogram(model_samples, window, bins)
+    panels.append(Panel(label_of("model samples", model_samples, window), counted))
+    if truth is not None:
+        grid = on_grid(truth.log_prob, window, cells_along(window, FINE))
+        panels.append(Panel("true density", np.exp(np.nan_to_num(grid.values, nan=-np.inf))))
+    if data is None and energy is not None:
+        panels.append(Panel("density of the energy", boltzmann(energy, window)))
+    return side_by_side(panels, window, title)
+
+
+def bins_for(count: int) -> int:
+    """Bins along the longer side: finer with more points, as the best width falls."""
+    return int(np.clip(round(3 * max(count, 1) ** (1 / 3)), 16, 80))
+
+
+def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarray:
+    """(n, 2) -> (rows, columns): the share of all n points in each bin, per unit area."""
+    kept = points.detach().cpu().double()
+    kept = kept[window.contains(kept)].numpy()
+    left, right, bottom, top = window.extent
+    counts, _, _ = np.histogram2d(
+        kept[:, 0], kept[:, 1], bins=bins, range=((left, right), (bottom, top))
+    )
+    area = (right - left) * (top - bottom) / (bins[0] * bins[1])
+    return counts.T / (max(len(points), 1) * area)
+
+
+def boltzmann(energy: Callable[[Tensor], Tensor], window: Window) -> np.ndarray:
+    """exp(-E) on a grid, with integral 1 over the window; 0 where the energy is not finite."""
+    grid = on_grid(energy, window, cells_along(window, FINE))
+    heights = np.where(np.isfinite(grid.values), grid.values, np.inf)
+    if not np.isfinite(heights).any():
+        return np.zeros_like(heights)
+    weights = np.exp(heights.min() - heights)
+    return weights / (weights.sum() * grid.cell)
+
+
+def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
+    """One row of equal axes with one colour bar."""
+    width, height = window.size
+    tall = min(max(height / width, 0.45), 1.6)
+    figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
+    rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
+    # A computed density has no noise, so where there is one it sets the scale; the tallest bin
+    # of a histogram would leave everything else dark.
+    top = max(scale_of(panels[0].density), scale_of(panels[-1].density))
+    image = None
+    for axes, panel in zip(rows[0], panels, strict=True):
+        image = draw_density(axes, panel, window, top)
+    rows[0][0].set_ylabel("$x_2$", fontsize=LABEL_SIZE)
+    assert image is not None
+    bar = figure.colorbar(image, ax=list(rows[0]), pad=0.01, extend="max")
+    bar.ax.tick_params(labelsize=SMALL_SIZE)
+    bar.set_label("probability per unit area", fontsize=LABEL_SIZE)
+    return figure
+
+
+def scale_of(density: np.ndarray) -> float:
+    """The density below which 99.5 % of the cells lie, or the highest where most are empty."""
+    density = density[np.isfinite(density)]
+    if density.size == 0 or density.max() <= 0:
+        return 0.0
+    return float(np.quantile(density, 0.995)) or float(density.max())
+
+
+def draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:
+    """One density on given axes; colours run from 0 to `top`."""
+    image = axes.imshow(
+        panel.density, origin="lower", extent=window.extent, aspect="equal", cmap=COLOURS,
+        vmin=0.0, vmax=top or 1.0, interpolation="nearest",
+    )  # fmt: skip
+    finish(axes, title=panel.name, x="$x_1$")
+    return image

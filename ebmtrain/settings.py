@@ -1,0 +1,78 @@
+"""The sections of a configuration that are plain numbers. The validator reads their ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ebmtrain.types import Count, Decay, WholeNumber
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long, in what portions.
+
+    Args:
+        steps: updates of the parameters; 0 shows the model as it is. Exactly one of steps and
+            epochs is given.
+        epochs: passes over the training points, in place of steps.
+        batch_size: points per update.
+        ema: decay of the averaged weights, which are then what is evaluated and sampled; null:
+            none, the weights themselves are.
+        log_every: updates per line of metrics; each is a mean over these updates.
+    """
+
+    steps: WholeNumber | None
+    epochs: WholeNumber | None
+    batch_size: Count
+    ema: Decay | None
+    log_every: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """When the state is saved.
+
+    Args:
+        every: updates between two checkpoints; the last update always makes one.
+        keep: how many of the newest stay, at least 2 beside `best.pt`.
+        best: the metric whose least value makes `best.pt`.
+    """
+
+    every: Count
+    keep: Count
+    best: Literal["nll", "kl", "regret", "loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plots:
+    """When pictures are made.
+
+    Args:
+        every: updates between two landscapes; the last update always makes one.
+        gif: joins them into landscape.gif at the end.
+        points: samples drawn into each landscape.
+    """
+
+    every: Count
+    gif: bool
+    points: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What is drawn at the end, into samples/final.npz and samples_final.png.
+
+    Args:
+        count: points.
+        start: where the chains start: the method's own chains where it has some, noise, or data.
+        chains: how many run side by side.
+        burn_in: steps of each chain before the first point is taken.
+        thin: steps between two points of a chain.
+    """
+
+    count: Count
+    start: Literal["chains", "noise", "data"]
+    chains: Count
+    burn_in: WholeNumber
+    thin: Count

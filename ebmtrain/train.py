@@ -1,0 +1,186 @@
+"""The training loop. It knows nothing of configurations, files or pictures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ebmtrain.errors import DivergedError
+from ebmtrain.optimizers import OptimizerSpec, gradient_norm
+from ebmtrain.types import Dataset, Method, Tensors
+
+ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in units of the temperature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What stays the same through training."""
+
+    method: Method
+    dataset: Dataset
+    optimizer: OptimizerSpec
+    n_steps: int
+    batch_size: int
+    ema: float | None
+    log_every: int
+    seed: int
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that changes: what a checkpoint holds, and nothing that it could derive."""
+
+    step: int
+    energy: nn.Module
+    average: nn.Module | None
+    """The exponential moving average of `energy`, if one is kept."""
+    optimizer: torch.optim.Optimizer
+    method: Tensors
+    generator: Generator
+    diverged: Tensor
+    """Shape (), bool, sticky: set on the device, read at log time only."""
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are shown to the user: the average where one is kept."""
+        return self.energy if self.average is None else self.average
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "energy": self.energy.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": dict(self.method),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.step = saved["step"]
+        self.energy.load_state_dict(saved["energy"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.method = {k: v.to(self.diverged.device) for k, v in saved["method"].items()}
+        self.generator.set_state(saved["generator"])
+
+
+class Events(Protocol):
+    """What happens beside the updates. Each is asked at every step whether it is due."""
+
+    def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
+    def log(self, state: TrainState, row: dict[str, float]) -> None: ...
+    def plot(self, state: TrainState, last: bool) -> None: ...
+    def save(self, state: TrainState, last: bool) -> None: ...
+    def stopping(self) -> bool:
+        """True once somebody wants training to end early."""
+        ...
+
+
+def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
+    """The state before the first update.
+
+    Args:
+        energy: on its device, in its type; trained in place.
+        generator: of all draws that training makes, on the same device.
+    """
+    x = job.dataset.batch(0, job.batch_size, job.seed).x
+    return TrainState(
+        step=0,
+        energy=energy,
+        average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
+        optimizer=job.optimizer.build(energy.parameters()),
+        method=job.method.init(x, generator),
+        generator=generator,
+        diverged=torch.zeros((), dtype=torch.bool, device=x.device),
+    )
+
+
+def train(job: Job, state: TrainState, events: Events) -> None:
+    """Updates until `job.n_steps`, with the events between them.
+
+    Raises:
+        DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND. What was
+            saved before is good: the flag is read before each save.
+    """
+    window: list[Tensor] = []  # one vector of metrics per update since the last row
+    names: list[str] = []
+    stopping = False
+    if state.step == 0:
+        happen(state, events, {}, last=job.n_steps == 0)
+    while state.step < job.n_steps and not stopping:
+        metrics = update(job, state)
+        names = list(metrics)
+        window.append(torch.stack(list(metrics.values())))
+        last = state.step == job.n_steps
+        stopping = events.stopping()
+        row: dict[str, float] = {}
+        if last or stopping or state.step % job.log_every == 0:
+            row = dict(zip(names, torch.stack(window).mean(0).tolist(), strict=True))
+            row["lr"] = state.optimizer.param_groups[0]["lr"]
+            window.clear()
+            check(state)
+        happen(state, events, row, last=last or stopping)
+
+
+def happen(state: TrainState, events: Events, row: dict[str, float], *, last: bool) -> None:
+    """All that is due at this step. The last step takes this way like any other."""
+    row = row | events.evaluate(state, last)
+    if row:
+        events.log(state, row)
+    events.plot(state, last)
+    events.save(state, last)
+
+
+def check(state: TrainState) -> None:
+    """Raises DivergedError if the flag is set. Waits for the device."""
+    if state.diverged:
+        raise DivergedError(
+            f"training diverged by step {state.step}: a loss, gradient or energy is not finite or "
+            f"beyond {ENERGY_BOUND:g}; lower optimizer.lr, set model.base_std, or raise "
+            "method.energy_regularization"
+        )
+
+
+def update(job: Job, state: TrainState) -> dict[str, Tensor]:
+    """One update of the parameters; its metrics, detached, of shape (), left on the device."""
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    loss, metrics, state.method = job.method.loss(
+        state.energy, batch, state.method, state.generator
+    )
+    state.optimizer.zero_grad()
+    loss.backward()
+    parameters = list(state.energy.parameters())
+    norm = gradient_norm(parameters)
+    if job.optimizer.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
+    rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.step += 1
+    if state.average is not None and job.ema is not None:
+        follow(state.average, state.energy, job.ema, state.step)
+
+    loss = loss.detach()
+    size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
+    state.diverged |= ~(size.abs().amax() < ENERGY_BOUND)  # NaN compares false: it diverged
+    return {"loss": loss, "grad_norm": norm, **metrics}
+
+
+@torch.no_grad()
+def follow(average: nn.Module, energy: nn.Module, decay: float, step: int) -> None:
+    """average += (1 - d) * (energy - average) with d = min(decay, (1 + t) / (10 + t)).
+
+    The smaller d of the first steps lets the average forget the initial weights. Buffers (say, of
+    a spectral norm) are copied.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(energy.parameters()), weight)
+    for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
+        kept.copy_(new)
