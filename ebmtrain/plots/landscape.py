@@ -10,11 +10,12 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
 from ebmtrain.plots.grid import Grid, cells_along, evaluate, on_grid
 from ebmtrain.plots.points import draw_data, draw_samples
-from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, MUTED, SMALL_SIZE, finish, new_figure
 from ebmtrain.plots.window import Window
 
 CELLS = 160
@@ -82,8 +83,9 @@ def landscape(
         title: above the figure.
     """
     width, height = window.size
-    tall = min(max(height / width, 0.45), 1.3)
-    figure = new_figure(8.2, 1.2 + 6.1 * tall, title)
+    longest = max(width, height)
+    across, up = max(6.1 * width / longest, 3.4), max(6.1 * height / longest, 1.8)
+    figure = new_figure(across + 2.1, up + 1.2, title)
     draw_landscape(figure.add_subplot(), energy, window, data=data, samples=samples)
     return figure
 
@@ -109,10 +111,17 @@ def draw_landscape(
     axes.set_ylim(grid.y[0], grid.y[-1])
     finish(axes, x="$x_1$", y="$x_2$")
     if data is not None or samples is not None:
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2, fontsize=SMALL_SIZE,
-            facecolor="#b8b8b8", edgecolor="none", markerscale=1.8,
-        )  # fmt: skip
+        draw_legend(axes)
+
+
+def draw_legend(axes: Axes) -> None:
+    """Below the tick labels, at a distance in points; dark, for the dots of data are white."""
+    below = ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + below,
+        ncols=2, fontsize=SMALL_SIZE, borderaxespad=0.0, markerscale=1.7, columnspacing=1.5,
+        facecolor="#31688e", edgecolor="none", framealpha=1.0, labelcolor="white",
+    )  # fmt: skip
 
 
 def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
@@ -131,9 +140,13 @@ def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
     label = "energy above the minimum (nats)"
     if shape.clipped:
         label += f", clipped at {shape.clip:.3g}"
-    bar = axes.figure.colorbar(
-        filled, ax=axes, ticks=shape.levels[::2], spacing="uniform", pad=0.02
-    )
-    bar.ax.set_yticklabels([f"{level:.3g}" for level in shape.levels[::2]])
-    bar.ax.tick_params(labelsize=SMALL_SIZE)
+    # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
+    thickness = 0.045 * max(1.0, float(np.ptp(grid.y) / np.ptp(grid.x)))
+    frame = axes.inset_axes((1.02, 0.0, thickness, 1.0))
+    ticks = shape.levels[::4]
+    bar = axes.figure.colorbar(filled, cax=frame, ticks=ticks, spacing="uniform")
+    bar.ax.set_yticklabels([f"{level:.3g}" for level in ticks])
+    bar.ax.tick_params(labelsize=SMALL_SIZE, color=MUTED)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
     bar.set_label(label, fontsize=LABEL_SIZE)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ebmtrain.plots.window import Window
 
 MAX_DATA = 2000  # beyond these a scatter only gets slower and darker
-MAX_SAMPLES = 600
+MAX_SAMPLES = 500
 
 
 def thinned(points: Tensor, limit: int) -> np.ndarray:
@@ -37,6 +37,6 @@ def draw_samples(axes: Axes, samples: Tensor, window: Window, colour: str) -> No
     xy = thinned(samples, MAX_SAMPLES)
     label = label_of("model samples", samples, window)
     axes.scatter(
-        xy[:, 0], xy[:, 1], s=14, c=colour, alpha=0.9, edgecolors="white", linewidths=0.5,
+        xy[:, 0], xy[:, 1], s=10, c=colour, alpha=0.9, edgecolors="white", linewidths=0.4,
         label=label,
     )  # fmt: skip

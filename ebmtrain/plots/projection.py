@@ -128,7 +128,7 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
     theirs = None if data is None else data[:, coordinate]
     reference = ours if theirs is None else theirs
     view = interval_of(reference[reference.isfinite()], 0.1)
-    bins = np.linspace(*view, bins_for(len(reference)) + 1)
+    bins = np.linspace(*view, bins_for(len(reference)) + 1).tolist()
     for values, name, style in (
         (theirs, "data", {"histtype": "stepfilled", "color": DATA, "alpha": 0.45}),
         (ours, "model samples", {"histtype": "step", "color": MODEL, "linewidth": 1.5}),
