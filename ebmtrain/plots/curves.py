@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from ebmtrain.plots.style import (
     DATA,
@@ -50,7 +51,7 @@ ENERGIES = Panel("energies", "nats", {"energy_data": "data", "energy_model": "mo
 # The first of these that was measured is the one to watch.
 QUALITY = (
     Panel("KL(data || model)", "nats", {"kl": "KL"}, "log", KL_FLOOR),
-    Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}, "log", KL_FLOOR),
+    Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
     Panel("negative log-likelihood", "nats", {"nll": "NLL"}),
 )
 LOSS = Panel("loss", "", {"loss": "loss"})
@@ -64,8 +65,8 @@ def curves(rows: Rows, title: str = "") -> Figure:
 
     Args:
         rows: each with `step` and any metrics. Keys may be missing in some rows, since
-            evaluations are rarer than logs; values that are not finite leave a gap, and the
-            first of them is marked.
+            evaluations are rarer than logs; values that are not finite are left out, and the
+            step of the first is marked.
         title: above the figure.
     """
     panels = [panel for panel in (ENERGIES, LOSS, GRADIENT, quality_of(rows), CHAIN, SIZES)
@@ -107,26 +108,54 @@ def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
     """One panel on given axes."""
     found = {name: series_of(rows, key) for key, name in panel.keys.items()}
     drawn = {name: series for name, series in found.items() if series is not None}
-    everything = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
-    log = panel.scale == "log" and bool((everything > 0).any())
-    floor = max(panel.floor, float(everything[everything > 0].min())) if log else -np.inf
-    if log and panel.floor:
-        floor = panel.floor
+    values = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
+    floor = floor_of(panel, values)
     for (name, series), colour in zip(drawn.items(), COLOUR_ORDER, strict=False):
         draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
-    if log:
-        axes.set_yscale("log")
+    if floor > 0:
+        scale_log(axes, np.maximum(values, floor))
     elif panel.scale == "unit":
         axes.set_ylim(-0.03, 1.03)
     else:
-        hold_view(axes, everything)
+        hold_view(axes, values)
     faults = [series.fault for series in drawn.values() if series.fault is not None]
     if faults:
-        axes.axvline(min(faults), color=FAULT, linestyle=":", label="not finite from here")
-    finish(axes, title=panel.title, x="step", y=panel.unit)
+        axes.axvline(min(faults), color=FAULT, linestyle=":", label="first value not finite")
+    hold_steps(axes, rows)
+    floored = panel.floor > 0 and bool((values < floor).any())
+    unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
+    finish(axes, title=panel.title, x="step", y=unit)
     axes.grid(alpha=0.25, linewidth=0.6)
     if len(drawn) > 1 or faults:
-        axes.legend(fontsize=SMALL_SIZE, frameon=False)
+        axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
+
+
+def floor_of(panel: Panel, values: np.ndarray) -> float:
+    """The lowest value to draw; positive means a logarithmic scale, -inf a linear one."""
+    positive = values[values > 0]
+    if panel.scale != "log" or positive.size == 0:
+        return -np.inf
+    return panel.floor or float(positive.min())
+
+
+def scale_log(axes: Axes, values: np.ndarray) -> None:
+    """Powers of ten; over less than two decades, plain numbers, or there would be no label."""
+    axes.set_yscale("log")
+    if values.max() < 100 * values.min():
+        low, high = values.min() / 1.2, values.max() * 1.2
+        axes.set_ylim(low, high)
+        steps = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 7)
+        axes.yaxis.set_major_locator(LogLocator(subs=steps))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def hold_steps(axes: Axes, rows: Rows) -> None:
+    """The same steps in every panel, however rare its metric."""
+    first, last = (float(f(row["step"] for row in rows)) for f in (min, max))
+    space = 0.03 * (last - first) or 0.5
+    axes.set_xlim(first - space, last + space)
 
 
 def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
@@ -14,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
 from ebmtrain.plots.grid import Grid, cells_along, evaluate, on_grid
-from ebmtrain.plots.points import draw_data, draw_samples
+from ebmtrain.plots.points import MAX_DATA, draw_data, draw_samples, thinned
 from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, MUTED, SMALL_SIZE, finish, new_figure
 from ebmtrain.plots.window import Window
 
@@ -84,7 +85,7 @@ def landscape(
     """
     width, height = window.size
     longest = max(width, height)
-    across, up = max(6.1 * width / longest, 3.4), max(6.1 * height / longest, 1.8)
+    across, up = max(6.1 * width / longest, 3.0), max(6.1 * height / longest, 1.9)
     figure = new_figure(across + 2.1, up + 1.2, title)
     draw_landscape(figure.add_subplot(), energy, window, data=data, samples=samples)
     return figure
@@ -100,7 +101,11 @@ def draw_landscape(
 ) -> None:
     """The same on given axes, with a colour bar beside them and a legend below."""
     grid = on_grid(energy, window, cells_along(window, CELLS))
-    at_data = None if data is None else evaluate(energy, data.detach().float().cpu())
+    at_data = (
+        None
+        if data is None
+        else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)).float())
+    )
     draw_relief(axes, grid, relief(grid.values, at_data))
     if data is not None:
         draw_data(axes, data, window, "white")
@@ -111,15 +116,15 @@ def draw_landscape(
     axes.set_ylim(grid.y[0], grid.y[-1])
     finish(axes, x="$x_1$", y="$x_2$")
     if data is not None or samples is not None:
-        draw_legend(axes)
+        draw_legend(axes, columns=2 if np.ptp(grid.x) > 0.7 * np.ptp(grid.y) else 1)
 
 
-def draw_legend(axes: Axes) -> None:
+def draw_legend(axes: Axes, columns: int) -> None:
     """Below the tick labels, at a distance in points; dark, for the dots of data are white."""
     below = ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + below,
-        ncols=2, fontsize=SMALL_SIZE, borderaxespad=0.0, markerscale=1.7, columnspacing=1.5,
+        ncols=columns, fontsize=SMALL_SIZE, borderaxespad=0.0, markerscale=1.7, columnspacing=1.5,
         facecolor="#31688e", edgecolor="none", framealpha=1.0, labelcolor="white",
     )  # fmt: skip
 
@@ -137,13 +142,16 @@ def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
     filled = axes.contourf(
         grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLOURS, norm=norm
     )
+    # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
+    aspect = float(np.ptp(grid.y) / np.ptp(grid.x))
+    frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, aspect), 1.0))
+    # The bounds on the aspect keep labels apart and inside the figure.
+    ticks = shape.levels[:: 4 if aspect > 0.5 else 8]
     label = "energy above the minimum (nats)"
     if shape.clipped:
         label += f", clipped at {shape.clip:.3g}"
-    # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
-    thickness = 0.045 * max(1.0, float(np.ptp(grid.y) / np.ptp(grid.x)))
-    frame = axes.inset_axes((1.02, 0.0, thickness, 1.0))
-    ticks = shape.levels[::4]
+    if aspect < 0.75:
+        label = label.replace("the ", "the\n", 1).replace(", ", ",\n")
     bar = axes.figure.colorbar(filled, cax=frame, ticks=ticks, spacing="uniform")
     bar.ax.set_yticklabels([f"{level:.3g}" for level in ticks])
     bar.ax.tick_params(labelsize=SMALL_SIZE, color=MUTED)

@@ -21,7 +21,7 @@ def thinned(points: Tensor, limit: int) -> np.ndarray:
 
 def label_of(name: str, points: Tensor, window: Window) -> str:
     """`name`, and how many of the points the window hides, so that no runaway goes unnoticed."""
-    outside = len(points) - int(window.contains(points.detach()).sum())
+    outside = len(points) - int(window.contains(points).sum())
     return f"{name} ({outside} of {len(points)} outside the view)" if outside else name
 
 

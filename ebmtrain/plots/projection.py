@@ -70,7 +70,7 @@ def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
-        finish(axes, title=f"$x_{{{coordinate + 1}}}$ of {dimensions}")
+        finish(axes, title=f"coordinate {coordinate + 1} of {dimensions}")
         axes.set_yticks([])
     return figure
 
@@ -84,6 +84,7 @@ def finite(points: Tensor) -> Tensor:
 
 def widest(points: Tensor) -> list[int]:
     """The coordinates of largest spread, in their own order: corners of images say nothing."""
+    points = torch.from_numpy(thinned(points, MAX_FOR_AXES))
     spread = (
         points.quantile(0.95, dim=0)
         - points.quantile(0.05, dim=0)
@@ -108,13 +109,13 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]
 def draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
     """Data and samples on the plane that `reference` spans."""
     mean, plane, share = principal_axes(reference)
-    window = window_of((reference - mean) @ plane)
+    window = window_of((reference - mean) @ plane).squared()
     if data is not None:
         draw_data(axes, (data - mean) @ plane, window, DATA)
     draw_samples(axes, (samples - mean) @ plane, window, MODEL)
-    axes.set_aspect("equal")
     axes.set_xlim(window.low[0], window.high[0])
     axes.set_ylim(window.low[1], window.high[1])
+    axes.set_aspect("equal")
     finish(
         axes, x=f"principal axis 1 ({share[0]:.0%} of the variance)",
         y=f"principal axis 2 ({share[1]:.0%})",
@@ -148,5 +149,5 @@ def draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Si
     values = np.where(np.isfinite(values), values, np.inf)
     if np.isfinite(values).any():
         weights = np.exp(values.min() - values)
-        density = weights / np.trapezoid(weights, x.numpy())
+        density = weights / (weights.sum() * float(x[1] - x[0]))
         axes.plot(x.numpy(), density, color=TRUTH, linewidth=1.2, label="density of the energy")

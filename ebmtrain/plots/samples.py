@@ -17,13 +17,15 @@ from ebmtrain.plots.style import COLOURS, LABEL_SIZE, SMALL_SIZE, finish, new_fi
 from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
-FINE = 128  # cells along the longer side where a density is computed rather than counted
+FINE = 128  # cells along the longer side, at least, where a density is computed, not counted
 
 
 class Panel(NamedTuple):
     name: str
     density: np.ndarray
     """(rows, columns), probability per unit area."""
+    split: int = 1
+    """Cells per bin and axis: 1 for a histogram, more for what is computed."""
 
 
 def samples(
@@ -48,16 +50,18 @@ def samples(
     """
     sizes = [len(points) for points in (data, model_samples) if points is not None]
     bins = cells_along(window, bins_for(min(sizes)))
+    split = max(2, -(-FINE // max(bins)))
+    cells = (split * bins[0], split * bins[1])
     panels = []
     if data is not None:
         panels.append(Panel(label_of("data", data, window), histogram(data, window, bins)))
     counted = histogram(model_samples, window, bins)
     panels.append(Panel(label_of("model samples", model_samples, window), counted))
     if truth is not None:
-        grid = on_grid(truth.log_prob, window, cells_along(window, FINE))
-        panels.append(Panel("true density", np.exp(np.nan_to_num(grid.values, nan=-np.inf))))
+        density = np.exp(on_grid(truth.log_prob, window, cells).values)
+        panels.append(Panel("true density", np.nan_to_num(density), split))
     if data is None and energy is not None:
-        panels.append(Panel("density of the energy", boltzmann(energy, window)))
+        panels.append(Panel("density of the energy", boltzmann(energy, window, cells), split))
     return side_by_side(panels, window, title)
 
 
@@ -78,9 +82,11 @@ def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarr
     return counts.T / (max(len(points), 1) * area)
 
 
-def boltzmann(energy: Callable[[Tensor], Tensor], window: Window) -> np.ndarray:
+def boltzmann(
+    energy: Callable[[Tensor], Tensor], window: Window, cells: tuple[int, int]
+) -> np.ndarray:
     """exp(-E) on a grid, with integral 1 over the window; 0 where the energy is not finite."""
-    grid = on_grid(energy, window, cells_along(window, FINE))
+    grid = on_grid(energy, window, cells)
     heights = np.where(np.isfinite(grid.values), grid.values, np.inf)
     if not np.isfinite(heights).any():
         return np.zeros_like(heights)
@@ -94,9 +100,7 @@ def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     tall = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
     rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    # A computed density has no noise, so where there is one it sets the scale; the tallest bin
-    # of a histogram would leave everything else dark.
-    top = max(scale_of(panels[0].density), scale_of(panels[-1].density))
+    top = max(scale_of(panels[0]), scale_of(panels[-1]))  # data or model, and what is computed
     image = None
     for axes, panel in zip(rows[0], panels, strict=True):
         image = draw_density(axes, panel, window, top)
@@ -108,12 +112,11 @@ def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     return figure
 
 
-def scale_of(density: np.ndarray) -> float:
-    """The density below which 99.5 % of the cells lie, or the highest where most are empty."""
-    density = density[np.isfinite(density)]
-    if density.size == 0 or density.max() <= 0:
-        return 0.0
-    return float(np.quantile(density, 0.995)) or float(density.max())
+def scale_of(panel: Panel) -> float:
+    """The highest density, averaged over bins: a histogram cannot show more of it."""
+    split = panel.split
+    rows, columns = (cells // split for cells in panel.density.shape)
+    return float(panel.density.reshape(rows, split, columns, split).mean(axis=(1, 3)).max())
 
 
 def draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:

@@ -27,8 +27,15 @@ class Window(NamedTuple):
         """(left, right, bottom, top), the order that matplotlib wants."""
         return self.low[0], self.high[0], self.low[1], self.high[1]
 
+    def squared(self) -> Window:
+        """The smallest square around it."""
+        reach = max(self.size) / 2
+        x, y = ((low + high) / 2 for low, high in zip(self.low, self.high, strict=True))
+        return Window((x - reach, y - reach), (x + reach, y + reach))
+
     def contains(self, points: Tensor) -> Tensor:
-        """(n, 2) -> (n,) of bool. A point with a NaN is nowhere, so not inside."""
+        """(n, 2) -> (n,) of bool, on the CPU. A point with a NaN is nowhere, so not inside."""
+        points = points.detach().cpu().double()
         low, high = points.new_tensor(self.low), points.new_tensor(self.high)
         return ((points >= low) & (points <= high)).all(dim=1)
 
@@ -45,7 +52,7 @@ def window_of(points: Tensor, margin: float = 0.2) -> Window:
     """
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"a window needs points of shape (n, 2), got {tuple(points.shape)}")
-    points = points.detach().double().cpu()
+    points = points.detach().cpu().double()
     points = points[points.isfinite().all(dim=1)]
     if len(points) == 0:
         raise ValueError("a window needs at least one finite point, got none")

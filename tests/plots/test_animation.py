@@ -1,0 +1,49 @@
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from ebmtrain.plots.animation import animate, picked
+
+
+def frames(folder, count):
+    paths = [folder / f"landscape_{i:05d}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (90, 60), (5 * i % 256, 2 * i % 256, 255 - i)).save(path)
+    return paths
+
+
+def durations(gif):
+    found = []
+    for i in range(gif.n_frames):
+        gif.seek(i)
+        found.append(gif.info["duration"])
+    return found
+
+
+def test_loops_and_holds_the_last_frame(tmp_path):
+    gif = Image.open(BytesIO(animate(frames(tmp_path, 5), width=45, frame_ms=100, hold_ms=1500)))
+    assert gif.size == (45, 30)
+    assert gif.info["loop"] == 0
+    assert durations(gif) == [100, 100, 100, 100, 1500]
+
+
+def test_many_frames_are_picked_evenly(tmp_path):
+    paths = frames(tmp_path, 101)
+    chosen = picked(paths, 11)
+    assert [paths.index(path) for path in chosen] == list(range(0, 101, 10))
+    assert Image.open(BytesIO(animate(paths, width=30))).n_frames == 40
+
+
+def test_broken_files_are_skipped(tmp_path):
+    paths = frames(tmp_path, 4)
+    paths[0].write_bytes(b"not a picture")
+    paths[1].write_bytes(paths[1].read_bytes()[:60])
+    paths[3].unlink()
+    gif = Image.open(BytesIO(animate(paths)))
+    assert gif.n_frames == 1
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="none of 1"):
+        animate([tmp_path / "absent.png"])

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+
+from ebmtrain.plots.curves import KL_FLOOR, curves
+from ebmtrain.plots.image import png
+from ebmtrain.plots.progress import progress
+from ebmtrain.plots.window import Window
+
+
+def rows_of(count, **metrics):
+    return [{"step": 10.0 * i, **{k: f(i) for k, f in metrics.items()}} for i in range(count)]
+
+
+def panels(figure):
+    return {axes.get_title(): axes for axes in figure.axes}
+
+
+def test_only_panels_with_metrics():
+    rows = rows_of(30, loss=lambda i: 1 / (i + 1), energy_data=float, energy_model=float)
+    assert set(panels(curves(rows))) == {"energies", "loss"}
+
+
+def test_every_known_metric_has_a_panel():
+    keys = "loss energy_data energy_model grad_norm kl nll regret acceptance clipped step_size lr"
+    figure = curves(rows_of(300, **{key: lambda i: 0.5 for key in keys.split()}), "all")
+    assert len(figure.axes) == 6
+    assert png(figure, 30)
+
+
+@pytest.mark.parametrize(
+    ("keys", "title"),
+    [
+        (["kl", "regret", "nll"], "KL(data || model)"),
+        (["regret", "nll"], "regret: NLL above the entropy"),
+        (["nll"], "negative log-likelihood"),
+    ],
+)
+def test_the_best_measure_of_quality_is_shown(keys, title):
+    assert set(panels(curves(rows_of(5, **dict.fromkeys(keys, float))))) == {title}
+
+
+def test_rare_evaluations_keep_their_steps():
+    rows = rows_of(100, loss=float)
+    rows[0]["kl"], rows[50]["kl"] = 1.0, 0.1
+    shown = panels(curves(rows))
+    line = shown["KL(data || model)"].lines[0]
+    assert line.get_xdata().tolist() == [0.0, 500.0]
+    assert shown["KL(data || model)"].get_xlim() == shown["loss"].get_xlim()
+
+
+def test_kl_is_logarithmic_with_a_floor():
+    axes = panels(curves(rows_of(4, kl=lambda i: [1.0, 0.1, -1e-7, 0.0][i])))["KL(data || model)"]
+    assert axes.get_yscale() == "log"
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 0.1, KL_FLOOR, KL_FLOOR]
+    assert "not below 0.0001" in axes.get_ylabel()
+
+
+def test_kl_that_is_never_positive_is_linear():
+    axes = panels(curves(rows_of(4, kl=lambda i: -1.0 * i)))["KL(data || model)"]
+    assert axes.get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("count", [1, 5, 400])
+def test_values_that_are_not_finite_are_left_out_and_marked(count):
+    broken = [math.nan, math.inf, -math.inf]
+    rows = rows_of(
+        count, loss=lambda i: broken[i % 3] if i >= count // 2 else 1.0,
+        grad_norm=lambda i: math.nan, kl=lambda i: broken[i % 3],
+    )  # fmt: skip
+    figure = curves(rows)
+    labels = panels(figure)["loss"].get_legend_handles_labels()[1]
+    assert "first value not finite" in labels
+    assert png(figure, 30)
+
+
+def test_a_spike_does_not_flatten_the_curve():
+    rows = rows_of(300, loss=lambda i: 1e9 if i == 0 else math.sin(i))
+    assert panels(curves(rows))["loss"].get_ylim()[1] < 3
+
+
+@pytest.mark.parametrize("rows", [[], [{"step": 0.0}], [{"step": 1.0, "loss": None}]])
+def test_no_metrics_yet(rows):
+    assert png(curves(rows), 30)
+
+
+def test_progress_has_three_panels():
+    rows = rows_of(50, energy_data=float, energy_model=float, kl=lambda i: 1 / (i + 1))
+    window = Window((-1.0, -1.0), (1.0, 1.0))
+    points = torch.zeros(4, 2)
+    figure = progress(
+        lambda x: x.square().sum(1), window, rows, data=points, samples=points, title="run"
+    )
+    assert [axes.get_title() for axes in figure.axes] == ["", "energies", "KL(data || model)"]
+    assert png(figure, 30)
+
+
+def test_progress_before_the_first_row_is_the_landscape_alone():
+    figure = progress(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)), [])
+    assert len(figure.axes) == 1
+    assert png(figure, 30)

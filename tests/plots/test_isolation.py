@@ -1,0 +1,43 @@
+"""Figures must not touch what other code in the process draws."""
+
+import subprocess
+import sys
+
+import torch
+
+from ebmtrain.plots.image import png
+from ebmtrain.plots.landscape import landscape
+from ebmtrain.plots.window import Window
+
+PROGRAM = """
+import sys
+import matplotlib
+before = matplotlib.rcParams.copy()  # not dict(): reading "backend" itself imports pyplot
+import torch
+from ebmtrain.plots import animation, curves, image, landscape, progress, projection, samples
+from ebmtrain.plots.window import window_of
+x = torch.linspace(0, 1, 60).reshape(30, 2)
+energy = lambda x: x.square().sum(1)
+rows = [{"step": float(i), "loss": 1.0, "kl": 1.0} for i in range(3)]
+image.png(progress.progress(energy, window_of(x), rows, data=x, samples=x, title="t"), 20)
+image.png(samples.samples(x, x, window_of(x), title="t"), 20)
+image.png(projection.projection(x, x, "t"), 20)
+image.png(curves.curves(rows, "t"), 20)
+assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
+assert matplotlib.rcParams.copy() == before, "global settings were changed"
+"""
+
+
+def test_no_pyplot_and_no_global_settings():
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    def draw():
+        figure = landscape(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)))
+        return png(figure, 30)
+
+    first = draw()
+    assert first == draw()
+    assert first.startswith(b"\x89PNG")
+    assert torch.is_grad_enabled()

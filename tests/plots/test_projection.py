@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from ebmtrain.plots.image import png
+from ebmtrain.plots.projection import principal_axes, projection, widest
+
+
+def normal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3,), (10,), (4, 5, 5)])
+@pytest.mark.parametrize("with_data", [True, False])
+def test_points_of_any_shape(shape, with_data):
+    data = normal(200, *shape) if with_data else None
+    figure = projection(data, normal(50, *shape), "points")
+    dimensions = int(np.prod(shape))
+    assert len(figure.axes) == (1 if dimensions == 1 else 1 + min(dimensions, 6))
+    said = figure.get_suptitle()
+    if dimensions > 1:
+        source = "data" if with_data else "samples"
+        wanted = f"projection of {dimensions} dimensions on the first two principal axes"
+        assert f"{wanted} of the {source}" in said
+        assert figure.axes[0].get_aspect() == 1.0
+    assert png(figure, 30)
+
+
+def test_one_dimension_shows_the_density_on_the_scale_of_the_histogram():
+    data = normal(5000, 1)
+    axes = projection(data, data, "normal", energy=lambda x: x.square().sum(1) / 2 + 7).axes[0]
+    assert max(axes.lines[0].get_ydata()) == pytest.approx((2 * np.pi) ** -0.5, rel=0.02)
+    assert axes.get_ylim()[1] < 0.6
+
+
+def test_discrete_and_constant_coordinates():
+    data = (normal(200, 12) > 0).float()
+    data[:, 3:] = 1.0
+    assert png(projection(data, torch.ones(20, 12), "bits"), 30)
+    assert png(projection(torch.ones(1, 4), torch.ones(1, 4), "one point"), 30)
+
+
+def test_samples_that_ran_away_do_not_matter():
+    samples = normal(50, 3)
+    samples[0], samples[1] = float("nan"), 1e9
+    figure = projection(normal(200, 3), samples, "runaway")
+    assert figure.axes[0].get_xlim()[1] < 10
+    assert png(figure, 30)
+
+
+def test_principal_axes_find_the_widest_directions():
+    points = normal(2000, 6) * torch.tensor([1.0, 9.0, 1.0, 1.0, 5.0, 1.0])
+    _, plane, share = principal_axes(points)
+    assert plane[1, 0].abs() > 0.99
+    assert plane[4, 1].abs() > 0.99
+    assert share[0] == pytest.approx(81 / 110, abs=0.05)
+
+
+def test_marginals_are_of_the_widest_coordinates_in_order():
+    points = normal(500, 20)
+    points[:, [2, 5, 7, 11, 13, 19]] *= 4
+    assert widest(points) == [2, 5, 7, 11, 13, 19]
+
+
+def test_nothing_finite_is_an_error():
+    with pytest.raises(ValueError, match="none of 5"):
+        projection(None, torch.full((5, 3), float("nan")), "lost")
