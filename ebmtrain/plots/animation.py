@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-COLOURS = 128  # enough for contours and text, and half the size of 256
+# The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
+PALETTE = Image.Quantize.FASTOCTREE
 
 
 def animate(
@@ -39,7 +40,7 @@ def animate(
             continue
         size = size or (width, max(1, round(width * picture.height / picture.width)))
         small = picture.resize(size, Image.Resampling.LANCZOS)
-        images.append(small.quantize(COLOURS, dither=Image.Dither.NONE))
+        images.append(small.quantize(256, PALETTE, dither=Image.Dither.NONE))
     if not images:
         raise ValueError(f"an animation needs a readable picture, got none of {len(frames)}")
     buffer = BytesIO()

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from ebmtrain.plots.scales import hold_steps, hold_view, scale_log
 from ebmtrain.plots.style import (
     DATA,
     FAULT,
@@ -121,7 +121,7 @@ def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
     faults = [series.fault for series in drawn.values() if series.fault is not None]
     if faults:
         axes.axvline(min(faults), color=FAULT, linestyle=":", label="first value not finite")
-    hold_steps(axes, rows)
+    hold_steps(axes, [row["step"] for row in rows])
     floored = panel.floor > 0 and bool((values < floor).any())
     unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
     finish(axes, title=panel.title, x="step", y=unit)
@@ -138,26 +138,6 @@ def floor_of(panel: Panel, values: np.ndarray) -> float:
     return panel.floor or float(positive.min())
 
 
-def scale_log(axes: Axes, values: np.ndarray) -> None:
-    """Powers of ten; over less than two decades, plain numbers, or there would be no label."""
-    axes.set_yscale("log")
-    if values.max() < 100 * values.min():
-        low, high = values.min() / 1.2, values.max() * 1.2
-        axes.set_ylim(low, high)
-        steps = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 7)
-        axes.yaxis.set_major_locator(LogLocator(subs=steps))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def hold_steps(axes: Axes, rows: Rows) -> None:
-    """The same steps in every panel, however rare its metric."""
-    first, last = (float(f(row["step"] for row in rows)) for f in (min, max))
-    space = 0.03 * (last - first) or 0.5
-    axes.set_xlim(first - space, last + space)
-
-
 def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     """Few values as dots on a line; many as a running mean over the faint raw curve."""
     steps, values = series.steps, series.values
@@ -172,16 +152,3 @@ def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     mean = np.convolve(values, np.full(width, 1 / width), "valid")
     middle = steps[(width - 1) // 2 :][: len(mean)]
     axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
-
-
-def hold_view(axes: Axes, values: np.ndarray) -> None:
-    """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
-    if len(values) < 20:
-        return
-    low, high = np.quantile(values, (0.01, 0.99))
-    reach = 0.5 * (high - low)
-    if reach <= 0:
-        return
-    bottom, top = max(values.min(), low - reach), min(values.max(), high + reach)
-    space = 0.05 * (top - bottom)
-    axes.set_ylim(bottom - space, top + space)

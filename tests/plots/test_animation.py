@@ -1,4 +1,5 @@
 from io import BytesIO
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,6 +14,10 @@ def frames(folder, count):
     return paths
 
 
+def opened(data: bytes) -> Any:
+    return Image.open(BytesIO(data))
+
+
 def durations(gif):
     found = []
     for i in range(gif.n_frames):
@@ -22,7 +27,7 @@ def durations(gif):
 
 
 def test_loops_and_holds_the_last_frame(tmp_path):
-    gif = Image.open(BytesIO(animate(frames(tmp_path, 5), width=45, frame_ms=100, hold_ms=1500)))
+    gif = opened(animate(frames(tmp_path, 5), width=45, frame_ms=100, hold_ms=1500))
     assert gif.size == (45, 30)
     assert gif.info["loop"] == 0
     assert durations(gif) == [100, 100, 100, 100, 1500]
@@ -32,7 +37,7 @@ def test_many_frames_are_picked_evenly(tmp_path):
     paths = frames(tmp_path, 101)
     chosen = picked(paths, 11)
     assert [paths.index(path) for path in chosen] == list(range(0, 101, 10))
-    assert Image.open(BytesIO(animate(paths, width=30))).n_frames == 40
+    assert opened(animate(paths, width=30)).n_frames == 40
 
 
 def test_broken_files_are_skipped(tmp_path):
@@ -40,7 +45,7 @@ def test_broken_files_are_skipped(tmp_path):
     paths[0].write_bytes(b"not a picture")
     paths[1].write_bytes(paths[1].read_bytes()[:60])
     paths[3].unlink()
-    gif = Image.open(BytesIO(animate(paths)))
+    gif = opened(animate(paths))
     assert gif.n_frames == 1
 
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ def rows_of(count, **metrics):
     return [{"step": 10.0 * i, **{k: f(i) for k, f in metrics.items()}} for i in range(count)]
 
 
-def panels(figure):
+def panels(figure) -> dict[str, Any]:
     return {axes.get_title(): axes for axes in figure.axes}
 
 
@@ -46,14 +47,14 @@ def test_rare_evaluations_keep_their_steps():
     rows[0]["kl"], rows[50]["kl"] = 1.0, 0.1
     shown = panels(curves(rows))
     line = shown["KL(data || model)"].lines[0]
-    assert line.get_xdata().tolist() == [0.0, 500.0]
+    assert list(line.get_xdata()) == [0.0, 500.0]
     assert shown["KL(data || model)"].get_xlim() == shown["loss"].get_xlim()
 
 
 def test_kl_is_logarithmic_with_a_floor():
     axes = panels(curves(rows_of(4, kl=lambda i: [1.0, 0.1, -1e-7, 0.0][i])))["KL(data || model)"]
     assert axes.get_yscale() == "log"
-    assert axes.lines[0].get_ydata().tolist() == [1.0, 0.1, KL_FLOOR, KL_FLOOR]
+    assert list(axes.lines[0].get_ydata()) == [1.0, 0.1, KL_FLOOR, KL_FLOOR]
     assert "not below 0.0001" in axes.get_ylabel()
 
 

@@ -6,7 +6,8 @@ import torch
 
 from ebmtrain.plots.grid import on_grid
 from ebmtrain.plots.image import png
-from ebmtrain.plots.landscape import landscape, relief
+from ebmtrain.plots.landscape import landscape
+from ebmtrain.plots.relief import relief
 from ebmtrain.plots.window import Window
 
 CENTRES = torch.tensor([[0.0, 0.0], [2, 2], [2, -2], [-2, 2], [-2, -2]])
@@ -38,6 +39,12 @@ def badly_trained(x):
     return 1e5 * torch.sin(1.3 * x[:, 0]) * torch.cos(0.9 * x[:, 1])
 
 
+def drawable(values, at_data=None):
+    shape = relief(values, at_data)
+    assert shape is not None
+    return shape
+
+
 def square(reach):
     return Window((-reach, -reach), (reach, reach))
 
@@ -55,7 +62,7 @@ WELLS = {  # energy, window, minima
 @pytest.mark.parametrize(("energy", "window", "minima"), WELLS.values(), ids=WELLS)
 def test_wells_are_visible_whatever_the_scale(energy, window, minima):
     grid = on_grid(energy, window, (160, 160))
-    shape = relief(grid.values)
+    shape = drawable(grid.values)
     below = (shape.heights < shape.clip).mean()
     assert below > 0.15  # the picture is no flat sheet with holes
     assert np.diff(shape.levels).min() > 0
@@ -67,14 +74,14 @@ def test_wells_are_visible_whatever_the_scale(energy, window, minima):
 def test_colours_reach_beyond_the_data(energy):
     points = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
     at_data = energy(points).double().numpy()
-    shape = relief(on_grid(energy, square(4.0), (80, 80)).values, at_data)
+    shape = drawable(on_grid(energy, square(4.0), (80, 80)).values, at_data)
     assert shape.clip >= min(10.0, shape.heights.max())
     lowest = on_grid(energy, square(4.0), (80, 80)).values.min()
     assert np.mean(at_data - lowest < shape.clip) >= 0.98
 
 
 def test_small_ranges_are_not_clipped():
-    shape = relief(np.linspace(0, 0.3, 100).reshape(10, 10))
+    shape = drawable(np.linspace(0, 0.3, 100).reshape(10, 10))
     assert shape.clip == pytest.approx(0.3)
     assert not shape.clipped
 
@@ -96,7 +103,7 @@ def test_axes_are_equal_and_runaways_counted():
     assert axes.get_aspect() == 1.0
     assert width == pytest.approx(height, rel=1e-3)
     assert axes.get_xlim() == pytest.approx((-2, 2), abs=0.02)
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    texts = axes.get_legend_handles_labels()[1]
     assert texts == ["data", "model samples (2 of 10 outside the view)"]
 
 
@@ -117,7 +124,7 @@ def test_faulty_energies_are_drawn(energy):
 
 
 def test_infinity_is_high_and_nan_unknown():
-    shape = relief(np.array([[0.0, 1.0], [np.inf, np.nan]]))
+    shape = drawable(np.array([[0.0, 1.0], [np.inf, np.nan]]))
     assert shape.heights[1, 0] == shape.clip
     assert np.ma.getmaskarray(shape.heights).tolist() == [[False, False], [False, True]]
 

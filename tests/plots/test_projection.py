@@ -29,7 +29,7 @@ def test_points_of_any_shape(shape, with_data):
 def test_one_dimension_shows_the_density_on_the_scale_of_the_histogram():
     data = normal(5000, 1)
     axes = projection(data, data, "normal", energy=lambda x: x.square().sum(1) / 2 + 7).axes[0]
-    assert max(axes.lines[0].get_ydata()) == pytest.approx((2 * np.pi) ** -0.5, rel=0.02)
+    assert np.max(axes.lines[0].get_ydata()) == pytest.approx((2 * np.pi) ** -0.5, rel=0.02)
     assert axes.get_ylim()[1] < 0.6
 
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def draw(count, seed=0):
     return Normal().sample(count, torch.Generator().manual_seed(seed))
 
 
-def images(figure):
+def images(figure) -> list[Any]:
     return [axes.images[0] for axes in figure.axes if axes.images]
 
 
