@@ -1,0 +1,100 @@
+"""NumPy's files, without ever running what is in them: no pickles, no trust in headers."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ebmtrain.datasets.errors import DataError
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file.
+
+    Raises:
+        DataError: it is damaged, or not an array of real numbers.
+    """
+    with path.open("rb") as stream:
+        return _read(stream, path.stat().st_size, str(path))
+
+
+def read_npz(path: Path, array: str | None) -> np.ndarray:
+    """One array of a .npz file: `array`, or the only one there is.
+
+    Raises:
+        DataError: it is damaged, the array is missing or ambiguous, or not of real numbers.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is no npz archive ({error}): write it with numpy.savez") from error
+    with archive:
+        members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+        info = members[_choose(path, list(members), array)]
+        try:
+            stream = archive.open(info)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise DataError(
+                f"{path} cannot be unpacked ({error}): write it with numpy.savez"
+            ) from error
+        with stream:
+            return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
+
+
+def _choose(path: Path, names: list[str], array: str | None) -> str:
+    if not names:
+        raise DataError(f"{path} holds no array: write it with numpy.savez(path, x=points)")
+    if array is None and len(names) > 1:
+        raise DataError(
+            f"{path} holds {len(names)} arrays: choose one with dataset.array, "
+            f"of {', '.join(sorted(names))}"
+        )
+    if array is not None and array not in names:
+        near = get_close_matches(array, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it holds {', '.join(sorted(names))}"
+        raise DataError(f"{path} holds no array {array}: {hint}")
+    return names[0] if array is None else array
+
+
+def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+    """The array in a stream of `size` bytes. Its header is checked before memory is taken."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            header = np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+    except Exception as error:  # the header is parsed as Python: it fails in many ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name} has no readable npy header ({reason}): write it with numpy.save"
+        ) from error
+    if dtype.hasobject:
+        raise DataError(
+            f"{name} holds Python objects, and unpickling them could run any code: "
+            "save an array of numbers"
+        )
+    if dtype.kind == "c":
+        raise DataError(f"{name} is complex ({dtype}): save real and imaginary part as two columns")
+    if dtype.kind not in "biuf":
+        raise DataError(f"{name} has dtype {dtype}, not numbers: save an array of floats")
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != held:
+        raise DataError(
+            f"{name} is damaged: its header promises {claimed:,} bytes for shape {shape}, "
+            f"{held:,} follow: write it again"
+        )
+    try:
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # zip and deflate errors of many kinds, and MemoryError
+        raise DataError(f"{name} cannot be read ({error}): write it again") from error
