@@ -119,8 +119,12 @@ class Pinwheel:
     def _arm_angles(self) -> Tensor:
         return 2 * math.pi * torch.arange(self.arms, dtype=torch.float64) / self.arms
 
-    @cached_property
+    @property
     def entropy(self) -> float:
+        return self._entropy
+
+    @cached_property
+    def _entropy(self) -> float:
         """-integral p log p in polar coordinates, over one arm's share of the angle."""
         end = 2 * math.hypot(1 + 8 * self.radial_std, 8 * self.tangential_std)
         radius, dr = gauss_legendre(0, end, 32 + math.ceil(6 / self.radial_std))

@@ -60,8 +60,12 @@ class Rings:
         terms = -0.5 * ((r - radii) / self.std).square() + bessel.log()
         return terms.logsumexp(1) - math.log(len(radii) * 2 * math.pi * self.std**2)
 
-    @cached_property
+    @property
     def entropy(self) -> float:
+        return self._entropy
+
+    @cached_property
+    def _entropy(self) -> float:
         """-integral_0^inf 2 pi r p(r) log p(r) dr, a smooth integral in one dimension."""
         end = max(self.radii) + 10 * self.std
         r, weights = gauss_legendre(0, end, 64 + math.ceil(4 * end / self.std))

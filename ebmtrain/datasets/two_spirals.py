@@ -75,8 +75,12 @@ class TwoSpirals:
         log_mass = torch.where(edge < 5, near.log(), far.log() - high.square())
         return log_mass - math.log(2 * self.jitter)
 
-    @cached_property
+    @property
     def entropy(self) -> float:
+        return self._entropy
+
+    @cached_property
+    def _entropy(self) -> float:
         reach = _END / 3 + self.jitter + 8 * self.std
         return plane_entropy(self.log_prob, (-reach, -reach), (reach, reach), self.std * 0.7)
 

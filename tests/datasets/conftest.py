@@ -1,0 +1,36 @@
+"""The densities of the presets that are shipped, by the names people type."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+
+from ebmtrain.types import Density
+
+_PRESETS = Path(__file__).parents[2] / "configs" / "dataset"
+NAMES = sorted(path.stem for path in _PRESETS.glob("*.yaml") if path.stem != "file")
+
+
+@cache
+def _density(name: str) -> Density:
+    return instantiate(yaml.safe_load((_PRESETS / f"{name}.yaml").read_text())["density"])
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def density(name: str) -> Density:
+    return _density(name)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(20260)
