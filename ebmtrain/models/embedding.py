@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 
 class Embedding(nn.Module):
-    """x -> [a * x, cos(W x), sin(W x)], W ~ N(0, fourier_scale^2) drawn once and kept.
+    """x -> [a * x, cos(W x), sin(W x)], W_ij ~ N(0, 2 / d * fourier_scale^2) drawn once and kept.
+
+    d is n_inputs. Two points are as alike as exp(-fourier_scale^2 ||x - y||^2 / d) to the features
+    (the mean of cos(W (x - y))), which depends on the mean square difference per coordinate and not
+    on d: without the factor 2 / d, which is 1 in the plane, standardized points of ten dimensions
+    would all be strangers to each other and nothing learnt at one would hold at the next.
 
     Source: Rahimi & Recht (NeurIPS 2007); Tancik et al. (NeurIPS 2020) for networks.
     Shapes: (batch, n_inputs) -> (batch, n_inputs + 2 * n_frequencies).
@@ -19,7 +26,8 @@ class Embedding(nn.Module):
         super().__init__()
         self.scale = scale
         self.n_features = n_inputs + 2 * n_frequencies
-        self.register_buffer("frequencies", fourier_scale * torch.randn(n_frequencies, n_inputs))
+        std = fourier_scale * math.sqrt(2 / n_inputs)
+        self.register_buffer("frequencies", std * torch.randn(n_frequencies, n_inputs))
 
     def forward(self, x: Tensor) -> Tensor:
         if not len(self.frequencies):

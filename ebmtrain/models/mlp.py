@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu, softplus, tanh
+from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
 from ebmtrain.models.embedding import Embedding
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
-# name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. Smooth ones alone: a ReLU's
-# second derivative is zero, which silently breaks every score-matching loss.
+# name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
+# comparisons alone: its second derivative is zero, which silently breaks score matching.
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "silu": (silu, torch.ops.aten.silu_backward),
     "softplus": (softplus, lambda df, z: torch.ops.aten.softplus_backward(df, z, 1.0, 20.0)),
+    "leaky_relu": (
+        leaky_relu,
+        lambda df, z: torch.ops.aten.leaky_relu_backward(df, z, 0.01, False),
+    ),
     "tanh": (tanh, lambda df, z: df * (1 - tanh(z).square())),
 }
 INITIALISATIONS: dict[str, Callable[[Tensor], object]] = {
@@ -42,13 +47,13 @@ class MLP(nn.Module):
         event_shape: shape of one point; its elements are the inputs.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        activation: silu, softplus or tanh.
+        activation: silu, softplus, tanh or leaky_relu.
         initialisation: of the weights: lecun (variance 1 / inputs), kaiming (2 / inputs), xavier or
             orthogonal; biases start at zero.
         input_scale: factor on the (standardized) input.
-        fourier_features: number m of random frequencies W ~ N(0, fourier_scale^2); the perceptron
-            then also sees cos(Wx), sin(Wx). 0: none.
-        fourier_scale: in radians per unit of x.
+        fourier_features: number m of random frequencies W ~ N(0, 2 / d * fourier_scale^2) in d
+            dimensions; the perceptron then also sees cos(Wx), sin(Wx). 0: none.
+        fourier_scale: in radians per unit of x in the plane; see `Embedding` for other d.
         base_std: standard deviation of the base measure in units of x; null: none.
         spectral_norm: divides each weight matrix by its largest singular value (Miyato et al.,
             ICLR 2018), so that f is Lipschitz.
@@ -62,7 +67,7 @@ class MLP(nn.Module):
         event_shape: tuple[int, ...],
         width: Count = 128,
         depth: Count = 2,
-        activation: Literal["silu", "softplus", "tanh"] = "silu",
+        activation: Literal["silu", "softplus", "tanh", "leaky_relu"] = "silu",
         initialisation: Literal["lecun", "kaiming", "xavier", "orthogonal"] = "lecun",
         input_scale: Positive = 1.0,
         fourier_features: WholeNumber = 0,
@@ -75,9 +80,9 @@ class MLP(nn.Module):
             math.prod(event_shape), input_scale, fourier_features, fourier_scale
         )
         sizes = [self.embedding.n_features, *[width] * depth]
-        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.output = nn.Linear(width, 1)
-        for layer in (*self.hidden, self.output):
+        for layer in self.layers():
             INITIALISATIONS[initialisation](layer.weight)
             nn.init.zeros_(layer.bias)
             if spectral_norm:
@@ -96,19 +101,23 @@ class MLP(nn.Module):
         """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
         flat = x.flatten(1)
         h = self.embedding(flat)
-        weights, pre = [], []
-        for layer in self.hidden:
-            weights.append(layer.weight)
-            pre.append(linear(h, weights[-1], layer.bias))
+        # Each weight is read once: under spectral_norm reading it computes it.
+        *hidden, output = [(layer.weight, layer.bias) for layer in self.layers()]
+        pre = []
+        for weight, bias in hidden:
+            pre.append(linear(h, weight, bias))
             h = self.activation(pre[-1])
-        energy = self.output(h).squeeze(1) + self.base(flat)
-        g = self.output.weight.expand(len(flat), -1)
-        for weight, z in zip(reversed(weights), reversed(pre), strict=True):
+        energy = linear(h, *output).squeeze(1) + self.base(flat)
+        g = output[0].expand(len(flat), -1)
+        for (weight, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ weight
         gradient = self.embedding.pullback(flat, g)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return energy, gradient.view_as(x)
+
+    def layers(self) -> list[nn.Linear]:
+        return [*self.hidden, self.output]  # type: ignore[list-item]
 
     def base(self, x: Tensor) -> Tensor | float:
         """||x||^2 / (2 base_std^2), shape (batch,); 0 without a base measure."""

@@ -1,0 +1,67 @@
+"""A funnel with ripples, that is flat far away."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.types import Count, Positive
+
+
+class Ackley(nn.Module):
+    """E(x) = scale * f(x) + wall / 2 * sum_i max(|x_i| - bound, 0)^2,
+
+        f(x) = 20 - 20 exp(-0.2 sqrt(mean_i x_i^2)) + e - exp(mean_i cos(2 pi x_i)).
+
+    Nothing is trained. f levels off at 20 to 22.4, so exp(-scale * f) alone has an infinite
+    integral; the soft wall gives it a finite one and leaves f as it is within |x_i| <= bound. In
+    two dimensions at scale 1 the mass is in the funnel, a thousandth of it beyond the bound. In more
+    of them f stays as high while the volume grows: choose a larger scale or a smaller bound there.
+
+    Source: Ackley (A Connectionist Machine for Genetic Hillclimbing, Kluwer, 1987), scale 1,
+    |x_i| <= 32.768; the wall is ours.
+
+    Args:
+        dim: number of coordinates.
+        scale: > 0, in nats.
+        bound: > 0, where the wall begins, in units of x.
+        wall: > 0, its stiffness in nats per squared unit of x.
+
+    Shapes: (batch, dim) -> (batch,).
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: Count = 2,
+        scale: Positive = 1.0,
+        bound: Positive = 4.0,
+        wall: Positive = 10.0,
+    ):
+        super().__init__()
+        self.scale, self.bound, self.wall = scale, bound, wall
+        self.event_shape = (dim,)
+        reach = bound + 2 / math.sqrt(wall)
+        self.window = ((-reach,) * dim, (reach,) * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        funnel, ripple = self.parts(x)
+        beyond = (x.abs() - self.bound).clamp(min=0)
+        return self.scale * (20 + math.e - funnel - ripple) + self.wall / 2 * beyond.square().sum(1)
+
+    def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) and dE/dx; at the origin, where f has a tip, the gradient is taken to be 0."""
+        (funnel, ripple), d = self.parts(x), x.shape[1]
+        distance = torch.linalg.vector_norm(x, dim=1) * math.sqrt(d)  # d * sqrt(mean x_i^2)
+        down = torch.where(distance > 0, 0.2 * funnel / distance, 0)[:, None] * x
+        round_ = 2 * math.pi / d * ripple[:, None] * (2 * math.pi * x).sin()
+        beyond = x - x.clamp(-self.bound, self.bound)
+        return self(x), self.scale * (down + round_) + self.wall * beyond
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """20 exp(-0.2 sqrt(mean_i x_i^2)) and exp(mean_i cos(2 pi x_i)), each (batch,)."""
+        # vector_norm and not sqrt, whose derivative at 0 would be NaN.
+        rms = torch.linalg.vector_norm(x, dim=1) / math.sqrt(x.shape[1])
+        return 20 * (-0.2 * rms).exp(), (2 * math.pi * x).cos().mean(1).exp()

@@ -1,0 +1,87 @@
+"""A mixture of Gaussians as an energy: modes whose weights are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.types import NonNegative, Positive
+
+CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
+
+
+class GaussianMixture(nn.Module):
+    """E(x) = -log sum_k w_k N(x; c_k, std^2 I), so that log Z = 0.
+
+    Nothing is trained. Well separated modes of different weights show at once what a sampler does
+    not know: local moves and score matching see each mode's shape, but not its weight.
+
+    Args:
+        centres: c_k, one list of coordinates for each mode.
+        weights: w_k > 0, divided by their sum; null: equal ones.
+        std: > 0, of every mode along every axis, in units of x.
+
+    Shapes: (batch, dim) -> (batch,), dim the length of a centre.
+
+    Raises:
+        ValueError: centres of unequal length, or weights that do not fit them.
+    """
+
+    centres: Tensor
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        *,
+        centres: Sequence[Sequence[float]] = CENTRES,
+        weights: Sequence[NonNegative] | None = (0.5, 0.3, 0.2),
+        std: Positive = 0.5,
+    ):
+        super().__init__()
+        weights = [1.0] * len(centres) if weights is None else list(weights)
+        check(centres, weights)
+        self.std = std
+        points, w = torch.tensor([list(c) for c in centres]), torch.tensor(weights)
+        self.event_shape = (points.shape[1],)
+        low, high = points.amin(0) - 4 * std, points.amax(0) + 4 * std
+        self.window = (tuple(low.tolist()), tuple(high.tolist()))
+        self.register_buffer("centres", points)
+        self.register_buffer("log_weights", (w / w.sum()).log())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -self.log_joint(x).logsumexp(1)
+
+    def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) and dE/dx = (x - sum_k r_k(x) c_k) / std^2, r_k the posterior weights."""
+        joint = self.log_joint(x)
+        nearest = joint.softmax(1) @ self.centres
+        return -joint.logsumexp(1), (x - nearest) / self.std**2
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log w_k + log N(x; c_k, std^2 I), shape (batch, modes)."""
+        squares = (x[:, None] - self.centres).square().sum(2)
+        log_norm = x.shape[1] / 2 * math.log(2 * math.pi * self.std**2)
+        return self.log_weights - squares / (2 * self.std**2) - log_norm
+
+    @property
+    def log_z(self) -> Tensor:
+        """0: the energy is a normalised log density."""
+        return torch.zeros(())
+
+
+def check(centres: Sequence[Sequence[float]], weights: Sequence[float]) -> None:
+    widths = {len(centre) for centre in centres}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(
+            f"centres must be one or more lists of equal length, got {centres}: "
+            "write one [x, y] for each mode"
+        )
+    if len(weights) != len(centres):
+        raise ValueError(
+            f"got {len(weights)} weights for {len(centres)} centres: give one for each, or null"
+        )
+    if not (all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf):
+        raise ValueError(f"weights must be >= 0 with a positive sum, got {list(weights)}")

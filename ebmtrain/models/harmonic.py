@@ -1,0 +1,50 @@
+"""An anisotropic parabola: the energy on which every sampler's error is known."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.types import Count, Positive
+
+
+class Harmonic(nn.Module):
+    """E(x) = sum_i k_i x_i^2 / 2,  k_i from `stiffness` to `stiffness * condition`, geometrically.
+
+    A Gaussian of variances 1 / k_i. Nothing is trained. The largest k_i bounds the step size of a
+    sampler and the smallest sets how many steps it needs, so `condition` is how hard it is (Neal,
+    MCMC using Hamiltonian dynamics, 2011, section 5.3).
+
+    Args:
+        dim: d, number of coordinates.
+        stiffness: k_1, in nats per squared unit of x.
+        condition: k_d / k_1; 1 makes the Gaussian isotropic.
+
+    Shapes: (batch, dim) -> (batch,).
+    """
+
+    stiffnesses: Tensor
+
+    def __init__(self, *, dim: Count = 2, stiffness: Positive = 1.0, condition: Positive = 4.0):
+        super().__init__()
+        exponents = torch.linspace(0, 1, dim, dtype=torch.float64)
+        k = stiffness * condition**exponents
+        self.event_shape = (dim,)
+        reach = [4 / math.sqrt(k_i) for k_i in k.tolist()]
+        self.window = (tuple(-r for r in reach), tuple(reach))
+        self.register_buffer("stiffnesses", k.to(torch.get_default_dtype()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.stiffnesses * x.square()).sum(1) / 2
+
+    def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) and dE/dx_i = k_i x_i."""
+        gradient = self.stiffnesses * x
+        return (gradient * x).sum(1) / 2, gradient
+
+    @property
+    def log_z(self) -> Tensor:
+        """log of the integral of exp(-E): sum_i log(2 pi / k_i) / 2, shape ()."""
+        return (2 * math.pi / self.stiffnesses).log().sum() / 2
