@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ebmtrain.datasets.errors import DataError
+from ebmtrain.errors import DataError
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.datasets.read_csv import read_csv
 from ebmtrain.datasets.read_numpy import read_npy, read_npz
-from ebmtrain.datasets.seeding import stream
+from ebmtrain.seeding import stream
 from ebmtrain.types import OpenUnit, WholeNumber
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.seeding import stream
+from ebmtrain.seeding import stream
 from ebmtrain.types import Batch, Density, Standardization
 
 

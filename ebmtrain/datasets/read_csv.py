@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.errors import DataError
+from ebmtrain.errors import DataError
 
 
 def read_csv(path: Path) -> np.ndarray:

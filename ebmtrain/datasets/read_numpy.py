@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from ebmtrain.datasets.errors import DataError
+from ebmtrain.errors import DataError
 
 
 def read_npy(path: Path) -> np.ndarray:

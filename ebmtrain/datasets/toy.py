@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.datasets.seeding import stream
+from ebmtrain.seeding import stream
 from ebmtrain.types import Count, Density, WholeNumber
 
 

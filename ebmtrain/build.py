@@ -1,0 +1,195 @@
+"""A validated configuration becomes objects. The only caller of hydra's instantiate."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import Tensor, nn
+
+from ebmtrain.seeding import stream
+from ebmtrain.devices import Device
+from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.settings import Checkpoint, Plots, Samples
+from ebmtrain.settings import Train as TrainSettings
+from ebmtrain.train import Job
+from ebmtrain.types import Dataset, Sampler, Standardization
+from ebmtrain.validate import Trust, validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What one run is made of."""
+
+    config: dict[str, Any]
+    energy: nn.Module
+    """Of standardized points, on the device, in the type; untrained."""
+    sampler: Sampler
+    job: Job | None
+    """None for an analytic landscape: there is nothing to train."""
+    standardization: Standardization
+    region: Region
+    """Box in standardized units that holds the data, or the landscape's wells."""
+    evaluation: Quadrature
+    checkpoint: Checkpoint
+    plots: Plots
+    samples: Samples
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def dataset(self) -> Dataset | None:
+        return self.job.dataset if self.job else None
+
+    @property
+    def temperature(self) -> float:
+        """T of the density exp(-E / T) that the sampler draws from."""
+        return float(getattr(self.sampler, "temperature", 1.0)) or 1.0
+
+    def generator(self, purpose: str, index: int = 0) -> torch.Generator:
+        """A stream of its own, on the device, so that no other draw depends on it."""
+        seed = stream(self.seed, purpose, index).initial_seed()
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def build(config: dict[str, Any], trust: Trust = None) -> Parts:
+    """Validates and builds.
+
+    Args:
+        config: plain and resolved, as `presets.plain` or a run directory gives it.
+        trust: see `validate`.
+
+    Raises:
+        ConfigError, DataError, UnsafeError: with what to change.
+    """
+    validate(config, trust)
+    device, dtype = Device(**config["device"]).set_up()
+    sampler = made(config, "sampler")
+    energy = None
+    if not takes(config["model"], "event_shape"):
+        energy = initialised(config)
+    if hasattr(energy, "window"):
+        standardization, region, job = landscape_frame(energy, config)
+    else:
+        dataset = made(config, "dataset").to(dtype=dtype, device=device)
+        event_shape = tuple(dataset.train.shape[1:])
+        energy = energy or initialised(config, event_shape=event_shape)
+        check_width(energy.to(device=device, dtype=dtype), dataset.train[:2])
+        standardization = dataset.standardization
+        points = standardization.to_standard(dataset.train).flatten(1).double().cpu()
+        region = Region(points.amin(0), points.amax(0))
+        job = built_job(config, sampler, dataset)
+    return Parts(
+        config=config,
+        energy=energy.to(device=device, dtype=dtype),
+        sampler=sampler,
+        job=job,
+        standardization=standardization,
+        region=region,
+        evaluation=made(config, "evaluation"),
+        checkpoint=Checkpoint(**config["checkpoint"]),
+        plots=Plots(**config["plots"]),
+        samples=Samples(**config["samples"]),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
+    """The part that a section describes; what its constructor objects to becomes a ConfigError."""
+    try:
+        # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
+        return instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
+    except (InstantiationException, EbmtrainError, ValueError, TypeError, OSError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, EbmtrainError):
+            raise cause from None
+        if isinstance(cause, ValueError | TypeError | OSError):
+            raise ConfigError(f"{name}: {cause}") from error
+        raise
+
+
+def initialised(config: dict[str, Any], **supplied: Any) -> nn.Module:
+    """The model, its initial weights drawn from the run's seed and nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config["seed"], "model").initial_seed())
+        return made(config, "model", **supplied)
+
+
+def takes(node: dict[str, Any], argument: str) -> bool:
+    """Whether the part's constructor has this argument, which the builder then passes."""
+    return argument in inspect.signature(get_object(node["_target_"])).parameters
+
+
+def landscape_frame(
+    energy: Any, config: dict[str, Any]
+) -> tuple[Standardization, Region, Job | None]:
+    """An analytic energy lives in its own units and has nothing to train."""
+    steps, epochs = config["train"]["steps"], config["train"]["epochs"]
+    if steps or epochs:
+        raise ConfigError(
+            f"model {type(energy).__name__} has no parameters to train: give train.steps=0 to "
+            "sample and draw it as it is"
+        )
+    low, high = energy.window
+    zero = torch.zeros(energy.event_shape)
+    region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
+    return Standardization(zero, zero + 1), region, None
+
+
+def check_width(energy: nn.Module, points: Tensor) -> None:
+    """Two points go in, two energies must come out."""
+    with torch.no_grad():
+        try:
+            out = energy.eval()(torch.zeros_like(points))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"model {type(energy).__name__} does not take points of shape "
+                f"{tuple(points.shape[1:])}: {str(error).splitlines()[0]}; choose another model or "
+                "dataset"
+            ) from error
+    energy.train()
+    if out.shape != (len(points),):
+        raise ConfigError(
+            f"model {type(energy).__name__} must return one energy per point, shape (batch,); "
+            f"for a batch of {len(points)} it returned {tuple(out.shape)}"
+        )
+    if not any(p.requires_grad for p in energy.parameters()):
+        raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
+
+
+def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job:
+    settings = TrainSettings(**config["train"])
+    n_train = len(dataset.train)
+    if settings.batch_size > n_train:
+        raise ConfigError(
+            f"train.batch_size is {settings.batch_size}, but there are {n_train} training points: "
+            f"lower it to at most {n_train}"
+        )
+    steps = settings.steps
+    if steps is None:
+        assert settings.epochs is not None  # validate() has seen to it that one is given
+        steps = -(-settings.epochs * n_train // settings.batch_size)
+    supplied = {"sampler": sampler} if takes(config["method"], "sampler") else {}
+    return Job(
+        method=made(config, "method", **supplied),
+        dataset=dataset,
+        optimizer=made(config, "optimizer"),
+        n_steps=steps,
+        batch_size=settings.batch_size,
+        ema=settings.ema,
+        log_every=settings.log_every,
+        seed=config["seed"],
+    )

@@ -1,0 +1,76 @@
+"""The command `ebmtrain`. Words like key=value train; a bare first word is a verb.
+
+Imports neither torch nor matplotlib, so that help, listings and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.suggest import suggestion
+
+VERBS = ("check", "evaluate", "init", "list", "plot", "resume", "sample")
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 ok, 1 a job failed, 2 configuration or data, 3 diverged,
+    4 checkpoint unusable, 6 input or output, 7 refused as unsafe, 128 + n after signal n."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if words and is_verb(words[0]):
+            return importlib.import_module(f"ebmtrain.commands.{words[0]}").main(words[1:])
+        return importlib.import_module("ebmtrain.commands.train").main(words)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return complain(error)
+
+
+def is_verb(word: str) -> bool:
+    """True for a known verb, False for what Hydra reads.
+
+    Raises:
+        ConfigError: for a bare word that is neither.
+    """
+    if word in VERBS:
+        return True
+    if word.startswith(("-", "+", "~")) or "=" in word:
+        return False
+    raise ConfigError(f"unknown verb {word}{suggestion(word, VERBS)} (to train, give key=value)")
+
+
+def complain(error: Exception) -> int:
+    """One clear line (one per problem), and the exit code. What nobody foresaw is our fault, and
+    is shown in full by --debug."""
+    if isinstance(error, EbmtrainError):
+        lines, code = str(error).splitlines(), error.exit_code
+    else:
+        from ebmtrain.commands.words import explain
+
+        lines, code = explain(error)
+    prefix = "ebmtrain: "
+    if len(lines) > 1:
+        print(f"{prefix}{len(lines)} problems", file=sys.stderr)
+        prefix = "  - "
+    for line in lines:
+        print(f"{prefix}{line}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """The console script."""
+    raise SystemExit(main())
+
+
+if __name__ == "__main__":
+    entry()

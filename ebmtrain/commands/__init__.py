@@ -1,0 +1,1 @@
+"""One small file per verb; each has main(words) -> exit code."""

@@ -1,0 +1,51 @@
+"""`ebmtrain check [key=value ...]`: compose, validate, build, one step. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+
+from ebmtrain import presets
+from ebmtrain.commands.train import folder_of
+from ebmtrain.errors import ConfigError
+
+
+def main(words: list[str]) -> int:
+    presets.prepare(folder_of(words))
+    config = presets.composed(overrides_in(words), hydra=True)
+
+    from ebmtrain.build import build
+    from ebmtrain.run import summary
+    from ebmtrain.train import check, start, update
+
+    parts = build(presets.plain(config))
+    choices = {k: str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
+    for line in summary(parts, choices):
+        print(line)
+    if parts.job is not None and parts.job.n_steps > 0:
+        state = start(parts.job, parts.energy, parts.generator("train"))
+        update(parts.job, state)  # the first one warms up caches and allocators
+        began = time.perf_counter()
+        update(parts.job, state)
+        seconds = time.perf_counter() - began
+        check(state)
+        print(f"one step {1e3 * seconds:.1f} ms, training about {seconds * parts.job.n_steps:.0f} s")
+    print("ok")
+    return 0
+
+
+def overrides_in(words: list[str]) -> list[str]:
+    """The key=value words, without --config-dir.
+
+    Raises:
+        ConfigError: another flag.
+    """
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("--config-dir", "-cd"):
+            next(rest, None)
+        elif word.startswith("-") and not word.startswith("--config-dir="):
+            raise ConfigError(f"check takes key=value words and --config-dir, got {word}")
+        elif not word.startswith("--config-dir="):
+            kept.append(word.removeprefix("+") if word.startswith("+experiment=") else word)
+    return kept

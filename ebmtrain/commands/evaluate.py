@@ -1,0 +1,32 @@
+"""`ebmtrain evaluate RUN [evaluation.resolution=512]`: the numbers of a checkpoint, anew."""
+
+from __future__ import annotations
+
+from ebmtrain.commands.words import overridden, run_and_options
+
+USAGE = "ebmtrain evaluate RUN [checkpoint=best.pt] [evaluation.resolution=N] [--trust PACKAGE]"
+
+
+def main(words: list[str]) -> int:
+    path, options, trust = run_and_options(words, USAGE)
+    checkpoint = options.pop("checkpoint", None)
+
+    from ebmtrain.loading import load_with
+    from ebmtrain.rundir import RunDir
+
+    files = RunDir.open(path)
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust)
+    parts = run.parts
+    metrics, warnings = parts.evaluation(
+        run.standard_energy, parts.temperature, parts.region, parts.standardization, parts.dataset
+    )
+    for name, value in metrics.items():
+        shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
+        print(f"{name:13} {shown}")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    files.write_json(
+        "evaluation.json", {"step": run.step, "metrics": metrics, "warnings": warnings}
+    )
+    print(f"step {run.step}: {path / 'evaluation.json'}")
+    return 0

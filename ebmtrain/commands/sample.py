@@ -1,0 +1,51 @@
+"""`ebmtrain sample RUN count=1000`: points from the model, in the data's own units."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ebmtrain.commands.words import check_options, run_and_options
+from ebmtrain.errors import ConfigError
+
+USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [out=FILE.npz] ..."
+NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0}  # and the least of each
+
+
+def main(words: list[str]) -> int:
+    path, options, trust = run_and_options(words, USAGE)
+    check_options(options, (*NUMBERS, "start", "out", "checkpoint"))
+    for name, least in NUMBERS.items():
+        value = options.get(name, least)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if options.get("start", "noise") not in ("chains", "noise", "data"):
+        raise ConfigError(f"start must be chains, noise or data, got {options['start']!r}")
+    out = options.pop("out", None)
+    if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
+        raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
+
+    from ebmtrain.loading import load
+    from ebmtrain.rundir import write
+
+    run = load(path, checkpoint=options.pop("checkpoint", None), trust=trust)
+    count = options.pop("count", 1000)
+    x = run.sample(count, **options)
+    target = Path(out) if out else path / "samples" / f"sample_{count}.npz"
+    write(target, as_file(target.suffix, x.cpu().numpy(), run.energy(x).cpu().numpy()))
+    print(f"{len(x)} points of shape {tuple(x.shape[1:])}: {target}")
+    return 0
+
+
+def as_file(suffix: str, x: np.ndarray, energy: np.ndarray) -> bytes:
+    """npz holds x and energy, npy and csv hold x."""
+    buffer = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(buffer, x=x, energy=energy)
+    elif suffix == ".npy":
+        np.save(buffer, x)
+    else:
+        np.savetxt(buffer, x.reshape(len(x), -1), delimiter=",")
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""`ebmtrain [group=option] [key=value] [-m]`: trains, by Hydra's own way through a run or a sweep.
+
+Hydra composes the configuration, names the directory and, with -m, walks through the jobs. Between
+composing and the first directory it calls `BeforeRun`, where everything is checked and built: what
+cannot be used leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from ebmtrain import presets
+from ebmtrain.commands import sweep
+from ebmtrain.errors import ConfigError, EbmtrainError
+
+if TYPE_CHECKING:
+    from ebmtrain.build import Parts
+
+
+@dataclass
+class Call:
+    """What one call of the command carries past Hydra, which hands nothing through by itself."""
+
+    parts: Parts | None = None
+    error: Exception | None = None
+    signal: int = 0
+    snapshot: Path | None = None
+    sweep: sweep.Sweep | None = None
+    words: list[str] = field(default_factory=list)
+
+
+CALL = Call()
+
+
+class BeforeRun(Callback):
+    """Named in configs/config.yaml. Hydra swallows a callback's exceptions, but not SystemExit."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        from ebmtrain.build import build
+
+        HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
+        try:
+            CALL.parts = build(presets.plain(config))
+            path = Path(config.hydra.run.dir)
+            if (path / "config.yaml").exists():
+                raise ConfigError(
+                    f"{path} holds a run already: go on with 'ebmtrain resume {path}', or choose "
+                    "another hydra.run.dir"
+                )
+        except Exception as error:
+            CALL.error = error
+            raise SystemExit from error
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        from ebmtrain.validate import validate
+
+        HydraConfig.instance().set_config(config)
+        try:
+            CALL.sweep = sweep.plan(config)
+            validate(presets.plain(presets.composed(CALL.sweep.first_job)))
+            if CALL.snapshot is not None:
+                CALL.sweep.keep_presets(CALL.snapshot)
+        except Exception as error:
+            CALL.error = error
+            raise SystemExit from error
+
+
+def main(words: list[str]) -> int:
+    # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
+    words = [w[1:] if w.startswith("+experiment=") else w for w in words]
+    CALL.__init__(words=words)  # a second call in one process starts afresh
+    presets.prepare(folder_of(words))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
+    sys.argv[1:] = words
+    with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
+        folder = presets.BUILT_IN
+        if any(word in ("-m", "--multirun") for word in words):
+            CALL.snapshot = Path(temporary)
+            folder = presets.freeze(CALL.snapshot)
+        try:
+            hydra.main(version_base="1.3", config_path=str(folder), config_name="config")(job)()
+        except SystemExit as stop:
+            if CALL.error is None and stop.code:
+                return int(stop.code)
+        except Exception as error:
+            CALL.error = CALL.error or error
+        finally:
+            if CALL.sweep is not None:
+                CALL.sweep.tidy()
+    if CALL.error is not None:
+        raise CALL.error
+    if CALL.sweep is not None:
+        return CALL.sweep.report()
+    return 128 + CALL.signal if CALL.signal else 0
+
+
+def job(config: DictConfig) -> None:
+    """What Hydra runs, once or once per job of a sweep. Keeps exceptions for `main`."""
+    settings = HydraConfig.get()
+    choices = {k: str(v) for k, v in settings.runtime.choices.items() if "/" not in str(k)}
+    path = Path(settings.runtime.output_dir)
+    if settings.mode.name == "MULTIRUN":
+        sweep.run_job(config, choices, path, settings)
+        return
+    from ebmtrain.run import begin
+
+    assert CALL.parts is not None  # BeforeRun built it, or has ended the process
+    try:
+        CALL.signal = begin(CALL.parts, path, choices).get("signal") or 0
+    except EbmtrainError as error:
+        CALL.error = error
+
+
+def folder_of(words: list[str]) -> Path | None:
+    """The value of --config-dir, absolute.
+
+    Raises:
+        ConfigError: it is no directory.
+    """
+    for i, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folder = Path(value or (words[i + 1] if i + 1 < len(words) else "")).resolve()
+            if not folder.is_dir():
+                raise ConfigError(f"--config-dir {folder} is not a directory")
+            return folder
+    return None

@@ -1,0 +1,139 @@
+"""The words of a command line, and what to say of those that do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ebmtrain import presets
+from ebmtrain.errors import ConfigError
+from ebmtrain.suggest import suggestion
+
+
+def split(words: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
+    """Plain words and the flags among them: `--trust NAME` or `--trust=NAME`.
+
+    Raises:
+        ConfigError: an unknown flag, or one without its value.
+    """
+    plain: list[str] = []
+    given: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            plain.append(word)
+            continue
+        name, _, value = word.partition("=")
+        if name not in flags:
+            raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
+        value = value or next(rest, "")
+        if not value:
+            raise ConfigError(f"{name} needs a value")
+        given[name] = f"{given[name]},{value}" if name in given else value
+    return plain, given
+
+
+def run_and_options(
+    words: list[str], usage: str
+) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """`RUN key=value ... --trust PACKAGE` -> path, values as YAML reads them, packages.
+
+    Raises:
+        ConfigError: no run, more than one, or a word that is no key=value.
+    """
+    plain, flags = split(words, ("--trust",))
+    runs = [word for word in plain if "=" not in word or Path(word).is_dir()]
+    if len(runs) != 1:
+        raise ConfigError(f"expected one run directory, got {len(runs)}; usage: {usage}")
+    if not Path(runs[0]).is_dir():
+        raise ConfigError(f"{runs[0]} is not a directory; usage: {usage}")
+    options = {}
+    for word in plain:
+        if word != runs[0]:
+            key, _, text = word.partition("=")
+            options[key] = value_of(key, text)
+    trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
+    return Path(runs[0]), options, trusted
+
+
+def value_of(key: str, text: str) -> Any:
+    try:
+        # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}={text} cannot be read: {str(error).splitlines()[0]}") from error
+    assert isinstance(value, dict)
+    return value["value"]
+
+
+def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raises ConfigError for the first option that a verb does not have."""
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
+
+
+def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with dotted keys set.
+
+    Raises:
+        ConfigError: a key that the configuration does not have.
+    """
+    new = OmegaConf.to_container(OmegaConf.create(dict(config)))
+    assert isinstance(new, dict)
+    known = list(leaves(new))
+    for key, value in options.items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key}{suggestion(key, known)}")
+        *parents, last = key.split(".")
+        node = new
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return {str(k): v for k, v in new.items()}
+
+
+def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a nested mapping, branches included."""
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+
+
+def explain(error: Exception) -> tuple[list[str], int]:
+    """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return [unknown(match[1])], 2
+    if match := re.search(r"Could not find '([^']+)'", text):
+        return [unknown_option(match[1], text)], 2
+    if text.startswith("Ambiguous value for argument"):
+        word = text.split("'")[1]
+        return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
+    if isinstance(error, yaml.YAMLError | UnicodeDecodeError):
+        return [f"a YAML file cannot be read: {text}"], 2
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return [text], 2
+    return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
+
+
+def unknown(key: str) -> str:
+    config = presets.plain(presets.composed([]))
+    return f"unknown key {key}{suggestion(key, [*leaves(config), *presets.groups()])}"
+
+
+def unknown_option(name: str, text: str) -> str:
+    """Of `group/option`, which no preset is named."""
+    group, _, option = name.rpartition("/")
+    known = list(presets.options(group)) if group else []
+    if not known:
+        return text
+    return f"unknown option {group}={option}{suggestion(option, known)}"

@@ -1,0 +1,106 @@
+"""Which pictures a run leaves behind, and from what. How they look is the business of plots/."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ebmtrain.models.units import in_data_units
+from ebmtrain.rundir import RunDir
+
+if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
+    from matplotlib.figure import Figure
+
+    from ebmtrain.build import Parts
+    from ebmtrain.plots.window import Window
+
+
+class Gallery:
+    """The pictures of one run, in the data's own units.
+
+    Args:
+        parts: of the run; points given to the methods are in its standardized units.
+        run: where the files go.
+    """
+
+    def __init__(self, parts: Parts, run: RunDir):
+        self.parts = parts
+        self.run = run
+
+    @property
+    def planar(self) -> bool:
+        return tuple(self.parts.standardization.shift.shape) == (2,)
+
+    @cached_property
+    def data(self) -> Tensor | None:
+        dataset = self.parts.dataset
+        return None if dataset is None else dataset.train.cpu().float()
+
+    @cached_property
+    def window(self) -> Window:
+        from ebmtrain.plots.window import Window, window_of
+
+        if self.data is not None:
+            return window_of(self.data)
+        low, high = self.parts.region.low.tolist(), self.parts.region.high.tolist()
+        return Window((low[0], low[1]), (high[0], high[1]))
+
+    def landscape(self, energy: nn.Module, points: Tensor, title: str, name: str) -> None:
+        """plots/landscape_<name>.png; nothing where data are not points of the plane."""
+        if not self.planar:
+            return
+        from ebmtrain.plots.landscape import landscape
+
+        figure = landscape(
+            self.in_units(energy), self.window, data=self.data,
+            samples=self.to_data(points), title=title,
+        )  # fmt: skip
+        self.hang(f"landscape_{name}", figure)
+
+    def final(self, energy: nn.Module, samples: Tensor, title: str, gif: bool) -> list[str]:
+        """All pictures of a finished run; what could not be drawn, in words."""
+        from ebmtrain.plots.curves import curves
+        from ebmtrain.plots.progress import progress
+        from ebmtrain.plots.projection import projection
+        from ebmtrain.plots.samples import samples as histograms
+
+        rows, x, truth = self.run.rows(), self.to_data(samples), None
+        if self.parts.dataset is not None:
+            truth = self.parts.dataset.truth
+            self.hang("curves", curves(rows, title))
+        shown = self.in_units(energy)
+        if not self.planar:
+            self.hang("samples_final", projection(self.data, x, title, energy=shown))
+            return ["no landscape: it is drawn for 2-D data; see plots/samples_final.png"]
+        drawn = x[: self.parts.plots.points]
+        self.landscape(energy, samples[: self.parts.plots.points], title, "final")
+        figure = histograms(
+            self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
+            title=title,
+        )  # fmt: skip
+        self.hang("samples_final", figure)
+        if self.parts.dataset is not None:
+            figure = progress(shown, self.window, rows, data=self.data, samples=drawn, title=title)
+            self.hang("progress", figure)
+        frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
+        if gif and len(frames) > 1:
+            from ebmtrain.plots.animation import animate
+
+            self.run.write_bytes("plots/landscape.gif", animate(frames))
+        return []
+
+    def in_units(self, energy: nn.Module):
+        """The energy as the pictures want it: of float32 points on the CPU, in nats."""
+        wrapped = in_data_units(energy, self.parts.standardization).cpu()
+        temperature = self.parts.temperature
+        return lambda x: wrapped(x) / temperature
+
+    def to_data(self, points: Tensor) -> Tensor:
+        return self.parts.standardization.to_data(points).detach().cpu().float()
+
+    def hang(self, name: str, figure: Figure) -> None:
+        from ebmtrain.plots.image import png
+
+        self.run.write_bytes(f"plots/{name}.png", png(figure))

@@ -1,0 +1,113 @@
+"""Where the YAML presets are, and how they become one configuration. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+HERE = Path(__file__).resolve().parent
+# In a wheel the presets lie inside the package, in a checkout beside it.
+BUILT_IN = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
+
+_first: list[Path] = []  # folders searched before all others
+
+
+class PresetsOfTheUser(SearchPathPlugin):
+    """Puts the user's folder first. Hydra's own --config-dir puts it last, so that a preset with
+    the name of a built-in one would be silently ignored."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in _first:
+            search_path.prepend(provider="user", path=f"file://{folder}")
+
+
+@cache
+def stamp() -> str:
+    """<date>-<time>-<4 hex>, the same for the whole process. Two runs that start in the same
+    second differ in the last part."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def prepare(user_folder: Path | None) -> None:
+    """Registers the resolvers of our presets and the user's folder. May be called again."""
+    OmegaConf.register_new_resolver("stamp", stamp, replace=True)
+    _first[:] = [user_folder] if user_folder else []
+    Plugins.instance().register(PresetsOfTheUser)
+    # The parts that a user's preset names lie beside it or in the working directory. Last, so
+    # that no file there can stand in for an installed module.
+    for folder in (user_folder, Path.cwd()):
+        if folder and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def composed(overrides: list[str], folder: Path = BUILT_IN, hydra: bool = False) -> DictConfig:
+    """The configuration that these command-line words make."""
+    if GlobalHydra.instance().is_initialized():
+        return compose("config", overrides, return_hydra_config=hydra)
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose("config", overrides, return_hydra_config=hydra)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Resolved, as plain Python values, without Hydra's own section."""
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key != "hydra"}
+
+
+def freeze(target: Path) -> Path:
+    """Copies the presets, ours and the user's, and composes from the copies from now on, so that
+    an edit during a sweep changes no later job. Returns where ours are."""
+    ours = target / "built_in"
+    shutil.copytree(BUILT_IN, ours)
+    for i, folder in enumerate(_first):
+        copies = target / "user"
+        copies.mkdir()
+        for path in _yaml_files(folder):
+            copy = copies / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        _first[i] = copies
+    return ours
+
+
+def groups() -> list[str]:
+    """Names of the config groups, the user's included."""
+    folders = [BUILT_IN, *_first]
+    found = {p.parent.relative_to(f).as_posix() for f in folders for p in _yaml_files(f)}
+    return sorted(g for g in found if g != "." and not g.startswith("hydra"))
+
+
+def options(group: str) -> dict[str, Path]:
+    """Name and file of each option of a group; a user's one hides a built-in one."""
+    found: dict[str, Path] = {}
+    for folder in [BUILT_IN, *_first]:
+        for path in sorted((folder / group).glob("*.yaml")):
+            found[path.stem] = path
+    return dict(sorted(found.items()))
+
+
+def describe(path: Path) -> str:
+    """The preset's first line, a comment that says what it is."""
+    first = path.read_text(encoding="utf-8", errors="replace").splitlines()[:1]
+    return first[0].lstrip("# ").strip() if first and first[0].startswith("#") else ""
+
+
+def _yaml_files(folder: Path) -> Iterator[Path]:
+    # Only group/option.yaml and what lies directly inside: a user's folder may hold anything.
+    for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml"):
+        yield from (p for p in folder.glob(pattern) if os.access(p, os.R_OK))

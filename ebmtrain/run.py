@@ -1,0 +1,178 @@
+"""Starts a run and brings it to its end: the way from a configuration to a run directory."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ebmtrain
+from ebmtrain.build import Parts, build
+from ebmtrain.display import LOG, Display
+from ebmtrain.errors import CheckpointError
+from ebmtrain.rundir import RunDir
+from ebmtrain.session import Session
+from ebmtrain.validate import Trust
+
+
+def begin(
+    parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
+) -> dict[str, Any]:
+    """A new run in `path`; returns its result."""
+    run = RunDir.create(path, parts.config, about(parts, choices))
+    return carry_on(parts, run, choices, quiet=quiet)
+
+
+def resume(path: Path, config: dict[str, Any] | None = None, trust: Trust = ()) -> dict[str, Any]:
+    """Goes on in `path` from its newest whole checkpoint; returns the result.
+
+    Args:
+        config: in place of the saved one, say with more steps.
+    """
+    run = RunDir.open(path)
+    parts = build(config or run.config(), trust)
+    if parts.job is None:
+        raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
+    state, passed = run.load_checkpoint()
+    if config is not None:
+        run.write_config(config)
+    choices = run.read_json("run.json").get("choices", {})
+    return carry_on(parts, run, choices, resumed=state, notes=passed)
+
+
+def carry_on(
+    parts: Parts,
+    run: RunDir,
+    choices: dict[str, str],
+    *,
+    resumed: dict[str, Any] | None = None,
+    quiet: bool = False,
+    notes: list[str] | None = None,
+) -> dict[str, Any]:
+    n_steps = parts.job.n_steps if parts.job else 0
+    with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
+        for line in summary(parts, choices):
+            LOG.info("%s", line)
+        for note in notes or []:
+            LOG.warning("warning: %s", note)
+        if resumed is not None:
+            LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
+        session = Session(parts, run, display, title(choices), resumed)
+        result = session.go()
+        for line in closing(run.path, result):
+            LOG.info("%s", line)
+    return result
+
+
+def record_failure(path: Path, config: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """Result and log of a job that could not be run or broke; returns the result."""
+    run = RunDir(path)
+    before = run.read_json("result.json")
+    if before:  # the session wrote it: it knows the step and the numbers
+        return before
+    lines = str(error).splitlines() or [type(error).__name__]
+    result = {
+        "status": "failed",
+        "step": 0,
+        "seconds": 0.0,
+        "metrics": {},
+        "best": None,
+        "error": "; ".join(lines),
+    }
+    if not (path / "config.yaml").exists():
+        run.write_config(config)
+    run.write_json("result.json", result)
+    with Display(path / "run.log", quiet=True):
+        LOG.error("%s", result["error"], exc_info=error)
+    return result
+
+
+def title(choices: dict[str, str]) -> str:
+    return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
+
+
+def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
+    """What is about to be run."""
+    n_parameters = sum(p.numel() for p in parts.energy.parameters())
+    named = [f"{group} {choices[group]}" for group in SHOWN if group in choices]
+    lines = [
+        "  ".join(named),
+        f"{n_parameters:,} parameters  {parts.device} x{torch.get_num_threads()} "
+        f"{str(parts.dtype).removeprefix('torch.')}  seed {parts.seed}",
+    ]
+    if parts.job is not None:
+        data = parts.job.dataset
+        lines.append(
+            f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
+            f"{len(data.holdout):,} held out  {parts.job.n_steps:,} steps of {parts.job.batch_size}"
+        )
+    return lines
+
+
+SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
+
+
+def closing(path: Path, result: dict[str, Any]) -> list[str]:
+    """The numbers of the run, where its pictures are, and what one would type next."""
+    metrics, shown = result["metrics"], relative(path)
+    lines = []
+    if result["status"] == "interrupted":
+        return [f"stopped at step {result['step']}, saved", f"next     ebmtrain resume {shown}"]
+    if "kl" in metrics:
+        lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), exact by quadrature")
+    if "nll" in metrics:
+        floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
+        lines.append(f"NLL      {metrics['nll']:.4f} +- {metrics['nll_se']:.4f} nats{floor}")
+    elif "log_z" in metrics:
+        lines.append(f"log Z    {metrics['log_z']:.4f}")
+    landscape = shown / "plots" / "landscape_final.png"
+    lines += [
+        f"run      {shown}  ({result['seconds']:.1f} s)",
+        f"picture  {landscape if (path / 'plots/landscape_final.png').exists() else shown / 'plots'}",
+        f"next     ebmtrain sample {shown} count=1000",
+        f"         ebmtrain evaluate {shown}",
+    ]
+    return lines
+
+
+def relative(path: Path) -> Path:
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def about(parts: Parts, choices: dict[str, str]) -> dict[str, Any]:
+    """What made this run, for run.json."""
+    return {
+        "command": sys.argv,
+        "choices": choices,
+        "versions": {
+            "ebmtrain": ebmtrain.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "git": git_state(),
+        "device": str(parts.device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(parts.dtype).removeprefix("torch."),
+        "seed": parts.seed,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working directory and whether it has changes; None outside of git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

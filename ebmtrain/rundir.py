@@ -1,0 +1,253 @@
+"""The layout of a run directory; the only writer of files.
+
+    config.yaml      resolved and validated        run.json     command, versions, device, seed
+    result.json      status, step, metrics, best   run.log
+    metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
+    checkpoints/     last.pt best.pt step_00005000.pt
+    plots/           landscape_00005000.png ... landscape_final.png samples_final.png curves.png ...
+    samples/         final.npz
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from ebmtrain.checkpoints import decode, encode
+from ebmtrain.errors import CheckpointError, ConfigError, OutputError
+
+Row = Mapping[str, Any]
+
+
+def write(path: Path, data: bytes) -> None:
+    """Whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Raises:
+        OutputError: the disk is full, the folder is gone or not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunDir:
+    """One run's folder. Reading and writing, and nothing else."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.plots = path / "plots"
+        self.checkpoints = path / "checkpoints"
+        self._columns: list[str] = []
+
+    # Opening
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> RunDir:
+        """A new run.
+
+        Raises:
+            ConfigError: the folder holds a run already.
+        """
+        if (path / "config.yaml").exists():
+            raise ConfigError(
+                f"{path} holds a run already: go on with 'ebmtrain resume {path}', "
+                "or choose another hydra.run.dir"
+            )
+        run = cls(path)
+        run.write_config(config)
+        run.write_json("run.json", about)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """An existing run.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not (path / "config.yaml").is_file():
+            raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
+        return cls(path)
+
+    # Small files
+
+    def write_text(self, name: str, text: str) -> Path:
+        write(self.path / name, text.encode())
+        return self.path / name
+
+    def write_config(self, config: Mapping[str, Any]) -> Path:
+        return self.write_text("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        # JSON has no NaN: what is not a number is written as null.
+        return self.write_text(name, json.dumps(_finite(content), indent=2) + "\n")
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        write(self.path / name, data)
+        return self.path / name
+
+    def write_arrays(self, name: str, **arrays: Tensor) -> Path:
+        """An npz file."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{key: value.cpu().numpy() for key, value in arrays.items()})
+        return self.write_bytes(name, buffer.getvalue())
+
+    def config(self) -> dict[str, Any]:
+        """The configuration as it was validated: plain YAML, no interpolation, no tags.
+
+        Raises:
+            ConfigError: not readable as that.
+        """
+        try:
+            content = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.path / 'config.yaml'} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{self.path / 'config.yaml'} is not a mapping")
+        return content
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.path / name} cannot be read: {error}") from error
+
+    # Metrics
+
+    def log_row(self, row: Row) -> None:
+        """Appends to metrics.jsonl and metrics.csv."""
+        try:
+            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(row)) + "\n")
+            if set(row) <= set(self._columns):
+                with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
+                    csv.DictWriter(file, self._columns).writerow(dict(row))
+                return
+        except OSError as error:
+            raise OutputError(f"cannot write metrics in {self.path}: {error.strerror}") from error
+        self._write_table(self.rows())  # a column not seen before: the table is written anew
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows of metrics so far."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # the line that a killed process was writing
+                break
+        return found
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics.jsonl; a checkpoint remembers it, for `cut_metrics`."""
+        path = self.path / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Forgets the rows that were written after the checkpoint that a run goes on from."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            write(path, path.read_bytes()[:size])
+        self._write_table(self.rows())
+
+    def _write_table(self, rows: Sequence[Row]) -> None:
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([dict(row) for row in rows])
+        self.write_text("metrics.csv", text.getvalue())
+
+    # Checkpoints
+
+    def save_checkpoint(
+        self, state: dict[str, Any], step: int, keep: int, *, due: bool, best: bool
+    ) -> None:
+        """best.pt if it is the best; if one is due, step_<step>.pt and the same as last.pt.
+
+        The oldest are removed after that, so that at every moment two whole ones are there.
+        """
+        data = encode(state)
+        if best:
+            self.write_bytes("checkpoints/best.pt", data)
+        if due:
+            self.write_bytes(f"checkpoints/step_{step:08d}.pt", data)
+            self.write_bytes("checkpoints/last.pt", data)
+            for old in sorted(self.checkpoints.glob("step_*.pt"))[: -max(keep, 2)]:
+                old.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:
+        """The state in `path`, or in the newest checkpoint that is whole, and what was passed over.
+
+        Raises:
+            CheckpointError: none is whole.
+        """
+        if path is not None:
+            return decode(_read(path), str(path)), []
+        newest_first = [
+            self.checkpoints / "last.pt",
+            *sorted(self.checkpoints.glob("step_*.pt"), reverse=True),
+        ]
+        passed: list[str] = []
+        for candidate in newest_first:
+            if not candidate.exists():
+                continue
+            try:
+                return decode(_read(candidate), str(candidate)), passed
+            except CheckpointError as error:
+                passed.append(str(error))
+        found = "; ".join(passed) if passed else f"{self.checkpoints} holds none"
+        raise CheckpointError(f"no checkpoint to go on from: {found}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,58 @@
+"""Points drawn from an energy for a user: burn-in, thinning, several chains side by side."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.types import Energy, Sampler
+
+_BLOCK = 10  # steps between two adaptations during burn-in
+
+
+def draw(
+    sampler: Sampler,
+    energy: Energy,
+    start: Tensor,
+    *,
+    count: int,
+    burn_in: int,
+    thin: int,
+    generator: Generator,
+) -> Tensor:
+    """`count` points, (count, *event): every `thin`-th of the chains that begin at `start`.
+
+    The step size is adapted during the burn-in and fixed afterwards, so that the points that are
+    kept come from a chain whose kernel does not depend on its past.
+
+    Args:
+        start: (chains, *event).
+        count: points wanted; more than there are chains means several from each.
+        burn_in: steps before the first point is taken.
+        thin: steps between two points of a chain.
+        generator: on start's device.
+    """
+    x, learnt = start, start_learning(sampler, start)
+    for done in range(0, burn_in, _BLOCK):
+        n_steps = min(_BLOCK, burn_in - done)
+        x, learnt, _ = run_chain(sampler, energy, x, n_steps, generator, learnt)
+    kept = [x]
+    for _ in range(math.ceil(count / len(start)) - 1):
+        x, _, _ = run_chain(sampler, energy, x, thin, generator, learnt)
+        kept.append(x)
+    return torch.cat(kept)[:count]
+
+
+def starts(points: Tensor, chains: int, generator: Generator) -> Tensor:
+    """`chains` rows of `points`, distinct where there are enough of them."""
+    n = len(points)
+    order = torch.cat(
+        [
+            torch.randperm(n, generator=generator, device=points.device)
+            for _ in range(math.ceil(chains / n))
+        ]
+    )
+    return points[order[:chains]]

@@ -1,0 +1,234 @@
+"""One run, from its parts to its result: joins loop, evaluation, pictures, files and display."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.build import Parts
+from ebmtrain.display import LOG, Display
+from ebmtrain.errors import DivergedError, EbmtrainError
+from ebmtrain.gallery import Gallery
+from ebmtrain.rundir import RunDir
+from ebmtrain.sampling import draw, starts
+from ebmtrain.signals import Stop
+from ebmtrain.train import TrainState, start, train
+
+
+# The first of these that was measured is the number of the run.
+HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}
+
+
+class Session:
+    """The events of a run (see `train.Events`) and what comes after the last of them.
+
+    Args:
+        name: of the run, above its pictures.
+        resumed: a checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        run: RunDir,
+        display: Display,
+        name: str,
+        resumed: dict[str, Any] | None = None,
+    ):
+        self.parts = parts
+        self.name = name
+        self.run = run
+        self.display = display
+        self.gallery = Gallery(parts, run)
+        self.stop = Stop()
+        self.resumed = resumed
+        self.best: dict[str, Any] = resumed["best"] if resumed else {}
+        self.numbers: dict[str, Any] = {}
+        self.step = resumed["step"] if resumed else 0
+        self.seconds_before = resumed["seconds"] if resumed else 0.0
+        self.began = self.last_row = time.perf_counter()
+        self.last_row_step = self.step
+        self.warned: set[str] = set()
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of this run, earlier sessions included."""
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def go(self) -> dict[str, Any]:
+        """Trains, evaluates, draws; returns what stands in result.json.
+
+        Raises:
+            EbmtrainError: after it was written down.
+        """
+        status, error = "finished", None
+        try:
+            with self.stop:
+                self.train_and_show()
+            if self.stop.signal:
+                status = "interrupted"
+        except DivergedError as caught:
+            status, error = "diverged", caught
+        except EbmtrainError as caught:
+            status, error = "failed", caught
+        self.display.stop_bar()
+        result = self.result(status, error)
+        self.run.write_json("result.json", result)
+        if error is not None:
+            LOG.error("%s", error, extra={"file_only": True})  # the command line will say it
+            raise error
+        return result
+
+    def train_and_show(self) -> None:
+        parts = self.parts
+        if parts.job is None:
+            self.numbers = self.measure(parts.energy)
+            self.finish(parts.energy, {})
+            return
+        state = start(parts.job, parts.energy, parts.generator("train"))
+        if self.resumed:
+            state.load_state_dict(self.resumed)
+            self.run.cut_metrics(self.resumed["metrics_size"])
+        train(parts.job, state, self)
+        if not self.stop.signal:
+            self.finish(state.evaluated, state.method)
+
+    # The events of the loop
+
+    def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
+        self.step = state.step
+        if not (last or state.step % self.parts.evaluation.every == 0):
+            return {}
+        self.numbers = self.measure(state.evaluated)
+        return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
+
+    def measure(self, energy: nn.Module) -> dict[str, Any]:
+        parts = self.parts
+        metrics, warnings = parts.evaluation(
+            energy, parts.temperature, parts.region, parts.standardization, parts.dataset
+        )
+        for warning in warnings:
+            if warning not in self.warned:
+                LOG.warning("warning: %s (step %d)", warning, self.step)
+            self.warned.add(warning)
+        return dict(metrics)
+
+    def log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        per_second = (state.step - self.last_row_step) / max(now - self.last_row, 1e-9)
+        self.last_row, self.last_row_step = now, state.step
+        self.run.log_row({"step": state.step, "seconds": round(self.seconds, 3), **row})
+        self.display.row(state.step, row, per_second)
+
+    def plot(self, state: TrainState, last: bool) -> None:
+        if last or state.step % self.parts.plots.every == 0:
+            self.gallery.landscape(
+                state.evaluated,
+                self.picture_points(state),
+                f"step {state.step}",
+                f"{state.step:08d}",
+            )
+
+    def save(self, state: TrainState, last: bool) -> None:
+        settings = self.parts.checkpoint
+        value = self.numbers.get(settings.best)
+        fresh = last or state.step % self.parts.evaluation.every == 0
+        improved = fresh and value is not None and value < self.best.get("value", torch.inf)
+        if improved:
+            self.best = {"metric": settings.best, "value": value, "step": state.step}
+        due = last or state.step % settings.every == 0
+        if due or improved:
+            saved = state.state_dict() | {
+                "best": self.best,
+                "seconds": self.seconds,
+                "metrics_size": self.run.metrics_size(),
+            }
+            self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
+
+    def stopping(self) -> bool:
+        return self.stop.signal is not None
+
+    # What comes at the end
+
+    def picture_points(self, state: TrainState) -> Tensor:
+        """Points of the model for a picture: the method's own chains where it keeps some, else
+        short chains from noise."""
+        n = self.parts.plots.points
+        generator = self.parts.generator("picture", state.step)
+        if "chains" in state.method:
+            return starts(state.method["chains"], n, generator)
+        first = noise(self.parts, n, generator)
+        sampler, energy = self.parts.sampler, state.evaluated
+        return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
+
+    def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
+        """Final samples and all pictures."""
+        parts, wanted = self.parts, self.parts.samples
+        generator = parts.generator("samples")
+        samples = draw(
+            parts.sampler,
+            energy,
+            first_points(parts, wanted.start, wanted.chains, method, generator),
+            count=wanted.count,
+            burn_in=wanted.burn_in,
+            thin=wanted.thin,
+            generator=generator,
+        )
+        with torch.no_grad():
+            values = energy(samples)
+        x = parts.standardization.to_data(samples)
+        self.run.write_arrays("samples/final.npz", x=x, energy=values)
+        for notice in self.gallery.final(energy, samples, self.headline(), parts.plots.gif):
+            LOG.info("%s", notice)
+
+    def headline(self) -> str:
+        """The run and its number in a few words, above the pictures."""
+        number = next(
+            (f"{label} {self.numbers[name]:.4g} nats" for name, label in HEADLINES.items()
+             if name in self.numbers), "",
+        )  # fmt: skip
+        return "  ".join(filter(None, [self.name, f"step {self.step}", number]))
+
+    def result(self, status: str, error: EbmtrainError | None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            "metrics": self.numbers,
+            "best": self.best or None,
+            "error": None if error is None else str(error),
+            "signal": self.stop.signal,
+        }
+
+
+def first_points(
+    parts: Parts,
+    start: str,
+    chains: int,
+    method: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    """Where chains drawn for a user begin, (chains, *event) in standardized units.
+
+    `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
+    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
+    """
+    if start == "data" and parts.dataset is not None:
+        points = parts.standardization.to_standard(parts.dataset.train)
+        return starts(points.to(parts.device, parts.dtype), chains, generator)
+    if start == "chains" and "chains" in method:
+        return starts(method["chains"], chains, generator)
+    return noise(parts, chains, generator)
+
+
+def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
+    """`count` points uniform in the region, in standardized units."""
+    shape = (count, *parts.standardization.shift.shape)
+    like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
+    uniform = like.uniform_(generator=generator).flatten(1)
+    low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
+    return (low + uniform * (high - low)).view(shape)

@@ -1,0 +1,231 @@
+"""Checks a composed configuration before anything is created: all problems in one message.
+
+Types and ranges stand where they belong, in the signatures of the parts (ebmtrain's and a user's
+own): `k: Count`. Here they are read and compared with what the configuration says.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from typing import Annotated, Any
+
+from annotated_types import Le
+from hydra.utils import get_object
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from ebmtrain.devices import Device
+from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.settings import Checkpoint, Plots, Samples, Train
+from ebmtrain.suggest import suggestion
+from ebmtrain.types import WholeNumber
+
+# Parts are whatever their `_target_` names; what the builder itself passes to each is not written
+# in the configuration.
+PARTS: dict[str, frozenset[str]] = {
+    "model": frozenset({"event_shape"}),
+    "sampler": frozenset(),
+    "method": frozenset({"sampler"}),
+    "dataset": frozenset(),
+    "optimizer": frozenset(),
+    "evaluation": frozenset(),
+}
+SECTIONS: dict[str, type] = {
+    "device": Device,
+    "train": Train,
+    "checkpoint": Checkpoint,
+    "plots": Plots,
+    "samples": Samples,
+}
+Seed = Annotated[WholeNumber, Le(2**63 - 1)]
+Trust = tuple[str, ...] | None
+MISSING = "???"
+
+
+def validate(config: dict[str, Any], trust: Trust = None) -> None:
+    """Compares a plain, resolved configuration with the signatures of what it names.
+
+    Args:
+        trust: packages besides ebmtrain whose parts may be imported; None: any. A configuration
+            that comes from a run directory must not choose for itself.
+
+    Raises:
+        ConfigError: with all problems, one per line.
+        UnsafeError: a `_target_` that is not trusted.
+    """
+    problems: list[str] = []
+    known = [*PARTS, *SECTIONS, "seed"]
+    for name in config:
+        if name not in known:
+            problems.append(f"unknown key {name}{suggestion(name, known)}")
+    for name in known:
+        if name not in config:
+            problems.append(f"{name} is missing")
+    problems += value_problems("seed", config.get("seed"), Seed)
+    for name, cls in SECTIONS.items():
+        if name in config:
+            problems += call_problems(name, config[name], cls, frozenset(), trust)
+    for name, supplied in PARTS.items():
+        if name in config:
+            problems += part_problems(name, config[name], supplied, trust)
+    if not problems:
+        problems += cross_problems(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
+    """Of a mapping with a `_target_`."""
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return [f"{path} must be a mapping with a _target_, got {node!r}"]
+    try:
+        target = locate(node["_target_"], trust)
+    except ImportError as error:
+        return [f"{path}._target_: cannot import {node['_target_']!r}: {innermost(error)}"]
+    if not callable(target):
+        return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+    return call_problems(path, arguments, target, supplied, trust)
+
+
+def locate(name: str, trust: Trust) -> Any:
+    """What `_target_: name` names.
+
+    Raises:
+        ImportError: nothing of this name.
+        UnsafeError: not ebmtrain's and not from a trusted package.
+    """
+    if trust is None:
+        return get_object(name)
+    if name.split(".")[0] not in ("ebmtrain", *trust):
+        raise UnsafeError(
+            f"the run asks for {name!r}, which is not part of ebmtrain; if you trust the package "
+            f"{name.split('.')[0]!r}, name it: --trust {name.split('.')[0]}"
+        )
+    found = get_object(name)
+    # ebmtrain's modules import others, and os reached through one of them is still os.
+    if f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" != name:
+        raise UnsafeError(f"the run asks for {name!r}, which is not a part defined there")
+    return found
+
+
+def call_problems(
+    path: str, arguments: Any, target: Any, supplied: frozenset[str], trust: Trust
+) -> list[str]:
+    """Of keyword arguments for a class or function."""
+    if not isinstance(arguments, dict):
+        return [f"{path} must be a mapping, got {arguments!r}"]
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names = [name for name in parameters if name not in supplied]
+    hints = type_hints(target)
+    problems = []
+    for name, value in arguments.items():
+        here = f"{path}.{name}"
+        if name not in names:
+            if not open_ended:
+                problems.append(f"unknown key {here}{suggestion(name, names)}")
+        elif value == MISSING:
+            problems.append(f"{here} is required: give {here}=...")
+        else:
+            problems += argument_problems(here, value, hints.get(name, Any), trust)
+    for name in names:
+        parameter = parameters[name]
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and name not in arguments:
+            problems.append(f"{path}.{name} is required: give {path}.{name}=...")
+    return problems
+
+
+def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
+    """Of one argument: a nested part, a list that may hold some, or a plain value."""
+    if isinstance(value, dict) and "_target_" in value:
+        return part_problems(path, value, frozenset(), trust)
+    if isinstance(value, list) and any(isinstance(v, dict) and "_target_" in v for v in value):
+        return [
+            problem
+            for i, item in enumerate(value)
+            for problem in argument_problems(f"{path}[{i}]", item, Any, trust)
+        ]
+    return value_problems(path, value, hint)
+
+
+def value_problems(path: str, value: Any, hint: Any) -> list[str]:
+    """Of one plain value, compared with a type that may carry ranges."""
+    if value is None and hint is Any:
+        return []
+    adapter = adapter_of(hint)
+    if adapter is None:
+        # The hint is a class of ours or a protocol: only a part can be that, or null.
+        if value is None and type(None) in typing.get_args(hint):
+            return []
+        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]
+    try:
+        # As JSON, because there a list is the only sequence, and strict: "1" is no number.
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        return list(dict.fromkeys(sentence(path, value, e) for e in error.errors()))
+    return []
+
+
+def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+    except PydanticSchemaGenerationError:
+        return None
+    except PydanticUserError:  # a dataclass brings its own settings
+        return TypeAdapter(hint)
+
+
+def sentence(path: str, value: Any, error: Any) -> str:
+    message = error["msg"].replace("Input should be", "must be")
+    return f"{path} {message[0].lower()}{message[1:]}, got {shown(value)}"
+
+
+def shown(value: Any) -> str:
+    return "nothing (null)" if value is None else repr(value)
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """Names and annotations, ranges included; without those that cannot be resolved here."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def innermost(error: BaseException) -> str:
+    """The first cause: hydra wraps the reason of a failed import in its own words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0]
+
+
+def cross_problems(config: dict[str, Any]) -> list[str]:
+    """Of values that are fine alone and wrong together."""
+    problems = []
+    train, method, model = config["train"], config["method"], config["model"]
+    if (train["steps"] is None) == (train["epochs"] is None):
+        problems.append(
+            "exactly one of train.steps and train.epochs must be given; the other is null, got "
+            f"train.steps={train['steps']} and train.epochs={train['epochs']}"
+        )
+    slots = method.get("slots")
+    if slots is not None and slots < train["batch_size"]:
+        problems.append(
+            f"method.slots is {slots}, fewer than train.batch_size={train['batch_size']}: "
+            f"raise method.slots or lower the batch"
+        )
+    second_order = method["_target_"].rsplit(".", 1)[-1] in ("ScoreMatching", "SlicedScoreMatching")
+    if second_order and model.get("activation") == "leaky_relu":
+        problems.append(
+            "model.activation=leaky_relu has no second derivative, which this method needs: "
+            "model.activation=silu"
+        )
+    return problems
