@@ -72,7 +72,7 @@ def frozen(energy: Energy) -> Iterator[None]:
     if not isinstance(energy, nn.Module):
         yield
         return
-    was_training = energy.training
+    was_training = {module: module.training for module in energy.modules()}
     parameters = [p for p in energy.parameters() if p.requires_grad]
     energy.eval()
     for p in parameters:
@@ -82,4 +82,5 @@ def frozen(energy: Energy) -> Iterator[None]:
     finally:
         for p in parameters:
             p.requires_grad_(True)
-        energy.train(was_training)
+        for module, training in was_training.items():  # a part may be in eval mode for good
+            module.training = training

@@ -1,0 +1,23 @@
+"""Every preset in turn, by the name people type, and both types of floating point."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_presets import PRESETS, preset
+from torch import nn
+
+
+@pytest.fixture(params=sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(name: str) -> nn.Module:
+    return preset(name)
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request) -> torch.dtype:
+    return request.param

@@ -1,0 +1,101 @@
+"""What every model of configs/model promises."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object
+from model_presets import PRESETS, preset
+from torch import Tensor
+
+from ebmtrain.score import score_and_divergence
+from ebmtrain.types import Energy
+
+
+def points(n: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2
+
+
+def test_returns_one_finite_energy_per_point(model, dtype):
+    model.to(dtype)
+    assert isinstance(model, Energy)
+    for n in (1, 7):
+        e = model(points(n, dtype))
+        assert e.shape == (n,)
+        assert e.dtype == dtype
+        assert e.isfinite().all()
+
+
+def test_closed_form_is_autograd(model, dtype):
+    """`energy_and_gradient(x)` = (E(x), dE/dx), at float32's rounding and at float64's."""
+    model.to(dtype).eval()
+    x = points(50, dtype).requires_grad_()
+    e = model(x)
+    (gradient,) = torch.autograd.grad(e.sum(), x)
+    with torch.no_grad():
+        closed_e, closed_gradient = model.energy_and_gradient(x)
+    assert closed_gradient.shape == x.shape
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(closed_e, e.detach(), rtol=tolerance, atol=tolerance)
+    size = gradient.abs().max().item()
+    torch.testing.assert_close(
+        closed_gradient, gradient, rtol=tolerance, atol=tolerance * max(size, 1)
+    )
+
+
+def test_points_of_a_batch_do_not_see_each_other(model):
+    """E(cat[x, y])[:n] = E(x), in train mode."""
+    model.train()
+    x, y = points(5), 10 * points(9, seed=1)
+    torch.testing.assert_close(model(torch.cat([x, y]))[:5], model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_draws_no_random_numbers_and_leaves_its_input_alone(model):
+    x = points(8)
+    before, state = x.clone(), torch.get_rng_state()
+    first, second = model(x), model(x)
+    model.energy_and_gradient(x)
+    assert torch.equal(first, second)
+    assert torch.equal(x, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_has_second_derivatives(model):
+    """Score matching of any kind needs tr(d2E), and it must not be 0 all over."""
+    _, divergence = score_and_divergence(model, points(20))
+    assert divergence.isfinite().all()
+    assert (divergence != 0).any()
+
+
+def test_state_is_all_there_is(model, name):
+    """A state_dict carried to a model of other random numbers makes the same energies."""
+    other = preset(name)
+    for tensor in other.state_dict().values():
+        tensor.normal_(generator=torch.Generator().manual_seed(1))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(points(8)), model(points(8)))
+
+
+def test_preset_spells_out_every_option(name):
+    """First a line to list, then a line to type; each option, and no name that YAML 1.1 reads as a
+    truth value."""
+    text = (PRESETS / f"{name}.yaml").read_text()
+    head, usage = text.splitlines()[:2]
+    assert head.startswith("# ")
+    assert usage.startswith(f"#   ebmtrain model={name}")
+    config = yaml.safe_load(text)
+    parameters = inspect.signature(get_object(config["_target_"])).parameters
+    assert set(config) - {"_target_"} == set(parameters) - {"event_shape"}
+
+
+@pytest.mark.parametrize("event", [(3,), (2, 2), (1, 4, 4)])
+@pytest.mark.parametrize("which", ["mlp", "gaussian"])
+def test_learnt_models_take_events_of_any_shape(which, event):
+    model = preset(which, event_shape=event)
+    x = torch.randn(6, *event, generator=torch.Generator().manual_seed(0))
+    e, gradient = model.energy_and_gradient(x)
+    assert model(x).shape == e.shape == (6,)
+    assert gradient.shape == x.shape

@@ -1,0 +1,156 @@
+"""score.py against explicit Hessians, and what `frozen` must put back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.score import (
+    energy_and_gradient,
+    frozen,
+    score,
+    score_and_divergence,
+    score_and_product,
+)
+
+
+class Quartic(nn.Module):
+    """E(x) = (x'Ax)^2 / 4 + sum sin(x), of events of any shape; no closed form."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        a = torch.randn(size, size, generator=generator, dtype=torch.float64)
+        self.a = nn.Parameter(a + a.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        return ((flat @ self.a) * flat).sum(1).square() / 4 + flat.sin().sum(1)
+
+
+EVENTS = pytest.mark.parametrize("event", [(3,), (2, 2)])
+
+
+def case(event: tuple[int, ...]) -> tuple[Quartic, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(5, *event, generator=generator, dtype=torch.float64)
+    return Quartic(x[0].numel()), x
+
+
+def hessians(energy: nn.Module, x: Tensor) -> Tensor:
+    """(batch, d, d), one point at a time."""
+    d = x[0].numel()
+    one = [torch.autograd.functional.hessian(lambda u: energy(u[None])[0], point) for point in x]
+    return torch.stack([h.reshape(d, d) for h in one])  # type: ignore[union-attr]
+
+
+@EVENTS
+def test_divergence_is_minus_the_trace_of_the_hessian(event):
+    """tr(ds/dx) = -tr(d2E), and s = -dE."""
+    energy, x = case(event)
+    s, divergence = score_and_divergence(energy, x)
+    assert s.shape == x.shape
+    torch.testing.assert_close(s, -energy_and_gradient(energy, x)[1])
+    trace = hessians(energy, x).diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(divergence, -trace)
+
+
+@EVENTS
+def test_product_is_minus_the_quadratic_form_of_the_hessian(event):
+    """v'(ds/dx)v = -v'(d2E)v."""
+    energy, x = case(event)
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    s, product = score_and_product(energy, x, v)
+    assert s.shape == x.shape
+    flat = v.flatten(1)
+    form = torch.einsum("bi,bij,bj->b", flat, hessians(energy, x), flat)
+    torch.testing.assert_close(product, -form)
+
+
+@EVENTS
+def test_divergence_carries_a_gradient_to_the_parameters(event):
+    """d/dA of tr(ds/dx) is a central difference's."""
+    energy, x = case(event)
+    score_and_divergence(energy, x)[1].sum().backward()
+    assert energy.a.grad is not None
+    direction = torch.randn(
+        energy.a.shape, generator=torch.Generator().manual_seed(3), dtype=x.dtype
+    )
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            energy.a.add_(direction, alpha=sign * 1e-5)
+        values.append(score_and_divergence(energy, x)[1].sum().item())
+        with torch.no_grad():
+            energy.a.sub_(direction, alpha=sign * 1e-5)
+    expected = (values[0] - values[1]) / 2e-5
+    assert (energy.a.grad * direction).sum().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_of_a_point_alone_is_the_gradient_in_a_batch():
+    """A sum over the batch, not a mean."""
+    energy, x = case((3,))
+    gradient = energy_and_gradient(energy, x)[1]
+    for i in range(len(x)):
+        torch.testing.assert_close(
+            energy_and_gradient(energy, x[i : i + 1])[1], gradient[i : i + 1]
+        )
+
+
+def test_chain_gradient_is_detached_and_leaves_its_input_alone():
+    energy, x = case((3,))
+    with torch.no_grad():  # as in a chain
+        e, gradient = energy_and_gradient(energy, x)
+    assert e.grad_fn is None
+    assert gradient.grad_fn is None
+    assert not x.requires_grad
+    assert energy.a.grad is None
+
+
+def test_closed_form_is_used_where_there_is_one():
+    class Known(Quartic):
+        def energy_and_gradient(self, x):
+            return self(x) + 100, torch.full_like(x, 7.0)
+
+    x = case((3,))[1]
+    e, gradient = energy_and_gradient(Known(3), x)
+    assert e.grad_fn is None
+    assert (gradient == 7).all()
+
+
+def test_score_keeps_the_graph_to_a_point_that_requires_a_gradient():
+    energy, x = case((3,))
+    x.requires_grad_()
+    (back,) = torch.autograd.grad(score(energy, x).sum(), x)
+    torch.testing.assert_close(back, -hessians(energy, x.detach()).sum(2))
+
+
+class Boom(Exception):
+    pass
+
+
+def test_frozen_puts_everything_back_even_after_an_exception():
+    """requires_grad of each parameter and the mode of each part, both as they were."""
+    net = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    net.train()
+    net[2].eval()  # a part that its owner froze
+    net[0].bias.requires_grad_(False)
+    modes = [module.training for module in net.modules()]
+    wanted = [p.requires_grad for p in net.parameters()]
+
+    def use() -> None:
+        with frozen(net):
+            assert not any(module.training for module in net.modules())
+            assert not any(p.requires_grad for p in net.parameters())
+            raise Boom
+
+    with pytest.raises(Boom):
+        use()
+    assert [module.training for module in net.modules()] == modes
+    assert [p.requires_grad for p in net.parameters()] == wanted
+
+
+def test_frozen_takes_an_energy_that_is_no_module():
+    with frozen(lambda x: x.sum(1)):
+        pass
