@@ -64,9 +64,10 @@ def composed(overrides: list[str], folder: Path = BUILT_IN, hydra: bool = False)
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Resolved, as plain Python values, without Hydra's own section."""
-    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items() if key != "hydra"}
+    return {str(key): value for key, value in content.items()}
 
 
 def freeze(target: Path) -> Path:

@@ -71,7 +71,8 @@ class Sweep:
                 [r["job"], r["status"], *values, r["step"], r["seconds"], r["error"] or ""]
             )
         (self.path / "summary.csv").write_text(text.getvalue(), encoding="utf-8")
-        Console(soft_wrap=True).print(table)
+        width = 40 + sum(max(len(str(c)) for c in column.cells) for column in table.columns)
+        Console(width=width).print(table)  # lines may be longer than the terminal, never cut
         print(f"sweep    {self.path}  ({len(results)} jobs, {len(failed)} failed)")
         return 1 if failed or len(results) < len(self.jobs) else 0
 

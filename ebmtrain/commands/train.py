@@ -87,6 +87,10 @@ def main(words: list[str]) -> int:
         if any(word in ("-m", "--multirun") for word in words):
             CALL.snapshot = Path(temporary)
             folder = presets.freeze(CALL.snapshot)
+            # What all jobs share does not belong into their names.
+            shared = [w.partition("=")[0].lstrip("+~") for w in words if "=" in w and "," not in w]
+            keys = "hydra.job.config.override_dirname.exclude_keys"
+            sys.argv.append(f"{keys}=[{','.join(shared)}]")
         try:
             hydra.main(version_base="1.3", config_path=str(folder), config_name="config")(job)()
         except SystemExit as stop:

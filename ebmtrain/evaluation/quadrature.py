@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 65_536
+CHUNK = 4_096  # points at once: activations stay in cache
 MOST_POINTS = 2_000_000
 
 
@@ -87,26 +87,26 @@ def log_z(
     region: Region,
     n_per_axis: int,
     tolerance: float,
-    doublings: int = 4,
+    attempts: int = 8,
 ) -> LogZ:
     """log integral of exp(-energy) by the midpoint rule, which converges faster than any power
     of the cell for smooth energies whose mass is well inside the box.
 
-    Twice the box must hold no more than `tolerance` of the mass outside of the box, else the box
-    is doubled; half the resolution must agree within `tolerance` nats, else the resolution is
-    doubled; both until the number of points or of doublings is spent. The errors left are
-    returned: it is the caller's duty to say so where they exceed the tolerance.
+    Twice the box must hold no more than `tolerance` of its mass outside of the box, else the box
+    grows by half; half the resolution must agree within `tolerance` nats, else the resolution is
+    doubled; both until MOST_POINTS or the attempts are spent. The errors left are returned: it is
+    the caller's duty to say so where they exceed the tolerance.
 
     Args:
         energy: (batch, d) float64 -> (batch,), in units of the temperature; d <= 3.
         region: first box.
         n_per_axis: first resolution.
         tolerance: in nats.
-        doublings: at most so many in all.
+        attempts: at most so many changes of box and resolution.
     """
     d = len(region.low)
     grid = on_grid(energy, region, n_per_axis)
-    for left in range(doublings, -1, -1):
+    for left in range(attempts, -1, -1):
         wide = on_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
         inside = ((wide.points >= grid.region.low) & (wide.points <= grid.region.high)).all(1)
         beyond = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
@@ -115,8 +115,7 @@ def log_z(
         error = abs(grid.log_z - grid.log_z_coarse)
         too_many = (2 * grid.n_per_axis) ** d > MOST_POINTS
         if left and not outside <= tolerance:
-            n = grid.n_per_axis if too_many else 2 * grid.n_per_axis
-            grid = on_grid(energy, grid.region.grown(2.0), n)
+            grid = on_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
         elif left and not error <= tolerance and not too_many:
             grid = on_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
