@@ -103,9 +103,13 @@ def options(group: str) -> dict[str, Path]:
 
 
 def describe(path: Path) -> str:
-    """The preset's first line, a comment that says what it is."""
-    first = path.read_text(encoding="utf-8", errors="replace").splitlines()[:1]
-    return first[0].lstrip("# ").strip() if first and first[0].startswith("#") else ""
+    """The preset's first comment, which says what it is."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):  # Hydra wants that one first
+            return line.lstrip("# ").strip()
+    return ""
 
 
 def _yaml_files(folder: Path) -> Iterator[Path]:
