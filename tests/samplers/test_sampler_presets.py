@@ -1,0 +1,91 @@
+"""What every sampler of configs/sampler promises, on every model of configs/model."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from exact_energies import seeded
+from hydra.utils import get_object, instantiate
+
+from ebmtrain.samplers.chain import run_chain
+from ebmtrain.score import frozen
+from ebmtrain.types import StepInfo
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def read(group: str, name: str) -> dict:
+    return yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(params=names("sampler"))
+def sampler(request):
+    return instantiate(read("sampler", request.param), _convert_="all")
+
+
+@pytest.fixture(params=names("model"))
+def energy(request):
+    config = read("model", request.param)
+    if "event_shape" in inspect.signature(get_object(config["_target_"])).parameters:
+        config["event_shape"] = (2,)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return instantiate(config, _convert_="all")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_a_run_keeps_shape_type_and_the_worlds_random_numbers(sampler, energy, dtype):
+    """Deterministic in its generator, which is the only one it draws from; energies finite."""
+    energy.to(dtype)
+    x = torch.randn(6, 2, generator=seeded(), dtype=dtype)
+    kept, world = x.clone(), torch.get_rng_state()
+    one = run_chain(sampler, energy, x, 7, seeded(1))
+    two = run_chain(sampler, energy, x, 7, seeded(1))
+    other = run_chain(sampler, energy, x, 7, seeded(2))
+    assert torch.equal(one.x, two.x)
+    assert not torch.equal(one.x, other.x)
+    assert torch.equal(torch.get_rng_state(), world)
+    assert torch.equal(x, kept)
+    assert (one.x.shape, one.x.dtype, one.x.device) == (x.shape, x.dtype, x.device)
+    assert energy(one.x).isfinite().all()
+    for metric in (*one.metrics.values(), *one.learnt.values()):
+        assert metric.shape == ()
+        assert metric.isfinite()
+    assert 0 <= one.metrics["acceptance"].item() <= 1
+
+
+@pytest.mark.parametrize("event", [(3,), (2, 2), (1, 3, 3)])
+def test_events_of_any_shape(sampler, event):
+    def energy(x):
+        return x.flatten(1).square().sum(1) / 2
+
+    x = torch.randn(5, *event, generator=seeded())
+    assert run_chain(sampler, energy, x, 6, seeded(1)).x.shape == x.shape
+
+
+def test_step_reports_each_chain(sampler, energy):
+    x = torch.randn(5, 2, generator=seeded())
+    with frozen(energy):
+        state, info = sampler.step(energy, sampler.init(energy, x), seeded())
+    assert isinstance(info, StepInfo)
+    assert state.x.shape == x.shape
+    assert all(value.shape == (5,) for value in info)
+
+
+@pytest.mark.parametrize("name", names("sampler"))
+def test_preset_spells_out_every_option(name):
+    text = (CONFIGS / "sampler" / f"{name}.yaml").read_text()
+    head, usage = text.splitlines()[:2]
+    assert head.startswith("# ")
+    assert usage.startswith(f"#   ebmtrain sampler={name}")
+    config = read("sampler", name)
+    parameters = inspect.signature(get_object(config["_target_"])).parameters
+    assert set(config) - {"_target_"} == set(parameters)
