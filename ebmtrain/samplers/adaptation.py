@@ -15,8 +15,9 @@ class StepSizeAdaptation:
     """log eta += rate * (acceptance - target) * (1 + t)^-decay after every run of chains.
 
     Robbins-Monro in the manner of Andrieu & Thoms (Statistics and Computing 18, 2008). With
-    decay > 1/2 the adaptation vanishes, so that the chain's limit is its target; with decay = 0 it
-    follows an energy that moves under training for as long as it moves.
+    1/2 < decay <= 1 the adaptation vanishes and eta still gets to its limit, so that the chain's
+    limit is its target; with decay = 0 it follows an energy that moves under training for as long
+    as it moves, and a chain whose eta depends on its own past is exact only approximately.
 
     Args:
         target: acceptance probability to reach, in (0, 1): 0.574 for MALA (Roberts & Rosenthal,
@@ -38,7 +39,7 @@ class StepSizeAdaptation:
 
     def update(self, learnt: Tensors, acceptance: Tensor) -> Tensors:
         # A NaN energy must not make the step size NaN: it counts as a rejection.
-        error = acceptance.nan_to_num(0.0) - self.target
+        error = acceptance.to(learnt["step_size"]).nan_to_num(0.0) - self.target
         gain = self.rate * (1 + learnt["updates"]) ** -self.decay
         return {
             "step_size": learnt["step_size"] * (gain * error).exp(),

@@ -1,0 +1,116 @@
+"""What every method of configs/method promises, with every sampler and learnt model."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object, instantiate
+from quadratic import seeded
+
+from ebmtrain.types import Batch
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def made(group: str, name: str, **supplied):
+    """As the builder makes it: it passes what stands in the signature and not in the YAML."""
+    config = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+    parameters = inspect.signature(get_object(config["_target_"])).parameters
+    supplied = {key: value for key, value in supplied.items() if key in parameters}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return instantiate(config, _convert_="all", _partial_=True)(**supplied)
+
+
+@pytest.fixture(params=names("sampler"))
+def sampler(request):
+    return made("sampler", request.param)
+
+
+@pytest.fixture(params=names("method"))
+def method(request, sampler):
+    return made("method", request.param, sampler=sampler)
+
+
+@pytest.fixture(params=["mlp", "gaussian"])
+def energy(request):
+    return made("model", request.param, event_shape=(2,))
+
+
+def run(method, energy, x, seed: int):
+    """Two steps of one stream of random numbers."""
+    generator = seeded(seed)
+    state = method.init(x, generator)
+    for _ in range(2):
+        out = method.loss(energy, Batch(x), state, generator)
+        state = out.state
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_a_step(method, energy, dtype):
+    """A loss of shape () with a gradient, detached metrics of shape (), state of fixed names,
+    shapes and types; deterministic in the generator, the only one that it draws from; the data,
+    the old state and .grad untouched."""
+    energy.to(dtype).train()
+    x = torch.randn(6, 2, generator=seeded(), dtype=dtype)
+    first = method.init(x, seeded(1))
+    kept = {name: value.clone() for name, value in first.items()}
+    data, world = x.clone(), torch.get_rng_state()
+
+    out = method.loss(energy, Batch(x), first, seeded(2))
+
+    assert out.loss.shape == ()
+    assert out.loss.dtype == dtype
+    assert out.loss.isfinite()
+    for name, metric in out.metrics.items():
+        assert metric.shape == (), name
+        assert metric.isfinite(), name
+        assert not metric.requires_grad, name
+    assert set(out.state) == set(first)
+    for name, value in out.state.items():
+        assert (value.shape, value.dtype) == (first[name].shape, first[name].dtype), name
+        assert not value.requires_grad, name
+        assert torch.equal(first[name], kept[name]), name
+    assert torch.equal(x, data)
+    assert torch.equal(torch.get_rng_state(), world)
+    assert energy.training
+    assert all(p.grad is None for p in energy.parameters())
+    out.loss.backward()
+    gradients = [p.grad for p in energy.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients)
+
+
+def test_deterministic_in_the_generator(method, energy):
+    x = torch.randn(6, 2, generator=seeded())
+    one, two = (run(method, energy, x, 1) for _ in range(2))
+    assert torch.equal(one.loss, two.loss)
+    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+
+
+@pytest.mark.parametrize("event", [(3,), (2, 2)])
+def test_events_of_any_shape(method, event):
+    energy = made("model", "mlp", event_shape=event)
+    out = run(method, energy, torch.randn(5, *event, generator=seeded()), 1)
+    assert out.loss.shape == ()
+    assert out.loss.isfinite()
+
+
+@pytest.mark.parametrize("name", names("method"))
+def test_preset_spells_out_every_option(name):
+    text = (CONFIGS / "method" / f"{name}.yaml").read_text()
+    head, usage = text.splitlines()[:2]
+    assert head.startswith("# ")
+    assert usage.startswith(f"#   ebmtrain method={name}")
+    config = yaml.safe_load(text)
+    parameters = inspect.signature(get_object(config["_target_"])).parameters
+    assert set(config) - {"_target_"} == set(parameters) - {"sampler"}
