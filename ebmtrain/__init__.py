@@ -1,8 +1,8 @@
 """ebmtrain trains energy-based models from YAML and says how good they are.
 
-    import ebmtrain
-    run = ebmtrain.load("outputs/...")
-    run.energy(x), run.sample(1000), run.config
+import ebmtrain
+run = ebmtrain.load("outputs/...")
+run.energy(x), run.sample(1000), run.config
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ class Device:
             if not torch.backends.mps.is_available():
                 found.append("device.accelerator is mps, but torch finds none: device=cpu")
             if self.dtype == "float64":
-                found.append("device.dtype is float64, which mps does not have: device.dtype=float32")
+                found.append(
+                    "device.dtype is float64, which mps does not have: device.dtype=float32"
+                )
         return found
 
     def set_up(self) -> tuple[torch.device, torch.dtype]:

@@ -1,11 +1,11 @@
 """The layout of a run directory; the only writer of files.
 
-    config.yaml      resolved and validated        run.json     command, versions, device, seed
-    result.json      status, step, metrics, best   run.log
-    metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
-    checkpoints/     last.pt best.pt step_00005000.pt
-    plots/           landscape_00005000.png ... landscape_final.png samples_final.png curves.png ...
-    samples/         final.npz
+config.yaml      resolved and validated        run.json     command, versions, device, seed
+result.json      status, step, metrics, best   run.log
+metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
+checkpoints/     last.pt best.pt step_00005000.pt
+plots/           landscape_00005000.png ... landscape_final.png samples_final.png curves.png ...
+samples/         final.npz
 """
 
 from __future__ import annotations

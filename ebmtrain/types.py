@@ -43,12 +43,13 @@ class Energy(Protocol):
 
 
 class StepInfo(NamedTuple):
-    """What one step of a chain reports, per chain; all of shape (batch,)."""
+    """What one step of a chain reports, per chain, shape (batch,)."""
 
-    acceptance: Tensor
-    """Probability with which the proposal was accepted, in [0, 1]."""
-    clipped: Tensor
-    """1 where the gradient was clipped or the point clamped in this step, else 0."""
+    acceptance: Tensor | None = None
+    """Probability with which the proposal was accepted, in [0, 1]; None: there is no rejection."""
+    clipped: Tensor | None = None
+    """1 where the gradient was clipped or the point clamped in this step, else 0; None: neither
+    can happen."""
 
 
 S = TypeVar("S")

@@ -28,7 +28,9 @@ def main(words: list[str]) -> int:
         update(parts.job, state)
         seconds = time.perf_counter() - began
         check(state)
-        print(f"one step {1e3 * seconds:.1f} ms, training about {seconds * parts.job.n_steps:.0f} s")
+        print(
+            f"one step {1e3 * seconds:.1f} ms, training about {seconds * parts.job.n_steps:.0f} s"
+        )
     print("ok")
     return 0
 

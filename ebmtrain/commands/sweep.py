@@ -64,9 +64,7 @@ class Sweep:
         for r in results:
             values = [r["metrics"].get(c) for c in columns]
             shown = ["" if v is None else f"{v:.4f}" for v in values]
-            table.add_row(
-                r["job"], r["status"], *shown, str(r["step"]), f"{r['seconds']:.1f}"
-            )
+            table.add_row(r["job"], r["status"], *shown, str(r["step"]), f"{r['seconds']:.1f}")
             writer.writerow(
                 [r["job"], r["status"], *values, r["step"], r["seconds"], r["error"] or ""]
             )

@@ -40,9 +40,7 @@ def split(words: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dic
     return plain, given
 
 
-def run_and_options(
-    words: list[str], usage: str
-) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
     """`RUN key=value ... --trust PACKAGE` -> path, values as YAML reads them, packages.
 
     Raises:

@@ -70,7 +70,9 @@ class Quadrature:
         def reduced(u: Tensor) -> Tensor:
             return exact(u.view(-1, *standardization.shift.shape)) / temperature
 
-        n_per_axis = max(8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution))
+        n_per_axis = max(
+            8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
+        )
         result = log_z(reduced, region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance)
         volume = standardization.log_volume
         metrics: dict[str, Metric] = {"log_z": result.value + volume}

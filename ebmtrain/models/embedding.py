@@ -31,14 +31,14 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not len(self.frequencies):
-            return x * self.scale
+            return x if self.scale == 1 else x * self.scale
         phase = x @ self.frequencies.T
         return torch.cat([x * self.scale, phase.cos(), phase.sin()], 1)
 
     def pullback(self, x: Tensor, g: Tensor) -> Tensor:
         """The gradient with respect to x, given the gradient g with respect to the features."""
         if not len(self.frequencies):
-            return g * self.scale
+            return g if self.scale == 1 else g * self.scale
         n_inputs, m = x.shape[1], len(self.frequencies)
         phase = x @ self.frequencies.T
         direct, cosine, sine = g.split([n_inputs, m, m], 1)

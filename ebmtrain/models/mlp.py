@@ -95,7 +95,7 @@ class MLP(nn.Module):
         h = self.embedding(x)
         for layer in self.hidden:
             h = self.activation(layer(h))
-        return self.output(h).squeeze(1) + self.base(x)
+        return self.with_base(self.output(h).squeeze(1), x)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
@@ -107,7 +107,7 @@ class MLP(nn.Module):
         for weight, bias in hidden:
             pre.append(linear(h, weight, bias))
             h = self.activation(pre[-1])
-        energy = linear(h, *output).squeeze(1) + self.base(flat)
+        energy = self.with_base(linear(h, *output).squeeze(1), flat)
         g = output[0].expand(len(flat), -1)
         for (weight, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ weight
@@ -119,6 +119,8 @@ class MLP(nn.Module):
     def layers(self) -> list[nn.Linear]:
         return [*self.hidden, self.output]  # type: ignore[list-item]
 
-    def base(self, x: Tensor) -> Tensor | float:
-        """||x||^2 / (2 base_std^2), shape (batch,); 0 without a base measure."""
-        return 0.5 * self.base_precision * x.square().sum(1) if self.base_precision else 0.0
+    def with_base(self, energy: Tensor, x: Tensor) -> Tensor:
+        """energy + ||x||^2 / (2 base_std^2), shape (batch,); energy without a base measure."""
+        if not self.base_precision:
+            return energy
+        return energy.add(x.square().sum(1), alpha=0.5 * self.base_precision)

@@ -6,32 +6,38 @@ and the fraction of steps in which they bit is reported as `clipped`.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
-def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor]:
+def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
     """The gradient with its Euclidean norm per chain at most `limit`, and 1 where it was cut.
 
-    Shapes: (batch, *event) -> (batch, *event), (batch,). None: no limit.
+    Shapes: (batch, *event) -> (batch, *event), (batch,). No limit: the gradient itself, None.
     """
-    flat = gradient.flatten(1)
     if limit is None:
-        return gradient, flat.new_zeros(len(flat))
-    norm = flat.norm(dim=1)
+        return gradient, None
+    norm = gradient.flatten(1).norm(dim=1)
     factor = (limit / norm).clamp(max=1.0)
     return gradient * per_chain(factor, gradient), (norm > limit).to(gradient)
 
 
-def clamp(x: Tensor, limit: float | None) -> tuple[Tensor, Tensor]:
-    """x with every coordinate in [-limit, limit], and 1 where one was moved. None: no limit."""
+def clamp(x: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
+    """x with every coordinate in [-limit, limit], and 1 where one was moved.
+
+    No limit: x itself, None.
+    """
     if limit is None:
-        return x, x.new_zeros(len(x))
+        return x, None
     inside = x.clamp(-limit, limit)
     return inside, (inside != x).flatten(1).any(1).to(x)
+
+
+def either(*marks: Tensor | None) -> Tensor | None:
+    """1 where any of the marks is 1; None if none of them can be."""
+    there = [mark for mark in marks if mark is not None]
+    return torch.stack(there).amax(0) if there else None
 
 
 def per_chain(values: Tensor, like: Tensor) -> Tensor:
     """(batch,) -> (batch, 1, ..., 1), to broadcast against `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))
-

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.score import frozen
-from ebmtrain.types import Energy, Sampler, Tensors
+from ebmtrain.types import Energy, Sampler, StepInfo, Tensors
 
 _FEWEST_TO_JUMP = 4  # two halves, each with two chains to take a difference of
 
@@ -21,7 +21,8 @@ class Chain(NamedTuple):
     learnt: Tensors
     """What the sampler's adaptation knows now; put it into the next run."""
     metrics: Tensors
-    """acceptance, clipped (mean over chains and steps), step_size, jump_acceptance; shape ()."""
+    """Those that the sampler has of acceptance, clipped (means over chains and steps), step_size
+    and jump_acceptance; shape ()."""
 
 
 def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
@@ -54,17 +55,18 @@ def run_chain(
         state = kernel.init(energy, x)
         for index in range(n_steps):
             state, info = kernel.step(energy, state, generator)
-            infos.append(torch.stack(info).mean(1))
+            infos.append(info)
             if jumps is not None and index % jumps.every == jumps.every - 1:
-                state, accepted = jumps.move(
-                    kernel, energy, state, kernel.temperature, generator
-                )
+                state, accepted = jumps.move(kernel, energy, state, kernel.temperature, generator)
                 jumped.append(accepted)
-    acceptance, clipped = torch.stack(infos).mean(0).unbind()
-    metrics = {"acceptance": acceptance, "clipped": clipped}
+    metrics = {}
+    for name in StepInfo._fields:
+        values = [value for info in infos if (value := getattr(info, name)) is not None]
+        if values:
+            metrics[name] = torch.stack(values).mean()
     if jumped:
         metrics["jump_acceptance"] = torch.stack(jumped).mean()
     if learnt:
-        learnt = adaptation.update(learnt, acceptance)
+        learnt = adaptation.update(learnt, metrics["acceptance"])
         metrics["step_size"] = learnt["step_size"]
     return Chain(state.x, learnt, metrics)

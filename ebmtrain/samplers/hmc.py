@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import clamp, clip_gradient, per_chain
+from ebmtrain.samplers.bounds import clamp, clip_gradient, either, per_chain
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.samplers.metropolis import accepted, choose, choose_if, probability
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
@@ -22,14 +22,14 @@ class HmcState(NamedTuple):
     energy: Tensor
     force: Tensor
     """dE(x), clipped where a clip is set."""
-    clipped: Tensor
+    clipped: Tensor | None
     """1 where that force was clipped."""
     index: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hmc:
-    """n_leapfrog steps of the dynamics of H(x, p) = E(x) / T + ||p||^2 / 2 from a fresh p ~ N(0, I),
+    """n_leapfrog steps of the dynamics of H(x, p) = E(x) / T + ||p||^2 / 2, from p ~ N(0, I) anew,
 
         p -= eps / 2 * dE(x) / T,  x += eps * p,  p -= eps / 2 * dE(x) / T,
 
@@ -82,7 +82,7 @@ class Hmc:
             x, clamped = clamp(x + eps * p, self.clamp)
             e, gradient = energy_and_gradient(energy, x)
             force, cut = clip_gradient(gradient, self.gradient_clip)
-            clipped = torch.stack((clipped, clamped, cut)).amax(0)
+            clipped = either(clipped, clamped, cut)
             p = p - eps / (2 * self.temperature) * force
 
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
@@ -92,7 +92,7 @@ class Hmc:
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
             choose(accept, force, state.force),
-            choose(accept, cut, state.clipped),
+            choose_if(accept, cut, state.clipped),
             state.index + 1,
         )
         return new, StepInfo(probability(log_ratio), clipped)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import clamp, clip_gradient
+from ebmtrain.samplers.bounds import clamp, clip_gradient, either
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
@@ -53,7 +53,7 @@ class Langevin:
         _, gradient = energy_and_gradient(energy, state.x)
         gradient, clipped = clip_gradient(gradient, self.gradient_clip)
         noise = torch.empty_like(state.x).normal_(generator=generator)
-        x = state.x - eta * gradient + (2 * eta * self.temperature) ** 0.5 * noise
+        x = torch.add(state.x, gradient, alpha=-eta)
+        x = x.add_(noise, alpha=(2 * eta * self.temperature) ** 0.5)
         x, clamped = clamp(x, self.clamp)
-        info = StepInfo(torch.ones_like(clipped), torch.maximum(clipped, clamped))
-        return LangevinState(x, state.index + 1), info
+        return LangevinState(x, state.index + 1), StepInfo(clipped=either(clipped, clamped))

@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import clamp, clip_gradient
+from ebmtrain.samplers.bounds import clamp, clip_gradient, either
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.samplers.metropolis import accepted, choose, choose_if, probability
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, Positive, StepInfo
@@ -22,7 +22,7 @@ class MalaState(NamedTuple):
     energy: Tensor
     drift: Tensor
     """The gradient that the proposal follows: dE(x), clipped where a clip is set."""
-    clipped: Tensor
+    clipped: Tensor | None
     index: int
 
 
@@ -81,7 +81,7 @@ class Mala:
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
             choose(accept, drift, state.drift),
-            choose(accept, clipped, state.clipped),
+            choose_if(accept, clipped, state.clipped),
             state.index + 1,
         )
-        return new, StepInfo(probability(log_ratio), torch.maximum(state.clipped, clamped))
+        return new, StepInfo(probability(log_ratio), either(state.clipped, clamped))

@@ -24,3 +24,8 @@ def probability(log_ratio: Tensor) -> Tensor:
 def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """`yes` for the chains that accept, `no` for the others."""
     return torch.where(per_chain(accept, yes), yes, no)
+
+
+def choose_if(accept: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
+    """`choose` for what may not be there; it is there for both or for neither."""
+    return None if yes is None or no is None else choose(accept, yes, no)
