@@ -1,0 +1,44 @@
+# make train   set up .venv once, train the default preset, print where the pictures are
+# make test    the same set-up with the tools of development, then all tests
+# make lint    style, format, types and the import contract
+# make clean   remove .venv and caches; outputs/ stays
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+FROM := pyproject.toml constraints.txt
+
+.PHONY: train test lint clean
+
+train: $(VENV)/.for-use
+	$(BIN)/ebmtrain
+
+# Two processes of one thread each: more threads than cores make everything several times slower.
+test: $(VENV)/.for-development
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.for-development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+
+$(VENV)/.for-use: $(BIN)/python $(FROM)
+	@echo "installing into $(VENV): a few minutes, once"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.for-development: $(BIN)/python $(FROM)
+	@echo "installing into $(VENV): a few minutes, once"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.for-use
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13); \
+	ok or sys.exit("ebmtrain needs Python 3.11 to 3.13, $(PYTHON) is %d.%d: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv $(VENV)
