@@ -11,11 +11,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 
-from ebmtrain.seeding import stream
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
 from ebmtrain.settings import Train as TrainSettings
 from ebmtrain.train import Job
@@ -53,8 +54,9 @@ class Parts:
 
     @property
     def temperature(self) -> float:
-        """T of the density exp(-E / T) that the sampler draws from."""
-        return float(getattr(self.sampler, "temperature", 1.0)) or 1.0
+        """T of the density exp(-E / T) that is measured and drawn: the sampler's, or 1 where that
+        is 0 and the sampler only descends."""
+        return temperature_of(self.sampler) or 1.0
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
         """A stream of its own, on the device, so that no other draw depends on it."""
@@ -75,10 +77,10 @@ def build(config: dict[str, Any], trust: Trust = None) -> Parts:
     validate(config, trust)
     device, dtype = Device(**config["device"]).set_up()
     sampler = made(config, "sampler")
-    energy = None
+    energy: nn.Module | None = None
     if not takes(config["model"], "event_shape"):
         energy = initialised(config)
-    if hasattr(energy, "window"):
+    if energy is not None and hasattr(energy, "window"):
         standardization, region, job = landscape_frame(energy, config)
     else:
         dataset = made(config, "dataset").to(dtype=dtype, device=device)

@@ -75,7 +75,7 @@ class Display:
             self.progress.stop()
 
     def row(self, step: int, row: Mapping[str, Any], per_second: float) -> None:
-        """One row of metrics: into the bar, or as a line where there is none; always into the log."""
+        """One row of metrics: into the bar, or as a line where there is none; and into the log."""
         if self.progress is not None and self.task is not None:
             numbers = f"{formatted(row)}  {per_second:.0f} steps/s"
             self.progress.update(self.task, completed=step, numbers=numbers)

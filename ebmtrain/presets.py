@@ -64,7 +64,7 @@ def composed(overrides: list[str], folder: Path = BUILT_IN, hydra: bool = False)
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Resolved, as plain Python values, without Hydra's own section."""
-    ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

@@ -44,8 +44,8 @@ def write(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -121,7 +121,8 @@ class RunDir:
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
         """An npz file."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{key: value.cpu().numpy() for key, value in arrays.items()})
+        contents: dict[str, Any] = {key: value.cpu().numpy() for key, value in arrays.items()}
+        np.savez(buffer, **contents)
         return self.write_bytes(name, buffer.getvalue())
 
     def config(self) -> dict[str, Any]:
@@ -151,10 +152,10 @@ class RunDir:
     def log_row(self, row: Row) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
         try:
-            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(row)) + "\n")
             if set(row) <= set(self._columns):
-                with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
+                with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
                     csv.DictWriter(file, self._columns).writerow(dict(row))
                 return
         except OSError as error:

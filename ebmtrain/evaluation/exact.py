@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.quadrature import LogZ, Region, log_z
+from ebmtrain.evaluation.quadrature import CHUNK, LogZ, Region, log_z
 from ebmtrain.types import Count, Dataset, Density, Modes, Positive, Standardization
 
 Metric = float | list[float]
@@ -78,10 +78,11 @@ class Quadrature:
         metrics: dict[str, Metric] = {"log_z": result.value + volume}
         if dataset is not None:
             u = standardization.to_standard(dataset.holdout.double().cpu())
-            metrics |= likelihood(reduced, u, result.value + volume)
+            nll, nll_se = likelihood(reduced, u, result.value + volume)
+            metrics |= {"nll": nll, "nll_se": nll_se}
             if dataset.truth is not None:
                 metrics |= against_truth(result, standardization, dataset.truth)
-                metrics["regret"] = metrics["nll"] - dataset.truth.entropy
+                metrics["regret"] = nll - dataset.truth.entropy
         return Evaluation(metrics, self.warnings(result))
 
     def warnings(self, result: LogZ) -> list[str]:
@@ -99,11 +100,11 @@ class Quadrature:
         return found
 
 
-def likelihood(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> dict[str, Metric]:
-    """nll and nll_se of held-out points; their standard error is that of a mean of independents."""
+def likelihood(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> tuple[float, float]:
+    """NLL of held-out points and its standard error, that of a mean of independent terms."""
     with torch.no_grad():
-        nll = torch.cat([reduced(part) for part in u.split(65_536)]) + log_z
-    return {"nll": float(nll.mean()), "nll_se": float(nll.std() / math.sqrt(len(nll)))}
+        nll = torch.cat([reduced(part) for part in u.split(CHUNK)]) + log_z
+    return float(nll.mean()), float(nll.std() / math.sqrt(len(nll)))
 
 
 def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:

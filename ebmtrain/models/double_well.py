@@ -53,7 +53,7 @@ class DoubleWell(nn.Module):
         return well + self.stiffness * x[:, 1:].square().sum(1) / 2
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x) and dE/dx = ((4 barrier u (u^2 - 1) + tilt) / a, stiffness x_2, ...), u = x_1 / a."""
+        """E(x) and dE/dx = ((4 barrier u (u^2 - 1) + tilt) / a, stiffness x_2, ...), u = x_1/a."""
         u = x[:, :1] / self.half_distance
         slope = (4 * self.barrier * u * (u.square() - 1) + self.tilt) / self.half_distance
         return self(x), torch.cat([slope, self.stiffness * x[:, 1:]], 1)

@@ -6,6 +6,7 @@ and the fraction of steps in which they bit is reported as `clipped`.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 

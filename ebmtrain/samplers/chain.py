@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.score import frozen
-from ebmtrain.types import Energy, Sampler, StepInfo, Tensors
+from ebmtrain.types import Adaptation, Energy, Sampler, StepInfo, Tensors
 
 _FEWEST_TO_JUMP = 4  # two halves, each with two chains to take a difference of
 
@@ -23,6 +23,11 @@ class Chain(NamedTuple):
     metrics: Tensors
     """Those that the sampler has of acceptance, clipped (means over chains and steps), step_size
     and jump_acceptance; shape ()."""
+
+
+def temperature_of(sampler: Sampler) -> float:
+    """T of the density exp(-E / T) that the sampler draws from; 1 for one that has none."""
+    return getattr(sampler, "temperature", 1.0)
 
 
 def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
@@ -46,9 +51,9 @@ def run_chain(
     The energy's parameters take no gradient meanwhile, and it is in eval mode. The sampler's
     adaptation, if it has one, is applied before the run and told the mean acceptance after it.
     """
-    adaptation = getattr(sampler, "adaptation", None)
-    learnt = start_learning(sampler, x) if learnt is None else learnt
-    kernel = adaptation.apply(sampler, learnt) if learnt else sampler
+    adaptation: Adaptation | None = getattr(sampler, "adaptation", None)
+    known = start_learning(sampler, x) if learnt is None else learnt
+    kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
     jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
     infos, jumped = [], []
     with frozen(energy):
@@ -57,7 +62,9 @@ def run_chain(
             state, info = kernel.step(energy, state, generator)
             infos.append(info)
             if jumps is not None and index % jumps.every == jumps.every - 1:
-                state, accepted = jumps.move(kernel, energy, state, kernel.temperature, generator)
+                state, accepted = jumps.move(
+                    kernel, energy, state, temperature_of(kernel), generator
+                )
                 jumped.append(accepted)
     metrics = {}
     for name in StepInfo._fields:
@@ -66,7 +73,7 @@ def run_chain(
             metrics[name] = torch.stack(values).mean()
     if jumped:
         metrics["jump_acceptance"] = torch.stack(jumped).mean()
-    if learnt:
-        learnt = adaptation.update(learnt, metrics["acceptance"])
-        metrics["step_size"] = learnt["step_size"]
-    return Chain(state.x, learnt, metrics)
+    if adaptation is not None and "acceptance" in metrics:
+        known = adaptation.update(known, metrics["acceptance"])
+        metrics["step_size"] = known["step_size"]
+    return Chain(state.x, known, metrics)
