@@ -116,12 +116,12 @@ def main() -> None:
     (ROOT / "docs" / "results.md").write_text(
         "# Results\n\n"
         f"Made by `python benchmarks/table.py` on {date.today()}: torch {torch.__version__}, "
-        f"Python {platform.python_version()}, one CPU thread a run, two runs side by "
-        "side. Every number is in nats and of the evaluated weights (the average) at the last step. KL(data || model)"
-        " is exact, by quadrature; regret is the NLL of 20,000 held-out points minus the entropy of"
-        " the data, so it carries their sampling error (about 0.007).\n\n"
-        "Score matching (sm, ssm, dsm) is blind to the weights of separated modes and learns a"
-        " blurred density (dsm): its rows show that, they are not failures of the optimiser.\n\n"
+        f"Python {platform.python_version()}, one CPU thread a run, two runs side by side. Every"
+        " number is in nats and of the evaluated weights (the average) at the last step. KL(data ||"
+        " model) is exact, by quadrature; regret is the NLL of 20,000 held-out points minus the"
+        " entropy of the data, so it carries their sampling error (about 0.007).\n\n"
+        "Score matching (sm, ssm, dsm) is blind to the weights of separated modes, and dsm learns a"
+        " blurred density: their rows show that, they are not failures of the optimizer.\n\n"
         + table(rows)
         + "\n",
         encoding="utf-8",

@@ -18,7 +18,8 @@ class Ackley(nn.Module):
     Nothing is trained. f levels off at 20 to 22.4, so exp(-scale * f) alone has an infinite
     integral; the soft wall gives it a finite one and leaves f as it is within |x_i| <= bound. In
     two dimensions at scale 1 the mass is in the funnel, a thousandth of it beyond the bound. In
-    more of them f stays as high while the volume grows: choose a larger scale or a smaller bound there.
+    more of them f stays as high while the volume grows: choose a larger scale or a smaller bound
+    there.
 
     Source: Ackley (A Connectionist Machine for Genetic Hillclimbing, Kluwer, 1987), scale 1,
     |x_i| <= 32.768; the wall is ours.
