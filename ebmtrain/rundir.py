@@ -156,23 +156,24 @@ class RunDir:
                 file.write(json.dumps(_finite(row)) + "\n")
             if set(row) <= set(self._columns):
                 with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
-                    csv.DictWriter(file, self._columns).writerow(dict(row))
+                    csv.DictWriter(file, self._columns, lineterminator="\n").writerow(dict(row))
                 return
         except OSError as error:
             raise OutputError(f"cannot write metrics in {self.path}: {error.strerror}") from error
         self._write_table(self.rows())  # a column not seen before: the table is written anew
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of metrics so far."""
+        """All rows of metrics so far; what was not finite is NaN."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
         found = []
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:  # the line that a killed process was writing
                 break
+            found.append({k: math.nan if v is None else v for k, v in row.items()})
         return found
 
     def metrics_size(self) -> int:
