@@ -13,9 +13,10 @@ import torch
 import ebmtrain
 from ebmtrain.build import Parts, build
 from ebmtrain.display import LOG, Display
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, ConfigError
 from ebmtrain.rundir import RunDir
 from ebmtrain.session import Session
+from ebmtrain.train import start
 from ebmtrain.validate import Trust
 
 
@@ -27,7 +28,9 @@ def begin(
     return carry_on(parts, run, choices, quiet=quiet)
 
 
-def resume(path: Path, config: dict[str, Any] | None = None, trust: Trust = ()) -> dict[str, Any]:
+def resume(
+    path: Path, config: dict[str, Any] | None = None, trust: Trust = (), *, quiet: bool = False
+) -> dict[str, Any]:
     """Goes on in `path` from its newest whole checkpoint; returns the result.
 
     Args:
@@ -38,10 +41,19 @@ def resume(path: Path, config: dict[str, Any] | None = None, trust: Trust = ()) 
     if parts.job is None:
         raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
     state, passed = run.load_checkpoint()
+    n_steps = parts.job.n_steps
+    if state["step"] > n_steps or (
+        state["step"] == n_steps and run.read_json("result.json").get("status") == "finished"
+    ):
+        raise ConfigError(
+            f"{path} is at step {state['step']} and was to have {n_steps}: "
+            f"to go on, give train.steps={2 * state['step']}, say"
+        )
+    start(parts.job, parts.energy, parts.generator("train")).load_state_dict(state)  # it fits
     if config is not None:
         run.write_config(config)
     choices = run.read_json("run.json").get("choices", {})
-    return carry_on(parts, run, choices, resumed=state, notes=passed)
+    return carry_on(parts, run, choices, resumed=state, notes=passed, quiet=quiet)
 
 
 def carry_on(
@@ -129,10 +141,12 @@ def closing(path: Path, result: dict[str, Any]) -> list[str]:
         lines.append(f"NLL      {metrics['nll']:.4f} +- {metrics['nll_se']:.4f} nats{floor}")
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
-    landscape = shown / "plots" / "landscape_final.png"
+    picture = (
+        "plots/landscape_final.png" if (path / "plots/landscape_final.png").exists() else "plots"
+    )
     lines += [
         f"run      {shown}  ({result['seconds']:.1f} s)",
-        f"picture  {landscape if (path / 'plots/landscape_final.png').exists() else shown / 'plots'}",
+        f"picture  {shown / picture}",
         f"next     ebmtrain sample {shown} count=1000",
         f"         ebmtrain evaluate {shown}",
     ]

@@ -16,8 +16,7 @@ from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, starts
 from ebmtrain.signals import Stop
-from ebmtrain.train import TrainState, start, train
-
+from ebmtrain.train import TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
 HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}
@@ -48,6 +47,8 @@ class Session:
         self.resumed = resumed
         self.best: dict[str, Any] = resumed["best"] if resumed else {}
         self.numbers: dict[str, Any] = {}
+        self.measured_at: int | None = None
+        self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
         self.began = self.last_row = time.perf_counter()
@@ -63,23 +64,24 @@ class Session:
         """Trains, evaluates, draws; returns what stands in result.json.
 
         Raises:
-            EbmtrainError: after it was written down.
+            Exception: whatever went wrong, after it was written down.
         """
-        status, error = "finished", None
+        error: Exception | None = None
         try:
             with self.stop:
                 self.train_and_show()
-            if self.stop.signal:
-                status = "interrupted"
+            status = "finished" if self.finished else "interrupted"
         except DivergedError as caught:
             status, error = "diverged", caught
-        except EbmtrainError as caught:
+        except Exception as caught:
             status, error = "failed", caught
         self.display.stop_bar()
         result = self.result(status, error)
         self.run.write_json("result.json", result)
         if error is not None:
-            LOG.error("%s", error, extra={"file_only": True})  # the command line will say it
+            trace = None if isinstance(error, EbmtrainError) else error
+            # Into the file only: the command line will say it.
+            LOG.error("%s", error, exc_info=trace, extra={"file_only": True})
             raise error
         return result
 
@@ -88,14 +90,21 @@ class Session:
         if parts.job is None:
             self.numbers = self.measure(parts.energy)
             self.finish(parts.energy, {})
+            self.finished = True
             return
         state = start(parts.job, parts.energy, parts.generator("train"))
         if self.resumed:
             state.load_state_dict(self.resumed)
-            self.run.cut_metrics(self.resumed["metrics_size"])
+            # What happens before the first update happens again, its row included.
+            self.run.cut_metrics(self.resumed["metrics_size"] if state.step else 0)
         train(parts.job, state, self)
-        if not self.stop.signal:
-            self.finish(state.evaluated, state.method)
+        self.step = state.step
+        if state.step < parts.job.n_steps:
+            return
+        if self.measured_at != state.step:  # nothing was left to train: killed in the last step
+            self.numbers = self.measure(state.evaluated)
+        self.finish(state.evaluated, state.method)
+        self.finished = True
 
     # The events of the loop
 
@@ -115,6 +124,7 @@ class Session:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
             self.warned.add(warning)
+        self.measured_at = self.step
         return dict(metrics)
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
@@ -133,21 +143,23 @@ class Session:
                 f"{state.step:08d}",
             )
 
-    def save(self, state: TrainState, last: bool) -> None:
-        settings = self.parts.checkpoint
-        value = self.numbers.get(settings.best)
-        fresh = last or state.step % self.parts.evaluation.every == 0
-        improved = fresh and value is not None and value < self.best.get("value", torch.inf)
+    def save(self, state: TrainState, now: bool) -> None:
+        job, settings = self.parts.job, self.parts.checkpoint
+        assert job is not None
+        value = self.numbers.get(settings.best) if self.measured_at == state.step else None
+        improved = value is not None and value < self.best.get("value", torch.inf)
+        due = now or state.step % settings.every == 0
+        if not (due or improved):
+            return
+        check(job, state)
         if improved:
             self.best = {"metric": settings.best, "value": value, "step": state.step}
-        due = last or state.step % settings.every == 0
-        if due or improved:
-            saved = state.state_dict() | {
-                "best": self.best,
-                "seconds": self.seconds,
-                "metrics_size": self.run.metrics_size(),
-            }
-            self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
+        saved = state.state_dict() | {
+            "best": self.best,
+            "seconds": self.seconds,
+            "metrics_size": self.run.metrics_size(),
+        }
+        self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def stopping(self) -> bool:
         return self.stop.signal is not None
@@ -193,7 +205,7 @@ class Session:
         )  # fmt: skip
         return "  ".join(filter(None, [self.name, f"step {self.step}", number]))
 
-    def result(self, status: str, error: EbmtrainError | None) -> dict[str, Any]:
+    def result(self, status: str, error: Exception | None) -> dict[str, Any]:
         return {
             "status": status,
             "step": self.step,

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmtrain.errors import DivergedError
+from ebmtrain.errors import CheckpointError, DivergedError
 from ebmtrain.optimizers import OptimizerSpec, gradient_norm
+from ebmtrain.score import frozen
 from ebmtrain.types import Dataset, Method, Tensors
 
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in units of the temperature
@@ -42,8 +43,11 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     method: Tensors
     generator: Generator
+    window: list[Tensor]
+    """One vector of metrics per update since the last row: a row is their mean, whether or not
+    the run was stopped between."""
     diverged: Tensor
-    """Shape (), bool, sticky: set on the device, read at log time only."""
+    """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
 
     @property
     def evaluated(self) -> nn.Module:
@@ -58,16 +62,39 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "method": dict(self.method),
             "generator": self.generator.get_state(),
+            "window": torch.stack(self.window) if self.window else torch.empty(0, 0),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.step = saved["step"]
-        self.energy.load_state_dict(saved["energy"])
-        if self.average is not None:
-            self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.method = {k: v.to(self.diverged.device) for k, v in saved["method"].items()}
-        self.generator.set_state(saved["generator"])
+        """
+        Raises:
+            CheckpointError: it is of a run with another model, method or optimizer.
+        """
+        try:
+            self.energy.load_state_dict(saved["energy"])
+            if (self.average is None) != (saved["average"] is None):
+                raise ValueError("one of the two keeps an average of the weights, the other none")
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            shapes, saved_shapes = shapes_of(self.method), shapes_of(saved["method"])
+            if shapes != saved_shapes:
+                raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
+            device = self.diverged.device
+            self.method = {name: value.to(device) for name, value in saved["method"].items()}
+            self.generator.set_state(saved["generator"])
+            self.window = list(saved["window"].to(device))
+            self.step = saved["step"]
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the checkpoint does not fit the configuration ({reason}): resume with the "
+                "model, method, optimizer and train.ema that it was made with"
+            ) from error
+
+
+def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 class Events(Protocol):
@@ -76,7 +103,10 @@ class Events(Protocol):
     def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
     def log(self, state: TrainState, row: dict[str, float]) -> None: ...
     def plot(self, state: TrainState, last: bool) -> None: ...
-    def save(self, state: TrainState, last: bool) -> None: ...
+    def save(self, state: TrainState, now: bool) -> None:
+        """`now`: whatever its period is, since training ends here. To be preceded by `check`."""
+        ...
+
     def stopping(self) -> bool:
         """True once somebody wants training to end early."""
         ...
@@ -97,6 +127,7 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         optimizer=job.optimizer.build(energy.parameters()),
         method=job.method.init(x, generator),
         generator=generator,
+        window=[],
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
     )
 
@@ -104,42 +135,47 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
 def train(job: Job, state: TrainState, events: Events) -> None:
     """Updates until `job.n_steps`, with the events between them.
 
+    A run that is stopped early is saved where it stands and does nothing else, so that the rows
+    of a resumed run are those of one that was never stopped.
+
     Raises:
         DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND. What was
-            saved before is good: the flag is read before each save.
+            saved before is good: it is checked before each save.
     """
-    window: list[Tensor] = []  # one vector of metrics per update since the last row
-    names: list[str] = []
     stopping = False
     if state.step == 0:
         happen(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
         metrics = update(job, state)
-        names = list(metrics)
-        window.append(torch.stack(list(metrics.values())))
-        last = state.step == job.n_steps
-        stopping = events.stopping()
+        state.window.append(torch.stack(list(metrics.values())))
+        last, stopping = state.step == job.n_steps, events.stopping()
         row: dict[str, float] = {}
-        if last or stopping or state.step % job.log_every == 0:
-            row = dict(zip(names, torch.stack(window).mean(0).tolist(), strict=True))
+        if last or state.step % job.log_every == 0:
+            row = dict(zip(metrics, torch.stack(state.window).mean(0).tolist(), strict=True))
             row["lr"] = state.optimizer.param_groups[0]["lr"]
-            window.clear()
-            check(state)
-        happen(state, events, row, last=last or stopping)
+            state.window.clear()
+            check(job, state)
+        happen(state, events, row, last=last, stopping=stopping)
 
 
-def happen(state: TrainState, events: Events, row: dict[str, float], *, last: bool) -> None:
+def happen(
+    state: TrainState, events: Events, row: dict[str, float], *, last: bool, stopping: bool = False
+) -> None:
     """All that is due at this step. The last step takes this way like any other."""
     row = row | events.evaluate(state, last)
     if row:
         events.log(state, row)
     events.plot(state, last)
-    events.save(state, last)
+    events.save(state, last or stopping)
 
 
-def check(state: TrainState) -> None:
-    """Raises DivergedError if the flag is set. Waits for the device."""
-    if state.diverged:
+def check(job: Job, state: TrainState) -> None:
+    """Raises DivergedError if the flag is set, or would be by the next update: weights that the
+    last one has blown up have met no data yet. Waits for the device."""
+    x = job.dataset.batch(state.step, job.batch_size, job.seed).x
+    with frozen(state.energy), torch.no_grad():
+        sound = state.energy(x).mean().abs() < ENERGY_BOUND  # NaN compares false
+    if state.diverged | ~sound:
         raise DivergedError(
             f"training diverged by step {state.step}: a loss, gradient or energy is not finite or "
             f"beyond {ENERGY_BOUND:g}; lower optimizer.lr, set model.base_std, or raise "
@@ -181,6 +217,7 @@ def follow(average: nn.Module, energy: nn.Module, decay: float, step: int) -> No
     a spectral norm) are copied.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(energy.parameters()), weight)
+    for kept, new in zip(average.parameters(), energy.parameters(), strict=True):
+        kept.lerp_(new, weight)
     for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
         kept.copy_(new)

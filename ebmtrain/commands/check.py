@@ -27,7 +27,7 @@ def main(words: list[str]) -> int:
         began = time.perf_counter()
         update(parts.job, state)
         seconds = time.perf_counter() - began
-        check(state)
+        check(parts.job, state)
         print(
             f"one step {1e3 * seconds:.1f} ms, training about {seconds * parts.job.n_steps:.0f} s"
         )

@@ -1,0 +1,96 @@
+"""Small runs: seconds become milliseconds, and nothing else changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from ebmtrain import presets
+from ebmtrain.cli import main
+from ebmtrain.gallery import Gallery
+
+TINY = (
+    "model.width=8", "model.fourier_features=0", "train.steps=20", "train.batch_size=32",
+    "train.log_every=5", "plots.every=1000000", "samples.count=50", "samples.chains=50",
+    "samples.burn_in=5", "samples.thin=2", "evaluation.resolution=32", "checkpoint.every=10",
+    "optimizer.schedule.warmup_steps=0", "device.threads=1",
+)  # fmt: skip
+TINY_POINTS = ("dataset.n_train=200", "dataset.n_holdout=200")
+TINY_BUFFER = ("method.slots=64",)
+
+
+class Outcome(NamedTuple):
+    """What a call of the command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(folder, capsys) -> Command:
+    """Runs `ebmtrain` in this process, in an empty working directory."""
+
+    def run(*words: str) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Words that make the default run small."""
+    return (*TINY, *TINY_POINTS, *TINY_BUFFER)
+
+
+@pytest.fixture(scope="session")
+def tiny_file() -> tuple[str, ...]:
+    """The same for dataset=file, which has no number of points."""
+    return (*TINY, *TINY_BUFFER)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing is what takes longest in a small run."""
+    monkeypatch.setattr(Gallery, "landscape", lambda *_: None)
+    monkeypatch.setattr(Gallery, "final", lambda *_: [])
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[..., dict[str, Any]]:
+    """The plain configuration that these words make, on top of the small default run."""
+
+    def config(*words: str) -> dict[str, Any]:
+        presets.prepare(None)
+        chosen = [w for w in words if w.startswith("method=")]
+        buffer = [] if chosen and chosen[-1] != "method=pcd" else TINY_BUFFER
+        return presets.plain(presets.composed([*TINY, *TINY_POINTS, *buffer, *words]))
+
+    return config

@@ -1,0 +1,291 @@
+"""Resume is bit-identical: what a run leaves does not tell whether it was ever stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from same_state import differences, load, result, rows, run_differences
+
+from ebmtrain.build import build
+from ebmtrain.cli import main
+from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.evaluation.exact import Evaluation, Quadrature
+from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.run import begin, resume
+from ebmtrain.rundir import RunDir
+from ebmtrain.session import Session
+
+STEPS, EVERY = 14, 4  # saves at 0, 4, 8, 12 and 14, rows at 5, 10 and 14: the grids differ
+LENGTH = (f"train.steps={STEPS}", f"checkpoint.every={EVERY}", "checkpoint.keep=100",
+          "evaluation.every=6")  # fmt: skip
+
+TRAININGS = {
+    "pcd_mala": ("method=pcd", "sampler=mala"),
+    "pcd_langevin": ("method=pcd", "sampler=langevin"),
+    "pcd_hmc": ("method=pcd", "sampler=hmc"),
+    "pcd_restarts": ("method=pcd", "method.reinit=0.3", "method.data_noise=0.1"),
+    "cd_data": ("method=cd", "method.start=data"),
+    "cd_noise": ("method=cd", "method.start=noise"),
+    "cd_langevin": ("method=cd", "sampler=langevin"),
+    "cd_hmc": ("method=cd", "sampler=hmc"),
+    "sm": ("method=sm",),
+    "ssm": ("method=ssm", "method.variance_reduced=true"),
+    "ssm_plain": ("method=ssm", "method.variance_reduced=false"),
+    "dsm": ("method=dsm",),
+    "no_average": ("method=pcd", "train.ema=null"),
+    "spectral_norm": ("method=dsm", "model.spectral_norm=true"),
+    "sgd": ("method=dsm", "optimizer=sgd"),
+    "adamw": ("method=dsm", "optimizer=adamw", "optimizer.clip_norm=0.1"),
+    "double": ("method=pcd", "device.dtype=float64"),
+}
+
+
+def unbroken(config, path: Path) -> Path:
+    begin(build(config), path, {}, quiet=True)
+    return path
+
+
+def stopped_after(run: Path, step: int, copy: Path) -> Path:
+    """A copy of a run as it was when the process died: later rows written, later saves not."""
+    shutil.copytree(run, copy)
+    kept = copy / f"checkpoints/step_{step:08d}.pt"
+    for path in (copy / "checkpoints").glob("*.pt"):
+        if path.name.startswith("step") and path.name > kept.name:
+            path.unlink()
+    shutil.copyfile(kept, copy / "checkpoints/last.pt")
+    (copy / "result.json").unlink()
+    shutil.rmtree(copy / "samples")
+    return copy
+
+
+@pytest.fixture(scope="module", params=TRAININGS)
+def trained(request, configured, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        config = configured(*TRAININGS[request.param], *LENGTH)
+        return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("step", [0, 4, 12])
+def test_resumed_from_any_checkpoint_equals_never_stopped(trained, step, tmp_path):
+    copy = stopped_after(trained, step, tmp_path / "copy")
+    outcome = resume(copy, quiet=True)
+    assert outcome["status"] == "finished"
+    assert outcome["step"] == STEPS
+    assert run_differences(trained, copy) == []
+    for name in ("step_00000004.pt", "step_00000008.pt", "best.pt"):
+        one, two = load(trained / "checkpoints" / name), load(copy / "checkpoints" / name)
+        assert differences(one["energy"], two["energy"]) == []
+        assert one["best"] == two["best"]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_that_died_after_its_last_save_is_completed(trained, tmp_path):
+    copy = stopped_after(trained, STEPS, tmp_path / "copy")
+    assert resume(copy, quiet=True)["status"] == "finished"
+    assert run_differences(trained, copy) == []
+
+
+# What each saved item is for: the run must not come out the same without it.
+
+FRESH = {
+    "generator": lambda saved, fresh: saved | {"generator": fresh["generator"]},
+    "method": lambda saved, fresh: saved | {"method": fresh["method"]},
+    "chains": lambda saved, fresh: (
+        saved | {"method": saved["method"] | {"chains": fresh["method"]["chains"]}}
+    ),
+    "ages": lambda saved, fresh: (
+        saved | {"method": saved["method"] | {"ages": fresh["method"]["ages"]}}
+    ),
+    "learnt step size": lambda saved, fresh: (
+        saved | {"method": saved["method"] | {"step_size": fresh["method"]["step_size"]}}
+    ),
+    "optimizer": lambda saved, fresh: saved | {"optimizer": fresh["optimizer"]},
+    "energy": lambda saved, fresh: saved | {"energy": fresh["energy"]},
+    "average": lambda saved, fresh: saved | {"average": saved["energy"]},
+    "step": lambda saved, fresh: saved | {"step": fresh["step"]},
+    "window": lambda saved, fresh: saved | {"window": fresh["window"]},
+    "best": lambda saved, fresh: saved | {"best": {}},
+    "metrics_size, none": lambda saved, fresh: saved | {"metrics_size": 0},
+    "metrics_size, all": lambda saved, fresh: saved | {"metrics_size": 10**9},
+}
+
+
+@pytest.mark.parametrize("item", ["nothing", *FRESH])
+@pytest.mark.usefixtures("no_pictures")
+def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch, item):
+    measured = lambda self, *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
+    monkeypatch.setattr(Quadrature, "__call__", measured)
+    values = iter([3.0, 1.0, 2.0, 2.5])  # steps 0, 6, 12, 14: the best comes before the stop
+    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+    assert result(run)["best"]["step"] == 6
+    fresh = load(run / "checkpoints/step_00000000.pt")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    original = RunDir.load_checkpoint
+
+    def without(self, path=None):
+        saved, passed = original(self, path)
+        return (FRESH[item](saved, fresh) if item in FRESH else saved), passed
+
+    monkeypatch.setattr(RunDir, "load_checkpoint", without)
+    # At steps 12 and 14; a run whose step was forgotten begins with steps 0 and 6.
+    values = iter([2.0, 2.5] if item != "step" else [3.0, 1.0, 2.0, 2.5])
+    resume(copy, quiet=True)
+    found = run_differences(run, copy)
+    assert found if item in FRESH else found == []
+
+
+# Stopping on purpose
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("step", [3, 5, 8, 12, 13])
+def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
+    """Rows come every 5 steps, evaluations every 6, saves every 4."""
+    config = configured("method=pcd", *LENGTH)
+    whole = unbroken(config, tmp_path / "whole")
+    stopping = Session.stopping
+    updates = []
+
+    def stop_at(self):
+        updates.append(1)
+        if len(updates) == step:
+            self.stop.signal = int(signal.SIGTERM)
+        return stopping(self)
+
+    monkeypatch.setattr(Session, "stopping", stop_at)
+    stopped = begin(build(config), tmp_path / "run", {}, quiet=True)
+    assert (stopped["status"], stopped["step"]) == ("interrupted", step)
+    assert stopped["signal"] == signal.SIGTERM
+    assert load(tmp_path / "run/checkpoints/last.pt")["step"] == step
+    assert rows(tmp_path / "run") == [row for row in rows(whole) if row["step"] <= step]
+    assert resume(tmp_path / "run", quiet=True)["status"] == "finished"
+    assert run_differences(whole, tmp_path / "run") == []
+
+
+PROGRAM = """
+import sys
+from ebmtrain.cli import main
+from ebmtrain.gallery import Gallery
+Gallery.landscape = lambda *_: None
+Gallery.final = lambda *_: []
+sys.exit(main(sys.argv[1:]))
+"""
+LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.log_every=35",
+        "method.k=20")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def long_run(configured, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_signals(long_run, tiny, folder, capsys, number):
+    words = [*tiny, *LONG, "hydra.run.dir=run"]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], cwd=folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    wait_for(folder / "run/checkpoints/step_00000020.pt", process)
+    os.kill(process.pid, number)
+    process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+        assert not (folder / "run/result.json").exists()
+    else:
+        assert process.returncode == 128 + number
+        assert result(folder / "run")["status"] == "interrupted"
+        assert json.loads((folder / "run/result.json").read_text())["signal"] == number
+        saved = load(folder / "run/checkpoints/last.pt")
+        assert saved["step"] == result(folder / "run")["step"] < 120
+    assert main(["resume", "run"]) == 0
+    assert "resumed at step" in capsys.readouterr().out
+    assert run_differences(long_run, folder / "run") == []
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"{path} did not come")
+
+
+# What cannot be resumed
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_finished_run_is_left_as_it_is(configured, tmp_path):
+    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match=r"is at step 20 .* give train\.steps=40"):
+        resume(run, quiet=True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_finished_run_goes_on_to_more_steps(configured, tmp_path):
+    constant = "optimizer.schedule.shape=constant"
+    short = unbroken(configured("method=pcd", constant), tmp_path / "run")
+    long = unbroken(configured("method=pcd", constant, "train.steps=30"), tmp_path / "long")
+    more = RunDir.open(short).config()
+    more["train"]["steps"] = 30
+    assert resume(short, more, quiet=True)["step"] == 30
+    assert RunDir.open(short).config()["train"]["steps"] == 30
+    assert differences(load(short / "checkpoints/last.pt")["energy"],
+                       load(long / "checkpoints/last.pt")["energy"]) == []  # fmt: skip
+
+
+MISFITS = {
+    "width": (("model", "width", 16), "size mismatch for"),
+    "slots": (("method", "slots", 100), r"the method keeps .*100, 2"),
+    "ema": (("train", "ema", None), "average of the weights"),
+}
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("name", MISFITS)
+def test_another_configuration_is_refused_and_changes_nothing(configured, tmp_path, name):
+    (section, key, value), reason = MISFITS[name]
+    run = unbroken(configured("method=pcd"), tmp_path / "run")
+    before = (run / "config.yaml").read_bytes()
+    config = RunDir.open(run).config()
+    config[section][key] = value
+    config["train"]["steps"] = 40
+    with pytest.raises(CheckpointError, match=f"does not fit the configuration .*{reason}"):
+        resume(run, config, quiet=True)
+    assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_resume_forgets_what_the_process_drew_before(configured, tmp_path):
+    """The global generator of torch plays no part."""
+    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 4, tmp_path / "copy")
+    torch.manual_seed(123)
+    torch.rand(1000)
+    resume(copy, quiet=True)
+    assert run_differences(run, copy) == []
+
+
+def test_methods_are_all_here():
+    """A new method gets its case above."""
+    folder = Path(sys.modules[DenoisingScoreMatching.__module__].__file__ or "").parents[2]
+    presets = {path.stem for path in (folder / "configs/method").glob("*.yaml")}
+    assert presets <= {word.removeprefix("method=") for words in TRAININGS.values()
+                       for word in words if word.startswith("method=")}  # fmt: skip
