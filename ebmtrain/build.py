@@ -86,9 +86,10 @@ def build(config: dict[str, Any], trust: Trust = None) -> Parts:
         dataset = made(config, "dataset").to(dtype=dtype, device=device)
         event_shape = tuple(dataset.train.shape[1:])
         energy = energy or initialised(config, event_shape=event_shape)
-        check_width(energy.to(device=device, dtype=dtype), dataset.train[:2])
+        two = torch.zeros(2, *event_shape, device=device, dtype=dtype)
+        check_width(energy.to(device=device, dtype=dtype), two)
         standardization = dataset.standardization
-        points = standardization.to_standard(dataset.train).flatten(1).double().cpu()
+        points = standardization.to_standard(dataset.train).flatten(1)
         region = Region(points.amin(0), points.amax(0))
         job = built_job(config, sampler, dataset)
     return Parts(
@@ -146,7 +147,7 @@ def landscape_frame(
             "sample and draw it as it is"
         )
     low, high = energy.window
-    zero = torch.zeros(energy.event_shape)
+    zero = torch.zeros(energy.event_shape, dtype=torch.float64)
     region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
     return Standardization(zero, zero + 1), region, None
 
@@ -155,7 +156,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
     """Two points go in, two energies must come out."""
     with torch.no_grad():
         try:
-            out = energy.eval()(torch.zeros_like(points))
+            out = energy.eval()(points)
         except (RuntimeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"model {type(energy).__name__} does not take points of shape "

@@ -36,7 +36,7 @@ class Gallery:
     @cached_property
     def data(self) -> Tensor | None:
         dataset = self.parts.dataset
-        return None if dataset is None else dataset.train.cpu().float()
+        return None if dataset is None else dataset.train
 
     @cached_property
     def window(self) -> Window:
@@ -92,13 +92,13 @@ class Gallery:
         return []
 
     def in_units(self, energy: nn.Module):
-        """The energy as the pictures want it: of float32 points on the CPU, in nats."""
+        """The energy as the pictures want it: of points on the CPU, in nats."""
         wrapped = in_data_units(energy, self.parts.standardization).cpu()
         temperature = self.parts.temperature
         return lambda x: wrapped(x) / temperature
 
     def to_data(self, points: Tensor) -> Tensor:
-        return self.parts.standardization.to_data(points).detach().cpu().float()
+        return self.parts.standardization.to_data(points.detach())
 
     def hang(self, name: str, figure: Figure) -> None:
         from ebmtrain.plots.image import png

@@ -134,18 +134,22 @@ class Density(Protocol):
 
 
 class Standardization(NamedTuple):
-    """u = (x - shift) / scale, elementwise. Models and chains live in u, people in x."""
+    """u = (x - shift) / scale, elementwise. Models and chains live in u, people in x.
+
+    The data's units are kept in float64 on the CPU, and both ways end there: a float32 of a large
+    offset has no room for the rest.
+    """
 
     shift: Tensor
-    """(*event)"""
+    """(*event), float64."""
     scale: Tensor
-    """(*event), positive."""
+    """(*event), float64, positive."""
 
     def to_standard(self, x: Tensor) -> Tensor:
-        return (x - self.shift.to(x)) / self.scale.to(x)
+        return (x.to(self.shift) - self.shift) / self.scale
 
     def to_data(self, u: Tensor) -> Tensor:
-        return u * self.scale.to(u) + self.shift.to(u)
+        return u.to(self.shift) * self.scale + self.shift
 
     @property
     def log_volume(self) -> float:
@@ -154,12 +158,12 @@ class Standardization(NamedTuple):
 
 
 class Dataset(Protocol):
-    """Points to train on and points held out, both in the data's own units."""
+    """Points to train on and points held out, both in the data's own units, on the CPU."""
 
     train: Tensor
-    """(n, *event)"""
+    """(n, *event), float64."""
     holdout: Tensor
-    """(m, *event); never trained on."""
+    """(m, *event), float64; never trained on."""
     standardization: Standardization
     truth: Density | None
     """The distribution that the points were drawn from, where it is known."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ebmtrain.errors import DataError
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.datasets.read_csv import read_csv
 from ebmtrain.datasets.read_numpy import read_npy, read_npz
+from ebmtrain.errors import DataError
 from ebmtrain.seeding import stream
 from ebmtrain.types import OpenUnit, WholeNumber
 
@@ -25,7 +25,7 @@ def from_file(
     standardize: bool = True,
     seed: WholeNumber,
 ) -> Points:
-    """Rows of a .npy, .npz, .csv, .tsv or .txt file, split at random, in float32.
+    """Rows of a .npy, .npz, .csv, .tsv or .txt file, split at random.
 
     Args:
         path: of the file; the first axis of its array counts the points, the others are the
@@ -45,12 +45,11 @@ def from_file(
     order = torch.randperm(len(points), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
     train = points[order[n_holdout:]]
-    split = Points(
+    return Points(
         train,
         points[order[:n_holdout]],
         standardization=standardization_of(train, standardize),
     )
-    return split.to(dtype=torch.float32)
 
 
 def _read(path: str, array: str | None) -> np.ndarray:

@@ -17,17 +17,15 @@ def standardization_of(points: Tensor, standardize: bool) -> Standardization:
     Args:
         points: (n, *event), n >= 1. The statistics are taken in float64.
     """
-    if not standardize:
-        zero = torch.zeros_like(points[0])
-        return Standardization(zero, zero + 1)
     exact = points.double()
+    if not standardize:
+        zero = torch.zeros_like(exact[0])
+        return Standardization(zero, zero + 1)
     mean = exact.mean(0)
     scale = (exact - mean).square().mean(0).sqrt()
     # The mean of equal numbers is rounded, so a constant column shows a deviation of that order.
     constant = scale <= 1e-12 * exact.abs().amax(0)
-    return Standardization(
-        mean.to(points), torch.where(constant, torch.ones_like(scale), scale).to(points)
-    )
+    return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
 
 
 class Points:
@@ -39,10 +37,11 @@ class Points:
     point comes exactly once per epoch, whether or not `size` divides the number of points.
 
     Args:
-        train: (n, *event), in the data's units.
-        holdout: (m, *event), same units, type and device.
+        train: (n, *event), in the data's units; kept in float64 on the CPU.
+        holdout: (m, *event), likewise.
         standardization: what turns data's units into the model's.
         truth: the density the points were drawn from, where it is known.
+        dtype, device: of the batches.
     """
 
     def __init__(
@@ -52,22 +51,26 @@ class Points:
         *,
         standardization: Standardization,
         truth: Density | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.train = train
-        self.holdout = holdout
+        self.train = train.to("cpu", torch.float64)
+        self.holdout = holdout.to("cpu", torch.float64)
         self.standardization = standardization
         self.truth = truth
-        self._standardized = standardization.to_standard(train)
+        # Rounded last: standardized points are of order one, whatever the data's units are.
+        self._standardized = standardization.to_standard(self.train).to(device, dtype)
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Points:
-        """The same points in this type on this device."""
-        shift, scale = self.standardization
+        """The same points, their batches in this type on this device."""
         return Points(
-            self.train.to(device, dtype),
-            self.holdout.to(device, dtype),
-            standardization=Standardization(shift.to(device, dtype), scale.to(device, dtype)),
+            self.train,
+            self.holdout,
+            standardization=self.standardization,
             truth=self.truth,
+            dtype=dtype,
+            device=device,
         )
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
@@ -100,6 +103,6 @@ class Points:
             return known[2]
         # Drawn on the CPU, so that every device sees the same batches.
         order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-        order = order.to(self.train.device)
+        order = order.to(self._standardized.device)
         self._shuffled = (seed, epoch, order)
         return order

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Count, Density, WholeNumber
@@ -17,7 +15,7 @@ def toy(
     standardize: bool = True,
     seed: WholeNumber,
 ) -> Points:
-    """Two independent samples of `density`, in float32.
+    """Two independent samples of `density`.
 
     Args:
         density: where the points come from; it becomes the `truth` of the dataset.
@@ -30,10 +28,9 @@ def toy(
     """
     train = density.sample(n_train, stream(seed, "train"))
     holdout = density.sample(n_holdout, stream(seed, "holdout"))
-    points = Points(
+    return Points(
         train,
         holdout,
         standardization=standardization_of(train, standardize),
         truth=density,
     )
-    return points.to(dtype=torch.float32)

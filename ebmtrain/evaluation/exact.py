@@ -77,7 +77,7 @@ class Quadrature:
         volume = standardization.log_volume
         metrics: dict[str, Metric] = {"log_z": result.value + volume}
         if dataset is not None:
-            u = standardization.to_standard(dataset.holdout.double().cpu())
+            u = standardization.to_standard(dataset.holdout)
             nll, nll_se = likelihood(reduced, u, result.value + volume)
             metrics |= {"nll": nll, "nll_se": nll_se}
             if dataset.truth is not None:

@@ -28,11 +28,11 @@ class Grid(NamedTuple):
 
 
 def on_grid(function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]) -> Grid:
-    """`function`, (n, 2) -> (n,), at (columns, rows) cell centres. It sees float32 on the CPU."""
+    """`function`, (n, 2) -> (n,), at (columns, rows) cell centres: float64 on the CPU."""
     (columns, rows), (width, height) = shape, window.size
     x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)
     y = window.low[1] + (torch.arange(rows, dtype=torch.float64) + 0.5) * (height / rows)
-    points = torch.cartesian_prod(y, x).flip(1).to(torch.float32)
+    points = torch.cartesian_prod(y, x).flip(1)
     values = evaluate(function, points).reshape(rows, columns)
     return Grid(x.numpy(), y.numpy(), values, width * height / (columns * rows))
 

@@ -33,7 +33,7 @@ def landscape(
     """Filled contours of `energy`, (n, 2) -> (n,), in nats, with points of data and model.
 
     Args:
-        energy: called on float32 points of the CPU, in the data's own units.
+        energy: called on float64 points of the CPU, in the data's own units.
         window: what is shown; points outside it are counted in the legend.
         data: (n, 2); also sets where the colours are clipped, see `relief`.
         samples: (m, 2), from the model.
@@ -57,11 +57,7 @@ def draw_landscape(
 ) -> None:
     """The same on given axes, with a colour bar beside them and a legend below."""
     grid = on_grid(energy, window, cells_along(window, CELLS))
-    at_data = (
-        None
-        if data is None
-        else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)).float())
-    )
+    at_data = None if data is None else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)))
     draw_relief(axes, grid, relief(grid.values, at_data))
     if data is not None:
         draw_data(axes, data, window, "white")

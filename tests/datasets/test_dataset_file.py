@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.datasets.errors import DataError
+from ebmtrain.errors import DataError
 from ebmtrain.datasets.file import from_file
 
 GOOD = np.arange(20.0).reshape(10, 2) ** 1.5
@@ -64,7 +64,8 @@ READABLE = {
 def test_good_files(tmp_path, file):
     (tmp_path / file).write_bytes(READABLE[file])
     points = from_file(path=str(tmp_path / file), seed=1)
-    assert points.train.dtype == torch.float32
+    assert points.train.dtype == torch.float64
+    assert points.batch(0, 2, 0).x.dtype == torch.float32
     assert (len(points.train), len(points.holdout)) == (8, 2)
     assert points.truth is None
     np.testing.assert_allclose(rows_of(points), GOOD, rtol=1e-6)

@@ -100,7 +100,7 @@ def test_standardized_batches_and_the_way_back():
 def test_without_standardization_the_units_stay():
     points = toy(density=Moons(), n_train=100, n_holdout=10, standardize=False, seed=1)
     u = points.batch(0, 100, 0).x
-    assert sorted(u[:, 0].tolist()) == sorted(points.train[:, 0].tolist())
+    assert sorted(u[:, 0].tolist()) == sorted(points.train[:, 0].float().tolist())
     assert points.standardization.log_volume == 0
 
 
@@ -127,11 +127,22 @@ def test_points_of_any_shape():
 def test_another_type_has_the_same_batches():
     points = numbered(standardize=True)
     double = points.to(dtype=torch.float64)
-    assert {double.train.dtype, double.holdout.dtype, double.standardization.scale.dtype} == {
-        torch.float64
-    }
+    assert double.batch(3, 50, 1).x.dtype == torch.float64
+    assert points.batch(3, 50, 1).x.dtype == torch.float32
     torch.testing.assert_close(double.batch(3, 50, 1).x.float(), points.batch(3, 50, 1).x)
-    assert points.train.dtype == torch.float32
+
+
+def test_a_large_offset_takes_no_digits_from_the_batches():
+    """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
+    u = torch.randn(1000, 2, dtype=torch.float64)
+    x = 1e6 + 1e-3 * u
+    units = standardization_of(x, True)
+    points = Points(x, x, standardization=units).to(dtype=torch.float32)
+    batch = points.batch(0, 1000, 0).x
+    assert len(batch[:, 0].unique()) > 990
+    torch.testing.assert_close(batch.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(units.to_data(units.to_standard(x)), x, atol=1e-9, rtol=0)
+    torch.testing.assert_close(points.train, x, atol=0, rtol=0)
 
 
 def test_a_toy_is_a_dataset_with_its_truth():

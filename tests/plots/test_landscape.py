@@ -130,7 +130,7 @@ def test_infinity_is_high_and_nan_unknown():
 
 
 def test_the_energy_is_called_in_chunks_without_gradient():
-    layer, seen = torch.nn.Linear(2, 1), []
+    layer, seen = torch.nn.Linear(2, 1).double(), []
 
     def energy(x):
         seen.append(len(x))
