@@ -211,7 +211,10 @@ class RunDir:
         if due:
             self.write_bytes(f"checkpoints/step_{step:08d}.pt", data)
             self.write_bytes("checkpoints/last.pt", data)
-            for old in sorted(self.checkpoints.glob("step_*.pt"))[: -max(keep, 2)]:
+            # Later ones were damaged, or training would not be here: they count for nothing.
+            newest = f"step_{step:08d}.pt"
+            whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
+            for old in sorted(whole)[: -max(keep, 2)]:
                 old.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:

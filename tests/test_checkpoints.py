@@ -1,0 +1,116 @@
+"""Damage is detected, never loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+
+import pytest
+import torch
+from same_state import differences
+
+from ebmtrain.checkpoints import FORMAT, decode, encode
+from ebmtrain.errors import CheckpointError
+
+STATE = {
+    "step": 7,
+    "energy": {"w": torch.arange(20.0), "n": torch.tensor(3)},
+    "average": None,
+    "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1}]},
+    "method": {"chains": torch.randn(5, 2, dtype=torch.float64)},
+    "generator": torch.Generator().manual_seed(1).get_state(),
+    "best": {"metric": "nll", "value": 1.5, "step": 5},
+}
+DATA = encode(STATE)
+
+
+def test_what_goes_in_comes_out():
+    state = decode(DATA, "x.pt")
+    assert state.pop("format") == FORMAT
+    assert differences(STATE, state) == []
+
+
+def test_the_same_state_is_the_same_bytes():
+    assert encode(STATE) == DATA
+
+
+def test_torch_opens_the_file_as_it_is(tmp_path):
+    path = tmp_path / "x.pt"
+    path.write_bytes(DATA)
+    state = torch.load(path, weights_only=True)
+    assert differences(STATE | {"format": FORMAT}, {**state}) == [] or set(state) == {
+        "format", *STATE}  # fmt: skip
+    assert torch.equal(state["energy"]["w"], STATE["energy"]["w"])  # type: ignore[index]
+
+
+def test_the_digest_is_of_all_before_it():
+    mark = b"\nebmtrain-sha256:"
+    body, _, digest = DATA.rpartition(mark)
+    assert hashlib.sha256(body).hexdigest().encode() == digest
+
+
+# Every tenth byte and one bit of it, and all bits of the last and first bytes.
+PLACES = sorted({*range(0, len(DATA), max(1, len(DATA) // 200)), 0, 1, len(DATA) - 1})
+
+
+def test_every_flipped_bit_is_noticed():
+    assert len(PLACES) >= 200
+    for place in PLACES:
+        for bit in (place % 8, (place + 3) % 8):
+            damaged = bytearray(DATA)
+            damaged[place] ^= 1 << bit
+            with pytest.raises(CheckpointError, match=r"x\.pt is damaged"):
+                decode(bytes(damaged), "x.pt")
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "zeros", "twice", "empty", "middle"])
+def test_truncated_or_patched(damage):
+    half = len(DATA) // 2
+    spoilt = {
+        "cut": [DATA[:n] for n in (1, 63, 64, 80, half, len(DATA) - 1)],
+        "longer": [DATA + b"\0", DATA + b"\n"],
+        "zeros": [bytes(len(DATA))],
+        "twice": [DATA + DATA],
+        "empty": [b""],
+        "middle": [DATA[:half] + DATA[half + 1 :]],
+    }[damage]
+    for data in spoilt:
+        if damage == "twice":  # two whole files: the digest of the second is not that of both
+            assert data != DATA
+        with pytest.raises(CheckpointError, match=r"damaged"):
+            decode(data, "x.pt")
+
+
+def sealed(body: bytes) -> bytes:
+    return body + b"\nebmtrain-sha256:" + hashlib.sha256(body).hexdigest().encode()
+
+
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return sealed(buffer.getvalue())
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (saved(Hostile()), "is not a checkpoint of ebmtrain"),
+        (saved({"format": FORMAT, "x": Hostile()}), "is not a checkpoint of ebmtrain"),
+        (saved({"format": FORMAT + 1}), f"has format {FORMAT + 1}, this version reads {FORMAT}"),
+        (saved({"step": 1}), "has format None"),
+        (saved([1, 2]), "has format None"),
+        (sealed(b"not a zip"), "is not a checkpoint of ebmtrain"),
+        (sealed(b""), "is not a checkpoint of ebmtrain"),
+    ],
+)  # fmt: skip
+def test_a_whole_file_of_another_kind_is_refused(data, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=reason):
+        decode(data, "x.pt")
+    assert not (tmp_path / "executed").exists()

@@ -1,0 +1,319 @@
+"""Files of a run: whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from same_state import load
+
+from ebmtrain.errors import CheckpointError, ConfigError, OutputError
+from ebmtrain.rundir import RunDir, write
+
+# Writing
+
+
+def test_write_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    write(path, b"one")
+    write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "fdopen", "open"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_full_disk_costs_nothing(tmp_path, monkeypatch, call, number):
+    path = tmp_path / "file"
+    write(path, b"old")
+
+    def full(*_: object, **__: object):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OutputError, match=f"cannot write .*file: {os.strerror(number)}"):
+            write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def interrupted(_: int):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_order_that_survives_power_loss(tmp_path, monkeypatch):
+    """Content is synced before the rename, the folder after it."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (
+            events.append("folder" if Path(f"/proc/self/fd/{fd}").is_dir() else "file"),
+            fsync(fd),
+        ),
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
+    write(tmp_path / "file", b"new")
+    assert events == ["file", "rename", "folder"]
+
+
+def test_a_path_below_a_file_is_an_output_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write"):
+        write(tmp_path / "file" / "below", b"")
+
+
+# Small files
+
+
+def test_create_and_open(tmp_path):
+    run = RunDir.create(tmp_path / "run", {"seed": 1, "b": {"a": None}}, {"command": ["x"]})
+    assert run.config() == {"seed": 1, "b": {"a": None}}
+    assert list(run.config()) == ["seed", "b"]
+    assert RunDir.open(tmp_path / "run").read_json("run.json") == {"command": ["x"]}
+    with pytest.raises(ConfigError, match=r"holds a run already: go on with 'ebmtrain resume"):
+        RunDir.create(tmp_path / "run", {}, {})
+    with pytest.raises(ConfigError, match=r"is not a run directory: it has no config.yaml"):
+        RunDir.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- 1",
+        "3",
+        "",
+        "a: [",
+        "!!python/object/apply:os.system ['touch executed']",
+        "a: \x00",
+        "\xff",
+    ],
+)
+def test_a_config_that_is_none(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"cannot be read|is not a mapping"):
+        RunDir.open(tmp_path).config()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_json_has_no_nan(tmp_path):
+    run = RunDir(tmp_path)
+    run.write_json("x.json", {"a": math.nan, "b": [1.0, -math.inf], "c": {"d": math.inf}, "e": 2})
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [1.0, None],
+        "c": {"d": None},
+        "e": 2,
+    }
+    assert run.read_json("missing.json") == {}
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"cannot be read"):
+        run.read_json("x.json")
+
+
+def test_arrays(tmp_path):
+    RunDir(tmp_path).write_arrays("samples/x.npz", x=torch.ones(3, 2), energy=torch.zeros(3))
+    with np.load(tmp_path / "samples/x.npz") as file:
+        assert file["x"].shape == (3, 2)
+        assert file["energy"].tolist() == [0, 0, 0]
+
+
+# Metrics
+
+ROWS = [
+    {"step": 0, "kl": 2.5},
+    {"step": 5, "loss": 0.5, "lr": 1e-3},
+    {"step": 10, "loss": math.nan, "lr": 1e-3, "kl": math.inf},
+    {"step": 15, "loss": 0.25, "lr": 1e-4},
+]
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    assert b"\r" not in path.read_bytes()
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+def logged(path: Path) -> RunDir:
+    run = RunDir(path)
+    for row in ROWS:
+        run.log_row(row)
+    return run
+
+
+def test_metrics_come_as_lines_and_as_a_table(tmp_path):
+    run = logged(tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == [
+        ROWS[0],
+        ROWS[1],
+        {"step": 10, "loss": None, "lr": 1e-3, "kl": None},
+        ROWS[3],
+    ]
+    columns, table = read_table(tmp_path / "metrics.csv")
+    assert columns == ["step", "kl", "loss", "lr"]
+    assert [row["step"] for row in table] == ["0", "5", "10", "15"]
+    assert [row["loss"] for row in table] == ["", "0.5", "nan", "0.25"]
+    assert run.metrics_size() == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+def test_what_was_not_finite_is_not_taken_for_missing(tmp_path):
+    rows = logged(tmp_path).rows()
+    assert math.isnan(rows[2]["loss"])
+    assert "kl" not in rows[1]
+
+
+def test_metrics_are_cut_where_a_checkpoint_was(tmp_path):
+    run = RunDir(tmp_path)
+    sizes = []
+    for row in ROWS:
+        run.log_row(row)
+        sizes.append(run.metrics_size())
+    again = RunDir(tmp_path)
+    again.cut_metrics(sizes[1])
+    assert again.rows() == ROWS[:2]
+    assert read_table(tmp_path / "metrics.csv")[0] == ["step", "kl", "loss", "lr"]
+    for row in ROWS[2:]:
+        again.log_row(row)
+    (tmp_path / "whole").mkdir()
+    whole = logged(tmp_path / "whole").path / "metrics.csv"
+    assert (tmp_path / "metrics.csv").read_text() == whole.read_text()
+
+
+def test_half_a_line_is_no_row(tmp_path):
+    run = logged(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 20, "lo')
+    assert len(run.rows()) == len(ROWS)
+
+
+def test_metrics_on_a_full_disk(tmp_path, monkeypatch):
+    run = logged(tmp_path)
+
+    def full(*_: object, **__: object):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match=r"cannot write metrics in .*No space left"):
+        run.log_row(ROWS[0])
+
+
+# Checkpoints
+
+
+def saved(path: Path, steps: list[int], keep: int = 3, best: int | None = None) -> RunDir:
+    run = RunDir(path)
+    for step in steps:
+        run.save_checkpoint({"step": step}, step, keep, due=True, best=step == best)
+    return run
+
+
+def names(run: RunDir) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, 2), (2, 2), (3, 3), (10, 5)])
+def test_the_newest_are_kept_and_at_least_two(tmp_path, keep, kept):
+    run = saved(tmp_path, [0, 5, 10, 15, 20], keep)
+    steps = [0, 5, 10, 15, 20][-kept:]
+    assert names(run) == ["last.pt", *[f"step_{step:08d}.pt" for step in steps]]
+    assert load(run.checkpoints / "last.pt")["step"] == 20
+
+
+def test_best_is_written_beside_the_others(tmp_path):
+    run = saved(tmp_path, [0, 5, 10, 15], 2, best=5)
+    assert load(run.checkpoints / "best.pt")["step"] == 5
+    run.save_checkpoint({"step": 17}, 17, 2, due=False, best=True)
+    assert load(run.checkpoints / "best.pt")["step"] == 17
+    assert names(run) == ["best.pt", "last.pt", "step_00000010.pt", "step_00000015.pt"]
+
+
+def test_the_newest_whole_one_is_loaded_and_the_others_named(tmp_path):
+    run = saved(tmp_path, [0, 5, 10])
+    state, passed = run.load_checkpoint()
+    assert (state["step"], passed) == (10, [])
+    flip(run.checkpoints / "last.pt")
+    state, passed = run.load_checkpoint()
+    assert state["step"] == 10
+    assert len(passed) == 1
+    assert "last.pt is damaged" in passed[0]
+    flip(run.checkpoints / "step_00000010.pt")
+    state, passed = run.load_checkpoint()
+    assert state["step"] == 5
+    assert [name in note for name, note in zip(("last", "step_00000010"), passed, strict=True)] == [
+        True,
+        True,
+    ]
+    (run.checkpoints / "step_00000005.pt").write_bytes(b"")
+    flip(run.checkpoints / "step_00000000.pt")
+    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from: .*last.*00000000"):
+        run.load_checkpoint()
+
+
+def test_a_named_checkpoint_is_that_one_or_none(tmp_path):
+    run = saved(tmp_path, [0, 5])
+    assert run.load_checkpoint(run.checkpoints / "step_00000000.pt")[0]["step"] == 0
+    with pytest.raises(CheckpointError, match=r"cannot be read: No such file"):
+        run.load_checkpoint(run.checkpoints / "best.pt")
+    with pytest.raises(CheckpointError, match=r"holds none"):
+        RunDir(tmp_path / "empty").load_checkpoint()
+
+
+def test_a_damaged_one_does_not_push_out_a_good_one(tmp_path):
+    """Going on from 10 because 20 is damaged: 20 is not one of the two that are kept."""
+    run = saved(tmp_path, [0, 10, 20], keep=2)
+    flip(run.checkpoints / "step_00000020.pt")
+    run.save_checkpoint({"step": 15}, 15, 2, due=True, best=False)
+    good = [
+        load(run.checkpoints / name)["step"] for name in names(run) if name != "step_00000020.pt"
+    ]
+    assert good == [15, 10, 15]
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoints(tmp_path, monkeypatch):
+    run = saved(tmp_path, [0, 5])
+    before = {path.name: path.read_bytes() for path in run.checkpoints.iterdir()}
+
+    def full(*_: object):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"No space left"):
+        run.save_checkpoint({"step": 10}, 10, 3, due=True, best=True)
+    assert {path.name: path.read_bytes() for path in run.checkpoints.iterdir()} == before
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_config_is_plain_yaml(tmp_path):
+    RunDir(tmp_path).write_config({"lr": 1e-8, "text": "1e-3", "list": [1, None]})
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {
+        "lr": 1e-8,
+        "text": "1e-3",
+        "list": [1, None],
+    }
