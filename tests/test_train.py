@@ -1,0 +1,335 @@
+"""The loop: what an update does, and which events happen when."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from same_state import differences, load, rows
+from torch import nn
+
+from ebmtrain.build import build
+from ebmtrain.cli import main
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.errors import DivergedError
+from ebmtrain.optimizers import Schedule, Sgd
+from ebmtrain.run import begin
+from ebmtrain.train import ENERGY_BOUND, Job, TrainState, check, follow, start, train, update
+from ebmtrain.types import Batch, LossOutput
+
+
+class Recorder:
+    """Writes down what happens; stops after `stop_after` updates."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.stop_after = stop_after
+        self.asked = 0
+        self.rows: dict[int, dict[str, float]] = {}
+        self.evaluated: list[tuple[int, bool]] = []
+        self.plotted: list[tuple[int, bool]] = []
+        self.saved: list[tuple[int, bool]] = []
+
+    def evaluate(self, state: TrainState, last: bool) -> dict[str, float]:
+        self.evaluated.append((state.step, last))
+        return {"kl": 1.0} if last else {}
+
+    def log(self, state: TrainState, row: dict[str, float]) -> None:
+        assert state.step not in self.rows
+        self.rows[state.step] = row
+
+    def plot(self, state: TrainState, last: bool) -> None:
+        self.plotted.append((state.step, last))
+
+    def save(self, state: TrainState, now: bool) -> None:
+        self.saved.append((state.step, now))
+
+    def stopping(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop_after
+
+
+class Indices:
+    """Data that are their own indices, and a method that sees them go by."""
+
+    def __init__(self, count: int = 30):
+        x = torch.arange(count, dtype=torch.float32)[:, None]
+        self.points = Points(x, x, standardization=standardization_of(x, False))
+        self.seen: list[int] = []
+
+    def init(self, x, generator):
+        return {}
+
+    def loss(self, energy, batch: Batch, state, generator) -> LossOutput:
+        self.seen += batch.x[:, 0].long().tolist()
+        loss = energy(batch.x).mean()
+        return LossOutput(loss, {"energy_data": loss.detach()}, state)
+
+
+class Linear(nn.Module):
+    """E(x) = w x: the gradient of the mean energy is the mean of x."""
+
+    def __init__(self, w: float = 1.0):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(w))
+
+    def forward(self, x):
+        return self.w * x[:, 0]
+
+
+def weight(energy: nn.Module) -> float:
+    return float(energy.state_dict()["w"])
+
+
+def job_of(method: Indices, **changes) -> Job:
+    flat = Schedule(shape="constant", warmup_steps=0)
+    job = Job(
+        method=method, dataset=method.points, optimizer=Sgd(lr=0.01, momentum=0.0, schedule=flat),
+        n_steps=7, batch_size=8, ema=None, log_every=3, seed=0,
+    )  # fmt: skip
+    return replace(job, **changes)
+
+
+def trained(job: Job, events: Recorder | None = None) -> tuple[TrainState, Recorder]:
+    state, events = start(job, Linear(), torch.Generator()), events or Recorder()
+    train(job, state, events)
+    return state, events
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 7, 100])
+def test_the_last_step_is_like_any_other(log_every):
+    """Evaluation, row and save happen once at the end, whether or not they were due."""
+    _, events = trained(job_of(Indices(), log_every=log_every))
+    assert events.evaluated == events.plotted == events.saved
+    assert events.saved == [(step, step == 7) for step in range(8)]
+    assert sorted(events.rows) == sorted({*range(log_every, 8, log_every), 7})
+    assert events.rows[7].keys() == {"loss", "grad_norm", "energy_data", "lr", "kl"}
+
+
+def test_without_steps_the_first_is_the_last():
+    _, events = trained(job_of(Indices(), n_steps=0))
+    assert events.saved == events.evaluated == [(0, True)]
+    assert events.rows == {0: {"kl": 1.0}}
+
+
+def test_a_stop_is_saved_and_nothing_else():
+    state, events = trained(job_of(Indices()), Recorder(stop_after=5))
+    assert state.step == 5
+    assert events.saved[-1] == (5, True)
+    assert events.evaluated[-1] == events.plotted[-1] == (5, False)
+    assert list(events.rows) == [3]
+    assert len(state.window) == 2  # the updates since the last row, kept for the next
+
+
+def test_a_row_is_the_mean_over_its_updates():
+    method = Indices()
+    job = job_of(method, log_every=3, n_steps=6)
+    state = start(job, Linear(), torch.Generator())
+    losses = [float(update(job, state)["loss"]) for _ in range(6)]
+    _, events = trained(job)
+    assert events.rows[3]["loss"] == pytest.approx(sum(losses[:3]) / 3)
+    assert events.rows[6]["loss"] == pytest.approx(sum(losses[3:]) / 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30])
+def test_every_point_is_trained_on_once_per_epoch(batch_size):
+    method = Indices()
+    trained(job_of(method, batch_size=batch_size, n_steps=math.ceil(90 / batch_size)))
+    for epoch in range(3):
+        assert sorted(method.seen[30 * epoch : 30 * (epoch + 1)]) == list(range(30))
+
+
+@pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 32, 7), (3, 32, 19), (2, 200, 2),
+                                                        (0, 32, 0)])  # fmt: skip
+def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs, batch, steps):
+    words = ("train.steps=null", f"train.epochs={epochs}", f"train.batch_size={batch}")
+    job = build(configured("method=dsm", *words)).job
+    assert job is not None
+    assert job.n_steps == steps
+
+
+# One update, by hand
+
+
+def test_a_step_of_gradient_descent():
+    method = Indices()
+    job = job_of(method)
+    state = start(job, Linear(2.0), torch.Generator())
+    mean = float(job.dataset.batch(0, 8, 0).x.mean())
+    metrics = update(job, state)
+    assert float(metrics["loss"]) == pytest.approx(2.0 * mean)
+    assert float(metrics["grad_norm"]) == pytest.approx(mean)
+    assert weight(state.energy) == pytest.approx(2.0 - 0.01 * mean)
+
+
+def test_clipping_bounds_the_step_and_not_the_metric():
+    job = job_of(Indices())
+    job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
+    state = start(job, Linear(2.0), torch.Generator())
+    mean = float(job.dataset.batch(0, 8, 0).x.mean())
+    assert mean > 5
+    assert float(update(job, state)["grad_norm"]) == pytest.approx(mean)
+    assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5, rel=1e-5)
+
+
+def test_small_gradients_are_not_clipped():
+    job = job_of(Indices())
+    loose = replace(job, optimizer=replace(job.optimizer, clip_norm=1e3))  # type: ignore
+    states = [start(j, Linear(2.0), torch.Generator()) for j in (job, loose)]
+    for j, state in zip((job, loose), states, strict=True):
+        update(j, state)
+    assert weight(states[0].energy) == weight(states[1].energy)
+
+
+def test_average_formula():
+    """average += (1 - d) (energy - average), d = min(decay, (1 + t) / (10 + t))."""
+    average, energy = Linear(0.0), Linear(1.0)
+    expected = 0.0
+    for step in (1, 2, 50, 1000):
+        follow(average, energy, 0.9, step)
+        d = min(0.9, (1 + step) / (10 + step))
+        expected += (1 - d) * (1.0 - expected)
+        assert weight(average) == pytest.approx(expected, rel=1e-6)
+
+
+def test_average_of_a_training_is_the_formula_applied_to_its_steps():
+    job = job_of(Indices(), ema=0.5, n_steps=5)
+    state = start(job, Linear(), torch.Generator())
+    expected = 1.0
+    for step in range(1, 6):
+        update(job, state)
+        d = min(0.5, (1 + step) / (10 + step))
+        expected += (1 - d) * (weight(state.energy) - expected)
+    assert state.evaluated is state.average
+    assert weight(state.evaluated) == pytest.approx(expected, rel=1e-6)
+    assert not any(p.requires_grad for p in state.evaluated.parameters())
+
+
+def test_buffers_are_copied_into_the_average():
+    energy, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    energy(torch.randn(4, 3))  # moves the running statistics
+    assert not torch.equal(average.running_mean, energy.running_mean)  # type: ignore[arg-type]
+    follow(average, energy, 0.9, 1)
+    for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
+        assert torch.equal(kept, new)
+
+
+# Schedules
+
+
+def test_schedule_values():
+    cosine = Schedule(shape="cosine", warmup_steps=0, floor=0.1)
+    assert cosine.factor(0, 100) == 1.0
+    assert cosine.factor(50, 100) == pytest.approx(0.55)
+    assert cosine.factor(100, 100) == pytest.approx(0.1)
+    linear = Schedule(shape="linear", warmup_steps=0, floor=0.2)
+    assert linear.factor(25, 100) == pytest.approx(0.8)
+    assert linear.factor(100, 100) == pytest.approx(0.2)
+    constant = Schedule(shape="constant", warmup_steps=4)
+    assert [constant.factor(t, 100) for t in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_the_rate_of_each_update_is_the_schedules():
+    """w falls by lr(t) * mean x at update t, so its differences show the rate."""
+    schedule = Schedule(shape="linear", warmup_steps=3)
+    job = job_of(Indices(), optimizer=Sgd(lr=0.1, momentum=0.0, schedule=schedule), log_every=1)
+    state, events = start(job, Linear(), torch.Generator()), Recorder()
+    for step in range(7):
+        before = weight(state.energy)
+        mean = float(job.dataset.batch(step, 8, 0).x.mean())
+        update(job, state)
+        rate = (before - weight(state.energy)) / mean
+        assert rate == pytest.approx(0.1 * schedule.factor(step, 7), rel=1e-4)
+    _, events = trained(job)
+    assert [row["lr"] for row in events.rows.values()] == pytest.approx(
+        [0.1 * schedule.factor(step, 7) for step in range(7)]
+    )
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -2 * ENERGY_BOUND])
+@pytest.mark.parametrize("which", ["loss", "energy", "gradient"])
+def test_what_is_not_finite_sets_the_flag(which, value):
+    class Broken(Indices):
+        def loss(self, energy, batch, state, generator):
+            loss = energy(batch.x).mean()
+            metrics = {"energy_data": torch.tensor(value if which == "energy" else 0.0)}
+            if which == "gradient":
+                loss.register_hook(lambda g: g * value)
+            return LossOutput(loss + (value if which == "loss" else 0.0), metrics, state)
+
+    job = job_of(Broken())
+    state = start(job, Linear(), torch.Generator())
+    update(job, state)
+    assert bool(state.diverged)
+    with torch.no_grad():
+        state.energy.w.fill_(1.0)  # type: ignore[union-attr]
+    with pytest.raises(DivergedError, match=r"diverged by step 1: .* lower optimizer.lr"):
+        check(job, state)
+
+
+def test_the_flag_is_sticky():
+    job = job_of(Indices())
+    state = start(job, Linear(), torch.Generator())
+    state.diverged.fill_(True)
+    update(job, state)
+    assert bool(state.diverged)
+
+
+def test_weights_that_the_last_update_blew_up_are_noticed():
+    """The flag cannot know them: they have met no data."""
+    job = job_of(Indices())
+    state = start(job, Linear(), torch.Generator())
+    update(job, state)
+    check(job, state)
+    with torch.no_grad():
+        state.energy.w.fill_(1e9)  # type: ignore[union-attr]
+    assert not bool(state.diverged)
+    with pytest.raises(DivergedError):
+        check(job, state)
+
+
+def test_the_check_changes_nothing(configured):
+    parts = build(configured("method=pcd", "model.spectral_norm=true"))
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    before = copy.deepcopy(state.state_dict())
+    check(parts.job, state)
+    assert differences(before, state.state_dict()) == []
+    assert state.energy.training
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, every):
+    words = ("method=pcd", "optimizer.lr=1e6", f"checkpoint.every={every}", "train.log_every=20")
+    config = configured(*words)
+    with pytest.raises(DivergedError):
+        begin(build(config), tmp_path / "run", {}, quiet=True)
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["status"] == "diverged"
+    assert "training diverged" in result["error"]
+    saved = sorted((tmp_path / "run/checkpoints").glob("*.pt"))
+    assert {path.name for path in saved} == {"best.pt", "last.pt", "step_00000000.pt"}
+    for path in saved:
+        parts = build(config)
+        parts.energy.load_state_dict(load(path)["energy"])
+        x = parts.job.dataset.batch(0, 200, 0).x  # type: ignore[union-attr]
+        assert parts.energy(x).abs().max() < ENERGY_BOUND
+    assert all(row["step"] < 20 for row in rows(tmp_path / "run"))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_divergence_has_an_exit_code(folder: Path, tiny, capsys):
+    assert main([*tiny, "optimizer.lr=1e6", "hydra.run.dir=run"]) == 3
+    error = capsys.readouterr().err
+    assert "ebmtrain: training diverged by step" in error
+    assert "Traceback" not in error
+    assert "diverged" in (folder / "run/run.log").read_text()
