@@ -37,13 +37,14 @@ class PresetsOfTheUser(SearchPathPlugin):
 
 @cache
 def stamp() -> str:
-    """<date>-<time>-<4 hex>, the same for the whole process. Two runs that start in the same
-    second differ in the last part."""
+    """<date>-<time>-<4 hex>, the same for a whole command, all jobs of a sweep included. Two runs
+    that start in the same second differ in the last part."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def prepare(user_folder: Path | None) -> None:
     """Registers the resolvers of our presets and the user's folder. May be called again."""
+    stamp.cache_clear()
     OmegaConf.register_new_resolver("stamp", stamp, replace=True)
     _first[:] = [user_folder] if user_folder else []
     Plugins.instance().register(PresetsOfTheUser)
@@ -110,6 +111,17 @@ def describe(path: Path) -> str:
         if not line.startswith("# @package"):  # Hydra wants that one first
             return line.lstrip("# ").strip()
     return ""
+
+
+def not_utf8() -> list[Path]:
+    """Presets that are no text."""
+    found = []
+    for path in (path for folder in [*_first, BUILT_IN] for path in _yaml_files(folder)):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            found.append(path)
+    return found
 
 
 def _yaml_files(folder: Path) -> Iterator[Path]:
