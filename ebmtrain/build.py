@@ -115,7 +115,7 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
         return instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
     except (InstantiationException, EbmtrainError, ValueError, TypeError, OSError) as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):
             cause = cause.__cause__
         if isinstance(cause, EbmtrainError):
             raise cause from None

@@ -130,6 +130,10 @@ class Sgd:
     clip_norm: Positive | None = None
     schedule: Schedule = Schedule()
 
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum > 0, got 0: raise it, or nesterov=false")
+
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters,

@@ -41,7 +41,7 @@ class Checkpoint:
 
     every: Count
     keep: Count
-    best: Literal["nll", "kl", "regret", "loss"]
+    best: Literal["nll", "kl", "regret"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import typing
 from typing import Annotated, Any
 
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type] = {
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 Trust = tuple[str, ...] | None
 MISSING = "???"
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
 
 
 def validate(config: dict[str, Any], trust: Trust = None) -> None:
@@ -55,6 +57,8 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         ConfigError: with all problems, one per line.
         UnsafeError: a `_target_` that is not trusted.
     """
+    if trust is not None:
+        refuse_interpolation(config)
     problems: list[str] = []
     known = [*PARTS, *SECTIONS, "seed"]
     for name in config:
@@ -74,6 +78,22 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         problems += cross_problems(config)
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def refuse_interpolation(node: Any) -> None:
+    """What a run directory holds was resolved when it was written. A `${oc.env:...}` put there
+    later would read the environment of whoever opens it.
+
+    Raises:
+        UnsafeError: there is one.
+    """
+    if isinstance(node, dict):
+        node = [*node, *node.values()]
+    if isinstance(node, list):
+        for item in node:
+            refuse_interpolation(item)
+    elif isinstance(node, str) and "${" in node:
+        raise UnsafeError(f"the run's configuration holds {node!r}: write the value itself there")
 
 
 def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
@@ -117,7 +137,10 @@ def call_problems(
     """Of keyword arguments for a class or function."""
     if not isinstance(arguments, dict):
         return [f"{path} must be a mapping, got {arguments!r}"]
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # builtins do not say what they take
+        return [f"{path}._target_: {target!r} cannot be used as a part"]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name in parameters if name not in supplied]
     hints = type_hints(target)
@@ -126,7 +149,8 @@ def call_problems(
         here = f"{path}.{name}"
         if name not in names:
             if not open_ended:
-                problems.append(f"unknown key {here}{suggestion(name, names)}")
+                known = [f"{path}.{name}" for name in names]
+                problems.append(f"unknown key {here}{suggestion(here, known)}")
         elif value == MISSING:
             problems.append(f"{here} is required: give {here}=...")
         else:
@@ -167,7 +191,7 @@ def value_problems(path: str, value: Any, hint: Any) -> list[str]:
         return [f"{path} must be a mapping with a _target_, got {shown(value)}"]
     try:
         # As JSON, because there a list is the only sequence, and strict: "1" is no number.
-        adapter.validate_json(json.dumps(value), strict=True)
+        adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         return list(dict.fromkeys(sentence(path, value, e) for e in error.errors()))
     return []
@@ -184,6 +208,8 @@ def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
 
 def sentence(path: str, value: Any, error: Any) -> str:
     message = error["msg"].replace("Input should be", "must be")
+    if error["type"] == "dataclass_type":
+        message = "must be a mapping with a _target_"
     return f"{path} {message[0].lower()}{message[1:]}, got {shown(value)}"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 from ebmtrain import presets
 from ebmtrain.commands import sweep
 from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.suggest import suggestion
 
 if TYPE_CHECKING:
     from ebmtrain.build import Parts
@@ -66,7 +68,12 @@ class BeforeRun(Callback):
 
         HydraConfig.instance().set_config(config)
         try:
-            CALL.sweep = sweep.plan(config)
+            planned = sweep.plan(config)
+            if any(planned.path.glob("*/config.yaml")):
+                raise ConfigError(
+                    f"{planned.path} holds a sweep already: choose another hydra.sweep.dir"
+                )
+            CALL.sweep = planned
             validate(presets.plain(presets.composed(CALL.sweep.first_job)))
             if CALL.snapshot is not None:
                 CALL.sweep.keep_presets(CALL.snapshot)
@@ -79,6 +86,7 @@ def main(words: list[str]) -> int:
     # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
     words = [w[1:] if w.startswith("+experiment=") else w for w in words]
     CALL.__init__(words=words)  # a second call in one process starts afresh
+    check_flags(words)
     presets.prepare(folder_of(words))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
     sys.argv[1:] = words
@@ -113,7 +121,7 @@ def job(config: DictConfig) -> None:
     settings = HydraConfig.get()
     choices = {k: str(v) for k, v in settings.runtime.choices.items() if "/" not in str(k)}
     path = Path(settings.runtime.output_dir)
-    if settings.mode.name == "MULTIRUN":
+    if str(settings.mode).endswith("MULTIRUN"):
         sweep.run_job(config, choices, path, settings)
         return
     from ebmtrain.run import begin
@@ -123,6 +131,15 @@ def job(config: DictConfig) -> None:
         CALL.signal = begin(CALL.parts, path, choices).get("signal") or 0
     except EbmtrainError as error:
         CALL.error = error
+
+
+def check_flags(words: list[str]) -> None:
+    """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
+    known = get_args_parser()._option_string_actions
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("-") and name not in known:
+            raise ConfigError(f"unknown flag {name}{suggestion(name, [*known, '--debug'])}")
 
 
 def folder_of(words: list[str]) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -58,6 +58,8 @@ def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any],
             key, _, text = word.partition("=")
             options[key] = value_of(key, text)
     trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
+    if trusted:
+        presets.prepare(None)  # a trusted module may lie in the working directory
     return Path(runs[0]), options, trusted
 
 
@@ -116,7 +118,14 @@ def explain(error: Exception) -> tuple[list[str], int]:
     if text.startswith("Ambiguous value for argument"):
         word = text.split("'")[1]
         return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
-    if isinstance(error, yaml.YAMLError | UnicodeDecodeError):
+    if isinstance(error, OverrideParseException):
+        return [f"{error.override} cannot be read: {text}"], 2
+    if text.startswith("Config group override must be"):
+        return ["a group cannot be null or a number: give the name of an option"], 2
+    if isinstance(error, UnicodeDecodeError):
+        names = ", ".join(map(str, presets.not_utf8())) or "a YAML file"
+        return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
+    if isinstance(error, yaml.YAMLError):
         return [f"a YAML file cannot be read: {text}"], 2
     if isinstance(error, HydraException | OmegaConfBaseException):
         return [text], 2

@@ -1,0 +1,241 @@
+"""Bad configurations: exit code 2, one clear line for each problem, and nothing is left behind."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.validate import validate
+
+# words: what the message must say (value, cause, remedy), all of it.
+BAD = {
+    "typo in a key": (["train.stps=5"], ["unknown key train.stps", "did you mean train.steps?"]),
+    "typo in a group": (["modle=mlp"], ["unknown key modle", "did you mean model?"]),
+    "typo in an option": (
+        ["dataset=mons"], ["unknown option dataset=mons", "did you mean moons?"]),
+    "option of another group": (
+        ["method=mlp"], ["unknown option method=mlp", "known:", "dsm", "pcd"]),
+    "key added": (["+train.stpes=5"], ["unknown key train.stpes", "did you mean train.steps?"]),
+    "section added": (["+trian.steps=5"], ["unknown key trian", "did you mean train?"]),
+    "key of a part added": (["+method.kk=5"], ["unknown key method.kk"]),
+    "nested key added": (
+        ["+optimizer.schedule.warmup=5"],
+        ["unknown key optimizer.schedule.warmup", "did you mean optimizer.schedule.warmup_steps?"]),
+    "key removed": (["~train.batch_size"], ["train.batch_size is required"]),
+    "section removed": (["~checkpoint"], ["checkpoint is missing"]),
+    "part removed": (["~sampler"], ["sampler"]),
+    "comma list without -m": (["seed=0,1"], ["seed=0,1", "add -m", "[a,b]"]),
+    "empty value": (["optimizer.lr="], ["optimizer.lr", "number", "got ''"]),
+    "null value": (["optimizer.lr=null"], ["optimizer.lr", "nothing (null)"]),
+    "lr zero": (["optimizer.lr=0"], ["optimizer.lr must be greater than 0, got 0"]),
+    "lr negative": (["optimizer.lr=-1e-3"], ["optimizer.lr must be greater than 0, got -0.001"]),
+    "lr nan": (["optimizer.lr=nan"], ["optimizer.lr must be a finite number, got nan"]),
+    "lr inf": (["optimizer.lr=inf"], ["optimizer.lr must be a finite number, got inf"]),
+    "lr word": (["optimizer.lr=fast"], ["optimizer.lr must be a valid number, got 'fast'"]),
+    "lr list": (["optimizer.lr=[1e-3]"], ["optimizer.lr must be a valid number, got [0.001]"]),
+    "step size zero": (
+        ["sampler.step_size=0"], ["sampler.step_size must be greater than 0, got 0"]),
+    "step size negative": (["sampler.step_size=-0.1"], ["sampler.step_size", "greater", "-0.1"]),
+    "step size nan": (["sampler.step_size=nan"], ["sampler.step_size", "finite"]),
+    "temperature negative": (
+        ["sampler.temperature=-1"], ["sampler.temperature must be greater than", "got -1"]),
+    "k zero": (["method.k=0"], ["method.k must be greater than 0, got 0"]),
+    "k fraction": (["method.k=1.5"], ["method.k must be a valid integer, got 1.5"]),
+    "k word": (["method.k=abc"], ["method.k must be a valid integer, got 'abc'"]),
+    "k boolean": (["method.k=true"], ["method.k must be a valid integer, got True"]),
+    "noise negative": (["method.data_noise=-0.1"], ["method.data_noise", "or equal to 0", "-0.1"]),
+    "dsm sigma": (["method=dsm", "method.sigma=-1"], ["method.sigma must be greater than 0"]),
+    "batch zero": (["train.batch_size=0"], ["train.batch_size must be greater than 0, got 0"]),
+    "steps negative": (["train.steps=-1"], ["train.steps must be greater than or equal to 0"]),
+    "steps fraction": (["train.steps=1e3"], ["train.steps", "1000.0"]),
+    "steps and epochs": (
+        ["train.epochs=2"], ["exactly one of train.steps and train.epochs", "train.epochs=2"]),
+    "neither steps nor epochs": (
+        ["train.steps=null"], ["exactly one of", "train.steps=None and train.epochs=None"]),
+    "seed negative": (["seed=-1"], ["seed must be greater than or equal to 0, got -1"]),
+    "seed huge": (["seed=9223372036854775808"], ["seed must be less than or equal to", "got 9223"]),
+    "seed fraction": (["seed=0.5"], ["seed must be a valid integer, got 0.5"]),
+    "buffer below batch": (
+        ["method.slots=10", "train.batch_size=64"],
+        ["method.slots is 10, fewer than train.batch_size=64", "raise method.slots"]),
+    "batch over data": (
+        ["dataset.n_train=20", "train.batch_size=32"],
+        ["train.batch_size is 32", "there are 20 training points", "at most 20"]),
+    "probability": (["method.reinit=1.5"], ["method.reinit must be less than or equal to 1"]),
+    "ema one": (["train.ema=1"], ["train.ema must be less than 1, got 1"]),
+    "ema negative": (["train.ema=-0.1"], ["train.ema must be greater than or equal to 0"]),
+    "momentum": (["optimizer=sgd", "optimizer.momentum=1.0"], ["optimizer.momentum", "less than"]),
+    "nesterov alone": (
+        ["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"],
+        ["optimizer", "nesterov needs momentum > 0"]),
+    "checkpoint period zero": (["checkpoint.every=0"], ["checkpoint.every must be greater than 0"]),
+    "best of what": (["checkpoint.best=loss"], ["checkpoint.best must be 'nll', 'kl' or 'regret'"]),
+    "start of what": (["samples.start=moon"], ["samples.start must be", "'noise'", "got 'moon'"]),
+    "dtype": (["device.dtype=float16"], ["device.dtype must be 'float32' or 'float64'"]),
+    "accelerator": (["device.accelerator=tpu"], ["device.accelerator must be", "got 'tpu'"]),
+    "threads zero": (["device.threads=0"], ["device.threads must be greater than 0, got 0"]),
+    "group null": (["sampler=null"], ["a group cannot be null"]),
+    "a part where a number was": (
+        ["+train.ema._target_=builtins.dict"], ["train.ema"]),
+    "a number where a part was": (
+        ["sampler.adaptation=3"], ["sampler.adaptation must be a mapping with a _target_, got 3"]),
+    "unknown class": (
+        ["model._target_=ebmtrain.models.mlp.MPL"], ["model._target_", "ebmtrain.models.mlp.MPL"]),
+    "unknown module": (["model._target_=nowhere.Thing"], ["cannot import 'nowhere.Thing'"]),
+    "no class": (["model._target_=math.pi"], ["'math.pi' is not a class or function"]),
+    "missing path": (["dataset=file"], ["dataset.path is required: give dataset.path=..."]),
+    "file not there": (
+        ["dataset=file", "dataset.path=x.csv"], ["x.csv does not exist: check dataset.path"]),
+    "activation": (["model.activation=relu"], ["model.activation must be 'silu', 'softplus'"]),
+    "activation for score matching": (
+        ["method=sm", "model.activation=leaky_relu"],
+        ["no second derivative", "model.activation=silu"]),
+    "landscape in training": (["model=double_well"], ["no parameters to train", "train.steps=0"]),
+    "centres ragged": (
+        ["dataset.density.centres=[[0,0],[1]]"], ["dataset", "lists of equal length"]),
+    "no such verb": (["trian"], ["unknown verb trian", "to train, give key=value"]),
+    "a typo of a verb": (["resum", "x"], ["unknown verb resum", "did you mean resume?"]),
+    "config dir": (["--config-dir", "nowhere"], ["--config-dir", "nowhere is not a directory"]),
+    "unbalanced bracket": (["model.width=[1"], ["model.width=[1"]),
+    "unknown flag": (["--nonsense"], ["unknown flag --nonsense"]),
+    "typo in a flag": (["--config-dri=x"], ["did you mean --config-dir?"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_configuration(command, folder: Path, name):
+    words, sayings = BAD[name]
+    outcome = command(*words)
+    assert outcome.code == 2
+    for saying in sayings:
+        assert saying in outcome.err
+    assert outcome.err.startswith("ebmtrain: ")
+    assert "Traceback" not in outcome.err
+    assert len(outcome.err) < 1000
+    assert outcome.out == ""
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["check"])
+@pytest.mark.parametrize("name", ["typo in a key", "typo in an option", "lr zero", "missing path"])
+def test_check_says_the_same(command, folder: Path, verb, name):
+    words, sayings = BAD[name]
+    outcome = command(verb, *words)
+    assert outcome.code == 2
+    for saying in sayings:
+        assert saying in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+def test_all_problems_at_once(command, folder: Path):
+    outcome = command(
+        "optimizer.lr=-1", "method.k=0", "+train.stpes=3", "train.log_every=0", "train.ema=2"
+    )
+    assert outcome.code == 2
+    first, *others = outcome.err.splitlines()
+    assert first == "ebmtrain: 5 problems"
+    assert len(others) == 5
+    assert all(line.startswith("  - ") for line in others)
+    for name in ("optimizer.lr", "method.k", "train.stpes", "train.log_every", "train.ema"):
+        assert sum(name in line for line in others) == 1
+    assert list(folder.iterdir()) == []
+
+
+YAML = {
+    "unknown key": ("width: 8\nwdith: 16\n", ["unknown key model.wdith", "did you mean"]),
+    "the same key twice": ("width: 8\nwidth: 16\n", ["duplicate key width", "own.yaml"]),
+    "tab": ("width:\t8\n\tdepth: 2\n", ["own.yaml", "line 2"]),
+    "not utf-8": ("width: 8 # \xe9\n", ["own.yaml"]),
+    "no mapping": ("- 1\n", ["own"]),
+    "unfinished": ("width: [8\n", ["own.yaml", "line"]),
+    "no such key to interpolate": ("width: ${modle.width}\n", ["modle.width"]),
+    "name for a number": ("width: wide\n", ["model.width must be a valid integer, got 'wide'"]),
+}
+
+
+@pytest.mark.parametrize("name", YAML)
+def test_bad_yaml_of_the_user(command, folder: Path, name):
+    text, sayings = YAML[name]
+    own = folder / "presets" / "model" / "own.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(f"_target_: ebmtrain.models.mlp.MLP\n{text}".encode("latin-1"))
+    outcome = command("--config-dir", "presets", "model=own")
+    assert outcome.code == 2
+    for saying in sayings:
+        assert saying in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [path.name for path in folder.iterdir()] == ["presets"]
+
+
+def test_a_model_that_does_not_take_the_data(command, folder: Path):
+    (folder / "x.csv").write_text("1,2,3\n4,5,6\n7,8,9\n" * 5)
+    own = folder / "presets" / "model" / "flat.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: ebmtrain.models.double_well.DoubleWell\ndim: 2\n")
+    words = ("dataset=file", "dataset.path=x.csv", "train.batch_size=4", "method.slots=8")
+    outcome = command("--config-dir", "presets", "model=flat", *words)
+    assert outcome.code == 2
+    assert "model DoubleWell" in outcome.err
+    assert not (folder / "outputs").exists()
+
+
+def test_debug_shows_where(command):
+    with pytest.raises(ConfigError, match=r"greater than 0"):
+        command("optimizer.lr=0", "--debug")
+
+
+# Configurations as a run directory holds them
+
+
+def test_a_good_configuration_passes(configured):
+    validate(configured(), trust=())
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "x${seed}", "${", ["a", {"b": "${seed}"}]])
+@pytest.mark.parametrize("trust", [(), ("somebody",)])
+def test_no_interpolation_from_a_run_directory(configured, value, trust):
+    config = configured()
+    config["dataset"]["path"] = value
+    with pytest.raises(UnsafeError, match=r"the run's configuration holds '.*\$\{"):
+        validate(config, trust)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "posix.system", "builtins.open", "ebmtrain.rundir.os.system", "torch.load",
+     "ebmtrain.validate.get_object", "ebmtrain.commands.train.hydra.main", "ebmtrain"],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["model", "adaptation", "list"])
+def test_no_foreign_part_from_a_run_directory(configured, target, place):
+    config = configured()
+    hostile = {"_target_": target}
+    if place == "model":
+        config["model"] = hostile
+    elif place == "adaptation":
+        config["sampler"]["adaptation"] = hostile
+    else:
+        config["dataset"]["density"]["centres"] = [[0, 0], hostile]
+    with pytest.raises((UnsafeError, ConfigError)) as caught:
+        validate(config, trust=())
+    assert isinstance(caught.value, UnsafeError) or "ebmtrain" == target
+
+
+def test_a_trusted_package_may_be_named(configured):
+    config = configured()
+    config["method"] = {"_target_": "collections.Counter"}
+    with pytest.raises(UnsafeError, match=r"--trust collections"):
+        validate(config, trust=())
+    validate(config, trust=("collections",))
+
+
+def test_values_that_json_does_not_have(configured):
+    import datetime
+
+    config = configured()
+    config["train"]["steps"] = datetime.date(2020, 1, 1)
+    config["optimizer"]["lr"] = math.nan
+    with pytest.raises(ConfigError, match=r"(?s)train\.steps must be.*optimizer\.lr must be"):
+        validate(config, trust=())
