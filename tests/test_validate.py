@@ -220,7 +220,7 @@ def test_no_foreign_part_from_a_run_directory(configured, target, place):
         config["dataset"]["density"]["centres"] = [[0, 0], hostile]
     with pytest.raises((UnsafeError, ConfigError)) as caught:
         validate(config, trust=())
-    assert isinstance(caught.value, UnsafeError) or "ebmtrain" == target
+    assert isinstance(caught.value, UnsafeError) or target == "ebmtrain"
 
 
 def test_a_trusted_package_may_be_named(configured):

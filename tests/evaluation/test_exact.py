@@ -1,0 +1,265 @@
+"""Quadrature against closed forms, in the data's own units."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ebmtrain
+from ebmtrain.build import build
+from ebmtrain.datasets.checkerboard import Checkerboard
+from ebmtrain.datasets.gaussian_mixture import GaussianMixture
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.evaluation.exact import Evaluation, Quadrature
+from ebmtrain.evaluation.quadrature import Region, log_z, on_grid
+from ebmtrain.run import begin
+from ebmtrain.types import Standardization
+
+
+class Bowl(nn.Module):
+    """E(x) = sum_i (x_i - c_i)^2 / (2 s_i^2) + offset."""
+
+    def __init__(self, centre: list[float], stds: list[float], offset: float = 0.0):
+        super().__init__()
+        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float64))
+        self.register_buffer("stds", torch.tensor(stds, dtype=torch.float64))
+        self.offset = offset
+
+    def forward(self, x):
+        return ((x - self.centre) / self.stds).square().flatten(1).sum(1) / 2 + self.offset
+
+    def log_z(self, temperature: float = 1.0) -> float:
+        d = len(self.stds)
+        volume = float(self.stds.log().sum()) + d / 2 * math.log(2 * math.pi * temperature)
+        return volume - self.offset / temperature
+
+
+def box(d: int, half: float = 5.0) -> Region:
+    return Region(torch.full((d,), -half).double(), torch.full((d,), half).double())
+
+
+def units(shift: list[float], scale: list[float]) -> Standardization:
+    return Standardization(*(torch.tensor(v, dtype=torch.float64) for v in (shift, scale)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+@pytest.mark.parametrize("offset", [0.0, 100.0, -2000.0])
+@pytest.mark.parametrize("stds", [[0.7], [1.0, 1.0], [0.3, 1.2], [0.5, 0.8, 1.1]])
+def test_log_z_of_a_gaussian(stds, offset, temperature):
+    d = len(stds)
+    bowl = Bowl([0.2, -0.1, 0.3][:d], stds, offset)
+    found = Quadrature(every=1)(bowl, temperature, box(d), units([0.0] * d, [1.0] * d), None)
+    assert found.metrics["log_z"] == pytest.approx(bowl.log_z(temperature), abs=1e-3)
+    assert found.warnings == []
+
+
+def test_quadrature_is_exact_far_beyond_its_tolerance():
+    bowl = Bowl([0.1, 0.2], [0.5, 0.9])
+    assert log_z(bowl, box(2, 8.0), 128, 1e-3).value == pytest.approx(bowl.log_z(), abs=1e-12)
+
+
+def test_a_small_box_grows():
+    bowl = Bowl([0.0, 0.0], [1.0, 1.0])
+    result = log_z(bowl, box(2, 0.5), 64, 1e-3)
+    assert result.value == pytest.approx(bowl.log_z(), abs=2e-3)
+    assert result.grid.region.high.min() > 3
+
+
+def test_a_coarse_grid_is_refined():
+    bowl = Bowl([0.3, 0.1], [0.05, 0.05])
+    result = log_z(bowl, box(2), 32, 1e-3)
+    assert result.grid.n_per_axis > 32
+    assert result.value == pytest.approx(bowl.log_z(), abs=1e-3)
+
+
+def test_mass_without_end_is_a_warning():
+    """exp(-0) has no integral: no box holds it."""
+    found = Quadrature(every=1, resolution=16)(
+        Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None
+    )
+    assert len(found.warnings) == 1
+    assert "of the mass lies outside of the box; set model.base_std" in found.warnings[0]
+
+
+def test_what_no_grid_resolves_is_a_warning():
+    needle = Bowl([0.3, 0.1], [1e-4, 1e-4])
+    found = Quadrature(every=1)(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None)
+    assert any("raise evaluation.resolution" in warning for warning in found.warnings)
+
+
+def test_nan_energies_do_not_pass_for_numbers():
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x),), math.nan)
+
+    found = Quadrature(every=1, resolution=16)(Broken(), 1.0, box(1), units([0.0], [1.0]), None)
+    assert found.warnings
+    assert not math.isfinite(found.metrics["log_z"])  # type: ignore[arg-type]
+
+
+def test_cells_tile_the_box():
+    grid = on_grid(
+        lambda x: x[:, 0] * 0, Region(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 5.0])), 4
+    )
+    assert grid.log_z == pytest.approx(math.log(8.0))
+    assert grid.points[:2].tolist() == [[0.25, 1.5], [0.25, 2.5]]  # the last coordinate first
+
+
+# Data in units of their own
+
+SCALES = [
+    ([0.0, 0.0], [1.0, 1.0]),
+    ([1e4, -1e4], [1e3, 1e3]),
+    ([1e4, 5.0], [1e-3, 1e-3]),
+    ([0.0, 1e4], [1e3, 1e-3]),
+]
+
+
+class ShiftedGaussian:
+    """N(shift, diag(scale)^2), the truth of the data below."""
+
+    def __init__(self, shift, scale):
+        self.shift, self.scale = (torch.tensor(v, dtype=torch.float64) for v in (shift, scale))
+        self.modes = None
+
+    def sample(self, count, generator):
+        z = torch.randn(count, 2, dtype=torch.float64, generator=generator)
+        return self.shift + self.scale * z
+
+    def log_prob(self, x):
+        z = (x - self.shift) / self.scale
+        return -z.square().sum(1) / 2 - math.log(2 * math.pi) - self.scale.log().sum()
+
+    @property
+    def entropy(self) -> float:
+        return 1 + math.log(2 * math.pi) + float(self.scale.log().sum())
+
+
+@pytest.mark.parametrize(("shift", "scale"), SCALES)
+def test_numbers_are_in_the_units_of_the_data(shift, scale):
+    """Model N(m, s^2) in units in which the data are nearly N(0, 1); all in closed form."""
+    truth = ShiftedGaussian(shift, scale)
+    generator = torch.Generator().manual_seed(1)
+    train, holdout = truth.sample(500, generator), truth.sample(4000, generator)
+    standard = standardization_of(train, True)
+    points = Points(train, holdout, standardization=standard, truth=truth)
+    m, s = torch.tensor([0.3, -0.2]).double(), torch.tensor([0.8, 1.5]).double()
+    model = Bowl(m.tolist(), s.tolist(), offset=7.0)
+    u = standard.to_standard(train)
+    region = Region(u.amin(0), u.amax(0))
+    found, warnings = Quadrature(every=1)(model, 1.0, region, standard, points)
+    assert warnings == []
+    # The model in the data's units is N(m', s'^2).
+    mean, std = standard.to_data(m), s * standard.scale
+    log_q = -((holdout - mean) / std).square().sum(1) / 2 - math.log(2 * math.pi) - std.log().sum()
+    ratio = truth.scale / std
+    kl = float((ratio**2 / 2 + ((truth.shift - mean) / std) ** 2 / 2 - 0.5 - ratio.log()).sum())
+    assert found["log_z"] == pytest.approx(
+        float(std.log().sum()) + math.log(2 * math.pi) - 7.0, abs=1e-3
+    )
+    assert found["nll"] == pytest.approx(-float(log_q.mean()), abs=1e-3)
+    assert found["nll_se"] == pytest.approx(float(log_q.std()) / math.sqrt(4000), rel=1e-3)
+    assert found["entropy"] == pytest.approx(truth.entropy)
+    assert found["regret"] == pytest.approx(-float(log_q.mean()) - truth.entropy, abs=1e-3)
+    assert found["kl"] == pytest.approx(kl, abs=1e-3)
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_kl_in_one_and_three_dimensions(dim):
+    truth = GaussianMixture(centres=[[0.0] * dim], std=0.5)
+    x = truth.sample(1000, torch.Generator().manual_seed(1))
+    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+    found, _ = Quadrature(every=1)(
+        Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points
+    )
+    ratio = 0.5 / 0.6
+    kl = dim * (ratio**2 / 2 + (0.2 / 0.6) ** 2 / 2 - 0.5 - math.log(ratio))
+    assert found["kl"] == pytest.approx(kl, abs=2e-3)
+
+
+def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
+    weights = [0.1, 0.2, 0.7]
+    truth = GaussianMixture(centres=[[-2, 0], [2, 0], [0, 3]], std=0.3, weights=weights)
+    x = truth.sample(2000, torch.Generator().manual_seed(1))
+    standard = standardization_of(x, True)
+    points = Points(x, x, standardization=standard, truth=truth)
+
+    class Truth(nn.Module):
+        def forward(self, u):
+            return -truth.log_prob(standard.to_data(u))
+
+    u = standard.to_standard(x)
+    found, _ = Quadrature(every=1)(Truth(), 1.0, Region(u.amin(0), u.amax(0)), standard, points)
+    assert found["kl"] == pytest.approx(0, abs=1e-6)
+    assert found["log_z"] == pytest.approx(0, abs=1e-3)
+    assert found["mode_weights"] == pytest.approx(weights, abs=1e-4)
+    assert abs(found["regret"]) < 4 * found["nll_se"]  # type: ignore[operator]
+
+
+def test_a_density_with_zeros():
+    """A uniform model of a checkerboard that fills half of its square: KL = log 2."""
+    truth = Checkerboard()
+    x = truth.sample(4000, torch.Generator().manual_seed(1))
+    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+
+    class Square(nn.Module):
+        def forward(self, u):
+            return torch.where(u.abs().amax(1) <= 4, 0.0, math.inf).double()
+
+    found, _ = Quadrature(every=1)(Square(), 1.0, box(2, 4.0), points.standardization, points)
+    # The grid's cells cross the edge of the square: a part of a cell's width is lost there.
+    assert found["kl"] == pytest.approx(math.log(2), abs=0.03)
+    assert found["entropy"] == pytest.approx(math.log(32))
+
+
+def test_four_dimensions_have_a_notice_and_no_numbers():
+    found = Quadrature(every=1)(
+        Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None
+    )
+    assert found == Evaluation(
+        {}, ["no exact evaluation: quadrature ends at 3 dimensions, the data have 4"]
+    )
+
+
+def test_evaluation_leaves_the_model_alone(configured):
+    parts = build(configured("model.spectral_norm=true"))
+    before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
+    parts.energy.train()
+    parts.evaluation(parts.energy, 1.0, parts.region, parts.standardization, parts.dataset)
+    assert parts.energy.training
+    for name, value in parts.energy.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("words", [("dataset=five_gaussians",), ("dataset=moons",),
+                                   ("sampler.temperature=2",)])  # fmt: skip
+def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
+    """numpy, the public energy and the true density; nothing of the evaluation."""
+    begin(
+        build(configured("train.steps=40", "evaluation.resolution=256", *words)),
+        tmp_path / "run",
+        {},
+        quiet=True,
+    )
+    run = ebmtrain.load(tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/result.json").read_text())["metrics"]
+    axis = np.linspace(-20, 20, 801)
+    x = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
+    with torch.no_grad():
+        log_q = -np.concatenate([run.energy(p).numpy() for p in x.split(8192)]).astype(float)
+    log_q /= run.temperature
+    cell = (axis[1] - axis[0]) ** 2
+    top = log_q.max()
+    log_z = top + math.log(np.exp(log_q - top).sum() * cell)
+    log_p = run.parts.dataset.truth.log_prob(x).numpy()  # type: ignore[union-attr]
+    kl = (np.exp(log_p) * (log_p - log_q + log_z)).sum() * cell
+    assert metrics["log_z"] == pytest.approx(log_z, abs=2e-3)
+    assert metrics["kl"] == pytest.approx(kl, abs=2e-3)
