@@ -1,0 +1,382 @@
+"""The verbs, and what a run leaves for notebooks and scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import ebmtrain
+from ebmtrain import presets
+from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.rundir import RunDir
+
+# check, list, init
+
+
+def test_check_writes_nothing(command, folder: Path, tiny):
+    outcome = command("check", *tiny)
+    assert outcome.code == 0
+    assert outcome.lines[0].startswith("model mlp  sampler mala  method pcd")
+    assert "one step" in outcome.out
+    assert outcome.lines[-1] == "ok"
+    assert list(folder.iterdir()) == []
+    assert command("check", "model=double_well", "train.steps=0").code == 0
+    assert command("check", "experiment=pcd_moons", *tiny).code == 2  # no such experiment
+    assert command("check", "+experiment=pcd_swissroll", *tiny).code == 0
+
+
+def test_every_experiment_passes_its_check(command):
+    for name in presets.options("experiment"):
+        assert command("check", f"experiment={name}", "dataset.n_train=300").code == 0
+
+
+def test_list_shows_every_option_with_a_description(command):
+    outcome = command("list")
+    assert outcome.code == 0
+    for group in ("model", "sampler", "method", "dataset", "device", "optimizer", "experiment"):
+        assert f"{group}=" in outcome.lines
+        for name in presets.options(group):
+            line = next(line for line in outcome.lines if line.startswith(f"  {name} "))
+            assert len(line.split()) > 2
+    only = command("list", "method")
+    assert only.lines[0] == "method="
+    assert "mlp" not in only.out
+    wrong = command("list", "metod")
+    assert (wrong.code, "did you mean method?" in wrong.err) == (2, True)
+
+
+def test_init_never_overwrites_without_force(command, folder: Path):
+    assert command("init", "own", "model/mlp", "dataset/moons").code == 0
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.yaml"))
+    assert files == ["own/dataset/moons.yaml", "own/model/mlp.yaml"]
+    mine = folder / "own/model/mlp.yaml"
+    assert mine.read_bytes() == (presets.BUILT_IN / "model/mlp.yaml").read_bytes()
+    mine.write_text("mine")
+    again = command("init", "own", "model/mlp")
+    assert again.code == 2
+    assert "own/model/mlp.yaml exists; --force overwrites it" in again.err
+    refused = command("init", "own")  # all of them, of which one is there
+    assert refused.code == 2
+    assert not (folder / "own/method").exists()
+    assert mine.read_text() == "mine"
+    assert command("init", "own", "model/mlp", "--force").code == 0
+    assert mine.read_text() != "mine"
+    assert "did you mean model/mlp?" in command("init", "x", "model/mpl").err
+    assert command("init").code == 2
+
+
+def test_a_preset_of_the_user_comes_before_the_built_in_one(command, folder: Path, tiny):
+    command("init", "own", "model/mlp")
+    path = folder / "own/model/mlp.yaml"
+    path.write_text(path.read_text().replace("depth: 2", "depth: 3"))
+    words = ("--config-dir", "own", *tiny)
+    assert "depth: 3" in command("--cfg", "job", *words).out
+    assert "depth: 2" in command("--cfg", "job", *tiny).out
+    assert command(*words, "hydra.run.dir=run", "train.steps=2").code == 0
+    assert yaml.safe_load((folder / "run/config.yaml").read_text())["model"]["depth"] == 3
+    assert str(path) in command("list", "model", "--config-dir", "own").out
+
+
+# A run and what can be asked of it
+
+
+@pytest.fixture
+def run(command, folder: Path, tiny, no_pictures) -> Path:
+    assert command(*tiny, "hydra.run.dir=run", "dataset=moons").code == 0
+    return folder / "run"
+
+
+def test_resume_with_more_steps(command, run: Path):
+    assert command("resume", run).code == 2
+    outcome = command("resume", run, "train.steps=30")
+    assert outcome.code == 0
+    assert "resumed at step 20 of 30" in outcome.out
+    assert json.loads((run / "result.json").read_text())["step"] == 30
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["steps"] == 30
+
+
+@pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
+def test_what_is_no_run(command, folder: Path, verb):
+    for words, saying in [
+        ([], "expected one run directory, got 0"),
+        (["nowhere"], "nowhere is not a directory"),
+        ([str(folder)], "is not a run directory: it has no config.yaml"),
+        ([str(folder), "x"], "expected one run directory, got 2"),
+        ([str(folder), "--tursted", "x"], "unknown flag --tursted"),
+        ([str(folder), "--trust"], "--trust needs a value"),
+    ]:
+        outcome = command(verb, *words)
+        assert outcome.code == 2
+        assert saying in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
+def test_options_that_a_verb_does_not_have(command, run: Path, verb):
+    outcome = command(verb, run, "cuont=5")
+    assert outcome.code == 2
+    assert "unknown" in outcome.err
+
+
+def test_damaged_checkpoints(command, run: Path):
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    for verb in ("resume", "evaluate", "sample", "plot"):
+        outcome = command(verb, run)
+        assert outcome.code == 4
+        assert "no checkpoint to go on from" in outcome.err
+        assert "Traceback" not in outcome.err
+
+
+def test_evaluate_says_what_the_run_said(command, run: Path):
+    said = json.loads((run / "result.json").read_text())["metrics"]
+    outcome = command("evaluate", run)
+    assert outcome.code == 0
+    assert json.loads((run / "evaluation.json").read_text())["metrics"] == said
+    assert f"{said['kl']:.6g}" in outcome.out
+    finer = command("evaluate", run, "evaluation.resolution=128", "checkpoint=best.pt")
+    assert finer.code == 0
+    assert "did you mean evaluation.resolution?" in command(
+        "evaluate", run, "evaluation.resolutoin=1").err  # fmt: skip
+
+
+def test_sample_files(command, run: Path):
+    assert command("sample", run, "count=30").code == 0
+    with np.load(run / "samples/sample_30.npz") as file:
+        x, energy = file["x"], file["energy"]
+    assert x.shape == (30, 2)
+    model = ebmtrain.load(run)
+    np.testing.assert_allclose(energy, model.energy(torch.from_numpy(x)).numpy(), rtol=1e-6)
+    assert command("sample", run, "count=30", "out=a b.npy", "seed=1").code == 0
+    assert command("sample", run, "count=30", "out=x.csv", "seed=1").code == 0
+    np.testing.assert_allclose(np.load("a b.npy"), np.loadtxt("x.csv", delimiter=","))
+    assert not np.array_equal(np.load("a b.npy"), x)
+    again = command("sample", run, "count=30", "out=c.npy", "seed=1", "start=noise", "thin=1")
+    assert again.code == 0
+    for words in (["count=0"], ["count=1.5"], ["start=moon"], ["out=x.png"], ["burn_in=-1"]):
+        assert command("sample", run, *words).code == 2
+
+
+def test_load(run: Path):
+    model = ebmtrain.load(run)
+    assert model.step == 20
+    assert model.result["status"] == "finished"
+    assert model.config["dataset"]["density"]["_target_"].endswith("Moons")
+    x = model.sample(70)
+    assert x.shape == (70, 2)
+    assert torch.equal(x, model.sample(70))
+    assert not torch.equal(x, model.sample(70, seed=5))
+    points = torch.randn(10, 2, requires_grad=True)
+    energy = model.energy(points)
+    assert energy.shape == (10,)
+    (gradient,) = torch.autograd.grad(energy.sum(), points)
+    assert gradient.abs().min() > 0
+    assert all(not p.requires_grad for p in model.energy.parameters())
+    best = ebmtrain.load(run, checkpoint="best.pt")
+    assert best.step == model.result["best"]["step"]
+    with pytest.raises(ConfigError):
+        ebmtrain.load(run / "checkpoints")
+
+
+def test_the_average_is_what_is_loaded(run: Path):
+    state = torch.load(run / "checkpoints/last.pt", weights_only=True)
+    model = ebmtrain.load(run)
+    for name, value in model.standard_energy.state_dict().items():
+        assert torch.equal(value, state["average"][name])
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run: Path):
+    for name in ("last.pt", "step_00000020.pt"):
+        path = run / "checkpoints" / name
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    with pytest.warns(UserWarning, match=r"is damaged"):
+        assert ebmtrain.load(run).step == 10
+
+
+def changed(run: Path, *keys: str, value: object) -> None:
+    config = RunDir.open(run).config()
+    node = config
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = value
+    RunDir(run).write_config(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("model",), {"_target_": "os.system", "command": "touch executed"}),
+        (("sampler", "adaptation"), {"_target_": "subprocess.run", "args": ["touch", "executed"]}),
+        (("dataset", "density"), {"_target_": "ebmtrain.rundir.os.system"}),
+        (("dataset", "density", "std"), "${oc.env:HOME}"),
+    ],
+)
+def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder, keys, value):
+    changed(run, *keys, value=value)
+    with pytest.raises(UnsafeError):
+        ebmtrain.load(run)
+    for verb in ("resume", "evaluate", "sample", "plot"):
+        assert command(verb, run).code == 7
+    assert not (folder / "executed").exists()
+
+
+def test_plot_draws_again(command, folder: Path, tiny):
+    assert command(*tiny, "hydra.run.dir=run", "train.steps=4", "plots.every=2").code == 0
+    names = {path.name for path in (folder / "run/plots").iterdir()}
+    assert {"landscape_final.png", "samples_final.png", "curves.png", "progress.png",
+            "landscape.gif", "landscape_00000002.png"} <= names  # fmt: skip
+    (folder / "run/plots/curves.png").unlink()
+    outcome = command("plot", "run")
+    assert outcome.code == 0
+    assert (folder / "run/plots/curves.png").exists()
+
+
+# Data of one's own
+
+
+def saved(folder: Path, x: np.ndarray) -> str:
+    np.save(folder / "data.npy", x)
+    return "dataset.path=data.npy"
+
+
+@pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 3), (300, 5), (300, 4, 3)])
+def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
+    x = np.random.default_rng(0).normal(size=shape) * 7 + 100
+    outcome = command(*tiny_file, "dataset=file", saved(folder, x), "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    event = shape[1:] or (1,)
+    model = ebmtrain.load(folder / "run")
+    assert tuple(model.sample(40).shape) == (40, *event)
+    assert model.energy(model.sample(40)).shape == (40,)
+    metrics = model.result["metrics"]
+    assert ("nll" in metrics) == (np.prod(event) <= 3)
+    if np.prod(event) > 3:
+        assert "no exact evaluation: quadrature ends at 3 dimensions" in outcome.out
+    assert "no landscape: it is drawn for 2-D data" in outcome.out
+    assert (folder / "run/plots/samples_final.png").exists()
+    assert command("sample", "run", "count=20", "out=x.csv").code == 0
+    assert np.loadtxt("x.csv", delimiter=",", ndmin=2).shape == (20, np.prod(event))
+    assert command("plot", "run").code == 0
+
+
+def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
+    """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
+    z = np.random.default_rng(0).normal(size=(2000, 2))
+    x = 1e6 + 1e-3 * z
+    words = ("dataset=file", saved(folder, x), "model=gaussian", "train.steps=200", "method=sm",
+             "optimizer.lr=0.02", "train.batch_size=500", "hydra.run.dir=run")  # fmt: skip
+    words = [*(w for w in tiny_file if "model." not in w and "method." not in w), *words]
+    outcome = command(*words)
+    assert outcome.code == 0, outcome.err
+    model = ebmtrain.load(folder / "run")
+    samples = model.sample(2000, burn_in=300, chains=2000, start="data").numpy()
+    assert samples.dtype == np.float64
+    assert samples.mean(0) == pytest.approx([1e6, 1e6], abs=2e-4)
+    assert samples.std(0) == pytest.approx([1e-3, 1e-3], rel=0.15)
+    a, b = torch.from_numpy(x[:50]), torch.from_numpy(x[50:100])
+    difference = (model.energy(b) - model.energy(a)).numpy()
+    exact = ((z[50:100] ** 2 - z[:50] ** 2) / 2).sum(1)
+    assert difference == pytest.approx(exact, abs=0.15 * np.abs(exact).max())
+    entropy = 2 * (0.5 * np.log(2 * np.pi * np.e) + np.log(1e-3))
+    assert model.result["metrics"]["nll"] == pytest.approx(entropy, abs=0.15)
+    assert (folder / "run/plots/landscape_final.png").exists()
+
+
+def test_energy_differences_are_log_density_differences(command, folder: Path, tiny):
+    """nll of result.json is the mean energy of the held-out points plus log Z."""
+    assert command(*tiny, "hydra.run.dir=run").code == 0
+    model = ebmtrain.load(folder / "run")
+    held_out = model.parts.dataset.holdout  # type: ignore[union-attr]
+    metrics = model.result["metrics"]
+    nll = float(model.energy(held_out).double().mean()) + metrics["log_z"]
+    assert metrics["nll"] == pytest.approx(nll, abs=1e-5)
+
+
+# Parts of one's own
+
+PARTS = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Count, LossOutput, Positive, Sampler, StepInfo
+
+class Quartic(nn.Module):
+    def __init__(self, *, event_shape: tuple[int, ...], height: Positive):
+        super().__init__()
+        self.w = nn.Parameter(torch.full(event_shape, height))
+    def forward(self, x):
+        return (self.w.exp() * x**4).flatten(1).sum(1)
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    step_size: Positive
+    def init(self, energy, x):
+        return (x,)
+    def step(self, energy, state, generator):
+        (x,) = state
+        _, g = energy_and_gradient(energy, x)
+        noise = torch.empty_like(x).normal_(generator=generator)
+        x = x - self.step_size * g + (2 * self.step_size) ** 0.5 * noise
+        return State(x), StepInfo(torch.ones(len(x)), torch.zeros(len(x)))
+class State(tuple):
+    def __new__(cls, x): return super().__new__(cls, (x,))
+    x = property(lambda self: self[0])
+
+@dataclass(frozen=True, kw_only=True)
+class Shrink:
+    k: Count
+    def init(self, x, generator):
+        return {"count": torch.zeros(())}
+    def loss(self, energy, batch, state, generator):
+        loss = (energy(batch.x) - 1).square().mean()
+        return LossOutput(loss, {"energy_data": loss.detach()}, {"count": state["count"] + self.k})
+
+def line(*, count: Count, seed: int):
+    x = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)).double() * 3
+    return Points(x[10:], x[:10], standardization=standardization_of(x, True))
+"""
+OWN = {
+    "model/quartic": "_target_: my_parts.Quartic\nheight: 0.5\n",
+    "sampler/walk": "# A walk of my own\n_target_: my_parts.Walk\nstep_size: 0.01\n",
+    "method/shrink": "_target_: my_parts.Shrink\nk: 3\n",
+    "dataset/line": "_target_: my_parts.line\ncount: 300\nseed: ${seed}\n",
+}
+
+
+@pytest.fixture
+def own(folder: Path, monkeypatch) -> Path:
+    (folder / "my_parts.py").write_text(PARTS)
+    for name, text in OWN.items():
+        path = folder / "presets" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    import sys
+
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    return folder / "presets"
+
+
+def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
+    words = [w for w in tiny_file if not w.startswith(("model.", "method."))]
+    choice = ["model=quartic", "sampler=walk", "method=shrink", "dataset=line"]
+    base = ["--config-dir", str(own), *words, *choice]
+    outcome = command(*base, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "model quartic  sampler walk  method shrink  dataset line" in outcome.out
+    bad = command(*base, "model.height=-1", "method.k=0", "+sampler.stepsize=1")
+    assert bad.code == 2
+    assert "model.height must be greater than 0" in bad.err
+    assert "unknown key sampler.stepsize; did you mean sampler.step_size?" in bad.err
+    assert "A walk of my own" in command("list", "sampler", "--config-dir", str(own)).out
+    assert command("evaluate", "run").code == 7
+    assert command("evaluate", "run", "--trust", "my_parts").code == 0
+    assert command("resume", "run", "train.steps=25", "--trust=my_parts").code == 0
+    assert ebmtrain.load("run", trust=["my_parts"]).sample(5).shape == (5, 2)
