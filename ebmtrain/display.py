@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +84,30 @@ class Display:
         LOG.info("step %6d  %s%s", step, formatted(row), speed, extra={"file_only": self.live})
 
 
+class Plain(logging.StreamHandler):
+    """Lines as they are. A reader that leaves, as `| head` does, misses the rest of them, and
+    training goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            mute()
+        else:
+            super().handleError(record)
+
+
+def mute() -> None:
+    """Nothing more to standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(line: str) -> None:
+    """Prints a line, if anybody still reads."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        mute()
+
+
 def terminal_handler(console: Console, live: bool) -> logging.Handler:
     """Beneath a live bar, lines go through the same console; elsewhere they are plain."""
     handler: logging.Handler
@@ -91,7 +116,7 @@ def terminal_handler(console: Console, live: bool) -> logging.Handler:
             console=console, show_time=False, show_level=False, show_path=False, highlighter=None
         )
     else:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = Plain(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     return handler

@@ -93,6 +93,7 @@ def plan(config: DictConfig) -> Sweep:
 def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: Any) -> None:
     """One job: what goes wrong is written into its own result.json, and the next one starts."""
     from ebmtrain.build import build
+    from ebmtrain.display import say
     from ebmtrain.run import begin, record_failure
 
     began = time.perf_counter()
@@ -110,6 +111,6 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     outcome = shown or result["status"]
     if result["error"]:
         outcome = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    print(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s", flush=True)
+    say(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s")
     if result.get("signal"):
         raise KeyboardInterrupt

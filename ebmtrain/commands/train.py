@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from ebmtrain import presets
 from ebmtrain.commands import sweep
-from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.errors import ConfigError
 from ebmtrain.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def job(config: DictConfig) -> None:
     assert CALL.parts is not None  # BeforeRun built it, or has ended the process
     try:
         CALL.signal = begin(CALL.parts, path, choices).get("signal") or 0
-    except EbmtrainError as error:
+    except Exception as error:  # Hydra would print a line of its own about it
         CALL.error = error
 
 

@@ -1,0 +1,328 @@
+"""`ebmtrain key=value ...` and `ebmtrain -m`: what is printed, written and imported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import ebmtrain
+from ebmtrain import presets
+
+SOURCE = Path(ebmtrain.__file__).parents[1]
+FILES = {
+    "config.yaml", "run.json", "result.json", "run.log", "metrics.csv", "metrics.jsonl",
+    "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_00000020.pt",
+    "plots/landscape_final.png", "plots/samples_final.png", "plots/curves.png",
+    "plots/progress.png", "plots/landscape.gif", "samples/final.npz",
+}  # fmt: skip
+
+
+def files_in(path: Path) -> set[str]:
+    return {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+
+
+def result(path: Path) -> dict:
+    return json.loads((path / "result.json").read_text())
+
+
+def ebm(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ebmtrain.cli", *words], cwd=cwd, text=True,
+                          capture_output=True, timeout=120, **options)  # fmt: skip
+
+
+# One run
+
+
+def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
+    outcome = command(*tiny)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    (path,) = folder.glob("outputs/five_gaussians/pcd_mlp/*")
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}_s0", path.name)
+    assert files_in(path) >= FILES
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    assert config["dataset"]["seed"] == 0
+    assert "hydra" not in config
+    assert "${" not in (path / "config.yaml").read_text()
+    about = json.loads((path / "run.json").read_text())
+    assert about["choices"]["method"] == "pcd"
+    assert about["versions"]["torch"] == torch.__version__
+    told = result(path)
+    assert (told["status"], told["step"], told["error"]) == ("finished", 20, None)
+    assert {"nll", "nll_se", "entropy", "kl", "regret", "log_z", "mode_weights"} == set(
+        told["metrics"])  # fmt: skip
+    assert len(told["metrics"]["mode_weights"]) == 5
+    assert outcome.lines[0] == (
+        "model mlp  sampler mala  method pcd  dataset five_gaussians  optimizer adam"
+    )
+    assert f"KL       {told['metrics']['kl']:.4f} nats" in outcome.out
+    shown = path.relative_to(folder)
+    assert f"picture  {shown}/plots/landscape_final.png" in outcome.out
+    assert f"ebmtrain sample {shown} count=1000" in outcome.out
+
+
+def test_the_log_has_the_lines_that_were_printed(command, folder: Path, tiny, no_pictures):
+    outcome = command(*tiny, "hydra.run.dir=run")
+    logged = (folder / "run/run.log").read_text().splitlines()
+    stamp = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) ")
+    assert all(stamp.match(line) for line in logged)
+    assert [stamp.sub("", line) for line in logged] == outcome.lines
+    assert sum(line.startswith("step ") for line in outcome.lines) == 5
+
+
+def test_choices_and_values(command, folder: Path, tiny, no_pictures):
+    words = [w for w in tiny if not w.startswith("method.")]
+    outcome = command(*words, "method=dsm", "dataset=moons", "train.steps=7", "seed=3")
+    assert outcome.code == 0
+    (path,) = folder.glob("outputs/moons/dsm_mlp/*_s3")
+    assert result(path)["step"] == 7
+    with (path / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "5", "7"]
+
+
+def test_experiments_and_landscapes(command, folder: Path, tiny_file):
+    words = [w for w in tiny_file if not w.startswith(("model.", "train.steps"))]
+    outcome = command(*words, "experiment=landscape_rastrigin", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert result(folder / "run")["status"] == "finished"
+    assert set(result(folder / "run")["metrics"]) == {"log_z"}
+    assert {"plots/landscape_final.png", "samples/final.npz"} <= files_in(folder / "run")
+    again = command("resume", "run")
+    assert again.code == 4
+    assert "there is nothing to resume" in again.err
+
+
+def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, tiny, no_pictures):
+    assert command(*tiny, "hydra.run.dir=run").code == 0
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    outcome = command(*tiny, "hydra.run.dir=run", "seed=1")
+    assert outcome.code == 2
+    assert "run holds a run already: go on with 'ebmtrain resume run'" in outcome.err
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, monkeypatch):
+    class Stopped(presets.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(presets, "datetime", Stopped)
+    for _ in range(2):
+        assert command(*tiny, "train.steps=1").code == 0
+    names = [path.name for path in folder.glob("outputs/*/*/*")]
+    assert len(names) == 2
+    assert all(name.startswith("20260102-030405-") for name in names)
+
+
+@pytest.mark.parametrize("name", ["with space", "äöü ñ 数", "a,b", "q'uote"])
+def test_paths_of_any_name(command, folder: Path, tiny, no_pictures, monkeypatch, name):
+    (folder / name).mkdir()
+    monkeypatch.chdir(folder / name)
+    assert command(*tiny, "train.steps=2").code == 0
+    (path,) = (folder / name).glob("outputs/*/*/*")
+    assert command("sample", path, "count=5", f"out={name}.csv").code == 0
+    assert (folder / name / f"{name}.csv").exists()
+
+
+def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures, monkeypatch):
+    def broken(*_: object, **__: object):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("ebmtrain.session.draw", broken)
+    outcome = command(*tiny, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert outcome.err == "ebmtrain: unexpected ZeroDivisionError: by nought (where: add --debug)\n"
+    assert (result(folder / "run")["status"], result(folder / "run")["error"]) == (
+        "failed", "by nought")  # fmt: skip
+    assert "Traceback" in (folder / "run/run.log").read_text()
+    assert "Traceback" not in outcome.out
+
+
+# Sweeps
+
+
+def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
+    words = ("-m", *tiny, "optimizer.lr=0.001,1000000,-1", "hydra.sweep.dir=sweep")
+    outcome = command(*words)
+    assert outcome.code == 1
+    jobs = sorted(path.parent for path in (folder / "sweep").glob("*/result.json"))
+    assert [job.name for job in jobs] == [
+        "0_optimizer.lr=0.001", "1_optimizer.lr=1000000", "2_optimizer.lr=-1"]  # fmt: skip
+    assert [result(job)["status"] for job in jobs] == ["finished", "diverged", "failed"]
+    assert "must be greater than 0, got -1" in result(jobs[2])["error"]
+    assert "must be greater than 0, got -1" in (jobs[2] / "run.log").read_text()
+    assert "training diverged" in (jobs[1] / "run.log").read_text()
+    lines = [line for line in outcome.lines if line.startswith("job ")]
+    assert len(lines) == 4  # one per job, and the heading of the table
+    assert "diverged: training diverged" in lines[1]
+    table = outcome.out[outcome.out.index(lines[3]) :]
+    for word in ("0_optimizer.lr=0.001", "finished", "diverged", "failed", "KL", "seconds"):
+        assert word in table
+    assert "sweep    sweep  (3 jobs, 2 failed)" in outcome.out
+    with (folder / "sweep/summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished", "diverged", "failed"]
+    assert (folder / "sweep/presets/built_in/config.yaml").exists()
+    again = command(*words)
+    assert again.code == 2
+    assert "sweep holds a sweep already: choose another hydra.sweep.dir" in again.err
+    assert len(list((folder / "sweep").glob("*/result.json"))) == 3
+
+
+def test_a_sweep_of_groups_in_its_own_folder(command, folder: Path, tiny, no_pictures):
+    words = [w for w in tiny if not w.startswith("method.")]
+    outcome = command("-m", *words, "train.batch_size=16", "method=cd,dsm", "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    (sweep,) = folder.glob("outputs/sweeps/*_five_gaussians")
+    names = sorted(path.name for path in sweep.iterdir() if (path / "result.json").exists())
+    assert names == ["0_method=cd_seed=0", "1_method=cd_seed=1",
+                     "2_method=dsm_seed=0", "3_method=dsm_seed=1"]  # fmt: skip
+    assert "(4 jobs, 0 failed)" in outcome.out
+    about = json.loads((sweep / names[2] / "run.json").read_text())
+    assert about["choices"]["method"] == "dsm"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("seed=0,1", "train.stps=3"), ("method=cd,nonsense",), ("seed=0,1", "optimizer.lr=0"),
+     ("dataset=nonsense", "seed=0,1")],
+)  # fmt: skip
+def test_a_sweep_that_cannot_start_leaves_nothing(command, folder: Path, words):
+    outcome = command("-m", *words, "train.steps=1")
+    assert outcome.code == 2
+    assert "ebmtrain: " in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(folder.rglob("*.yaml"))
+    assert not list(folder.glob("outputs/sweeps/*"))
+
+
+# In processes of their own
+
+
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("-h",), ("list",), ("init", "presets")])
+def test_help_and_listings_import_no_torch(folder: Path, words):
+    program = (
+        "import sys\nfrom ebmtrain.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=60,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 20
+    assert not (folder / "outputs").exists()
+
+
+def test_an_interrupt_stops_a_sweep(folder: Path, tiny):
+    words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
+             "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli", "-m", *words], cwd=folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    wait_for(folder / "sweep/0_seed=0/checkpoints/step_00000020.pt", process)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [path.name for path in (folder / "sweep").glob("*_seed=*")] == ["0_seed=0"]
+    assert result(folder / "sweep/0_seed=0")["status"] == "interrupted"
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"{path} did not come")
+
+
+def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
+    """As `ebmtrain | head -1`."""
+    words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli", *words], cwd=folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert error == ""
+    assert result(folder / "run")["status"] == "finished"
+
+
+def test_a_bar_on_a_terminal(folder: Path, tiny):
+    words = [*tiny, "hydra.run.dir=run", "train.steps=60"]
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli", *words], cwd=folder,
+                               stdout=follower, stderr=follower, env=environment)  # fmt: skip
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # Linux's way of saying that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.wait(timeout=60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "60/60" in text
+    assert "━" in text
+    assert "steps/s" in text
+    assert "KL  " in text
+    assert not re.search(r"^step +\d+", text, re.MULTILINE)  # the bar shows it, the log keeps it
+    assert "step     60" in (folder / "run/run.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    """A folder with the package as a wheel brings it, and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns("*.egg-info", "__pycache__", "outputs", "tests", "build", ".*")
+    shutil.copytree(SOURCE, source, ignore=ignored)
+    (source / "README.md").touch()
+    (source / "LICENSE").touch()
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    quiet = {"check": True, "capture_output": True, "timeout": 120}
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source],
+                   **quiet)  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "installed"
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], **quiet)
+    return target
+
+
+def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    where = "import ebmtrain.presets as p; print(p.BUILT_IN)"
+    found = subprocess.run([sys.executable, "-c", where], cwd=folder, env=environment, check=True,
+                           capture_output=True, text=True)  # fmt: skip
+    assert found.stdout.strip() == str(installed / "ebmtrain/configs")
+    shipped = {p.relative_to(installed / "ebmtrain/configs")
+               for p in (installed / "ebmtrain/configs").rglob("*.yaml")}  # fmt: skip
+    assert shipped == {p.relative_to(presets.BUILT_IN) for p in presets.BUILT_IN.rglob("*.yaml")}
+    done = ebm(*tiny, "dataset=moons", cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("outputs/moons/pcd_mlp/*")
+    assert files_in(path) >= FILES
