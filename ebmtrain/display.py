@@ -88,7 +88,7 @@ class Plain(logging.StreamHandler):
     """Lines as they are. A reader that leaves, as `| head` does, misses the rest of them, and
     training goes on."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], BrokenPipeError):
             mute()
         else:

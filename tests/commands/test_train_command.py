@@ -255,7 +255,8 @@ def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
     """As `ebmtrain | head -1`."""
     words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
     process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli", *words], cwd=folder,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
