@@ -21,6 +21,17 @@ def scattered(d: int) -> Gaussian:
     return model
 
 
+def test_closed_form_with_correlations_is_autograd():
+    """dE/dx = L L' (x - mu): L and its transpose differ once it is not diagonal."""
+    model = scattered(4)
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    e = model(x.requires_grad_())
+    (gradient,) = torch.autograd.grad(e.sum(), x)
+    closed_e, closed_gradient = model.energy_and_gradient(x)
+    torch.testing.assert_close(closed_e, e)
+    torch.testing.assert_close(closed_gradient, gradient)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_log_density(d):
     """-E(x) - log Z is the log density of N(mu, (L L')^-1)."""
