@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.errors import DataError
 from ebmtrain.datasets.file import from_file
+from ebmtrain.errors import DataError
 
 GOOD = np.arange(20.0).reshape(10, 2) ** 1.5
 
