@@ -100,6 +100,14 @@ def test_parameters_and_modes_are_untouched(sampler):
     assert torch.equal(x, kept)
 
 
+@SAMPLERS
+def test_no_graph_to_where_the_chain_started(sampler):
+    """Though the first points require a gradient, the last ones carry none."""
+    x = torch.randn(8, 2, generator=seeded()).requires_grad_()
+    for energy in (Net(), Quadratic()):
+        assert not run_chain(sampler, energy, x, 2, seeded()).x.requires_grad
+
+
 @dataclass
 class Watched:
     """Remembers, without keeping it alive, every state that a sampler made."""
