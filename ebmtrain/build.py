@@ -141,7 +141,7 @@ def landscape_frame(
 ) -> tuple[Standardization, Region, Job | None]:
     """An analytic energy lives in its own units and has nothing to train."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
-    if steps or epochs:
+    if steps if epochs is None else epochs:
         raise ConfigError(
             f"model {type(energy).__name__} has no parameters to train: give train.steps=0 to "
             "sample and draw it as it is"
@@ -182,9 +182,9 @@ def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job
             f"lower it to at most {n_train}"
         )
     steps = settings.steps
-    if steps is None:
-        assert settings.epochs is not None  # validate() has seen to it that one is given
+    if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // settings.batch_size)
+    assert steps is not None  # validate() has seen to it that one is given
     supplied = {"sampler": sampler} if takes(config["method"], "sampler") else {}
     return Job(
         method=made(config, "method", **supplied),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ebmtrain.build import Parts, build
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw
+from ebmtrain.sampling import draw, learnt_in
 from ebmtrain.session import first_points
 from ebmtrain.train import start
 from ebmtrain.validate import Trust
@@ -88,6 +88,7 @@ class Run:
             burn_in=settings.burn_in if burn_in is None else burn_in,
             thin=settings.thin if thin is None else thin,
             generator=generator,
+            learnt=learnt_in(self.method_state, self.parts.sampler, first),
         )
         return self.parts.standardization.to_data(points)
 

@@ -73,7 +73,7 @@ def carry_on(
             LOG.warning("warning: %s", note)
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
-        session = Session(parts, run, display, title(choices), resumed)
+        session = Session(parts, run, display, title(parts, choices), resumed)
         result = session.go()
         for line in closing(run.path, result):
             LOG.info("%s", line)
@@ -103,7 +103,10 @@ def record_failure(path: Path, config: dict[str, Any], error: Exception) -> dict
     return result
 
 
-def title(choices: dict[str, str]) -> str:
+def title(parts: Parts, choices: dict[str, str]) -> str:
+    """The run's parts in a few words. A landscape has no data, and no method taught it."""
+    if parts.job is None:
+        return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 
 

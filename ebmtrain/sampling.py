@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import run_chain, start_learning
-from ebmtrain.types import Energy, Sampler
+from ebmtrain.types import Energy, Sampler, Tensors
 
 _BLOCK = 10  # steps between two adaptations during burn-in
 
@@ -22,6 +23,7 @@ def draw(
     burn_in: int,
     thin: int,
     generator: Generator,
+    learnt: Tensors | None = None,
 ) -> Tensor:
     """`count` points, (count, *event): every `thin`-th of the chains that begin at `start`.
 
@@ -34,8 +36,9 @@ def draw(
         burn_in: steps before the first point is taken.
         thin: steps between two points of a chain.
         generator: on start's device.
+        learnt: what the sampler's adaptation knows already; see `learnt_in`.
     """
-    x, learnt = start, start_learning(sampler, start)
+    x, learnt = start, start_learning(sampler, start) if learnt is None else learnt
     for done in range(0, burn_in, _BLOCK):
         n_steps = min(_BLOCK, burn_in - done)
         x, learnt, _ = run_chain(sampler, energy, x, n_steps, generator, learnt)
@@ -44,6 +47,12 @@ def draw(
         x, _, _ = run_chain(sampler, energy, x, thin, generator, learnt)
         kept.append(x)
     return torch.cat(kept)[:count]
+
+
+def learnt_in(method: Mapping[str, Tensor], sampler: Sampler, like: Tensor) -> Tensors:
+    """What the sampler learnt in training, from the method's state; where the method runs no
+    chains, what is known before the first run."""
+    return {k: method.get(k, first) for k, first in start_learning(sampler, like).items()}
 
 
 def starts(points: Tensor, chains: int, generator: Generator) -> Tensor:

@@ -14,11 +14,12 @@ from ebmtrain.display import LOG, Display
 from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw, starts
+from ebmtrain.sampling import draw, learnt_in, starts
 from ebmtrain.signals import Stop
 from ebmtrain.train import TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
+OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
 HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}
 
 
@@ -103,8 +104,19 @@ class Session:
             return
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.evaluated)
+        self.judge()
         self.finish(state.evaluated, state.method)
         self.finished = True
+
+    def judge(self) -> None:
+        """Says so where an earlier state was clearly better on points it did not learn from."""
+        best, now = self.best.get("value"), self.numbers.get(self.best.get("metric", ""))
+        if best is not None and now is not None and now - best > OVERFIT:
+            LOG.warning(
+                "warning: %s was %.4f at step %d and is %.4f now: the model overfits or drifts; "
+                "see checkpoints/best.pt, or lower train.steps or model.fourier_features",
+                self.best["metric"], best, self.best["step"], now,
+            )  # fmt: skip
 
     # The events of the loop
 
@@ -181,14 +193,16 @@ class Session:
         """Final samples and all pictures."""
         parts, wanted = self.parts, self.parts.samples
         generator = parts.generator("samples")
+        first = first_points(parts, wanted.start, wanted.chains, method, generator)
         samples = draw(
             parts.sampler,
             energy,
-            first_points(parts, wanted.start, wanted.chains, method, generator),
+            first,
             count=wanted.count,
             burn_in=wanted.burn_in,
             thin=wanted.thin,
             generator=generator,
+            learnt=learnt_in(method, parts.sampler, first),
         )
         with torch.no_grad():
             values = energy(samples)

@@ -13,9 +13,8 @@ class Train:
     """How long, in what portions.
 
     Args:
-        steps: updates of the parameters; 0 shows the model as it is. Exactly one of steps and
-            epochs is given.
-        epochs: passes over the training points, in place of steps.
+        steps: updates of the parameters; 0 shows the model as it is.
+        epochs: passes over the training points; where given, it is the length, whatever steps is.
         batch_size: points per update.
         ema: decay of the averaged weights, which are then what is evaluated and sampled; null:
             none, the weights themselves are.

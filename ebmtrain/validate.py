@@ -237,10 +237,9 @@ def cross_problems(config: dict[str, Any]) -> list[str]:
     """Of values that are fine alone and wrong together."""
     problems = []
     train, method, model = config["train"], config["method"], config["model"]
-    if (train["steps"] is None) == (train["epochs"] is None):
+    if train["steps"] is None and train["epochs"] is None:
         problems.append(
-            "exactly one of train.steps and train.epochs must be given; the other is null, got "
-            f"train.steps={train['steps']} and train.epochs={train['epochs']}"
+            "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
     slots = method.get("slots")
     if slots is not None and slots < train["batch_size"]:

@@ -9,7 +9,7 @@ import torch
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.sampling import draw, starts
+from ebmtrain.sampling import draw, learnt_in, starts
 from ebmtrain.types import StepInfo
 
 
@@ -59,3 +59,14 @@ def test_starts_are_distinct_where_there_are_enough(chains, most):
     assert found.shape == (chains, 1)
     assert found[:, 0].long().bincount().max() == most
     assert found[:5, 0].tolist() != [0, 1, 2, 3, 4]
+
+
+def test_chains_for_a_user_go_on_with_the_step_size_that_training_learnt():
+    adaptation = StepSizeAdaptation(target=0.574)
+    sampler = Mala(step_size=0.5, adaptation=adaptation)
+    x = torch.zeros(3, 2)
+    method = {"chains": x, "step_size": torch.tensor(0.125), "updates": torch.tensor(7.0)}
+    learnt = learnt_in(method, sampler, x)
+    assert float(learnt["step_size"]) == 0.125
+    assert float(learnt["updates"]) == 7.0
+    assert float(learnt_in({}, sampler, x)["step_size"]) == 0.5

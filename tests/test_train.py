@@ -146,7 +146,7 @@ def test_every_point_is_trained_on_once_per_epoch(batch_size):
 @pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 32, 7), (3, 32, 19), (2, 200, 2),
                                                         (0, 32, 0)])  # fmt: skip
 def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs, batch, steps):
-    words = ("train.steps=null", f"train.epochs={epochs}", f"train.batch_size={batch}")
+    words = ("train.steps=99", f"train.epochs={epochs}", f"train.batch_size={batch}")
     job = build(configured("method=dsm", *words)).job
     assert job is not None
     assert job.n_steps == steps

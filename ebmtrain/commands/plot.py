@@ -19,7 +19,7 @@ def main(words: list[str]) -> int:
     run = load(path, checkpoint=options.get("checkpoint"), trust=trust)
     files = RunDir.open(path)
     samples = run.parts.standardization.to_standard(run.sample(run.parts.samples.count))
-    name = f"{title(files.read_json('run.json').get('choices', {}))}  step {run.step}"
+    name = f"{title(run.parts, files.read_json('run.json').get('choices', {}))}  step {run.step}"
     for notice in Gallery(run.parts, files).final(
         run.standard_energy, samples, name, run.parts.plots.gif
     ):

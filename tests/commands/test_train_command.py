@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -327,3 +328,18 @@ def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("outputs/moons/pcd_mlp/*")
     assert files_in(path) >= FILES
+
+
+def test_a_model_that_overfits_is_told_so(command, folder: Path, tiny_file):
+    """Thirty points and a fine network: the held-out NLL is best long before the end."""
+    np.save(folder / "few.npy", np.random.default_rng(0).normal(size=(50, 2)))
+    words = ["dataset=file", "dataset.path=few.npy", "dataset.holdout=0.4", "hydra.run.dir=run",
+             "model.width=32", "model.fourier_features=32", "model.fourier_scale=4",
+             "train.steps=400", "train.batch_size=30", "evaluation.every=50",
+             "optimizer.lr=3e-3"]  # fmt: skip
+    outcome = command(*tiny_file, *words)
+    assert outcome.code == 0
+    result = json.loads((folder / "run/result.json").read_text())
+    assert result["metrics"]["nll"] > result["best"]["value"] + 0.05
+    assert "overfits" in outcome.out
+    assert f"at step {result['best']['step']}" in outcome.out
