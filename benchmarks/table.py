@@ -1,7 +1,7 @@
 """All methods on all toy sets: writes docs/results.md and docs/results.csv.
 
     python benchmarks/table.py                     everything, about an hour on two cores
-    python benchmarks/table.py --only pcd          one method
+    python benchmarks/table.py --method pcd --dataset moons     only these; other rows are kept
     python benchmarks/table.py --render            the tables anew from docs/results.csv
 
 Each row is one `ebmtrain` command, as anyone would type it, in a process of its own with one
@@ -71,7 +71,7 @@ def table(rows: list[dict[str, str]]) -> str:
         " seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for method in dict.fromkeys(r["method"] for r in rows):
+    for method in dict.fromkeys(job[0] for job in jobs()):
         for dataset in ALL:
             group = [r for r in rows if (r["method"], r["dataset"]) == (method, dataset)]
             if not group:
@@ -97,18 +97,23 @@ def spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", help="one method; the rows of the others are kept")
+    parser.add_argument("--method", help="only this one; the rows of the others are kept")
+    parser.add_argument("--dataset", help="likewise")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     rows: list[dict[str, str]] = []
-    if RESULTS.exists() and (options.only or options.render):
+    if RESULTS.exists():
         rows = list(csv.DictReader(RESULTS.open(encoding="utf-8")))
+
+    def wanted(method: str, dataset: str) -> bool:
+        return options.method in (None, method) and options.dataset in (None, dataset)
+
     if not options.render:
-        chosen = [job for job in jobs() if options.only in (None, job[0])]
+        chosen = [job for job in jobs() if wanted(job[0], job[1])]
         with ThreadPoolExecutor(2) as pool:
             new = [{k: "" if v is None else str(v) for k, v in r.items()}
                    for r in pool.map(run, chosen)]  # fmt: skip
-        rows = [r for r in rows if options.only and r["method"] != options.only] + new
+        rows = [r for r in rows if not wanted(r["method"], r["dataset"])] + new
         with RESULTS.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
