@@ -1,0 +1,165 @@
+"""What the documents say is so: commands compose, keys and links exist, the example runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from ebmtrain import presets
+from ebmtrain.cli import VERBS
+from ebmtrain.commands.check import overrides_in
+from ebmtrain.commands.words import leaves
+from ebmtrain.validate import validate
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PRESETS = sorted((ROOT / "configs").rglob("*.yaml"))
+EXAMPLE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+NAMED_BLOCK = re.compile(r"^```\w+ (\S+\.\w+)\n(.*?)^```$", re.M | re.S)
+FENCED = re.compile(r"^```(?:console|sh|bash)?\n(.*?)^```$", re.M | re.S)
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+SHORT = (
+    "train.steps=4", "train.batch_size=32", "train.log_every=2", "dataset.n_train=200",
+    "dataset.n_holdout=200", "evaluation.resolution=32", "plots.points=50", "samples.count=50",
+    "samples.chains=50", "samples.burn_in=5", "samples.thin=1", "device.threads=1",
+)  # fmt: skip
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines `ebmtrain ...` of code blocks and of code within sentences, as they stand there."""
+    lines = [line for block in FENCED.findall(text) for line in block.splitlines()]
+    lines += INLINE.findall(FENCED.sub("", NAMED_BLOCK.sub("", text)))
+    commands = [line.split("  #")[0].strip() for line in lines]
+    return [c for c in commands if c == "ebmtrain" or c.startswith("ebmtrain ")]
+
+
+def commands_of(paths: list[Path]) -> list[str]:
+    found: dict[str, None] = {}
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".yaml":  # a preset's second comment is the command that uses it
+            text = "".join(f"`{line}`\n" for line in re.findall(r"^#   (ebmtrain.*)$", text, re.M))
+        found |= dict.fromkeys(commands_in(text))
+    return list(found)
+
+
+@pytest.fixture
+def example(folder, monkeypatch) -> Iterator[Path]:
+    """The worked example's files, in the working directory."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name, content in NAMED_BLOCK.findall(EXAMPLE):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    yield folder
+    sys.modules.pop("my_parts", None)
+    presets.prepare(None)
+
+
+@pytest.mark.parametrize("line", commands_of([*DOCUMENTS, *PRESETS]))
+def test_each_command_is_one_that_works(line, example):
+    words = shlex.split(line)[1:]
+    schematic = any(mark in line for mark in ("[", "...", "|"))
+    if words and words[0].isalpha():
+        assert words[0] in VERBS
+        if words[0] != "check" or schematic:
+            return
+        words = words[1:]
+    if schematic or words == ["-h"]:
+        return
+    words = [w.replace("NAME", "moons") for w in words if w not in ("-m", "--cfg", "job")]
+    user = "my_presets" if "--config-dir" in words else None
+    presets.prepare(example / user if user else None)
+    parsed = OverridesParser.create().parse_overrides(overrides_in(words))
+    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    for job in jobs:
+        validate(presets.plain(presets.composed(list(job))))
+
+
+def known_keys() -> set[str]:
+    """Every dotted key that some choice of presets has."""
+    keys = set(leaves(yaml.safe_load((presets.BUILT_IN / "config.yaml").read_text())))
+    for path in PRESETS:
+        if path.parent.name not in ("configs", "experiment"):
+            keys |= set(leaves(yaml.safe_load(path.read_text()), f"{path.parent.name}."))
+    return keys
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_key_that_is_named_exists(path):
+    presets.prepare(None)
+    sections = {key.partition(".")[0] for key in known_keys()} - {"hydra"}
+    for code in INLINE.findall(NAMED_BLOCK.sub("", path.read_text(encoding="utf-8"))):
+        key = re.fullmatch(r"([a-z]+)\.([a-z0-9_.]+)(=.*)?", code)
+        if key and key[1] in sections and key[2] != "py":
+            assert f"{key[1]}.{key[2]}" in known_keys(), code
+        choice = re.fullmatch(r"([a-z]+)=(\w+)", code)
+        if choice and choice[1] in presets.groups() and choice[2] != "NAME":
+            assert choice[2] in presets.options(choice[1]), code
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_link_leads_somewhere(path):
+    for target in LINK.findall(path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def small_run(command, *words: str) -> Path:
+    run = Path("run")
+    outcome = command("--config-dir", "my_presets", *words, *SHORT, f"hydra.run.dir={run}")
+    assert outcome.code == 0, outcome.err
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["metrics"]["kl"] > 0
+    return run
+
+
+def test_the_example_trains_and_is_opened_by_who_trusts_it(example, command):
+    words = ("model=mixture", "sampler=random_walk", "dataset=banana", "method.slots=64")
+    run = small_run(command, *words)
+    assert (run / "plots" / "landscape_final.png").exists()
+    refused = command("sample", run, "count=10")
+    assert refused.code == 7
+    assert "--trust my_parts" in refused.err
+    assert command("sample", run, "count=10", "--trust", "my_parts").code == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_method_of_the_example_trains_the_built_in_model(example, command):
+    small_run(command, "method=cnce", "dataset=banana", "model.width=8")
+
+
+def test_the_presets_of_the_example_are_listed_with_where_they_come_from(example, command):
+    outcome = command("list", "--config-dir", "my_presets", "sampler")
+    (line,) = [line for line in outcome.lines if "random_walk" in line]
+    assert "Random-walk Metropolis" in line
+    assert "my_presets" in line
+
+
+def test_a_range_of_the_example_is_checked(example, command):
+    outcome = command("--config-dir", "my_presets", "sampler=random_walk", "sampler.step_size=-1")
+    assert outcome.code == 2
+    assert "sampler.step_size must be greater than 0, got -1" in outcome.err
+
+
+def test_the_density_of_the_example_is_what_it_is_said_to_be(example, monkeypatch):
+    """-log p of its own points is its entropy on average."""
+    monkeypatch.syspath_prepend(example)
+    banana = importlib.import_module("my_parts").Banana(bend=0.7, std=0.3)
+    surprise = -banana.log_prob(banana.sample(40_000, torch.Generator().manual_seed(0)))
+    standard_error = surprise.std() / len(surprise) ** 0.5
+    assert abs(surprise.mean() - banana.entropy) < 4 * standard_error
