@@ -241,6 +241,13 @@ def cross_problems(config: dict[str, Any]) -> list[str]:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
+    sampler = config["sampler"]
+    if sampler.get("step_size_end") is not None and sampler.get("adaptation") is not None:
+        # The adaptation moves the first step size and would be told the acceptance at the last.
+        problems.append(
+            "sampler.step_size_end and sampler.adaptation both set the step size: give "
+            "sampler.adaptation=null or sampler.step_size_end=null"
+        )
     slots = method.get("slots")
     if slots is not None and slots < train["batch_size"]:
         problems.append(

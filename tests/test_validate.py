@@ -53,6 +53,8 @@ BAD = {
     "steps fraction": (["train.steps=1e3"], ["train.steps", "1000.0"]),
     "neither steps nor epochs": (
         ["train.steps=null"], ["train.steps and train.epochs are both null", "train.epochs=N"]),
+    "two masters of the step size": (
+        ["sampler.step_size_end=0.001"], ["sampler.step_size_end", "sampler.adaptation=null"]),
     "seed negative": (["seed=-1"], ["seed must be greater than or equal to 0, got -1"]),
     "seed huge": (["seed=9223372036854775808"], ["seed must be less than or equal to", "got 9223"]),
     "seed fraction": (["seed=0.5"], ["seed must be a valid integer, got 0.5"]),

@@ -13,7 +13,8 @@ def contrast(
 ) -> tuple[Tensor, Tensors]:
     """L = mean E(x+) - mean E(x-) + alpha * mean (E(x+)^2 + E(x-)^2), and the two mean energies.
 
-    The first difference has the gradient of the mean NLL if x- comes from the model. It does not
+    The first difference has the gradient of the mean NLL if x- comes from the model (at T, of T
+    times the NLL of exp(-E / T): the learning rate scales with T). It does not
     see E -> E + c; alpha > 0 pins the constant and keeps energies small, at the price of a bias:
     see `energy_regularization`. Both halves go through the energy in one pass.
 

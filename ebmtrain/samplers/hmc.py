@@ -38,7 +38,8 @@ class Hmc:
     dynamics is hit for ever.
 
     Args:
-        step_size: eps > 0, in units of x; with `adaptation`, where it starts.
+        step_size: eps > 0, in units of x; with `adaptation`, where it starts. The mass is 1, so a
+            good eps scales with sqrt(T).
         step_size_end: where given, eps falls geometrically to it over `anneal_steps` steps of a
             chain and stays there.
         anneal_steps: see step_size_end.

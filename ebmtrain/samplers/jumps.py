@@ -1,4 +1,7 @@
-"""Moves between modes by differences of other chains (ter Braak, Stat. Comput. 16, 2006)."""
+"""Moves between modes by differences of other chains (ter Braak, Stat. Comput. 16, 2006).
+
+The halves that move in turn are those of emcee (Foreman-Mackey et al., PASP 125, 2013).
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,9 @@ class DifferentialEvolution:
     Chain a and chain b are drawn from the half of the batch that chain i is not in, so that for
     fixed others the proposal is symmetric (a and b may change places) and the joint distribution
     prod_i exp(-E(x_i) / T) stays as it is. A difference of two chains in different modes is the
-    way from one mode to the other: where modes are alike, chains cross barriers that no local
-    step crosses. That is what gives modes their right weights in persistent training.
+    way from one mode to the other: where modes are alike, chains cross barriers that no local step
+    crosses. That is what gives modes their right weights in persistent training. A mode in which
+    no chain is cannot be found this way.
 
     With jumps, the chains of a batch are no longer independent of each other, and a chain alone
     never jumps.

@@ -23,8 +23,8 @@ class LangevinState(NamedTuple):
 class Langevin:
     """x' = x - eta * dE(x) + sqrt(2 * eta * T) * xi, with xi ~ N(0, I).
 
-    Every proposal is accepted, so the chain is biased at any eta > 0: on a unit Gaussian its
-    stationary variance is 1 / (1 - eta / 2).
+    Every proposal is accepted, so the chain is biased at any eta > 0: for E = a ||x||^2 / 2 its
+    stationary variance is T / (a (1 - eta a / 2)), finite for eta a < 2 only.
 
     Args:
         step_size: eta > 0, in squared units of x.
