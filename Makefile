@@ -41,7 +41,7 @@ $(VENV)/.for-development: $(BIN)/python $(FROM)
 	@touch $@ $(VENV)/.for-use
 
 $(BIN)/python:
-	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): make PYTHON=/path/to/python3.12"; exit 1; }
+	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): add PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13); \
-	ok or sys.exit("ebmtrain needs Python 3.11 to 3.13, $(PYTHON) is %d.%d: make PYTHON=python3.12" % v[:2])'
+	ok or sys.exit("ebmtrain needs Python 3.11 to 3.13, $(PYTHON) is %d.%d: add PYTHON=python3.12" % v[:2])'
 	@$(PYTHON) -m venv $(VENV)
