@@ -15,7 +15,7 @@ from ebmtrain.optimizers import OptimizerSpec, gradient_norm
 from ebmtrain.score import frozen
 from ebmtrain.types import Dataset, Method, Tensors
 
-ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in units of the temperature
+ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
 
 
 @dataclass(frozen=True, kw_only=True)

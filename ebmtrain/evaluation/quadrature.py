@@ -49,12 +49,8 @@ class Grid(NamedTuple):
         """The same from every second point of each axis: what half the resolution would say."""
         d = self.points.shape[1]
         cube = self.energy.view([self.n_per_axis] * d)[(slice(None, None, 2),) * d]
-        n_coarse = (self.n_per_axis + 1) // 2
-        return (
-            float(torch.logsumexp(-cube.flatten(), 0))
-            + self.log_cell
-            + d * math.log(self.n_per_axis / n_coarse)
-        )
+        # A point stands for 2^d cells.
+        return float(torch.logsumexp(-cube.flatten(), 0)) + self.log_cell + d * math.log(2)
 
 
 class LogZ(NamedTuple):

@@ -263,3 +263,17 @@ def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
     kl = (np.exp(log_p) * (log_p - log_q + log_z)).sum() * cell
     assert metrics["log_z"] == pytest.approx(log_z, abs=2e-3)
     assert metrics["kl"] == pytest.approx(kl, abs=2e-3)
+
+
+@pytest.mark.parametrize(("d", "n_per_axis"), [(1, 101), (2, 64), (2, 65), (3, 33)])
+def test_the_resolution_check_is_as_good_as_the_rule_for_any_number_of_cells(d, n_per_axis):
+    """Both resolutions integrate a wide smooth Gaussian exactly, whether n is odd or even."""
+    region = Region(torch.full((d,), -8.0), torch.full((d,), 8.0))
+    found = log_z(lambda x: x.square().sum(1) / 2, region, n_per_axis, 1e-3, attempts=0)
+    assert found.resolution_error < 1e-4
+
+
+def test_the_mass_outside_is_a_fraction():
+    """Of a flat energy on a line, half of twice the box lies outside of the box."""
+    region = Region(torch.tensor([-1.0]), torch.tensor([1.0]))
+    assert log_z(lambda x: 0 * x[:, 0], region, 64, 1e-3, attempts=0).outside == pytest.approx(0.5)
