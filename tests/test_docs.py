@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import re
@@ -116,6 +117,18 @@ def test_each_link_leads_somewhere(path):
     for target in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_numbers_of_the_readme_are_the_measured_ones():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    measured = [line.split(" | ")[1:6] for line in results.splitlines() if line.startswith("| pcd")]
+    assert measured
+    for row in measured:
+        assert f"| {' | '.join(row)} |" in readme
+    with (ROOT / "docs" / "results.csv").open(encoding="utf-8", newline="") as file:
+        first = next(r for r in csv.DictReader(file) if r["method"] == "pcd" and not r["words"])
+    assert f"`KL {float(first['kl']):.4f} nats`" in readme
 
 
 def small_run(command, *words: str) -> Path:

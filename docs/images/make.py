@@ -21,8 +21,11 @@ def main(run: Path) -> None:
 
     film = Image.open(run / "plots" / "landscape.gif")
     frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(film)]
-    size = (film.width * 9 // 16, film.height * 9 // 16)
-    small = [f.resize(size, Image.Resampling.LANCZOS).quantize(64, dither=0) for f in frames]
+    size = (360, round(film.height * 360 / film.width))
+    small = [
+        f.resize(size, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE)
+        for f in frames
+    ]
     wait = [500] * (len(small) - 1) + [2500]
     small[0].save(
         HERE / "landscape.gif", save_all=True, append_images=small[1:], duration=wait, loop=0
