@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 
+from ebmtrain import __version__
 from ebmtrain.errors import ConfigError, EbmtrainError
 from ebmtrain.suggest import suggestion
 
@@ -23,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
+        if words == ["--version"]:  # Hydra would give its own
+            print(f"ebmtrain {__version__}")
+            return 0
         if words and is_verb(words[0]):
             return importlib.import_module(f"ebmtrain.commands.{words[0]}").main(words[1:])
         return importlib.import_module("ebmtrain.commands.train").main(words)

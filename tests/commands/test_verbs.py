@@ -380,3 +380,9 @@ def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
     assert command("evaluate", "run", "--trust", "my_parts").code == 0
     assert command("resume", "run", "train.steps=25", "--trust=my_parts").code == 0
     assert ebmtrain.load("run", trust=["my_parts"]).sample(5).shape == (5, 2)
+
+
+def test_the_version_is_that_of_ebmtrain_and_not_of_hydra(command):
+    outcome = command("--version")
+    assert outcome.code == 0
+    assert outcome.out == f"ebmtrain {ebmtrain.__version__}\n"
