@@ -4,13 +4,14 @@
 
 start    wall clock of `ebmtrain --cfg job`, of `ebmtrain -h`, and from the start of the process to
          the first update of the default run; medians of 5
-display  share of the training time that bar, log and metrics take: the default run on a
-         pseudo-terminal against the bare updates of the same configuration, in turn, median of 5
+display  share of the training time that bar, log and metrics take: the default training on a
+         pseudo-terminal, in blocks of 100 updates by turns with and without them, median of pairs
 memory   resident memory of a run of 20,000 steps after 2,000, 11,000 and 20,000 of them
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import statistics
@@ -25,8 +26,11 @@ import torch
 
 from ebmtrain import presets
 from ebmtrain.build import Parts, build
+from ebmtrain.display import Display
 from ebmtrain.run import begin
-from ebmtrain.train import start, update
+from ebmtrain.rundir import RunDir
+from ebmtrain.session import Session
+from ebmtrain.train import collect, happen, start, update
 
 TINY = ["plots.gif=false", "samples.count=100", "samples.chains=100", "samples.burn_in=0"]
 NEVER = ["evaluation.every=1000000", "plots.every=1000000", "checkpoint.every=1000000"]
@@ -66,43 +70,50 @@ def median(measure) -> float:
 
 
 def display() -> None:
-    n_steps = 1000
-    words = [f"train.steps={n_steps}"]
-    shares = []
-    for _ in range(5):
-        parts = parts_of(words)
-        assert parts.job is not None
-        state = start(parts.job, parts.energy, parts.generator("train"))
-        for _ in range(n_steps // 5):
-            update(parts.job, state)
-        began = time.perf_counter()
-        for _ in range(n_steps - n_steps // 5):
-            update(parts.job, state)
-        bare = time.perf_counter() - began
-        shares.append(on_terminal(words, n_steps) / bare - 1)
-    print(f"display  {statistics.median(shares):+.1%} of the training time ({n_steps} steps)")
-
-
-def on_terminal(words: list[str], n_steps: int) -> float:
-    """Seconds of the last four fifths of the same updates, with bar, log and metrics."""
+    """A run of this very file on a pseudo-terminal: see `blocks`."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
         reader, writer = pty.openpty()
-        command = [sys.executable, "-m", "ebmtrain.cli", *words, *TINY, *NEVER]
         process = subprocess.Popen(
-            [*command, f"hydra.run.dir={out}"], stdout=writer, stderr=writer, cwd=folder,
+            [sys.executable, __file__, "--blocks", folder], stdout=writer, stderr=writer,
             env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
         )  # fmt: skip
         os.close(writer)
         drain = threading.Thread(target=read_all, args=(reader,), daemon=True)
         drain.start()
         process.wait()
-        from ebmtrain.rundir import RunDir
+        shares = json.loads((Path(folder) / "shares.json").read_text())
+    low, middle, high = (statistics.quantiles(shares, n=4)[i] for i in range(3))
+    print(f"display  {middle:+.1%} of the training time (median of {len(shares)} pairs of blocks, "
+          f"quartiles {low:+.1%} {high:+.1%})")  # fmt: skip
 
-        rows = {row["step"]: row["seconds"] for row in RunDir(out).rows()}
-    # The last row comes after the last evaluation: up to the row before it, and scaled.
-    first, last = n_steps // 5, n_steps - 100
-    return (rows[last] - rows[first]) * (n_steps - first) / (last - first)
+
+def blocks(folder: Path) -> None:
+    """The default training in blocks of 100 updates, by turns bare and with bar, log and metrics;
+    each pair gives a share, so that a slow minute of the machine meets both."""
+    parts = parts_of([])
+    job = parts.job
+    assert job is not None
+    state = start(job, parts.energy, parts.generator("train"))
+    run = RunDir.create(folder / "run", parts.config, {})
+
+    def seconds_of_block(shown: bool) -> float:
+        began = time.perf_counter()
+        for _ in range(100):
+            metrics = update(job, state)
+            if shown:
+                happen(state, session, collect(job, state, metrics, last=False), last=False)
+        return time.perf_counter() - began
+
+    shares = []
+    with Display(run.path / "run.log", n_steps=job.n_steps) as shown:
+        assert shown.progress is not None, "no terminal"
+        session = Session(parts, run, shown, "display")
+        for _ in range(job.n_steps // 200):
+            shown.progress.stop()
+            bare = seconds_of_block(False)
+            shown.progress.start()
+            shares.append(seconds_of_block(True) / bare - 1)
+    (folder / "shares.json").write_text(json.dumps(shares[1:]))  # the first block warms up
 
 
 def read_all(descriptor: int) -> None:
@@ -120,8 +131,6 @@ def memory() -> None:
     parts = parts_of(words)
 
     def watch(path: Path) -> None:
-        from ebmtrain.rundir import RunDir
-
         while 20_000 not in seen:
             time.sleep(0.2)
             rows = RunDir(path).rows()
@@ -146,6 +155,9 @@ def resident() -> float:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--blocks"]:
+        blocks(Path(sys.argv[2]))
+        sys.exit()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     start_up()
     display()

@@ -147,15 +147,23 @@ def train(job: Job, state: TrainState, events: Events) -> None:
         happen(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
         metrics = update(job, state)
-        state.window.append(torch.stack(list(metrics.values())))
         last, stopping = state.step == job.n_steps, events.stopping()
-        row: dict[str, float] = {}
-        if last or state.step % job.log_every == 0:
-            row = dict(zip(metrics, torch.stack(state.window).mean(0).tolist(), strict=True))
-            row["lr"] = state.optimizer.param_groups[0]["lr"]
-            state.window.clear()
-            check(job, state)
+        row = collect(job, state, metrics, last=last)
         happen(state, events, row, last=last, stopping=stopping)
+
+
+def collect(
+    job: Job, state: TrainState, metrics: dict[str, Tensor], *, last: bool
+) -> dict[str, float]:
+    """Puts an update's metrics into the window; where a row is due, the window's means."""
+    state.window.append(torch.stack(list(metrics.values())))
+    if not last and state.step % job.log_every:
+        return {}
+    row = dict(zip(metrics, torch.stack(state.window).mean(0).tolist(), strict=True))
+    row["lr"] = state.optimizer.param_groups[0]["lr"]
+    state.window.clear()
+    check(job, state)
+    return row
 
 
 def happen(

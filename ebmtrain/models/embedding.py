@@ -35,11 +35,11 @@ class Embedding(nn.Module):
         phase = x @ self.frequencies.T
         return torch.cat([x * self.scale, phase.cos(), phase.sin()], 1)
 
-    def pullback(self, x: Tensor, g: Tensor) -> Tensor:
-        """The gradient with respect to x, given the gradient g with respect to the features."""
+    def pullback(self, features: Tensor, g: Tensor) -> Tensor:
+        """dE/dx, given g = dE/dfeatures; cosine and sine are read back from the features."""
         if not len(self.frequencies):
             return g if self.scale == 1 else g * self.scale
-        n_inputs, m = x.shape[1], len(self.frequencies)
-        phase = x @ self.frequencies.T
-        direct, cosine, sine = g.split([n_inputs, m, m], 1)
-        return direct * self.scale + (sine * phase.cos() - cosine * phase.sin()) @ self.frequencies
+        m, n_inputs = self.frequencies.shape
+        direct, along_cos, along_sin = g.split([n_inputs, m, m], 1)
+        _, cos, sin = features.split([n_inputs, m, m], 1)
+        return direct * self.scale + (along_sin * cos - along_cos * sin) @ self.frequencies

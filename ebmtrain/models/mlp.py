@@ -100,7 +100,7 @@ class MLP(nn.Module):
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
         flat = x.flatten(1)
-        h = self.embedding(flat)
+        h = features = self.embedding(flat)
         # Each weight is read once: under spectral_norm reading it computes it.
         *hidden, output = [(layer.weight, layer.bias) for layer in self.layers()]
         pre = []
@@ -111,7 +111,7 @@ class MLP(nn.Module):
         g = output[0].expand(len(flat), -1)
         for (weight, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ weight
-        gradient = self.embedding.pullback(flat, g)
+        gradient = self.embedding.pullback(features, g)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return energy, gradient.view_as(x)
