@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
-from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.subject import Evaluator
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
@@ -37,7 +37,7 @@ class Parts:
     standardization: Standardization
     region: Region
     """Box in standardized units that holds the data, or the landscape's wells."""
-    evaluation: Quadrature
+    evaluation: Evaluator
     checkpoint: Checkpoint
     plots: Plots
     samples: Samples

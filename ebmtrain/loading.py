@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
+from ebmtrain.drawing import drawn
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw, learnt_in
-from ebmtrain.session import first_points
 from ebmtrain.train import start
 from ebmtrain.validate import Trust
 
@@ -71,25 +71,11 @@ class Run:
 
         What is not given is as in the configuration's section `samples`.
         """
-        settings = self.parts.samples
+        given = {"start": start, "burn_in": burn_in, "thin": thin, "chains": chains}
+        given = {name: value for name, value in given.items() if value is not None}
+        wanted = replace(self.parts.samples, count=count, **given)
         generator = self.parts.generator("sample", self.config["seed"] if seed is None else seed)
-        first = first_points(
-            self.parts,
-            settings.start if start is None else start,
-            min(settings.chains if chains is None else chains, count),
-            self.method_state,
-            generator,
-        )
-        points = draw(
-            self.parts.sampler,
-            self.standard_energy,
-            first,
-            count=count,
-            burn_in=settings.burn_in if burn_in is None else burn_in,
-            thin=settings.thin if thin is None else thin,
-            generator=generator,
-            learnt=learnt_in(self.method_state, self.parts.sampler, first),
-        )
+        points = drawn(self.parts, self.standard_energy, self.method_state, wanted, generator)
         return self.parts.standardization.to_data(points)
 
 

@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from ebmtrain.types import Decay, NonNegative, Positive, WholeNumber
 
@@ -49,7 +48,7 @@ class OptimizerSpec(Protocol):
     schedule: Schedule
     clip_norm: float | None
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer: ...
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class Adam:
     clip_norm: Positive | None = None
     schedule: Schedule = Schedule()
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(
             parameters,
             lr=self.lr,
@@ -99,7 +98,7 @@ class AdamW:
     clip_norm: Positive | None = None
     schedule: Schedule = Schedule()
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             parameters,
             lr=self.lr,
@@ -134,7 +133,7 @@ class Sgd:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs momentum > 0, got 0: raise it, or nesterov=false")
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters,
             lr=self.lr,
@@ -145,6 +144,6 @@ class Sgd:
         )
 
 
-def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Euclidean norm of all gradients together, shape ()."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.display import LOG, Display
+from ebmtrain.drawing import drawn, noise, subject
 from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw, learnt_in, starts
+from ebmtrain.sampling import draw, starts
 from ebmtrain.signals import Stop
 from ebmtrain.train import TrainState, check, start, train
 
@@ -89,7 +90,7 @@ class Session:
     def train_and_show(self) -> None:
         parts = self.parts
         if parts.job is None:
-            self.numbers = self.measure(parts.energy)
+            self.numbers = self.measure(parts.energy, {})
             self.finish(parts.energy, {})
             self.finished = True
             return
@@ -103,7 +104,7 @@ class Session:
         if state.step < parts.job.n_steps:
             return
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
-            self.numbers = self.measure(state.evaluated)
+            self.numbers = self.measure(state.evaluated, state.method)
         self.judge()
         self.finish(state.evaluated, state.method)
         self.finished = True
@@ -124,14 +125,11 @@ class Session:
         self.step = state.step
         if not (last or state.step % self.parts.evaluation.every == 0):
             return {}
-        self.numbers = self.measure(state.evaluated)
+        self.numbers = self.measure(state.evaluated, state.method)
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
-    def measure(self, energy: nn.Module) -> dict[str, Any]:
-        parts = self.parts
-        metrics, warnings = parts.evaluation(
-            energy, parts.temperature, parts.region, parts.standardization, parts.dataset
-        )
+    def measure(self, energy: nn.Module, method: Mapping[str, Tensor]) -> dict[str, Any]:
+        metrics, warnings = self.parts.evaluation(subject(self.parts, energy, method))
         for warning in warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
@@ -192,18 +190,7 @@ class Session:
     def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
         """Final samples and all pictures."""
         parts, wanted = self.parts, self.parts.samples
-        generator = parts.generator("samples")
-        first = first_points(parts, wanted.start, wanted.chains, method, generator)
-        samples = draw(
-            parts.sampler,
-            energy,
-            first,
-            count=wanted.count,
-            burn_in=wanted.burn_in,
-            thin=wanted.thin,
-            generator=generator,
-            learnt=learnt_in(method, parts.sampler, first),
-        )
+        samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
         with torch.no_grad():
             values = energy(samples)
         x = parts.standardization.to_data(samples)
@@ -229,32 +216,3 @@ class Session:
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }
-
-
-def first_points(
-    parts: Parts,
-    start: str,
-    chains: int,
-    method: Mapping[str, Tensor],
-    generator: torch.Generator,
-) -> Tensor:
-    """Where chains drawn for a user begin, (chains, *event) in standardized units.
-
-    `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
-    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
-    """
-    if start == "data" and parts.dataset is not None:
-        points = parts.standardization.to_standard(parts.dataset.train)
-        return starts(points.to(parts.device, parts.dtype), chains, generator)
-    if start == "chains" and "chains" in method:
-        return starts(method["chains"], chains, generator)
-    return noise(parts, chains, generator)
-
-
-def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
-    """`count` points uniform in the region, in standardized units."""
-    shape = (count, *parts.standardization.shift.shape)
-    like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
-    uniform = like.uniform_(generator=generator).flatten(1)
-    low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
-    return (low + uniform * (high - low)).view(shape)

@@ -60,7 +60,7 @@ class TrainState:
             "energy": self.energy.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "method": dict(self.method),
+            "method": {name: value.detach() for name, value in self.method.items()},
             "generator": self.generator.get_state(),
             "window": torch.stack(self.window) if self.window else torch.empty(0, 0),
         }
@@ -81,7 +81,11 @@ class TrainState:
             if shapes != saved_shapes:
                 raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
             device = self.diverged.device
-            self.method = {name: value.to(device) for name, value in saved["method"].items()}
+            for name, value in saved["method"].items():
+                if self.method[name].requires_grad:  # the optimizer holds this very tensor
+                    self.method[name].data.copy_(value)
+                else:
+                    self.method[name] = value.to(device)
             self.generator.set_state(saved["generator"])
             self.window = list(saved["window"].to(device))
             self.step = saved["step"]
@@ -119,17 +123,24 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         energy: on its device, in its type; trained in place.
         generator: of all draws that training makes, on the same device.
     """
-    x = job.dataset.batch(0, job.batch_size, job.seed).x
+    like = job.dataset.batch(0, 1, job.seed).x
+    x = job.dataset.standardization.to_standard(job.dataset.train).to(like)
+    method = job.method.init(x, generator)
     return TrainState(
         step=0,
         energy=energy,
         average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
-        optimizer=job.optimizer.build(energy.parameters()),
-        method=job.method.init(x, generator),
+        optimizer=job.optimizer.build(trained(energy, method)),
+        method=method,
         generator=generator,
         window=[],
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
     )
+
+
+def trained(energy: nn.Module, method: Tensors) -> list[Tensor]:
+    """What the optimizer moves: the parameters, and what the method learns beside them."""
+    return [*energy.parameters(), *(value for value in method.values() if value.requires_grad)]
 
 
 def train(job: Job, state: TrainState, events: Events) -> None:
@@ -199,7 +210,7 @@ def update(job: Job, state: TrainState) -> dict[str, Tensor]:
     )
     state.optimizer.zero_grad()
     loss.backward()
-    parameters = list(state.energy.parameters())
+    parameters = trained(state.energy, state.method)
     norm = gradient_norm(parameters)
     if job.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)

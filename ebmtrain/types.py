@@ -6,7 +6,7 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Generator, Tensor
@@ -50,6 +50,9 @@ class StepInfo(NamedTuple):
     clipped: Tensor | None = None
     """1 where the gradient was clipped or the point clamped in this step, else 0; None: neither
     can happen."""
+    swapped: Tensor | None = None
+    """Probability with which an exchange with a chain of another temperature was accepted; None:
+    there was none to try."""
 
 
 S = TypeVar("S")
@@ -64,22 +67,24 @@ class Sampler(Protocol[S]):
 
 
 class Adaptation(Protocol):
-    """How a sampler learns about itself, say its step size, from the acceptance it sees.
+    """What a sampler keeps from one run of chains to the next: its step size, learnt from the
+    acceptance it sees; the hot chains of tempering.
 
     A sampler that offers one carries it in its field `adaptation`; `run_chain` applies it. What is
     learnt stays outside of the sampler, with the state of whoever runs the chains.
     """
 
-    def start(self, sampler: Sampler) -> Tensors:
-        """What is known before the first run."""
+    def start(self, sampler: Sampler, like: Tensor) -> Tensors:
+        """What is known before the first run; `like` is points, for their shape and type."""
         ...
 
     def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
         """The sampler with what was learnt put in."""
         ...
 
-    def update(self, learnt: Tensors, acceptance: Tensor) -> Tensors:
-        """What is known after one more run with this mean acceptance, a tensor of shape ()."""
+    def update(self, learnt: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
+        """What is known after one more run that ended in the sampler's `state`; its mean
+        acceptance has shape () and is None for a sampler without rejection."""
         ...
 
 
@@ -93,10 +98,19 @@ class LossOutput(NamedTuple):
 
 
 class Method(Protocol):
-    """A training objective."""
+    """A training objective.
+
+    A tensor of its state that requires a gradient (a leaf: the constant of noise-contrastive
+    estimation, say) is trained beside the energy's parameters and must be handed on as the very
+    same object; all others are plain values.
+    """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        """The state before the first step; `x` is a batch of data, for its shape and type."""
+        """The state before the first step.
+
+        Args:
+            x: all training points, (n, *event), standardized, on the device of training.
+        """
         ...
 
     def loss(

@@ -11,15 +11,14 @@ def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
     checkpoint = options.pop("checkpoint", None)
 
+    from ebmtrain.drawing import subject
     from ebmtrain.loading import load_with
     from ebmtrain.rundir import RunDir
 
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust)
-    parts = run.parts
-    metrics, warnings = parts.evaluation(
-        run.standard_energy, parts.temperature, parts.region, parts.standardization, parts.dataset
-    )
+    measured = subject(run.parts, run.standard_energy, run.method_state)
+    metrics, warnings = run.parts.evaluation(measured)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
         print(f"{name:13} {shown}")

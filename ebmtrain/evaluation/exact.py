@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebmtrain.evaluation.quadrature import CHUNK, LogZ, Region, log_z
-from ebmtrain.types import Count, Dataset, Density, Modes, Positive, Standardization
-
-Metric = float | list[float]
-
-
-class Evaluation(NamedTuple):
-    metrics: Mapping[str, Metric]
-    warnings: list[str]
-    """What is wrong with these numbers, each with what to do about it."""
+from ebmtrain.evaluation.quadrature import CHUNK, LogZ, log_z
+from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.types import Count, Density, Modes, Positive, Standardization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,33 +39,24 @@ class Quadrature:
     margin: Positive = 0.3
     tolerance: Positive = 1e-3
 
-    def __call__(
-        self,
-        energy: nn.Module,
-        temperature: float,
-        region: Region,
-        standardization: Standardization,
-        dataset: Dataset | None,
-    ) -> Evaluation:
-        """Evaluates an energy of standardized points.
-
-        Args:
-            region: box in standardized units that holds the data.
-            dataset: None for an analytic landscape, of which only log Z is to be had.
-        """
-        d = len(region.low)
+    def __call__(self, subject: Subject) -> Evaluation:
+        """Of an analytic landscape only log Z is to be had."""
+        standardization, dataset = subject.standardization, subject.dataset
+        d = len(subject.region.low)
         if d > 3:
             notice = f"no exact evaluation: quadrature ends at 3 dimensions, the data have {d}"
             return Evaluation({}, [notice])
-        exact = copy.deepcopy(energy).double().cpu().eval()
+        exact = copy.deepcopy(subject.energy).double().cpu().eval()
 
         def reduced(u: Tensor) -> Tensor:
-            return exact(u.view(-1, *standardization.shift.shape)) / temperature
+            return exact(u.view(-1, *standardization.shift.shape)) / subject.temperature
 
         n_per_axis = max(
             8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
         )
-        result = log_z(reduced, region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance)
+        result = log_z(
+            reduced, subject.region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance
+        )
         volume = standardization.log_volume
         metrics: dict[str, Metric] = {"log_z": result.value + volume}
         if dataset is not None:

@@ -55,11 +55,6 @@ class PersistentContrastiveDivergence:
     data_noise: NonNegative = 0.0
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        if len(x) > self.slots:
-            raise ValueError(
-                f"a batch of {len(x)} cannot be drawn from {self.slots} chain slots: "
-                f"raise method.slots to at least {len(x)} or lower train.batch_size"
-            )
         like = x.new_empty(self.slots, *x.shape[1:])
         return {
             "chains": gaussian_like(like, self.noise_std, generator),
@@ -70,6 +65,11 @@ class PersistentContrastiveDivergence:
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
+        if len(x) > self.slots:
+            raise ValueError(
+                f"a batch of {len(x)} cannot be drawn from {self.slots} chain slots: "
+                f"raise method.slots to at least {len(x)} or lower train.batch_size"
+            )
         chains, ages, learnt = state["chains"], state["ages"], dict(state)
         del learnt["chains"], learnt["ages"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,14 +31,19 @@ class StepSizeAdaptation:
     rate: Positive = 0.1
     decay: NonNegative = 0.0
 
-    def start(self, sampler: Sampler) -> Tensors:
+    def start(self, sampler: Sampler, like: Tensor) -> Tensors:
         step_size: float = sampler.step_size  # type: ignore[attr-defined]
-        return {"step_size": torch.tensor(step_size), "updates": torch.zeros(())}
+        return {
+            "step_size": torch.tensor(step_size, device=like.device),
+            "updates": torch.zeros((), device=like.device),
+        }
 
     def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
         return replace(sampler, step_size=learnt["step_size"])  # type: ignore[type-var]
 
-    def update(self, learnt: Tensors, acceptance: Tensor) -> Tensors:
+    def update(self, learnt: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
+        if acceptance is None:
+            return learnt
         # A NaN energy must not make the step size NaN: it counts as a rejection.
         error = acceptance.to(learnt["step_size"]).nan_to_num(0.0) - self.target
         gain = self.rate * (1 + learnt["updates"]) ** -self.decay

@@ -21,8 +21,8 @@ class Chain(NamedTuple):
     learnt: Tensors
     """What the sampler's adaptation knows now; put it into the next run."""
     metrics: Tensors
-    """Those that the sampler has of acceptance, clipped (means over chains and steps), step_size
-    and jump_acceptance; shape ()."""
+    """Those that the sampler has of `StepInfo` (means over chains and steps), step_size and
+    jump_acceptance; shape ()."""
 
 
 def temperature_of(sampler: Sampler) -> float:
@@ -33,8 +33,7 @@ def temperature_of(sampler: Sampler) -> float:
 def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
     """What the sampler's adaptation knows before its first run; {} without one."""
     adaptation = getattr(sampler, "adaptation", None)
-    learnt = adaptation.start(sampler) if adaptation is not None else {}
-    return {name: value.to(like.device) for name, value in learnt.items()}
+    return adaptation.start(sampler, like) if adaptation is not None else {}
 
 
 @torch.no_grad()
@@ -73,7 +72,8 @@ def run_chain(
             metrics[name] = torch.stack(values).mean()
     if jumped:
         metrics["jump_acceptance"] = torch.stack(jumped).mean()
-    if adaptation is not None and "acceptance" in metrics:
-        known = adaptation.update(known, metrics["acceptance"])
-        metrics["step_size"] = known["step_size"]
+    if adaptation is not None:
+        known = adaptation.update(known, metrics.get("acceptance"), state)
+        if "step_size" in known:
+            metrics["step_size"] = known["step_size"]
     return Chain(state.x, known, metrics)

@@ -16,8 +16,10 @@ from ebmtrain.build import build
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.evaluation.exact import Evaluation, Quadrature
+from ebmtrain.drawing import subject
+from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region, log_z, on_grid
+from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.run import begin
 from ebmtrain.types import Standardization
 
@@ -40,6 +42,16 @@ class Bowl(nn.Module):
         return volume - self.offset / temperature
 
 
+def of(energy, temperature, region, standardization, dataset) -> Subject:
+    def unused(_):
+        raise AssertionError("quadrature draws nothing")
+
+    return Subject(
+        energy=energy, temperature=temperature, region=region, standardization=standardization,
+        dataset=dataset, draw=unused, generator=unused,
+    )  # fmt: skip
+
+
 def box(d: int, half: float = 5.0) -> Region:
     return Region(torch.full((d,), -half).double(), torch.full((d,), half).double())
 
@@ -54,7 +66,7 @@ def units(shift: list[float], scale: list[float]) -> Standardization:
 def test_log_z_of_a_gaussian(stds, offset, temperature):
     d = len(stds)
     bowl = Bowl([0.2, -0.1, 0.3][:d], stds, offset)
-    found = Quadrature(every=1)(bowl, temperature, box(d), units([0.0] * d, [1.0] * d), None)
+    found = Quadrature(every=1)(of(bowl, temperature, box(d), units([0.0] * d, [1.0] * d), None))
     assert found.metrics["log_z"] == pytest.approx(bowl.log_z(temperature), abs=1e-3)
     assert found.warnings == []
 
@@ -81,7 +93,7 @@ def test_a_coarse_grid_is_refined():
 def test_mass_without_end_is_a_warning():
     """exp(-0) has no integral: no box holds it."""
     found = Quadrature(every=1, resolution=16)(
-        Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None
+        of(Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None)
     )
     assert len(found.warnings) == 1
     assert "of the mass lies outside of the box; set model.base_std" in found.warnings[0]
@@ -89,7 +101,7 @@ def test_mass_without_end_is_a_warning():
 
 def test_what_no_grid_resolves_is_a_warning():
     needle = Bowl([0.3, 0.1], [1e-4, 1e-4])
-    found = Quadrature(every=1)(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None)
+    found = Quadrature(every=1)(of(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None))
     assert any("raise evaluation.resolution" in warning for warning in found.warnings)
 
 
@@ -98,7 +110,7 @@ def test_nan_energies_do_not_pass_for_numbers():
         def forward(self, x):
             return torch.full((len(x),), math.nan)
 
-    found = Quadrature(every=1, resolution=16)(Broken(), 1.0, box(1), units([0.0], [1.0]), None)
+    found = Quadrature(every=1, resolution=16)(of(Broken(), 1.0, box(1), units([0.0], [1.0]), None))
     assert found.warnings
     assert not math.isfinite(found.metrics["log_z"])  # type: ignore[arg-type]
 
@@ -153,7 +165,7 @@ def test_numbers_are_in_the_units_of_the_data(shift, scale):
     model = Bowl(m.tolist(), s.tolist(), offset=7.0)
     u = standard.to_standard(train)
     region = Region(u.amin(0), u.amax(0))
-    found, warnings = Quadrature(every=1)(model, 1.0, region, standard, points)
+    found, warnings = Quadrature(every=1)(of(model, 1.0, region, standard, points))
     assert warnings == []
     # The model in the data's units is N(m', s'^2).
     mean, std = standard.to_data(m), s * standard.scale
@@ -176,7 +188,7 @@ def test_kl_in_one_and_three_dimensions(dim):
     x = truth.sample(1000, torch.Generator().manual_seed(1))
     points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
     found, _ = Quadrature(every=1)(
-        Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points
+        of(Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points)
     )
     ratio = 0.5 / 0.6
     kl = dim * (ratio**2 / 2 + (0.2 / 0.6) ** 2 / 2 - 0.5 - math.log(ratio))
@@ -195,7 +207,7 @@ def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
             return -truth.log_prob(standard.to_data(u))
 
     u = standard.to_standard(x)
-    found, _ = Quadrature(every=1)(Truth(), 1.0, Region(u.amin(0), u.amax(0)), standard, points)
+    found, _ = Quadrature(every=1)(of(Truth(), 1.0, Region(u.amin(0), u.amax(0)), standard, points))
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["log_z"] == pytest.approx(0, abs=1e-3)
     assert found["mode_weights"] == pytest.approx(weights, abs=1e-4)
@@ -212,7 +224,7 @@ def test_a_density_with_zeros():
         def forward(self, u):
             return torch.where(u.abs().amax(1) <= 4, 0.0, math.inf).double()
 
-    found, _ = Quadrature(every=1)(Square(), 1.0, box(2, 4.0), points.standardization, points)
+    found, _ = Quadrature(every=1)(of(Square(), 1.0, box(2, 4.0), points.standardization, points))
     # The grid's cells cross the edge of the square: a part of a cell's width is lost there.
     assert found["kl"] == pytest.approx(math.log(2), abs=0.03)
     assert found["entropy"] == pytest.approx(math.log(32))
@@ -220,7 +232,7 @@ def test_a_density_with_zeros():
 
 def test_four_dimensions_have_a_notice_and_no_numbers():
     found = Quadrature(every=1)(
-        Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None
+        of(Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None)
     )
     assert found == Evaluation(
         {}, ["no exact evaluation: quadrature ends at 3 dimensions, the data have 4"]
@@ -231,7 +243,7 @@ def test_evaluation_leaves_the_model_alone(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
-    parts.evaluation(parts.energy, 1.0, parts.region, parts.standardization, parts.dataset)
+    parts.evaluation(subject(parts, parts.energy, {}))
     assert parts.energy.training
     for name, value in parts.energy.state_dict().items():
         assert value.dtype == before[name].dtype

@@ -139,4 +139,4 @@ def test_what_the_sampler_learnt_is_part_of_the_state():
 def test_a_batch_larger_than_the_buffer_is_refused():
     method = PersistentContrastiveDivergence(sampler=Plus(0.0), slots=10)
     with pytest.raises(ValueError, match=r"batch of 20 .* 10 chain slots"):
-        method.init(normal(BATCH, 2), seeded())
+        step(method, method.init(normal(BATCH, 2), seeded()))

@@ -1,0 +1,89 @@
+"""Points of a run's model, for pictures, files and evaluations: where chains begin, and how long
+they run, as the configuration's section `samples` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.build import Parts
+from ebmtrain.evaluation.subject import Subject
+from ebmtrain.sampling import draw, learnt_in, starts
+from ebmtrain.settings import Samples
+
+
+def drawn(
+    parts: Parts,
+    energy: nn.Module,
+    method: Mapping[str, Tensor],
+    wanted: Samples,
+    generator: torch.Generator,
+) -> Tensor:
+    """(wanted.count, *event), in standardized units.
+
+    Args:
+        energy: of standardized points.
+        method: the state of the method, for its chains and what its sampler learnt; {}: none.
+    """
+    chains = min(wanted.chains, wanted.count)
+    first = first_points(parts, wanted.start, chains, method, generator)
+    return draw(
+        parts.sampler,
+        energy,
+        first,
+        count=wanted.count,
+        burn_in=wanted.burn_in,
+        thin=wanted.thin,
+        generator=generator,
+        learnt=learnt_in(method, parts.sampler, first),
+    )
+
+
+def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Subject:
+    """A model as evaluations want it."""
+
+    def points(count: int) -> Tensor:
+        wanted = replace(parts.samples, count=count)
+        return drawn(parts, energy, method, wanted, parts.generator("evaluation points"))
+
+    return Subject(
+        energy=energy,
+        temperature=parts.temperature,
+        region=parts.region,
+        standardization=parts.standardization,
+        dataset=parts.dataset,
+        draw=points,
+        generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
+    )
+
+
+def first_points(
+    parts: Parts,
+    start: str,
+    chains: int,
+    method: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    """Where chains drawn for a user begin, (chains, *event) in standardized units.
+
+    `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
+    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
+    """
+    if start == "data" and parts.dataset is not None:
+        points = parts.standardization.to_standard(parts.dataset.train)
+        return starts(points.to(parts.device, parts.dtype), chains, generator)
+    if start == "chains" and "chains" in method:
+        return starts(method["chains"], chains, generator)
+    return noise(parts, chains, generator)
+
+
+def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
+    """`count` points uniform in the region, in standardized units."""
+    shape = (count, *parts.standardization.shift.shape)
+    like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
+    uniform = like.uniform_(generator=generator).flatten(1)
+    low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
+    return (low + uniform * (high - low)).view(shape)
