@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -42,10 +43,17 @@ def stamp() -> str:
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def folder_name(text: str) -> str:
+    """One name for one folder: a path among the words of a job must not nest its directory, and
+    file systems end names at 255 bytes (the job's number tells long ones apart)."""
+    return re.sub(r"[/\\\s]", "_", text).encode()[:150].decode(errors="ignore")
+
+
 def prepare(user_folder: Path | None) -> None:
     """Registers the resolvers of our presets and the user's folder. May be called again."""
     stamp.cache_clear()
     OmegaConf.register_new_resolver("stamp", stamp, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     _first[:] = [user_folder] if user_folder else []
     Plugins.instance().register(PresetsOfTheUser)
     # The parts that a user's preset names lie beside it or in the working directory. Last, so

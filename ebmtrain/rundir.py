@@ -24,8 +24,9 @@ import numpy as np
 import yaml
 from torch import Tensor
 
+from ebmtrain import plain_yaml
 from ebmtrain.checkpoints import decode, encode
-from ebmtrain.errors import CheckpointError, ConfigError, OutputError
+from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
 
 Row = Mapping[str, Any]
 
@@ -130,13 +131,18 @@ class RunDir:
 
         Raises:
             ConfigError: not readable as that.
+            UnsafeError: it asks for more than values, or is made to exhaust its reader.
         """
+        path = self.path / "config.yaml"
         try:
-            content = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            content = plain_yaml.read(path.read_bytes())
+        except UnsafeError as error:
+            raise UnsafeError(f"{path} is refused: {error}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{self.path / 'config.yaml'} cannot be read: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{path} cannot be read: {reason}") from error
         if not isinstance(content, dict):
-            raise ConfigError(f"{self.path / 'config.yaml'} is not a mapping")
+            raise ConfigError(f"{path} is not a mapping")
         return content
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -243,6 +249,8 @@ class RunDir:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise CheckpointError(f"{path} is no file")
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error

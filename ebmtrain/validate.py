@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
 import typing
 from typing import Annotated, Any
 
@@ -40,9 +41,12 @@ SECTIONS: dict[str, type] = {
     "plots": Plots,
     "samples": Samples,
 }
+# Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
+HOMES = ("models", "samplers", "methods", "datasets", "optimizers", "evaluation")
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 Trust = tuple[str, ...] | None
 MISSING = "???"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
 
 
@@ -58,7 +62,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         UnsafeError: a `_target_` that is not trusted.
     """
     if trust is not None:
-        refuse_interpolation(config)
+        refuse_hostile(config, trust)
     problems: list[str] = []
     known = [*PARTS, *SECTIONS, "seed"]
     for name in config:
@@ -80,20 +84,51 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def refuse_interpolation(node: Any) -> None:
-    """What a run directory holds was resolved when it was written. A `${oc.env:...}` put there
-    later would read the environment of whoever opens it.
+def refuse_hostile(config: Any, trust: tuple[str, ...]) -> None:
+    """Looks at every value there is, wherever it stands: Hydra calls a `_target_` at any depth.
+
+    What a run directory holds was resolved when it was written, so an interpolation was put there
+    later: `${oc.env:...}` would read the environment of whoever opens it.
 
     Raises:
-        UnsafeError: there is one.
+        UnsafeError: an interpolation, a `_target_` that is not trusted, another of the keys that
+            tell Hydra how to call; a control character, which a terminal would obey.
     """
-    if isinstance(node, dict):
-        node = [*node, *node.values()]
-    if isinstance(node, list):
-        for item in node:
-            refuse_interpolation(item)
-    elif isinstance(node, str) and "${" in node:
-        raise UnsafeError(f"the run's configuration holds {node!r}: write the value itself there")
+    waiting = [config]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for key in node:
+                if isinstance(key, str) and key.startswith("_") and key != "_target_":
+                    raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
+            if "_target_" in node:
+                refuse_untrusted(node["_target_"], trust)
+            waiting += [*node, *node.values()]
+        elif isinstance(node, list):
+            waiting += node
+        elif isinstance(node, str) and ("${" in node or CONTROL.search(node)):
+            raise UnsafeError(
+                f"the run's configuration holds {node!r}: write the value itself there"
+            )
+
+
+def refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
+    """By the name alone: nothing is imported yet.
+
+    Raises:
+        UnsafeError: not among ebmtrain's parts and not from a trusted package.
+    """
+    words = name.split(".") if isinstance(name, str) else [""]
+    package = words[0]
+    if package == "ebmtrain":
+        if len(words) > 2 and words[1] in HOMES and not any(w.startswith("_") for w in words):
+            return
+        raise UnsafeError(f"the run asks for {name!r}, which is not one of ebmtrain's parts")
+    if package not in trust:
+        raise UnsafeError(
+            f"the run asks for {name!r}, which is not part of ebmtrain; if you trust the package "
+            f"{package!r}, name it: --trust {package}"
+        )
 
 
 def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
@@ -119,11 +154,7 @@ def locate(name: str, trust: Trust) -> Any:
     """
     if trust is None:
         return get_object(name)
-    if name.split(".")[0] not in ("ebmtrain", *trust):
-        raise UnsafeError(
-            f"the run asks for {name!r}, which is not part of ebmtrain; if you trust the package "
-            f"{name.split('.')[0]!r}, name it: --trust {name.split('.')[0]}"
-        )
+    refuse_untrusted(name, trust)
     found = get_object(name)
     # ebmtrain's modules import others, and os reached through one of them is still os.
     if f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" != name:
@@ -147,10 +178,9 @@ def call_problems(
     problems = []
     for name, value in arguments.items():
         here = f"{path}.{name}"
-        if name not in names:
-            if not open_ended:
-                known = [f"{path}.{name}" for name in names]
-                problems.append(f"unknown key {here}{suggestion(here, known)}")
+        if name in supplied or (name not in names and not open_ended):
+            known = [f"{path}.{name}" for name in names]
+            problems.append(f"unknown key {here}{suggestion(here, known)}")
         elif value == MISSING:
             problems.append(f"{here} is required: give {here}=...")
         else:
@@ -167,16 +197,27 @@ def call_problems(
 
 
 def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
-    """Of one argument: a nested part, a list that may hold some, or a plain value."""
+    """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
     if isinstance(value, dict) and "_target_" in value:
         return part_problems(path, value, frozenset(), trust)
-    if isinstance(value, list) and any(isinstance(v, dict) and "_target_" in v for v in value):
-        return [
-            problem
-            for i, item in enumerate(value)
-            for problem in argument_problems(f"{path}[{i}]", item, Any, trust)
-        ]
-    return value_problems(path, value, hint)
+    if not holds_part(value):
+        return value_problems(path, value, hint)
+    if isinstance(value, list):
+        inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
+    else:
+        inside = {f"{path}.{key}": item for key, item in value.items()}
+    return [
+        problem
+        for here, item in inside.items()
+        for problem in argument_problems(here, item, Any, trust)
+    ]
+
+
+def holds_part(value: Any) -> bool:
+    """Whether a `_target_` stands in this value, at any depth."""
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(holds_part, value.values()))
+    return isinstance(value, list) and any(map(holds_part, value))
 
 
 def value_problems(path: str, value: Any, hint: Any) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 import yaml
 from same_state import load
 
-from ebmtrain.errors import CheckpointError, ConfigError, OutputError
+from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
 from ebmtrain.rundir import RunDir, write
 
 # Writing
@@ -101,7 +101,6 @@ def test_create_and_open(tmp_path):
         "3",
         "",
         "a: [",
-        "!!python/object/apply:os.system ['touch executed']",
         "a: \x00",
         "\xff",
     ],
@@ -112,6 +111,40 @@ def test_a_config_that_is_none(tmp_path, monkeypatch, text):
     with pytest.raises(ConfigError, match=r"cannot be read|is not a mapping"):
         RunDir.open(tmp_path).config()
     assert not (tmp_path / "executed").exists()
+
+
+DEEP = "[" * 2000 + "]" * 2000
+BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+HOSTILE = {
+    "tag": ("!!python/object/apply:os.system ['touch executed']", "tag"),
+    "path": ("a: !!python/object:pathlib.Path {}", "tag"),
+    "own tag": ("a: !x 1", "tag"),
+    "alias bomb": (BOMB, "alias"),
+    "alias to itself": ("a: &a [*a]", "alias"),
+    "deep": (f"a: {DEEP}", "nested more than 40"),
+    "deep mappings": ("".join(f"{' ' * i}a:\n" for i in range(2000)), "nested|bytes"),
+    "large": ("a: " + "x" * 1_000_000, "1,000,003 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_config_made_to_do_or_to_exhaust(tmp_path, monkeypatch, name):
+    text, reason = HOSTILE[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UnsafeError, match=f"config.yaml is refused: .*({reason})"):
+        RunDir.open(tmp_path).config()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_pipe_in_place_of_a_checkpoint(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    os.mkfifo(tmp_path / "checkpoints/last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt is no file"):
+        RunDir(tmp_path).load_checkpoint()
 
 
 def test_json_has_no_nan(tmp_path):

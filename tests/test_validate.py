@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,53 @@ def test_no_foreign_part_from_a_run_directory(configured, target, place):
     with pytest.raises((UnsafeError, ConfigError)) as caught:
         validate(config, trust=())
     assert isinstance(caught.value, UnsafeError) or target == "ebmtrain"
+
+
+EVIL = {"_target_": "os.system", "command": "touch executed"}
+HIDDEN = {
+    "verb": (("optimizer",), {"_target_": "ebmtrain.cli.main", "argv": ["check"]}),
+    "reader": (("optimizer",), {"_target_": "ebmtrain.presets.freeze", "target": "x"}),
+    "private": (("optimizer",), {"_target_": "ebmtrain.datasets.file._read", "path": "x"}),
+    "below a mapping": (("model", "window"), {"a": {"b": [{"c": EVIL}]}}),
+    "below a mapping of numbers": (("train", "steps"), {"a": EVIL}),
+    "unknown section": (("hydra",), {"callbacks": {"x": EVIL}}),
+    "arguments": (("sampler", "_args_"), [1]),
+    "partial": (("sampler", "_partial_"), True),
+    "convert": (("dataset", "density", "_convert_"), "all"),
+    "recursive": (("dataset", "_recursive_"), False),
+    "no name": (("model", "_target_"), ["os.system"]),
+    "control character": (("dataset", "path"), "a\x1b[2Jb"),
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_whatever_hydra_would_call_is_refused_wherever_it_stands(configured, case):
+    (*parents, key), value = HIDDEN[case]
+    config = configured()
+    node = config
+    for name in parents:
+        node = node[name]
+    node[key] = value
+    with pytest.raises(UnsafeError):
+        validate(config, trust=())
+
+
+class Open:
+    """A part that takes anything."""
+
+    def __init__(self, inner: Any, **more: Any):
+        pass
+
+
+def test_parts_inside_of_plain_mappings_are_checked_in_training_too(configured):
+    config = configured()
+    schedule = {"_target_": "ebmtrain.optimizers.Schedule", "warmup_steps": -1}
+    target = f"{Open.__module__}.Open"
+    config["method"] = {"_target_": target, "inner": {"a": [schedule]}, "b": {"c": schedule}}
+    with pytest.raises(ConfigError) as caught:
+        validate(config)
+    assert "method.inner.a[0].warmup_steps must be" in str(caught.value)
+    assert "method.b.c.warmup_steps must be" in str(caught.value)
 
 
 def test_a_trusted_package_may_be_named(configured):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,38 @@ from rich.console import Console
 from rich.table import Table
 
 from ebmtrain import presets
+from ebmtrain.errors import ConfigError
 
+PRESETS = "presets"  # folder of a sweep
 COLUMNS = {"kl": "KL", "regret": "regret", "nll": "NLL"}
+
+
+class Interrupted(KeyboardInterrupt):
+    """A job was asked to stop, by this signal, and the sweep with it."""
+
+    def __init__(self, signal: int):
+        super().__init__()
+        self.signal = signal
 
 
 @dataclass
 class Sweep:
-    """One sweep's directory and what it is to hold."""
+    """One sweep's directory, which was not there or empty before, and what it is to hold.
+
+    Raises:
+        ConfigError: there is something in it.
+    """
 
     path: Path
     jobs: list[list[str]]
+
+    def __post_init__(self) -> None:
+        if self.runs():
+            raise ConfigError(f"{self.path} holds a sweep already: choose another hydra.sweep.dir")
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(
+                f"{self.path} is there and not an empty folder: choose another hydra.sweep.dir"
+            )
 
     @property
     def first_job(self) -> list[str]:
@@ -35,25 +59,44 @@ class Sweep:
 
     def keep_presets(self, snapshot: Path) -> None:
         """The YAML files that all jobs are composed from, for the record."""
-        shutil.copytree(snapshot, self.path / "presets", dirs_exist_ok=True)
+        shutil.copytree(snapshot, self.path / PRESETS)
+
+    def runs(self) -> list[Path]:
+        """The directories of the jobs that began, at any depth: hydra.sweep.subdir may nest them.
+        In the order of the jobs."""
+        found = {
+            file.parent
+            for name in ("config.yaml", "result.json")
+            for file in self.path.rglob(name)
+            if file.relative_to(self.path).parts[0] != PRESETS
+        }
+        names = {path: path.relative_to(self.path).as_posix() for path in found}
+        return sorted(found, key=lambda path: (number(names[path]), names[path]))
 
     def results(self) -> list[dict[str, Any]]:
-        """One per job directory, in the order of the jobs."""
+        """One per job, in their order; a job that was killed has none."""
         found = []
-        for path in self.path.glob("*/result.json"):
-            result = json.loads(path.read_text(encoding="utf-8"))
-            found.append({"job": path.parent.name, **result})
-        return sorted(found, key=lambda r: number(r["job"]))
+        for path in self.runs():
+            if (path / "result.json").exists():
+                result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+                found.append({"job": path.relative_to(self.path).as_posix(), **result})
+        return found
 
     def tidy(self) -> None:
-        """A sweep of which no job ran (its words did not fit) leaves nothing behind."""
-        if self.path.is_dir() and not any(self.path.glob("*/config.yaml")) and not self.results():
-            shutil.rmtree(self.path)
+        """A sweep of which no job began (its words did not fit) leaves nothing behind: what this
+        call and Hydra have put there goes, and then folders that are empty."""
+        if not self.path.is_dir() or self.runs():
+            return
+        shutil.rmtree(self.path / PRESETS, ignore_errors=True)
+        (self.path / "multirun.yaml").unlink(missing_ok=True)
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):  # not empty
+                Path(folder).rmdir()
 
     def report(self) -> int:
         """Prints the table, writes summary.csv; 1 if a job failed."""
         results = self.results()
-        failed = [r for r in results if r["status"] != "finished"]
+        failed = [r for r in results if r["status"] not in ("finished", "interrupted")]
         columns = [name for name in COLUMNS if any(name in r["metrics"] for r in results)]
         table = Table(title=None, box=None, pad_edge=False)
         for heading in ("job", "status", *[COLUMNS[c] for c in columns], "steps", "seconds"):
@@ -71,8 +114,10 @@ class Sweep:
         (self.path / "summary.csv").write_text(text.getvalue(), encoding="utf-8")
         width = 40 + sum(max(len(str(c)) for c in column.cells) for column in table.columns)
         Console(width=width).print(table)  # lines may be longer than the terminal, never cut
-        print(f"sweep    {self.path}  ({len(results)} jobs, {len(failed)} failed)")
-        return 1 if failed or len(results) < len(self.jobs) else 0
+        missing = len(results) < len(self.jobs)
+        count = f"{len(results)} of {len(self.jobs)}" if missing else len(results)
+        print(f"sweep    {self.path}  ({count} jobs, {len(failed)} failed)")
+        return 1 if failed or missing else 0
 
 
 def number(name: str) -> int:
@@ -113,4 +158,4 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
         outcome = f"{result['status']}: {str(result['error']).splitlines()[0]}"
     say(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s")
     if result.get("signal"):
-        raise KeyboardInterrupt
+        raise Interrupted(result["signal"])

@@ -8,6 +8,7 @@ cannot be used leaves nothing behind.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -67,13 +68,9 @@ class BeforeRun(Callback):
         from ebmtrain.validate import validate
 
         HydraConfig.instance().set_config(config)
+        sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
         try:
-            planned = sweep.plan(config)
-            if any(planned.path.glob("*/config.yaml")):
-                raise ConfigError(
-                    f"{planned.path} holds a sweep already: choose another hydra.sweep.dir"
-                )
-            CALL.sweep = planned
+            CALL.sweep = sweep.plan(config)
             validate(presets.plain(presets.composed(CALL.sweep.first_job)))
             if CALL.snapshot is not None:
                 CALL.sweep.keep_presets(CALL.snapshot)
@@ -104,6 +101,10 @@ def main(words: list[str]) -> int:
         except SystemExit as stop:
             if CALL.error is None and stop.code:
                 return int(stop.code)
+        except KeyboardInterrupt as stop:
+            if CALL.sweep is None:
+                raise
+            CALL.signal = getattr(stop, "signal", signal.SIGINT)
         except Exception as error:
             CALL.error = CALL.error or error
         finally:
@@ -111,9 +112,8 @@ def main(words: list[str]) -> int:
                 CALL.sweep.tidy()
     if CALL.error is not None:
         raise CALL.error
-    if CALL.sweep is not None:
-        return CALL.sweep.report()
-    return 128 + CALL.signal if CALL.signal else 0
+    code = CALL.sweep.report() if CALL.sweep is not None else 0
+    return 128 + CALL.signal if CALL.signal else code
 
 
 def job(config: DictConfig) -> None:

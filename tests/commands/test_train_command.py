@@ -21,6 +21,7 @@ import yaml
 
 import ebmtrain
 from ebmtrain import presets
+from ebmtrain.commands import sweep
 
 SOURCE = Path(ebmtrain.__file__).parents[1]
 FILES = {
@@ -143,7 +144,7 @@ def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures,
     def broken(*_: object, **__: object):
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("ebmtrain.session.draw", broken)
+    monkeypatch.setattr("ebmtrain.session.drawn", broken)
     outcome = command(*tiny, "hydra.run.dir=run")
     assert outcome.code == 1
     assert outcome.err == "ebmtrain: unexpected ZeroDivisionError: by nought (where: add --debug)\n"
@@ -211,6 +212,56 @@ def test_a_sweep_that_cannot_start_leaves_nothing(command, folder: Path, words):
     assert not list(folder.glob("outputs/sweeps/*"))
 
 
+def test_a_path_among_the_words_of_a_sweep(command, folder: Path, tiny_file, no_pictures):
+    (folder / "data").mkdir()
+    for name in ("a", "b"):
+        np.savetxt(folder / f"data/{name}.csv", np.random.default_rng(0).normal(size=(80, 2)),
+                   delimiter=",")  # fmt: skip
+    words = ("dataset=file", "dataset.path=data/a.csv,data/b.csv", "hydra.sweep.dir=sweep")
+    outcome = command("-m", *tiny_file, "train.steps=2", *words)
+    assert outcome.code == 0, outcome.err
+    names = ["0_dataset.path=data_a.csv", "1_dataset.path=data_b.csv"]
+    assert sorted(p.parent.name for p in (folder / "sweep").glob("*/result.json")) == names
+    typed = json.loads((folder / "sweep" / names[0] / "run.json").read_text())["command"]
+    assert typed[1:] == ["-m", *tiny_file, "train.steps=2", *words]
+
+
+def test_jobs_of_a_sweep_in_nested_folders(command, folder: Path, tiny, no_pictures):
+    subdir = "hydra.sweep.subdir=a/${seed}"
+    words = ("-m", *tiny, "train.steps=2", "seed=0,1", "hydra.sweep.dir=sweep", subdir)
+    outcome = command(*words)
+    assert outcome.code == 0, outcome.err
+    assert "(2 jobs, 0 failed)" in outcome.out
+    assert {p.name for p in (folder / "sweep/a").iterdir()} == {"0", "1"}
+    again = command(*words)
+    assert "sweep holds a sweep already" in again.err
+    assert {p.name for p in (folder / "sweep/a").iterdir()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("word", ["train.batch_size=-5", "train.batch_size=32"])
+def test_a_sweep_touches_no_folder_that_was_there(command, folder: Path, tiny, word):
+    precious = folder / "precious/presets/notes.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work")
+    outcome = command("-m", *tiny, "hydra.sweep.dir=precious", "seed=0,1", word)
+    assert outcome.code == 2
+    assert {p for p in folder.rglob("*") if p.is_file()} == {precious}
+
+
+def test_a_sweep_that_cannot_start_keeps_what_others_put_there(tmp_path):
+    planned = sweep.Sweep(tmp_path / "sweep", [])
+    planned.path.mkdir()
+    planned.keep_presets(presets.BUILT_IN)
+    (planned.path / "multirun.yaml").touch()
+    (planned.path / "0_job").mkdir()
+    (planned.path / "of_another.txt").touch()
+    planned.tidy()
+    assert files_in(planned.path) == {"of_another.txt"}
+    (planned.path / "of_another.txt").unlink()
+    planned.tidy()
+    assert list(tmp_path.iterdir()) == []
+
+
 # In processes of their own
 
 
@@ -230,15 +281,18 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
     assert not (folder / "outputs").exists()
 
 
-def test_an_interrupt_stops_a_sweep(folder: Path, tiny):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
              "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli", "-m", *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(folder / "sweep/0_seed=0/checkpoints/step_00000020.pt", process)
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    os.kill(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"sweep    sweep  (1 of 3 jobs, 0 failed)" in out
+    assert (folder / "sweep/summary.csv").exists()
     assert [path.name for path in (folder / "sweep").glob("*_seed=*")] == ["0_seed=0"]
     assert result(folder / "sweep/0_seed=0")["status"] == "interrupted"
 

@@ -214,6 +214,13 @@ def changed(run: Path, *keys: str, value: object) -> None:
         (("sampler", "adaptation"), {"_target_": "subprocess.run", "args": ["touch", "executed"]}),
         (("dataset", "density"), {"_target_": "ebmtrain.rundir.os.system"}),
         (("dataset", "density", "std"), "${oc.env:HOME}"),
+        (
+            ("optimizer",),
+            {
+                "_target_": "ebmtrain.cli.main",
+                "argv": ["check", "--config-dir", "evil", "dataset=evil"],
+            },
+        ),
     ],
 )
 def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder, keys, value):
