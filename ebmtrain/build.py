@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Evaluator
+from ebmtrain.frame import Frame
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
@@ -33,10 +37,10 @@ class Parts:
     """Of standardized points, on the device, in the type; untrained."""
     sampler: Sampler
     job: Job | None
-    """None for an analytic landscape: there is nothing to train."""
-    standardization: Standardization
-    region: Region
-    """Box in standardized units that holds the data, or the landscape's wells."""
+    """None for an analytic landscape, and where a run is only opened: there is nothing to train."""
+    frame: Frame
+    data: Callable[[], Dataset] | None
+    """Reads the dataset; None for an analytic landscape."""
     evaluation: Evaluator
     checkpoint: Checkpoint
     plots: Plots
@@ -49,8 +53,22 @@ class Parts:
         return self.config["seed"]
 
     @property
+    def standardization(self) -> Standardization:
+        return self.frame.standardization
+
+    @property
+    def region(self) -> Region:
+        """Box in standardized units that holds the data, or the landscape's wells."""
+        return self.frame.region
+
+    @cached_property
     def dataset(self) -> Dataset | None:
-        return self.job.dataset if self.job else None
+        """Read when it is first asked for.
+
+        Raises:
+            DataError: not to be had any more, or not what the model learnt from.
+        """
+        return None if self.data is None else self.data()
 
     @property
     def temperature(self) -> float:
@@ -64,41 +82,52 @@ class Parts:
         return torch.Generator(self.device).manual_seed(seed)
 
 
-def build(config: dict[str, Any], trust: Trust = None) -> Parts:
+def build(
+    config: dict[str, Any], trust: Trust = None, saved: Callable[[], Frame] | None = None
+) -> Parts:
     """Validates and builds.
 
     Args:
         config: plain and resolved, as `presets.plain` or a run directory gives it.
         trust: see `validate`.
+        saved: the frame of a model that was trained; then no data are read, unless asked for, and
+            there is nothing to train.
 
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
     """
     validate(config, trust)
     device, dtype = Device(**config["device"]).set_up()
+    if trust is None:
+        config = {**config, "dataset": findable(config["dataset"])}
     sampler = made(config, "sampler")
+    job: Job | None = None
+    data: Callable[[], Dataset] | None = None
     energy: nn.Module | None = None
     if not takes(config["model"], "event_shape"):
         energy = initialised(config)
     if energy is not None and hasattr(energy, "window"):
-        standardization, region, job = landscape_frame(energy, config)
+        frame = landscape_frame(energy, config)
+    elif saved is not None:
+        frame = saved()
+        energy = energy or initialised(config, event_shape=tuple(frame.standardization.shift.shape))
+        data = partial(same_data, config, frame)
     else:
         dataset = made(config, "dataset").to(dtype=dtype, device=device)
+        frame = Frame.of(dataset)
         event_shape = tuple(dataset.train.shape[1:])
         energy = energy or initialised(config, event_shape=event_shape)
         two = torch.zeros(2, *event_shape, device=device, dtype=dtype)
         check_width(energy.to(device=device, dtype=dtype), two)
-        standardization = dataset.standardization
-        points = standardization.to_standard(dataset.train).flatten(1)
-        region = Region(points.amin(0), points.amax(0))
         job = built_job(config, sampler, dataset)
+        data = lambda: dataset  # noqa: E731
     return Parts(
         config=config,
         energy=energy.to(device=device, dtype=dtype),
         sampler=sampler,
         job=job,
-        standardization=standardization,
-        region=region,
+        frame=frame,
+        data=data,
         evaluation=made(config, "evaluation"),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
@@ -106,6 +135,24 @@ def build(config: dict[str, Any], trust: Trust = None) -> Parts:
         device=device,
         dtype=dtype,
     )
+
+
+def findable(dataset: dict[str, Any]) -> dict[str, Any]:
+    """With the path of a file made absolute: the run may be opened from another folder."""
+    path = dataset.get("path")
+    if not isinstance(path, str):
+        return dataset
+    try:
+        file = Path(path).expanduser().absolute()
+        return {**dataset, "path": str(file)} if file.exists() else dataset
+    except (OSError, RuntimeError, ValueError):  # the dataset will say what is wrong with it
+        return dataset
+
+
+def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
+    dataset = made(config, "dataset")
+    frame.check(dataset)
+    return dataset
 
 
 def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
@@ -136,9 +183,7 @@ def takes(node: dict[str, Any], argument: str) -> bool:
     return argument in inspect.signature(get_object(node["_target_"])).parameters
 
 
-def landscape_frame(
-    energy: Any, config: dict[str, Any]
-) -> tuple[Standardization, Region, Job | None]:
+def landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:
     """An analytic energy lives in its own units and has nothing to train."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
     if steps if epochs is None else epochs:
@@ -149,7 +194,7 @@ def landscape_frame(
     low, high = energy.window
     zero = torch.zeros(energy.event_shape, dtype=torch.float64)
     region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
-    return Standardization(zero, zero + 1), region, None
+    return Frame(Standardization(zero, zero + 1), region)
 
 
 def check_width(energy: nn.Module, points: Tensor) -> None:

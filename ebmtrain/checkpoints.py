@@ -16,7 +16,7 @@ import torch
 
 from ebmtrain.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 _MARK = b"\nebmtrain-sha256:"
 _TRAILER = len(_MARK) + 64
 

@@ -59,8 +59,15 @@ class Gallery:
         )  # fmt: skip
         self.hang(f"landscape_{name}", figure)
 
-    def final(self, energy: nn.Module, samples: Tensor, title: str, gif: bool) -> list[str]:
-        """All pictures of a finished run; what could not be drawn, in words."""
+    def final(
+        self, energy: nn.Module, samples: Tensor, title: str, gif: bool, name: str = "final"
+    ) -> list[str]:
+        """All pictures of a finished run; what could not be drawn, in words.
+
+        Args:
+            name: of the state that is shown, in the names of the files. Only `final` draws what
+                shows the whole run.
+        """
         from ebmtrain.plots.curves import curves
         from ebmtrain.plots.progress import progress
         from ebmtrain.plots.projection import projection
@@ -69,23 +76,24 @@ class Gallery:
         rows, x, truth = self.run.rows(), self.to_data(samples), None
         if self.parts.dataset is not None:
             truth = self.parts.dataset.truth
-            self.hang("curves", curves(rows, title))
+            if name == "final":
+                self.hang("curves", curves(rows, title))
         shown = self.in_units(energy)
         if not self.planar:
-            self.hang("samples_final", projection(self.data, x, title, energy=shown))
-            return ["no landscape: it is drawn for 2-D data; see plots/samples_final.png"]
+            self.hang(f"samples_{name}", projection(self.data, x, title, energy=shown))
+            return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         drawn = x[: self.parts.plots.points]
-        self.landscape(energy, samples[: self.parts.plots.points], title, "final")
+        self.landscape(energy, samples[: self.parts.plots.points], title, name)
         figure = histograms(
             self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
             title=title,
         )  # fmt: skip
-        self.hang("samples_final", figure)
+        self.hang(f"samples_{name}", figure)
         if self.parts.dataset is not None:
             figure = progress(shown, self.window, rows, data=self.data, samples=drawn, title=title)
-            self.hang("progress", figure)
+            self.hang("progress" if name == "final" else f"progress_{name}", figure)
         frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
-        if gif and len(frames) > 1:
+        if gif and name == "final" and len(frames) > 1:
             from ebmtrain.plots.animation import animate
 
             self.run.write_bytes("plots/landscape.gif", animate(frames))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
 from ebmtrain.drawing import drawn
+from ebmtrain.errors import CheckpointError
+from ebmtrain.frame import Frame
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
-from ebmtrain.train import start
 from ebmtrain.validate import Trust
 
 
@@ -32,21 +33,18 @@ class Run:
         parts: the objects of the run, whose energy is of standardized points.
     """
 
-    def __init__(self, path: Path, parts: Parts, checkpoint: dict[str, Any] | None):
+    def __init__(self, path: Path, parts: Parts, checkpoint: dict[str, Any] | None = None):
         self.path = path
         self.parts = parts
         self.config = parts.config
         self.result = RunDir(path).read_json("result.json")
         self.temperature = parts.temperature
         self.method_state: dict[str, Tensor] = {}
-        self.standard_energy: nn.Module = parts.energy
+        self.standard_energy: nn.Module = parts.energy.eval().requires_grad_(False)
         self.step = 0
-        if parts.job is not None and checkpoint is not None:
-            state = start(parts.job, parts.energy, parts.generator("train"))
-            state.load_state_dict(checkpoint)
-            self.standard_energy = state.evaluated.eval().requires_grad_(False)
-            self.method_state = state.method
-            self.step = state.step
+        if checkpoint is not None:
+            self.method_state = trained(parts, checkpoint)
+            self.step = checkpoint["step"]
         self.energy = in_data_units(self.standard_energy, parts.standardization)
 
     def sample(
@@ -101,14 +99,35 @@ def load_with(
     run: RunDir, config: dict[str, Any], checkpoint: str | Path | None, trust: Trust
 ) -> Run:
     """The same with another configuration than the saved one, say of its evaluation."""
-    parts = build(config, trust)
-    if parts.job is None:
-        return Run(run.path, parts, None)
-    file = None
-    if checkpoint is not None:
-        places = (run.checkpoints / checkpoint, run.path / checkpoint)
-        file = next((place for place in places if place.exists()), Path(checkpoint))
-    state, passed = run.load_checkpoint(file)
-    for note in passed:
-        warnings.warn(note, stacklevel=3)
-    return Run(run.path, parts, state)
+    states: list[dict[str, Any]] = []  # of a landscape: none
+
+    def saved() -> Frame:
+        state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
+        for note in passed:
+            warnings.warn(note, stacklevel=5)
+        states.append(state)
+        return Frame.from_state(state.get("frame"))
+
+    parts = build(config, trust, saved)
+    return Run(run.path, parts, *states)
+
+
+def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Puts the evaluated weights into the energy; returns the method's state. What only training
+    needs is left alone, so a run of a GPU opens on a machine without one.
+
+    Raises:
+        CheckpointError: it is of another model.
+    """
+    try:
+        average = checkpoint["average"]
+        parts.energy.load_state_dict(checkpoint["energy"] if average is None else average)
+        return {k: as_of(parts, value) for k, value in checkpoint["method"].items()}
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
+
+
+def as_of(parts: Parts, value: Tensor) -> Tensor:
+    """On the device of the run, in its type of floats."""
+    return value.to(parts.device, parts.dtype if value.is_floating_point() else value.dtype)

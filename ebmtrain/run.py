@@ -14,6 +14,7 @@ import ebmtrain
 from ebmtrain.build import Parts, build
 from ebmtrain.display import LOG, Display
 from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir
 from ebmtrain.session import Session
 from ebmtrain.train import start
@@ -41,6 +42,7 @@ def resume(
     if parts.job is None:
         raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
     state, passed = run.load_checkpoint()
+    Frame.from_state(state.get("frame")).check(parts.job.dataset)
     n_steps = parts.job.n_steps
     if state["step"] > n_steps or (
         state["step"] == n_steps and run.read_json("result.json").get("status") == "finished"
@@ -105,7 +107,7 @@ def record_failure(path: Path, config: dict[str, Any], error: Exception) -> dict
 
 def title(parts: Parts, choices: dict[str, str]) -> str:
     """The run's parts in a few words. A landscape has no data, and no method taught it."""
-    if parts.job is None:
+    if parts.data is None:
         return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 

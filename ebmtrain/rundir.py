@@ -223,6 +223,17 @@ class RunDir:
             for old in sorted(whole)[: -max(keep, 2)]:
                 old.unlink(missing_ok=True)
 
+    def checkpoint_named(self, name: str | Path | int | None) -> Path | None:
+        """The file that `checkpoint=best.pt`, `=best`, `=500` or a path means; None: the newest."""
+        if name is None:
+            return None
+        wanted = [str(name), f"{name}.pt"]
+        if isinstance(name, int):
+            wanted = [f"step_{name:08d}.pt"]
+        folders = (self.checkpoints, self.path, Path())
+        places = [folder / file for folder in folders for file in wanted]
+        return next((place for place in places if place.is_file()), places[0])
+
     def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:
         """The state in `path`, or in the newest checkpoint that is whole, and what was passed over.
 

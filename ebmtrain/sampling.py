@@ -9,8 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.score import frozen
 from ebmtrain.types import Energy, Sampler, Tensors
 
+_AT_ONCE = 8192  # points per call of an energy
 _BLOCK = 10  # steps between two adaptations during burn-in
 
 
@@ -47,6 +49,14 @@ def draw(
         x, _, _ = run_chain(sampler, energy, x, thin, generator, learnt)
         kept.append(x)
     return torch.cat(kept)[:count]
+
+
+@torch.no_grad()
+def energies(energy: Energy, x: Tensor) -> Tensor:
+    """E(x), (n,), of any number of points: in pieces, or a wide network would need all memory; in
+    eval mode, or a layer that keeps statistics would learn from being looked at."""
+    with frozen(energy):
+        return torch.cat([energy(part) for part in x.split(_AT_ONCE)])
 
 
 def learnt_in(method: Mapping[str, Tensor], sampler: Sampler, like: Tensor) -> Tensors:

@@ -15,7 +15,7 @@ from ebmtrain.drawing import drawn, noise, subject
 from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw, starts
+from ebmtrain.sampling import draw, energies, starts
 from ebmtrain.signals import Stop
 from ebmtrain.train import TrainState, check, start, train
 
@@ -145,7 +145,8 @@ class Session:
         self.display.row(state.step, row, per_second)
 
     def plot(self, state: TrainState, last: bool) -> None:
-        if last or state.step % self.parts.plots.every == 0:
+        due = last or state.step % self.parts.plots.every == 0
+        if due and self.gallery.planar:  # chains may have to be run for it
             self.gallery.landscape(
                 state.evaluated,
                 self.picture_points(state),
@@ -165,6 +166,7 @@ class Session:
         if improved:
             self.best = {"metric": settings.best, "value": value, "step": state.step}
         saved = state.state_dict() | {
+            "frame": self.parts.frame.state_dict(),
             "best": self.best,
             "seconds": self.seconds,
             "metrics_size": self.run.metrics_size(),
@@ -191,20 +193,13 @@ class Session:
         """Final samples and all pictures."""
         parts, wanted = self.parts, self.parts.samples
         samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
-        with torch.no_grad():
-            values = energy(samples)
         x = parts.standardization.to_data(samples)
-        self.run.write_arrays("samples/final.npz", x=x, energy=values)
+        self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples))
         for notice in self.gallery.final(energy, samples, self.headline(), parts.plots.gif):
             LOG.info("%s", notice)
 
     def headline(self) -> str:
-        """The run and its number in a few words, above the pictures."""
-        number = next(
-            (f"{label} {self.numbers[name]:.4g} nats" for name, label in HEADLINES.items()
-             if name in self.numbers), "",
-        )  # fmt: skip
-        return "  ".join(filter(None, [self.name, f"step {self.step}", number]))
+        return headline(self.name, self.step, self.numbers)
 
     def result(self, status: str, error: Exception | None) -> dict[str, Any]:
         return {
@@ -216,3 +211,12 @@ class Session:
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }
+
+
+def headline(name: str, step: int, numbers: Mapping[str, Any]) -> str:
+    """The run and its number in a few words, above the pictures."""
+    number = next(
+        (f"{label} {numbers[key]:.4g} nats" for key, label in HEADLINES.items() if key in numbers),
+        "",
+    )
+    return "  ".join(filter(None, [name, f"step {step}", number]))

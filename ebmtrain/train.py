@@ -86,6 +86,8 @@ class TrainState:
                     self.method[name].data.copy_(value)
                 else:
                     self.method[name] = value.to(device)
+            if saved["generator"].shape != self.generator.get_state().shape:
+                raise ValueError("its random numbers are those of another kind of device")
             self.generator.set_state(saved["generator"])
             self.window = list(saved["window"].to(device))
             self.step = saved["step"]
@@ -93,7 +95,7 @@ class TrainState:
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"the checkpoint does not fit the configuration ({reason}): resume with the "
-                "model, method, optimizer and train.ema that it was made with"
+                "model, method, optimizer, train.ema and device that it was made with"
             ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ebmtrain.commands.words import overridden, run_and_options
 
-USAGE = "ebmtrain evaluate RUN [checkpoint=best.pt] [evaluation.resolution=N] [--trust PACKAGE]"
+USAGE = "ebmtrain evaluate RUN [checkpoint=best] [evaluation.resolution=N] [--trust PACKAGE]"
 
 
 def main(words: list[str]) -> int:

@@ -1,28 +1,43 @@
-"""`ebmtrain plot RUN`: draws the pictures of a run again, from its newest checkpoint."""
+"""`ebmtrain plot RUN`: draws the pictures of a run again, from its newest checkpoint or another."""
 
 from __future__ import annotations
 
-from ebmtrain.commands.words import check_options, run_and_options
+import torch
+from torch import Tensor
 
-USAGE = "ebmtrain plot RUN [checkpoint=best.pt] [--trust PACKAGE]"
+from ebmtrain.commands.words import check_options, overridden, run_and_options
+from ebmtrain.datasets.read_numpy import read_npz
+from ebmtrain.gallery import Gallery
+from ebmtrain.loading import Run, load_with
+from ebmtrain.run import title
+from ebmtrain.rundir import RunDir
+from ebmtrain.session import headline
+
+USAGE = "ebmtrain plot RUN [checkpoint=best] [device.accelerator=cpu] [--trust PACKAGE]"
 
 
 def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
-    check_options(options, ("checkpoint",))
-
-    from ebmtrain.gallery import Gallery
-    from ebmtrain.loading import load
-    from ebmtrain.run import title
-    from ebmtrain.rundir import RunDir
-
-    run = load(path, checkpoint=options.get("checkpoint"), trust=trust)
+    checkpoint = options.pop("checkpoint", None)
+    check_options(options, ("checkpoint", "device.*"))
     files = RunDir.open(path)
-    samples = run.parts.standardization.to_standard(run.sample(run.parts.samples.count))
-    name = f"{title(run.parts, files.read_json('run.json').get('choices', {}))}  step {run.step}"
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust)
+    row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
+    about = title(run.parts, files.read_json("run.json").get("choices", {}))
+    last = checkpoint is None or run.step == run.result.get("step")
+    name = "final" if last else f"step_{run.step:08d}"
     for notice in Gallery(run.parts, files).final(
-        run.standard_energy, samples, name, run.parts.plots.gif
+        run.standard_energy, points(run), headline(about, run.step, row), run.parts.plots.gif, name
     ):
         print(notice)
     print(f"pictures: {path / 'plots'}")
     return 0
+
+
+def points(run: Run) -> Tensor:
+    """Those of samples/final.npz where they are of this state, else new ones; standardized."""
+    units, file = run.parts.standardization, run.path / "samples/final.npz"
+    finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
+    if finished and file.is_file():
+        return units.to_standard(torch.from_numpy(read_npz(file, "x")))
+    return units.to_standard(run.sample(run.parts.samples.count))

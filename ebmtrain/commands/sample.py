@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.commands.words import check_options, run_and_options
+from ebmtrain.commands.words import check_options, overridden, run_and_options
 from ebmtrain.errors import ConfigError
 
 USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [out=FILE.npz] ..."
@@ -16,7 +16,7 @@ NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0}  # and t
 
 def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
-    check_options(options, (*NUMBERS, "start", "out", "checkpoint"))
+    check_options(options, (*NUMBERS, "start", "out", "checkpoint", "device.*"))
     for name, least in NUMBERS.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -27,14 +27,18 @@ def main(words: list[str]) -> int:
     if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
         raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
 
-    from ebmtrain.loading import load
-    from ebmtrain.rundir import write
+    from ebmtrain.loading import load_with
+    from ebmtrain.rundir import RunDir, write
+    from ebmtrain.sampling import energies
 
-    run = load(path, checkpoint=options.pop("checkpoint", None), trust=trust)
+    files = RunDir.open(path)
+    device = {name: options.pop(name) for name in list(options) if name.startswith("device.")}
+    config = overridden(files.config(), device)
+    run = load_with(files, config, options.pop("checkpoint", None), trust)
     count = options.pop("count", 1000)
     x = run.sample(count, **options)
     target = Path(out) if out else path / "samples" / f"sample_{count}.npz"
-    write(target, as_file(target.suffix, x.cpu().numpy(), run.energy(x).cpu().numpy()))
+    write(target, as_file(target.suffix, x.cpu().numpy(), energies(run.energy, x).cpu().numpy()))
     print(f"{len(x)} points of shape {tuple(x.shape[1:])}: {target}")
     return 0
 

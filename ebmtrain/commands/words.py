@@ -74,9 +74,11 @@ def value_of(key: str, text: str) -> Any:
 
 
 def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raises ConfigError for the first option that a verb does not have."""
+    """Raises ConfigError for the first option that a verb does not have; `device.*` are all of a
+    section."""
     for name in options:
-        if name not in known:
+        section = f"{name.split('.')[0]}.*"
+        if name not in known and not ("." in name and section in known):
             raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
 
 

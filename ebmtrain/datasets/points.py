@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -58,8 +60,7 @@ class Points:
         self.holdout = holdout.to("cpu", torch.float64)
         self.standardization = standardization
         self.truth = truth
-        # Rounded last: standardized points are of order one, whatever the data's units are.
-        self._standardized = standardization.to_standard(self.train).to(device, dtype)
+        self._kind = dtype, device
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Points:
@@ -72,6 +73,12 @@ class Points:
             dtype=dtype,
             device=device,
         )
+
+    @cached_property
+    def _standardized(self) -> Tensor:
+        # Rounded last: standardized points are of order one, whatever the data's units are.
+        dtype, device = self._kind
+        return self.standardization.to_standard(self.train).to(device, dtype)
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """The standardized points of one training step, as a fresh tensor.

@@ -25,7 +25,7 @@ class InDataUnits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Shifted before it is cast: a float32 of a large offset has no room for the rest.
         u = Standardization(self.shift, self.scale).to_standard(x.to(self.shift))
-        return self.energy(u.to(next(iter(self.energy.parameters()), u).dtype))
+        return self.energy(u.to(next(iter(self.energy.parameters()), u)))
 
 
 def in_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import yaml
 
 import ebmtrain
 from ebmtrain import presets
+from ebmtrain.checkpoints import encode
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.rundir import RunDir
+from ebmtrain.sampling import energies
 
 # check, list, init
 
@@ -232,15 +235,23 @@ def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder,
     assert not (folder / "executed").exists()
 
 
-def test_plot_draws_again(command, folder: Path, tiny):
-    assert command(*tiny, "hydra.run.dir=run", "train.steps=4", "plots.every=2").code == 0
-    names = {path.name for path in (folder / "run/plots").iterdir()}
+def test_plot_draws_again_what_the_run_drew(command, folder: Path, tiny):
+    words = ("train.steps=8", "plots.every=4", "checkpoint.every=4", "evaluation.every=4")
+    assert command(*tiny, "hydra.run.dir=run", *words).code == 0
+    plots = folder / "run/plots"
+    drawn = {path.name: path.read_bytes() for path in plots.iterdir()}
     assert {"landscape_final.png", "samples_final.png", "curves.png", "progress.png",
-            "landscape.gif", "landscape_00000002.png"} <= names  # fmt: skip
-    (folder / "run/plots/curves.png").unlink()
-    outcome = command("plot", "run")
-    assert outcome.code == 0
-    assert (folder / "run/plots/curves.png").exists()
+            "landscape.gif", "landscape_00000004.png"} <= set(drawn)  # fmt: skip
+    shutil.rmtree(plots)
+    assert command("plot", "run").code == 0
+    for name in ("samples_final.png", "curves.png", "landscape_final.png"):
+        assert (plots / name).read_bytes() == drawn[name], name
+    again = {path.name: path.read_bytes() for path in plots.iterdir()}
+    assert command("plot", "run", "checkpoint=4").code == 0
+    now = {path.name: path.read_bytes() for path in plots.iterdir()}
+    assert again.items() <= now.items()
+    assert set(now) - set(again) == {
+        f"{name}_step_00000004.png" for name in ("landscape", "samples", "progress")}  # fmt: skip
 
 
 # Data of one's own
@@ -249,6 +260,115 @@ def test_plot_draws_again(command, folder: Path, tiny):
 def saved(folder: Path, x: np.ndarray) -> str:
     np.save(folder / "data.npy", x)
     return "dataset.path=data.npy"
+
+
+@pytest.fixture
+def run_of_file(command, folder: Path, tiny_file, no_pictures) -> Path:
+    path = saved(folder, np.random.default_rng(0).normal(size=(300, 2)) * 7 + 100)
+    assert command(*tiny_file, "dataset=file", path, "hydra.run.dir=run").code == 0
+    return folder / "run"
+
+
+def test_a_model_keeps_its_units_whatever_becomes_of_its_data(command, folder, run_of_file):
+    before = ebmtrain.load(run_of_file)
+    x = before.sample(50)
+    energy = before.energy(x)
+    for points in (np.random.default_rng(1).normal(size=(300, 2)), None):
+        if points is None:
+            (folder / "data.npy").unlink()
+        else:
+            np.save(folder / "data.npy", points)
+        after = ebmtrain.load(run_of_file)
+        assert torch.equal(after.sample(50), x)
+        assert torch.equal(after.energy(x), energy)
+        assert command("sample", "run", "count=20").code == 0
+
+
+CHANGES = {
+    "scaled": lambda x: x * 1.5,
+    "row added": lambda x: np.concatenate([x, x[:1]]),
+    "rows swapped": lambda x: x[[1, 0, *range(2, len(x))]],
+    "one number": lambda x: x + np.eye(len(x), 2) * 1e-4,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_data_than_those_of_the_training_are_refused(command, folder, run_of_file, change):
+    x = np.load(folder / "data.npy")
+    np.save(folder / "data.npy", CHANGES[change](x))
+    before = {p: p.read_bytes() for p in run_of_file.rglob("*") if p.is_file()}
+    for words in (["evaluate", "run"], ["resume", "run", "train.steps=30"],
+                  ["sample", "run", "start=data"]):  # fmt: skip
+        outcome = command(*words)
+        assert outcome.code == 2, words
+        assert "the data are not those the model was trained on" in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+    assert {p: p.read_bytes() for p in run_of_file.rglob("*") if p.is_file()} == before
+    np.save(folder / "data.npy", x)
+    assert command("evaluate", "run").code == 0
+
+
+def test_the_last_bits_of_the_data_do_not_matter(folder: Path, run_of_file):
+    """A processor's logarithm may differ from another's there."""
+    x = np.load(folder / "data.npy")
+    np.save(folder / "data.npy", x * (1 + 1e-15))
+    assert ebmtrain.load(run_of_file).parts.dataset is not None
+
+
+def test_a_run_is_opened_from_another_folder(command, folder: Path, run_of_file, monkeypatch):
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    for words in (["evaluate", "../run"], ["sample", "../run", "start=data", "count=5"],
+                  ["resume", "../run", "train.steps=21"]):  # fmt: skip
+        assert command(*words).code == 0, words
+
+
+def test_what_looks_at_a_model_takes_little_memory_and_leaves_no_trace():
+    class Counting(torch.nn.Linear):
+        largest = 0
+
+        def forward(self, x):
+            assert not self.training
+            self.largest = max(self.largest, len(x))
+            return super().forward(x)[:, 0]
+
+    energy = Counting(2, 1)
+    x = torch.randn(20_000, 2)
+    assert torch.allclose(energies(energy, x), energy.eval()(x), atol=1e-6)
+    energy.largest = 0
+    assert energies(energy.train(), x).requires_grad is False
+    assert energy.largest <= 8192
+    assert energy.training
+
+
+def test_a_device_can_be_named(command, run: Path):
+    assert command("sample", run, "device.accelerator=cpu", "count=5").code == 0
+    outcome = command("sample", run, "device.accelerator=tpu", "count=5")
+    assert "device.accelerator must be" in outcome.err
+    assert command("plot", run, "deivce.accelerator=cpu").code == 2
+
+
+def test_a_run_of_an_accelerator_is_opened_without_one(command, run: Path):
+    """What only training needs, like the state of CUDA's generator (16 bytes), is not looked at."""
+    files = RunDir(run)
+    state, _ = files.load_checkpoint()
+    state["generator"] = torch.zeros(16, dtype=torch.uint8)
+    state["optimizer"] = {}
+    for name in ("last.pt", "step_00000020.pt"):
+        (run / "checkpoints" / name).write_bytes(encode(state))
+    for verb in ("sample", "evaluate", "plot"):
+        assert command(verb, run).code == 0
+    outcome = command("resume", run, "train.steps=30")
+    assert outcome.code == 4
+
+
+@pytest.mark.parametrize("name", ["last", "last.pt", "20", "checkpoints/last.pt"])
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "plot"])
+def test_checkpoints_by_name_and_number(command, run: Path, verb, name):
+    assert command(verb, run, f"checkpoint={name}").code == 0
+    missing = command(verb, run, "checkpoint=7")
+    assert missing.code == 4
+    assert "step_00000007.pt cannot be read" in missing.err
 
 
 @pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 3), (300, 5), (300, 4, 3)])
@@ -269,6 +389,17 @@ def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
     assert command("sample", "run", "count=20", "out=x.csv").code == 0
     assert np.loadtxt("x.csv", delimiter=",", ndmin=2).shape == (20, np.prod(event))
     assert command("plot", "run").code == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_file, monkeypatch):
+    def drawn(*_: object):
+        raise AssertionError("chains from noise")
+
+    monkeypatch.setattr("ebmtrain.session.noise", drawn)
+    words = [w for w in tiny_file if not w.startswith("method.")]
+    path = saved(folder, np.random.default_rng(0).normal(size=(80, 3)))
+    assert command(*words, "method=dsm", "dataset=file", path, "plots.every=5").code == 0
 
 
 def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):

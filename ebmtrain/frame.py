@@ -1,0 +1,89 @@
+"""Where a trained model lives: its units, its box and the data it learnt from. Saved with it, so
+that it keeps its meaning whatever becomes of the data."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebmtrain.errors import CheckpointError, DataError
+from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.types import Dataset, Standardization
+
+
+class Frame(NamedTuple):
+    """Units, region and fingerprint; an analytic landscape has no data, and no fingerprint."""
+
+    standardization: Standardization
+    region: Region
+    """Box in standardized units that holds the data, or the landscape's wells."""
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Frame:
+        units, train = dataset.standardization, dataset.train
+        corners = [units.to_standard(x).flatten() for x in (train.amin(0), train.amax(0))]
+        return cls(units, Region(*corners), fingerprint(dataset))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "shift": self.standardization.shift,
+            "scale": self.standardization.scale,
+            "low": self.region.low,
+            "high": self.region.high,
+            "fingerprint": self.fingerprint,
+        }
+
+    @classmethod
+    def from_state(cls, saved: Any) -> Frame:
+        """
+        Raises:
+            CheckpointError: it is not what `state_dict` gave.
+        """
+        try:
+            shift, scale, low, high = (saved[k] for k in ("shift", "scale", "low", "high"))
+            if not shift.shape == scale.shape or not low.shape == high.shape == (shift.numel(),):
+                raise ValueError("its shapes do not agree")
+            if not all(torch.isfinite(t).all() for t in (shift, scale, low, high)):
+                raise ValueError("it is not finite")
+            if not isinstance(saved["fingerprint"], str):
+                raise ValueError("its fingerprint is no text")
+            return cls(Standardization(shift, scale), Region(low, high), saved["fingerprint"])
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the checkpoint has no frame of its data: {error}") from error
+
+    def check(self, dataset: Dataset) -> None:
+        """
+        Raises:
+            DataError: other data than the model learnt from.
+        """
+        found = fingerprint(dataset)
+        if found != self.fingerprint:
+            raise DataError(
+                f"the data are not those the model was trained on (fingerprint {found[:12]}, not "
+                f"{(self.fingerprint or 'none')[:12]}): bring the old ones back, or train anew"
+            )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of all points and of their split, to about 1e-6 of their spread.
+
+    Not of all bits: a toy's points are drawn, and the last bit of a logarithm differs from
+    processor to processor. The spread is rounded to a power of two, so dividing by it is exact.
+    """
+    _, exponent = torch.frexp(dataset.standardization.scale)
+    quantum = torch.ldexp(torch.ones_like(dataset.standardization.scale), exponent - 20)
+    digest = hashlib.sha256()
+    for points in (dataset.train, dataset.holdout):
+        digest.update(repr(tuple(points.shape)).encode())
+        for part in points.split(65_536):
+            digest.update(rounded(part, quantum).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def rounded(points: Tensor, quantum: Tensor) -> Tensor:
+    """Whole numbers of quanta, as floats: the largest would not fit into an integer."""
+    return (points.to("cpu", torch.float64) / quantum).round() + 0.0  # -0 is 0
