@@ -1,5 +1,5 @@
 """Points of a run's model, for pictures, files and evaluations: where chains begin, and how long
-they run, as the configuration's section `samples` says."""
+they run, as the configuration's section `samples` says; and the evaluations that use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts
-from ebmtrain.evaluation.subject import Subject
+from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.sampling import draw, learnt_in, starts
 from ebmtrain.settings import Samples
 
@@ -58,6 +58,15 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Su
         draw=points,
         generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
     )
+
+
+def measured(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Evaluation:
+    """What the evaluation says of a model; beside it, each log Z that the method keeps in its state
+    under a name that begins so (of exp(-E), at T = 1), in the data's units like every other."""
+    metrics, warnings = parts.evaluation(subject(parts, energy, method))
+    volume = parts.standardization.log_volume
+    own = {k: float(v.detach()) + volume for k, v in method.items() if k.startswith("log_z")}
+    return Evaluation({**metrics, **own}, warnings)
 
 
 def first_points(

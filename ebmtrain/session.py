@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.display import LOG, Display
-from ebmtrain.drawing import drawn, noise, subject
+from ebmtrain.drawing import drawn, measured, noise
 from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
@@ -129,7 +129,7 @@ class Session:
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
     def measure(self, energy: nn.Module, method: Mapping[str, Tensor]) -> dict[str, Any]:
-        metrics, warnings = self.parts.evaluation(subject(self.parts, energy, method))
+        metrics, warnings = measured(self.parts, energy, method)
         for warning in warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)

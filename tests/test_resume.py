@@ -41,6 +41,11 @@ TRAININGS = {
     "ssm": ("method=ssm", "method.variance_reduced=true"),
     "ssm_plain": ("method=ssm", "method.variance_reduced=false"),
     "dsm": ("method=dsm",),
+    "ed": ("method=ed",),
+    "nce": ("method=nce",),
+    "nce_uniform": ("method=nce", "method.noise=uniform"),
+    "nce_kernel": ("method=nce", "method.noise=kernel"),
+    "cnce": ("method=cnce",),
     "no_average": ("method=pcd", "train.ema=null"),
     "spectral_norm": ("method=dsm", "model.spectral_norm=true"),
     "sgd": ("method=dsm", "optimizer=sgd"),
@@ -120,6 +125,30 @@ FRESH = {
     "metrics_size, none": lambda saved, fresh: saved | {"metrics_size": 0},
     "metrics_size, all": lambda saved, fresh: saved | {"metrics_size": 10**9},
 }
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch):
+    """Nor its moments in the optimizer: the last of the parameters there."""
+    run = unbroken(configured("method=nce", *LENGTH), tmp_path / "run")
+    fresh = load(run / "checkpoints/step_00000000.pt")["method"]["log_z_learnt"]
+    original = RunDir.load_checkpoint
+
+    def without(self, path=None):
+        saved, passed = original(self, path)
+        if item == "constant":
+            saved["method"]["log_z_learnt"] = fresh
+        else:
+            last = max(saved["optimizer"]["state"])
+            assert saved["optimizer"]["state"][last]["exp_avg"].shape == ()
+            saved["optimizer"]["state"][last]["exp_avg"].zero_()
+        return saved, passed
+
+    monkeypatch.setattr(RunDir, "load_checkpoint", without)
+    for item in ("constant", "moments"):
+        copy = stopped_after(run, 8, tmp_path / item)
+        resume(copy, quiet=True)
+        assert any("log_z_learnt" in place for place in run_differences(run, copy))
 
 
 @pytest.mark.parametrize("item", ["nothing", *FRESH])

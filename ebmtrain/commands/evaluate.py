@@ -11,14 +11,13 @@ def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
     checkpoint = options.pop("checkpoint", None)
 
-    from ebmtrain.drawing import subject
+    from ebmtrain.drawing import measured
     from ebmtrain.loading import load_with
     from ebmtrain.rundir import RunDir
 
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust)
-    measured = subject(run.parts, run.standard_energy, run.method_state)
-    metrics, warnings = run.parts.evaluation(measured)
+    metrics, warnings = measured(run.parts, run.standard_energy, run.method_state)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
         print(f"{name:13} {shown}")

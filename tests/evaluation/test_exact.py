@@ -13,6 +13,7 @@ from torch import nn
 
 import ebmtrain
 from ebmtrain.build import build
+from ebmtrain.cli import main
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
@@ -289,3 +290,19 @@ def test_the_mass_outside_is_a_fraction():
     """Of a flat energy on a line, half of twice the box lies outside of the box."""
     region = Region(torch.tensor([-1.0]), torch.tensor([1.0]))
     assert log_z(lambda x: 0 * x[:, 0], region, 64, 1e-3, attempts=0).outside == pytest.approx(0.5)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_log_z_that_the_method_learnt_is_in_the_same_units(configured, tmp_path):
+    """Points of standard deviation 50: log Z of data units is 2 log 50 more than that of
+    standardized ones. Learnt and exact agree, in the result and by `ebmtrain evaluate`."""
+    words = ("method=nce", "model.base_std=1", "optimizer.lr=0.01", "train.steps=300",
+             "train.batch_size=200", "train.ema=null", "dataset.density.centres=[[10,20]]",
+             "dataset.density.std=50")  # fmt: skip
+    run = tmp_path / "run"
+    begin(build(configured(*words)), run, {}, quiet=True)
+    metrics = json.loads((run / "result.json").read_text())["metrics"]
+    assert metrics["log_z_learnt"] == pytest.approx(metrics["log_z"], abs=0.1)
+    assert main(["evaluate", str(run)]) == 0
+    again = json.loads((run / "evaluation.json").read_text())["metrics"]
+    assert again["log_z_learnt"] == metrics["log_z_learnt"]

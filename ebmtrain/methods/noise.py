@@ -1,0 +1,129 @@
+"""Distributions that are fitted to the training points, to be told apart from them."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.types import Tensors
+
+
+class Noise(Protocol):
+    """A density over flattened points, whose parameters are tensors of a method's state.
+
+    Args (of all):
+        x, y: (n, d), in (standardized) units of the data.
+        width: factor on the fitted standard deviations, sides or bandwidth.
+    """
+
+    def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors: ...
+
+    def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
+        """(count, d)"""
+        ...
+
+    def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
+        """(n,), normalised, in nats."""
+        ...
+
+
+class Gaussian:
+    """N(mean, width^2 C), with the full covariance C of the points."""
+
+    def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
+        mean, root = moments(x)
+        return {"noise_mean": mean, "noise_root": width * root}
+
+    def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
+        mean, root = fitted["noise_mean"], fitted["noise_root"]
+        z = mean.new_empty(count, len(mean)).normal_(generator=generator)
+        return mean + z @ root.T
+
+    def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
+        root = fitted["noise_root"]
+        z = whitened(y - fitted["noise_mean"], root)
+        return log_unit_gaussian(z.square().sum(1), root)
+
+
+class Uniform:
+    """Uniform on the bounding box of the points, `width` times as wide about its centre.
+
+    Nothing is learnt outside of the box: there the energy is what the network makes of it.
+    """
+
+    def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
+        low, high = x.amin(0), x.amax(0)
+        # A coordinate that never changes has no side: a box of no volume has no density.
+        half = width * torch.where(high > low, high - low, torch.ones_like(low)) / 2
+        return {"noise_centre": (low + high) / 2, "noise_half": half}
+
+    def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
+        centre, half = fitted["noise_centre"], fitted["noise_half"]
+        z = centre.new_empty(count, len(centre)).uniform_(-1, 1, generator=generator)
+        return centre + z * half
+
+    def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
+        half = fitted["noise_half"]
+        # A rounding error wider, or a point drawn on the edge would be impossible.
+        inside = ((y - fitted["noise_centre"]).abs() <= half * (1 + 1e-5)).all(1)
+        return torch.where(inside, -(2 * half).log().sum(), -torch.inf)
+
+
+class Kernel:
+    """1/K sum_k N(x_k, h^2 C), K random training points x_k: a kernel density estimate.
+
+    h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
+    """
+
+    MOST = 256  # kernels: each point of a batch is compared with every one
+
+    def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
+        _, root = moments(x)
+        d, k = x.shape[1], min(self.MOST, len(x))
+        h = width * (4 / (k * (d + 2))) ** (1 / (d + 4))
+        chosen = torch.randperm(len(x), generator=generator, device=x.device)[:k]
+        return {"noise_centres": x[chosen], "noise_root": h * root}
+
+    def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
+        centres, root = fitted["noise_centres"], fitted["noise_root"]
+        which = torch.randint(len(centres), (count,), generator=generator, device=centres.device)
+        z = centres.new_empty(count, centres.shape[1]).normal_(generator=generator)
+        return centres[which] + z @ root.T
+
+    def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
+        centres, root = fitted["noise_centres"], fitted["noise_root"]
+        a, b = whitened(y, root), whitened(centres, root)
+        # ||a - b||^2 by one product: the (n, K, d) of differences would not stay in cache.
+        squared = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
+        return log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
+
+
+NOISES: dict[str, Noise] = {"gaussian": Gaussian(), "uniform": Uniform(), "kernel": Kernel()}
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and Cholesky root (d, d) of the covariance, taken in float64.
+
+    A millionth of the mean variance is added to each (1 where there is none), so that coordinates
+    that depend on each other have a density too.
+    """
+    exact = x.double()
+    centred = exact - exact.mean(0)
+    covariance = centred.T @ centred / len(x)
+    scale = covariance.diagonal().mean()
+    covariance.diagonal().add_(torch.where(scale > 0, 1e-6 * scale, torch.ones_like(scale)))
+    return exact.mean(0).to(x), torch.linalg.cholesky(covariance).to(x)
+
+
+def whitened(y: Tensor, root: Tensor) -> Tensor:
+    """root^-1 y of each row, (n, d)."""
+    return torch.linalg.solve_triangular(root, y.T, upper=False).T
+
+
+def log_unit_gaussian(squared: Tensor, root: Tensor) -> Tensor:
+    """log N(y; c, root root'), given ||root^-1 (y - c)||^2."""
+    log_root = root.diagonal().log().sum()
+    return -squared / 2 - log_root - len(root) / 2 * math.log(2 * math.pi)

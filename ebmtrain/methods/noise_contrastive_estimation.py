@@ -1,0 +1,61 @@
+"""Noise-contrastive estimation (Gutmann & Hyvarinen, JMLR 13, 2012)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import softplus
+
+from ebmtrain.methods.noise import NOISES
+from ebmtrain.types import Batch, Count, Energy, LossOutput, Positive, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseContrastiveEstimation:
+    """Logistic regression tells data x from nu times as many points y of a noise p_n:
+
+    L = mean softplus(-G(x)) + nu * mean softplus(G(y)),
+    G(u) = -E(u) - log Z - log(nu p_n(u)).
+
+    log Z is a parameter like those of E. At the minimum exp(-E) / Z is the density of the data,
+    normalised without an integral: the larger nu and the nearer p_n to the data, the less
+    variance. Draws no chains. The noise is fitted once, to all training points.
+
+    Args:
+        noise: gaussian (full covariance), uniform (on the bounding box) or kernel (a kernel
+            density estimate); see `noise`.
+        nu: noise points for each datum.
+        width: factor on the standard deviations, sides or bandwidth that were fitted.
+
+    State: `log_z_learnt` (), trained, of standardized coordinates; the parameters of the noise.
+    """
+
+    noise: Literal["gaussian", "uniform", "kernel"] = "gaussian"
+    nu: Count = 4
+    width: Positive = 1.0
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        log_z = x.new_zeros(()).requires_grad_()
+        return {"log_z_learnt": log_z} | NOISES[self.noise].fit(x.flatten(1), self.width, generator)
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput:
+        noise, x = NOISES[self.noise], batch.x
+        y = noise.sample(state, self.nu * len(x), generator)
+        points = torch.cat([x.flatten(1), y])
+        log_noise = noise.log_prob(state, points) + math.log(self.nu)
+        values = energy(points.view(-1, *x.shape[1:]))
+        data, other = (-values - state["log_z_learnt"] - log_noise).split([len(x), len(y)])
+        loss = softplus(-data).mean() + self.nu * softplus(other).mean()
+        metrics = {
+            "energy_data": values[: len(x)].detach().mean(),
+            "energy_noise": values[len(x) :].detach().mean(),
+            # Of both kinds alike: 1/2 says that nothing tells them apart.
+            "accuracy": ((data > 0).to(loss).mean() + (other < 0).to(loss).mean()).detach() / 2,
+        }
+        return LossOutput(loss, metrics, state)
