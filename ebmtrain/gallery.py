@@ -77,7 +77,8 @@ class Gallery:
         if self.parts.dataset is not None:
             truth = self.parts.dataset.truth
             if name == "final":
-                self.hang("curves", curves(rows, title))
+                adaptation = getattr(self.parts.sampler, "adaptation", None)
+                self.hang("curves", curves(rows, title, getattr(adaptation, "target", None)))
         shown = self.in_units(energy)
         if not self.planar:
             self.hang(f"samples_{name}", projection(self.data, x, title, energy=shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -9,12 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebmtrain.plots.scales import hold_steps, hold_view, scale_log
+from ebmtrain.plots.scales import Limits, hold_steps, hold_view, scale_log
 from ebmtrain.plots.style import (
     DATA,
     FAULT,
     MODEL,
+    MUTED,
     OTHER,
+    SECOND_OTHER,
     SMALL_SIZE,
     finish,
     new_figure,
@@ -23,7 +26,7 @@ from ebmtrain.plots.style import (
 Rows = Sequence[Mapping[str, float]]
 KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
 SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
-COLOUR_ORDER = (DATA, MODEL, OTHER)
+COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER)
 
 
 class Panel(NamedTuple):
@@ -36,6 +39,8 @@ class Panel(NamedTuple):
     """unit: between 0 and 1"""
     floor: float = 0.0
     """On a log scale, lower values are drawn here."""
+    decades: float = math.inf
+    """On a log scale, so far below the summit of the lowest curve lies the floor."""
 
 
 class Series(NamedTuple):
@@ -56,11 +61,18 @@ QUALITY = (
 )
 LOSS = Panel("loss", "", {"loss": "loss"})
 GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
-CHAIN = Panel("chain", "share of steps", {"acceptance": "accepted", "clipped": "clipped"}, "unit")
-SIZES = Panel("step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log")
+CHAIN = Panel(
+    "chain", "share of steps",
+    {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
+     "swapped": "swaps accepted", "clipped": "clipped"}, "unit",
+)  # fmt: skip
+# The learning rate ends next to zero, which would leave no room for anything else.
+SIZES = Panel(
+    "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3
+)
 
 
-def curves(rows: Rows, title: str = "") -> Figure:
+def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
     """One panel per group of metrics that the rows hold.
 
     Args:
@@ -68,6 +80,7 @@ def curves(rows: Rows, title: str = "") -> Figure:
             evaluations are rarer than logs; values that are not finite are left out, and the
             step of the first is marked.
         title: above the figure.
+        target: the acceptance that the sampler's step size is adapted to.
     """
     panels = [panel for panel in (ENERGIES, LOSS, GRADIENT, quality_of(rows), CHAIN, SIZES)
               if panel is not None and measured(rows, panel)]  # fmt: skip
@@ -79,7 +92,12 @@ def curves(rows: Rows, title: str = "") -> Figure:
     lines = -(-len(panels) // columns)
     figure = new_figure(0.4 + 4.0 * columns, 0.5 + 2.8 * lines, title)
     for i, panel in enumerate(panels):
-        draw_curves(figure.add_subplot(lines, columns, i + 1), rows, panel)
+        axes = figure.add_subplot(lines, columns, i + 1)
+        if panel is CHAIN and target is not None:
+            axes.axhline(
+                target, color=MUTED, linestyle="--", linewidth=1.0, zorder=3, label="target"
+            )
+        draw_curves(axes, rows, panel)
     return figure
 
 
@@ -109,33 +127,36 @@ def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
     found = {name: series_of(rows, key) for key, name in panel.keys.items()}
     drawn = {name: series for name, series in found.items() if series is not None}
     values = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
-    floor = floor_of(panel, values)
-    for (name, series), colour in zip(drawn.items(), COLOUR_ORDER, strict=False):
-        draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
+    floor = floor_of(panel, [series.values for series in drawn.values()])
+    limits = Limits(floor, np.inf)
     if floor > 0:
         scale_log(axes, np.maximum(values, floor))
     elif panel.scale == "unit":
         axes.set_ylim(-0.03, 1.03)
     else:
-        hold_view(axes, values)
+        limits = hold_view(axes, values)
+    for (name, series), colour in zip(drawn.items(), COLOUR_ORDER, strict=False):
+        draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
     faults = [series.fault for series in drawn.values() if series.fault is not None]
     if faults:
         axes.axvline(min(faults), color=FAULT, linestyle=":", label="first value not finite")
     hold_steps(axes, [row["step"] for row in rows])
+    mark_beyond(axes, dict(zip(COLOUR_ORDER, drawn.values(), strict=False)), limits)
     floored = panel.floor > 0 and bool((values < floor).any())
     unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
     finish(axes, title=panel.title, x="step", y=unit)
     axes.grid(alpha=0.25, linewidth=0.6)
-    if len(drawn) > 1 or faults:
+    if len(panel.keys) > 1 or faults:
         axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def floor_of(panel: Panel, values: np.ndarray) -> float:
+def floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
     """The lowest value to draw; positive means a logarithmic scale, -inf a linear one."""
-    positive = values[values > 0]
-    if panel.scale != "log" or positive.size == 0:
+    positive = [values[values > 0] for values in curves if (values > 0).any()]
+    if panel.scale != "log" or not positive:
         return -np.inf
-    return panel.floor or float(positive.min())
+    beneath = min(values.max() for values in positive) / 10**panel.decades
+    return panel.floor or max(beneath, min(values.min() for values in positive))
 
 
 def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
@@ -152,3 +173,27 @@ def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     mean = np.convolve(values, np.full(width, 1 / width), "valid")
     middle = steps[(width - 1) // 2 :][: len(mean)]
     axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
+
+
+def mark_beyond(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
+    """Triangles at the edge point to the values beyond it; the farthest one is given."""
+    at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
+    for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):
+        found: list[tuple[float, float]] = []
+        for colour, (steps, values, _) in shown.items():
+            beyond = sign * (values - edge) > 0
+            if beyond.any():
+                axes.plot(
+                    steps[beyond], np.full(beyond.sum(), height), transform=at_edge, color=colour,
+                    linestyle="none", marker=marker, markersize=6, clip_on=False, zorder=4,
+                )  # fmt: skip
+                found += zip(steps[beyond], values[beyond], strict=True)
+        if found:
+            x, y = max(found, key=lambda point: sign * point[1])
+            left = x < np.mean(axes.get_xlim())
+            axes.annotate(
+                f"{y:.3g}", (x, height), xycoords=at_edge, xytext=(8 if left else -8, -sign * 10),
+                textcoords="offset points", ha="left" if left else "right", va="center",
+                fontsize=SMALL_SIZE, color=MUTED, zorder=5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+            )  # fmt: skip

@@ -45,7 +45,7 @@ def evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray
 
 
 def cells_along(window: Window, longest: int) -> tuple[int, int]:
-    """(columns, rows) of nearly square cells, `longest` of them along the longer side."""
-    width, height = window.size
+    """(columns, rows) of cells that look nearly square, `longest` of them on the longer side."""
+    width, height = window.shape
     cell = max(width, height) / longest
     return max(8, round(width / cell)), max(8, round(height / cell))

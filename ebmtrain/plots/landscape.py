@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ebmtrain.plots.grid import Grid, cells_along, evaluate, on_grid
 from ebmtrain.plots.points import MAX_DATA, draw_data, draw_samples, thinned
-from ebmtrain.plots.relief import Relief, relief
+from ebmtrain.plots.relief import Relief, relief, round_ticks
 from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, MUTED, SMALL_SIZE, finish, new_figure
 from ebmtrain.plots.window import Window
 
@@ -39,7 +38,7 @@ def landscape(
         samples: (m, 2), from the model.
         title: above the figure.
     """
-    width, height = window.size
+    width, height = window.shape
     longest = max(width, height)
     across, up = max(6.1 * width / longest, 3.0), max(6.1 * height / longest, 1.9)
     figure = new_figure(across + 2.1, up + 1.2, title)
@@ -54,21 +53,24 @@ def draw_landscape(
     *,
     data: Tensor | None,
     samples: Tensor | None,
+    area: float = 1.0,
 ) -> None:
-    """The same on given axes, with a colour bar beside them and a legend below."""
+    """The same on given axes, with a colour bar beside them and a legend below; `area` as for
+    `draw_data`."""
     grid = on_grid(energy, window, cells_along(window, CELLS))
     at_data = None if data is None else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)))
-    draw_relief(axes, grid, relief(grid.values, at_data))
+    width, height = window.shape
+    draw_relief(axes, grid, relief(grid.values, at_data), height / width)
     if data is not None:
-        draw_data(axes, data, window, "white")
+        draw_data(axes, data, window, "white", edge="black", area=area)
     if samples is not None:
-        draw_samples(axes, samples, window, MODEL)
-    axes.set_aspect("equal")
+        draw_samples(axes, samples, window, MODEL, area=area)
+    axes.set_aspect(window.aspect)
     axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
     axes.set_ylim(grid.y[0], grid.y[-1])
     finish(axes, x="$x_1$", y="$x_2$")
     if data is not None or samples is not None:
-        draw_legend(axes, columns=2 if np.ptp(grid.x) > 0.7 * np.ptp(grid.y) else 1)
+        draw_legend(axes, columns=2 if width > 0.7 * height else 1)
 
 
 def draw_legend(axes: Axes, columns: int) -> None:
@@ -81,8 +83,12 @@ def draw_legend(axes: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
-    """Contours and their colour bar. Grey is where there is no energy to show."""
+def draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> None:
+    """Contours and their colour bar. Grey is where there is no energy to show.
+
+    Args:
+        tall: height of the axes as a multiple of their width.
+    """
     axes.set_facecolor("#c8c8c8")
     if shape is None:
         axes.text(
@@ -90,22 +96,21 @@ def draw_relief(axes: Axes, grid: Grid, shape: Relief | None) -> None:
             ha="center", va="center", fontsize=LABEL_SIZE,
         )  # fmt: skip
         return
-    norm = BoundaryNorm(shape.levels, colormaps[COLOURS].N)  # one even step of colour per level
+    beyond = "max" if shape.clipped else "neither"
+    # One even step of colour per level, and one for all that is higher.
+    norm = BoundaryNorm(shape.levels, colormaps[COLOURS].N, extend=beyond)
     filled = axes.contourf(
-        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLOURS, norm=norm
+        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLOURS, norm=norm, extend=beyond
     )
     # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
-    aspect = float(np.ptp(grid.y) / np.ptp(grid.x))
-    frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, aspect), 1.0))
-    # The bounds on the aspect keep labels apart and inside the figure.
-    ticks = shape.levels[:: 4 if aspect > 0.5 else 8]
+    frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, tall), 1.0))
+    # The bounds on the height keep labels apart and inside the figure.
+    ticks = round_ticks(shape.clip, apart=0.09 if tall > 0.5 else 0.22)
     label = "energy above the minimum (nats)"
-    if shape.clipped:
-        label += f", clipped at {shape.clip:.3g}"
-    if aspect < 0.75:
-        label = label.replace("the ", "the\n", 1).replace(", ", ",\n")
+    if tall < 0.75:
+        label = label.replace("the ", "the\n", 1)
     bar = axes.figure.colorbar(filled, cax=frame, ticks=ticks, spacing="uniform")
-    bar.ax.set_yticklabels([f"{level:.3g}" for level in ticks])
+    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
     bar.ax.tick_params(labelsize=SMALL_SIZE, color=MUTED)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)

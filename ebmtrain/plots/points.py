@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ebmtrain.plots.window import Window
 
-MAX_DATA = 2000  # beyond these a scatter only gets slower and darker
+MAX_DATA = 1000  # beyond these a scatter only hides what is beneath it
 MAX_SAMPLES = 500
 
 
@@ -25,18 +25,25 @@ def label_of(name: str, points: Tensor, window: Window) -> str:
     return f"{name} ({outside} of {len(points)} outside the view)" if outside else name
 
 
-def draw_data(axes: Axes, data: Tensor, window: Window, colour: str) -> None:
-    """Small faint dots: (n, 2)."""
+def draw_data(
+    axes: Axes, data: Tensor, window: Window, colour: str, *, edge: str = "none", area: float = 1.0
+) -> None:
+    """Small dots: (n, 2). `area` is theirs, as a multiple of what suits a figure of full size."""
     xy = thinned(data, MAX_DATA)
     label = label_of("data", data, window)
-    axes.scatter(xy[:, 0], xy[:, 1], s=3, c=colour, alpha=0.45, linewidths=0, label=label)
+    axes.scatter(
+        xy[:, 0], xy[:, 1], s=5 * area, c=colour, edgecolors=edge, linewidths=0.25, label=label
+    )
 
 
-def draw_samples(axes: Axes, samples: Tensor, window: Window, colour: str) -> None:
-    """Larger discs with a white rim, seen on dark and on bright ground alike: (n, 2)."""
+def draw_samples(
+    axes: Axes, samples: Tensor, window: Window, colour: str, *, area: float = 1.0
+) -> None:
+    """Larger triangles with a black rim, seen on dark and on bright ground alike, and told from
+    dots by shape where colours are hard to tell: (n, 2)."""
     xy = thinned(samples, MAX_SAMPLES)
     label = label_of("model samples", samples, window)
     axes.scatter(
-        xy[:, 0], xy[:, 1], s=10, c=colour, alpha=0.9, edgecolors="white", linewidths=0.4,
+        xy[:, 0], xy[:, 1], s=13 * area, marker="^", c=colour, edgecolors="black", linewidths=0.35,
         label=label,
     )  # fmt: skip

@@ -31,7 +31,9 @@ def progress(
     panels = [panel for panel in (energies, quality) if panel is not None]
     figure = new_figure(5.6 + 4.0 * len(panels), 4.8, title)
     grid = figure.add_gridspec(1, 1 + len(panels), width_ratios=[1.35] + [1.0] * len(panels))
-    draw_landscape(figure.add_subplot(grid[0, 0]), energy, window, data=data, samples=samples)
+    draw_landscape(
+        figure.add_subplot(grid[0, 0]), energy, window, data=data, samples=samples, area=0.45
+    )
     for i, panel in enumerate(panels):
         draw_curves(figure.add_subplot(grid[0, i + 1]), rows, panel)
     return figure

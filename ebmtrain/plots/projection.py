@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ def projection(
     title: str = "",
     *,
     energy: Callable[[Tensor], Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """What can be drawn of points of any dimension.
 
     One dimension: histograms, and the normalised exp(-E) where `energy` is given. More: a scatter
-    on the first two principal axes of the data (of the samples where `data` is None) and the
+    on the first two principal axes of the data (of the samples where `data` is None), each
+    coordinate divided by its standard deviation, lest one in large units be all there is; and the
     marginals of the coordinates that vary most.
 
     Args:
@@ -39,6 +41,7 @@ def projection(
         model_samples: (m, *event).
         title: above the figure.
         energy: (batch, *event) -> (batch,); used in one dimension only.
+        names: of the coordinates, in the order of a flat point.
     """
     shape = model_samples.shape[1:]
     flat = model_samples.detach().cpu().double().flatten(1) if shape else model_samples[:, None]
@@ -51,12 +54,14 @@ def projection(
         if energy is not None:
             draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
-        finish(axes, x="x", y="probability density")
+        finish(axes, x=names[0] if names else "x", y="probability density")
         return figure
-    return projected(data, flat, title)
+    return projected(data, flat, title, names)
 
 
-def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
+def projected(
+    data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
+) -> Figure:
     """The figure for two dimensions and more: flat points, (n, dimensions)."""
     reference = finite(samples if data is None else data)
     dimensions = reference.shape[1]
@@ -70,7 +75,10 @@ def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
-        finish(axes, title=f"coordinate {coordinate + 1} of {dimensions}")
+        finish(
+            axes, title=names[coordinate] if names else f"coordinate {coordinate + 1}",
+            y="" if i % columns else "density",
+        )  # fmt: skip
         axes.set_yticks([])
     return figure
 
@@ -94,16 +102,19 @@ def widest(points: Tensor) -> list[int]:
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
-    """(n, d) -> mean (d,), two axes (d, 2), and the share of variance along each."""
+    """(n, d) -> mean (d,), what to multiply by for the two axes (d, 2), and the share along each
+    of the variance of the coordinates, all of which are given the same; constant ones have none."""
     few = torch.from_numpy(thinned(points, MAX_FOR_AXES))
     mean = few.mean(dim=0)
-    _, singular, axes = torch.linalg.svd(few - mean, full_matrices=False)
+    std = (few - mean).square().mean(dim=0).sqrt()
+    scale = torch.where(std > 1e-12 * few.abs().amax(dim=0), std, torch.inf)
+    _, singular, axes = torch.linalg.svd((few - mean) / scale, full_matrices=False)
     variance = singular.square()
     share = variance / variance.sum().clamp_min(1e-300)
     if len(axes) < 2:  # a single point spans no plane: any second axis will do
         axes = torch.cat([axes, torch.zeros_like(axes)])
         share = torch.cat([share, torch.zeros(1)])
-    return mean, axes[:2].T, (float(share[0]), float(share[1]))
+    return mean, axes[:2].T / scale[:, None], (float(share[0]), float(share[1]))
 
 
 def draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
@@ -117,7 +128,7 @@ def draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: 
     axes.set_ylim(window.low[1], window.high[1])
     axes.set_aspect("equal")
     finish(
-        axes, x=f"principal axis 1 ({share[0]:.0%} of the variance)",
+        axes, x=f"principal axis 1 ({share[0]:.0%} of the standardized variance)",
         y=f"principal axis 2 ({share[1]:.0%})",
     )  # fmt: skip
     axes.legend(fontsize=SMALL_SIZE, loc="upper right", markerscale=1.8)

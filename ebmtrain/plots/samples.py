@@ -95,8 +95,8 @@ def boltzmann(
 
 
 def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
-    """One row of equal axes with one colour bar."""
-    width, height = window.size
+    """One row of axes of the same view, with one colour bar."""
+    width, height = window.shape
     tall = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
     rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
@@ -122,7 +122,7 @@ def scale_of(panel: Panel) -> float:
 def draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:
     """One density on given axes; colours run from 0 to `top`."""
     image = axes.imshow(
-        panel.density, origin="lower", extent=window.extent, aspect="equal", cmap=COLOURS,
+        panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLOURS,
         vmin=0.0, vmax=top or 1.0, interpolation="nearest",
     )  # fmt: skip
     finish(axes, title=panel.name, x="$x_1$")

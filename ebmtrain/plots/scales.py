@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+FEWEST = 8  # values below which all of them are shown
+TAIL = 0.1  # the share of values on each side that may be left out of view
+
+
+class Limits(NamedTuple):
+    """Values that a panel shows; what is lower or higher is marked at its edge."""
+
+    low: float
+    high: float
 
 
 def scale_log(axes: Axes, values: np.ndarray) -> None:
@@ -22,17 +33,19 @@ def scale_log(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def hold_view(axes: Axes, values: np.ndarray) -> None:
+def hold_view(axes: Axes, values: np.ndarray) -> Limits:
     """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
-    if len(values) < 20:
-        return
-    low, high = np.quantile(values, (0.01, 0.99))
-    reach = 0.5 * (high - low)
+    everything = Limits(-np.inf, np.inf)
+    if len(values) < FEWEST:
+        return everything
+    low, high = np.quantile(values, (TAIL, 1 - TAIL))
+    reach = 0.75 * (high - low)
     if reach <= 0:
-        return
+        return everything
     bottom, top = max(values.min(), low - reach), min(values.max(), high + reach)
     space = 0.05 * (top - bottom)
     axes.set_ylim(bottom - space, top + space)
+    return Limits(bottom - space, top + space)
 
 
 def hold_steps(axes: Axes, steps: Sequence[float]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 TAIL = 0.01  # the share of points on each side that may be left out of view
+UNEQUAL = 5.0  # ratio of the two widths beyond which the axes get a scale each
 FENCE = 3.0  # in interquartile ranges: what lies within is shown however few the points are
 
 
@@ -21,6 +22,17 @@ class Window(NamedTuple):
     def size(self) -> tuple[float, float]:
         """(width, height)"""
         return self.high[0] - self.low[0], self.high[1] - self.low[1]
+
+    @property
+    def aspect(self) -> Literal["equal", "auto"]:
+        """Equal units on both axes, unless the shorter side would shrink to a line."""
+        return "equal" if max(self.size) <= UNEQUAL * min(self.size) else "auto"
+
+    @property
+    def shape(self) -> tuple[float, float]:
+        """(width, height) on paper, up to a factor: a square where the axes have scales of their
+        own."""
+        return self.size if self.aspect == "equal" else (1.0, 1.0)
 
     @property
     def extent(self) -> tuple[float, float, float, float]:

@@ -81,6 +81,43 @@ def test_a_spike_does_not_flatten_the_curve():
     assert panels(curves(rows))["loss"].get_ylim()[1] < 3
 
 
+def test_what_is_beyond_the_view_is_marked_at_its_edge():
+    """The first energies of the default run, which are far below all others."""
+    rows = rows_of(
+        30, energy_data=lambda i: -1.37 if i == 0 else -0.03,
+        loss=lambda i: -1.0 if i == 0 else 0.01 * i,
+        energy_model=lambda i: 0.01 * math.sin(i),
+    )  # fmt: skip
+    figure = curves(rows)
+    for axes, value in ((panels(figure)["energies"], "-1.37"), (panels(figure)["loss"], "-1")):
+        assert axes.get_ylim()[0] > -0.5
+        (mark,) = [line for line in axes.lines if line.get_marker() == "v"]
+        assert list(mark.get_xdata()) == [0.0]
+        assert [text.get_text() for text in axes.texts] == [value]
+    assert png(figure, 30)
+
+
+def test_a_learning_rate_that_ends_at_zero_leaves_room_for_the_rest():
+    rows = rows_of(30, step_size=lambda i: 0.03, lr=lambda i: 3e-10 if i == 29 else 1e-3 / (1 + i))
+    axes = panels(curves(rows))["step sizes"]
+    assert axes.get_ylim()[0] > 3e-7
+    assert [text.get_text() for text in axes.texts] == ["3e-10"]
+
+
+def test_every_curve_of_the_chain_is_named_and_the_target_drawn():
+    keys = {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
+            "swapped": "swaps accepted", "clipped": "clipped"}  # fmt: skip
+    axes = panels(curves(rows_of(5, **dict.fromkeys(keys, lambda i: 0.2)), target=0.574))["chain"]
+    assert axes.get_legend() is not None
+    assert set(axes.get_legend_handles_labels()[1]) == {*keys.values(), "target"}
+    colours = [line.get_color() for line in axes.lines]
+    assert len(set(colours)) == 5
+    (target,) = [line for line in axes.lines if line.get_label() == "target"]
+    assert list(target.get_ydata()) == [0.574, 0.574]
+    (alone,) = curves(rows_of(5, acceptance=lambda i: 0.2)).axes
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["steps accepted"]
+
+
 @pytest.mark.parametrize("rows", [[], [{"step": 0.0}], [{"step": 1.0, "loss": None}]])
 def test_no_metrics_yet(rows):
     assert png(curves(rows), 30)

@@ -7,8 +7,9 @@ import torch
 from ebmtrain.plots.grid import on_grid
 from ebmtrain.plots.image import png
 from ebmtrain.plots.landscape import landscape
-from ebmtrain.plots.relief import relief
-from ebmtrain.plots.window import Window
+from ebmtrain.plots.relief import ROUND, relief, round_ticks
+from ebmtrain.plots.samples import samples
+from ebmtrain.plots.window import Window, window_of
 
 CENTRES = torch.tensor([[0.0, 0.0], [2, 2], [2, -2], [-2, 2], [-2, -2]])
 
@@ -86,17 +87,41 @@ def test_small_ranges_are_not_clipped():
     assert not shape.clipped
 
 
-def test_one_label_says_where_the_energy_is_clipped():
-    figure = landscape(rosenbrock, Window((-2.0, -1.0), (2.0, 3.0)))
+@pytest.mark.parametrize(
+    ("energy", "beyond"), [(rosenbrock, True), (lambda x: 0.3 * torch.sin(x[:, 0]), False)]
+)
+def test_the_bar_has_round_labels_and_an_arrow_where_it_is_clipped(energy, beyond):
+    figure = landscape(energy, Window((-2.0, -1.0), (2.0, 3.0)))
+    png(figure, 30)
     (axes,) = figure.axes
     (bar,) = axes.child_axes
-    assert bar.get_ylabel().startswith("energy above the minimum (nats), clipped at 1")
+    assert bar.get_ylabel() == "energy above the minimum (nats)"
+    labels = [text.get_text() for text in bar.get_yticklabels()]
+    assert labels[0] == "0"
+    assert len(labels) >= 5
+    for label in labels[1:-1]:
+        assert float(label) in [m * 10.0**p for m in (1, 2, 5) for p in range(-5, 5)]
+    if beyond:
+        assert float(labels[-1]) in [m * 10**p for m in ROUND for p in range(5)]
+    fills = [patch.get_facecolor() for patch in bar.patches]
+    assert len(fills) == (1 if beyond else 0)  # the arrow's head
+    assert axes.collections[0].extend == ("max" if beyond else "neither")
+
+
+@pytest.mark.parametrize("clip", [1e-6, 0.3, 9.99, 10, 12, 137.0, 4e5])
+def test_round_ticks_rise_and_keep_their_distance(clip):
+    ticks = np.array(round_ticks(clip, 0.09))
+    places = np.sqrt(ticks / ticks[-1])
+    assert np.diff(places).min() > 0.085
+    assert ticks[0] == 0
+    assert ticks[-1] == pytest.approx(clip, rel=0.01)
+    assert len(ticks) >= 5
 
 
 def test_axes_are_equal_and_runaways_counted():
-    samples = torch.zeros(10, 2)
-    samples[0], samples[1] = 1e6, float("nan")
-    figure = landscape(double_well, square(2.0), data=torch.zeros(7, 2), samples=samples)
+    points = torch.zeros(10, 2)
+    points[0], points[1] = 1e6, float("nan")
+    figure = landscape(double_well, square(2.0), data=torch.zeros(7, 2), samples=points)
     (axes,) = figure.axes
     png(figure, 30)
     width, height = axes.get_window_extent().size
@@ -105,6 +130,26 @@ def test_axes_are_equal_and_runaways_counted():
     assert axes.get_xlim() == pytest.approx((-2, 2), abs=0.02)
     texts = axes.get_legend_handles_labels()[1]
     assert texts == ["data", "model samples (2 of 10 outside the view)"]
+
+
+def test_axes_of_very_different_scale_fill_the_figure():
+    """Columns of 5e8 +- 1e6 and -3 +- 1e-5, as a file may hold them."""
+    data = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
+    data = data * torch.tensor([1e6, 1e-5]) + torch.tensor([5e8, -3.0], dtype=torch.float64)
+    shift, scale = data.mean(0), data.std(0)
+    window = window_of(data)
+    figure = landscape(
+        lambda x: ((x - shift) / scale).square().sum(1) / 2, window, data=data, samples=data
+    )
+    png(figure, 40)
+    axes = figure.axes[0]
+    extent = axes.get_window_extent()
+    assert axes.get_aspect() == "auto"
+    assert extent.height == pytest.approx(extent.width, rel=0.2)
+    on_paper = axes.transData.transform(data.numpy())
+    assert np.ptp(on_paper, axis=0).min() > 0.5 * extent.width
+    for image in (a for a in samples(data, data, window).axes if a.images):
+        assert image.get_aspect() == "auto"
 
 
 FAULTS = {
@@ -125,7 +170,7 @@ def test_faulty_energies_are_drawn(energy):
 
 def test_infinity_is_high_and_nan_unknown():
     shape = drawable(np.array([[0.0, 1.0], [np.inf, np.nan]]))
-    assert shape.heights[1, 0] == shape.clip
+    assert shape.clip < shape.heights[1, 0] < np.inf
     assert np.ma.getmaskarray(shape.heights).tolist() == [[False, False], [False, True]]
 
 

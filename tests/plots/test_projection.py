@@ -48,12 +48,29 @@ def test_samples_that_ran_away_do_not_matter():
     assert png(figure, 30)
 
 
-def test_principal_axes_find_the_widest_directions():
-    points = normal(2000, 6) * torch.tensor([1.0, 9.0, 1.0, 1.0, 5.0, 1.0])
-    _, plane, share = principal_axes(points)
-    assert plane[1, 0].abs() > 0.99
-    assert plane[4, 1].abs() > 0.99
-    assert share[0] == pytest.approx(81 / 110, abs=0.05)
+def test_principal_axes_find_what_varies_together_whatever_its_units():
+    """Coordinates 1, 2, 3 share one factor, 4 and 5 another: variances 2.8 and 1.9 of 6, with
+    correlation 0.9 within both."""
+    factors, noise = (
+        normal(4000, 2),
+        torch.randn(4000, 6, generator=torch.Generator().manual_seed(1)),
+    )
+    points = 0.1**0.5 * noise
+    points[:, :3] += 0.9**0.5 * factors[:, :1]
+    points[:, 3:5] += 0.9**0.5 * factors[:, 1:]
+    points[:, 5] *= 10**0.5
+    units = torch.tensor([1e6, 1.0, 1e-6, 1.0, 1e3, 1e9])
+    _, plane, share = principal_axes(points * units)
+    loadings = (plane * points.std(0)[:, None] * units[:, None]).square()
+    assert loadings[:3, 0].sum() > 0.9  # 1000 points turn the axes by 0.1 or so
+    assert loadings[3:5, 1].sum() > 0.9
+    assert share == pytest.approx((2.8 / 6, 1.9 / 6), abs=0.08)  # 4 standard errors
+
+
+def test_coordinates_have_their_names():
+    figure = projection(normal(200, 3), normal(50, 3), "named", names=["mass", "$x", "height"])
+    assert [axes.get_title() for axes in figure.axes[1:]] == ["mass", "$x", "height"]
+    assert png(figure, 30)
 
 
 def test_marginals_are_of_the_widest_coordinates_in_order():

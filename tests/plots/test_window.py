@@ -38,6 +38,16 @@ def test_a_single_point_has_a_view_around_it():
     assert window.contains(torch.tensor([[3.0, -7.0]])).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "shape", "aspect"),
+    [((4.0, 1.0), (4.0, 1.0), "equal"), ((1.0, 5.0), (1.0, 5.0), "equal"),
+     ((6.0, 1.0), (1.0, 1.0), "auto"), ((1e-5, 1e6), (1.0, 1.0), "auto")],
+)  # fmt: skip
+def test_axes_share_a_scale_unless_one_would_shrink_to_a_line(size, shape, aspect):
+    window = Window((0.0, 0.0), size)
+    assert (window.shape, window.aspect) == (shape, aspect)
+
+
 def test_squared_keeps_centre_and_longer_side():
     assert Window((0.0, 0.0), (4.0, 2.0)).squared() == Window((0.0, -1.0), (4.0, 3.0))
 
