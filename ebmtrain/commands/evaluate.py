@@ -1,10 +1,11 @@
-"""`ebmtrain evaluate RUN [evaluation.resolution=512]`: the numbers of a checkpoint, anew."""
+"""`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: the numbers of a checkpoint,
+anew, by the evaluation of the run or another one."""
 
 from __future__ import annotations
 
 from ebmtrain.commands.words import overridden, run_and_options
 
-USAGE = "ebmtrain evaluate RUN [checkpoint=best] [evaluation.resolution=N] [--trust PACKAGE]"
+USAGE = "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [checkpoint=best] [--trust P]"
 
 
 def main(words: list[str]) -> int:

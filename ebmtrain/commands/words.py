@@ -83,15 +83,24 @@ def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with dotted keys set.
+    """The configuration with whole groups chosen anew, and after that dotted keys set.
 
     Raises:
-        ConfigError: a key that the configuration does not have.
+        ConfigError: a key or an option of a group that there is not.
     """
     new = OmegaConf.to_container(OmegaConf.create(dict(config)))
     assert isinstance(new, dict)
+    chosen = {k: v for k, v in options.items() if k in new and k in presets.groups()}
+    for group, name in chosen.items():
+        if name not in presets.options(group):
+            near = suggestion(str(name), presets.options(group))
+            raise ConfigError(f"unknown option {group}={name}{near}")
+        words = [f"{group}={name}", f"seed={config['seed']}"]
+        new[group] = presets.plain(presets.composed(words))[group]
     known = list(leaves(new))
     for key, value in options.items():
+        if key in chosen:
+            continue
         if key not in known:
             raise ConfigError(f"unknown key {key}{suggestion(key, known)}")
         *parents, last = key.split(".")

@@ -235,9 +235,8 @@ def test_four_dimensions_have_a_notice_and_no_numbers():
     found = Quadrature(every=1)(
         of(Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None)
     )
-    assert found == Evaluation(
-        {}, ["no exact evaluation: quadrature ends at 3 dimensions, the data have 4"]
-    )
+    notice = "no exact evaluation: quadrature ends at 3 dimensions, the data have 4"
+    assert found == Evaluation({}, [f"{notice}; choose evaluation=ais"])
 
 
 def test_evaluation_leaves_the_model_alone(configured):

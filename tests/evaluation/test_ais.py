@@ -1,0 +1,231 @@
+"""Annealed importance sampling against energies whose log Z is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ebmtrain import presets
+from ebmtrain.build import made
+from ebmtrain.datasets.gaussian_mixture import GaussianMixture
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.ais import AnnealedImportanceSampling
+from ebmtrain.evaluation.annealing import (
+    Between,
+    Gaussian,
+    Ladder,
+    anneal,
+    bennett,
+    effective,
+    log_mean,
+    pilot,
+    refined,
+    turned,
+)
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.subject import Subject
+from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
+from ebmtrain.samplers.hmc import Hmc
+from ebmtrain.samplers.mala import Mala
+
+D = 4
+CENTRES = [[2.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 0.0, 0.0], [0.0, -2.0, 2.0, 0.0]]
+WEIGHTS = [0.5, 0.3, 0.2]
+OFFSET = 7.0
+
+
+def stream(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Shifted(nn.Module):
+    """E = OFFSET - T log p, so that log Z of exp(-E / T) is -OFFSET / T."""
+
+    def __init__(self, truth, standard, temperature=1.0):
+        super().__init__()
+        self.truth, self.standard, self.temperature = truth, standard, temperature
+
+    def forward(self, u):
+        return OFFSET - self.temperature * self.truth.log_prob(self.standard.to_data(u))
+
+
+def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> Subject:
+    """A perfect model of the truth, in other units; its own samples are `heat` times too
+    wide about each mode."""
+    g = stream(100 + seed)
+    x = 3 * truth.sample(1000, g) + 50
+    standard = standardization_of(x, True)
+    own = replace(truth, std=3 * truth.std,
+                  centres=[[3 * c + 50 for c in centre] for centre in truth.centres])  # fmt: skip
+    source = replace(own, std=heat * own.std)
+    u = standard.to_standard(x)
+    held = own.sample(1000, g) if holdout is None else holdout(own)
+    return Subject(
+        energy=Shifted(own, standard, temperature),
+        temperature=temperature,
+        region=Region(u.amin(0), u.amax(0)),
+        standardization=standard,
+        dataset=Points(x, held, standardization=standard, truth=own),
+        draw=lambda n: standard.to_standard(source.sample(n, g)),
+        generator=lambda purpose: stream(seed + sum(map(ord, purpose))),
+    )
+
+
+MIXTURE = GaussianMixture(centres=CENTRES, std=0.6, weights=WEIGHTS)
+
+
+@pytest.fixture
+def ais():
+    presets.prepare(None)
+
+    def made_with(*words):
+        fewer = ("evaluation.chains=400", "evaluation.temperatures=60",
+                 "evaluation.pilot_chains=300", "evaluation.bootstrap=300")  # fmt: skip
+        return made(
+            presets.plain(presets.composed(["evaluation=ais", *fewer, *words])), "evaluation"
+        )
+
+    return made_with
+
+
+def between(target=MIXTURE):
+    energy = MixtureEnergy(centres=target.centres, weights=target.weights, std=target.std).double()
+    base = Gaussian.fitted(target.sample(2000, stream(3)))
+    return base, lambda beta: Between(
+        beta=beta, base=base, energy=energy, temperature=1.0, shape=(D,)
+    )
+
+
+@pytest.mark.parametrize("kernel", [Hmc(step_size=0.3), Mala(step_size=0.05)])
+def test_weights_are_unbiased_on_any_ladder(kernel):
+    """E[w] = Z of the target over z, forward from the base and in reverse from the target, on a
+    ladder that is far too short."""
+    base, path = between()
+    ladder = Ladder([0.0, 0.3, 0.7, 1.0], [0.0, kernel.step_size, kernel.step_size, 0.1])
+    g, n = stream(1), 20_000
+    up = anneal(path, torch.randn(n, D, dtype=torch.float64, generator=g), ladder, kernel, 2, g)
+    w = (up + base.log_volume).exp()
+    assert w.std() > 0.3  # the ladder is short: the weights have work to do
+    assert float(w.mean()) == pytest.approx(1, abs=4 * float(w.std()) / math.sqrt(n))
+    start = base.white(MIXTURE.sample(n, g))
+    down = anneal(path, start, turned(ladder), kernel, 2, g)
+    v = (down - base.log_volume).exp()
+    assert v.std() > 0.3
+    assert float(v.mean()) == pytest.approx(1, abs=4 * float(v.std()) / math.sqrt(n))
+
+
+def test_the_pilot_places_temperatures_evenly():
+    """Between its temperatures, independent chains keep the share that was asked for; and it is
+    finer where the energy matters more."""
+    _, path = between()
+    kernel = Hmc(step_size=0.3, adaptation=None)
+    g = stream(2)
+    z = torch.randn(2000, D, dtype=torch.float64, generator=g)
+    ladder = pilot(path, z, kernel, 0.8, g)
+    assert ladder.betas[0] == 0 and ladder.betas[-1] == 1  # noqa: PT018
+    assert 4 < len(ladder.betas) < 40
+    step = ladder.betas[1]
+    rise = path(1.0)(z) - path(0.0)(z)  # z is still of the base
+    assert effective(-step * rise) / len(z) == pytest.approx(0.8, abs=0.02)
+    twice = refined(ladder, 2 * (len(ladder.betas) - 1))
+    assert twice.betas[::2] == pytest.approx(ladder.betas)
+    assert twice.betas[1] == pytest.approx(step / 2)
+
+
+def test_bennett_joins_both_sides():
+    """Normal log weights, for which Crooks' relation holds: f ~ N(L - s^2/2, s^2), r ~ N(-L -
+    s^2/2, s^2). Where one side alone is off by its bias, both together are not."""
+    g, s, n = stream(4), 3.0, 4000
+    noise = torch.randn(50, 2, n, dtype=torch.float64, generator=g)
+    up, down = 5 - s**2 / 2 + s * noise[:, 0], -5 - s**2 / 2 + s * noise[:, 1]
+    joined = bennett(up, down[:, : n // 2])
+    error = float(joined.std()) / math.sqrt(50)
+    assert float(joined.mean()) == pytest.approx(5, abs=4 * error)
+    assert error < float(log_mean(up).std()) / math.sqrt(50)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_both_sides_hold_the_truth_in_the_units_of_the_data(ais, temperature):
+    found, warnings = ais()(of(MIXTURE, temperature=temperature))
+    assert warnings == []
+    assert found["log_z_lower"] < -OFFSET / temperature < found["log_z_upper"]
+    assert found["log_z_upper"] - found["log_z_lower"] < 0.3
+    assert found["log_z"] == pytest.approx(-OFFSET / temperature, abs=4 * found["log_z_se"])
+    assert found["nll_lower"] < found["nll"] < found["nll_upper"]
+    assert abs(found["regret"]) < 4 * found["nll_se"]
+    assert 100 < found["ess"] <= 400
+
+
+def test_a_ladder_without_care_is_said_to_be_bad(ais):
+    """Two steps: both sides are far apart, and the truth is between them."""
+    short = ais("evaluation.temperatures=1", "evaluation.pilot_ess=0.0001")
+    narrow = replace(MIXTURE, std=0.1)
+    found, warnings = short(of(narrow))
+    assert any("is" in w and "raise evaluation.temperatures" in w for w in warnings)
+    assert found["log_z_upper"] - found["log_z_lower"] > 0.2
+    assert found["log_z_lower"] < -OFFSET < found["log_z_upper"]
+
+
+def test_reverse_chains_that_are_not_of_the_model_are_noticed(ais):
+    """Points that are too hot put log Z below the forward side, where no reverse side of the model
+    itself is. (A lost mode would not: each mode alone tells of Z.)"""
+    found, warnings = ais("evaluation.temperatures=10")(of(MIXTURE, heat=2.0))
+    assert any("not from the model" in warning for warning in warnings)
+    assert found["log_z_lower"] < -OFFSET < found["log_z_upper"]
+
+
+def at_the_mode(truth):
+    return torch.tensor(truth.centres[:1], dtype=torch.float64).expand(500, -1).clone()
+
+
+def test_an_nll_beneath_the_entropy_is_a_failure_and_no_result(ais):
+    """Points held out that are all at a mode: a mean of -log p that no model can have."""
+    found, warnings = ais()(of(MIXTURE, holdout=at_the_mode))
+    assert "beneath the entropy" in warnings[-1]
+    assert "regret" not in found
+    flat = GaussianMixture(centres=[c[:2] for c in CENTRES], std=0.6, weights=WEIGHTS)
+    exact, warnings = Quadrature(every=1, resolution=64)(of(flat, holdout=at_the_mode))
+    assert "beneath the entropy" in warnings[-1]
+    assert {"kl", "regret"}.isdisjoint(exact)
+    assert "entropy" in exact
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluation.kernel.clamp=3"], "breaks exactness"),
+        (["evaluation.kernel.temperature=2"], "must be 1"),
+    ],
+)
+def test_kernels_that_are_not_exact_are_refused(ais, words, said):
+    with pytest.raises(ConfigError, match=said):
+        ais(*(f"+{word}" for word in words))
+
+
+def test_langevin_is_refused():
+    from ebmtrain.samplers.langevin import Langevin
+
+    with pytest.raises(ValueError, match="choose hmc or mala"):
+        AnnealedImportanceSampling(every=1, kernel=Langevin(step_size=0.1))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluate_by_another_evaluation_than_the_runs_own(command, folder, tiny):
+    assert command(*tiny, "hydra.run.dir=run").code == 0
+    own = json.loads((folder / "run/result.json").read_text())["metrics"]
+    words = ("evaluation.chains=100", "evaluation.temperatures=20", "evaluation=ais")
+    outcome = command("evaluate", "run", *words)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((folder / "run/evaluation.json").read_text())["metrics"]
+    assert {"nll_lower", "nll_upper", "log_z_lower", "log_z_upper", "ess"} <= set(found)
+    assert found["log_z"] == pytest.approx(own["log_z"], abs=max(0.05, 4 * found["log_z_se"]))
+    assert found["nll"] == pytest.approx(own["nll"], abs=max(0.05, 4 * found["log_z_se"]))
+    assert "did you mean ais?" in command("evaluate", "run", "evaluation=aiss").err
+    assert "unknown key" in command("evaluate", "run", "evaluation.chains=100").err
