@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.evaluation.subject import Evaluation, Subject
+from ebmtrain.samplers.resampling import systematic
 from ebmtrain.sampling import draw, learnt_in, starts
 from ebmtrain.settings import Samples
 
@@ -62,11 +63,23 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Su
 
 def measured(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Evaluation:
     """What the evaluation says of a model; beside it, each log Z that the method keeps in its state
-    under a name that begins so (of exp(-E), at T = 1), in the data's units like every other."""
+    under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
+    other."""
     metrics, warnings = parts.evaluation(subject(parts, energy, method))
+    own = {k: v.detach() for k, v in method.items() if k.startswith("log_z")}
+    if parts.job is not None and hasattr(parts.job.method, "log_z"):
+        own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]
     volume = parts.standardization.log_volume
-    own = {k: float(v.detach()) + volume for k, v in method.items() if k.startswith("log_z")}
-    return Evaluation({**metrics, **own}, warnings)
+    return Evaluation({**metrics, **{k: float(v) + volume for k, v in own.items()}}, warnings)
+
+
+def chains_of(method: Mapping[str, Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the method's own chains, (count, *event): each as often as its weight says, where
+    they carry weights."""
+    chains = method["chains"]
+    if "log_weights" in method:
+        chains = chains[systematic(method["log_weights"], generator)]
+    return starts(chains, count, generator)
 
 
 def first_points(
@@ -85,7 +98,7 @@ def first_points(
         points = parts.standardization.to_standard(parts.dataset.train)
         return starts(points.to(parts.device, parts.dtype), chains, generator)
     if start == "chains" and "chains" in method:
-        return starts(method["chains"], chains, generator)
+        return chains_of(method, chains, generator)
     return noise(parts, chains, generator)
 
 

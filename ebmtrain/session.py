@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.display import LOG, Display
-from ebmtrain.drawing import drawn, measured, noise
+from ebmtrain.drawing import chains_of, drawn, measured, noise
 from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import draw, energies, starts
+from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Stop
 from ebmtrain.train import TrainState, check, start, train
 
@@ -184,7 +184,7 @@ class Session:
         n = self.parts.plots.points
         generator = self.parts.generator("picture", state.step)
         if "chains" in state.method:
-            return starts(state.method["chains"], n, generator)
+            return chains_of(state.method, n, generator)
         first = noise(self.parts, n, generator)
         sampler, energy = self.parts.sampler, state.evaluated
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)

@@ -103,6 +103,9 @@ class Method(Protocol):
     A tensor of its state that requires a gradient (a leaf: the constant of noise-contrastive
     estimation, say) is trained beside the energy's parameters and must be handed on as the very
     same object; all others are plain values.
+
+    A method that knows the normaliser may offer `log_z(energy, state) -> Tensor`, shape (), of an
+    energy near to the trained one over standardized points: it is reported as `log_z_running`.
     """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:

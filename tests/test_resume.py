@@ -37,6 +37,7 @@ TRAININGS = {
     "cd_noise": ("method=cd", "method.start=noise"),
     "cd_langevin": ("method=cd", "sampler=langevin"),
     "cd_hmc": ("method=cd", "sampler=hmc"),
+    "jarzynski": ("method=jarzynski", "method.walkers=64", "method.moved=32"),
     "sm": ("method=sm",),
     "ssm": ("method=ssm", "method.variance_reduced=true"),
     "ssm_plain": ("method=ssm", "method.variance_reduced=false"),

@@ -9,7 +9,11 @@ from ebmtrain.types import Energy, Tensors
 
 
 def contrast(
-    energy: Energy, x: Tensor, negatives: Tensor, regularization: float
+    energy: Energy,
+    x: Tensor,
+    negatives: Tensor,
+    regularization: float,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensors]:
     """L = mean E(x+) - mean E(x-) + alpha * mean (E(x+)^2 + E(x-)^2), and the two mean energies.
 
@@ -21,13 +25,21 @@ def contrast(
     Args:
         x, negatives: (batch, *event); negatives are detached here.
         regularization: alpha >= 0.
+        weights: of the negatives in their means, (batch,), sum 1; None: all alike.
     """
     values = energy(torch.cat([x, negatives.detach()]))
     data, model = values.split([len(x), len(negatives)])
-    loss = data.mean() - model.mean()
+    mean = data.mean()
+    model_mean = weighted_mean(model, weights)
+    loss = mean - model_mean
     if regularization:
-        loss = loss + regularization * (data.square().mean() + model.square().mean())
-    return loss, {"energy_data": data.detach().mean(), "energy_model": model.detach().mean()}
+        squares = data.square().mean() + weighted_mean(model.square(), weights)
+        loss = loss + regularization * squares
+    return loss, {"energy_data": mean.detach(), "energy_model": model_mean.detach()}
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else values @ weights.detach().to(values)
 
 
 def noised(x: Tensor, std: float, generator: Generator) -> Tensor:

@@ -1,0 +1,174 @@
+"""Persistent chains with Jarzynski's weights.
+
+Carbone, Hua, Coste & Vanden-Eijnden, "Efficient training of energy-based models using Jarzynski
+equality", NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.methods.contrast import contrast, gaussian_like, noised
+from ebmtrain.samplers.chain import run_chain, start_learning, temperature_of
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic
+from ebmtrain.score import frozen
+from ebmtrain.types import (
+    Batch,
+    Count,
+    Energy,
+    LossOutput,
+    NonNegative,
+    Positive,
+    Probability,
+    Sampler,
+    Tensors,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jarzynski:
+    """L = mean E(x) - sum_i softmax(A)_i E(X_i): walkers X_i that lag behind a changing energy
+    carry the weights that make up for it. With U = E / T
+    before and U' = E' / T after an update,
+
+        A_i += U(X_i) - U'(X_i),    then X_i moves by a chain that leaves exp(-U') as it is,
+
+    which is the paper's rule for such a chain (its alpha makes up for one that rejects nothing;
+    here such samplers are refused). Walkers start at N(0, noise_std^2 I) with A_i = -U(X_i) - log
+    density, and so at every step mean exp(A) = Z on average, and sum_i softmax(A)_i f(X_i) is the
+    model's mean of f. When the effective sample size of a group falls too low, it is resampled.
+
+    An update raises the energy just where the walkers stand that it was computed from: their own A
+    are biased low at every step, and the bias of their log Z adds up (docs/jarzynski.md). So there
+    are two groups. One teaches; the other follows the same updates, to which it contributed
+    nothing, and only measures log Z.
+
+    Args:
+        sampler: what moves the walkers; `sampler.jumps` join walkers of one group.
+        k: steps of each moved walker per training step.
+        walkers: in each of the two groups. All are reweighted at every step.
+        moved: of these, drawn anew at every step, walk; the others stay.
+        resample_below: share of `walkers` below which the effective sample size leads to
+            resampling; 0: never, 1: always.
+        noise_std: of the first points, in (standardized) units of x.
+        energy_regularization: alpha of `contrast`; small, it biases the density.
+        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
+            units of x.
+
+    State, the teaching group first: `chains` (2 * walkers, *event); `log_weights` A and
+    `energies` E(X), T times the U of the formula, (2 * walkers,); what the sampler's adaptation
+    learnt from the teaching group.
+    """
+
+    sampler: Sampler
+    k: Count = 5
+    walkers: Count = 1024
+    moved: Count = 256
+    resample_below: Probability = 0.5
+    noise_std: Positive = 1.5
+    energy_regularization: NonNegative = 0.0
+    data_noise: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        if getattr(self.sampler, "clamp", None) is not None or not rejects(self.sampler):
+            raise ValueError(
+                f"jarzynski weights need a sampler that leaves exp(-E / T) as it is, which "
+                f"{type(self.sampler).__name__} as configured does not: give sampler=mala or "
+                "sampler=hmc, with sampler.clamp=null"
+            )
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        like = x.new_empty(2 * self.walkers, *x.shape[1:])
+        chains = gaussian_like(like, self.noise_std, generator)
+        flat = chains.flatten(1) / self.noise_std
+        log_scale = math.log(2 * math.pi * self.noise_std**2) / 2
+        surprise = flat.square().sum(1) / 2 + log_scale * flat.shape[1]
+        return {
+            "chains": chains,
+            # As if the walkers came from an energy with Z = 1: the first update does the rest.
+            "energies": temperature_of(self.sampler) * surprise,
+            "log_weights": torch.zeros_like(surprise),
+        } | start_learning(self.sampler, x)
+
+    def loss(
+        self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
+    ) -> LossOutput:
+        x = noised(batch.x, self.data_noise, generator)
+        walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
+        learnt = {name: value for name, value in state.items() if name not in walkers}
+        walkers = self.reweighted(energy, walkers)
+        log_z = log_mean_exp(self.groups(walkers["log_weights"]))
+        walkers, ess = self.resampled(walkers, generator)
+        walkers, learnt, metrics = self.stepped(energy, walkers, learnt, generator)
+
+        teaching = slice(None, self.walkers)
+        weights = torch.softmax(walkers["log_weights"][teaching], 0)
+        loss, energies = contrast(
+            energy, x, walkers["chains"][teaching], self.energy_regularization, weights
+        )
+        metrics |= {"ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
+        return LossOutput(loss, energies | metrics, walkers | learnt)
+
+    def log_z(self, energy: Energy, state: Tensors) -> Tensor:
+        """log Z of exp(-E / T) over standardized points, shape (), by the measuring group: of any
+        energy near to the trained one, the averaged weights for instance."""
+        walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
+        return log_mean_exp(self.groups(self.reweighted(energy, walkers)["log_weights"])[1])
+
+    def groups(self, values: Tensor) -> Tensor:
+        """(2 * walkers,) -> (2, walkers): teaching, measuring."""
+        return values.view(2, self.walkers)
+
+    def reweighted(self, energy: Energy, walkers: Tensors) -> Tensors:
+        """The same points, weighted for another energy."""
+        with frozen(energy), torch.no_grad():
+            energies = energy(walkers["chains"])
+        work = (energies - walkers["energies"]) / temperature_of(self.sampler)
+        return walkers | {"energies": energies, "log_weights": walkers["log_weights"] - work}
+
+    def resampled(self, walkers: Tensors, generator: Generator) -> tuple[Tensors, Tensor]:
+        """Survivors with equal weights in a group that has run low, and the effective sample sizes
+        before that as shares of `walkers`, shape (2,). Nothing waits for the device."""
+        a = self.groups(walkers["log_weights"])
+        ess = effective_sample_size(a) / self.walkers
+        low = (ess < self.resample_below)[:, None]
+        own = torch.arange(2 * self.walkers, device=a.device)
+        first = torch.tensor([[0], [self.walkers]], device=a.device)
+        index = torch.where(low, systematic(a, generator) + first, self.groups(own)).flatten()
+        even = torch.where(low, log_mean_exp(a)[:, None], a).flatten()
+        survivors = {"chains": walkers["chains"][index], "energies": walkers["energies"][index]}
+        return survivors | {"log_weights": even}, ess
+
+    def stepped(
+        self, energy: Energy, walkers: Tensors, learnt: Tensors, generator: Generator
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """k steps of some walkers of each group; what the adaptation learnt, and the metrics, from
+        the teaching group. The measuring group must not choose its own step size: its weights
+        would depend on it."""
+        chains = walkers["chains"]
+        drawn, runs = [], []
+        for first in (0, self.walkers):
+            order = torch.randperm(self.walkers, generator=generator, device=chains.device)
+            drawn.append(first + order[: self.moved])
+            runs.append(
+                run_chain(self.sampler, energy, chains[drawn[-1]], self.k, generator, learnt)
+            )
+        index, ends = torch.cat(drawn), torch.cat([run.x for run in runs])
+        with frozen(energy), torch.no_grad():
+            energies = walkers["energies"].index_copy(0, index, energy(ends))
+        moved = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
+        return moved, runs[0].learnt, runs[0].metrics
+
+
+def rejects(sampler: Sampler) -> bool:
+    """Whether the sampler has an acceptance to report: one that has none is biased."""
+    tried = run_chain(sampler, parabola, torch.zeros(4, 1), 1, torch.Generator().manual_seed(0))
+    return "acceptance" in tried.metrics
+
+
+def parabola(x: Tensor) -> Tensor:
+    return x.flatten(1).square().sum(1) / 2
