@@ -110,7 +110,7 @@ class Jarzynski:
         loss, energies = contrast(
             energy, x, walkers["chains"][teaching], self.energy_regularization, weights
         )
-        metrics |= {"ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
+        metrics |= {"walkers_ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
         return LossOutput(loss, energies | metrics, walkers | learnt)
 
     def log_z(self, energy: Energy, state: Tensors) -> Tensor:
