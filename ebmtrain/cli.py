@@ -19,7 +19,8 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 ok, 1 a job failed, 2 configuration or data, 3 diverged,
-    4 checkpoint unusable, 6 input or output, 7 refused as unsafe, 128 + n after signal n."""
+    4 checkpoint unusable, 5 run directory in use, 6 input or output, 7 refused as
+    unsafe, 128 + n after signal n."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -36,6 +36,12 @@ class CheckpointError(EbmtrainError):
     exit_code = 4
 
 
+class LockedError(EbmtrainError):
+    """Another process works in this run directory."""
+
+    exit_code = 5
+
+
 class OutputError(EbmtrainError):
     """A file could not be written."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import torch
 import ebmtrain
 from ebmtrain.build import Parts, build
 from ebmtrain.display import LOG, Display
-from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
-from ebmtrain.rundir import RunDir
+from ebmtrain.rundir import RunDir, locked
 from ebmtrain.session import Session
-from ebmtrain.train import start
+from ebmtrain.train import collect, start, update
 from ebmtrain.validate import Trust
 
 
@@ -25,8 +26,9 @@ def begin(
     parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
-    run = RunDir.create(path, parts.config, about(parts, choices))
-    return carry_on(parts, run, choices, quiet=quiet)
+    with locked(path):
+        run = RunDir.create(path, parts.config, about(parts, choices))
+        return carry_on(parts, run, choices, quiet=quiet)
 
 
 def resume(
@@ -38,24 +40,47 @@ def resume(
         config: in place of the saved one, say with more steps.
     """
     run = RunDir.open(path)
-    parts = build(config or run.config(), trust)
-    if parts.job is None:
-        raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
-    state, passed = run.load_checkpoint()
-    Frame.from_state(state.get("frame")).check(parts.job.dataset)
-    n_steps = parts.job.n_steps
-    if state["step"] > n_steps or (
-        state["step"] == n_steps and run.read_json("result.json").get("status") == "finished"
-    ):
-        raise ConfigError(
-            f"{path} is at step {state['step']} and was to have {n_steps}: "
-            f"to go on, give train.steps={2 * state['step']}, say"
-        )
-    start(parts.job, parts.energy, parts.generator("train")).load_state_dict(state)  # it fits
-    if config is not None:
-        run.write_config(config)
-    choices = run.read_json("run.json").get("choices", {})
-    return carry_on(parts, run, choices, resumed=state, notes=passed, quiet=quiet)
+    with locked(path):
+        parts = build(config or run.config(), trust)
+        if parts.job is None:
+            raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
+        state, passed = run.load_checkpoint()
+        n_steps, result = parts.job.n_steps, run.read_json("result.json")
+        finished = result.get("status") == "finished" and result.get("step") == state["step"]
+        if state["step"] > n_steps or (state["step"] == n_steps and finished):
+            raise ConfigError(
+                f"{path} is at step {state['step']} and was to have {n_steps}: "
+                f"to go on, give train.steps={2 * state['step']}, say"
+            )
+        rehearse(parts, state)
+        if config is not None:
+            run.write_config(config)
+        choices = run.read_json("run.json").get("choices", {})
+        return carry_on(parts, run, choices, resumed=state, notes=passed, quiet=quiet)
+
+
+def rehearse(parts: Parts, saved: dict[str, Any]) -> None:
+    """One update on a copy, before anything is written: what cannot go on changes nothing.
+
+    Raises:
+        CheckpointError: the checkpoint is of another configuration.
+        DataError: or of other data.
+    """
+    assert parts.job is not None
+    Frame.from_state(saved.get("frame")).check(parts.job.dataset)
+    state = start(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
+    state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
+    if state.step < parts.job.n_steps:
+        try:
+            # As if a row were due: it is the mean of what was saved and of this update.
+            collect(parts.job, state, update(parts.job, state), last=True)
+        except DivergedError:
+            pass  # the run will say so
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the run cannot go on with this configuration ({reason}): change less of it"
+            ) from error
 
 
 def carry_on(

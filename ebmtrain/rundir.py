@@ -11,12 +11,15 @@ samples/         final.npz
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from torch import Tensor
 
 from ebmtrain import plain_yaml
 from ebmtrain.checkpoints import decode, encode
-from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
+from ebmtrain.errors import CheckpointError, ConfigError, LockedError, OutputError, UnsafeError
 
 Row = Mapping[str, Any]
 
@@ -63,6 +66,39 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While in here, no other process works in this run directory, which is made if need be.
+
+    The system lets go of the lock when its process ends, however that may be, so none is ever
+    stale; the file stays, since removing it would let two others hold two locks of one name.
+
+    Raises:
+        LockedError: somebody does.
+        OutputError: the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".lock").open("a+")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise LockedError(
+                f"{path} is in use by {file.read(100).strip() or 'another process'}: wait until it "
+                "has ended, or end it"
+            ) from error
+        except OSError as error:
+            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
 class RunDir:
     """One run's folder. Reading and writing, and nothing else."""
 
@@ -76,7 +112,7 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> RunDir:
-        """A new run.
+        """A new run, in a folder that is locked.
 
         Raises:
             ConfigError: the folder holds a run already.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts
@@ -48,8 +48,10 @@ class Session:
         self.stop = Stop()
         self.resumed = resumed
         self.best: dict[str, Any] = resumed["best"] if resumed else {}
-        self.numbers: dict[str, Any] = {}
-        self.measured_at: int | None = None
+        known = resumed["measured"] if resumed else {}
+        self.numbers: dict[str, Any] = known.get("metrics", {})
+        self.warnings: list[str] = known.get("warnings", [])
+        self.measured_at: int | None = known.get("step")
         self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
@@ -69,6 +71,7 @@ class Session:
             Exception: whatever went wrong, after it was written down.
         """
         error: Exception | None = None
+        self.run.write_json("result.json", self.result("running", None))
         try:
             with self.stop:
                 self.train_and_show()
@@ -130,12 +133,21 @@ class Session:
 
     def measure(self, energy: nn.Module, method: Mapping[str, Tensor]) -> dict[str, Any]:
         metrics, warnings = measured(self.parts, energy, method)
-        for warning in warnings:
+        self.warnings, self.measured_at = list(warnings), self.step
+        wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
+        if self.parts.job is not None and followed != wanted:
+            instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
+            self.warnings.append(f"checkpoint.best={wanted} is not measured here: {instead}")
+        for warning in self.warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
             self.warned.add(warning)
-        self.measured_at = self.step
         return dict(metrics)
+
+    def followed(self, metrics: Mapping[str, Any]) -> str | None:
+        """The metric whose least value makes best.pt: the one that is wanted, or nll, which needs
+        no true density; None: neither is measured."""
+        return next((name for name in (self.parts.checkpoint.best, "nll") if name in metrics), None)
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
         now = time.perf_counter()
@@ -157,17 +169,23 @@ class Session:
     def save(self, state: TrainState, now: bool) -> None:
         job, settings = self.parts.job, self.parts.checkpoint
         assert job is not None
-        value = self.numbers.get(settings.best) if self.measured_at == state.step else None
-        improved = value is not None and value < self.best.get("value", torch.inf)
+        metric = self.followed(self.numbers)
+        value = self.numbers[metric] if metric and self.measured_at == state.step else math.inf
+        improved = value < (self.best["value"] if self.best.get("metric") == metric else math.inf)
         due = now or state.step % settings.every == 0
         if not (due or improved):
             return
         check(job, state)
         if improved:
-            self.best = {"metric": settings.best, "value": value, "step": state.step}
+            self.best = {"metric": metric, "value": value, "step": state.step}
         saved = state.state_dict() | {
             "frame": self.parts.frame.state_dict(),
             "best": self.best,
+            "measured": {
+                "step": self.measured_at,
+                "metrics": self.numbers,
+                "warnings": self.warnings,
+            },
             "seconds": self.seconds,
             "metrics_size": self.run.metrics_size(),
         }
@@ -207,6 +225,8 @@ class Session:
             "step": self.step,
             "seconds": round(self.seconds, 3),
             "metrics": self.numbers,
+            "metrics_step": self.measured_at,
+            "warnings": self.warnings,
             "best": self.best or None,
             "error": None if error is None else str(error),
             "signal": self.stop.signal,

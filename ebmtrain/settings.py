@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from ebmtrain.types import Count, Decay, WholeNumber
 
@@ -34,12 +36,12 @@ class Checkpoint:
 
     Args:
         every: updates between two checkpoints; the last update always makes one.
-        keep: how many of the newest stay, at least 2 beside `best.pt`.
-        best: the metric whose least value makes `best.pt`.
+        keep: how many of the newest stay beside `best.pt`; >= 2, since one may be damaged.
+        best: the metric whose least value makes `best.pt`; nll where this one is not measured.
     """
 
     every: Count
-    keep: Count
+    keep: Annotated[int, Ge(2)]
     best: Literal["nll", "kl", "regret"]
 
 

@@ -43,9 +43,9 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     method: Tensors
     generator: Generator
-    window: list[Tensor]
-    """One vector of metrics per update since the last row: a row is their mean, whether or not
-    the run was stopped between."""
+    window: dict[tuple[str, ...], list[Tensor]]
+    """One vector of metrics per update since the last row, by their names, which a resumed run
+    may change: a row is their mean, whether or not the run was stopped between."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
 
@@ -62,7 +62,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "method": {name: value.detach() for name, value in self.method.items()},
             "generator": self.generator.get_state(),
-            "window": torch.stack(self.window) if self.window else torch.empty(0, 0),
+            "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -76,20 +76,20 @@ class TrainState:
                 raise ValueError("one of the two keeps an average of the weights, the other none")
             if self.average is not None:
                 self.average.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.load_optimizer(saved["optimizer"])
             shapes, saved_shapes = shapes_of(self.method), shapes_of(saved["method"])
             if shapes != saved_shapes:
                 raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
-            device = self.diverged.device
             for name, value in saved["method"].items():
                 if self.method[name].requires_grad:  # the optimizer holds this very tensor
                     self.method[name].data.copy_(value)
                 else:
-                    self.method[name] = value.to(device)
+                    self.method[name] = value.to(self.method[name])
             if saved["generator"].shape != self.generator.get_state().shape:
                 raise ValueError("its random numbers are those of another kind of device")
             self.generator.set_state(saved["generator"])
-            self.window = list(saved["window"].to(device))
+            like = next(self.energy.parameters())
+            self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
             self.step = saved["step"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
@@ -97,6 +97,15 @@ class TrainState:
                 f"the checkpoint does not fit the configuration ({reason}): resume with the "
                 "model, method, optimizer, train.ema and device that it was made with"
             ) from error
+
+    def load_optimizer(self, saved: dict[str, Any]) -> None:
+        """Its moments; the rates stay as they are configured now."""
+        fresh = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(saved)
+        for group, configured in zip(self.optimizer.param_groups, fresh, strict=True):
+            if set(group) - {"params"} != set(configured):
+                raise ValueError("it is of another optimizer")
+            group.update(configured)
 
 
 def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
@@ -135,7 +144,7 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         optimizer=job.optimizer.build(trained(energy, method)),
         method=method,
         generator=generator,
-        window=[],
+        window={},
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
     )
 
@@ -169,14 +178,25 @@ def collect(
     job: Job, state: TrainState, metrics: dict[str, Tensor], *, last: bool
 ) -> dict[str, float]:
     """Puts an update's metrics into the window; where a row is due, the window's means."""
-    state.window.append(torch.stack(list(metrics.values())))
+    vector = torch.stack(list(metrics.values()))  # a copy: the method may own these tensors
+    state.window.setdefault(tuple(metrics), []).append(vector)
     if not last and state.step % job.log_every:
         return {}
-    row = dict(zip(metrics, torch.stack(state.window).mean(0).tolist(), strict=True))
+    row = means(state.window)
     row["lr"] = state.optimizer.param_groups[0]["lr"]
     state.window.clear()
     check(job, state)
     return row
+
+
+def means(window: dict[tuple[str, ...], list[Tensor]]) -> dict[str, float]:
+    """Of each metric over the updates that had it. Waits for the device once."""
+    columns: dict[str, list[Tensor]] = {}
+    for names, rows in window.items():
+        for name, column in zip(names, torch.stack(rows).T, strict=True):
+            columns.setdefault(name, []).append(column)
+    values = torch.stack([torch.cat(parts).mean() for parts in columns.values()])
+    return dict(zip(columns, values.tolist(), strict=True))
 
 
 def happen(

@@ -289,6 +289,13 @@ def cross_problems(config: dict[str, Any]) -> list[str]:
             "sampler.step_size_end and sampler.adaptation both set the step size: give "
             "sampler.adaptation=null or sampler.step_size_end=null"
         )
+    temperature = sampler.get("temperature", 1)
+    chainless = "sampler" not in inspect.signature(get_object(method["_target_"])).parameters
+    if chainless and temperature != 1 and train["steps" if train["epochs"] is None else "epochs"]:
+        problems.append(
+            f"sampler.temperature is {temperature}, but this method runs no chains and learns the "
+            "density at temperature 1: sampler.temperature=1, or method=pcd"
+        )
     slots = method.get("slots")
     if slots is not None and slots < train["batch_size"]:
         problems.append(

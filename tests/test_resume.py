@@ -155,7 +155,7 @@ def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch)
 @pytest.mark.parametrize("item", ["nothing", *FRESH])
 @pytest.mark.usefixtures("no_pictures")
 def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch, item):
-    measured = lambda self, *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
+    measured = lambda *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", measured)
     values = iter([3.0, 1.0, 2.0, 2.5])  # steps 0, 6, 12, 14: the best comes before the stop
     run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
@@ -235,7 +235,7 @@ def test_signals(long_run, tiny, folder, capsys, number):
     process.communicate(timeout=60)
     if number == signal.SIGKILL:
         assert process.returncode == -number
-        assert not (folder / "run/result.json").exists()
+        assert result(folder / "run")["status"] == "running"
     else:
         assert process.returncode == 128 + number
         assert result(folder / "run")["status"] == "interrupted"
@@ -300,6 +300,132 @@ def test_another_configuration_is_refused_and_changes_nothing(configured, tmp_pa
     with pytest.raises(CheckpointError, match=f"does not fit the configuration .*{reason}"):
         resume(run, config, quiet=True)
     assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_new_rates_of_the_optimizer_hold_from_the_next_update_on(configured, tmp_path):
+    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    config = RunDir.open(run).config()
+    config["train"]["steps"] = 25
+    config["optimizer"] |= {"weight_decay": 0.5, "beta1": 0.1, "eps": 1e-3}
+    resume(run, config, quiet=True)
+    (group,) = load(run / "checkpoints/last.pt")["optimizer"]["param_groups"]
+    assert (group["weight_decay"], group["betas"], group["eps"]) == (0.5, (0.1, 0.999), 1e-3)
+
+
+def stopped_at(step: int, monkeypatch) -> None:
+    """Runs stop there, as by a signal."""
+
+    def stop(self):
+        if self.step_now == step:
+            self.stop.signal = int(signal.SIGTERM)
+        return self.stop.signal is not None
+
+    log = Session.save
+
+    def save(self, state, now):
+        self.step_now = state.step + 1  # the step that `stopping` is asked about next
+        log(self, state, now)
+
+    monkeypatch.setattr(Session, "step_now", 0, raising=False)
+    monkeypatch.setattr(Session, "save", save)
+    monkeypatch.setattr(Session, "stopping", stop)
+
+
+CHANGES = {"double": ("device", "dtype", "float64"), "no jumps": ("sampler", "jumps", None)}
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_goes_on_between_two_rows_with_other_numbers(configured, tmp_path, monkeypatch, name):
+    """Stopped at 7, two updates after a row: the next is of three of the old and new kind."""
+    with monkeypatch.context() as patch:
+        stopped_at(7, patch)
+        stopped = begin(build(configured("method=pcd", *LENGTH)), tmp_path / "run", {}, quiet=True)
+    assert stopped["step"] == 7
+    section, key, value = CHANGES[name]
+    config = RunDir.open(tmp_path / "run").config()
+    config[section][key] = value
+    assert resume(tmp_path / "run", config, quiet=True)["status"] == "finished"
+    found = {row["step"]: row for row in rows(tmp_path / "run")}
+    assert ("jump_acceptance" in found[10]) is True
+    assert ("jump_acceptance" in found[14]) is (name != "no jumps")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_configuration_that_survives_no_step_is_not_written(configured, tmp_path, monkeypatch):
+    def broken(self, energy, batch, state, generator):
+        raise RuntimeError("shapes\n do not match")
+
+    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    config = RunDir.open(run).config()
+    config["train"]["steps"] = 40
+    with monkeypatch.context() as patch:
+        patch.setattr(DenoisingScoreMatching, "loss", broken)
+        with pytest.raises(CheckpointError, match=r"cannot go on .*\(shapes do not match\)"):
+            resume(run, config, quiet=True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert resume(run, config, quiet=True)["step"] == 40
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_killed_after_training_and_before_the_samples(configured, tmp_path, monkeypatch):
+    """The verdict of the session before is not taken for that of this one."""
+    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    config = RunDir.open(run).config()
+    config["train"]["steps"] = 40
+
+    def killed(*_: object):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ebmtrain.session.drawn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume(run, config, quiet=True)
+    assert load(run / "checkpoints/last.pt")["step"] == 40
+    assert result(run)["status"] == "running"
+    assert resume(run, quiet=True)["status"] == "finished"
+    assert result(run)["step"] == 40
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_numbers_of_the_last_evaluation_outlive_a_session(configured, tmp_path, monkeypatch):
+    warned = lambda *_: Evaluation({"nll": 1.5}, ["uncertain"])  # noqa: E731
+    monkeypatch.setattr(Quadrature, "__call__", warned)
+    stopped_at(8, monkeypatch)
+    first = begin(build(configured("method=dsm", *LENGTH)), tmp_path / "run", {}, quiet=True)
+    stopped_at(10, monkeypatch)
+    second = resume(tmp_path / "run", quiet=True)
+    assert (first["step"], second["step"]) == (8, 10)
+    for told in (first, second):
+        assert (told["metrics"], told["metrics_step"]) == ({"nll": 1.5}, 6)
+        assert told["warnings"] == ["uncertain"]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_best_follows_nll_where_the_truth_is_not_known(configured, tmp_path, monkeypatch):
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    measured = lambda *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
+    monkeypatch.setattr(Quadrature, "__call__", measured)
+    config = configured("method=dsm", *LENGTH, "checkpoint.best=kl")
+    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    assert told["best"] == {"metric": "nll", "value": 1.0, "step": 6}
+    assert told["warnings"] == ["checkpoint.best=kl is not measured here: best.pt follows nll"]
+    assert load(tmp_path / "run/checkpoints/best.pt")["step"] == 6
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_another_metric_for_the_best_begins_anew(configured, tmp_path, monkeypatch):
+    """A KL of 2 is not worse than an NLL of 1."""
+    measured = lambda *_: Evaluation({"nll": 1.0, "nll_se": 0.1, "kl": 2.0}, [])  # noqa: E731
+    monkeypatch.setattr(Quadrature, "__call__", measured)
+    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    config = RunDir.open(run).config()
+    config["train"]["steps"] = 20
+    config["checkpoint"]["best"] = "kl"
+    resume(run, config, quiet=True)
+    assert result(run)["best"] == {"metric": "kl", "value": 2.0, "step": 18}
 
 
 @pytest.mark.usefixtures("no_pictures")

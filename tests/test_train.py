@@ -122,7 +122,9 @@ def test_a_stop_is_saved_and_nothing_else():
     assert events.saved[-1] == (5, True)
     assert events.evaluated[-1] == events.plotted[-1] == (5, False)
     assert list(events.rows) == [3]
-    assert len(state.window) == 2  # the updates since the last row, kept for the next
+    assert [len(rows) for rows in state.window.values()] == [
+        2
+    ]  # the updates since the last row, kept for the next
 
 
 def test_a_row_is_the_mean_over_its_updates():

@@ -94,6 +94,11 @@ BAD = {
     "activation for score matching": (
         ["method=sm", "model.activation=leaky_relu"],
         ["no second derivative", "model.activation=silu"]),
+    "temperature without chains": (
+        ["method=dsm", "sampler.temperature=2"],
+        ["sampler.temperature is 2", "runs no chains", "sampler.temperature=1"]),
+    "one checkpoint": (
+        ["checkpoint.keep=1"], ["checkpoint.keep must be greater than or equal to 2, got 1"]),
     "landscape in training": (["model=double_well"], ["no parameters to train", "train.steps=0"]),
     "centres ragged": (
         ["dataset.density.centres=[[0,0],[1]]"], ["dataset", "lists of equal length"]),

@@ -3,14 +3,18 @@ anew, by the evaluation of the run or another one."""
 
 from __future__ import annotations
 
-from ebmtrain.commands.words import overridden, run_and_options
+from ebmtrain.commands.words import check_options, overridden, run_and_options
 
 USAGE = "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [checkpoint=best] [--trust P]"
+
+# How a model is measured. Anything else, say its base measure or temperature, makes it another one.
+CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
 
 
 def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
     checkpoint = options.pop("checkpoint", None)
+    check_options(options, ("checkpoint", *CHANGEABLE))
 
     from ebmtrain.drawing import measured
     from ebmtrain.loading import load_with
@@ -25,7 +29,14 @@ def main(words: list[str]) -> int:
     for warning in warnings:
         print(f"warning: {warning}")
     files.write_json(
-        "evaluation.json", {"step": run.step, "metrics": metrics, "warnings": warnings}
+        "evaluation.json",
+        {
+            "step": run.step,
+            "checkpoint": checkpoint,
+            "options": options,
+            "metrics": metrics,
+            "warnings": warnings,
+        },
     )
     print(f"step {run.step}: {path / 'evaluation.json'}")
     return 0

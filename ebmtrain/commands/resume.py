@@ -13,6 +13,8 @@ def main(words: list[str]) -> int:
     from ebmtrain.run import resume
     from ebmtrain.rundir import RunDir
 
+    if options.get("train.steps") is not None:
+        options.setdefault("train.epochs", None)  # which would win, and the word be ignored
     config = overridden(RunDir.open(path).config(), options) if options else None
     signal = resume(path, config, trust)["signal"]
     return 128 + signal if signal else 0

@@ -54,12 +54,6 @@ class BeforeRun(Callback):
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
         try:
             CALL.parts = build(presets.plain(config))
-            path = Path(config.hydra.run.dir)
-            if (path / "config.yaml").exists():
-                raise ConfigError(
-                    f"{path} holds a run already: go on with 'ebmtrain resume {path}', or choose "
-                    "another hydra.run.dir"
-                )
         except Exception as error:
             CALL.error = error
             raise SystemExit from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import ebmtrain
 from ebmtrain import presets
 from ebmtrain.checkpoints import encode
 from ebmtrain.errors import ConfigError, UnsafeError
-from ebmtrain.rundir import RunDir
+from ebmtrain.rundir import RunDir, locked
 from ebmtrain.sampling import energies
 
 # check, list, init
@@ -101,6 +102,42 @@ def test_resume_with_more_steps(command, run: Path):
     assert "resumed at step 20 of 30" in outcome.out
     assert json.loads((run / "result.json").read_text())["step"] == 30
     assert yaml.safe_load((run / "config.yaml").read_text())["train"]["steps"] == 30
+
+
+def test_resume_with_steps_after_epochs(command, folder: Path, tiny, no_pictures):
+    assert command(*tiny, "hydra.run.dir=run", "train.epochs=1").code == 0
+    assert json.loads((folder / "run/result.json").read_text())["step"] == 7
+    assert "give train.steps=14" in command("resume", "run").err
+    assert command("resume", "run", "train.steps=14").code == 0
+    assert json.loads((folder / "run/result.json").read_text())["step"] == 14
+
+
+def test_one_writer_at_a_time(command, folder: Path, run: Path, tiny):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with locked(run):
+        held = (run / ".lock").read_bytes()
+        for words in (["resume", "run", "train.steps=30"], [*tiny, "hydra.run.dir=run"]):
+            outcome = command(*words)
+            assert outcome.code == 5
+            assert re.match(r"ebmtrain: \S*run is in use by process \d+ on ", outcome.err)
+        for verb in ("evaluate", "sample"):  # reading is free
+            assert command(verb, "run").code == 0
+    now = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert before.items() <= (now | {run / ".lock": before[run / ".lock"]}).items()
+    assert held == (run / ".lock").read_bytes()
+    assert command("resume", "run", "train.steps=30").code == 0  # what is left is not in the way
+
+
+@pytest.mark.parametrize("word", ["seed=3", "sampler.temperature=2", "model.base_std=1"])
+def test_evaluate_measures_the_model_that_was_trained(command, run: Path, word):
+    outcome = command("evaluate", run, word)
+    assert outcome.code == 2
+    assert f"unknown option {word.partition('=')[0]}" in outcome.err
+    assert not (run / "evaluation.json").exists()
+    assert command("evaluate", run, "checkpoint=best", "evaluation.margin=0.5").code == 0
+    told = json.loads((run / "evaluation.json").read_text())
+    assert told["checkpoint"] == "best"
+    assert told["options"] == {"evaluation.margin": 0.5}
 
 
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
