@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +71,8 @@ def measured(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> E
     if parts.job is not None and hasattr(parts.job.method, "log_z"):
         own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]
     volume = parts.standardization.log_volume
-    return Evaluation({**metrics, **{k: float(v) + volume for k, v in own.items()}}, warnings)
+    own_numbers = {k: float(v) + volume for k, v in own.items()}
+    return finite(Evaluation({**metrics, **own_numbers}, warnings))
 
 
 def chains_of(method: Mapping[str, Tensor], count: int, generator: torch.Generator) -> Tensor:
@@ -80,6 +82,18 @@ def chains_of(method: Mapping[str, Tensor], count: int, generator: torch.Generat
     if "log_weights" in method:
         chains = chains[systematic(method["log_weights"], generator)]
     return starts(chains, count, generator)
+
+
+def finite(evaluation: Evaluation) -> Evaluation:
+    """Without the numbers that are none; in their place stands a warning."""
+    broken = {k: v for k, v in evaluation.metrics.items() if not np.isfinite(v).all()}
+    kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}
+    warnings = [
+        f"{name} is {value}, left out: the energy has no finite normaliser over these data; "
+        "set model.base_std, or lower optimizer.lr"
+        for name, value in broken.items()
+    ]
+    return Evaluation(kept, [*evaluation.warnings, *warnings])
 
 
 def first_points(

@@ -18,7 +18,7 @@ from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, locked
 from ebmtrain.session import Session
-from ebmtrain.train import collect, start, update
+from ebmtrain.train import FAR, collect, start, update
 from ebmtrain.validate import Trust
 
 
@@ -152,6 +152,12 @@ def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
             f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
             f"{len(data.holdout):,} held out  {parts.job.n_steps:,} steps of {parts.job.batch_size}"
         )
+        extent = max(parts.region.low.abs().max(), parts.region.high.abs().max())
+        if extent > FAR:
+            lines.append(
+                f"warning: coordinates reach {extent:.3g} in the units of training, which the "
+                "presets are not made for: dataset.standardize=true"
+            )
     return lines
 
 

@@ -15,6 +15,7 @@ from ebmtrain.optimizers import OptimizerSpec, gradient_norm
 from ebmtrain.score import frozen
 from ebmtrain.types import Dataset, Method, Tensors
 
+FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
 
 
@@ -217,10 +218,12 @@ def check(job: Job, state: TrainState) -> None:
     with frozen(state.energy), torch.no_grad():
         sound = state.energy(x).mean().abs() < ENERGY_BOUND  # NaN compares false
     if state.diverged | ~sound:
+        remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
+        if x.abs().amax() > FAR:
+            remedy = f"its data reach {x.abs().amax():.3g}: dataset.standardize=true, or {remedy}"
         raise DivergedError(
             f"training diverged by step {state.step}: a loss, gradient or energy is not finite or "
-            f"beyond {ENERGY_BOUND:g}; lower optimizer.lr, set model.base_std, or raise "
-            "method.energy_regularization"
+            f"beyond {ENERGY_BOUND:g}; {remedy}"
         )
 
 

@@ -41,6 +41,7 @@ def from_file(
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
     values = _checked(path, _read(path, array))
+    _check_columns(path, values)
     points = torch.from_numpy(values)
     order = torch.randperm(len(points), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
@@ -103,7 +104,18 @@ def _checked(path: str, values: np.ndarray) -> np.ndarray:
         bad = np.unravel_index(int(np.argmin(fine)), fine.shape)
         row, *column = (int(i) + 1 for i in bad)
         where = f"row {row}, column {', '.join(map(str, column))} (counted from 1)"
-        raise DataError(
-            f"{path} has {values[bad]} in {where}: leave out rows that float32 cannot hold"
-        )
+        which = "float32 cannot hold" if np.isfinite(values[bad]) else "are not finite"
+        raise DataError(f"{path} has {values[bad]} in {where}: leave out rows that {which}")
     return values
+
+
+def _check_columns(path: str, values: np.ndarray) -> None:
+    """A column of one value has no density: it would be infinite there. The pixels of an image are
+    no columns that could be left out."""
+    if values.ndim != 2:
+        return
+    constant = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
+    if constant.any():
+        j = int(np.argmax(constant))
+        what = "leave it out" if values.shape[1] > 1 else "there is nothing to learn"
+        raise DataError(f"{path} column {j + 1} is constant ({values[0, j]:.12g}): {what}")

@@ -1,4 +1,4 @@
-"""Tables of numbers in text: commas, semicolons or tabs, with or without a header."""
+"""Tables of numbers in text: commas, semicolons, tabs or spaces, with or without a header."""
 
 from __future__ import annotations
 
@@ -50,8 +50,12 @@ def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
     kept = [(i, s) for i, s in enumerate(lines, 1) if s.strip() and not s.startswith("#")]
     if not kept:
         return
-    first = kept[0][1]
-    delimiter = next((mark for mark in "\t;," if mark in first), ",")
+    first, last = kept[0][1], kept[-1][1]
+    delimiter = next((mark for mark in "\t;," if mark in first), None)
+    if delimiter is None and len(last.split()) > 1:  # spaces, as numpy.savetxt writes them
+        yield from ((number, line.split()) for number, line in kept)
+        return
+    delimiter = delimiter or ","
     try:
         # Line by line, so that an unclosed quote cannot swallow the rest of the file.
         for number, line in kept:
@@ -75,7 +79,7 @@ def _number(path: Path, line: int, column: int, cell: str) -> float:
     if not _is_number(cell):
         raise DataError(
             f"{where} is {cell[:40]!r}, not a number: write numbers with a decimal point, "
-            "columns apart by comma, semicolon or tab"
+            "columns apart by comma, semicolon, tab or space"
         )
     value = float(cell)
     if not math.isfinite(value):

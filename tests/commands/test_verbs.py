@@ -462,6 +462,28 @@ def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
     assert (folder / "run/plots/landscape_final.png").exists()
 
 
+def test_a_column_that_never_changes_is_refused(command, folder: Path, tiny_file):
+    x = np.c_[np.arange(100.0), np.ones(100)]
+    outcome = command(*tiny_file, "dataset=file", saved(folder, x), "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert "data.npy column 2 is constant (1): leave it out" in outcome.err
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_data_far_from_the_units_of_the_presets_are_noticed(command, folder: Path, tiny_file):
+    x = 5e8 + 1e6 * np.random.default_rng(0).normal(size=(200, 2))
+    words = (*tiny_file, "dataset=file", saved(folder, x))
+    assert "warning" not in command("check", *words).out
+    outcome = command("check", *words, "dataset.standardize=false")
+    remedy = "dataset.standardize=true"
+    assert outcome.code == 3  # the first step is one too many
+    assert remedy in outcome.err
+    (line,) = [line for line in outcome.lines if line.startswith("warning: ")]
+    assert "coordinates reach 5.03e+08 in the units of training" in line
+    assert remedy in line
+
+
 def test_energy_differences_are_log_density_differences(command, folder: Path, tiny):
     """nll of result.json is the mean energy of the held-out points plus log Z."""
     assert command(*tiny, "hydra.run.dir=run").code == 0

@@ -24,6 +24,12 @@ def npy_bytes(array) -> bytes:
     return stream.getvalue()
 
 
+def savetxt_bytes(array, **options) -> bytes:
+    stream = io.BytesIO()
+    np.savetxt(stream, array, **options)
+    return stream.getvalue()
+
+
 def header(shape, dtype="<f8") -> bytes:
     """The first bytes of a .npy file that promises this shape."""
     stream = io.BytesIO()
@@ -52,6 +58,11 @@ READABLE = {
     "spaced.txt": TEXT.replace(",", " , ").encode(),
     "blank-lines.csv": TEXT.replace("\n", "\n\n").encode(),
     "comment.csv": f"# made by hand\n{TEXT}".encode(),
+    "savetxt.txt": savetxt_bytes(GOOD),
+    "savetxt-header.txt": savetxt_bytes(GOOD, header="x y"),
+    "aligned.txt": TEXT.replace(",", "    ").replace("\n", "\n   ").encode(),
+    "words.txt": f"x y\n{TEXT}".replace(",", " ").encode(),
+    "spaces-and-tabs.txt": TEXT.replace(",", " \t ").encode(),
     "plain.npy": npy_bytes(GOOD),
     "UPPER.NPY": npy_bytes(GOOD),
     "fortran.npy": npy_bytes(np.asfortranarray(GOOD)),
@@ -157,8 +168,12 @@ BAD = {
     "empty.csv": (b"", "is empty"),
     "blank.csv": (b"\n\n", "holds no numbers"),
     "header-only.csv": (b"x,y\n", "holds no numbers"),
-    "nan.npy": (with_value(np.nan), r"nan in row 4, column 2"),
-    "inf.npy": (with_value(-np.inf, (0, 0)), r"-inf in row 1, column 1"),
+    "nan.npy": (with_value(np.nan), r"nan in row 4, column 2.*: leave out .* are not finite"),
+    "inf.npy": (with_value(-np.inf, (0, 0)), r"-inf in row 1, column 1.* are not finite"),
+    "constant.csv": (b"x,y\n1,7\n2,7\n3,7\n", r"column 2 is constant \(7\): leave it out"),
+    "constant.npy": (npy_bytes(np.full((9, 1), 0.1)), r"column 1 is constant \(0.1\): there is"),
+    "ragged.txt": (b"1 2\n3\n4 5\n", "line 2 has 1 columns, the first row has 2"),
+    "text.txt": (b"1 2\n3 abc\n", "line 2, column 2 is 'abc', not a number"),
     "huge.npy": (with_value(1e300), r"1e\+300 in row 4, column 2.*float32"),
     "nan-3d.npy": (npy_bytes(np.full((3, 2, 2), np.nan)), r"nan in row 1, column 1, 1"),
     "nan.csv": (b"x,y\n1,2\n\n3,nan\n", "line 4, column 2 is nan"),
