@@ -71,13 +71,16 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
     for name in known:
         if name not in config:
             problems.append(f"{name} is missing")
-    problems += value_problems("seed", config.get("seed"), Seed)
+    seed_problems = value_problems("seed", config.get("seed"), Seed)
     for name, cls in SECTIONS.items():
         if name in config:
             problems += call_problems(name, config[name], cls, frozenset(), trust)
     for name, supplied in PARTS.items():
         if name in config:
             problems += part_problems(name, config[name], supplied, trust)
+    if seed_problems:  # what interpolates it, as dataset.seed does, is not wrong by itself
+        got = f".seed must be .*got {re.escape(shown(config.get('seed')))}$"
+        problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
         problems += cross_problems(config)
     if problems:

@@ -150,6 +150,13 @@ def test_all_problems_at_once(command, folder: Path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("seed", ["-1", "0.5", "x", "null"])
+def test_one_bad_seed_is_one_problem(command, seed):
+    (line,) = command(f"seed={seed}").err.splitlines()
+    assert line.startswith("ebmtrain: seed must be")
+    assert "dataset.seed must be" in command("dataset.seed=-2").err
+
+
 YAML = {
     "unknown key": ("width: 8\nwdith: 16\n", ["unknown key model.wdith", "did you mean"]),
     "the same key twice": ("width: 8\nwidth: 16\n", ["duplicate key width", "own.yaml"]),

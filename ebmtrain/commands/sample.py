@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
     from ebmtrain.sampling import energies
 
     files = RunDir.open(path)
-    device = {name: options.pop(name) for name in list(options) if name.startswith("device.")}
+    device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
     config = overridden(files.config(), device)
     run = load_with(files, config, options.pop("checkpoint", None), trust)
     count = options.pop("count", 1000)

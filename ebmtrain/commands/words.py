@@ -74,11 +74,10 @@ def value_of(key: str, text: str) -> Any:
 
 
 def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raises ConfigError for the first option that a verb does not have; `device.*` are all of a
-    section."""
+    """Raises ConfigError for the first option that a verb does not have; `device.*` is a whole
+    section: `device=cpu` and `device.threads=2`."""
     for name in options:
-        section = f"{name.split('.')[0]}.*"
-        if name not in known and not ("." in name and section in known):
+        if name not in known and f"{name.split('.')[0]}.*" not in known:
             raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
 
 

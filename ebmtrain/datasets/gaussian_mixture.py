@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.quadrature import log_gaussian_sum
+from ebmtrain.mixture import check_mixture
 from ebmtrain.types import Count, Modes, Positive
 
 
@@ -33,21 +34,7 @@ class GaussianMixture:
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        widths = {len(centre) for centre in self.centres}
-        if len(widths) != 1 or 0 in widths:
-            raise ValueError(
-                f"centres must be one or more lists of equal length, got {self.centres}: "
-                "write one [x, y] for each mode"
-            )
-        if self.weights is None:
-            return
-        weights = [float(weight) for weight in self.weights]
-        if len(weights) != len(self.centres):
-            raise ValueError(
-                f"got {len(weights)} weights for {len(self.centres)} centres: give one for each"
-            )
-        if not (all(weight >= 0 for weight in weights) and 0 < sum(weights) < math.inf):
-            raise ValueError(f"weights must be >= 0 with a positive sum, got {weights}")
+        check_mixture(self.centres, self.weights)
 
     @property
     def modes(self) -> Modes:

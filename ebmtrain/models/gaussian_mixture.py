@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.mixture import check_mixture
 from ebmtrain.types import NonNegative, Positive
 
 CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
@@ -41,8 +42,8 @@ class GaussianMixture(nn.Module):
         std: Positive = 0.5,
     ):
         super().__init__()
+        check_mixture(centres, weights)
         weights = [1.0] * len(centres) if weights is None else list(weights)
-        check(centres, weights)
         self.std = std
         points, w = torch.tensor([list(c) for c in centres]), torch.tensor(weights)
         self.event_shape = (points.shape[1],)
@@ -70,18 +71,3 @@ class GaussianMixture(nn.Module):
     def log_z(self) -> Tensor:
         """0: the energy is a normalised log density."""
         return torch.zeros(())
-
-
-def check(centres: Sequence[Sequence[float]], weights: Sequence[float]) -> None:
-    widths = {len(centre) for centre in centres}
-    if len(widths) != 1 or 0 in widths:
-        raise ValueError(
-            f"centres must be one or more lists of equal length, got {centres}: "
-            "write one [x, y] for each mode"
-        )
-    if len(weights) != len(centres):
-        raise ValueError(
-            f"got {len(weights)} weights for {len(centres)} centres: give one for each, or null"
-        )
-    if not (all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf):
-        raise ValueError(f"weights must be >= 0 with a positive sum, got {list(weights)}")

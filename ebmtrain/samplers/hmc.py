@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.bounds import clamp, clip_gradient, either, per_chain
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, choose_if, probability
+from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
@@ -65,7 +65,7 @@ class Hmc:
     jumps: DifferentialEvolution | None = None
 
     def init(self, energy: Energy, x: Tensor) -> HmcState:
-        e, gradient = energy_and_gradient(energy, x)
+        e, gradient = escapable(*energy_and_gradient(energy, x))
         return HmcState(x, e, *clip_gradient(gradient, self.gradient_clip), 0)
 
     def step(

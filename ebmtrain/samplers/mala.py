@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.bounds import clamp, clip_gradient, either
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, choose_if, probability
+from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, Positive, StepInfo
@@ -58,7 +58,7 @@ class Mala:
     jumps: DifferentialEvolution | None = None
 
     def init(self, energy: Energy, x: Tensor) -> MalaState:
-        e, gradient = energy_and_gradient(energy, x)
+        e, gradient = escapable(*energy_and_gradient(energy, x))
         drift, clipped = clip_gradient(gradient, self.gradient_clip)
         return MalaState(x, e, drift, clipped, 0)
 

@@ -21,6 +21,14 @@ def probability(log_ratio: Tensor) -> Tensor:
     return log_ratio.nan_to_num(-torch.inf, posinf=0.0).clamp(max=0.0).exp()
 
 
+def escapable(energy: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Energy and gradient of a chain's first point. NaN counts as infinitely high, and where there
+    is no finite force none acts: the chain then walks at random and takes the first finite energy
+    that it meets. (No proposal is ever accepted from NaN.)"""
+    high = energy.nan_to_num(torch.inf, torch.inf, -torch.inf)
+    return high, gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
 def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """`yes` for the chains that accept, `no` for the others."""
     return torch.where(per_chain(accept, yes), yes, no)

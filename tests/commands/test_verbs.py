@@ -380,6 +380,7 @@ def test_what_looks_at_a_model_takes_little_memory_and_leaves_no_trace():
 
 def test_a_device_can_be_named(command, run: Path):
     assert command("sample", run, "device.accelerator=cpu", "count=5").code == 0
+    assert command("sample", run, "device=cpu", "count=5").code == 0
     outcome = command("sample", run, "device.accelerator=tpu", "count=5")
     assert "device.accelerator must be" in outcome.err
     assert command("plot", run, "deivce.accelerator=cpu").code == 2

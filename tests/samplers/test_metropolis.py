@@ -164,3 +164,23 @@ def test_clamp_bounds_every_point(sampler):
     state, acceptance = run(sampler, energy, x, 5)
     assert acceptance > 0
     assert (state.x.abs() <= 0.5).all()
+
+
+HOLES = {
+    "nan": lambda x: (1 - x[:, 0].abs()).sqrt(),  # beyond 1 its gradient is NaN too
+    "infinite": lambda x: torch.zeros_like(x[:, 0]).masked_fill(x[:, 0].abs() > 1, torch.inf),
+}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+@pytest.mark.parametrize("sampler", [Mala(step_size=0.5), Hmc(step_size=0.7)])
+def test_a_chain_whose_own_energy_is_not_finite_gets_away(sampler, hole):
+    def energy(x):
+        return A / 2 * x.square().sum(1) + HOLES[hole](x)
+
+    x = torch.full((1000, 2), 1.1, dtype=torch.float64)
+    assert not energy(x).isfinite().any()
+    state, acceptance = run(sampler, energy, x, 60)
+    assert (state.x[:, 0].abs() < 1).all()
+    assert state.energy.isfinite().all()
+    assert 0.05 < acceptance < 1
