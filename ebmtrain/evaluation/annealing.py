@@ -73,22 +73,33 @@ class Between:
     shape: tuple[int, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = self.energy(self.points(x)) / self.temperature
-        return self.mixed(x, target)
+        return self.mixed(x, self.target(x))
 
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         e, gradient = energy_and_gradient(self.energy, self.points(z))
         slope = gradient.flatten(1) @ self.base.factor / self.temperature
-        return self.mixed(z, e / self.temperature), (1 - self.beta) * z + self.beta * slope
+        target = (e / self.temperature).nan_to_num(HUGE, posinf=HUGE)
+        return self.mixed(z, target), (1 - self.beta) * z + self.beta * slope
+
+    def fall(self, z: Tensor) -> Tensor:
+        """-dU/dbeta, (n,): how far U falls from the base to the target."""
+        return normal(z) - self.target(z)
+
+    @torch.no_grad()
+    def target(self, z: Tensor) -> Tensor:
+        e = self.energy(self.points(z)) / self.temperature
+        return e.nan_to_num(HUGE, posinf=HUGE)
 
     def points(self, z: Tensor) -> Tensor:
         return self.base.coloured(z).view(-1, *self.shape)
 
     def mixed(self, z: Tensor, target: Tensor) -> Tensor:
-        normal = z.square().sum(1) / 2 + z.shape[1] / 2 * math.log(2 * math.pi)
-        target = target.nan_to_num(HUGE, posinf=HUGE)
-        return (1 - self.beta) * normal + self.beta * target
+        return (1 - self.beta) * normal(z) + self.beta * target
+
+
+def normal(z: Tensor) -> Tensor:
+    """-log N(z; 0, I), (n, d) -> (n,)."""
+    return z.square().sum(1) / 2 + z.shape[1] / 2 * math.log(2 * math.pi)
 
 
 class Ladder(NamedTuple):
@@ -119,13 +130,12 @@ def anneal(
     points of the model, it is the reverse chain (Burda, Grosse & Salakhutdinov, AISTATS 2015).
     """
     log_w = z.new_zeros(len(z))
-    before = path(ladder.betas[0])
-    for beta, size in zip(ladder.betas[1:], ladder.step_sizes[1:], strict=True):
+    for before, beta, size in zip(ladder.betas, ladder.betas[1:], ladder.step_sizes[1:],
+                                  strict=False):  # fmt: skip
         here = path(beta)
-        log_w = log_w + before(z) - here(z)
+        log_w = log_w + (beta - before) * here.fall(z)
         fixed = replace(kernel, step_size=size, adaptation=None)  # type: ignore[type-var]
         z = run_chain(fixed, here, z, n_steps, generator).x
-        before = here
     return log_w
 
 
@@ -149,33 +159,32 @@ def pilot(path: Path, z: Tensor, kernel: Sampler, ess: float, generator: Generat
     betas, sizes = [0.0], []
     learnt: dict[str, Tensor] | None = None
     log_w = z.new_zeros(len(z))
-    zero, one = path(0.0), path(1.0)
     while True:
         for _ in range(_STEPS_TO_LEARN):
             z, learnt, _ = run_chain(kernel, path(betas[-1]), z, 1, generator, learnt)
         sizes.append(float(learnt.get("step_size", kernel.step_size)))  # type: ignore
         if betas[-1] >= 1:
             return Ladder(betas, sizes)
-        rise = one(z) - zero(z)
-        step = widest(log_w, rise, 1 - betas[-1], ess)
+        fall = path(betas[-1]).fall(z)
+        step = widest(log_w, fall, 1 - betas[-1], ess)
         if len(betas) == _MOST_PILOT_STEPS:
             step = 1 - betas[-1]
         betas.append(1.0 if step == 1 - betas[-1] else betas[-1] + step)
-        log_w = log_w - step * rise
+        log_w = log_w + step * fall
         if effective(log_w) < len(z) / 2:
             rows = torch.multinomial(log_w.softmax(0), len(z), replacement=True,
                                      generator=generator)  # fmt: skip
             z, log_w = z[rows], torch.zeros_like(log_w)
 
 
-def widest(log_w: Tensor, rise: Tensor, most: float, ess: float) -> float:
+def widest(log_w: Tensor, fall: Tensor, most: float, ess: float) -> float:
     """The largest step of beta, up to `most`, that keeps this conditional effective sample size.
 
-    CESS / n = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v = exp(-step * rise) falls with the step.
+    CESS / n = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v = exp(step * fall) falls with the step.
     """
 
     def kept(step: float) -> float:
-        log_v, log_weights = -step * rise, log_w.log_softmax(0)
+        log_v, log_weights = step * fall, log_w.log_softmax(0)
         first, second = (log_weights + log_v).logsumexp(0), (log_weights + 2 * log_v).logsumexp(0)
         return float((2 * first - second).exp())
 
