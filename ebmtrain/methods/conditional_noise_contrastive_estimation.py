@@ -25,7 +25,7 @@ class ConditionalNoiseContrastiveEstimation:
         nu: noised copies of each datum.
     """
 
-    sigma: Positive = 0.5
+    sigma: Positive = 1.0
     nu: Count = 4
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
