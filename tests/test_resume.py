@@ -47,6 +47,7 @@ TRAININGS = {
     "nce_uniform": ("method=nce", "method.noise=uniform"),
     "nce_kernel": ("method=nce", "method.noise=kernel"),
     "cnce": ("method=cnce",),
+    "fresh": ("method=ed", "dataset.fresh=true"),
     "no_average": ("method=pcd", "train.ema=null"),
     "spectral_norm": ("method=dsm", "model.spectral_norm=true"),
     "sgd": ("method=dsm", "optimizer=sgd"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ebmtrain.datasets.fresh import Fresh
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Count, Density, WholeNumber
@@ -13,8 +14,9 @@ def toy(
     n_train: Count = 10_000,
     n_holdout: Count = 20_000,
     standardize: bool = True,
+    fresh: bool = False,
     seed: WholeNumber,
-) -> Points:
+) -> Points | Fresh:
     """Two independent samples of `density`.
 
     Args:
@@ -24,13 +26,15 @@ def toy(
             standard error of a held-out NLL falls with their number.
         standardize: give models coordinates of mean 0 and standard deviation 1 over the training
             points.
+        fresh: draw every batch anew from `density`, in place of batches of the n_train points.
         seed: of both samples.
     """
     train = density.sample(n_train, stream(seed, "train"))
     holdout = density.sample(n_holdout, stream(seed, "holdout"))
-    return Points(
+    points = Points(
         train,
         holdout,
         standardization=standardization_of(train, standardize),
         truth=density,
     )
+    return Fresh(points, density) if fresh else points

@@ -22,7 +22,7 @@ from ebmtrain.evaluation.annealing import (
     refined,
     turned,
 )
-from ebmtrain.evaluation.exact import likelihood
+from ebmtrain.evaluation.exact import likelihood, log_density
 from ebmtrain.evaluation.floor import held_to_floor
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
 from ebmtrain.types import Count, OpenUnit, Sampler
@@ -102,7 +102,7 @@ class AnnealedImportanceSampling:
         if dataset is None:
             return Evaluation(metrics, warnings)
         u = subject.standardization.to_standard(dataset.holdout)
-        mean, se = likelihood(sides.reduced, u, 0.0)
+        mean, se = likelihood(log_density(sides.reduced, u, 0.0))
         both = math.hypot(se, metrics["log_z_se"])
         found: dict[str, Metric] = {
             **metrics,

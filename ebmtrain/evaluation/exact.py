@@ -26,6 +26,7 @@ class Quadrature:
     regret        nll - entropy; with kl left out, and a warning in its place, where nll lies
                   beneath the entropy by more than chance: log Z is wrong then
     kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid
+    log_density_mse  mean of (log p_true(x) - log p(x))^2 over the held-out points
     mode_weights  mass of the model nearest to each known mode
 
     Args:
@@ -63,10 +64,13 @@ class Quadrature:
         metrics: dict[str, Metric] = {"log_z": result.value + volume}
         if dataset is not None:
             u = standardization.to_standard(dataset.holdout)
-            nll, nll_se = likelihood(reduced, u, result.value + volume)
+            log_p = log_density(reduced, u, result.value + volume)
+            nll, nll_se = likelihood(log_p)
             metrics |= {"nll": nll, "nll_se": nll_se}
             if dataset.truth is not None:
                 metrics |= against_truth(result, standardization, dataset.truth)
+                error = dataset.truth.log_prob(dataset.holdout) - log_p
+                metrics["log_density_mse"] = float(error.square().mean())
                 failed = "log Z is wrong; raise evaluation.resolution"
                 held, beneath = held_to_floor(metrics, dataset.truth.entropy, nll_se, failed)
                 return Evaluation(held, self.warnings(result) + beneath)
@@ -87,11 +91,15 @@ class Quadrature:
         return found
 
 
-def likelihood(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> tuple[float, float]:
-    """NLL of held-out points and its standard error, that of a mean of independent terms."""
+def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
+    """log p of points, (n,)."""
     with torch.no_grad():
-        nll = torch.cat([reduced(part) for part in u.split(CHUNK)]) + log_z
-    return float(nll.mean()), float(nll.std() / math.sqrt(len(nll)))
+        return -torch.cat([reduced(part) for part in u.split(CHUNK)]) - log_z
+
+
+def likelihood(log_p: Tensor) -> tuple[float, float]:
+    """NLL, and its standard error: that of a mean of independent terms."""
+    return -float(log_p.mean()), float(log_p.std() / math.sqrt(len(log_p)))
 
 
 def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:

@@ -166,3 +166,38 @@ def test_a_toy_depends_on_its_seed():
     )
     assert fingerprint(one) == fingerprint(again) != fingerprint(other)
     assert torch.cdist(one.train, other.train).min() > 0
+
+
+def fresh(**options) -> Dataset:
+    return toy(density=Moons(), n_train=50, n_holdout=50, seed=1, fresh=True, **options)
+
+
+def test_fresh_batches_never_repeat_a_point():
+    """Nor are they the training or the held-out points, or alike for another seed."""
+    points = fresh(standardize=False)
+    seen = torch.cat([points.batch(step, 200, seed).x for step in range(5) for seed in (1, 2)])
+    assert len(seen.unique(dim=0)) == 2_000
+    for other in (points.train, points.holdout):
+        assert torch.cdist(seen.double(), other).min() > 0
+
+
+def test_a_fresh_batch_depends_on_its_arguments_only():
+    points, again = fresh(), fresh()
+    again.batch(7, 30, 5)
+    assert torch.equal(points.batch(3, 30, 5).x, again.batch(3, 30, 5).x)
+
+
+def test_fresh_batches_have_the_density_and_the_units_of_the_training_points():
+    """Mean and variance of the Moons, 4 standard errors, after the way back to the data's units;
+    in the type that is asked for."""
+    points, whole = fresh(), Moons().sample(50_000, torch.Generator().manual_seed(9))
+    double = points.to(dtype=torch.float64)  # type: ignore[attr-defined]
+    u = double.batch(0, 50_000, 0).x
+    assert u.dtype == torch.float64
+    assert points.batch(0, 5, 0).x.dtype == torch.float32
+    x = points.standardization.to_data(u)
+    for power in (1, 2):
+        one, two = x**power, whole**power
+        error = ((one.var(0) + two.var(0)) / 50_000).sqrt()
+        assert ((one.mean(0) - two.mean(0)).abs() < 4 * error).all()
+    assert torch.equal(points.standardization.shift, points.train.mean(0))

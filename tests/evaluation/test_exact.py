@@ -181,6 +181,8 @@ def test_numbers_are_in_the_units_of_the_data(shift, scale):
     assert found["entropy"] == pytest.approx(truth.entropy)
     assert found["regret"] == pytest.approx(-float(log_q.mean()) - truth.entropy, abs=1e-3)
     assert found["kl"] == pytest.approx(kl, abs=1e-3)
+    error = truth.log_prob(holdout) - log_q
+    assert found["log_density_mse"] == pytest.approx(float(error.square().mean()), rel=1e-2)
 
 
 @pytest.mark.parametrize("dim", [1, 3])
