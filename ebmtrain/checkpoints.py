@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import zipfile
+from types import NoneType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ebmtrain.errors import CheckpointError
 
@@ -39,10 +41,79 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise CheckpointError(f"{name} is damaged: its content does not match its SHA-256")
     try:
+        check_archive(body)
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{name} is not a checkpoint of ebmtrain: {error}") from error
+        check_tensors(state)
+    except Exception as error:  # bytes of somebody else fail in any way there is
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{name} is not a checkpoint of ebmtrain: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else None
         raise CheckpointError(f"{name} has format {found}, this version reads {FORMAT}")
+    return state
+
+
+def check_archive(body: bytes) -> None:
+    """
+    Raises:
+        ValueError: it would unpack to more than it is. (torch stores its tensors as they are.)
+    """
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("its entries are compressed")
+        if sum(entry.file_size for entry in entries) > len(body):
+            raise ValueError("its entries are larger than the file")
+
+
+def check_tensors(content: Any) -> None:
+    """
+    Raises:
+        ValueError: a tensor that is not plain numbers, each with a place of its own in the file: a
+            stride of 0 makes a terabyte of four bytes.
+    """
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, Tensor):
+            dense = value.layout is torch.strided and value.device.type == "cpu"
+            if not dense or value.is_quantized:
+                raise ValueError("it holds a tensor that is not dense numbers")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError("it holds a tensor that is larger than its storage")
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "step": int,
+    "energy": dict,
+    "average": (dict, NoneType),
+    "optimizer": dict,
+    "method": dict,
+    "generator": Tensor,
+    "window": list,
+    "frame": dict,
+    "best": dict,
+    "measured": dict,
+    "seconds": (int, float),
+    "metrics_size": int,
+}
+
+
+def checked(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run, whose items are what they should be.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    for name, kind in KINDS.items():
+        if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
+            raise CheckpointError(f"the checkpoint's {name} is {type(state.get(name)).__name__}")
+    if state["step"] < 0 or state["metrics_size"] < 0:
+        raise CheckpointError(f"the checkpoint's step is {state['step']}")
+    if not all(isinstance(value, Tensor) for value in state["method"].values()):
+        raise CheckpointError("the checkpoint's method holds more than tensors")
     return state

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
+from ebmtrain.checkpoints import checked
 from ebmtrain.drawing import drawn
 from ebmtrain.errors import CheckpointError
 from ebmtrain.frame import Frame
@@ -105,7 +106,7 @@ def load_with(
         state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
         for note in passed:
             warnings.warn(note, stacklevel=5)
-        states.append(state)
+        states.append(checked(state))
         return Frame.from_state(state.get("frame"))
 
     parts = build(config, trust, saved)
@@ -122,7 +123,13 @@ def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     try:
         average = checkpoint["average"]
         parts.energy.load_state_dict(checkpoint["energy"] if average is None else average)
-        return {k: as_of(parts, value) for k, value in checkpoint["method"].items()}
+        if not all(value.isfinite().all() for value in parts.energy.state_dict().values()):
+            raise ValueError("its weights are not finite")
+        method = checkpoint["method"]
+        event, chains = parts.standardization.shift.shape, method.get("chains")
+        if chains is not None and chains.shape[1:] != event:
+            raise ValueError(f"its chains are of shape {tuple(chains.shape[1:])}")
+        return {k: as_of(parts, value) for k, value in method.items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error

@@ -13,13 +13,14 @@ import torch
 
 import ebmtrain
 from ebmtrain.build import Parts, build
+from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, locked
 from ebmtrain.session import Session
 from ebmtrain.train import FAR, collect, start, update
-from ebmtrain.validate import Trust
+from ebmtrain.validate import Trust, validate
 
 
 def begin(
@@ -40,11 +41,14 @@ def resume(
         config: in place of the saved one, say with more steps.
     """
     run = RunDir.open(path)
+    wanted = config or run.config()
+    validate(wanted, trust)  # before anything is written, the lock included
     with locked(path):
-        parts = build(config or run.config(), trust)
+        parts = build(wanted, trust)
         if parts.job is None:
             raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
         state, passed = run.load_checkpoint()
+        checked(state)
         n_steps, result = parts.job.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):

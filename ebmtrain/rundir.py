@@ -133,9 +133,13 @@ class RunDir:
 
         Raises:
             ConfigError: there is none.
+            UnsafeError: it holds a link, through which what is written would go elsewhere.
         """
         if not (path / "config.yaml").is_file():
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
+        for file in path.rglob("*"):
+            if file.is_symlink():
+                raise UnsafeError(f"{file} is a link: put what it points to in its place")
         return cls(path)
 
     # Small files
@@ -182,12 +186,21 @@ class RunDir:
         return content
 
     def read_json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        """A mapping; empty where there is no such file.
+
+        Raises:
+            ConfigError: it is not readable as that.
+        """
+        path = self.path / name
+        if not path.is_file():  # a pipe, say, that one would wait for
             return {}
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path / name} cannot be read: {error}") from error
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} is not a mapping")
+        return content
 
     # Metrics
 
@@ -207,7 +220,7 @@ class RunDir:
     def rows(self) -> list[dict[str, Any]]:
         """All rows of metrics so far; what was not finite is NaN."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
+        if not path.is_file():
             return []
         found = []
         for line in path.read_text(encoding="utf-8").splitlines():

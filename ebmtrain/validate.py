@@ -87,7 +87,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def refuse_hostile(config: Any, trust: tuple[str, ...]) -> None:
+def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
     """Looks at every value there is, wherever it stands: Hydra calls a `_target_` at any depth.
 
     What a run directory holds was resolved when it was written, so an interpolation was put there
@@ -97,7 +97,9 @@ def refuse_hostile(config: Any, trust: tuple[str, ...]) -> None:
         UnsafeError: an interpolation, a `_target_` that is not trusted, another of the keys that
             tell Hydra how to call; a control character, which a terminal would obey.
     """
-    waiting = [config]
+    if "hydra" in config:
+        raise UnsafeError("the run's configuration has a section hydra: remove it")
+    waiting: list[Any] = [config]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
