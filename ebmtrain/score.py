@@ -54,12 +54,22 @@ def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return s, torch.stack(list(columns)).sum(0)
 
 
-def score_and_product(energy: Energy, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x) and v' (ds/dx) v, shape (batch,), for a given v of the shape of x."""
+def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """s(x), once, and v' (ds/dx) v for each of the given v: one backward pass per direction.
+
+    Args:
+        directions: (n, batch, *event).
+
+    Returns:
+        Shapes (batch, *event) and (n, batch).
+    """
     x = x.detach().requires_grad_()
     s = score(energy, x)
-    (product,) = torch.autograd.grad((s * v).sum(), x, create_graph=True)
-    return s, (product * v).flatten(1).sum(1)
+    products = (
+        (torch.autograd.grad((s * v).sum(), x, create_graph=True)[0] * v).flatten(1).sum(1)
+        for v in directions
+    )
+    return s, torch.stack(list(products))
 
 
 @contextmanager

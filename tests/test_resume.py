@@ -41,6 +41,8 @@ TRAININGS = {
     "sm": ("method=sm",),
     "ssm": ("method=ssm", "method.variance_reduced=true"),
     "ssm_plain": ("method=ssm", "method.variance_reduced=false"),
+    "fd_ssm": ("method=fd_ssm",),
+    "ksd": ("method=ksd",),
     "dsm": ("method=dsm",),
     "ed": ("method=ed",),
     "nce": ("method=nce",),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
 
-from ebmtrain.score import score_and_product
+from ebmtrain.score import score_and_products
 from ebmtrain.types import Batch, Count, Energy, LossOutput, Tensors
 
 
@@ -34,13 +33,13 @@ class SlicedScoreMatching:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x = batch.x.repeat(self.n_projections, *[1] * (batch.x.dim() - 1))
-        v = torch.empty_like(x).normal_(generator=generator)
-        s, product = score_and_product(energy, x, v)
+        x = batch.x
+        v = x.new_empty(self.n_projections, *x.shape).normal_(generator=generator)
+        s, products = score_and_products(energy, x, v)
         squared_norm = s.flatten(1).square().sum(1)
-        along = squared_norm if self.variance_reduced else (s * v).flatten(1).sum(1).square()
+        along = squared_norm if self.variance_reduced else (s * v).flatten(2).sum(2).square()
         metrics = {
             "score_norm": squared_norm.detach().mean().sqrt(),
-            "divergence": product.detach().mean(),
+            "divergence": products.detach().mean(),
         }
-        return LossOutput((along / 2 + product).mean(), metrics, state)
+        return LossOutput((along / 2 + products).mean(), metrics, state)

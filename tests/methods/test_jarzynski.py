@@ -123,8 +123,7 @@ def test_weighted_contrast():
 
 
 def test_measuring_walkers_teach_nothing():
-    """Other measuring walkers: the same loss, the same teachers, the same step size. And they walk
-    by the step size of before, not by one that their own acceptance chose."""
+    """Other measuring walkers: the same loss, the same teachers, the same step size learnt."""
     sampler = replace(MALA, adaptation=StepSizeAdaptation(target=0.5))
     method, x, energy = walking(sampler=sampler), normal(8, 2), Quadratic(1.3)
     state = method.init(x, seeded(1))

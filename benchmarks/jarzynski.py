@@ -1,0 +1,65 @@
+"""The running log Z of jarzynski against the grid: both groups of walkers, by their number.
+
+    python benchmarks/jarzynski.py                                  the table of docs/jarzynski.md
+    python benchmarks/jarzynski.py --walkers 1024 --seeds 5 train.steps=3000
+
+Each row trains the default network on five Gaussians and asks both groups, of the weights of the
+last step, for log Z in standardized units; the grid has it by quadrature. Other words are
+overrides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+
+import torch
+
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.evaluation.quadrature import log_z
+from ebmtrain.train import start, update
+
+
+def errors(words: list[str]) -> tuple[float, float, float]:
+    """Errors of the teaching and of the measuring group in nats, and seconds of training."""
+    parts = build(presets.plain(presets.composed(["method=jarzynski", *words])))
+    job = parts.job
+    assert job is not None
+    state = start(job, parts.energy, parts.generator("train"))
+    began = time.perf_counter()
+    for _ in range(job.n_steps):
+        update(job, state)
+    seconds = time.perf_counter() - began
+    exact = copy.deepcopy(state.energy).double()
+    box = parts.region.grown(1.6)
+    truth = log_z(lambda u: exact(u) / parts.temperature, box, 256, 1e-3).value
+    walkers = {name: state.method[name] for name in ("chains", "energies", "log_weights")}
+    swapped = {name: torch.cat(v.chunk(2)[::-1]) for name, v in walkers.items()}
+    method = job.method
+    taught, measured = (
+        float(method.log_z(state.energy, w)) - truth  # type: ignore[attr-defined]
+        for w in (swapped, walkers)
+    )
+    return taught, measured, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--walkers", type=int, nargs="+", default=[256, 512, 1024, 2048])
+    parser.add_argument("--seeds", type=int, default=2)
+    options, words = parser.parse_known_args()
+    torch.set_num_threads(1)
+    presets.prepare(None)
+    print("| walkers a group | seed | teaching | measuring | seconds |\n|---|---|---|---|---|")
+    for n in options.walkers:
+        for seed in range(options.seeds):
+            chosen = ["train.steps=1000", f"method.walkers={n}", f"seed={seed}", *words]
+            taught, measured, seconds = errors(chosen)
+            row = f"| {n:,} | {seed} | {taught:+.3f} | {measured:+.3f} | {seconds:.0f} |"
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
