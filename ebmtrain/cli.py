@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return complain(error)
+        return complain(error, words)
 
 
 def is_verb(word: str) -> bool:
@@ -52,10 +52,22 @@ def is_verb(word: str) -> bool:
         return True
     if word.startswith(("-", "+", "~")) or "=" in word:
         return False
+    known = known_keys()
+    if word in known:
+        raise ConfigError(f"{word} is given no value: {word}=...")
     raise ConfigError(f"unknown verb {word}{suggestion(word, VERBS)} (to train, give key=value)")
 
 
-def complain(error: Exception) -> int:
+def known_keys() -> set[str]:
+    """Dotted keys of the default configuration, and the groups."""
+    from ebmtrain import presets
+    from ebmtrain.commands.words import leaves
+
+    presets.prepare(None)
+    return {*leaves(presets.plain(presets.composed([]))), *presets.groups()}
+
+
+def complain(error: Exception, words: list[str]) -> int:
     """One clear line (one per problem), and the exit code. What nobody foresaw is our fault, and
     is shown in full by --debug."""
     if isinstance(error, EbmtrainError):
@@ -63,7 +75,7 @@ def complain(error: Exception) -> int:
     else:
         from ebmtrain.commands.words import explain
 
-        lines, code = explain(error)
+        lines, code = explain(error, words)
     prefix = "ebmtrain: "
     if len(lines) > 1:
         print(f"{prefix}{len(lines)} problems", file=sys.stderr)

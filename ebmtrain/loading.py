@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoints import checked
 from ebmtrain.drawing import drawn
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, ConfigError
 from ebmtrain.frame import Frame
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
-from ebmtrain.validate import Trust
+from ebmtrain.settings import Samples
+from ebmtrain.validate import Seed, Trust, call_problems, value_problems
 
 
 class Run:
@@ -28,7 +29,8 @@ class Run:
         config: its configuration, plain Python values.
         result: what stands in result.json.
         energy: E(x) of points in the data's own units, (batch, *event) -> (batch,): the evaluated
-            weights (the average where one is kept). p(x) = exp(-E(x) / T) / Z.
+            weights (the average where one is kept). p(x) = exp(-E(x) / T) / Z. Takes tensors,
+            arrays and lists, and returns a tensor.
         temperature: T.
         step: updates behind these weights.
         parts: the objects of the run, whose energy is of standardized points.
@@ -60,20 +62,30 @@ class Run:
     ) -> Tensor:
         """Points from the model by its own sampler, (count, *event), in the data's own units.
 
+        Two calls with the same arguments return the same points: for others, give another `seed`.
+
         Args:
             count: how many, > 0.
             start: chains (the method's own, where it keeps some), noise or data.
             burn_in: steps of each chain before the first point is taken.
             thin: steps between two points of a chain.
             chains: how many run side by side.
-            seed: the same seed gives the same points.
+            seed: of the draws; by default that of the run.
 
         What is not given is as in the configuration's section `samples`.
+
+        Raises:
+            ConfigError: a value out of its range.
         """
         given = {"start": start, "burn_in": burn_in, "thin": thin, "chains": chains}
         given = {name: value for name, value in given.items() if value is not None}
         wanted = replace(self.parts.samples, count=count, **given)
-        generator = self.parts.generator("sample", self.config["seed"] if seed is None else seed)
+        drawn_from: int = self.config["seed"] if seed is None else seed
+        problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
+        problems += value_problems("sample.seed", drawn_from, Seed)
+        if problems:
+            raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
+        generator = self.parts.generator("sample", drawn_from)
         points = drawn(self.parts, self.standard_energy, self.method_state, wanted, generator)
         return self.parts.standardization.to_data(points)
 
@@ -93,19 +105,28 @@ def load(
         UnsafeError: the run asks for parts of a package that is not trusted.
     """
     run = RunDir.open(Path(run_dir))
-    return load_with(run, run.config(), checkpoint, tuple(trust))
+    notes: list[str] = []
+    loaded = load_with(run, run.config(), checkpoint, tuple(trust), notes.append)
+    if notes:
+        warnings.warn("; ".join(notes), stacklevel=2)
+    return loaded
 
 
 def load_with(
-    run: RunDir, config: dict[str, Any], checkpoint: str | Path | None, trust: Trust
+    run: RunDir,
+    config: dict[str, Any],
+    checkpoint: str | Path | None,
+    trust: Trust,
+    say: Callable[[str], None],
 ) -> Run:
-    """The same with another configuration than the saved one, say of its evaluation."""
+    """The same with another configuration than the saved one, say of its evaluation; `say` is told
+    which checkpoints were passed over."""
     states: list[dict[str, Any]] = []  # of a landscape: none
 
     def saved() -> Frame:
         state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
         for note in passed:
-            warnings.warn(note, stacklevel=5)
+            say(note)
         states.append(checked(state))
         return Frame.from_state(state.get("frame"))
 

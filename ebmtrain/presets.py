@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
+from ebmtrain.errors import ConfigError
+
 HERE = Path(__file__).resolve().parent
 # In a wheel the presets lie inside the package, in a checkout beside it.
 BUILT_IN = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
@@ -49,10 +51,41 @@ def folder_name(text: str) -> str:
     return re.sub(r"[/\\\s]", "_", text).encode()[:150].decode(errors="ignore")
 
 
+_landscape = False  # whether the run that is about to begin trains nothing
+
+
+def place(dataset: str, method: str, model: str) -> str:
+    """The folders of a run beneath outputs/. A landscape has no data, and no method taught it."""
+    return f"landscapes/{model}" if _landscape else f"{dataset}/{method}_{model}"
+
+
+def place_as_landscape(landscape: bool) -> None:
+    """Known only when the model was built, which is before Hydra asks for the folder."""
+    global _landscape
+    _landscape = landscape
+
+
+def check_targets(config: DictConfig) -> None:
+    """Names the preset that says of no class, which the validator cannot: it sees no files.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for group, option in config.hydra.runtime.choices.items():
+        path = options(str(group)).get(str(option))
+        node = config.get(str(group))
+        if path is None or group not in ("model", "sampler", "method", "dataset"):
+            continue
+        if not OmegaConf.is_dict(node) or "_target_" not in node:
+            raise ConfigError(f"{path} names no class: give it a line _target_: package.Class")
+
+
 def prepare(user_folder: Path | None) -> None:
     """Registers the resolvers of our presets and the user's folder. May be called again."""
     stamp.cache_clear()
     OmegaConf.register_new_resolver("stamp", stamp, replace=True)
+    OmegaConf.register_new_resolver("place", place, replace=True)
+    place_as_landscape(False)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     _first[:] = [user_folder] if user_folder else []
     Plugins.instance().register(PresetsOfTheUser)

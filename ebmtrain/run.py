@@ -106,7 +106,7 @@ def carry_on(
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
         session = Session(parts, run, display, title(parts, choices), resumed)
         result = session.go()
-        for line in closing(run.path, result):
+        for line in closing(run.path, result, trust_of(parts.config)):
             LOG.info("%s", line)
     return result
 
@@ -144,7 +144,8 @@ def title(parts: Parts, choices: dict[str, str]) -> str:
 def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
     """What is about to be run."""
     n_parameters = sum(p.numel() for p in parts.energy.parameters())
-    named = [f"{group} {choices[group]}" for group in SHOWN if group in choices]
+    shown = SHOWN if parts.job is not None else SHOWN[:2]
+    named = [f"{group} {choices[group]}" for group in shown if group in choices]
     lines = [
         "  ".join(named),
         f"{n_parameters:,} parameters  {parts.device} x{torch.get_num_threads()} "
@@ -168,12 +169,29 @@ def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
 SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 
 
-def closing(path: Path, result: dict[str, Any]) -> list[str]:
+def trust_of(config: Any) -> str:
+    """The words that a verb needs to open a run with parts of other packages than ours."""
+    packages: dict[str, None] = {}
+    nodes = [config]
+    for node in nodes:  # grows while it is walked
+        if isinstance(node, dict):
+            nodes += node.values()
+            if isinstance(node.get("_target_"), str):
+                packages[node["_target_"].split(".")[0]] = None
+        elif isinstance(node, list):
+            nodes += node
+    return "".join(f" --trust {name}" for name in packages if name != "ebmtrain")
+
+
+def closing(path: Path, result: dict[str, Any], trust: str) -> list[str]:
     """The numbers of the run, where its pictures are, and what one would type next."""
     metrics, shown = result["metrics"], relative(path)
     lines = []
     if result["status"] == "interrupted":
-        return [f"stopped at step {result['step']}, saved", f"next     ebmtrain resume {shown}"]
+        return [
+            f"stopped at step {result['step']}, saved",
+            f"next     ebmtrain resume {shown}{trust}",
+        ]
     if "kl" in metrics:
         lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), exact by quadrature")
     if "nll" in metrics:
@@ -187,8 +205,8 @@ def closing(path: Path, result: dict[str, Any]) -> list[str]:
     lines += [
         f"run      {shown}  ({result['seconds']:.1f} s)",
         f"picture  {shown / picture}",
-        f"next     ebmtrain sample {shown} count=1000",
-        f"         ebmtrain evaluate {shown}",
+        f"next     ebmtrain sample {shown} count=1000{trust}",
+        f"         ebmtrain evaluate {shown}{trust}",
     ]
     return lines
 

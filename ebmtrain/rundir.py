@@ -300,11 +300,20 @@ class RunDir:
             if not candidate.exists():
                 continue
             try:
-                return decode(_read(candidate), str(candidate)), passed
+                state = decode(_read(candidate), str(candidate))
             except CheckpointError as error:
                 passed.append(str(error))
-        found = "; ".join(passed) if passed else f"{self.checkpoints} holds none"
-        raise CheckpointError(f"no checkpoint to go on from: {found}")
+                continue
+            if passed:
+                passed[-1] += f"; {candidate.name} is used instead"
+            return state, passed
+        found = f"{self.checkpoints} holds none"
+        if passed:
+            others = f", nor are the {len(passed) - 1} others whole" if len(passed) > 1 else ""
+            found = f"{passed[0]}{others}"
+        raise CheckpointError(
+            f"no checkpoint to go on from: {found}; restore one from a copy, or train anew"
+        )
 
 
 def _read(path: Path) -> bytes:

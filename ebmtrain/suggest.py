@@ -7,8 +7,18 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
-    names = sorted(known)
+    """The end of a sentence about an unknown name: the nearest known one, or all of them.
+
+    Of dotted names, one in the same section that ends like it is the nearest: sampler.target is
+    sampler.adaptation.target.
+    """
+    names = sorted(name for name in known if not name.endswith("._target_"))
+    section, _, end = name.rpartition(".")
+    if section:
+        head = section.split(".")[0]
+        deeper = [n for n in names if n.split(".")[0] == head and n.rpartition(".")[2] == end]
+        if deeper:
+            return f"; did you mean {min(deeper, key=len)}?"
     # The last part weighs most: train.stps is train.steps and not train.
     close = difflib.get_close_matches(name, names, 1, 0.6)
     if close:

@@ -6,11 +6,14 @@ own): `k: Count`. Here they are read and compared with what the configuration sa
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import logging
 import re
+import sys
 import typing
+from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Le
@@ -143,7 +146,7 @@ def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) 
     try:
         target = locate(node["_target_"], trust)
     except ImportError as error:
-        return [f"{path}._target_: cannot import {node['_target_']!r}: {innermost(error)}"]
+        return [f"{path}._target_: {unimportable(node['_target_'], error)}"]
     if not callable(target):
         return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
     arguments = {key: value for key, value in node.items() if key != "_target_"}
@@ -270,6 +273,25 @@ def type_hints(target: Any) -> dict[str, Any]:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         return {}
+
+
+def unimportable(name: str, error: ImportError) -> str:
+    """Why nothing of this name can be imported."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    found = next((prefix for prefix in prefixes if prefix in sys.modules), None)
+    if found is not None:
+        module, missing = sys.modules[found], name.removeprefix(f"{found}.").split(".")[0]
+        broken = hasattr(module, "__path__") and importlib.util.find_spec(f"{found}.{missing}")
+        if not broken and not hasattr(module, missing):
+            near = suggestion(missing, [k for k, v in vars(module).items() if inspect.isclass(v)])
+            return f"{found} has no {missing}{near}"
+    elif importlib.util.find_spec(parts[0]) is None:
+        return (
+            f"there is no {parts[0]} to import {name!r} from: put {parts[0]}.py into {Path.cwd()} "
+            "or the folder of --config-dir, or install it"
+        )
+    return f"cannot import {name!r}: {innermost(error)}"
 
 
 def innermost(error: BaseException) -> str:

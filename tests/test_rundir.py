@@ -298,9 +298,10 @@ def test_the_newest_whole_one_is_loaded_and_the_others_named(tmp_path):
         True,
         True,
     ]
+    assert passed[1].endswith("step_00000005.pt is used instead")
     (run.checkpoints / "step_00000005.pt").write_bytes(b"")
     flip(run.checkpoints / "step_00000000.pt")
-    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from: .*last.*00000000"):
+    with pytest.raises(CheckpointError, match=r"from: .*last\.pt is damaged.*nor are the 3 others"):
         run.load_checkpoint()
 
 

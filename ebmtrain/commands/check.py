@@ -17,6 +17,7 @@ def main(words: list[str]) -> int:
     from ebmtrain.run import summary
     from ebmtrain.train import check, start, update
 
+    presets.check_targets(config)
     parts = build(presets.plain(config))
     choices = {k: str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
     for line in summary(parts, choices):

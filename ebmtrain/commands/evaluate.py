@@ -3,7 +3,7 @@ anew, by the evaluation of the run or another one."""
 
 from __future__ import annotations
 
-from ebmtrain.commands.words import check_options, overridden, run_and_options
+from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 
 USAGE = "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [checkpoint=best] [--trust P]"
 
@@ -21,7 +21,7 @@ def main(words: list[str]) -> int:
     from ebmtrain.rundir import RunDir
 
     files = RunDir.open(path)
-    run = load_with(files, overridden(files.config(), options), checkpoint, trust)
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
     metrics, warnings = measured(run.parts, run.standard_energy, run.method_state)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebmtrain.commands.words import check_options, overridden, run_and_options
+from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 from ebmtrain.datasets.read_numpy import read_npz
 from ebmtrain.gallery import Gallery
 from ebmtrain.loading import Run, load_with
@@ -21,7 +21,7 @@ def main(words: list[str]) -> int:
     checkpoint = options.pop("checkpoint", None)
     check_options(options, ("checkpoint", "device.*"))
     files = RunDir.open(path)
-    run = load_with(files, overridden(files.config(), options), checkpoint, trust)
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
     about = title(run.parts, files.read_json("run.json").get("choices", {}))
     last = checkpoint is None or run.step == run.result.get("step")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.commands.words import check_options, overridden, run_and_options
+from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 from ebmtrain.errors import ConfigError
 
 USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [out=FILE.npz] ..."
@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     files = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
     config = overridden(files.config(), device)
-    run = load_with(files, config, options.pop("checkpoint", None), trust)
+    run = load_with(files, config, options.pop("checkpoint", None), trust, warn)
     count = options.pop("count", 1000)
     x = run.sample(count, **options)
     target = Path(out) if out else path / "samples" / f"sample_{count}.npz"

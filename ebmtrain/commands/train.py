@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 
 from ebmtrain import presets
 from ebmtrain.commands import sweep
-from ebmtrain.errors import ConfigError
+from ebmtrain.commands.words import section_of
+from ebmtrain.errors import ConfigError, OutputError
 from ebmtrain.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class BeforeRun(Callback):
 
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
         try:
+            presets.check_targets(config)
             CALL.parts = build(presets.plain(config))
+            presets.place_as_landscape(CALL.parts.data is None)
         except Exception as error:
             CALL.error = error
             raise SystemExit from error
@@ -104,6 +107,12 @@ def main(words: list[str]) -> int:
         finally:
             if CALL.sweep is not None:
                 CALL.sweep.tidy()
+    if isinstance(CALL.error, OSError) and CALL.error.filename:  # Hydra made the folder, or tried
+        place = Path(CALL.error.filename).absolute()
+        key = "hydra.run.dir" if CALL.snapshot is None else "hydra.sweep.dir"
+        raise OutputError(
+            f"cannot write {place}: {CALL.error.strerror}; choose another {key}"
+        ) from CALL.error
     if CALL.error is not None:
         raise CALL.error
     code = CALL.sweep.report() if CALL.sweep is not None else 0
@@ -130,9 +139,13 @@ def job(config: DictConfig) -> None:
 def check_flags(words: list[str]) -> None:
     """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
     known = get_args_parser()._option_string_actions
-    for word in words:
-        name = word.partition("=")[0]
+    for i, word in enumerate(words):
+        name, _, value = word.partition("=")
         if name.startswith("-") and name not in known:
+            presets.prepare(None)
+            if key := section_of(name.lstrip("-").replace("-", "_")):
+                value = value or "".join(words[i + 1 : i + 2])
+                raise ConfigError(f"unknown flag {name}; did you mean {key}={value or '...'}?")
             raise ConfigError(f"unknown flag {name}{suggestion(name, [*known, '--debug'])}")
 
 

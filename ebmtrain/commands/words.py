@@ -110,6 +110,10 @@ def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
     return {str(k): v for k, v in new.items()}
 
 
+def warn(note: str) -> None:
+    print(f"warning: {note}")
+
+
 def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of a nested mapping, branches included."""
     for key, value in node.items():
@@ -118,11 +122,15 @@ def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
             yield from leaves(value, f"{prefix}{key}.")
 
 
-def explain(error: Exception) -> tuple[list[str], int]:
-    """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected."""
+def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
+    """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected.
+
+    Args:
+        words: of the command line.
+    """
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if match := re.match(r"Could not override '([^']+)'", text):
-        return [unknown(match[1])], 2
+        return [unknown(match[1], words)], 2
     if match := re.search(r"Could not find '([^']+)'", text):
         return [unknown_option(match[1], text)], 2
     if text.startswith("Ambiguous value for argument"):
@@ -142,9 +150,31 @@ def explain(error: Exception) -> tuple[list[str], int]:
     return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
 
 
-def unknown(key: str) -> str:
-    config = presets.plain(presets.composed([]))
-    return f"unknown key {key}{suggestion(key, [*leaves(config), *presets.groups()])}"
+def unknown(key: str, words: list[str]) -> str:
+    """Of a key that the chosen presets do not have."""
+    groups = presets.groups()
+    chosen = [w for w in words if w.split("=")[0] in groups and "=" in w and "," not in w]
+    known = [*leaves(presets.plain(presets.composed(chosen))), *groups]
+    group, _, rest = key.partition(".")
+    owners = [n for n, path in presets.options(group).items() if rest in keys_of(path)]
+    if rest and owners and key not in known:
+        return f"unknown key {key}: add {' or '.join(f'{group}={n}' for n in owners)}, which has it"
+    return f"unknown key {key}{suggestion(key, known)}"
+
+
+def keys_of(preset: Path) -> set[str]:
+    """Its dotted keys; of a file that is no YAML, none."""
+    try:
+        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return set(leaves(content)) if isinstance(content, dict) else set()
+
+
+def section_of(name: str) -> str | None:
+    """The shortest dotted key that ends in this name: train.steps for steps."""
+    known = leaves(presets.plain(presets.composed([])))
+    return min((key for key in known if key.rpartition(".")[2] == name), key=len, default=None)
 
 
 def unknown_option(name: str, text: str) -> str:
@@ -153,4 +183,6 @@ def unknown_option(name: str, text: str) -> str:
     known = list(presets.options(group)) if group else []
     if not known:
         return text
+    if group == "dataset" and Path(option).suffix:
+        return f"unknown option {group}={option}; did you mean dataset=file dataset.path={option}?"
     return f"unknown option {group}={option}{suggestion(option, known)}"

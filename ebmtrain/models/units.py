@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebmtrain.types import Standardization
@@ -22,7 +25,19 @@ class InDataUnits(nn.Module):
         self.register_buffer("shift", standardization.shift.clone())
         self.register_buffer("scale", standardization.scale.clone())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
+        """(batch, *event) -> (batch,)
+
+        Raises:
+            ValueError: points of another shape.
+        """
+        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
+        if x.ndim != 1 + self.shift.ndim or x.shape[1:] != self.shift.shape:
+            expected = ", ".join(["n", *map(str, self.shift.shape)])
+            raise ValueError(
+                f"the energy takes points of shape ({expected}), got {tuple(x.shape)}"
+                + ("; one point is x[None]" if x.shape == self.shift.shape else "")
+            )
         # Shifted before it is cast: a float32 of a large offset has no room for the rest.
         u = Standardization(self.shift, self.scale).to_standard(x.to(self.shift))
         return self.energy(u.to(next(iter(self.energy.parameters()), u)))

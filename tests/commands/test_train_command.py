@@ -101,10 +101,81 @@ def test_experiments_and_landscapes(command, folder: Path, tiny_file):
     assert outcome.code == 0, outcome.err
     assert result(folder / "run")["status"] == "finished"
     assert set(result(folder / "run")["metrics"]) == {"log_z"}
+    assert outcome.lines[0] == "model rastrigin  sampler mala"
     assert {"plots/landscape_final.png", "samples/final.npz"} <= files_in(folder / "run")
     again = command("resume", "run")
     assert again.code == 4
     assert "there is nothing to resume" in again.err
+
+
+def test_a_landscape_has_a_place_of_its_own(command, folder: Path, tiny, no_pictures):
+    words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
+    assert command(*words, "model=double_well", "train.steps=0").code == 0
+    assert command(*tiny, "train.steps=0").code == 0  # an untrained network is none
+    places = [path.parent.relative_to(folder).as_posix() for path in folder.glob("outputs/*/*/*")]
+    assert sorted(places) == ["outputs/five_gaussians/pcd_mlp", "outputs/landscapes/double_well"]
+
+
+def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures):
+    (folder / "afile").touch()
+    before = sorted(folder.rglob("*"))
+    for words, place in [
+        (["hydra.run.dir=afile"], folder / "afile"),
+        (["hydra.run.dir=afile/run"], folder / "afile/run"),
+        (["hydra.run.dir=/proc/nothing"], "/proc/nothing"),
+        (["-m", "seed=0,1", "hydra.sweep.dir=/proc/nothing"], "/proc/nothing"),
+    ]:
+        outcome = command(*words, *tiny)
+        assert outcome.code == 6
+        (line,) = outcome.err.splitlines()
+        assert line.startswith(f"ebmtrain: cannot write {place}: ")
+        assert line.endswith(
+            "choose another hydra." + ("sweep.dir" if "-m" in words else "run.dir")
+        )
+        assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "saying"),
+    [
+        (["sampler.target=0.5"], "did you mean sampler.adaptation.target?"),
+        (["check", "sampler.target=0.5"], "did you mean sampler.adaptation.target?"),
+        (["dataset.path=odd.csv"], "unknown key dataset.path: add dataset=file, which has it"),
+        (["dataset=odd.csv"], "did you mean dataset=file dataset.path=odd.csv?"),
+        (["dataset=mons"], "did you mean moons?"),
+        (["--steps", "10"], "unknown flag --steps; did you mean train.steps=10?"),
+        (["--batch-size=3"], "did you mean train.batch_size=3?"),
+        (["--multirn"], "did you mean --multirun?"),
+        (["train.steps"], "train.steps is given no value: train.steps=..."),
+        (["method"], "method is given no value: method=..."),
+        (["evalute", "x"], "unknown verb evalute; did you mean evaluate?"),
+        (["model._target_=ebmtrain.models.mlp.MPL"], "ebmtrain.models.mlp has no MPL; did you"),
+        (["model._target_=nowhere.Model"], "there is no nowhere to import 'nowhere.Model' from"),
+    ],
+)
+def test_words_that_are_nearly_right(command, folder: Path, words, saying):
+    outcome = command(*words)
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert saying in line
+    assert list(folder.iterdir()) == []
+
+
+def test_presets_of_the_user_that_name_no_part(command, folder: Path):
+    (folder / "some_parts.py").write_text("class Mixture: pass\n")
+    (folder / "broken_parts.py").write_text("import not_installed_here\n")
+    (folder / "own/model").mkdir(parents=True)
+    for name, text, saying in [
+        ("empty", "# nothing", "own/model/empty.yaml names no class: give it a line _target_: "),
+        ("typo", "_target_: some_parts.Mixtur", "some_parts has no Mixtur; did you mean Mixture?"),
+        ("broken", "_target_: broken_parts.X", "No module named 'not_installed_here'"),
+    ]:
+        (folder / f"own/model/{name}.yaml").write_text(text)
+        for verb in ([], ["check"]):
+            outcome = command(*verb, "--config-dir", "own", f"model={name}")
+            assert outcome.code == 2
+            (line,) = outcome.err.splitlines()
+            assert saying in line
 
 
 def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, tiny, no_pictures):

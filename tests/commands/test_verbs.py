@@ -170,6 +170,8 @@ def test_damaged_checkpoints(command, run: Path):
         outcome = command(verb, run)
         assert outcome.code == 4
         assert "no checkpoint to go on from" in outcome.err
+        assert outcome.err.count("SHA-256") == 1
+        assert outcome.err.endswith("restore one from a copy, or train anew\n")
         assert "Traceback" not in outcome.err
 
 
@@ -217,6 +219,20 @@ def test_load(run: Path):
     (gradient,) = torch.autograd.grad(energy.sum(), points)
     assert gradient.abs().min() > 0
     assert all(not p.requires_grad for p in model.energy.parameters())
+    lists = points.detach().double().tolist()
+    for same in (lists, np.array(lists), np.array(lists, order="F")):
+        assert torch.equal(model.energy(same), model.energy(torch.tensor(lists).double()))
+    for wrong in (lists[0], np.zeros((5, 3)), torch.zeros(2, 2, 1), 3.0):
+        with pytest.raises(ValueError, match=r"the energy takes points of shape \(n, 2\), got \("):
+            model.energy(wrong)
+    for words, saying in [
+        ({"count": -1}, "count must be greater than 0, got -1"),
+        ({"count": 5, "start": "moon"}, "start must be 'chains', 'noise' or 'data', got 'moon'"),
+        ({"count": 2.5, "thin": 0}, "count must be a valid integer.*; thin must be greater than 0"),
+        ({"count": 5, "seed": -1}, "seed must be greater than or equal to 0, got -1"),
+    ]:
+        with pytest.raises(ConfigError, match=saying):
+            model.sample(**words)
     best = ebmtrain.load(run, checkpoint="best.pt")
     assert best.step == model.result["best"]["step"]
     with pytest.raises(ConfigError):
@@ -234,8 +250,27 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run: Path):
     for name in ("last.pt", "step_00000020.pt"):
         path = run / "checkpoints" / name
         path.write_bytes(b"x" + path.read_bytes()[1:])
-    with pytest.warns(UserWarning, match=r"is damaged"):
+    with pytest.warns(UserWarning, match=r"is damaged.*step_00000010\.pt is used instead"):
         assert ebmtrain.load(run).step == 10
+
+
+def test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one(command, run: Path):
+    path = run / "checkpoints/last.pt"
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    for verb in (["evaluate"], ["sample", "count=5"]):
+        outcome = command(verb[0], run, *verb[1:])
+        assert (outcome.code, outcome.err) == (0, "")
+        (line,) = [line for line in outcome.lines if line.startswith("warning: ")]
+        assert "last.pt is damaged" in line
+        assert line.endswith("; step_00000020.pt is used instead")
+
+
+def test_a_configuration_that_is_no_yaml_gets_one_line(command, run: Path):
+    (run / "config.yaml").write_text("x: [")
+    outcome = command("evaluate", run)
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1
+    assert "config.yaml cannot be read: " in outcome.err
 
 
 def changed(run: Path, *keys: str, value: object) -> None:
@@ -573,6 +608,8 @@ def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
     assert bad.code == 2
     assert "model.height must be greater than 0" in bad.err
     assert "unknown key sampler.stepsize; did you mean sampler.step_size?" in bad.err
+    assert "ebmtrain sample run count=1000 --trust my_parts" in outcome.out
+    assert "ebmtrain evaluate run --trust my_parts" in outcome.out
     assert "A walk of my own" in command("list", "sampler", "--config-dir", str(own)).out
     assert command("evaluate", "run").code == 7
     assert command("evaluate", "run", "--trust", "my_parts").code == 0
