@@ -304,7 +304,7 @@ def innermost(error: BaseException) -> str:
 def cross_problems(config: dict[str, Any]) -> list[str]:
     """Of values that are fine alone and wrong together."""
     problems = []
-    train, method, model = config["train"], config["method"], config["model"]
+    train, method = config["train"], config["method"]
     if train["steps"] is None and train["epochs"] is None:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
@@ -323,16 +323,7 @@ def cross_problems(config: dict[str, Any]) -> list[str]:
             f"sampler.temperature is {temperature}, but this method runs no chains and learns the "
             "density at temperature 1: sampler.temperature=1, or method=pcd"
         )
-    slots = method.get("slots")
-    if slots is not None and slots < train["batch_size"]:
-        problems.append(
-            f"method.slots is {slots}, fewer than train.batch_size={train['batch_size']}: "
-            f"raise method.slots or lower the batch"
-        )
-    second_order = method["_target_"].rsplit(".", 1)[-1] in ("ScoreMatching", "SlicedScoreMatching")
-    if second_order and model.get("activation") == "leaky_relu":
-        problems.append(
-            "model.activation=leaky_relu has no second derivative, which this method needs: "
-            "model.activation=silu"
-        )
+    for name in PARTS:  # a part may know more about what it does not go with: see extending.md
+        conflicts = getattr(get_object(config[name]["_target_"]), "conflicts", None)
+        problems += conflicts(config) if conflicts is not None else []
     return problems

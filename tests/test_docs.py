@@ -19,8 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ebmtrain import presets
 from ebmtrain.cli import VERBS
-from ebmtrain.commands.check import overrides_in
-from ebmtrain.commands.words import leaves
+from ebmtrain.commands.words import leaves, overrides_in
 from ebmtrain.validate import validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +83,7 @@ def test_each_command_is_one_that_works(line, example):
     words = [w.replace("NAME", "moons") for w in words if w not in ("-m", "--cfg", "job")]
     user = "my_presets" if "--config-dir" in words else None
     presets.prepare(example / user if user else None)
-    parsed = OverridesParser.create().parse_overrides(overrides_in(words))
+    parsed = OverridesParser.create().parse_overrides(overrides_in(words)[0])
     jobs = BasicSweeper.split_arguments(parsed, None)[0]
     for job in jobs:
         validate(presets.plain(presets.composed(list(job))))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.validate import validate
@@ -263,6 +264,27 @@ def test_whatever_hydra_would_call_is_refused_wherever_it_stands(configured, cas
     node[key] = value
     with pytest.raises(UnsafeError):
         validate(config, trust=())
+
+
+class Picky(nn.Module):
+    """A model of a user's own that takes no small batches."""
+
+    def __init__(self, event_shape: tuple[int, ...]):
+        super().__init__()
+
+    @staticmethod
+    def conflicts(config: dict[str, Any]) -> list[str]:
+        size = config["train"]["batch_size"]
+        return [f"train.batch_size is {size}: take 100"] if size < 100 else []
+
+
+def test_a_part_of_ones_own_may_object_to_other_sections(configured):
+    config = configured()
+    config["model"] = {"_target_": f"{Picky.__module__}.Picky"}
+    with pytest.raises(ConfigError, match=r"^train\.batch_size is 32: take 100$"):
+        validate(config)
+    config["train"]["batch_size"], config["method"]["slots"] = 100, 100
+    validate(config)
 
 
 class Open:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from ebmtrain import presets
-from ebmtrain.commands.train import folder_of
-from ebmtrain.errors import ConfigError
+from ebmtrain.commands.words import overrides_in
 
 
 def main(words: list[str]) -> int:
-    presets.prepare(folder_of(words))
-    config = presets.composed(overrides_in(words), hydra=True)
+    overrides, folder = overrides_in(words)
+    presets.prepare(folder)
+    config = presets.composed(overrides, hydra=True)
 
     from ebmtrain.build import build
     from ebmtrain.run import summary
@@ -34,21 +34,3 @@ def main(words: list[str]) -> int:
         )
     print("ok")
     return 0
-
-
-def overrides_in(words: list[str]) -> list[str]:
-    """The key=value words, without --config-dir.
-
-    Raises:
-        ConfigError: another flag.
-    """
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--config-dir", "-cd"):
-            next(rest, None)
-        elif word.startswith("-") and not word.startswith("--config-dir="):
-            raise ConfigError(f"check takes key=value words and --config-dir, got {word}")
-        elif not word.startswith("--config-dir="):
-            kept.append(word.removeprefix("+") if word.startswith("+experiment=") else word)
-    return kept

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from ebmtrain import presets
-from ebmtrain.commands.check import overrides_in
-from ebmtrain.commands.train import folder_of
+from ebmtrain.commands.words import overrides_in
 from ebmtrain.errors import ConfigError
 from ebmtrain.suggest import suggestion
 
 
 def main(words: list[str]) -> int:
-    presets.prepare(folder_of(words))
-    wanted = overrides_in(words)
+    wanted, folder = overrides_in(words)
+    presets.prepare(folder)
     known = presets.groups()
     for group in wanted:
         if group not in known:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from ebmtrain import presets
 from ebmtrain.commands import sweep
-from ebmtrain.commands.words import section_of
+from ebmtrain.commands.words import overrides_in, section_of
 from ebmtrain.errors import ConfigError, OutputError
 from ebmtrain.suggest import suggestion
 
@@ -53,6 +53,7 @@ class BeforeRun(Callback):
         from ebmtrain.build import build
 
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
+        sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
         try:
             presets.check_targets(config)
             CALL.parts = build(presets.plain(config))
@@ -65,7 +66,7 @@ class BeforeRun(Callback):
         from ebmtrain.validate import validate
 
         HydraConfig.instance().set_config(config)
-        sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
+        sys.argv[1:] = CALL.words
         try:
             CALL.sweep = sweep.plan(config)
             validate(presets.plain(presets.composed(CALL.sweep.first_job)))
@@ -77,13 +78,12 @@ class BeforeRun(Callback):
 
 
 def main(words: list[str]) -> int:
-    # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
-    words = [w[1:] if w.startswith("+experiment=") else w for w in words]
     CALL.__init__(words=words)  # a second call in one process starts afresh
+    words, user_folder = overrides_in(words, others=True)
     check_flags(words)
-    presets.prepare(folder_of(words))
+    presets.prepare(user_folder)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
-    sys.argv[1:] = words
+    sys.argv[1:] = words  # without --config-dir: Hydra would search that folder last
     with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
         folder = presets.BUILT_IN
         if any(word in ("-m", "--multirun") for word in words):
@@ -147,19 +147,3 @@ def check_flags(words: list[str]) -> None:
                 value = value or "".join(words[i + 1 : i + 2])
                 raise ConfigError(f"unknown flag {name}; did you mean {key}={value or '...'}?")
             raise ConfigError(f"unknown flag {name}{suggestion(name, [*known, '--debug'])}")
-
-
-def folder_of(words: list[str]) -> Path | None:
-    """The value of --config-dir, absolute.
-
-    Raises:
-        ConfigError: it is no directory.
-    """
-    for i, word in enumerate(words):
-        name, _, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
-            folder = Path(value or (words[i + 1] if i + 1 < len(words) else "")).resolve()
-            if not folder.is_dir():
-                raise ConfigError(f"--config-dir {folder} is not a directory")
-            return folder
-    return None

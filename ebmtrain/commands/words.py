@@ -17,8 +17,13 @@ from ebmtrain.errors import ConfigError
 from ebmtrain.suggest import suggestion
 
 
-def split(words: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
+def split(
+    words: list[str], flags: tuple[str, ...] = (), *, others: bool = False
+) -> tuple[list[str], dict[str, str]]:
     """Plain words and the flags among them: `--trust NAME` or `--trust=NAME`.
+
+    Args:
+        others: take what is not one of `flags` for a plain word, as Hydra has many more.
 
     Raises:
         ConfigError: an unknown flag, or one without its value.
@@ -27,17 +32,34 @@ def split(words: list[str], flags: tuple[str, ...] = ()) -> tuple[list[str], dic
     given: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
-        if not word.startswith("--"):
-            plain.append(word)
-            continue
         name, _, value = word.partition("=")
         if name not in flags:
-            raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
+            if name.startswith("-") and not others:
+                raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
+            plain.append(word)
+            continue
         value = value or next(rest, "")
         if not value:
             raise ConfigError(f"{name} needs a value")
         given[name] = f"{given[name]},{value}" if name in given else value
     return plain, given
+
+
+def overrides_in(words: list[str], *, others: bool = False) -> tuple[list[str], Path | None]:
+    """The words of a configuration, and the folder of --config-dir, absolute.
+
+    Raises:
+        ConfigError: another flag, unless `others`; the folder is none.
+    """
+    plain, given = split(words, ("--config-dir", "-cd"), others=others)
+    # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
+    plain = [w[1:] if w.startswith("+experiment=") else w for w in plain]
+    if not given:
+        return plain, None
+    folder = Path(next(iter(given.values()))).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder} is not a directory")
+    return plain, folder
 
 
 def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any], tuple[str, ...]]:

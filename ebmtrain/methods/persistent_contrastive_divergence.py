@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -53,6 +55,16 @@ class PersistentContrastiveDivergence:
     noise_std: Positive = 1.0
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
+
+    @staticmethod
+    def conflicts(config: Mapping[str, Any]) -> list[str]:
+        slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
+        if slots is None or slots >= batch:
+            return []
+        return [
+            f"method.slots is {slots}, fewer than train.batch_size={batch}: raise method.slots or "
+            "lower the batch"
+        ]
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         like = x.new_empty(self.slots, *x.shape[1:])

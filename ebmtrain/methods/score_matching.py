@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Generator, Tensor
 
 from ebmtrain.score import score_and_divergence
 from ebmtrain.types import Batch, Energy, LossOutput, Tensors
+
+
+def second_derivative(config: Mapping[str, Any]) -> list[str]:
+    """What these methods object to in the rest of a configuration."""
+    if config["model"].get("activation") != "leaky_relu":
+        return []
+    return [
+        "model.activation=leaky_relu has no second derivative, which this method needs: "
+        "model.activation=silu"
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +30,8 @@ class ScoreMatching:
     differentiable in x (no ReLU). Blind to the weights of modes that are far apart: read
     `mode_weights` before you take the result for a density.
     """
+
+    conflicts = staticmethod(second_derivative)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return {}
