@@ -51,7 +51,10 @@ class Jarzynski:
         sampler: what moves the walkers; `sampler.jumps` join walkers of one group.
         k: steps of each moved walker per training step.
         walkers: in each of the two groups. All are reweighted at every step.
-        moved: of these, drawn anew at every step, walk; the others stay.
+        moved: walkers of the teaching group that walk, drawn anew at every step; the others stay.
+        moved_measuring: the same of the measuring group. The error of log Z is that of walkers
+            which stay in one mode while the energies of the modes change: more that move, and
+            not more walkers, make it smaller.
         resample_below: share of `walkers` below which the effective sample size leads to
             resampling; 0: never, 1: always.
         noise_std: of the first points, in (standardized) units of x.
@@ -68,6 +71,7 @@ class Jarzynski:
     k: Count = 5
     walkers: Count = 1024
     moved: Count = 256
+    moved_measuring: Count = 512
     resample_below: Probability = 0.5
     noise_std: Positive = 1.5
     energy_regularization: NonNegative = 0.0
@@ -151,17 +155,17 @@ class Jarzynski:
         would depend on it."""
         chains = walkers["chains"]
         drawn, runs = [], []
-        for first in (0, self.walkers):
+        for first, moved in ((0, self.moved), (self.walkers, self.moved_measuring)):
             order = torch.randperm(self.walkers, generator=generator, device=chains.device)
-            drawn.append(first + order[: self.moved])
+            drawn.append(first + order[:moved])
             runs.append(
                 run_chain(self.sampler, energy, chains[drawn[-1]], self.k, generator, learnt)
             )
         index, ends = torch.cat(drawn), torch.cat([run.x for run in runs])
         with frozen(energy), torch.no_grad():
             energies = walkers["energies"].index_copy(0, index, energy(ends))
-        moved = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
-        return moved, runs[0].learnt, runs[0].metrics
+        after = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
+        return after, runs[0].learnt, runs[0].metrics
 
 
 def rejects(sampler: Sampler) -> bool:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import contrast, gaussian_like, noised
-from ebmtrain.samplers.bounds import per_chain
-from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.methods.buffer import filled, moved
+from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.types import (
     Batch,
     Count,
@@ -67,36 +65,15 @@ class PersistentContrastiveDivergence:
         ]
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        like = x.new_empty(self.slots, *x.shape[1:])
-        return {
-            "chains": gaussian_like(like, self.noise_std, generator),
-            "ages": torch.zeros(self.slots, dtype=torch.int64, device=x.device),
-        } | start_learning(self.sampler, x)
+        return filled(self.sampler, self.slots, self.noise_std, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
-        if len(x) > self.slots:
-            raise ValueError(
-                f"a batch of {len(x)} cannot be drawn from {self.slots} chain slots: "
-                f"raise method.slots to at least {len(x)} or lower train.batch_size"
-            )
-        chains, ages, learnt = state["chains"], state["ages"], dict(state)
-        del learnt["chains"], learnt["ages"]
-
-        drawn = torch.randperm(self.slots, generator=generator, device=x.device)[: len(x)]
-        first, age = chains[drawn], ages[drawn]
-        if self.reinit:
-            uniform = torch.empty(len(x), device=x.device).uniform_(generator=generator)
-            restart = uniform < self.reinit
-            fresh = gaussian_like(first, self.noise_std, generator)
-            first = torch.where(per_chain(restart, first), fresh, first)
-            age = age.masked_fill(restart, 0)
-        chain = run_chain(self.sampler, energy, first, self.k, generator, learnt)
-        state = {
-            "chains": chains.index_copy(0, drawn, chain.x),
-            "ages": ages.index_copy(0, drawn, age + self.k),
-        } | chain.learnt
+        chain = moved(
+            self.sampler, energy, state, generator,
+            batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
+        )  # fmt: skip
         loss, energies = contrast(energy, x, chain.x, self.energy_regularization)
-        return LossOutput(loss, energies | chain.metrics, state)
+        return LossOutput(loss, energies | chain.metrics, chain.state)

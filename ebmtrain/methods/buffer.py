@@ -1,0 +1,71 @@
+"""Slots in which chains live on from one training step to the next."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.methods.contrast import gaussian_like
+from ebmtrain.samplers.bounds import per_chain
+from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.types import Energy, Sampler, Tensors
+
+
+class Moved(NamedTuple):
+    """What a training step takes out of the buffer, and what it leaves."""
+
+    x: Tensor
+    """The ends of the drawn chains, (batch, *event), detached."""
+    state: Tensors
+    metrics: Tensors
+    """Those of `run_chain`."""
+
+
+def filled(
+    sampler: Sampler, slots: int, noise_std: float, x: Tensor, generator: Generator
+) -> Tensors:
+    """The first state: `chains` (slots, *event) from N(0, noise_std^2 I); `ages` (slots,), steps
+    since the slot's last restart; what the sampler's adaptation knows."""
+    like = x.new_empty(slots, *x.shape[1:])
+    return {
+        "chains": gaussian_like(like, noise_std, generator),
+        "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
+    } | start_learning(sampler, x)
+
+
+def moved(
+    sampler: Sampler,
+    energy: Energy,
+    state: Tensors,
+    generator: Generator,
+    *,
+    batch: int,
+    k: int,
+    reinit: float,
+    noise_std: float,
+) -> Moved:
+    """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
+    walk k steps; the ends are written back in place."""
+    chains, ages, learnt = state["chains"], state["ages"], dict(state)
+    del learnt["chains"], learnt["ages"]
+    if batch > len(chains):
+        raise ValueError(
+            f"a batch of {batch} cannot be drawn from {len(chains)} chain slots: "
+            f"raise method.slots to at least {batch} or lower train.batch_size"
+        )
+    drawn = torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]
+    first, age = chains[drawn], ages[drawn]
+    if reinit:
+        uniform = torch.empty(batch, device=chains.device).uniform_(generator=generator)
+        restart = uniform < reinit
+        fresh = gaussian_like(first, noise_std, generator)
+        first = torch.where(per_chain(restart, first), fresh, first)
+        age = age.masked_fill(restart, 0)
+    chain = run_chain(sampler, energy, first, k, generator, learnt)
+    after = {
+        "chains": chains.index_copy(0, drawn, chain.x),
+        "ages": ages.index_copy(0, drawn, age + k),
+    } | chain.learnt
+    return Moved(chain.x, after, chain.metrics)
