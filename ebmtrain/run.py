@@ -59,7 +59,7 @@ def resume(
         rehearse(parts, state)
         if config is not None:
             run.write_config(config)
-        choices = run.read_json("run.json").get("choices", {})
+        choices = run.choices()
         return carry_on(parts, run, choices, resumed=state, notes=passed, quiet=quiet)
 
 

@@ -6,6 +6,7 @@ metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
 checkpoints/     last.pt best.pt step_00005000.pt
 plots/           landscape_00005000.png ... landscape_final.png samples_final.png curves.png ...
 samples/         final.npz
+.lock            held by the process that works here
 """
 
 from __future__ import annotations
@@ -201,6 +202,12 @@ class RunDir:
         if not isinstance(content, dict):
             raise ConfigError(f"{path} is not a mapping")
         return content
+
+    def choices(self) -> dict[str, str]:
+        """The preset of each group, by its name; for people to read, so nothing but text."""
+        found = self.read_json("run.json").get("choices")
+        named = found.items() if isinstance(found, dict) else ()
+        return {k: v for k, v in named if isinstance(v, str) and v.isprintable()}
 
     # Metrics
 

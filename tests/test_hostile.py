@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import sys
@@ -266,3 +267,12 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(command, copy: Path, name):
 def test_a_result_that_is_none(command, copy: Path, text):
     replaced(copy / "result.json", text.encode())
     assert command("sample", copy).code == 2
+
+
+@pytest.mark.parametrize("choices", [["x"], {"model": ["x"]}, {"model": "\x1b[2J"}, None])
+def test_choices_that_are_none(command, copy: Path, choices, no_pictures):
+    replaced(copy / "run.json", json.dumps({"choices": choices}).encode())
+    outcome = command("plot", copy)
+    assert outcome.code == 0
+    assert "\x1b" not in outcome.out
+    assert RunDir(copy).choices() == {}

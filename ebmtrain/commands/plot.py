@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
-    about = title(run.parts, files.read_json("run.json").get("choices", {}))
+    about = title(run.parts, files.choices())
     last = checkpoint is None or run.step == run.result.get("step")
     name = "final" if last else f"step_{run.step:08d}"
     for notice in Gallery(run.parts, files).final(
