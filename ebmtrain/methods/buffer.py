@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -21,6 +22,17 @@ class Moved(NamedTuple):
     state: Tensors
     metrics: Tensors
     """Those of `run_chain`."""
+
+
+def too_few_slots(config: Mapping[str, Any]) -> list[str]:
+    """What `conflicts` of a method with a buffer says."""
+    slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
+    if slots is None or slots >= batch:
+        return []
+    return [
+        f"method.slots is {slots}, fewer than train.batch_size={batch}: raise method.slots or "
+        "lower the batch"
+    ]
 
 
 def filled(

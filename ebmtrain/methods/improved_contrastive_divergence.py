@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import filled, moved
+from ebmtrain.methods.buffer import filled, moved, too_few_slots
 from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen, score
@@ -65,6 +65,8 @@ class ImprovedContrastiveDivergence:
     entropy_weight: NonNegative = 1.0
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
+
+    conflicts = staticmethod(too_few_slots)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return filled(self.sampler, self.slots, self.noise_std, x, generator)

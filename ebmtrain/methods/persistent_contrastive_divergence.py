@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import filled, moved
+from ebmtrain.methods.buffer import filled, moved, too_few_slots
 from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.types import (
     Batch,
@@ -54,15 +52,7 @@ class PersistentContrastiveDivergence:
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
 
-    @staticmethod
-    def conflicts(config: Mapping[str, Any]) -> list[str]:
-        slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
-        if slots is None or slots >= batch:
-            return []
-        return [
-            f"method.slots is {slots}, fewer than train.batch_size={batch}: raise method.slots or "
-            "lower the batch"
-        ]
+    conflicts = staticmethod(too_few_slots)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return filled(self.sampler, self.slots, self.noise_std, x, generator)

@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from quadratic import seeded
 
 from ebmtrain.methods.jarzynski import rejects
+from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching
 from ebmtrain.types import Batch
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -46,8 +47,14 @@ def method(request, sampler):
 
 
 @pytest.fixture(params=["mlp", "gaussian"])
-def energy(request):
-    return made("model", request.param, event_shape=(2,))
+def energy(request, method):
+    return made("model", suited(method, request.param), event_shape=(2,))
+
+
+def suited(method, model: str) -> str:
+    """The model, or one that is told the noise if the method needs it."""
+    told = isinstance(method, MultiNoiseScoreMatching)
+    return "noise_conditional_mlp" if told else model
 
 
 def run(method, energy, x, seed: int):
@@ -105,7 +112,7 @@ def test_deterministic_in_the_generator(method, energy):
 
 @pytest.mark.parametrize("event", [(3,), (2, 2)])
 def test_events_of_any_shape(method, event):
-    energy = made("model", "mlp", event_shape=event)
+    energy = made("model", suited(method, "mlp"), event_shape=event)
     out = run(method, energy, torch.randn(5, *event, generator=seeded()), 1)
     assert out.loss.shape == ()
     assert out.loss.isfinite()

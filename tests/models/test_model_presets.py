@@ -92,7 +92,7 @@ def test_preset_spells_out_every_option(name):
 
 
 @pytest.mark.parametrize("event", [(3,), (2, 2), (1, 4, 4)])
-@pytest.mark.parametrize("which", ["mlp", "gaussian"])
+@pytest.mark.parametrize("which", ["mlp", "gaussian", "noise_conditional_mlp"])
 def test_learnt_models_take_events_of_any_shape(which, event):
     model = preset(which, event_shape=event)
     x = torch.randn(6, *event, generator=torch.Generator().manual_seed(0))
