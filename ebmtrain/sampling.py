@@ -30,7 +30,8 @@ def draw(
     """`count` points, (count, *event): every `thin`-th of the chains that begin at `start`.
 
     The step size is adapted during the burn-in and fixed afterwards, so that the points that are
-    kept come from a chain whose kernel does not depend on its past.
+    kept come from a chain whose kernel does not depend on its past. What is annealed along a chain
+    is annealed along the whole of it, burn-in included.
 
     Args:
         start: (chains, *event).
@@ -40,13 +41,13 @@ def draw(
         generator: on start's device.
         learnt: what the sampler's adaptation knows already; see `learnt_in`.
     """
-    x, learnt = start, start_learning(sampler, start) if learnt is None else learnt
+    x, state = start, None
     for done in range(0, burn_in, _BLOCK):
         n_steps = min(_BLOCK, burn_in - done)
-        x, learnt, _ = run_chain(sampler, energy, x, n_steps, generator, learnt)
+        x, learnt, _, state = run_chain(sampler, energy, x, n_steps, generator, learnt, state)
     kept = [x]
     for _ in range(math.ceil(count / len(start)) - 1):
-        x, _, _ = run_chain(sampler, energy, x, thin, generator, learnt)
+        x, _, _, state = run_chain(sampler, energy, x, thin, generator, learnt, state)
         kept.append(x)
     return torch.cat(kept)[:count]
 

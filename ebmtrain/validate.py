@@ -323,6 +323,14 @@ def cross_problems(config: dict[str, Any]) -> list[str]:
             f"sampler.temperature is {temperature}, but this method runs no chains and learns the "
             "density at temperature 1: sampler.temperature=1, or method=pcd"
         )
+    k, n = method.get("k"), sampler.get("anneal_steps")
+    annealed = sampler.get("step_size_end") is not None or "temperature_start" in sampler
+    if annealed and k is not None and n is not None and n > k:
+        problems.append(
+            f"sampler.anneal_steps is {n}, but each run of chains in training has method.k={k} "
+            f"steps and would never get to the end: lower sampler.anneal_steps to at most {k} or "
+            "raise method.k"
+        )
     for name in PARTS:  # a part may know more about what it does not go with: see extending.md
         conflicts = getattr(get_object(config[name]["_target_"]), "conflicts", None)
         problems += conflicts(config) if conflicts is not None else []

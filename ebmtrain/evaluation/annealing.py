@@ -161,7 +161,7 @@ def pilot(path: Path, z: Tensor, kernel: Sampler, ess: float, generator: Generat
     log_w = z.new_zeros(len(z))
     while True:
         for _ in range(_STEPS_TO_LEARN):
-            z, learnt, _ = run_chain(kernel, path(betas[-1]), z, 1, generator, learnt)
+            z, learnt, *_ = run_chain(kernel, path(betas[-1]), z, 1, generator, learnt)
         sizes.append(float(learnt.get("step_size", kernel.step_size)))  # type: ignore
         if betas[-1] >= 1:
             return Ladder(betas, sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -23,6 +23,8 @@ class Chain(NamedTuple):
     metrics: Tensors
     """Those that the sampler has of `StepInfo` (means over chains and steps), step_size and
     jump_acceptance; shape ()."""
+    state: Any
+    """The sampler's own, to go on from on the same energy."""
 
 
 def temperature_of(sampler: Sampler) -> float:
@@ -44,23 +46,31 @@ def run_chain(
     n_steps: int,
     generator: Generator,
     learnt: Tensors | None = None,
+    state: Any = None,
 ) -> Chain:
     """`n_steps` steps of one chain per row of x, all at once.
 
     The energy's parameters take no gradient meanwhile, and it is in eval mode. The sampler's
     adaptation, if it has one, is applied before the run and told the mean acceptance after it.
+
+    Args:
+        state: of a run that ended in x on this very energy, to go on from: what the sampler counts
+            (where in its annealing it is) and remembers (velocities) goes on as well.
     """
-    adaptation: Adaptation | None = getattr(sampler, "adaptation", None)
     known = start_learning(sampler, x) if learnt is None else learnt
+    adaptation: Adaptation | None = getattr(sampler, "adaptation", None)
     kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
     jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
+    # A run shorter than that ends in one: chains run a few steps at a time would never jump.
+    rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
     infos, jumped = [], []
     with frozen(energy):
-        state = kernel.init(energy, x)
-        for index in range(n_steps):
+        state = kernel.init(energy, x) if state is None else state
+        for done in range(1, n_steps + 1):
             state, info = kernel.step(energy, state, generator)
             infos.append(info)
-            if jumps is not None and index % jumps.every == jumps.every - 1:
+            # Spread evenly, the last round after the last step.
+            if jumps is not None and done * rounds // n_steps > (done - 1) * rounds // n_steps:
                 state, accepted = jumps.move(
                     kernel, energy, state, temperature_of(kernel), generator
                 )
@@ -76,4 +86,4 @@ def run_chain(
         known = adaptation.update(known, metrics.get("acceptance"), state)
         if "step_size" in known:
             metrics["step_size"] = known["step_size"]
-    return Chain(state.x, known, metrics)
+    return Chain(state.x, known, metrics, state)

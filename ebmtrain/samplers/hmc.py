@@ -40,9 +40,10 @@ class Hmc:
     Args:
         step_size: eps > 0, in units of x; with `adaptation`, where it starts. The mass is 1, so a
             good eps scales with sqrt(T).
-        step_size_end: where given, eps falls geometrically to it over `anneal_steps` steps of a
-            chain and stays there.
-        anneal_steps: see step_size_end.
+        step_size_end: where given, eps goes geometrically to it in `anneal_steps` steps and stays
+            there. In training each run of method.k steps begins anew at step_size, persistent
+            chains too; where points are drawn, the burn-in is part of the chain.
+        anneal_steps: steps from the first size to the last, both included.
         n_leapfrog: gradient evaluations per step.
         jitter: in (0, 1).
         temperature: T > 0. The target is exp(-E / T).

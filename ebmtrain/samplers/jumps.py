@@ -40,7 +40,9 @@ class DifferentialEvolution:
     never jumps.
 
     Args:
-        every: local steps between two rounds of jumps; each round costs as much as one step.
+        every: local steps between two rounds of jumps; each round costs as much as one step. A run
+            of n steps (method.k, say) makes n // every rounds, the last at its end, and at least
+            one.
     """
 
     every: Count

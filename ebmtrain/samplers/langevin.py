@@ -28,9 +28,10 @@ class Langevin:
 
     Args:
         step_size: eta > 0, in squared units of x.
-        step_size_end: where given, eta falls geometrically to it over `anneal_steps` steps of a
-            chain and stays there.
-        anneal_steps: see step_size_end.
+        step_size_end: where given, eta goes geometrically to it in `anneal_steps` steps and stays
+            there. In training each run of method.k steps begins anew at step_size, persistent
+            chains too; where points are drawn, the burn-in is part of the chain.
+        anneal_steps: steps from the first size to the last, both included.
         temperature: T >= 0. The target is exp(-E / T); 0 is gradient descent.
         gradient_clip: largest Euclidean norm of dE per chain, in energy per unit of x; null: none.
         clamp: bound on every |x_i|, in units of x; null: none.

@@ -38,9 +38,10 @@ class Mala:
 
     Args:
         step_size: eta > 0, in squared units of x; with `adaptation`, where eta starts.
-        step_size_end: where given, eta falls geometrically to it over `anneal_steps` steps of a
-            chain and stays there.
-        anneal_steps: see step_size_end.
+        step_size_end: where given, eta goes geometrically to it in `anneal_steps` steps and stays
+            there. In training each run of method.k steps begins anew at step_size, persistent
+            chains too; where points are drawn, the burn-in is part of the chain.
+        anneal_steps: steps from the first size to the last, both included.
         temperature: T > 0. The target is exp(-E / T).
         gradient_clip: largest Euclidean norm of the drift per chain, in energy per unit of x.
         clamp: bound on every |x_i|, in units of x.

@@ -1,4 +1,4 @@
-"""Step sizes that change along a chain."""
+"""Step sizes and temperatures that change along a chain."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Size = TypeVar("Size", float, Tensor)
 
 
 def geometric(start: Size, end: float | None, n_steps: int, index: int) -> Size:
-    """eta_i = start * (end / start)^(i / n_steps) for i < n_steps, `end` after it.
+    """start * (end / start)^(i / (n - 1)) at step i < n = n_steps, `end` from the n-th step on.
 
-    Constant at `start` where `end` is None. Both in the unit of the step size, both positive.
+    Constant at `start` where `end` is None. Both in the same unit, both positive.
     """
     if end is None:
         return start
-    done = min(index / n_steps, 1.0)
+    done = min(index / (n_steps - 1), 1.0) if n_steps > 1 else 1.0
     return start ** (1 - done) * end**done

@@ -31,8 +31,8 @@ def test_temperature_zero_is_gradient_descent():
 
 
 def test_step_size_falls_geometrically_and_stays():
-    """x_k = prod_i (1 - eta_i a) x_0, eta_i = 0.4 (1/16)^(i/4) for i < 4, then 0.025."""
-    sampler = Langevin(step_size=0.4, step_size_end=0.025, anneal_steps=4, temperature=0.0)
+    """x_k = prod_i (1 - eta_i a) x_0, eta_i = 0.4 (1/16)^(i/4), 0.025 from the fifth step on."""
+    sampler = Langevin(step_size=0.4, step_size_end=0.025, anneal_steps=5, temperature=0.0)
     etas = torch.tensor([0.4, 0.2, 0.1, 0.05, 0.025, 0.025], dtype=torch.float64)
     x = seeded_points()
     out = run_chain(sampler, Quadratic(1.0), x, 6, seeded()).x

@@ -1,0 +1,73 @@
+"""Langevin chains that cool down (Kirkpatrick et al., Science 220, 1983; for Langevin steps whose
+size follows the level, Song & Ermon, NeurIPS 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.step_size import geometric
+from ebmtrain.types import Count, Energy, Positive, Sampler, StepInfo
+
+
+class AnnealedState(NamedTuple):
+    inner: Any
+    index: int
+
+    @property
+    def x(self) -> Tensor:
+        return self.inner.x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annealed:
+    """Steps of `sampler` at T_i = T_start * (T / T_start)^(i / (n - 1)) for i < n, then at T, with
+    T the sampler's own temperature and n = anneal_steps; its step size is multiplied by (T_i / T)^a
+    meanwhile.
+
+    At a high temperature chains cross barriers and at a low one they settle, so chains from noise
+    reach the wells. A quench leaves each chain in the well that caught it: where n is short the
+    weights of wells are those of their basins at T_start, not those of exp(-E / T). For finding
+    wells and for short-run training; use `tempering` where weights matter.
+
+    Args:
+        sampler: mala, hmc, langevin or another with a temperature and a step size, without an
+            adaptation, which would be told acceptances of all temperatures at once.
+        temperature_start: T_start > 0.
+        anneal_steps: n, in steps of a chain. In training each run of method.k steps begins anew;
+            where points are drawn, the burn-in is part of the chain.
+        exponent: a >= 0: 1 for step sizes in squared units of x (langevin, mala), 1/2 for those in
+            units of x (hmc, underdamped).
+    """
+
+    sampler: Sampler
+    temperature_start: Positive
+    anneal_steps: Count
+    exponent: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        if not getattr(self.sampler, "temperature", 0.0) > 0:
+            raise ValueError("annealed needs a sampler with a temperature above 0")
+        if getattr(self.sampler, "adaptation", None) is not None:
+            raise ValueError("annealed sets the step sizes itself: sampler.sampler.adaptation=null")
+        if getattr(self.sampler, "jumps", None) is not None:
+            raise ValueError("annealed chains do not jump: sampler.sampler.jumps=null")
+
+    @property
+    def temperature(self) -> float:
+        return self.sampler.temperature  # type: ignore[attr-defined]
+
+    def init(self, energy: Energy, x: Tensor) -> AnnealedState:
+        return AnnealedState(self.sampler.init(energy, x), 0)
+
+    def step(
+        self, energy: Energy, state: AnnealedState, generator: Generator
+    ) -> tuple[AnnealedState, StepInfo]:
+        end = self.temperature
+        t = geometric(self.temperature_start, end, self.anneal_steps, state.index)
+        size = self.sampler.step_size * (t / end) ** self.exponent  # type: ignore[attr-defined]
+        warm = replace(self.sampler, temperature=t, step_size=size)  # type: ignore[type-var]
+        inner, info = warm.step(energy, state.inner, generator)
+        return AnnealedState(inner, state.index + 1), info

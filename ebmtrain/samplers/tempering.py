@@ -1,0 +1,200 @@
+"""Parallel tempering (Swendsen & Wang, Phys. Rev. Lett. 57, 1986; Geyer, 1991)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.types import Adaptation, Count, Energy, Positive, Sampler, StepInfo, Tensors
+
+
+class TemperingState(NamedTuple):
+    levels: tuple[Any, ...]
+    """States of the inner sampler, coldest first. The cold chains are the caller's."""
+    acceptances: tuple[Tensor, ...]
+    """Each level's mean acceptance in the last step, shape ()."""
+    index: int
+
+    @property
+    def x(self) -> Tensor:
+        return self.levels[0].x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tempering:
+    """Chains at T_r = T * (hottest / T)^(r / (levels - 1)); neighbouring levels try to exchange
+    points, (x at T_r, y at T_s) -> (y, x) with probability
+
+        min(1, exp((1 / T_r - 1 / T_s) * (E(x) - E(y)))),
+
+    which leaves prod_r exp(-E / T_r) as it is. Hot chains cross barriers and hand what they find
+    down, so that wells get their right weights though no cold chain could walk between them.
+
+    The hot chains are a reservoir of `replicas` per level that lives on from run to run beside the
+    sampler (see `Adaptation`) and belongs to no particular cold chain: each exchange pairs rows of
+    two levels at random, as many as the smaller has.
+
+    Args:
+        sampler: mala or hmc: it must keep E(x) in its state. Its temperature is T.
+        hottest: temperature of the last level, > T; high enough that one well merges with the next.
+        levels: temperatures, the cold one included, at least 2; `swapped` in the metrics should
+            stay above some 0.2, else take more.
+        replicas: chains of each hot level.
+        swap_every: steps between two rounds of exchanges.
+    """
+
+    sampler: Sampler
+    hottest: Positive
+    levels: Count
+    replicas: Count
+    swap_every: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.levels < 2 or not self.hottest > self.temperature:
+            raise ValueError(
+                f"tempering needs 2 levels and a hottest temperature above {self.temperature:g}, "
+                f"got levels={self.levels}, hottest={self.hottest:g}"
+            )
+        if getattr(self.sampler, "jumps", None) is not None:
+            raise ValueError("tempered chains do not jump: sampler.sampler.jumps=null")
+
+    @property
+    def temperature(self) -> float:
+        return self.sampler.temperature  # type: ignore[attr-defined]
+
+    @property
+    def adaptation(self) -> Reservoir:
+        return Reservoir(getattr(self.sampler, "adaptation", None))
+
+    @property
+    def temperatures(self) -> list[float]:
+        ratio = self.hottest / self.temperature
+        return [self.temperature * ratio ** (r / (self.levels - 1)) for r in range(self.levels)]
+
+    def init(self, energy: Energy, x: Tensor) -> TemperingState:
+        """Without a reservoir, as a first run has it: `run_chain` gives one by `adaptation`."""
+        known = self.adaptation.start(self, x)
+        return self.adaptation.apply(self, known).init(energy, x)
+
+    def step(
+        self, energy: Energy, state: TemperingState, generator: Generator
+    ) -> tuple[TemperingState, StepInfo]:
+        known = self.adaptation.start(self, state.x)
+        return self.adaptation.apply(self, known).step(energy, state, generator)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A tempering sampler with its reservoir: what steps."""
+
+    samplers: tuple[Sampler, ...]
+    hot: Tensor
+    """(levels - 1, replicas, *event), where the hot chains of a run begin."""
+    swap_every: int
+
+    def init(self, energy: Energy, x: Tensor) -> TemperingState:
+        starts = (x, *self.hot)
+        levels = tuple(s.init(energy, y) for s, y in zip(self.samplers, starts, strict=True))
+        zero = torch.zeros((), device=x.device)
+        return TemperingState(levels, (zero,) * len(levels), 0)
+
+    def step(
+        self, energy: Energy, state: TemperingState, generator: Generator
+    ) -> tuple[TemperingState, StepInfo]:
+        levels, acceptances, infos = [], [], []
+        for sampler, before in zip(self.samplers, state.levels, strict=True):
+            level, info = sampler.step(energy, before, generator)
+            levels.append(level)
+            acceptances.append(info.acceptance.mean())  # type: ignore[union-attr]
+            infos.append(info)
+        swapped = None
+        if state.index % self.swap_every == self.swap_every - 1:
+            rates = []
+            for r in range(len(levels) - 1):
+                cold, hot = (s.temperature for s in self.samplers[r : r + 2])  # type: ignore
+                levels[r], levels[r + 1], rate = exchanged(
+                    levels[r], levels[r + 1], 1 / cold - 1 / hot, generator
+                )
+                rates.append(rate)
+            swapped = torch.stack(rates).mean().expand(len(levels[0].x))
+        new = TemperingState(tuple(levels), tuple(acceptances), state.index + 1)
+        return new, infos[0]._replace(swapped=swapped)
+
+
+def exchanged(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any, Any, Tensor]:
+    """One round of exchanges between two levels, paired at random, and its mean probability.
+
+    What a state keeps of each chain (energy, gradient) does not depend on the temperature and
+    moves with the point.
+
+    Args:
+        cold, hot: states of the inner sampler.
+        difference: 1 / T_cold - 1 / T_hot.
+    """
+    device = cold.x.device
+    a, b = (torch.randperm(len(s.x), generator=g, device=device) for s in (cold, hot))
+    n = min(len(a), len(b))
+    a, b = a[:n], b[:n]
+    log_ratio = difference * (cold.energy[a] - hot.energy[b])
+    accept = accepted(log_ratio, g)
+
+    def mixed(mine: Any, other: Any, rows: Tensor, others: Tensor) -> Any:
+        values = (
+            v.index_copy(0, rows, choose(accept, w[others], v[rows]))
+            if isinstance(v, Tensor)
+            else v
+            for v, w in zip(mine, other, strict=True)
+        )
+        return type(mine)(*values)
+
+    return mixed(cold, hot, a, b), mixed(hot, cold, b, a), probability(log_ratio).mean()
+
+
+@dataclass(frozen=True)
+class Reservoir:
+    """Keeps the hot chains from run to run, and what the inner sampler's adaptation learnt at each
+    level: of the cold one under its own names, of the hot ones stacked, as `hot_<name>`."""
+
+    inner: Adaptation | None
+
+    def start(self, sampler: Any, like: Tensor) -> Tensors:
+        rows = torch.arange(sampler.replicas, device=like.device) % len(like)
+        hot = like.detach()[rows].expand(sampler.levels - 1, *[-1] * like.dim()).clone()
+        known = self.inner.start(sampler.sampler, like) if self.inner is not None else {}
+        stacked = {
+            f"hot_{name}": value.expand(sampler.levels - 1, *value.shape).clone()
+            for name, value in known.items()
+        }
+        return known | stacked | {"replicas": hot}
+
+    def apply(self, sampler: Any, learnt: Tensors) -> Ladder:
+        samplers = []
+        for r, t in enumerate(sampler.temperatures):
+            level = sampler.sampler
+            if self.inner is not None:
+                level = self.inner.apply(level, known_at(learnt, r))
+            samplers.append(replace(level, temperature=t))
+        return Ladder(tuple(samplers), learnt["replicas"], sampler.swap_every)
+
+    def update(self, learnt: Tensors, acceptance: Tensor | None, state: TemperingState) -> Tensors:
+        new = {"replicas": torch.stack([level.x for level in state.levels[1:]])}
+        if self.inner is None or state.index == 0:
+            return learnt | new
+        levels = [
+            self.inner.update(known_at(learnt, r), mean, level)
+            for r, (mean, level) in enumerate(zip(state.acceptances, state.levels, strict=True))
+        ]
+        stacked = {
+            f"hot_{name}": torch.stack([known[name] for known in levels[1:]]) for name in levels[0]
+        }
+        return levels[0] | stacked | new
+
+
+def known_at(learnt: Tensors, r: int) -> Tensors:
+    """What the inner adaptation knows at level r."""
+    names = [name.removeprefix("hot_") for name in learnt if name.startswith("hot_")]
+    return {name: learnt[name] if r == 0 else learnt[f"hot_{name}"][r - 1] for name in names}

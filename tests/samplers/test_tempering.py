@@ -1,0 +1,109 @@
+"""Parallel tempering: exact for the cold chains, and wells get their right weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from exact_energies import Quadratic, assert_mean, seeded
+
+from ebmtrain.samplers.adaptation import StepSizeAdaptation
+from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.samplers.hmc import Hmc
+from ebmtrain.samplers.mala import Mala
+from ebmtrain.samplers.tempering import Tempering, exchanged
+
+A = 1.5
+TEMPERING = Tempering(
+    sampler=Mala(step_size=0.4, temperature=0.5), hottest=4.0, levels=3, replicas=500
+)
+
+
+def test_temperatures_are_geometric():
+    assert TEMPERING.temperatures == pytest.approx([0.5, 0.5 * 8**0.5, 4.0])
+
+
+def two_wells(x):
+    """Wells of variance 0.25 at -3 and 3 in the first coordinate, weights 0.2 and 0.8."""
+    centres = torch.tensor([[-3.0, 0.0], [3.0, 0.0]], dtype=x.dtype)
+    squared = (x[:, None] - centres).square().sum(2)
+    return -torch.logsumexp(torch.tensor([0.2, 0.8]).log().to(x) - squared / 0.5, 1)
+
+
+@pytest.mark.parametrize("sampler", [Mala(step_size=0.5), Hmc(step_size=0.7, n_leapfrog=3)],
+                         ids=["mala", "hmc"])  # fmt: skip
+@pytest.mark.parametrize("batch", [700, 4000], ids=["fewer than replicas", "more than replicas"])
+def test_stationary(sampler, batch):
+    """From exact points at every level: each level keeps its variance T_r / a."""
+    energy = Quadratic(A)
+    tempering = Tempering(
+        sampler=replace(sampler, temperature=0.5), hottest=4.0, levels=3, replicas=2000
+    )
+    x = energy.draw(batch, seeded(1), 0.5)
+    learnt = start_learning(tempering, x)
+    hot = [energy.draw(2000, seeded(2 + r), t) for r, t in enumerate(tempering.temperatures[1:])]
+    run = run_chain(tempering, energy, x, 15, seeded(5), learnt | {"replicas": torch.stack(hot)})
+    assert 0.1 < run.metrics["swapped"] < 0.95
+    assert 0.2 < run.metrics["acceptance"] < 0.98
+    for points, t in zip([run.x, *run.learnt["replicas"]], tempering.temperatures, strict=True):
+        assert_mean(points.square().mean(1), t / A)
+
+
+def test_wells_get_their_weights():
+    """All chains begin in the lighter well: tempering finds the heavier, MALA alone never does."""
+    mala = Mala(step_size=0.15)
+    tempering = Tempering(sampler=mala, hottest=30.0, levels=6, replicas=500)
+    x = torch.randn(500, 2, generator=seeded(1), dtype=torch.float64) * 0.5
+    x[:, 0] -= 3
+    alone = run_chain(mala, two_wells, x, 400, seeded(2)).x
+    assert (alone[:, 0] > 0).double().mean() < 0.02
+    learnt, shares = start_learning(tempering, x), []
+    x, learnt, *_ = run_chain(tempering, two_wells, x, 300, seeded(3), learnt)
+    for i in range(8):
+        x, learnt, *_ = run_chain(tempering, two_wells, x, 60, seeded(4 + i), learnt)
+        shares.append((x[:, 0] > 0).double().mean())
+    assert_mean(torch.stack(shares), 0.8)
+    assert torch.stack(shares).std() < 0.06  # else the law above holds for anything
+
+
+def test_an_exchange_keeps_points_and_what_is_known_of_them():
+    energy = Quadratic(A)
+    mala = Mala(step_size=0.1)
+    x, y = energy.draw(300, seeded(1), 0.3), energy.draw(200, seeded(2), 3.0)
+    cold, hot, rate = exchanged(mala.init(energy, x), mala.init(energy, y), 0.5, seeded(3))
+    both = torch.cat([cold.x, hot.x])
+    assert torch.equal(both.sort(0).values, torch.cat([x, y]).sort(0).values)
+    assert 0.05 < (~torch.isin(cold.x, x)).double().mean() < 0.6  # some moved, some stayed
+    assert 0 < rate < 1
+    for state in (cold, hot):
+        assert torch.allclose(state.energy, energy(state.x))
+        assert torch.allclose(state.drift, A * state.x)
+
+
+def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
+    tempering = replace(
+        TEMPERING, sampler=Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574))
+    )
+    energy = Quadratic(A)
+    x = energy.draw(300, seeded(1))
+    learnt = start_learning(tempering, x)
+    assert set(learnt) == {
+        "step_size", "updates", "hot_step_size", "hot_updates", "replicas"
+    }  # fmt: skip
+    for i in range(60):
+        _, learnt, metrics, _ = run_chain(tempering, energy, x, 3, seeded(i), learnt)
+    assert learnt["replicas"].shape == (2, 500, 2)
+    assert metrics["step_size"] == learnt["step_size"]
+    sizes = [learnt["step_size"].item(), *learnt["hot_step_size"].tolist()]
+    # MALA on a quadratic needs the same step at any temperature; all moved off 0.4 and agree.
+    assert sizes[0] > 0.45
+    assert max(sizes) / min(sizes) < 1.2
+    spread = learnt["replicas"].square().mean((1, 2))
+    assert spread[1] > 1.5 * spread[0]
+
+
+@pytest.mark.parametrize("change", [{"levels": 1}, {"hottest": 0.5}])
+def test_a_ladder_needs_two_rungs(change):
+    with pytest.raises(ValueError, match="tempering needs 2 levels"):
+        replace(TEMPERING, **change)
