@@ -177,7 +177,7 @@ class Reservoir:
             level = sampler.sampler
             if self.inner is not None:
                 level = self.inner.apply(level, known_at(learnt, r))
-            samplers.append(replace(level, temperature=t))
+            samplers.append(replace(level, temperature=t))  # type: ignore[type-var]
         return Ladder(tuple(samplers), learnt["replicas"], sampler.swap_every)
 
     def update(self, learnt: Tensors, acceptance: Tensor | None, state: TemperingState) -> Tensors:
