@@ -155,11 +155,22 @@ def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
     return dataset
 
 
+# What makes a part one of its kind.
+NEEDED = {
+    "model": ("forward", "parameters"),
+    "sampler": ("init", "step"),
+    "method": ("init", "loss"),
+    "dataset": ("train", "holdout", "standardization", "batch", "to"),
+    "optimizer": ("build", "lr", "schedule", "clip_norm"),
+    "evaluation": ("every", "__call__"),
+}
+
+
 def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     """The part that a section describes; what its constructor objects to becomes a ConfigError."""
     try:
         # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
-        return instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
+        part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
     except (InstantiationException, EbmtrainError, ValueError, TypeError, OSError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):
@@ -169,6 +180,13 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
         if isinstance(cause, ValueError | TypeError | OSError):
             raise ConfigError(f"{name}: {cause}") from error
         raise
+    lacking = [attribute for attribute in NEEDED[name] if not hasattr(part, attribute)]
+    if lacking:
+        raise ConfigError(
+            f"{name}: {type(part).__name__} has no {lacking[0]}: a {name} must have "
+            f"{', '.join(NEEDED[name])}"
+        )
+    return part
 
 
 def initialised(config: dict[str, Any], **supplied: Any) -> nn.Module:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 
 from ebmtrain.errors import ConfigError
-from ebmtrain.types import Count
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -27,7 +27,7 @@ class Device:
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: Count | None = None
+    threads: Annotated[int, Gt(0), Le(4096)] | None = None
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
 

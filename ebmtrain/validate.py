@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,6 +146,8 @@ def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) 
         return [f"{path} must be a mapping with a _target_, got {node!r}"]
     try:
         target = locate(node["_target_"], trust)
+    except ValueError:  # not words with dots between them
+        return [f"{path}._target_: {node['_target_']!r} is no name of a class or function"]
     except ImportError as error:
         return [f"{path}._target_: {unimportable(node['_target_'], error)}"]
     if not callable(target):
@@ -206,9 +209,9 @@ def call_problems(
 
 def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
     """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
-    if isinstance(value, dict) and "_target_" in value:
+    if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
         return part_problems(path, value, frozenset(), trust)
-    if not holds_part(value):
+    if not holds_part(value) or is_plain(hint):
         return value_problems(path, value, hint)
     if isinstance(value, list):
         inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
@@ -219,6 +222,16 @@ def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[st
         for here, item in inside.items()
         for problem in argument_problems(here, item, Any, trust)
     ]
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether the type is of numbers, words and truth values only, which no part can be."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return is_plain(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return all(map(is_plain, inner))
+    return origin is typing.Literal or hint in (int, float, str, bool, type(None))
 
 
 def holds_part(value: Any) -> bool:

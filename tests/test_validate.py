@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from ebmtrain.build import build
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.validate import validate
 
@@ -79,6 +80,7 @@ BAD = {
     "dtype": (["device.dtype=float16"], ["device.dtype must be 'float32' or 'float64'"]),
     "accelerator": (["device.accelerator=tpu"], ["device.accelerator must be", "got 'tpu'"]),
     "threads zero": (["device.threads=0"], ["device.threads must be greater than 0, got 0"]),
+    "threads huge": (["device.threads=1180591620717411303424"], ["device.threads must be less"]),
     "group null": (["sampler=null"], ["a group cannot be null"]),
     "a part where a number was": (
         ["+train.ema._target_=builtins.dict"], ["train.ema"]),
@@ -100,6 +102,8 @@ BAD = {
         ["sampler.temperature is 2", "runs no chains", "sampler.temperature=1"]),
     "one checkpoint": (
         ["checkpoint.keep=1"], ["checkpoint.keep must be greater than or equal to 2, got 1"]),
+    "no name of a class": (
+        ["model._target_=ebmtrain.models."], ["model._target_", "is no name of a class"]),
     "landscape in training": (["model=double_well"], ["no parameters to train", "train.steps=0"]),
     "centres ragged": (
         ["dataset.density.centres=[[0,0],[1]]"], ["dataset", "lists of equal length"]),
@@ -264,6 +268,29 @@ def test_whatever_hydra_would_call_is_refused_wherever_it_stands(configured, cas
     node[key] = value
     with pytest.raises(UnsafeError):
         validate(config, trust=())
+
+
+MOONS = {"_target_": "ebmtrain.datasets.moons.Moons"}
+MISPLACED = {
+    "method": (("method",), "method: Moons has no init: a method must have init, loss"),
+    "model": (("model",), "model: Moons has no forward"),
+    "number": (("method", "k"), "method.k must be a valid integer, got {"),
+    "word": (("model", "activation"), "model.activation must be 'silu', .*, got {"),
+    "section": (("device", "threads"), "device.threads must be a valid integer, got {"),
+}
+
+
+@pytest.mark.parametrize("case", MISPLACED)
+@pytest.mark.parametrize("trust", [None, ()])
+def test_a_part_where_it_does_not_belong(configured, trust, case):
+    (*parents, key), saying = MISPLACED[case]
+    config = configured()
+    node = config
+    for name in parents:
+        node = node[name]
+    node[key] = MOONS
+    with pytest.raises(ConfigError, match=saying):
+        build(config, trust)
 
 
 class Picky(nn.Module):

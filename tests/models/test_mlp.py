@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ebmtrain.models.embedding import Embedding
 from ebmtrain.models.mlp import ACTIVATIONS, INITIALISATIONS, MLP
+from ebmtrain.models.units import in_data_units
+from ebmtrain.types import Standardization
 
 
 def seeded(**options: Any) -> MLP:
@@ -140,3 +142,12 @@ def test_a_chain_does_not_move_the_weights(spectral_norm):
             model.energy_and_gradient(points(4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_points_follow_the_weights_to_their_device():
+    """A device that every machine has: meta, which computes shapes only."""
+    zero = torch.zeros(2, dtype=torch.float64)
+    wrapped = in_data_units(MLP(event_shape=(2,)).to("meta"), Standardization(zero, zero + 1))
+    wrapped.shift, wrapped.scale = zero, zero + 1
+    energy = wrapped(torch.randn(5, 2))
+    assert (energy.device.type, energy.shape) == ("meta", (5,))
