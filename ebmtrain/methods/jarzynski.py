@@ -78,7 +78,7 @@ class Jarzynski:
     data_noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if getattr(self.sampler, "clamp", None) is not None or not rejects(self.sampler):
+        if not exact(self.sampler):
             raise ValueError(
                 f"jarzynski weights need a sampler that leaves exp(-E / T) as it is, which "
                 f"{type(self.sampler).__name__} as configured does not: give sampler=mala or "
@@ -168,9 +168,16 @@ class Jarzynski:
         return after, runs[0].learnt, runs[0].metrics
 
 
-def rejects(sampler: Sampler) -> bool:
-    """Whether the sampler has an acceptance to report: one that has none is biased."""
-    tried = run_chain(sampler, parabola, torch.zeros(4, 1), 1, torch.Generator().manual_seed(0))
+def exact(sampler: Sampler) -> bool:
+    """Whether each step leaves exp(-E / T) of its own chain as it is, as far as one can see: a
+    clamp, a falling temperature, hot chains that lag behind the energy without weights of their
+    own (all of `learnt` that is no number), and a step that rejects nothing do not."""
+    x = torch.zeros(4, 1)
+    if getattr(sampler, "clamp", None) is not None or hasattr(sampler, "temperature_start"):
+        return False
+    if any(value.dim() for value in start_learning(sampler, x).values()):
+        return False
+    tried = run_chain(sampler, parabola, x, 1, torch.Generator().manual_seed(0))
     return "acceptance" in tried.metrics
 
 

@@ -17,8 +17,10 @@ from ebmtrain.methods.jarzynski import Jarzynski
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.run import begin
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
+from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.samplers.tempering import Tempering
 from ebmtrain.types import Batch
 
 MALA = Mala(step_size=0.2)
@@ -169,7 +171,16 @@ def test_only_so_many_walkers_move(moved):
     assert changed.tolist() == [min(moved, 40), 20]
 
 
-@pytest.mark.parametrize("sampler", [Langevin(step_size=0.1), replace(MALA, clamp=3.0)])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Langevin(step_size=0.1),
+        replace(MALA, clamp=3.0),
+        Annealed(sampler=MALA, temperature_start=3.0, anneal_steps=10),
+        Tempering(sampler=MALA, hottest=10.0, levels=2, replicas=8),
+    ],
+    ids=["langevin", "clamp", "annealed", "tempering"],
+)
 def test_a_biased_sampler_is_refused(sampler):
     with pytest.raises(ValueError, match=r"leaves exp\(-E / T\) .* sampler=mala"):
         Jarzynski(sampler=sampler)
