@@ -1,0 +1,56 @@
+"""`ebmtrain verify [key=value ...]`: laws that the chosen model, sampler and method must obey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ebmtrain import presets
+from ebmtrain.commands.words import overrides_in
+
+if TYPE_CHECKING:
+    from ebmtrain.build import Parts
+    from ebmtrain.laws.finding import Finding
+
+_POINTS = 64  # that energies are tried at
+
+
+def main(words: list[str]) -> int:
+    overrides, folder = overrides_in(words)
+    presets.prepare(folder)
+    config = presets.composed(overrides, hydra=True)
+
+    from ebmtrain.build import build
+
+    presets.check_targets(config)
+    failed = 0
+    for finding in laws(build(presets.plain(config))):
+        print(line(finding), flush=True)
+        failed += finding.holds is False
+    print("all laws hold" if not failed else f"{failed} broken")
+    return 1 if failed else 0
+
+
+def laws(parts: Parts) -> Iterator[Finding]:
+    """All that apply to what a configuration names."""
+    import torch
+
+    from ebmtrain.drawing import noise
+    from ebmtrain.laws.of_energies import laws_of_energies
+    from ebmtrain.laws.of_methods import laws_of_methods
+    from ebmtrain.laws.of_samplers import laws_of_samplers
+
+    x = noise(parts, _POINTS, parts.generator("verify"))
+    yield from laws_of_energies(parts.energy, x)
+    yield from laws_of_samplers(parts.sampler, parts.energy, x)
+    if parts.job is not None:
+        data = parts.job.dataset
+        points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
+        with torch.random.fork_rng(devices=[]):
+            yield from laws_of_methods(parts.job.method, parts.energy, points, parts.job.batch_size)
+
+
+def line(finding: Finding) -> str:
+    word = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
+    expected = f"  (expected {finding.expected})" if finding.expected else ""
+    return f"{word}  {finding.law}: {finding.measured}{expected}"

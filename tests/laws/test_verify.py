@@ -1,0 +1,312 @@
+"""`ebmtrain verify` passes what is right and catches what users get wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ebmtrain.build import build
+from ebmtrain.commands.verify import laws
+from ebmtrain.laws.of_energies import laws_of_energies
+from ebmtrain.laws.of_methods import laws_of_methods
+from ebmtrain.laws.of_samplers import laws_of_samplers
+from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
+from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.methods.score_matching import ScoreMatching
+from ebmtrain.samplers.langevin import Langevin, LangevinState
+from ebmtrain.samplers.mala import Mala
+from ebmtrain.samplers.metropolis import accepted, choose
+from ebmtrain.score import energy_and_gradient, score
+from ebmtrain.types import LossOutput, StepInfo
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+METHODS = sorted(p.stem for p in (CONFIGS / "method").glob("*.yaml"))
+SAMPLERS = sorted(p.stem for p in (CONFIGS / "sampler").glob("*.yaml"))
+
+
+def points(n: int = 64):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(1))
+
+
+def broken(findings) -> list[str]:
+    return [finding.law for finding in findings if finding.holds is False]
+
+
+def small(configured, *words: str):
+    return build(configured("model.width=16", "model.fourier_features=0",
+                            "dataset.n_train=2000", *words))  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_built_in_methods_pass(configured, method):
+    model = ["model=noise_conditional_mlp"] if method == "multi_dsm" else []
+    words = [*model, f"method={method}"]
+    findings = list(laws(small(configured, *words)))
+    assert broken(findings) == [], findings
+    assert sum(f.holds is True for f in findings) >= 8 - len(model)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_built_in_samplers_pass(configured, sampler):
+    parts = small(configured, f"sampler={sampler}", "method=cd")
+    findings = list(laws_of_samplers(parts.sampler, parts.energy, points()))
+    assert [f.holds for f in findings] == [True, True], findings
+
+
+def test_the_command(command):
+    outcome = command("verify", "model.width=8", "dataset.n_train=600")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("pass  ") == 9
+    assert outcome.out.endswith("all laws hold\n")
+
+
+def test_a_landscape_has_no_method_to_try(command):
+    outcome = command("verify", "model=double_well", "train.steps=0")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("pass  ") == 5
+
+
+# Energies
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, x):
+        return self.net(x).squeeze(1)
+
+
+class Leaks(Net):
+    def forward(self, x):
+        return self.net((x - x.mean(0)) / x.std(0)).squeeze(1)
+
+
+class Drops(Net):
+    def forward(self, x):
+        return nn.functional.dropout(self.net(x).squeeze(1), 0.5, self.training)
+
+
+class WrongFactor(Net):
+    def energy_and_gradient(self, x):
+        e, g = energy_and_gradient(self.forward, x)
+        return e, 2 * g
+
+
+class WrongEnergy(Net):
+    def energy_and_gradient(self, x):
+        e, g = energy_and_gradient(self.forward, x)
+        return e + x.flatten(1).square().sum(1) / 2, g
+
+
+@pytest.mark.parametrize(
+    ("energy", "law"),
+    [
+        (Leaks, "energies do not leak across the batch"),
+        (Drops, "energies do not leak across the batch"),
+        (WrongFactor, "score is the gradient"),
+        (WrongEnergy, "chains see the energy itself"),
+    ],
+)
+def test_errors_of_an_energy_are_caught(energy, law):
+    assert law in broken(laws_of_energies(energy(), points()))
+    assert broken(laws_of_energies(Net(), points())) == []
+
+
+# Samplers
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfNoise(Langevin):
+    """sqrt(eta) in place of sqrt(2 eta)."""
+
+    def step(self, energy, state, generator):
+        _, g = energy_and_gradient(energy, state.x)
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        x = state.x - self.step_size * g + self.step_size**0.5 * noise
+        return LangevinState(x, state.index + 1), StepInfo()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanGradient(Langevin):
+    """The gradient of the mean energy: a drift that depends on the batch."""
+
+    def step(self, energy, state, generator):
+        _, g = energy_and_gradient(energy, state.x)
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        x = state.x - self.step_size * g / len(g) + (2 * self.step_size) ** 0.5 * noise
+        return LangevinState(x, state.index + 1), StepInfo()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRatio(Mala):
+    """Metropolis without the proposal's ratio."""
+
+    def step(self, energy, state, generator):
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        x = state.x - self.step_size * state.drift + (2 * self.step_size) ** 0.5 * noise
+        e, g = energy_and_gradient(energy, x)
+        accept = accepted(state.energy - e, generator)
+        new = state._replace(
+            x=choose(accept, x, state.x), energy=choose(accept, e, state.energy),
+            drift=choose(accept, g, state.drift),
+        )  # fmt: skip
+        return new, StepInfo((state.energy - e).clamp(max=0).exp())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleEnergy(Mala):
+    """The cached energy is not moved with the point."""
+
+    def step(self, energy, state, generator):
+        new, info = super().step(energy, state, generator)
+        return new._replace(energy=state.energy), info
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovesItsStart(Langevin):
+    def step(self, energy, state, generator):
+        new, info = super().step(energy, state, generator)
+        state.x.copy_(new.x)
+        return new, info
+
+
+STATIONARY = "sampler is stationary on a Gaussian"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "law"),
+    [
+        (HalfNoise(step_size=0.05), STATIONARY),
+        (MeanGradient(step_size=0.05), STATIONARY),
+        (NoRatio(step_size=0.05), STATIONARY),
+        (StaleEnergy(step_size=0.05), STATIONARY),
+        (MovesItsStart(step_size=0.05), "chains leave the model alone"),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
+)
+def test_errors_of_a_sampler_are_caught(sampler, law):
+    assert law in broken(laws_of_samplers(sampler, Net(), points()))
+
+
+def test_right_samplers_pass_with_other_steps_and_temperatures():
+    for sampler in (
+        Langevin(step_size=0.05, temperature=0.5),
+        Mala(step_size=0.3, temperature=3.0),
+    ):
+        assert broken(laws_of_samplers(sampler, Net(), points())) == []
+
+
+# Methods
+
+
+class NoTrace(ScoreMatching):
+    """The tutorial's error: E[ ||s||^2 ] / 2 alone."""
+
+    def loss(self, energy, batch, state, generator):
+        s = score(energy, batch.x)
+        return LossOutput(s.flatten(1).square().sum(1).mean() / 2, {}, state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongSign(DenoisingScoreMatching):
+    def loss(self, energy, batch, state, generator):
+        xi = torch.empty_like(batch.x).normal_(generator=generator)
+        s = score(energy, batch.x + self.sigma * xi)
+        return LossOutput((self.sigma * s - xi).square().sum(1).mean() / 2, {}, state)
+
+
+class DoubleTrace(ScoreMatching):
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        s = score(energy, batch.x)
+        return out._replace(loss=2 * out.loss - s.square().sum(1).mean() / 2)
+
+
+class Swapped(ContrastiveDivergence):
+    """Negatives pushed down, data up."""
+
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        return out._replace(loss=-out.loss)
+
+
+class InPlace(ScoreMatching):
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        batch.x.mul_(0.5)
+        return out
+
+
+class GlobalNoise(ScoreMatching):
+    def loss(self, energy, batch, state, generator):
+        noised = batch._replace(x=batch.x + 0.01 * torch.randn_like(batch.x))
+        return super().loss(energy, noised, state, generator)
+
+
+class Attached(ScoreMatching):
+    def init(self, x, generator):
+        return {"last": torch.zeros(())}
+
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        return out._replace(state={"last": out.loss})
+
+
+class Detached(ScoreMatching):
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        return out._replace(loss=out.loss.detach().requires_grad_())
+
+
+OPTIMUM = "loss has its optimum where it should"
+ALONE = "loss depends on its arguments alone and changes none"
+
+
+@pytest.mark.parametrize(
+    ("method", "law"),
+    [
+        (NoTrace(), OPTIMUM),
+        (WrongSign(sigma=0.3), OPTIMUM),
+        (DoubleTrace(), OPTIMUM),
+        (Swapped(sampler=Mala(step_size=0.1)), OPTIMUM),
+        (InPlace(), ALONE),
+        (GlobalNoise(), ALONE),
+        (Attached(), "state can be saved and carried on"),
+        (Detached(), "loss is finite and moves the parameters"),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
+)
+def test_errors_of_a_method_are_caught(method, law):
+    with torch.random.fork_rng():
+        assert law in broken(laws_of_methods(method, Net(), points(600)))
+
+
+def test_what_a_method_cannot_take_is_no_failure():
+    class NeedsSigma(ScoreMatching):
+        def loss(self, energy, batch, state, generator):
+            return super().loss(lambda x: energy(x, sigma=0.1), batch, state, generator)
+
+    class Told(Net):
+        def forward(self, x, sigma=1.0):
+            return super().forward(x) / sigma
+
+    findings = list(laws_of_methods(NeedsSigma(), Told(), points(600)))
+    assert findings[0].holds is None
+    assert broken(findings) == []
+
+
+def test_an_energy_that_is_infinite_somewhere_fails_loudly():
+    class Nan(Net):
+        def forward(self, x):
+            return super().forward(x) * math.nan
+
+    assert "score is the gradient" in broken(laws_of_energies(Nan(), points()))
