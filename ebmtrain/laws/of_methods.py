@@ -12,7 +12,8 @@ from ebmtrain.laws.finding import Finding, not_to_be_tried, seeded
 from ebmtrain.types import Batch, Method, Tensors
 
 _WARM = 60  # updates of chains and of constants at a fixed energy before its slope is measured
-_MEASURED = 60
+_MEASURED = 60  # at first; as many again as it takes to tell the sign, up to _MOST
+_MOST = 4_000
 _SIGMAS = 4.0
 BELOW, ABOVE = 0.6, 1.6
 """Precisions between which the optimum for unit Gaussian data must lie. Wide enough for blur
@@ -67,8 +68,10 @@ def slope_at(method: Method, a: float, size: int) -> tuple[float, float]:
     state = method.init(data, generator)
     learnt = [value for value in state.values() if value.requires_grad]
     settle = torch.optim.Adam(learnt, lr=0.1) if learnt else None
-    slopes = []
-    for i in range(_WARM + _MEASURED):
+    slopes: list[float] = []
+    i = 0
+    while not (len(slopes) >= _MEASURED and len(slopes) % _MEASURED == 0
+               and (len(slopes) >= _MOST or decided(slopes))):  # fmt: skip
         x = data[torch.randint(len(data), (size,), generator=generator)]
         out = method.loss(energy, Batch(x), state, generator)
         energy.a.grad = None
@@ -77,11 +80,21 @@ def slope_at(method: Method, a: float, size: int) -> tuple[float, float]:
             settle.step()
             settle.zero_grad()
         state = out.state
-        if i >= _WARM:
+        i += 1
+        if i > _WARM:
             slopes.append(float(energy.a.grad))  # type: ignore[arg-type]
-    # Persistent chains make neighbours alike: means of blocks are nearly independent.
-    blocks = torch.tensor(slopes).view(6, -1).mean(1)
+    return mean_and_error(slopes)
+
+
+def mean_and_error(slopes: list[float]) -> tuple[float, float]:
+    """Persistent chains make neighbours alike: means of blocks are nearly independent."""
+    blocks = torch.tensor(slopes).view(12, -1).mean(1)
     return float(blocks.mean()), float(blocks.std() / len(blocks) ** 0.5)
+
+
+def decided(slopes: list[float]) -> bool:
+    mean, error = mean_and_error(slopes)
+    return abs(mean) > 2 * _SIGMAS * error
 
 
 def one_update(method: Method, energy: nn.Module, x: Tensor, size: int) -> Iterator[Finding]:
