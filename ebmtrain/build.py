@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,7 +41,8 @@ class Parts:
     frame: Frame
     data: Callable[[], Dataset] | None
     """Reads the dataset; None for an analytic landscape."""
-    evaluation: Evaluator
+    evaluations: Mapping[str, Evaluator]
+    """By their sections of the configuration; made in this order."""
     checkpoint: Checkpoint
     plots: Plots
     samples: Samples
@@ -128,7 +129,7 @@ def build(
         job=job,
         frame=frame,
         data=data,
-        evaluation=made(config, "evaluation"),
+        evaluations={"evaluation": made(config, "evaluation")},
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),

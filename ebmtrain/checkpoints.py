@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ebmtrain.errors import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 _MARK = b"\nebmtrain-sha256:"
 _TRAILER = len(_MARK) + 64
 
@@ -94,6 +94,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "optimizer": dict,
     "method": dict,
     "generator": Tensor,
+    "evaluations": int,
     "window": list,
     "frame": dict,
     "best": dict,

@@ -3,7 +3,7 @@ they run, as the configuration's section `samples` says; and the evaluations tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -62,11 +62,25 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Su
     )
 
 
-def measured(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Evaluation:
-    """What the evaluation says of a model; beside it, each log Z that the method keeps in its state
+def measured(
+    parts: Parts,
+    energy: nn.Module,
+    method: Mapping[str, Tensor],
+    due: Collection[str] | None = None,
+) -> Evaluation:
+    """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
     under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
-    other."""
-    metrics, warnings = parts.evaluation(subject(parts, energy, method))
+    other.
+
+    Args:
+        due: names of the evaluations to make; None: all.
+    """
+    metrics, warnings, model = {}, [], subject(parts, energy, method)
+    for name, evaluate in parts.evaluations.items():
+        if due is None or name in due:
+            found = evaluate(model)
+            metrics |= found.metrics
+            warnings += found.warnings
     own = {k: v.detach() for k, v in method.items() if k.startswith("log_z")}
     if parts.job is not None and hasattr(parts.job.method, "log_z"):
         own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
-from ebmtrain.rundir import RunDir, locked
+from ebmtrain.rundir import RunDir, locked, relative
 from ebmtrain.session import Session
 from ebmtrain.train import FAR, collect, start, update
 from ebmtrain.validate import Trust, validate
@@ -209,13 +209,6 @@ def closing(path: Path, result: dict[str, Any], trust: str) -> list[str]:
         f"         ebmtrain evaluate {shown}{trust}",
     ]
     return lines
-
-
-def relative(path: Path) -> Path:
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 def about(parts: Parts, choices: dict[str, str]) -> dict[str, Any]:

@@ -120,7 +120,8 @@ class RunDir:
         """
         if (path / "config.yaml").exists():
             raise ConfigError(
-                f"{path} holds a run already: go on with 'ebmtrain resume {path}', "
+                f"{relative(path)} holds a run already: go on with 'ebmtrain resume "
+                f"{relative(path)}', "
                 "or choose another hydra.run.dir"
             )
         run = cls(path)
@@ -321,6 +322,14 @@ class RunDir:
         raise CheckpointError(
             f"no checkpoint to go on from: {found}; restore one from a copy, or train anew"
         )
+
+
+def relative(path: Path) -> Path:
+    """As one would type it here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
 
 
 def _read(path: Path) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,3 +96,38 @@ def frozen(energy: Energy) -> Iterator[None]:
             p.requires_grad_(True)
         for module, training in was_training.items():  # a part may be in eval mode for good
             module.training = training
+
+
+@dataclass
+class Tally:
+    """Points at which an energy was asked for."""
+
+    points: int = 0
+
+
+@contextmanager
+def counted(energy: nn.Module) -> Iterator[Tally]:
+    """Counts the energy evaluations made in here: a point counts once for each pass through the
+    energy, with or without its gradient. Further derivatives of the same pass are not counted.
+    """
+    tally = Tally()
+
+    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tally.points += len(inputs[0])
+
+    hook = energy.register_forward_pre_hook(note)
+    closed_form = getattr(energy, "energy_and_gradient", None)
+    if closed_form is not None:
+
+        def noted(x: Tensor) -> tuple[Tensor, Tensor]:
+            before = tally.points
+            found = closed_form(x)
+            tally.points = before + len(x)  # once, also where it passes through the energy
+            return found
+
+        energy.__dict__["energy_and_gradient"] = noted
+    try:
+        yield tally
+    finally:
+        hook.remove()
+        energy.__dict__.pop("energy_and_gradient", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class Session:
         self.measured_at: int | None = known.get("step")
         self.finished = False
         self.step = resumed["step"] if resumed else 0
+        self.evaluations = resumed["evaluations"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
         self.began = self.last_row = time.perf_counter()
         self.last_row_step = self.step
@@ -103,7 +104,7 @@ class Session:
             # What happens before the first update happens again, its row included.
             self.run.cut_metrics(self.resumed["metrics_size"] if state.step else 0)
         train(parts.job, state, self)
-        self.step = state.step
+        self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
@@ -126,16 +127,20 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        if not (last or state.step % self.parts.evaluation.every == 0):
+        due = [k for k, e in self.parts.evaluations.items() if last or state.step % e.every == 0]
+        if not due:
             return {}
-        self.numbers = self.measure(state.evaluated, state.method)
+        self.numbers = self.measure(state.evaluated, state.method, due)
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
-    def measure(self, energy: nn.Module, method: Mapping[str, Tensor]) -> dict[str, Any]:
-        metrics, warnings = measured(self.parts, energy, method)
+    def measure(
+        self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        metrics, warnings = measured(self.parts, energy, method, due)
         self.warnings, self.measured_at = list(warnings), self.step
         wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
-        if self.parts.job is not None and followed != wanted:
+        main = due is None or "evaluation" in due
+        if self.parts.job is not None and main and followed != wanted:
             instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
             self.warnings.append(f"checkpoint.best={wanted} is not measured here: {instead}")
         for warning in self.warnings:
@@ -153,7 +158,9 @@ class Session:
         now = time.perf_counter()
         per_second = (state.step - self.last_row_step) / max(now - self.last_row, 1e-9)
         self.last_row, self.last_row_step = now, state.step
-        self.run.log_row({"step": state.step, "seconds": round(self.seconds, 3), **row})
+        self.evaluations = state.evaluations
+        so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
+        self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
 
     def plot(self, state: TrainState, last: bool) -> None:
@@ -171,7 +178,8 @@ class Session:
         assert job is not None
         metric = self.followed(self.numbers)
         value = self.numbers[metric] if metric and self.measured_at == state.step else math.inf
-        improved = value < (self.best["value"] if self.best.get("metric") == metric else math.inf)
+        compared = self.best if metric and self.best.get("metric") == metric else {}
+        improved = value < compared.get("value", math.inf)
         due = now or state.step % settings.every == 0
         if not (due or improved):
             return
@@ -224,6 +232,7 @@ class Session:
             "status": status,
             "step": self.step,
             "seconds": round(self.seconds, 3),
+            "energy_evaluations": self.evaluations,
             "metrics": self.numbers,
             "metrics_step": self.measured_at,
             "warnings": self.warnings,

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from ebmtrain.errors import CheckpointError, DivergedError
 from ebmtrain.optimizers import OptimizerSpec, gradient_norm
-from ebmtrain.score import frozen
+from ebmtrain.score import counted, frozen
 from ebmtrain.types import Dataset, Method, Tensors
 
 FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
@@ -47,6 +47,8 @@ class TrainState:
     window: dict[tuple[str, ...], list[Tensor]]
     """One vector of metrics per update since the last row, by their names, which a resumed run
     may change: a row is their mean, whether or not the run was stopped between."""
+    evaluations: int
+    """Of the energy, in all updates so far: see `score.counted`."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
 
@@ -63,6 +65,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "method": {name: value.detach() for name, value in self.method.items()},
             "generator": self.generator.get_state(),
+            "evaluations": self.evaluations,
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
@@ -91,7 +94,7 @@ class TrainState:
             self.generator.set_state(saved["generator"])
             like = next(self.energy.parameters())
             self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
-            self.step = saved["step"]
+            self.step, self.evaluations = saved["step"], saved["evaluations"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(
@@ -146,6 +149,7 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         method=method,
         generator=generator,
         window={},
+        evaluations=0,
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
     )
 
@@ -230,9 +234,11 @@ def check(job: Job, state: TrainState) -> None:
 def update(job: Job, state: TrainState) -> dict[str, Tensor]:
     """One update of the parameters; its metrics, detached, of shape (), left on the device."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    loss, metrics, state.method = job.method.loss(
-        state.energy, batch, state.method, state.generator
-    )
+    with counted(state.energy) as tally:
+        loss, metrics, state.method = job.method.loss(
+            state.energy, batch, state.method, state.generator
+        )
+    state.evaluations += tally.points
     state.optimizer.zero_grad()
     loss.backward()
     parameters = trained(state.energy, state.method)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.models.mlp import MLP
 from ebmtrain.score import (
+    counted,
     energy_and_gradient,
     frozen,
     score,
@@ -157,3 +159,35 @@ def test_frozen_puts_everything_back_even_after_an_exception():
 def test_frozen_takes_an_energy_that_is_no_module():
     with frozen(lambda x: x.sum(1)):
         pass
+
+
+def test_evaluations_are_counted_once_each():
+    model = MLP(event_shape=(2,), width=4)
+    x = torch.randn(7, 2)
+    with counted(model) as tally:
+        model(x)
+        assert tally.points == 7
+        energy_and_gradient(model, x)  # the closed form does not pass through forward
+        assert tally.points == 14
+        energy_and_gradient(lambda u: model(u), x)  # autograd does
+        assert tally.points == 21
+        score_and_divergence(model, x)  # d + 1 derivatives of one pass
+        assert tally.points == 28
+    model(x)
+    energy_and_gradient(model, x)
+    assert tally.points == 28
+    assert "energy_and_gradient" not in vars(model)
+
+
+def test_a_closed_form_that_passes_through_forward_counts_once():
+    class Quadratic(nn.Module):
+        def forward(self, x):
+            return x.square().sum(1) / 2
+
+        def energy_and_gradient(self, x):
+            return self(x), x
+
+    model = Quadratic()
+    with counted(model) as tally:
+        energy_and_gradient(model, torch.randn(5, 3))
+    assert tally.points == 5

@@ -335,3 +335,19 @@ def test_divergence_has_an_exit_code(folder: Path, tiny, capsys):
     assert "ebmtrain: training diverged by step" in error
     assert "Traceback" not in error
     assert "diverged" in (folder / "run/run.log").read_text()
+
+
+def test_energy_evaluations_add_up(configured):
+    """Two points of each of the batch (data and chain) for the loss; k steps and one start of each
+    chain; a jump asks at half of the chains twice."""
+    parts = build(configured("sampler.jumps=null", "method.k=3", "train.batch_size=32"))
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    assert state.evaluations == 32 * (2 + 1 + 3)
+    update(parts.job, state)
+    assert state.evaluations == 2 * 32 * 6
+    saved = copy.deepcopy(state.state_dict())
+    fresh = start(parts.job, parts.energy, parts.generator("train"))
+    fresh.load_state_dict(saved)
+    assert fresh.evaluations == 2 * 32 * 6

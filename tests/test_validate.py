@@ -87,8 +87,9 @@ BAD = {
     "a number where a part was": (
         ["sampler.adaptation=3"], ["sampler.adaptation must be a mapping with a _target_, got 3"]),
     "unknown class": (
-        ["model._target_=ebmtrain.models.mlp.MPL"], ["model._target_", "ebmtrain.models.mlp.MPL"]),
-    "unknown module": (["model._target_=nowhere.Thing"], ["cannot import 'nowhere.Thing'"]),
+        ["model._target_=ebmtrain.models.mlp.MPL"],
+        ["model._target_: ebmtrain.models.mlp has no MPL; did you mean MLP?"]),
+    "unknown module": (["model._target_=nowhere.Thing"], ["no nowhere to import 'nowhere.Thing'"]),
     "no class": (["model._target_=math.pi"], ["'math.pi' is not a class or function"]),
     "missing path": (["dataset=file"], ["dataset.path is required: give dataset.path=..."]),
     "file not there": (

@@ -64,8 +64,8 @@ def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
     assert about["versions"]["torch"] == torch.__version__
     told = result(path)
     assert (told["status"], told["step"], told["error"]) == ("finished", 20, None)
-    assert {"nll", "nll_se", "entropy", "kl", "regret", "log_z", "mode_weights"} == set(
-        told["metrics"])  # fmt: skip
+    expected = {"nll", "nll_se", "entropy", "kl", "regret", "log_z", "mode_weights"}
+    assert expected | {"log_density_mse"} == set(told["metrics"])
     assert len(told["metrics"]["mode_weights"]) == 5
     assert outcome.lines[0] == (
         "model mlp  sampler mala  method pcd  dataset five_gaussians  optimizer adam"

@@ -245,7 +245,7 @@ def test_evaluation_leaves_the_model_alone(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
-    parts.evaluation(subject(parts, parts.energy, {}))
+    parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
     assert parts.energy.training
     for name, value in parts.energy.state_dict().items():
         assert value.dtype == before[name].dtype
