@@ -13,10 +13,11 @@ from torch import nn
 from ebmtrain.build import build
 from ebmtrain.commands.verify import laws
 from ebmtrain.laws.of_energies import laws_of_energies
-from ebmtrain.laws.of_methods import laws_of_methods
+from ebmtrain.laws.of_methods import laws_of_methods, optimum
 from ebmtrain.laws.of_samplers import laws_of_samplers
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.methods.score_matching import ScoreMatching
 from ebmtrain.samplers.langevin import Langevin, LangevinState
 from ebmtrain.samplers.mala import Mala
@@ -310,3 +311,26 @@ def test_an_energy_that_is_infinite_somewhere_fails_loudly():
             return super().forward(x) * math.nan
 
     assert "score is the gradient" in broken(laws_of_energies(Nan(), points()))
+
+
+def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_loss():
+    """k = 1 step of 0.001 moves the variance by 0.08 %: the slope of the regularization is left."""
+    method = ContrastiveDivergence(
+        sampler=Langevin(step_size=0.001), k=1, energy_regularization=0.1
+    )
+    (finding,) = optimum(method, 64)
+    assert finding.holds is False
+    assert "raise method.k or sampler.step_size" in finding.measured
+    wrong = WrongSign(sigma=0.5)
+    (finding,) = optimum(wrong, 64)
+    assert finding.holds is False
+    assert "raise" not in finding.measured
+
+
+def test_chains_that_need_long_to_settle_are_waited_for():
+    """Persistent chains from far away: at first they say that the model is too wide."""
+    method = PersistentContrastiveDivergence(
+        sampler=Langevin(step_size=0.05), k=1, slots=512, noise_std=4.0
+    )
+    (finding,) = optimum(method, 64)
+    assert finding.holds, finding.measured

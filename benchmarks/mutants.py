@@ -1,0 +1,254 @@
+"""Planted errors: single lines broken one at a time, and who notices. Writes docs/mutants.md.
+
+    python benchmarks/mutants.py                    all of them, a quarter of an hour on one core
+    python benchmarks/mutants.py mala buffer        those whose names contain one of these words
+    python benchmarks/mutants.py --print            write no file
+
+Each mutant is a copy of the project in which one line says something else. The tests of that part
+run on it, and `ebmtrain verify` where a user could make the same error in a part of their own. A
+mutant is killed if they fail, and the same tests and the same `verify` pass on the copy as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("ebmtrain", "configs", "tests", "pyproject.toml", "README.md", "LICENSE")
+MALA = "method=cd sampler=mala"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    """Under ebmtrain/."""
+    line: str
+    """A part of exactly one line of it."""
+    broken: str
+    tests: str
+    """Under tests/, words of pytest."""
+    verify: str | None = None
+    """Words of `ebmtrain verify`; None: no user makes this error in a part of their own."""
+
+
+CONTRASTIVE = "methods/test_contrastive_laws.py"
+MATCHING = "methods/test_score_matching_laws.py"
+CONTRASTING = "methods/test_contrasting_laws.py"
+METROPOLIS = "samplers/test_metropolis.py"
+MUTANTS = (
+    # Objectives
+    Mutant("contrastive divergence: sign", "methods/contrast.py",
+           "loss = mean - model_mean", "loss = model_mean - mean", CONTRASTIVE, "method=pcd"),
+    Mutant("contrastive divergence: negatives not detached", "methods/contrast.py",
+           "energy(torch.cat([x, negatives.detach()]))", "energy(torch.cat([x, negatives]))",
+           CONTRASTIVE),
+    Mutant("regularization: factor", "methods/contrast.py",
+           "loss = loss + regularization * squares", "loss = loss + squares", CONTRASTIVE),
+    Mutant("regularization: only of the data", "methods/contrast.py",
+           "squares = data.square().mean() + weighted_mean(model.square(), weights)",
+           "squares = data.square().mean()", CONTRASTIVE),
+    Mutant("buffer: chains are not written back", "methods/buffer.py",
+           "chains.index_copy(0, drawn, chain.x)", "chains", "methods/test_chain_buffer.py"),
+    Mutant("buffer: slots drawn twice", "methods/buffer.py",
+           "torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]",
+           "torch.randint(len(chains), (batch,), generator=generator)",
+           "methods/test_chain_buffer.py"),
+    Mutant("score matching: no trace", "methods/score_matching.py",
+           "(squared_norm / 2 + divergence).mean()", "(squared_norm / 2).mean()", MATCHING,
+           "method=sm"),
+    Mutant("score matching: trace detached", "methods/score_matching.py",
+           "(squared_norm / 2 + divergence).mean()",
+           "(squared_norm / 2 + divergence.detach()).mean()",
+           MATCHING, "method=sm"),
+    Mutant("denoising: sign", "methods/denoising_score_matching.py",
+           "(self.sigma * s + xi)", "(self.sigma * s - xi)", MATCHING, "method=dsm"),
+    Mutant("sliced score matching: directions on the unit sphere",
+           "methods/sliced_score_matching.py",
+           "s, products = score_and_products(energy, x, v)",
+           "s, products = score_and_products(energy, x, v / v.flatten(2).norm(dim=2)[..., None])",
+           MATCHING),
+    Mutant("finite differences: half the divergence", "methods/finite_difference_score_matching.py",
+           "(ahead + behind - 2 * here) / self.eps**2",
+           "(ahead + behind - 2 * here) / (2 * self.eps**2)", MATCHING, "method=fd_ssm"),
+    Mutant("noise contrast: nu missing in the ratio", "methods/noise_contrastive_estimation.py",
+           "noise.log_prob(state, points) + math.log(self.nu)", "noise.log_prob(state, points)",
+           CONTRASTING),
+    Mutant("noise contrast: sign of log Z", "methods/noise_contrastive_estimation.py",
+           '(-values - state["log_z_learnt"] - log_noise)',
+           '(-values + state["log_z_learnt"] - log_noise)', CONTRASTING),
+    Mutant("energy discrepancy: sign of the difference", "methods/energy_discrepancy.py",
+           "terms = data - others", "terms = others - data", CONTRASTING, "method=ed"),
+    Mutant("energy discrepancy: t taken for a standard deviation", "methods/energy_discrepancy.py",
+           "x, std = batch.x, math.sqrt(self.t)", "x, std = batch.x, self.t", CONTRASTING),
+    Mutant("Jarzynski: sign of the work", "methods/jarzynski.py",
+           'walkers["log_weights"] - work', 'walkers["log_weights"] + work',
+           "methods/test_jarzynski.py"),
+    Mutant("Jarzynski: resampling forgets log Z", "methods/jarzynski.py",
+           "torch.where(low, log_mean_exp(a)[:, None], a)",
+           "torch.where(low, torch.zeros_like(a), a)", "methods/test_jarzynski.py"),
+    Mutant("Stein kernel: factor of the last term", "methods/kernel_stein_discrepancy.py",
+           "3 * square * inverse", "2 * square * inverse", MATCHING),
+    Mutant("entropy: without the dimension", "methods/improved_contrastive_divergence.py",
+           "return d / 2 * square.log().mean()", "return square.log().mean() / 2",
+           "methods/test_improved_cd.py"),
+    # Chains
+    Mutant("score: mean in place of the sum", "score.py",
+           "torch.autograd.grad(e.sum(), x)", "torch.autograd.grad(e.mean(), x)",
+           "test_score.py samplers/test_langevin.py"),
+    Mutant("chains pollute the parameters", "score.py", "p.requires_grad_(False)", "pass",
+           "test_score.py"),
+    Mutant("Langevin: noise without the 2", "samplers/langevin.py",
+           "(2 * eta * self.temperature) ** 0.5", "(eta * self.temperature) ** 0.5",
+           "samplers/test_langevin.py", "method=pcd sampler=langevin"),
+    Mutant("mala: no proposal ratio", "samplers/mala.py",
+           "(state.energy - e) / self.temperature + there - back",
+           "(state.energy - e) / self.temperature", METROPOLIS, MALA),
+    Mutant("mala: energy of the proposal kept on rejection", "samplers/mala.py",
+           "choose(accept, e, state.energy)", "e", METROPOLIS, MALA),
+    Mutant("mala: gradient of the proposal kept on rejection", "samplers/mala.py",
+           "choose(accept, drift, state.drift)", "drift", METROPOLIS, MALA),
+    Mutant("hmc: kinetic energies left out", "samplers/hmc.py",
+           "(state.energy - e) / self.temperature + kinetic_before - kinetic_after",
+           "(state.energy - e) / self.temperature", METROPOLIS, "method=cd sampler=hmc"),
+    Mutant("underdamped: friction without its noise", "samplers/underdamped.py",
+           "math.sqrt(self.temperature * (1 - kept**2))",
+           "math.sqrt(self.temperature * (1 - kept))", "samplers/test_underdamped.py",
+           "method=pcd sampler=underdamped"),
+    Mutant("tempering: sign of the exchange", "samplers/tempering.py",
+           "difference * (cold.energy[a] - hot.energy[b])",
+           "difference * (hot.energy[b] - cold.energy[a])", "samplers/test_tempering.py"),
+    Mutant("jumps: always accepted", "samplers/jumps.py",
+           "accept = accepted(log_ratio, g)", "accept = torch.ones_like(log_ratio).bool()",
+           "samplers/test_jumps.py"),
+    # Evaluators
+    Mutant("log Z: volume of a cell", "evaluation/quadrature.py",
+           "- len(axes) * math.log(n_per_axis)", "- math.log(n_per_axis)",
+           "evaluation/test_exact.py"),
+    Mutant("NLL: standard error without the root", "evaluation/exact.py",
+           "float(log_p.std() / math.sqrt(len(log_p)))", "float(log_p.std() / len(log_p))",
+           "evaluation/test_exact.py"),
+    Mutant("KL: the wrong way round", "evaluation/exact.py",
+           "torch.where(p > 0, p * (log_p - log_q), 0.0)",
+           "torch.where(p > 0, log_q.exp() * (log_q - log_p), 0.0)", "evaluation/test_exact.py"),
+    Mutant("temperature forgotten", "evaluation/exact.py",
+           "exact(u.view(-1, *standardization.shift.shape)) / subject.temperature",
+           "exact(u.view(-1, *standardization.shift.shape))", "evaluation/test_exact.py"),
+    Mutant("AIS: sign of the weight", "evaluation/annealing.py",
+           "log_w = log_w + (beta - before) * here.fall(z)",
+           "log_w = log_w - (beta - before) * here.fall(z)", "evaluation/test_ais.py"),
+    Mutant("AIS: sign of the reverse side", "evaluation/ais.py",
+           "below, above = log_mean(ups), -log_mean(downs)",
+           "below, above = log_mean(ups), log_mean(downs)", "evaluation/test_ais.py"),
+)  # fmt: skip
+
+
+def planted(mutant: Mutant, place: Path) -> None:
+    """
+    Raises:
+        SystemExit: the line is not there, or not once.
+    """
+    path = place / "ebmtrain" / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.line) != 1:
+        raise SystemExit(
+            f"{mutant.name}: {mutant.line!r} stands {text.count(mutant.line)} times in {path}"
+        )
+    path.write_text(text.replace(mutant.line, mutant.broken), encoding="utf-8")
+
+
+def copied(place: Path) -> None:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, place / name)
+
+
+def code(place: Path, *words: str) -> int:
+    """Exit code of `python words` in the copy, which is what it imports."""
+    environment = os.environ | {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=place, env=environment, capture_output=True, check=False
+    ).returncode
+
+
+def tests_fail(place: Path, tests: str) -> bool:
+    files = [f"tests/{name}" for name in tests.split()]
+    return code(place, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files) == 1
+
+
+def verify_fails(place: Path, words: str) -> bool:
+    return code(place, "-m", "ebmtrain.cli", "verify", *words.split()) == 1
+
+
+def examine(mutant: Mutant) -> tuple[bool, bool | None]:
+    """Whether the tests and `verify` (None: not asked) kill it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        copied(place)
+        planted(mutant, place)
+        by_tests = tests_fail(place, mutant.tests)
+        return by_tests, None if mutant.verify is None else verify_fails(place, mutant.verify)
+
+
+def sound(mutants: list[Mutant]) -> None:
+    """
+    Raises:
+        SystemExit: the project as it is fails, so that a failure would mean nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        copied(place)
+        for tests in dict.fromkeys(m.tests for m in mutants):
+            if tests_fail(place, tests):
+                raise SystemExit(f"tests/{tests} fail without a mutant")
+        for words in dict.fromkeys(m.verify for m in mutants if m.verify):
+            if verify_fails(place, words):
+                raise SystemExit(f"ebmtrain verify {words} fails without a mutant")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="of the names")
+    parser.add_argument("--print", action="store_true", help="write no file")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if not options.words or any(w in m.name for w in options.words)]
+    sound(chosen)
+    shown = {True: "killed", False: "**missed**", None: ""}
+    lines = ["| planted error | file | by its tests | by `ebmtrain verify` |", "|---|---|---|---|"]
+    found = []
+    for mutant in chosen:
+        by_tests, by_verify = examine(mutant)
+        found.append((by_tests, by_verify))
+        words = f"{shown[by_verify]} ({mutant.verify})" if mutant.verify else ""
+        lines.append(f"| {mutant.name} | {mutant.file} | {shown[by_tests]} | {words} |")
+        print(lines[-1], flush=True)
+    asked = [verify for _, verify in found if verify is not None]
+    total = (
+        f"By the tests {sum(tests for tests, _ in found)} of {len(found)}, "
+        f"by `verify` {sum(asked)} of {len(asked)}."
+    )
+    print(total)
+    if not options.print and not options.words:
+        about = (
+            f"`python benchmarks/mutants.py`, {date.today()}, Python {platform.python_version()}, "
+            f"torch {torch.__version__}."
+        )
+        text = "\n".join(["# Planted errors", "", __doc__ or "", total, "", *lines, "", about, ""])
+        (ROOT / "docs" / "mutants.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
