@@ -13,7 +13,7 @@ from ebmtrain import __version__
 from ebmtrain.errors import ConfigError, EbmtrainError
 from ebmtrain.suggest import suggestion
 
-VERBS = ("check", "evaluate", "init", "list", "plot", "resume", "sample", "verify")
+VERBS = ("check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "verify")
 INTERRUPTED = 130  # 128 + SIGINT
 
 

@@ -227,17 +227,26 @@ class RunDir:
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows of metrics so far; what was not finite is NaN."""
+        return list(self.each_row())
+
+    def each_row(self) -> Iterator[dict[str, Any]]:
+        """The same, one by one.
+
+        Raises:
+            ConfigError: a line is something else.
+        """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
-            return []
-        found = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # the line that a killed process was writing
-                break
-            found.append({k: math.nan if v is None else v for k, v in row.items()})
-        return found
+            return
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    return  # the line that a killed process was writing
+                if not isinstance(row, dict):
+                    raise ConfigError(f"{path} has a line that is no row of metrics")
+                yield {k: math.nan if v is None else v for k, v in row.items()}
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl; a checkpoint remembers it, for `cut_metrics`."""

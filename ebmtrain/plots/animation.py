@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +12,7 @@ from PIL import Image
 
 # The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
 PALETTE = Image.Quantize.FASTOCTREE
+LARGEST = 20_000_000  # pixels
 
 
 def animate(
@@ -60,9 +63,12 @@ def picked(frames: Sequence[Path], limit: int) -> list[Path]:
 
 
 def read(path: Path) -> Image.Image | None:
-    """The picture in RGB, or None where there is no whole picture."""
+    """The PNG in RGB, or None where there is no whole picture or one that is larger than ours."""
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError):  # Pillow reports broken PNGs as any of these
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as picture:
+                return picture.convert("RGB") if math.prod(picture.size) <= LARGEST else None
+    # Pillow reports broken PNGs as any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

@@ -1,0 +1,120 @@
+"""A metric of many runs against what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ebmtrain.plots.scales import hold_view, scale_log
+from ebmtrain.plots.style import SMALL_SIZE, finish, new_figure
+
+Line = Sequence[tuple[float, float]]
+# Okabe and Ito's palette, which colour-blind readers can tell apart; all further groups are grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+OTHERS = "#BBBBBB"
+FLOOR = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
+FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
+LONGEST = 60  # characters of a label in the legend
+
+
+class Curves(NamedTuple):
+    """One data set: a panel for each cost."""
+
+    title: str
+    metric: str
+    """Its name and unit."""
+    panels: Mapping[str, Mapping[str, Sequence[Line]]]
+    """cost -> label of a group, best first -> one line per seed, of (cost, metric)."""
+    log: bool
+
+
+def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
+    """A row of panels per data set. Thin lines are seeds, bold ones their median."""
+    if not curves:
+        figure = new_figure(6.0, 3.0)
+        figure.text(0.5, 0.5, "no run was evaluated while it trained", ha="center", va="center")
+        return figure
+    figure = new_figure(13.0, 0.4 + 3.9 * len(curves), note)
+    for i, row in enumerate(curves):
+        for j, (cost, groups) in enumerate(row.panels.items()):
+            axes = figure.add_subplot(len(curves), len(row.panels), i * len(row.panels) + j + 1)
+            draw(axes, groups, row.log)
+            finish(axes, title=row.title, x=cost, y=label_of(row, groups))
+            axes.grid(alpha=0.25, linewidth=0.6)
+            if j == len(row.panels) - 1 and groups:
+                axes.legend(
+                    fontsize=SMALL_SIZE, edgecolor="none", loc="upper left",
+                    bbox_to_anchor=(1.0, 1.0),
+                )  # fmt: skip
+    return figure
+
+
+def label_of(row: Curves, groups: Mapping[str, Sequence[Line]]) -> str:
+    low = any(y < FLOOR for lines in groups.values() for line in lines for _, y in line)
+    return f"{row.metric}, not below {FLOOR:g}" if row.log and low else row.metric
+
+
+def draw(axes: Axes, groups: Mapping[str, Sequence[Line]], log: bool) -> None:
+    """One panel: all groups, the best in colour and over the others."""
+    arrays = {name: [np.array(line, dtype=float) for line in lines]
+              for name, lines in groups.items()}  # fmt: skip
+    if not arrays:
+        axes.text(0.5, 0.5, "not logged", ha="center", va="center", transform=axes.transAxes)
+        return
+    ends = [line[-1, 0] for lines in arrays.values() for line in lines]
+    if max(ends) > FAR * max(min(ends), 1e-9):
+        arrays = {name: [line[line[:, 0] > 0] for line in lines] for name, lines in arrays.items()}
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    for lines in arrays.values():
+        for line in lines:
+            line[:, 1] = np.maximum(line[:, 1], FLOOR) if log else line[:, 1]
+    values = np.concatenate([line[:, 1] for lines in arrays.values() for line in lines])
+    if len(values):
+        scale_log(axes, values) if log else hold_view(axes, values)
+    others = len(arrays) - len(COLOURS)
+    for k, (name, lines) in enumerate(arrays.items()):
+        best = k < len(COLOURS)
+        label = shortened(name) if best else f"{others} others" if k == len(COLOURS) else None
+        draw_group(axes, lines, COLOURS[k] if best else OTHERS, label, 3.0 if best else 2.0, log)
+
+
+def draw_group(
+    axes: Axes, lines: Sequence[np.ndarray], colour: str, label: str | None, z: float, log: bool
+) -> None:
+    lines = [line for line in lines if len(line)]
+    several = len(lines) > 1
+    for line in lines if several else ():
+        axes.plot(line[:, 0], line[:, 1], color=colour, linewidth=0.7, alpha=0.5, zorder=z)
+    if lines:
+        middle = median(lines, log) if several else lines[0]
+        axes.plot(
+            middle[:, 0], middle[:, 1], color=colour, linewidth=2.0, zorder=z + 0.5, label=label,
+            marker="o", markersize=3 if len(middle) < 40 else 0,
+        )  # fmt: skip
+
+
+def median(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
+    """(n, 2) of cost and median over the lines, at all costs that every line has on both sides;
+    between two evaluations a line is straight, as it is drawn."""
+    low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
+    x = np.unique(np.concatenate([line[:, 0] for line in lines]))
+    x = x[(x >= low) & (x <= high)]
+    seen = [np.interp(x, line[:, 0], np.log(line[:, 1]) if log else line[:, 1]) for line in lines]
+    if not len(x):  # one was over before another had begun
+        return np.empty((0, 2))
+    middle = np.median(seen, axis=0)
+    return np.column_stack([x, np.exp(middle) if log else middle])
+
+
+def shortened(text: str) -> str:
+    """Its middle left out where it is too long. A dollar would be mathematics to matplotlib."""
+    half = LONGEST // 2
+    cut = text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+    return cut.replace("$", r"\$")

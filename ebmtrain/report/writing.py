@@ -1,0 +1,61 @@
+"""A folder of runs -> tables and pictures in that folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ebmtrain.errors import ConfigError
+from ebmtrain.report.entry import Entry
+from ebmtrain.report.leaderboard import sections
+from ebmtrain.report.pictures import PICTURES, pictures
+from ebmtrain.report.reading import entries_in
+from ebmtrain.report.tables import as_csv, as_markdown, counted, tables
+from ebmtrain.rundir import relative, write
+
+MANY = 40  # rows beyond which a table of all runs is left to the files
+
+
+def report(folder: Path, sort: str | None = None) -> list[Entry]:
+    """Prints the leaderboard of all runs beneath `folder` and writes summary.csv, summary.md,
+    landscapes.png and curves.png into it; returns the runs.
+
+    Args:
+        sort: a metric, ascending; None: KL, else regret, else NLL.
+
+    Raises:
+        ConfigError: there are no runs, or none has that metric.
+        OutputError: a file cannot be written.
+    """
+    found = entries_in(folder)
+    entries = [entry for _, entry in found]
+    if not entries:
+        raise ConfigError(nothing_in(folder))
+    board = sections(entries, sort)
+    every = tables(board, entries)
+    for table in every:
+        if len(table.rows) <= MANY:
+            table.show()
+        else:
+            print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
+    print()
+    write(folder / "summary.csv", as_csv(board, entries).encode())
+    text = as_markdown(f"Report on {folder.resolve().name}", every, PICTURES, counted(entries))
+    write(folder / "summary.md", text.encode())
+    for name, picture in pictures(board, paths(found)):
+        write(folder / name, picture)
+    return entries
+
+
+def paths(found: Sequence[tuple[Path, Entry]]) -> dict[str, Path]:
+    """Where each run that could be read lies, by its name."""
+    return {entry.name: path for path, entry in found if entry.status != "unreadable"}
+
+
+def nothing_in(folder: Path) -> str:
+    if (folder / "config.yaml").exists():
+        return (
+            f"{relative(folder)} is a run, and a report compares the runs beneath a folder: "
+            f"give {relative(folder).parent}, say"
+        )
+    return f"there are no runs beneath {relative(folder)}: give a sweep, or outputs"
