@@ -111,7 +111,9 @@ def carry_on(
     return result
 
 
-def record_failure(path: Path, config: dict[str, Any], error: Exception) -> dict[str, Any]:
+def record_failure(
+    path: Path, config: dict[str, Any], choices: dict[str, str], error: Exception
+) -> dict[str, Any]:
     """Result and log of a job that could not be run or broke; returns the result."""
     run = RunDir(path)
     before = run.read_json("result.json")
@@ -128,6 +130,7 @@ def record_failure(path: Path, config: dict[str, Any], error: Exception) -> dict
     }
     if not (path / "config.yaml").exists():
         run.write_config(config)
+        run.write_json("run.json", {"command": sys.argv, "choices": choices})
     run.write_json("result.json", result)
     with Display(path / "run.log", quiet=True):
         LOG.error("%s", result["error"], exc_info=error)

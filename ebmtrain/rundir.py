@@ -238,12 +238,14 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for line in file:
                 try:
                     row = json.loads(line)
-                except (ValueError, RecursionError):
-                    return  # the line that a killed process was writing
+                except ValueError:  # the line that a killed process was writing
+                    return
+                except RecursionError:
+                    row = None
                 if not isinstance(row, dict):
                     raise ConfigError(f"{path} has a line that is no row of metrics")
                 yield {k: math.nan if v is None else v for k, v in row.items()}

@@ -81,6 +81,7 @@ def no_pictures(monkeypatch):
     """Drawing is what takes longest in a small run."""
     monkeypatch.setattr(Gallery, "landscape", lambda *_: None)
     monkeypatch.setattr(Gallery, "final", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.report.writing.pictures", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

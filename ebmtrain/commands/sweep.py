@@ -100,7 +100,7 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     try:
         result = begin(build(presets.plain(config)), path, choices, quiet=True)
     except Exception as error:  # whatever it was, the other jobs are not to suffer for it
-        result = record_failure(path, presets.plain(config), error)
+        result = record_failure(path, presets.plain(config), choices, error)
     seconds = time.perf_counter() - began
     shown = "  ".join(
         f"{label} {result['metrics'][name]:.4f}"

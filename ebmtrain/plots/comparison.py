@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 OTHERS = "#BBBBBB"
 FLOOR = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
 FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
-LONGEST = 60  # characters of a label in the legend
+LONGEST = 44  # characters of a label in the legend
 
 
 class Curves(NamedTuple):
@@ -82,21 +82,34 @@ def draw(axes: Axes, groups: Mapping[str, Sequence[Line]], log: bool) -> None:
     for k, (name, lines) in enumerate(arrays.items()):
         best = k < len(COLOURS)
         label = shortened(name) if best else f"{others} others" if k == len(COLOURS) else None
-        draw_group(axes, lines, COLOURS[k] if best else OTHERS, label, 3.0 if best else 2.0, log)
+        style = Style(COLOURS[k], 2.0, 3.0) if best else Style(OTHERS, 1.0, 2.0)
+        draw_group(axes, lines, style, label, log)
+
+
+class Style(NamedTuple):
+    """Of a group; what is higher hides what is lower."""
+
+    colour: str
+    width: float
+    height: float
 
 
 def draw_group(
-    axes: Axes, lines: Sequence[np.ndarray], colour: str, label: str | None, z: float, log: bool
+    axes: Axes, lines: Sequence[np.ndarray], style: Style, label: str | None, log: bool
 ) -> None:
     lines = [line for line in lines if len(line)]
     several = len(lines) > 1
+    colour, width, height = style
     for line in lines if several else ():
-        axes.plot(line[:, 0], line[:, 1], color=colour, linewidth=0.7, alpha=0.5, zorder=z)
+        axes.plot(
+            line[:, 0], line[:, 1], color=colour, linewidth=width / 3, alpha=0.5, zorder=height
+        )
     if lines:
         middle = median(lines, log) if several else lines[0]
+        size = 3 if len(middle) < 40 and width > 1 else 0
         axes.plot(
-            middle[:, 0], middle[:, 1], color=colour, linewidth=2.0, zorder=z + 0.5, label=label,
-            marker="o", markersize=3 if len(middle) < 40 else 0,
+            middle[:, 0], middle[:, 1], color=colour, linewidth=width, zorder=height + 0.5,
+            label=label, marker="o", markersize=size,
         )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ class Tile(NamedTuple):
 
     picture: Path
     head: str
+    label: str
     """In at most two lines, its middle left out where it is longer."""
-    score: str
 
 
 def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
@@ -33,28 +33,28 @@ def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
 
     Pictures that cannot be read are grey.
     """
-    columns = max(1, min(WIDEST, math.ceil(math.sqrt(len(tiles) * 1.2))))
+    font = ImageFont.truetype(str(FONT), TEXT)
+    columns = max(1, min(WIDEST, len(tiles), math.ceil(math.sqrt(1.2 * len(tiles)))))
     width = 640 if len(tiles) == 1 else 420 if len(tiles) <= 6 else 320
-    height, above = round(0.95 * width), 3 * LINE + 4
+    height = round(0.95 * width)
+    labels = [lines_of(tile.label, font, width) for tile in tiles]
+    above = LINE * (1 + max(map(len, labels), default=0)) + 4
+    across, down = width + GAP, height + above + GAP
+    words = footer if tiles else "no landscape: no finished run has a picture"
+    beneath = LINE + GAP if words else 0
     rows = math.ceil(len(tiles) / columns)
-    words = footer if tiles else f"no landscape: no finished run has a picture. {footer}".strip()
-    size = (
-        max(columns * (width + GAP) + GAP, 520),
-        rows * (height + above + GAP) + GAP + (LINE + GAP if words else 0),
-    )
+    size = (max(columns * across + GAP, 640), rows * down + GAP + beneath)
     paper = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(paper), ImageFont.truetype(str(FONT), TEXT)
-    for i, tile in enumerate(tiles):
-        x, y = (GAP + k * s for k, s in zip((i % columns, i // columns),
-                                            (width + GAP, height + above + GAP), strict=True))  # fmt: skip
-        for j, line in enumerate(lines_of(tile.head, font, width)):
-            pen.text((x, y + j * LINE), line, "black", font)
-        pen.text((x, y + 2 * LINE), tile.score, MUTED, font)
+    pen = ImageDraw.Draw(paper)
+    for i, (tile, lines) in enumerate(zip(tiles, labels, strict=True)):
+        x, y = GAP + i % columns * across, GAP + i // columns * down
+        pen.text((x, y), fitted(tile.head, font, width), "black", font)
+        for j, line in enumerate(lines, 1):
+            pen.text((x, y + j * LINE), line, MUTED, font)
         picture = read(tile.picture) or Image.new("RGB", (width, height), "#dddddd")
         picture.thumbnail((width, height), Image.Resampling.LANCZOS)
         paper.paste(picture, (x, y + above))
-    if words:
-        pen.text((GAP, size[1] - LINE - GAP // 2), words, MUTED, font)
+    pen.text((GAP, size[1] - beneath), words, MUTED, font)
     buffer = BytesIO()
     paper.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -64,16 +64,22 @@ def lines_of(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """At most two lines that are no wider than `width` pixels. Of a text that is too long, its
     middle is left out: names begin alike and end in what tells them apart."""
     first = fitting(text, font, width)
-    rest = text[first:].strip()
-    if not rest:
+    if first == len(text):
         return [text]
-    space = text.rfind(" ", 0, first)
+    space = text.rfind(" ", 0, first + 1)
     if space > first // 2:  # whole words, unless that would leave the line half empty
-        first, rest = space, text[space:].strip()
+        first = space
+    rest = text[first:].strip()
     if fitting(rest, font, width) < len(rest):
-        room = fitting(rest[::-1], font, width - round(font.getlength("… ")))
-        rest = f"…{rest[-room:]}"
+        room = fitting(rest[::-1], font, width - font.getlength("…"))
+        rest = f"…{rest[len(rest) - room :]}"
     return [text[:first], rest]
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """One line, its end left out where it is too long."""
+    n = fitting(text, font, width)
+    return text if n == len(text) else f"{text[: max(n - 1, 0)]}…"
 
 
 def fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 EVALUATIONS, SECONDS = "energy_evaluations", "seconds"
 LANDSCAPES = "landscapes"  # in the place of a data set, where there is none
@@ -16,7 +17,8 @@ class Entry:
     """What a run is and what became of it.
 
     Args:
-        name: its folder beneath the one that is reported on.
+        path: its folder.
+        name: the same beneath the one that is reported on, in printable characters.
         status: finished, diverged, failed, interrupted, running; killed (it left no result) or
             unreadable.
         reason: why it did not finish.
@@ -27,6 +29,7 @@ class Entry:
             `energy_evaluations` as far as they were logged, and the metrics that were finite.
     """
 
+    path: Path
     name: str
     status: str
     reason: str = ""

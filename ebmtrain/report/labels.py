@@ -37,10 +37,8 @@ def usual(entry: Entry) -> str:
 def shared(examples: Sequence[Entry]) -> str:
     """The choices that are the same in all."""
     first = examples[0].choices
-    same = [
-        k for k in _choices(examples) if all(e.choices.get(k) == first.get(k) for e in examples)
-    ]
-    return " ".join(f"{key}={first[key]}" for key in same if key in first)
+    same = [k for k in _choices(examples) if len({e.choices.get(k) for e in examples}) == 1]
+    return " ".join(f"{key}={first[key]}" for key in same)
 
 
 def _choices(examples: Sequence[Entry]) -> list[str]:

@@ -37,6 +37,11 @@ class Spread(NamedTuple):
         return cls(statistics.fmean(values), std, len(values))
 
 
+def order(spread: Spread | None) -> tuple[bool, float]:
+    """By the mean, and what was not measured at the end."""
+    return spread is None, 0.0 if spread is None else spread.mean
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that differ in their seed alone; `rank` from 1 in its section."""
@@ -69,8 +74,8 @@ class Budget(NamedTuple):
     name: str
     """energy_evaluations or seconds"""
     limit: float
-    set_by: str
-    """The group that went no further."""
+    set_by: int
+    """The rank of the group that went no further."""
     reached: Sequence[Reached]
 
 
@@ -93,15 +98,14 @@ class Section:
                   if (curve := points(r, budget, self.sort))]  # fmt: skip
         if len({group.rank for group, _ in curves}) < 2:
             return None
-        limit, label = min((curve[-1][0], group.label) for group, curve in curves)
+        limit, rank = min((curve[-1][0], group.rank) for group, curve in curves)
         reached = []
         for group in self.groups:
             within = [[p for p in c if p[0] <= limit] for g, c in curves if g is group]
             last = [found[-1] for found in within if found]
             at, value = (Spread.of([point[i] for point in last]) for i in (0, 1))
             reached.append(Reached(group, value, at))
-        order = sorted(reached, key=lambda r: (r.value is None, r.value and r.value.mean or 0.0))
-        return Budget(budget, limit, label, order)
+        return Budget(budget, limit, rank, sorted(reached, key=lambda r: order(r.value)))
 
 
 def points(run: Entry, x: str, y: str) -> list[tuple[float, float]]:
@@ -121,10 +125,10 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
     known = {name for entry in entries if entry.finished for name in entry.numbers}
     if sort is not None and sort not in known:
         raise ConfigError(f"no finished run has the metric {sort}{suggestion(sort, known)}")
-    by_law: dict[tuple[object, ...], list[Entry]] = {}
+    by_law: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry in entries:
         if entry.settings:
-            by_law.setdefault((entry.dataset, entry.law), []).append(entry)
+            by_law.setdefault(entry.law, []).append(entry)
     # Of what never ran, a job with a misspelt value say, there is nothing to compare.
     boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
     return [section(name, runs, sort) for name, runs in zip(names(boards), boards, strict=True)]
@@ -149,10 +153,5 @@ def section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
     measured = {name for run in runs if run.finished for name in run.metrics}
     by = sort or next((name for name in QUALITY if name in measured), "step")
-
-    def order(group: Group) -> tuple[bool, float]:
-        spread = group.spread(by)
-        return spread is None, 0.0 if spread is None else spread.mean
-
-    ranked = enumerate(sorted(groups, key=order), 1)
+    ranked = enumerate(sorted(groups, key=lambda group: order(group.spread(by))), 1)
     return Section(dataset, by, [Group(g.label, g.runs, rank) for rank, g in ranked])

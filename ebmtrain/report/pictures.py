@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from ebmtrain.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.report.leaderboard import Group, Section, points
@@ -15,18 +14,14 @@ DRAWN = ("landscape_final.png", "samples_final.png")  # the latter where data ar
 CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "NLL (nats)"}
 
 
-def pictures(board: Sequence[Section], paths: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG of each.
-
-    Args:
-        paths: of the runs, by name.
-    """
-    yield PICTURES[0], landscapes(board, paths)
+def pictures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of each."""
+    yield PICTURES[0], landscapes(board)
     yield PICTURES[1], curves(board)
 
 
-def landscapes(board: Sequence[Section], paths: Mapping[str, Path]) -> bytes:
-    """Each run's final landscape in the order of the leaderboard; of very many runs, one a group."""
+def landscapes(board: Sequence[Section]) -> bytes:
+    """Each run's final landscape by rank; of very many runs, one of each group."""
     from ebmtrain.plots.sheet import Tile, sheet
 
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
@@ -35,14 +30,16 @@ def landscapes(board: Sequence[Section], paths: Mapping[str, Path]) -> bytes:
         shown = [(s, g, middle(g, s.sort)) for s in board for g in s.groups if g.finished]
     tiles = []
     for section, group, run in shown:
-        files = (paths[run.name] / "plots" / name for name in DRAWN)
+        files = (run.path / "plots" / name for name in DRAWN)
         picture = next((file for file in files if file.is_file()), None)
         value = run.numbers.get(section.sort)
         score = f"{section.sort} {value:.4g}" if value is not None else ""
-        which = f"median of {len(group.finished)} runs" if per_group else f"seed {run.seed}"
-        head = f"{section.dataset}  #{group.rank}  {group.label}"
+        n = len(group.finished)
+        which = f"median of {n}" if per_group and n > 1 else f"seed {run.seed}"
+        dataset = section.dataset if len(board) > 1 else ""
+        head = "  ".join(filter(None, [f"#{group.rank}", score, which, dataset]))
         if picture is not None:
-            tiles.append(Tile(picture, head, "  ".join(filter(None, [score, which]))))
+            tiles.append(Tile(picture, head, group.label))
     left = n_runs - min(len(tiles), MOST)
     footer = f"{left} of {n_runs} finished runs are not shown" if left else ""
     return sheet(tiles[:MOST], footer)

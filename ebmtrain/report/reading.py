@@ -24,17 +24,16 @@ METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
 AXES = ("step", SECONDS, EVALUATIONS)
 
 
-def entries_in(folder: Path) -> list[tuple[Path, Entry]]:
+def entries_in(folder: Path) -> list[Entry]:
     """All runs beneath it, in order."""
     links = set(links_in(folder))
     found = []
     for path in in_order(folder, [*links, *runs_in(folder)]):
         name = printable(path.relative_to(folder).as_posix())
         if path in links:
-            entry = Entry(name=name, status="unreadable", reason="a link, which is not followed")
+            found.append(unreadable(path, name, "a link, which is not followed"))
         else:
-            entry = entry_of(path, name)
-        found.append((path, entry))
+            found.append(entry_of(path, name))
     return found
 
 
@@ -42,8 +41,11 @@ def entry_of(path: Path, name: str) -> Entry:
     try:
         return read(RunDir.open(path), name)
     except (EbmtrainError, OSError, ValueError) as error:
-        reason = printable(str(error).replace(str(path), name))
-        return Entry(name=name, status="unreadable", reason=reason)
+        return unreadable(path, name, str(error).replace(str(path), name))
+
+
+def unreadable(path: Path, name: str, reason: str) -> Entry:
+    return Entry(path=path, name=name, status="unreadable", reason=printable(reason))
 
 
 def read(run: RunDir, name: str) -> Entry:
@@ -63,6 +65,7 @@ def read(run: RunDir, name: str) -> Entry:
     reason = result.get("error") or UNEXPLAINED.get(status, "")
     step, seconds, evaluations = (whole(result, key) for key in AXES)
     return Entry(
+        path=run.path,
         name=name,
         status=status,
         reason=printable(str(reason)) if result else "it left no result.json",

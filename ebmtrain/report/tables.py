@@ -47,10 +47,9 @@ class Table:
             table.add_row(*map(Text, row))
         for line in ("", self.title, *self.notes):
             print(line)
-        width = sum(
-            max(map(len, cells)) + 1 for cells in zip(self.headings, *self.rows, strict=True)
-        )
-        Console(width=width + 8).print(table)
+        columns = zip(self.headings, *self.rows, strict=True)
+        width = sum(2 * max(map(len, cells)) + 2 for cells in columns)  # letters may be wide
+        Console(width=width).print(table)
 
 
 def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
@@ -91,12 +90,13 @@ def equal(section: Section, budget: Budget) -> Table:
     ]  # fmt: skip
     note = (
         f"Of each run the last evaluation within {number(budget.name, budget.limit)} {words}, "
-        f"which all have reached; {budget.set_by} went no further."
+        f"which all have reached; #{budget.set_by} went no further."
     )
     if budget.name == SECONDS:
         note += " Wall clock, evaluations and pictures included."
+    midway = "Longer runs were midway there, their learning rate not decayed as in one so long."
     headings = ["#", "group", "runs", metric, f"{words} when measured"]
-    return Table(f"{section.dataset} at equal {words}", headings, rows, 2, [note])
+    return Table(f"{section.dataset} at equal {words}", headings, rows, 2, [note, midway])
 
 
 def runs(entries: Sequence[Entry]) -> Table:

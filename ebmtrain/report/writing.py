@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ebmtrain.errors import ConfigError
 from ebmtrain.report.entry import Entry
 from ebmtrain.report.leaderboard import sections
 from ebmtrain.report.pictures import PICTURES, pictures
-from ebmtrain.report.reading import entries_in
+from ebmtrain.report.reading import entries_in, printable
 from ebmtrain.report.tables import as_csv, as_markdown, counted, tables
 from ebmtrain.rundir import relative, write
 
@@ -27,8 +26,7 @@ def report(folder: Path, sort: str | None = None) -> list[Entry]:
         ConfigError: there are no runs, or none has that metric.
         OutputError: a file cannot be written.
     """
-    found = entries_in(folder)
-    entries = [entry for _, entry in found]
+    entries = entries_in(folder)
     if not entries:
         raise ConfigError(nothing_in(folder))
     board = sections(entries, sort)
@@ -40,16 +38,13 @@ def report(folder: Path, sort: str | None = None) -> list[Entry]:
             print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
     print()
     write(folder / "summary.csv", as_csv(board, entries).encode())
-    text = as_markdown(f"Report on {folder.resolve().name}", every, PICTURES, counted(entries))
+    text = as_markdown(
+        f"Report on {printable(folder.resolve().name)}", every, PICTURES, counted(entries)
+    )
     write(folder / "summary.md", text.encode())
-    for name, picture in pictures(board, paths(found)):
+    for name, picture in pictures(board):
         write(folder / name, picture)
     return entries
-
-
-def paths(found: Sequence[tuple[Path, Entry]]) -> dict[str, Path]:
-    """Where each run that could be read lies, by its name."""
-    return {entry.name: path for path, entry in found if entry.status != "unreadable"}
 
 
 def nothing_in(folder: Path) -> str:

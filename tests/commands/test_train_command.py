@@ -240,7 +240,7 @@ def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
     assert "must be greater than 0, got -1" in (jobs[2] / "run.log").read_text()
     assert "training diverged" in (jobs[1] / "run.log").read_text()
     lines = [line for line in outcome.lines if line.startswith("job ")]
-    assert len(lines) == 4  # one per job, and the heading of the table
+    assert len(lines) == 5  # one per job, and the headings of two tables
     assert "diverged: training diverged" in lines[1]
     table = outcome.out[outcome.out.index(lines[3]) :]
     for word in ("0_optimizer.lr=0.001", "finished", "diverged", "failed", "KL", "seconds"):
@@ -249,6 +249,10 @@ def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
     with (folder / "sweep/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["finished", "diverged", "failed"]
+    assert [row["group"] for row in rows] == [
+        "optimizer.lr=0.001", "optimizer.lr=1000000", "optimizer.lr=-1"]  # fmt: skip
+    assert rows[2]["dataset"] == "five_gaussians"
+    assert "must be greater than 0, got -1" in (folder / "sweep/summary.md").read_text()
     assert (folder / "sweep/presets/built_in/config.yaml").exists()
     again = command(*words)
     assert again.code == 2
