@@ -22,6 +22,6 @@ def main(words: list[str]) -> int:
 
     entries = report(folder, flags.get("--sort"))
     unfinished = sum(not entry.finished for entry in entries)
-    print(f"report   {folder / 'summary.md'}  ({len(entries)} runs, {unfinished} not finished)")
+    print(f"report   {folder / 'summary.md'}  ({len(entries)} found, {unfinished} not finished)")
     print(f"pictures {folder / 'landscapes.png'}  {folder / 'curves.png'}")
     return 0

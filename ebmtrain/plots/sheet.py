@@ -56,7 +56,7 @@ def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
         paper.paste(picture, (x, y + above))
     pen.text((GAP, size[1] - beneath), words, MUTED, font)
     buffer = BytesIO()
-    paper.save(buffer, format="PNG", optimize=True)
+    paper.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

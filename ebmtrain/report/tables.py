@@ -129,14 +129,16 @@ def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
 
 def as_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
     images = [f"![{name}]({name})" for name in pictures]
-    parts = [f"# {escaped(title)}", f"{count}.", *(t.markdown() for t in found), *images]
+    parts = [f"# {escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
     return "\n\n".join(parts) + "\n"
 
 
 def counted(entries: Sequence[Entry]) -> str:
-    """`6 runs: 4 finished, 2 diverged`"""
+    """`runs: 6, of which 4 finished, 2 diverged`"""
     by_status = Counter(entry.status for entry in entries)
-    return f"{len(entries)} runs: " + ", ".join(f"{n} {s}" for s, n in by_status.most_common())
+    return f"runs: {len(entries)}, of which " + ", ".join(
+        f"{n} {s}" for s, n in by_status.most_common()
+    )
 
 
 def cell(name: str, spread: Spread | None, of: int | None) -> str:
