@@ -192,18 +192,27 @@ def test_names_that_are_markup(command, folder: Path, write_run):
     assert r"\[red\]a\|b?\[2J \<img\>" in text
 
 
-def test_a_picture_that_claims_to_be_enormous(command, folder: Path, write_run):
-    run = write_run(folder / "runs/bomb")
-    write_run(folder / "runs/good", seed=1)
+def chunk(name: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+
+def test_a_picture_that_is_or_claims_to_be_enormous(command, folder: Path, write_run):
+    claims = write_run(folder / "runs/claims")
     size = (60_000).to_bytes(4, "big")
-    header = b"IHDR" + size + size + b"\x08\x02\x00\x00\x00"
-    data = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header
-    replaced(run / "plots/landscape_final.png", data + zlib.crc32(header).to_bytes(4, "big"))
+    header = chunk(b"IHDR", size + size + b"\x08\x02\x00\x00\x00")
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b""))
+    replaced(claims / "plots/landscape_final.png", bomb)
+    large = write_run(folder / "runs/large", seed=1)
+    Image.new("L", (5000, 5000), 10).save(large / "plots/landscape_final.png")
+    write_run(folder / "runs/good", seed=2)
     assert command("report", "runs").code == 0
     with Image.open(folder / "runs/landscapes.png") as picture:
         colours = picture.convert("RGB").getcolors(100_000)
     assert colours is not None
-    assert {(221, 221, 221), (0, 128, 0)} <= {colour for _, colour in colours}
+    areas = {colour: area for area, colour in colours}
+    assert areas[221, 221, 221] > 2 * 80_000  # two grey ones
+    assert areas[0, 128, 0] == 80 * 60
+    assert areas.get((10, 10, 10), 0) < 1000
 
 
 def test_runs_that_are_not_over(command, folder: Path, write_run):
