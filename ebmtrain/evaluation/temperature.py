@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy
 
-_STEP = 1e-3  # of central differences, in standardized units
+_STEP = 0.01  # of differences, in standard deviations of the points
 _FEW = 8  # dimensions up to which the trace is exact; beyond them as many random directions
 _AT_ONCE = 8192  # points per call of an energy
 _SURE = 4.0  # standard errors
@@ -33,9 +33,9 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
     (tr d2E - ||dE||^2 / T) exp(-E / T). No unit, no normaliser, any dimension; the weights of modes
     do not matter. Of langevin on E = a ||x||^2 / 2 it is T / (1 - eta a / 2).
 
-    tr d2E is the sum of v' (dE(x + h v) - dE(x - h v)) / 2h over the axes, beyond 8 dimensions the
-    mean over 8 random v of signs (Hutchinson, 1990). So no second derivative is asked for: at a
-    kink, as of leaky_relu, the difference sees on average what a derivative does not.
+    tr d2E is the sum of v' d2E v over the axes, beyond 8 dimensions the mean over 8 random v of
+    signs (Hutchinson, 1990); each by differences of dE. So no second derivative is asked for: of a
+    kink, as of leaky_relu, a difference sees on average what a derivative does not.
 
     Args:
         energy: in float64.
@@ -45,13 +45,10 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
     Returns:
         None where the curvature is not clearly positive, or not finite: then there is no telling.
     """
-    slope = gradient(energy, x)
-    square = slope.flatten(1).square().sum(1)
-    curvature = torch.zeros_like(square)
+    square = gradient(energy, x).flatten(1).square().sum(1)
+    h = _STEP * float((x - x.mean(0)).square().mean().sqrt())
     axes = probes(x, generator)
-    for v in axes:
-        change = gradient(energy, x + _STEP * v) - gradient(energy, x - _STEP * v)
-        curvature += (v * change).flatten(1).sum(1) / (2 * _STEP)
+    curvature = torch.stack([second_derivative(energy, x, v, h) for v in axes]).sum(0)
     if x[0].numel() > _FEW:
         curvature /= len(axes)
     n, below = len(x), float(curvature.mean())
@@ -60,6 +57,17 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
     value = float(square.mean()) / below
     error = float((square - value * curvature).std()) / n**0.5 / below  # of a ratio of means
     return Temperature(value, error)
+
+
+def second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor:
+    """v' d2E v, (n,): (4 D(h) - D(2h)) / 3 with D(h) = v' (dE(x + h v) - dE(x - h v)) / 2h, whose
+    error is of the order h^4: 3e-4 of it for waves of 0.2 standard deviations."""
+
+    def difference(h: float) -> Tensor:
+        change = gradient(energy, x + h * v) - gradient(energy, x - h * v)
+        return (v * change).flatten(1).sum(1) / (2 * h)
+
+    return (4 * difference(h) - difference(2 * h)) / 3
 
 
 def gradient(energy: Energy, x: Tensor) -> Tensor:
