@@ -78,7 +78,9 @@ def test_samples_that_are_off_are_far_above_the_floors():
     found, _ = CHECK(perfect(drawn=replace(FIVE, weights=[0.1, 0.6, 0.1, 0.1, 0.1])))
     for name in COMPARED:
         assert found[name] > 2 * found[f"{name}_floor"]  # type: ignore[operator]
+    floors = {name: value for name, value in found.items() if name.endswith("_floor")}
     found, warnings = CHECK(perfect(drawn=replace(FIVE, std=0.6)))
+    assert floors == {name: found[name] for name in floors}  # of real points alone
     assert found["mmd2"] > 2 * found["mmd2_floor"]  # type: ignore[operator]
     assert found["ksd2"] < 4 * found["ksd2_floor"]  # type: ignore[operator]
     assert found["temperature_fitted"] > 2  # type: ignore[operator]

@@ -49,6 +49,13 @@ def test_ksd_of_a_gaussian():
         assert_mean(found / v, (1 - a) ** 2)
 
 
+def test_the_kernel_of_ksd_is_1_where_points_meet():
+    """Two equal points: u = ||s||^2 + d / length^2 for each length."""
+    x, s = torch.zeros(2, 3).double(), torch.full((2, 3), 2.0).double()
+    found = stein_discrepancies(x, s, [2.0, 1.0], ones(2))
+    assert float(found) == pytest.approx(12 + 3 * (1 / 4 + 1) / 2)
+
+
 def test_one_in_twenty_is_above_its_floor_at_the_truth():
     trials, above = 300, 0
     for i in range(trials):
