@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
 from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.subject import Evaluator
 from ebmtrain.frame import Frame
 from ebmtrain.samplers.chain import temperature_of
@@ -129,7 +130,10 @@ def build(
         job=job,
         frame=frame,
         data=data,
-        evaluations={"evaluation": made(config, "evaluation")},
+        evaluations={
+            "evaluation": made(config, "evaluation"),
+            "quality": Quality(**config["quality"]),
+        },
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),

@@ -127,7 +127,10 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        due = [k for k, e in self.parts.evaluations.items() if last or state.step % e.every == 0]
+        # Of the untrained model only the first: its chains would cost as much as a trained one's.
+        made = {k: e for k, e in self.parts.evaluations.items() if state.step or k == "evaluation"}
+        made = self.parts.evaluations if last else made
+        due = [name for name, e in made.items() if last or state.step % e.every == 0]
         if not due:
             return {}
         self.numbers = self.measure(state.evaluated, state.method, due)

@@ -23,9 +23,10 @@ def main(words: list[str]) -> int:
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
     metrics, warnings = measured(run.parts, run.standard_energy, run.method_state)
+    width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
-        print(f"{name:13} {shown}")
+        print(f"{name:{width}} {shown}")
     for warning in warnings:
         print(f"warning: {warning}")
     files.write_json(

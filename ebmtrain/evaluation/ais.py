@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from ebmtrain.evaluation.annealing import (
 )
 from ebmtrain.evaluation.exact import likelihood, log_density
 from ebmtrain.evaluation.floor import held_to_floor
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.types import Count, OpenUnit, Sampler
 
 DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
@@ -217,11 +216,3 @@ class Sides(NamedTuple):
     """From the model: log mean exp is -log Z."""
     reduced: Callable[[Tensor], Tensor]
     """E / T in float64."""
-
-
-def exact_copy(energy: torch.nn.Module) -> torch.nn.Module:
-    """In float64, where it is, or on the CPU if its device has no float64."""
-    kept = copy.deepcopy(energy).eval().requires_grad_(False)
-    if any(p.device.type == "mps" for p in (*kept.parameters(), *kept.buffers())):
-        kept = kept.cpu()
-    return kept.double()

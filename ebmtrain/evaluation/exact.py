@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ebmtrain.evaluation.floor import held_to_floor
+from ebmtrain.evaluation.modes import mass_divergence, nearest_mass
 from ebmtrain.evaluation.quadrature import CHUNK, LogZ, log_z
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
-from ebmtrain.types import Count, Density, Modes, Positive, Standardization
+from ebmtrain.types import Count, Density, Positive, Standardization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Quadrature:
     kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid
     log_density_mse  mean of (log p_true(x) - log p(x))^2 over the held-out points
     mode_weights  mass of the model nearest to each known mode
+    mode_kl       KL(true masses || these), at most kl: what of it is wrong weights of modes
 
     Args:
         every: updates between two evaluations; the last update always makes one.
@@ -103,7 +105,7 @@ def likelihood(log_p: Tensor) -> tuple[float, float]:
 
 
 def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
-    """kl and, where modes are known, mode_weights."""
+    """kl and, where modes are known, mode_weights and mode_kl."""
     grid = result.grid
     x = units.to_data(grid.points.view(-1, *units.shift.shape))
     log_p = torch.cat([truth.log_prob(part) for part in x.split(65_536)])
@@ -114,12 +116,6 @@ def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[
     terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
     metrics: dict[str, Metric] = {"kl": float(terms.sum())}
     if truth.modes is not None:
-        metrics["mode_weights"] = mode_weights(x.flatten(1), torch.softmax(log_q, 0), truth.modes)
+        true, own = (nearest_mass(x, mass, truth.modes) for mass in (p, torch.softmax(log_q, 0)))
+        metrics |= {"mode_weights": own.tolist(), "mode_kl": mass_divergence(true, own)}
     return metrics
-
-
-def mode_weights(x: Tensor, mass: Tensor, modes: Modes) -> list[float]:
-    """Mass of the cells nearest to each mode's centre, in the order of the modes."""
-    centres = modes.centres.to(x).flatten(1)
-    nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in x.split(65_536)])
-    return torch.zeros(len(centres), dtype=mass.dtype).index_add(0, nearest, mass).tolist()

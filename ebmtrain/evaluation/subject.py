@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -42,6 +43,15 @@ class Evaluation(NamedTuple):
 class Evaluator(Protocol):
     """Numbers of a model, made every `every` updates and after the last."""
 
-    every: int
+    @property
+    def every(self) -> int: ...
 
     def __call__(self, subject: Subject) -> Evaluation: ...
+
+
+def exact_copy(energy: nn.Module) -> nn.Module:
+    """In float64, where it is, or on the CPU if its device has no float64."""
+    kept = copy.deepcopy(energy).eval().requires_grad_(False)
+    if any(p.device.type == "mps" for p in (*kept.parameters(), *kept.buffers())):
+        kept = kept.cpu()
+    return kept.double()

@@ -43,20 +43,26 @@ class KernelSteinDiscrepancy:
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         s = score(energy, batch.x).flatten(1)
-        u = stein_kernel(batch.x.flatten(1), s, self.scale)
+        x = batch.x.flatten(1)
+        u = stein_kernel(x, s, x, s, self.scale)
         n = len(u)
         loss = (u.sum() - u.diagonal().sum()) / (n * (n - 1))
         metrics = {"score_norm": s.detach().square().sum(1).mean().sqrt()}
         return LossOutput(loss, metrics, state)
 
 
-def stein_kernel(x: Tensor, s: Tensor, scale: float) -> Tensor:
-    """u of all pairs, (n, n), of points and their scores, both (n, d)."""
-    square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Tensor:
+    """u of all pairs, (n, m).
+
+    Args:
+        x, s: points and their scores, (n, d).
+        y, t: likewise, (m, d).
+        scale: of the kernel, in units of x.
+    """
+    square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     inverse = 1 / (scale**2 + square)
-    # (s_i - s_j)'(x_i - x_j), without the (n, n, d) of all differences.
-    own, crossed = (s * x).sum(1), s @ x.T
-    along = own[:, None] + own - crossed - crossed.T
+    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences.
+    along = (s * x).sum(1)[:, None] + (t * y).sum(1) - s @ y.T - x @ t.T
     k = inverse.sqrt()
     trace = k * inverse * (x.shape[1] - 3 * square * inverse)
-    return s @ s.T * k + along * k * inverse + trace
+    return s @ t.T * k + along * k * inverse + trace

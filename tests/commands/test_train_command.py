@@ -64,8 +64,13 @@ def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
     assert about["versions"]["torch"] == torch.__version__
     told = result(path)
     assert (told["status"], told["step"], told["error"]) == ("finished", 20, None)
-    expected = {"nll", "nll_se", "entropy", "kl", "regret", "log_z", "mode_weights"}
-    assert expected | {"log_density_mse"} == set(told["metrics"])
+    assert set(told["metrics"]) == {
+        "nll", "nll_se", "entropy", "kl", "regret", "log_z", "log_density_mse", "mode_weights",
+        "mode_kl", "mmd2", "mmd2_floor", "energy_distance", "energy_distance_floor",
+        "sliced_wasserstein", "sliced_wasserstein_floor", "ksd2", "ksd2_floor", "fisher_divergence",
+        "mode_coverage", "mode_weights_samples", "mode_kl_samples", "temperature_fitted",
+        "temperature_fitted_se",
+    }  # fmt: skip
     assert len(told["metrics"]["mode_weights"]) == 5
     assert outcome.lines[0] == (
         "model mlp  sampler mala  method pcd  dataset five_gaussians  optimizer adam"

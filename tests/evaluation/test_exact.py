@@ -214,7 +214,32 @@ def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["log_z"] == pytest.approx(0, abs=1e-3)
     assert found["mode_weights"] == pytest.approx(weights, abs=1e-4)
+    assert found["mode_kl"] == pytest.approx(0, abs=1e-6)
     assert abs(found["regret"]) < 4 * found["nll_se"]  # type: ignore[operator]
+
+
+def test_wrong_weights_of_modes_far_apart_are_all_of_the_divergence():
+    """KL = sum w log(w / v), all of it between modes; with wider modes too, a part of it."""
+    centres, weights, wrong = [[-2.0, 0], [2, 0]], [0.2, 0.8], [0.5, 0.5]
+    truth = GaussianMixture(centres=centres, std=0.3, weights=weights)
+    x = truth.sample(2000, torch.Generator().manual_seed(1))
+    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+
+    class Mixture(nn.Module):
+        def __init__(self, std):
+            super().__init__()
+            self.density = GaussianMixture(centres=centres, std=std, weights=wrong)
+
+        def forward(self, u):
+            return -self.density.log_prob(u)
+
+    between = sum(w * math.log(w / v) for w, v in zip(weights, wrong, strict=True))
+    for std in (0.3, 0.5):
+        model = of(Mixture(std), 1.0, box(2), points.standardization, points)
+        found, _ = Quadrature(every=1)(model)
+        assert found["mode_kl"] == pytest.approx(between, abs=1e-3)
+        within = math.log(std / 0.3) * 2 + 0.3**2 / std**2 - 1
+        assert found["kl"] == pytest.approx(between + within, abs=1e-3)
 
 
 def test_a_density_with_zeros():

@@ -89,17 +89,18 @@ def test_finite_differences_converge_to_sliced_score_matching():
 
 def test_stein_kernel_is_its_definition():
     """s(x)'s(y) k + s(x)' dk/dy + s(y)' dk/dx + tr d2k/dxdy by autograd, for any s."""
-    x, s, scale = normal(4, 3), normal(4, 3, seed=1), 0.7
-    found = stein_kernel(x, s, scale)
+    x, s, y, t = (normal(4, 3, seed=i) for i in range(4))
+    scale = 0.7
+    found = stein_kernel(x, s, y, t, scale)
 
     def k(a, b):
         return (scale**2 + (a - b).square().sum()) ** -0.5
 
     for i in range(4):
         for j in range(4):
-            by_x, by_y = torch.autograd.functional.jacobian(k, (x[i], x[j]))
-            cross = torch.autograd.functional.hessian(k, (x[i], x[j]))[0][1]
-            u = s[i] @ s[j] * k(x[i], x[j]) + s[i] @ by_y + s[j] @ by_x + cross.trace()
+            by_x, by_y = torch.autograd.functional.jacobian(k, (x[i], y[j]))
+            cross = torch.autograd.functional.hessian(k, (x[i], y[j]))[0][1]
+            u = s[i] @ t[j] * k(x[i], y[j]) + s[i] @ by_y + t[j] @ by_x + cross.trace()
             torch.testing.assert_close(found[i, j], u)
 
 

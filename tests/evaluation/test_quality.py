@@ -1,0 +1,224 @@
+"""Sample quality as a whole: of perfect models and of such with one planted fault."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from repeats import normal, stream
+
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.cli import main
+from ebmtrain.datasets.gaussian_mixture import GaussianMixture
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.drawing import subject
+from ebmtrain.evaluation.modes import coverage, mass_divergence
+from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.quality import Quality, real_points
+from ebmtrain.evaluation.subject import Subject
+from ebmtrain.models.mlp import MLP
+from ebmtrain.run import begin
+
+FIVE = GaussianMixture(centres=[[0, 0], [2, 2], [2, -2], [-2, 2], [-2, -2]], std=0.3,
+                       weights=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
+COMPARED = ("mmd2", "energy_distance", "sliced_wasserstein")
+CHECK = Quality(every=1, points=500, projections=20, shuffles=100)
+
+
+class Density(torch.nn.Module):
+    """E = -T log p, of standardized points."""
+
+    def __init__(self, truth, units, temperature):
+        super().__init__()
+        self.truth, self.units, self.temperature = truth, units, temperature
+
+    def forward(self, u):
+        return -self.temperature * self.truth.log_prob(self.units.to_data(u))
+
+
+def perfect(truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0) -> Subject:
+    """Data of the truth; a model, and what is drawn from it, that are the truth unless given."""
+    g = stream(seed)
+    train, holdout = truth.sample(n, g), truth.sample(n, g)
+    units = standardization_of(train, True)
+    u = units.to_standard(train)
+    return Subject(
+        energy=Density(model or truth, units, temperature),
+        temperature=temperature,
+        region=Region(u.amin(0), u.amax(0)),
+        standardization=units,
+        dataset=Points(train, holdout, standardization=units, truth=truth),
+        draw=lambda count: units.to_standard((drawn or truth).sample(count, g)),
+        generator=lambda purpose: stream(1_000 + seed + sum(map(ord, purpose))),
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_perfect_model(temperature):
+    found, warnings = CHECK(perfect(temperature=temperature))
+    for name in (*COMPARED, "ksd2"):
+        # 1 of 20 is above its floor, and none 4 times as high.
+        assert found[name] < 4 * found[f"{name}_floor"]  # type: ignore[operator]
+    assert found["fisher_divergence"] == pytest.approx(0, abs=1e-12)
+    assert found["mode_coverage"] == 1
+    assert found["mode_kl_samples"] < 4 * 4 / (2 * 500)  # type: ignore[operator]
+    off = abs(found["temperature_fitted"] - temperature)  # type: ignore[operator]
+    assert off < 4 * found["temperature_fitted_se"]  # type: ignore[operator]
+    assert warnings == []
+
+
+def test_samples_that_are_off_are_far_above_the_floors():
+    """Wrong weights show in all three, wrong widths of modes in MMD. The model's slopes are right
+    all the same, and KSD says so."""
+    found, _ = CHECK(perfect(drawn=replace(FIVE, weights=[0.1, 0.6, 0.1, 0.1, 0.1])))
+    for name in COMPARED:
+        assert found[name] > 2 * found[f"{name}_floor"]  # type: ignore[operator]
+    floors = {name: value for name, value in found.items() if name.endswith("_floor")}
+    found, warnings = CHECK(perfect(drawn=replace(FIVE, std=0.6)))
+    assert floors == {name: found[name] for name in floors}  # of real points alone
+    assert found["mmd2"] > 2 * found["mmd2_floor"]  # type: ignore[operator]
+    assert found["ksd2"] < 4 * found["ksd2_floor"]  # type: ignore[operator]
+    assert found["temperature_fitted"] > 2  # type: ignore[operator]
+    assert len(warnings) == 1
+    assert "evaluated at 1: lower sampler.step_size" in warnings[0]
+
+
+def test_a_model_that_is_off():
+    found, _ = CHECK(perfect(model=replace(FIVE, std=0.45), drawn=replace(FIVE, std=0.45)))
+    assert found["ksd2"] > 4 * found["ksd2_floor"]  # type: ignore[operator]
+    assert found["fisher_divergence"] > 1  # type: ignore[operator]
+    assert found["temperature_fitted"] == pytest.approx(1, abs=0.2)
+
+
+def test_a_mode_that_is_missed():
+    """The first of five: none of the samples, a tenth of the data."""
+    lost = replace(FIVE, weights=[0.0, 0.3, 0.2, 0.3, 0.2])
+    found, _ = CHECK(perfect(drawn=lost))
+    assert found["mode_coverage"] == pytest.approx(0.8)
+    shares = found["mode_weights_samples"]
+    assert isinstance(shares, list)
+    assert shares[0] == 0
+    assert sum(shares) == pytest.approx(1)
+    # One point more, a tenth of it in the mode that is missed.
+    expected = mass_divergence(
+        torch.tensor([0.1, 0.3, 0.2, 0.2, 0.2]).double(),
+        torch.tensor([0.1 / 501, *shares[1:]]).double(),
+    )
+    assert found["mode_kl_samples"] == pytest.approx(expected, rel=0.05)
+    assert expected > 0.3
+
+
+def test_coverage_ends_at_a_tenth_of_the_weight():
+    true = torch.tensor([0.5, 0.3, 0.2, 0.0]).double()
+    shares = torch.tensor([0.92, 0.05, 0.03, 0.0]).double()
+    assert coverage(true, shares) == 1
+    assert coverage(true, shares - torch.tensor([0, 0, 0.011, 0])) == pytest.approx(2 / 3)
+
+
+def test_the_units_of_the_data_do_not_matter():
+    big = replace(FIVE, std=300.0, centres=[[1000 * c + 5e4 for c in x] for x in FIVE.centres])
+    found = [CHECK(perfect(truth)).metrics for truth in (FIVE, big)]
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        assert found[1][name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
+
+
+@pytest.mark.parametrize(("shape", "n"), [((1,), 300), ((3, 4), 300), ((2, 2, 20), 300), ((2,), 2)])
+def test_events_of_any_shape_few_points_and_no_truth(shape, n):
+    train, holdout = normal(4 * n, *shape), normal(n, *shape, seed=1)
+    units = standardization_of(train, True)
+    net = MLP(event_shape=shape, width=8, base_std=1.0)
+    one = Subject(
+        energy=net,
+        temperature=1.0,
+        region=Region(torch.zeros(1), torch.ones(1)),
+        standardization=units,
+        dataset=Points(train, holdout, standardization=units),
+        draw=lambda count: normal(count, *shape, seed=2).float(),
+        generator=lambda purpose: stream(0),
+    )
+    found, _ = CHECK(one)
+    floors = {f"{name}_floor" for name in (*COMPARED, "ksd2")}
+    temperature = {"temperature_fitted", "temperature_fitted_se"}
+    assert set(found) == {*COMPARED, "ksd2", *floors, *temperature}
+    assert all(math.isfinite(v) for v in found.values())  # type: ignore[arg-type]
+    real = real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
+    assert len(real.train) == len(real.holdout) == n
+
+
+def test_a_single_point_held_out():
+    one = perfect()
+    x = FIVE.sample(40, stream(0))
+    data = Points(x, x[:1], standardization=one.standardization)
+    found, warnings = CHECK(replace(one, dataset=data))
+    assert set(found) == {"temperature_fitted", "temperature_fitted_se"}
+    assert warnings == ["a single held-out point: no sample quality; hold out more of them"]
+
+
+def test_samples_that_ran_away():
+    lost = lambda count: torch.full((count, 2), math.nan)  # noqa: E731
+    found, warnings = CHECK(replace(perfect(), draw=lost))
+    assert set(found) == {"ksd2", "ksd2_floor", "fisher_divergence"}
+    assert len(warnings) == 1
+    assert "500 of 500 samples are not finite" in warnings[0]
+
+
+def test_a_landscape_has_nothing_to_be_compared_with():
+    assert CHECK(replace(perfect(), dataset=None)) == ({}, [])
+
+
+def test_the_model_is_left_alone(configured):
+    parts = build(configured("model.spectral_norm=true"))
+    before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
+    parts.energy.train()
+    parts.evaluations["quality"](subject(parts, parts.energy, {}))
+    assert parts.energy.training
+    assert all(p.requires_grad and p.grad is None for p in parts.energy.parameters())
+    for name, value in parts.energy.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
+    """langevin at a large step, on a Gaussian of variance 1: 1 / (1 - 0.5), told in plain words;
+    evaluated anew at a finer count; and mala at another temperature, where nothing is wrong."""
+    words = ("model=gaussian", "dataset.density.centres=[[0,0]]", "train.steps=1",
+             "optimizer.lr=1e-9", "samples.chains=2000", "samples.burn_in=30",
+             "quality.points=2000")  # fmt: skip
+    presets.prepare(None)
+
+    def built(*more: str):
+        few = [word for word in tiny if not word.startswith("model.")]
+        return build(presets.plain(presets.composed([*few, *words, *more])))
+
+    hot = ("sampler=langevin", "sampler.step_size=1.0")
+    begin(built(*hot), tmp_path / "hot", {}, quiet=True)
+    told = json.loads((tmp_path / "hot/result.json").read_text())
+    fitted, error = (told["metrics"][f"temperature_fitted{end}"] for end in ("", "_se"))
+    assert abs(fitted - 2) < 4 * error
+    assert any("the samples have temperature" in warning for warning in told["warnings"])
+    assert main(["evaluate", str(tmp_path / "hot"), "quality.points=1000"]) == 0
+    out = capsys.readouterr().out
+    assert "temperature_fitted " in out
+    assert "warning: the samples have temperature" in out
+    right = ("sampler=mala", "sampler.temperature=0.5", "samples.burn_in=200")
+    begin(built(*right), tmp_path / "right", {}, quiet=True)
+    told = json.loads((tmp_path / "right/result.json").read_text())
+    fitted, error = (told["metrics"][f"temperature_fitted{end}"] for end in ("", "_se"))
+    assert abs(fitted - 0.5) < 4 * error
+    assert told["warnings"] == []
+
+
+def test_it_has_a_period_of_its_own(configured, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+    monkeypatch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+    words = ("train.steps=20", "quality.every=8", "evaluation.every=10", "train.log_every=1")
+    begin(build(configured(*words)), tmp_path / "run", {}, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "mmd2" in row] == [8, 16, 20]
+    assert [row["step"] for row in rows if "kl" in row] == [0, 10, 20]
