@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Evaluator
 from ebmtrain.frame import Frame
@@ -129,7 +130,10 @@ def build(
         job=job,
         frame=frame,
         data=data,
-        evaluations={"evaluation": made(config, "evaluation")},
+        evaluations={
+            "evaluation": made(config, "evaluation"),
+            "diagnostics": Diagnostics(**config["diagnostics"]),
+        },
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
