@@ -34,9 +34,10 @@ from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.evaluation.subject import Subject
+from ebmtrain.evaluation.subject import Subject, Trace
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
+from ebmtrain.samplers.mala import Mala
 from ebmtrain.seeding import stream
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,7 +80,11 @@ def gaussian() -> Target:
     def model(n: int, g: Generator) -> Tensor:
         return 0.3 + torch.linalg.solve_triangular(factor, normal(n, g), upper=False, left=False)
 
-    return Target("Gaussian, 50-D", energy, float(energy.log_z.detach()), normal, model)
+    return Target("Gaussian, 50-D", energy, float(energy.log_z(1.0).detach()), normal, model)
+
+
+def unused(*_: int) -> Trace:
+    raise AssertionError("annealed importance sampling records no chains")
 
 
 def subject(target: Target, repeat: int) -> Subject:
@@ -93,6 +98,9 @@ def subject(target: Target, repeat: int) -> Subject:
         standardization=points.standardization,
         dataset=points,
         draw=lambda n: target.model(n, g),
+        sampler=Mala(step_size=0.1),  # it runs no chains of its own
+        method={},
+        trace=unused,
         generator=lambda purpose: stream(repeat, f"{target.name} {purpose}"),
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.subject import Evaluator
@@ -133,6 +134,7 @@ def build(
         evaluations={
             "evaluation": made(config, "evaluation"),
             "quality": Quality(**config["quality"]),
+            "diagnostics": Diagnostics(**config["diagnostics"]),
         },
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),

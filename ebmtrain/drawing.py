@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cache
+from time import perf_counter
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts
-from ebmtrain.evaluation.subject import Evaluation, Subject
+from ebmtrain.evaluation.subject import Evaluation, Subject, Trace
 from ebmtrain.samplers.resampling import systematic
-from ebmtrain.sampling import draw, learnt_in, starts
+from ebmtrain.sampling import draw, going_on, learnt_in, settled, starts
+from ebmtrain.score import counted
 from ebmtrain.settings import Samples
 
 
@@ -58,16 +61,39 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Su
         standardization=parts.standardization,
         dataset=parts.dataset,
         draw=points,
+        sampler=parts.sampler,
+        method=method,
+        trace=cache(lambda *wanted: traced(parts, energy, method, *wanted)),
         generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
     )
 
 
-def measured(
+def traced(
     parts: Parts,
     energy: nn.Module,
     method: Mapping[str, Tensor],
-    due: Collection[str] | None = None,
-) -> Evaluation:
+    chains: int,
+    draws: int,
+    thin: int,
+) -> Trace:
+    """Chains as `drawn` runs them, watched after the burn-in."""
+    generator = parts.generator("evaluation traces")
+    first = first_points(parts, parts.samples.start, chains, method, generator)
+    learnt = learnt_in(method, parts.sampler, first)
+    begun = settled(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
+    before = perf_counter()
+    with counted(energy) as tally:
+        walked = [
+            (chain.x.cpu(), chain.metrics)
+            for chain in going_on(parts.sampler, energy, begun, draws, thin, generator)
+        ]
+    points, metrics = zip(*walked, strict=True)
+    names = dict.fromkeys(name for found in metrics for name in found)
+    rates = {k: float(torch.stack([m[k] for m in metrics if k in m]).mean()) for k in names}
+    return Trace(torch.stack(points), rates, tally.points, perf_counter() - before)
+
+
+def measured(parts: Parts, model: Subject, due: Collection[str] | None = None) -> Evaluation:
     """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
     under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
     other.
@@ -75,7 +101,8 @@ def measured(
     Args:
         due: names of the evaluations to make; None: all.
     """
-    metrics, warnings, model = {}, [], subject(parts, energy, method)
+    metrics, warnings = {}, []
+    energy, method = model.energy, model.method
     for name, evaluate in parts.evaluations.items():
         if due is None or name in due:
             found = evaluate(model)

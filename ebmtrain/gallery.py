@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ebmtrain.evaluation.diagnostics import LEAST_ESS, MOST_RHAT, Diagnostics
+from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
+from ebmtrain.samplers.chain import temperature_of
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from matplotlib.figure import Figure
@@ -60,11 +63,12 @@ class Gallery:
         self.hang(f"landscape_{name}", figure)
 
     def final(
-        self, energy: nn.Module, samples: Tensor, title: str, gif: bool, name: str = "final"
+        self, model: Subject, samples: Tensor, title: str, gif: bool, name: str = "final"
     ) -> list[str]:
         """All pictures of a finished run; what could not be drawn, in words.
 
         Args:
+            model: its chains are run, if they have not been yet.
             name: of the state that is shown, in the names of the files. Only `final` draws what
                 shows the whole run.
         """
@@ -79,7 +83,8 @@ class Gallery:
             if name == "final":
                 adaptation = getattr(self.parts.sampler, "adaptation", None)
                 self.hang("curves", curves(rows, title, getattr(adaptation, "target", None)))
-        shown = self.in_units(energy)
+        self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
+        energy, shown = model.energy, self.in_units(model.energy)
         if not self.planar:
             self.hang(f"samples_{name}", projection(self.data, x, title, energy=shown))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
@@ -99,6 +104,26 @@ class Gallery:
 
             self.run.write_bytes("plots/landscape.gif", animate(frames))
         return []
+
+    def chains(self, model: Subject, title: str, name: str) -> None:
+        """plots/<name>.png; nothing where chains do not move or meet what is not finite: the
+        evaluation says so."""
+        diagnostics = self.parts.evaluations["diagnostics"]
+        assert isinstance(diagnostics, Diagnostics)
+        if temperature_of(self.parts.sampler) == 0:
+            return
+        seen = diagnostics.seen(model)
+        if seen is None:
+            return
+        from ebmtrain.plots.chains import Chains, chains
+
+        ages = model.method.get("ages")
+        unit = "units of x" if self.parts.data is None else "standard deviations of the data"
+        shown = Chains(
+            seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
+            seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
+        )  # fmt: skip
+        self.hang(name, chains(shown, {"rhat": MOST_RHAT, "ess": LEAST_ESS}, title))
 
     def in_units(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""

@@ -196,7 +196,10 @@ def closing(path: Path, result: dict[str, Any], trust: str) -> list[str]:
             f"next     ebmtrain resume {shown}{trust}",
         ]
     if "kl" in metrics:
-        lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), exact by quadrature")
+        how = "exact by quadrature"
+        if "kl_se" in metrics:
+            how = f"+- {metrics['kl_se']:.4f}, a mean over held-out points"
+        lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), {how}")
     if "nll" in metrics:
         floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
         lines.append(f"NLL      {metrics['nll']:.4f} +- {metrics['nll_se']:.4f} nats{floor}")

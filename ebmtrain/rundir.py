@@ -4,7 +4,7 @@ config.yaml      resolved and validated        run.json     command, versions, d
 result.json      status, step, metrics, best   run.log
 metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
 checkpoints/     last.pt best.pt step_00005000.pt
-plots/           landscape_00005000.png ... landscape_final.png samples_final.png curves.png ...
+plots/           landscape_00005000.png ... samples_final.png curves.png chains.png ...
 samples/         final.npz
 .lock            held by the process that works here
 """

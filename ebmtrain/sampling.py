@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.samplers.chain import Chain, run_chain, start_learning
 from ebmtrain.score import frozen
 from ebmtrain.types import Energy, Sampler, Tensors
 
@@ -41,15 +41,36 @@ def draw(
         generator: on start's device.
         learnt: what the sampler's adaptation knows already; see `learnt_in`.
     """
-    x, state = start, None
+    begun = settled(sampler, energy, start, burn_in, generator, learnt)
+    further = math.ceil(count / len(start)) - 1
+    walked = going_on(sampler, energy, begun, further, thin, generator)
+    return torch.cat([begun.x, *(chain.x for chain in walked)])[:count]
+
+
+def settled(
+    sampler: Sampler,
+    energy: Energy,
+    start: Tensor,
+    burn_in: int,
+    generator: Generator,
+    learnt: Tensors | None = None,
+) -> Chain:
+    """Chains after their burn-in, in which the sampler adapts; arguments as those of `draw`."""
+    chain = Chain(start, start_learning(sampler, start) if learnt is None else learnt, {}, None)
     for done in range(0, burn_in, _BLOCK):
         n_steps = min(_BLOCK, burn_in - done)
-        x, learnt, _, state = run_chain(sampler, energy, x, n_steps, generator, learnt, state)
-    kept = [x]
-    for _ in range(math.ceil(count / len(start)) - 1):
-        x, _, _, state = run_chain(sampler, energy, x, thin, generator, learnt, state)
-        kept.append(x)
-    return torch.cat(kept)[:count]
+        chain = run_chain(sampler, energy, chain.x, n_steps, generator, chain.learnt, chain.state)
+    return chain
+
+
+def going_on(
+    sampler: Sampler, energy: Energy, chain: Chain, draws: int, thin: int, generator: Generator
+) -> Iterator[Chain]:
+    """The same chains after every `thin` steps, `draws` times, with what was learnt fixed."""
+    learnt = chain.learnt
+    for _ in range(draws):
+        chain = run_chain(sampler, energy, chain.x, thin, generator, learnt, chain.state)
+        yield chain
 
 
 @torch.no_grad()

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.display import LOG, Display
-from ebmtrain.drawing import chains_of, drawn, measured, noise
+from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import DivergedError, EbmtrainError
+from ebmtrain.evaluation.runaway import runaway
+from ebmtrain.evaluation.subject import OF_THE_CLOCK, Evaluator, Subject
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, energies
@@ -52,6 +54,8 @@ class Session:
         self.numbers: dict[str, Any] = known.get("metrics", {})
         self.warnings: list[str] = known.get("warnings", [])
         self.measured_at: int | None = known.get("step")
+        self.timings: dict[str, Any] = {}
+        self.model: Subject | None = None
         self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.evaluations = resumed["evaluations"] if resumed else 0
@@ -59,6 +63,7 @@ class Session:
         self.began = self.last_row = time.perf_counter()
         self.last_row_step = self.step
         self.warned: set[str] = set()
+        self.alarmed = False
 
     @property
     def seconds(self) -> float:
@@ -127,10 +132,7 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        # Of the untrained model only the first: its chains would cost as much as a trained one's.
-        made = {k: e for k, e in self.parts.evaluations.items() if state.step or k == "evaluation"}
-        made = self.parts.evaluations if last else made
-        due = [name for name, e in made.items() if last or state.step % e.every == 0]
+        due = [k for k, e in self.parts.evaluations.items() if last or is_due(e, state.step)]
         if not due:
             return {}
         self.numbers = self.measure(state.evaluated, state.method, due)
@@ -139,7 +141,9 @@ class Session:
     def measure(
         self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
     ) -> dict[str, Any]:
-        metrics, warnings = measured(self.parts, energy, method, due)
+        self.model = subject(self.parts, energy, method)
+        metrics, warnings = measured(self.parts, self.model, due)
+        self.timings = {k: v for k, v in metrics.items() if k in OF_THE_CLOCK}
         self.warnings, self.measured_at = list(warnings), self.step
         wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
         main = due is None or "evaluation" in due
@@ -150,7 +154,7 @@ class Session:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
             self.warned.add(warning)
-        return dict(metrics)
+        return {k: v for k, v in metrics.items() if k not in OF_THE_CLOCK}
 
     def followed(self, metrics: Mapping[str, Any]) -> str | None:
         """The metric whose least value makes best.pt: the one that is wanted, or nll, which needs
@@ -165,6 +169,10 @@ class Session:
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
         self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
+        alarm = runaway(row, self.parts.standardization.shift.numel())
+        if alarm is not None and not self.alarmed:
+            LOG.warning("warning: %s (step %d)", alarm, state.step)
+            self.alarmed = True
 
     def plot(self, state: TrainState, last: bool) -> None:
         due = last or state.step % self.parts.plots.every == 0
@@ -224,7 +232,10 @@ class Session:
         samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
         x = parts.standardization.to_data(samples)
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples))
-        for notice in self.gallery.final(energy, samples, self.headline(), parts.plots.gif):
+        # The chains that were measured, where they were measured in this very state.
+        known = self.model if self.measured_at == self.step else None
+        model = known or subject(parts, energy, method)
+        for notice in self.gallery.final(model, samples, self.headline(), parts.plots.gif):
             LOG.info("%s", notice)
 
     def headline(self) -> str:
@@ -238,11 +249,18 @@ class Session:
             "energy_evaluations": self.evaluations,
             "metrics": self.numbers,
             "metrics_step": self.measured_at,
+            "timings": self.timings,
             "warnings": self.warnings,
             "best": self.best or None,
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }
+
+
+def is_due(evaluator: Evaluator, step: int) -> bool:
+    """By its period alone."""
+    begun = step > 0 or getattr(evaluator, "at_start", True)
+    return begun and step % evaluator.every == 0
 
 
 def headline(name: str, step: int, numbers: Mapping[str, Any]) -> str:

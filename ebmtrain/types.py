@@ -36,10 +36,22 @@ class Energy(Protocol):
     """E: (batch, *event) -> (batch,), with p(x) proportional to exp(-E(x)).
 
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
-    uses it in chains, where no parameter gradient is wanted.
+    uses it in chains, where no parameter gradient is wanted; and see `Normalised`.
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Normalised(Protocol):
+    """An energy that knows its own normaliser: in closed form, or by counting all states of a
+    discrete space. Numbers are then exact in any number of dimensions."""
+
+    def log_z(self, temperature: float) -> Tensor | None:
+        """log of the integral, or of the sum, of exp(-E / T) over all points that the energy takes,
+        shape (); None where it is not known at this T > 0. Computed in the type of the parameters.
+        """
+        ...
 
 
 class StepInfo(NamedTuple):

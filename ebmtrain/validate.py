@@ -24,6 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.settings import Checkpoint, Plots, Samples, Train
 from ebmtrain.suggest import suggestion
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type] = {
     "plots": Plots,
     "samples": Samples,
     "quality": Quality,
+    "diagnostics": Diagnostics,
 }
 # Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
 HOMES = ("models", "samplers", "methods", "datasets", "optimizers", "evaluation")

@@ -66,4 +66,4 @@ def table(run: Path) -> list[list[str]]:
 
 def result(run: Path) -> dict[str, Any]:
     content = json.loads((run / "result.json").read_text())
-    return {k: v for k, v in content.items() if k not in ("seconds", "signal")}
+    return {k: v for k, v in content.items() if k not in ("seconds", "timings", "signal")}

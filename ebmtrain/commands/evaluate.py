@@ -16,13 +16,14 @@ def main(words: list[str]) -> int:
     checkpoint = options.pop("checkpoint", None)
     check_options(options, ("checkpoint", *CHANGEABLE))
 
-    from ebmtrain.drawing import measured
+    from ebmtrain.drawing import measured, subject
     from ebmtrain.loading import load_with
     from ebmtrain.rundir import RunDir
 
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
-    metrics, warnings = measured(run.parts, run.standard_energy, run.method_state)
+    model = subject(run.parts, run.standard_energy, run.method_state)
+    metrics, warnings = measured(run.parts, model)
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 from ebmtrain.datasets.read_numpy import read_npz
+from ebmtrain.drawing import subject
 from ebmtrain.gallery import Gallery
 from ebmtrain.loading import Run, load_with
 from ebmtrain.run import title
@@ -26,8 +27,9 @@ def main(words: list[str]) -> int:
     about = title(run.parts, files.choices())
     last = checkpoint is None or run.step == run.result.get("step")
     name = "final" if last else f"step_{run.step:08d}"
+    model = subject(run.parts, run.standard_energy, run.method_state)
     for notice in Gallery(run.parts, files).final(
-        run.standard_energy, points(run), headline(about, run.step, row), run.parts.plots.gif, name
+        model, points(run), headline(about, run.step, row), run.parts.plots.gif, name
     ):
         print(notice)
     print(f"pictures: {path / 'plots'}")

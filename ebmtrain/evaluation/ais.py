@@ -23,6 +23,7 @@ from ebmtrain.evaluation.annealing import (
 )
 from ebmtrain.evaluation.exact import likelihood, log_density
 from ebmtrain.evaluation.floor import held_to_floor
+from ebmtrain.evaluation.normaliser import known_log_z
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.types import Count, OpenUnit, Sampler
 
@@ -51,6 +52,7 @@ class AnnealedImportanceSampling:
     nll, nll_se                with it; the error also has that of the held-out mean
     entropy, regret            where the true density is known
     ess, ess_reverse           effective number of chains of each side
+    log_z_exact                where the energy itself knows it (`Normalised`): beside the estimate
 
     The ladder and the step sizes are chosen by a pilot and stay fixed while weights are taken, so
     that the weights are unbiased.
@@ -94,6 +96,10 @@ class AnnealedImportanceSampling:
     def __call__(self, subject: Subject) -> Evaluation:
         sides = self.both_sides(subject)
         metrics, warnings = self.judged(sides, subject.generator("bootstrap"))
+        known = known_log_z(exact_copy(subject.energy), subject.temperature)
+        if known is not None:
+            warnings += told_apart(metrics["log_z"], metrics["log_z_se"], known)
+            metrics["log_z_exact"] = known
         volume = subject.standardization.log_volume
         metrics = {k: v + volume * k.startswith("log_z") * (k != "log_z_se")
                    for k, v in metrics.items()}  # fmt: skip
@@ -205,6 +211,16 @@ class AnnealedImportanceSampling:
                     "raise evaluation.temperatures"
                 )
         return metrics, warnings
+
+
+def told_apart(estimate: float, error: float, known: float) -> list[str]:
+    """What is to be said of an estimate beside the truth."""
+    if abs(estimate - known) <= max(DISAGREEMENT * error, TOLERATED):
+        return []
+    return [
+        f"log Z is estimated wrongly: {abs(estimate - known):.2g} nats from the model's own log_z; "
+        "raise evaluation.temperatures or evaluation.chains"
+    ]
 
 
 class Sides(NamedTuple):

@@ -1,4 +1,5 @@
-"""Exact numbers about an energy of up to three dimensions: NLL, KL, regret, mode weights."""
+"""Exact numbers about an energy of up to three dimensions, or one that knows its normaliser: NLL,
+KL, regret, mode weights."""
 
 from __future__ import annotations
 
@@ -12,21 +13,30 @@ from torch import Tensor
 
 from ebmtrain.evaluation.floor import held_to_floor
 from ebmtrain.evaluation.modes import mass_divergence, nearest_mass
+from ebmtrain.evaluation.normaliser import known_log_z
 from ebmtrain.evaluation.quadrature import CHUNK, LogZ, log_z
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
-from ebmtrain.types import Count, Density, Positive, Standardization
+from ebmtrain.types import Count, Dataset, Density, Positive, Standardization
+
+MOST_DIMENSIONS = 3  # of a grid
+DISAGREEMENT = (
+    10.0  # tolerances between the grid and the model's own log Z, beyond which one is wrong
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quadrature:
-    """p(x) = exp(-E(x) / T) / Z with Z by quadrature in float64; in the data's units and in nats.
+    """p(x) = exp(-E(x) / T) / Z with Z by quadrature in float64, or as the energy itself knows it
+    (`Normalised`), in any number of dimensions then; in the data's units and in nats.
 
     log_z         log Z
     nll, nll_se   -mean log p(x) over the held-out points, and its standard error
     entropy       of the true density, where known: no model's NLL is below it
     regret        nll - entropy; with kl left out, and a warning in its place, where nll lies
                   beneath the entropy by more than chance: log Z is wrong then
-    kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid
+    kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid;
+                  beyond three dimensions the mean of log p_true - log p over the held-out points,
+                  with its standard error kl_se
     log_density_mse  mean of (log p_true(x) - log p(x))^2 over the held-out points
     mode_weights  mass of the model nearest to each known mode
     mode_kl       KL(true masses || these), at most kl: what of it is wrong weights of modes
@@ -48,20 +58,34 @@ class Quadrature:
         """Of an analytic landscape only log Z is to be had."""
         standardization, dataset = subject.standardization, subject.dataset
         d = len(subject.region.low)
-        if d > 3:
-            notice = f"no exact evaluation: quadrature ends at 3 dimensions, the data have {d}"
-            return Evaluation({}, [f"{notice}; choose evaluation=ais"])
         exact = copy.deepcopy(subject.energy).double().cpu().eval()
+        known = known_log_z(exact, subject.temperature)
 
         def reduced(u: Tensor) -> Tensor:
             return exact(u.view(-1, *standardization.shift.shape)) / subject.temperature
 
+        if d > MOST_DIMENSIONS:
+            if known is not None:
+                return without_grid(reduced, known, standardization, dataset)
+            notice = (
+                f"no exact evaluation: quadrature ends at {MOST_DIMENSIONS} dimensions, the data "
+                f"have {d}"
+            )
+            return Evaluation({}, [f"{notice}; choose evaluation=ais"])
         n_per_axis = max(
             8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
         )
         result = log_z(
             reduced, subject.region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance
         )
+        warnings = self.warnings(result)
+        if known is not None:
+            if not warnings and not abs(known - result.value) <= DISAGREEMENT * self.tolerance:
+                warnings.append(
+                    f"log Z is {known:.4f} as the model's own log_z says and {result.value:.4f} by "
+                    "quadrature: one is wrong; raise evaluation.resolution, or mend the model"
+                )
+            result = result._replace(value=known)
         volume = standardization.log_volume
         metrics: dict[str, Metric] = {"log_z": result.value + volume}
         if dataset is not None:
@@ -75,8 +99,8 @@ class Quadrature:
                 metrics["log_density_mse"] = float(error.square().mean())
                 failed = "log Z is wrong; raise evaluation.resolution"
                 held, beneath = held_to_floor(metrics, dataset.truth.entropy, nll_se, failed)
-                return Evaluation(held, self.warnings(result) + beneath)
-        return Evaluation(metrics, self.warnings(result))
+                return Evaluation(held, warnings + beneath)
+        return Evaluation(metrics, warnings)
 
     def warnings(self, result: LogZ) -> list[str]:
         found = []
@@ -91,6 +115,34 @@ class Quadrature:
                 "set model.base_std, or train longer"
             )
         return found
+
+
+def without_grid(
+    reduced: Callable[[Tensor], Tensor],
+    known: float,
+    units: Standardization,
+    dataset: Dataset | None,
+) -> Evaluation:
+    """What log Z and the held-out points say, in any number of dimensions.
+
+    Args:
+        reduced: E / T of standardized points, float64.
+        known: log Z over these.
+    """
+    metrics: dict[str, Metric] = {"log_z": known + units.log_volume}
+    if dataset is None:
+        return Evaluation(metrics, [])
+    log_p = log_density(reduced, units.to_standard(dataset.holdout), known + units.log_volume)
+    nll, nll_se = likelihood(log_p)
+    metrics |= {"nll": nll, "nll_se": nll_se}
+    if dataset.truth is None:
+        return Evaluation(metrics, [])
+    difference = dataset.truth.log_prob(dataset.holdout) - log_p
+    kl, kl_se = likelihood(-difference)
+    mse = float(difference.square().mean())
+    metrics |= {"kl": kl, "kl_se": kl_se, "log_density_mse": mse}
+    failed = "the model's own log_z is wrong; mend the model"
+    return held_to_floor(metrics, dataset.truth.entropy, nll_se, failed)
 
 
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:

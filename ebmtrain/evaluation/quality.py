@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Ge
@@ -50,11 +50,13 @@ class Quality:
     less so where `points` is more than `samples.chains`: floors and errors are then a little low.
 
     Args:
-        every: updates between two of these evaluations; the last update always makes one.
+        every: updates between two; none before the first, the last update always makes one.
         points: samples, and held-out points, and training points: fewer where there are fewer.
         projections: random directions of the sliced Wasserstein distance.
         shuffles: that make each floor.
     """
+
+    at_start: ClassVar[bool] = False
 
     every: Count
     points: Annotated[int, Ge(2)] = 1000

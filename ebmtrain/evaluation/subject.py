@@ -10,9 +10,24 @@ from typing import NamedTuple, Protocol
 from torch import Generator, Tensor, nn
 
 from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.types import Dataset, Standardization
+from ebmtrain.types import Dataset, Sampler, Standardization
 
 Metric = float | list[float]
+# Metrics of wall clock, which no two runs share: kept out of rows and checkpoints.
+OF_THE_CLOCK = frozenset({"ess_per_second"})
+
+
+class Trace(NamedTuple):
+    """Chains of the run's own sampler, after their burn-in."""
+
+    points: Tensor
+    """(draws, chains, *event), standardized, on the CPU."""
+    rates: Mapping[str, float]
+    """The metrics of `run_chain`, means over the draws."""
+    evaluations: int
+    """Of the energy, for these draws: see `score.counted`."""
+    seconds: float
+    """Wall clock that they took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,13 @@ class Subject:
     draw: Callable[[int], Tensor]
     """`count` points of the model by the run's own sampler, (count, *event), standardized. Chains
     run for it: ask once."""
+    sampler: Sampler
+    """The run's own."""
+    method: Mapping[str, Tensor]
+    """The state of the method; {}: there is none."""
+    trace: Callable[[int, int, int], Trace]
+    """Of so many chains, draws of each and steps between two draws. The same chains for the same
+    numbers, run once."""
     generator: Callable[[str], Generator]
     """A stream of random numbers of its own for each purpose, on the device of the energy."""
 
@@ -41,7 +63,8 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator(Protocol):
-    """Numbers of a model, made every `every` updates and after the last."""
+    """Numbers of a model, made every `every` updates and after the last; before the first too, but
+    by one whose `at_start` is False, for which an untrained model says nothing."""
 
     @property
     def every(self) -> int: ...

@@ -13,6 +13,8 @@ from ebmtrain.samplers.bounds import per_chain
 from ebmtrain.samplers.chain import run_chain, start_learning
 from ebmtrain.types import Energy, Sampler, Tensors
 
+OWN = ("chains", "ages", "restarts")  # of the buffer; the rest is what the sampler learnt
+
 
 class Moved(NamedTuple):
     """What a training step takes out of the buffer, and what it leaves."""
@@ -21,7 +23,8 @@ class Moved(NamedTuple):
     """The ends of the drawn chains, (batch, *event), detached."""
     state: Tensors
     metrics: Tensors
-    """Those of `run_chain`."""
+    """Those of `run_chain`, and `restarted`, the share of the drawn chains that began anew, where
+    any may."""
 
 
 def too_few_slots(config: Mapping[str, Any]) -> list[str]:
@@ -39,11 +42,13 @@ def filled(
     sampler: Sampler, slots: int, noise_std: float, x: Tensor, generator: Generator
 ) -> Tensors:
     """The first state: `chains` (slots, *event) from N(0, noise_std^2 I); `ages` (slots,), steps
-    since the slot's last restart; what the sampler's adaptation knows."""
+    since the slot's last restart; `restarts` (), of all slots so far; what the sampler's adaptation
+    knows."""
     like = x.new_empty(slots, *x.shape[1:])
     return {
         "chains": gaussian_like(like, noise_std, generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
+        "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
     } | start_learning(sampler, x)
 
 
@@ -60,8 +65,9 @@ def moved(
 ) -> Moved:
     """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
     walk k steps; the ends are written back in place."""
-    chains, ages, learnt = state["chains"], state["ages"], dict(state)
-    del learnt["chains"], learnt["ages"]
+    chains, ages, restarts = (state[name] for name in OWN)
+    learnt = {name: value for name, value in state.items() if name not in OWN}
+    restarted: Tensors = {}
     if batch > len(chains):
         raise ValueError(
             f"a batch of {batch} cannot be drawn from {len(chains)} chain slots: "
@@ -75,9 +81,12 @@ def moved(
         fresh = gaussian_like(first, noise_std, generator)
         first = torch.where(per_chain(restart, first), fresh, first)
         age = age.masked_fill(restart, 0)
+        restarts = restarts + restart.sum()
+        restarted = {"restarted": restart.to(first).mean()}
     chain = run_chain(sampler, energy, first, k, generator, learnt)
     after = {
         "chains": chains.index_copy(0, drawn, chain.x),
         "ages": ages.index_copy(0, drawn, age + k),
+        "restarts": restarts,
     } | chain.learnt
-    return Moved(chain.x, after, chain.metrics)
+    return Moved(chain.x, after, chain.metrics | restarted)

@@ -40,8 +40,8 @@ class PersistentContrastiveDivergence:
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
-    State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart; what the
-    sampler's adaptation learnt.
+    State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
+    `restarts` () so far; what the sampler's adaptation learnt.
     """
 
     sampler: Sampler

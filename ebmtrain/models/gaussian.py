@@ -46,7 +46,6 @@ class Gaussian(nn.Module):
         """L, shape (d, d)."""
         return self.lower.tril(-1) + self.log_diagonal.exp().diag()
 
-    @property
-    def log_z(self) -> Tensor:
-        """log of the integral of exp(-E): d / 2 * log(2 pi) - log det L, shape ()."""
-        return len(self.mean) / 2 * math.log(2 * math.pi) - self.log_diagonal.sum()
+    def log_z(self, temperature: float) -> Tensor:
+        """log of the integral of exp(-E / T): d / 2 * log(2 pi T) - log det L, shape ()."""
+        return len(self.mean) / 2 * math.log(2 * math.pi * temperature) - self.log_diagonal.sum()

@@ -44,7 +44,6 @@ class Harmonic(nn.Module):
         gradient = self.stiffnesses * x
         return (gradient * x).sum(1) / 2, gradient
 
-    @property
-    def log_z(self) -> Tensor:
-        """log of the integral of exp(-E): sum_i log(2 pi / k_i) / 2, shape ()."""
-        return (2 * math.pi / self.stiffnesses).log().sum() / 2
+    def log_z(self, temperature: float) -> Tensor:
+        """log of the integral of exp(-E / T): sum_i log(2 pi T / k_i) / 2, shape ()."""
+        return (2 * math.pi * temperature / self.stiffnesses).log().sum() / 2

@@ -47,7 +47,6 @@ class Rosenbrock(nn.Module):
         du = -2 * (self.a - u) - 4 * self.b * u * w
         return self(x), self.scale * torch.stack([du, 2 * self.b * w], 1)
 
-    @property
-    def log_z(self) -> Tensor:
-        """log of the integral of exp(-E): log(pi / (scale * sqrt(b))), shape ()."""
-        return torch.tensor(math.log(math.pi / (self.scale * math.sqrt(self.b))))
+    def log_z(self, temperature: float) -> Tensor:
+        """log of the integral of exp(-E / T): log(pi T / (scale * sqrt(b))), shape ()."""
+        return torch.tensor(math.log(math.pi * temperature / (self.scale * math.sqrt(self.b))))

@@ -19,6 +19,7 @@ from ebmtrain.plots.style import (
     OTHER,
     SECOND_OTHER,
     SMALL_SIZE,
+    THIRD_OTHER,
     finish,
     new_figure,
 )  # fmt: skip
@@ -26,7 +27,7 @@ from ebmtrain.plots.style import (
 Rows = Sequence[Mapping[str, float]]
 KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
 SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
-COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER)
+COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER, THIRD_OTHER)
 
 
 class Panel(NamedTuple):
@@ -64,7 +65,7 @@ GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
 CHAIN = Panel(
     "chain", "share of steps",
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
-     "swapped": "swaps accepted", "clipped": "clipped"}, "unit",
+     "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
 # The learning rate ends next to zero, which would leave no room for anything else.
 SIZES = Panel(

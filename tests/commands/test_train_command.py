@@ -28,7 +28,7 @@ FILES = {
     "config.yaml", "run.json", "result.json", "run.log", "metrics.csv", "metrics.jsonl",
     "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_00000020.pt",
     "plots/landscape_final.png", "plots/samples_final.png", "plots/curves.png",
-    "plots/progress.png", "plots/landscape.gif", "samples/final.npz",
+    "plots/progress.png", "plots/chains.png", "plots/landscape.gif", "samples/final.npz",
 }  # fmt: skip
 
 
@@ -69,8 +69,10 @@ def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
         "mode_kl", "mmd2", "mmd2_floor", "energy_distance", "energy_distance_floor",
         "sliced_wasserstein", "sliced_wasserstein_floor", "ksd2", "ksd2_floor", "fisher_divergence",
         "mode_coverage", "mode_weights_samples", "mode_kl_samples", "temperature_fitted",
-        "temperature_fitted_se",
+        "temperature_fitted_se", "chain_acceptance", "chain_jump_acceptance", "chain_age_mean",
+        "chain_age_max", "restarts", "rhat", "ess_bulk", "ess_tail", "ess_per_evaluation",
     }  # fmt: skip
+    assert set(told["timings"]) == {"ess_per_second"}
     assert len(told["metrics"]["mode_weights"]) == 5
     assert outcome.lines[0] == (
         "model mlp  sampler mala  method pcd  dataset five_gaussians  optimizer adam"
@@ -105,9 +107,11 @@ def test_experiments_and_landscapes(command, folder: Path, tiny_file):
     outcome = command(*words, "experiment=landscape_rastrigin", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert result(folder / "run")["status"] == "finished"
-    assert set(result(folder / "run")["metrics"]) == {"log_z"}
+    assert {"log_z", "rhat", "ess_bulk"} <= set(result(folder / "run")["metrics"])
     assert outcome.lines[0] == "model rastrigin  sampler mala"
-    assert {"plots/landscape_final.png", "samples/final.npz"} <= files_in(folder / "run")
+    assert {"plots/landscape_final.png", "plots/chains.png", "samples/final.npz"} <= files_in(
+        folder / "run"
+    )
     again = command("resume", "run")
     assert again.code == 4
     assert "there is nothing to resume" in again.err

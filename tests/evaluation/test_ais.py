@@ -45,6 +45,10 @@ def stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def unused(*_):
+    raise AssertionError("records no chains")
+
+
 class Shifted(nn.Module):
     """E = OFFSET - T log p, so that log Z of exp(-E / T) is -OFFSET / T."""
 
@@ -74,6 +78,9 @@ def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> Subject:
         standardization=standard,
         dataset=Points(x, held, standardization=standard, truth=own),
         draw=lambda n: standard.to_standard(source.sample(n, g)),
+        sampler=Mala(step_size=0.1),
+        method={},
+        trace=unused,
         generator=lambda purpose: stream(seed + sum(map(ord, purpose))),
     )
 

@@ -29,7 +29,8 @@ def test_a_sampler_that_stays_leaves_the_buffer_bit_identical():
     method, state = buffer()
     after = step(method, state).state
     assert torch.equal(after["chains"], state["chains"])
-    assert set(after) == {"chains", "ages"}
+    assert set(after) == {"chains", "ages", "restarts"}
+    assert after["restarts"] == 0
 
 
 def test_a_sampler_that_adds_one_changes_exactly_the_drawn_slots():
@@ -129,7 +130,7 @@ def test_what_the_sampler_learnt_is_part_of_the_state():
     sampler = Mala(step_size=0.1, adaptation=StepSizeAdaptation(target=0.5))
     method = PersistentContrastiveDivergence(sampler=sampler, slots=SLOTS)
     state = method.init(normal(BATCH, 2), seeded())
-    assert set(state) == {"chains", "ages", "step_size", "updates"}
+    assert set(state) == {"chains", "ages", "restarts", "step_size", "updates"}
     after = step(method, state).state
     assert set(after) == set(state)
     assert after["updates"].item() == 1

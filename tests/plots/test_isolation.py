@@ -14,7 +14,8 @@ import sys
 import matplotlib
 before = matplotlib.rcParams.copy()  # not dict(): reading "backend" itself imports pyplot
 import torch
-from ebmtrain.plots import animation, curves, image, landscape, progress, projection, samples
+from ebmtrain.plots import animation, chains, curves, image, landscape, progress, projection
+from ebmtrain.plots import samples
 from ebmtrain.plots.window import window_of
 x = torch.linspace(0, 1, 60).reshape(30, 2)
 energy = lambda x: x.square().sum(1)

@@ -1,0 +1,201 @@
+"""Whether the run's own sampler mixes on the model that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge
+
+from ebmtrain.evaluation.coordinates import watched
+from ebmtrain.evaluation.mixing import Mixing, autocorrelation, growth, mixing
+from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.score import frozen
+from ebmtrain.types import Count, Sampler
+
+# Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
+# sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
+MOST_RHAT = 1.1
+LEAST_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
+LEAST_ACCEPTANCE = 0.1
+ENOUGH = 50  # draws of each chain below which there is no verdict on its mixing
+
+
+class Record(NamedTuple):
+    """What was seen along some chains."""
+
+    names: list[str]
+    """The energy, then coordinates or principal axes."""
+    series: np.ndarray
+    """(quantities, chains, draws), the energy in units of T, points standardized."""
+    rates: dict[str, float]
+    evaluations: int
+    seconds: float
+
+
+class Seen(NamedTuple):
+    """What a picture of the chains shows; see `plots.chains`."""
+
+    names: list[str]
+    series: np.ndarray
+    rhat: np.ndarray
+    correlations: np.ndarray
+    """(quantities, lags)"""
+    lengths: list[int]
+    bulk: list[float]
+    tail: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+    """Chains of the run's own sampler on the evaluated energy, watched after the burn-in: they
+    begin where `samples.start` says and walk `samples.burn_in` steps, in which the sampler goes on
+    adapting what it learnt in training, and `draws` times `thin` steps with all of it fixed.
+
+    chain_acceptance, chain_jump_acceptance, chain_swapped, chain_clipped
+                        means over chains and steps, where the sampler has them
+    rhat                worst rank-normalised split R-hat: of the energy and of each coordinate, in
+                        more than eight dimensions of the first eight principal axes of the draws
+    ess_bulk, ess_tail  worst effective sample sizes, of all draws of all chains together
+    ess_per_evaluation  ess_bulk per energy evaluation, jumps and hot chains included
+    ess_per_second      the same per second of wall clock: never the same twice
+    chain_age_mean, chain_age_max, restarts
+                        steps of the method's persistent chains since their last restart, and how
+                        many restarts there were, where it keeps count
+
+    Chains that jump (`sampler.jumps`) propose by differences of each other. In equilibrium they
+    are independent at each moment but not over time: what one chain did returns in others. The
+    effective sizes count the correlation within chains alone and are then somewhat too large.
+    R-hat near 1 says that all chains tell the same story, with jumps as without; neither sees a
+    mode in which no chain ever was.
+
+    Args:
+        every: updates between two; none before the first, the last update always makes one.
+        chains: side by side.
+        draws: of each chain. Fewer than fifty give numbers and no verdict.
+        thin: steps between two draws. Jumps come at least once in these.
+    """
+
+    at_start: ClassVar[bool] = False
+
+    every: Count
+    chains: Annotated[int, Ge(4)] = 64
+    draws: Annotated[int, Ge(8)] = 150
+    thin: Count = 10
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        if temperature_of(subject.sampler) == 0:
+            notice = "no chain diagnostics: at sampler.temperature=0 chains only descend"
+            return Evaluation(ages_of(subject), [notice])
+        record = self.record(subject)
+        metrics: dict[str, Metric] = {f"chain_{k}": v for k, v in record.rates.items()}
+        metrics |= ages_of(subject)
+        warnings = of_rates(record.rates, subject.sampler)
+        if not np.isfinite(record.series).all():
+            lost = "chains are not to be judged: they meet energies or points that are not finite"
+            return Evaluation(metrics, [*warnings, f"{lost}; lower optimizer.lr"])
+        found = mixing(record.series)
+        if np.isnan(found.rhat).any():
+            return Evaluation(metrics, [*warnings, STUCK])
+        bulk = float(found.bulk.min())
+        metrics |= {
+            "rhat": float(found.rhat.max()),
+            "ess_bulk": bulk,
+            "ess_tail": float(found.tail.min()),
+            "ess_per_evaluation": bulk / record.evaluations,
+            "ess_per_second": bulk / record.seconds,
+        }
+        if self.draws >= ENOUGH:
+            warnings += of_mixing(found, record.names, self.chains * self.draws)
+        return Evaluation(metrics, warnings)
+
+    def record(self, subject: Subject) -> Record:
+        """Energies and coordinates along the chains of the subject."""
+        walk = subject.trace(self.chains, self.draws, self.thin)
+        flat = walk.points.flatten(0, 1)
+        like = next(iter([*subject.energy.parameters(), *subject.energy.buffers()]), flat)
+        with frozen(subject.energy), torch.no_grad():
+            parts = [subject.energy(part.to(like)).cpu() for part in flat.split(4096)]
+        quantities = watched(flat)
+        energy = torch.cat(parts).double() / subject.temperature
+        values = torch.cat([energy[:, None], quantities.of(flat).double()], 1)
+        series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
+        names = ["energy", *quantities.names]
+        rates = {k: v for k, v in walk.rates.items() if k in RATES}
+        return Record(names, series.numpy(), rates, walk.evaluations, walk.seconds)
+
+    def seen(self, subject: Subject) -> Seen | None:
+        """The same chains for a picture; None where they do not move, or are not finite."""
+        names, series, *_ = self.record(subject)
+        found = mixing(series) if np.isfinite(series).all() else None
+        if found is None or np.isnan(found.rhat).any():
+            return None
+        lengths = sorted({max(4, self.draws * i // 8) for i in range(1, 9)})
+        lags = min(self.draws - 1, max(self.draws // 4, 10))
+        bulk, tail = growth(series[int(found.rhat.argmax())], lengths)
+        correlations = np.stack([autocorrelation(trace, lags) for trace in series])
+        return Seen(names, series, found.rhat, correlations, lengths, bulk, tail)
+
+
+RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
+STUCK = (
+    "chains are stuck: not one of them moved along some axis; lower sampler.step_size, or give "
+    "sampler.adaptation"
+)
+
+
+def ages_of(subject: Subject) -> dict[str, Metric]:
+    """Of the method's persistent chains, where it keeps their ages."""
+    found: dict[str, Metric] = {}
+    ages = subject.method.get("ages")
+    if ages is not None:
+        found = {"chain_age_mean": float(ages.double().mean()), "chain_age_max": float(ages.max())}
+    if "restarts" in subject.method:
+        found["restarts"] = float(subject.method["restarts"])
+    return found
+
+
+def of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
+    """What is wrong with how chains move."""
+    warnings = []
+    if rates.get("acceptance", 1.0) < LEAST_ACCEPTANCE:
+        warnings.append(
+            f"chains hardly move: {rates['acceptance']:.1%} of their steps are accepted; lower "
+            "sampler.step_size, or give sampler.adaptation"
+        )
+    # A chain that may reject makes up for a clipped gradient, but not for a clamped point.
+    exact = "acceptance" in rates and not clamped(sampler)
+    if rates.get("clipped", 0.0) > 0 and not exact:
+        warnings.append(
+            f"the chain does not sample exp(-E / T): {rates['clipped']:.2%} of its steps were "
+            "clipped or clamped; raise sampler.gradient_clip and sampler.clamp, or give null"
+        )
+    return warnings
+
+
+def clamped(sampler: Any) -> bool:
+    """Whether it or the sampler inside of it has a clamp."""
+    while sampler is not None:
+        if getattr(sampler, "clamp", None) is not None:
+            return True
+        sampler = getattr(sampler, "sampler", None)
+    return False
+
+
+def of_mixing(found: Mixing, names: Sequence[str], draws: int) -> list[str]:
+    """What R-hat and the effective sample sizes say."""
+    worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
+    rhat, bulk = found.rhat[worst], found.bulk[fewest]
+    if rhat <= MOST_RHAT and bulk >= LEAST_ESS:
+        return []
+    said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
+    if rhat <= MOST_RHAT:
+        said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
+    return [
+        f"chains do not mix: {said}; try sampler=tempering, sampler.jumps.every=2, a larger "
+        "samples.burn_in or diagnostics.thin"
+    ]

@@ -1,0 +1,264 @@
+"""Chains of a run's sampler, watched: what is counted, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ebmtrain import presets
+from ebmtrain.build import Parts, build
+from ebmtrain.drawing import subject
+from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.coordinates import MOST, watched
+from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.runaway import runaway
+from ebmtrain.evaluation.subject import Subject, Trace
+from ebmtrain.score import counted
+
+WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weights=[0.5,0.5]",
+         "model.std=0.5", "train.steps=0", "sampler.adaptation=null", "sampler.step_size=0.05",
+         "samples.start=noise", "samples.burn_in=50", "diagnostics.chains=32",
+         "diagnostics.draws=100", "diagnostics.thin=5")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def landscape():
+    """A landscape's parts; by default two wells, a step that fits each and no way between them."""
+    presets.prepare(None)
+
+    def parts(*words: str) -> Parts:
+        chosen = " ".join(words)
+        kept = [
+            w for w in WELLS
+            if not w.startswith("sampler.") or not re.search("sampler=(langevin|tempering)", chosen)
+        ]  # fmt: skip
+        return build(presets.plain(presets.composed([*kept, "device.threads=1", *words])))
+
+    return parts
+
+
+def told(parts: Parts, method=None):
+    return parts.evaluations["diagnostics"](subject(parts, parts.energy, method or {}))
+
+
+def test_chains_that_stay_in_two_far_modes(landscape):
+    found, warnings = told(landscape("sampler.jumps=null"))
+    assert found["rhat"] > 1.5
+    (said,) = (w for w in warnings if "do not mix" in w)
+    assert "R-hat is" in said
+    assert "of the coordinate 1" in said
+    assert "sampler.jumps.every=2" in said
+
+
+def test_jumps_make_the_same_chains_mix(landscape):
+    found, warnings = told(landscape("sampler.jumps.every=2", "diagnostics.draws=200"))
+    assert warnings == []
+    assert found["rhat"] < 1.1
+    assert 0.1 < found["chain_jump_acceptance"] < 1
+
+
+def test_independent_draws_of_one_well(landscape):
+    """Far apart in time, 3,200 draws are worth 3,200: nothing is lost or counted twice."""
+    words = ("model.centres=[[0,0]]", "model.weights=[1]", "sampler.jumps=null",
+             "sampler.step_size=0.3", "diagnostics.thin=30")  # fmt: skip
+    found, warnings = told(landscape(*words))
+    assert warnings == []
+    assert found["rhat"] < 1.02
+    assert found["ess_bulk"] == pytest.approx(3200, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("words", "per_step"),
+    [
+        (("sampler.jumps=null",), 1),
+        (("sampler.jumps.every=5",), 1.2),
+        (("sampler=hmc", "sampler.n_leapfrog=4", "sampler.jumps=null"), 4),
+        (("sampler=langevin",), 1),
+    ],
+)
+def test_evaluations_are_counted(landscape, words, per_step):
+    """100 draws, 5 steps between two, 32 chains, without the burn-in; the state is carried on, so
+    no point is evaluated again where a run of chains begins."""
+    parts = landscape(*words)
+    model = subject(parts, parts.energy, {})
+    walk = model.trace(32, 100, 5)
+    assert walk.evaluations == 100 * 5 * 32 * per_step
+    found = Diagnostics(every=1, chains=32, draws=100, thin=5)(model).metrics
+    assert found["ess_per_evaluation"] == pytest.approx(found["ess_bulk"] / walk.evaluations)
+    assert found["ess_per_second"] == pytest.approx(found["ess_bulk"] / walk.seconds)
+
+
+def test_the_same_chains_are_run_once(landscape):
+    parts = landscape()
+    model = subject(parts, parts.energy, {})
+    first = told_points(model)
+    with counted(parts.energy) as tally:
+        assert told_points(model) is first
+    assert tally.points == 0
+    assert torch.equal(told_points(subject(parts, parts.energy, {})), first)
+
+
+def told_points(model: Subject) -> torch.Tensor:
+    return model.trace(8, 10, 2).points
+
+
+def test_what_was_learnt_is_used_and_then_fixed(landscape):
+    """A step size that training learnt; the burn-in goes on adapting it, the draws do not."""
+    adapting = ("sampler=mala", "sampler.jumps=null", "samples.burn_in=0")
+    parts = build_adapting(landscape, adapting)
+    learnt = {"step_size": torch.tensor(3e-3), "updates": torch.tensor(0.0)}
+    small, _ = told(parts, learnt)
+    assert small["chain_acceptance"] > 0.95
+    parts = build_adapting(landscape, (*adapting[:2], "samples.burn_in=1500"))
+    adapted, _ = told(parts, learnt)
+    assert adapted["chain_acceptance"] == pytest.approx(0.574, abs=0.15)
+
+
+def build_adapting(landscape, words):
+    target = "ebmtrain.samplers.adaptation.StepSizeAdaptation"
+    return landscape(*words, f"sampler.adaptation={{_target_:{target},target:0.574}}")
+
+
+def test_chains_that_hardly_move(landscape):
+    found, warnings = told(landscape("sampler.step_size=50", "sampler.jumps=null"))
+    assert found["chain_acceptance"] < 0.1
+    assert any("hardly move" in w and "lower sampler.step_size" in w for w in warnings)
+
+
+def test_chains_that_never_move(landscape):
+    found, warnings = told(landscape("sampler.step_size=1e12", "sampler.jumps=null"))
+    assert "rhat" not in found
+    assert any("stuck" in w for w in warnings)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sampler.clamp=3",), True),
+        (("sampler.gradient_clip=0.1",), False),  # the rejection makes up for it
+        (("sampler=langevin", "sampler.gradient_clip=0.1"), True),
+        (("sampler=langevin",), False),
+    ],
+)
+def test_bounds_that_bite_are_said(landscape, words, said):
+    found, warnings = told(landscape(*words))
+    bitten = [w for w in warnings if "does not sample exp(-E / T)" in w]
+    assert bool(bitten) == said
+    assert (found.get("chain_clipped", 0) > 0) == (len(words) > 1 or words[0] != "sampler=langevin")
+
+
+def test_at_temperature_zero_there_is_nothing_to_mix(landscape):
+    found, (notice,) = told(landscape("sampler=langevin", "sampler.temperature=0"))
+    assert found == {}
+    assert "only descend" in notice
+
+
+def test_tempering_counts_its_hot_chains(landscape):
+    parts = landscape("sampler=tempering", "sampler.levels=3", "sampler.replicas=16")
+    walk = subject(parts, parts.energy, {}).trace(32, 10, 5)
+    assert walk.evaluations == 10 * 5 * (32 + 2 * 16)
+    assert 0 < walk.rates["swapped"] < 1
+
+
+def test_ages_and_restarts_of_the_buffer(configured):
+    parts = build(configured("method.reinit=0.5"))
+    assert parts.job is not None
+    g = parts.generator("train")
+    state = parts.job.method.init(parts.job.dataset.batch(0, 64, 0).x, g)
+    rows = []
+    for step in range(10):
+        batch = parts.job.dataset.batch(step, 32, 0)
+        _, metrics, state = parts.job.method.loss(parts.energy, batch, state, g)
+        rows.append(float(metrics["restarted"]))
+    found, _ = told(parts, state)
+    assert found["chain_age_mean"] == pytest.approx(float(state["ages"].float().mean()))
+    assert found["chain_age_max"] == int(state["ages"].max())
+    assert found["restarts"] == pytest.approx(32 * sum(rows))
+    # Binomial(320, 1/2), 4 standard deviations.
+    assert abs(found["restarts"] - 160) < 4 * (320 / 4) ** 0.5
+
+
+def test_points_that_are_not_finite_have_no_numbers(landscape):
+    parts = landscape()
+    model = subject(parts, parts.energy, {})
+    lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
+    broken = Subject(**{**vars(model), "trace": lambda *_: lost})
+    found, (warning,) = parts.evaluations["diagnostics"](broken)
+    assert set(found) == {"chain_acceptance"}
+    assert "not finite" in warning
+
+
+def test_short_chains_get_numbers_and_no_verdict(landscape):
+    found, warnings = told(landscape("sampler.jumps=null", "diagnostics.draws=40"))
+    assert found["rhat"] > 1.5
+    assert warnings == []
+
+
+def test_in_many_dimensions_principal_axes_are_watched():
+    """Two modes far apart along one direction of 20: it is the first axis."""
+    g = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(20, generator=g), dim=0)
+    signs = torch.randint(0, 2, (3000, 1), generator=g) * 2 - 1
+    points = torch.randn(3000, 20, generator=g) + 5 * signs * direction
+    what = watched(points)
+    assert what.names == [f"principal axis {i}" for i in range(1, MOST + 1)]
+    assert what.axes is not None
+    assert abs(float(what.axes[:, 0] @ direction.double())) > 0.98
+    assert what.of(points).shape == (3000, MOST)
+    plain = watched(points[:, :3])
+    assert plain.names == ["coordinate 1", "coordinate 2", "coordinate 3"]
+    assert torch.equal(plain.of(points[:, :3]), points[:, :3])
+
+
+@pytest.mark.parametrize(
+    "words", [("diagnostics.chains=3",), ("diagnostics.draws=7",), ("diagnostics.thin=0",),
+              ("diagnostics.evry=3",)])  # fmt: skip
+def test_values_out_of_range(configured, words):
+    with pytest.raises((ConfigError, Exception), match=r"diagnostics\.\w+"):
+        build(configured(*words))
+
+
+def test_runaway_energies():
+    assert runaway({"energy_data": -20.0, "energy_model": 30.0, "loss": 1e5}, 2) is None
+    said = runaway({"energy_data": -3e4}, 2)
+    assert said is not None
+    assert said.startswith("energies run away: E(data) is -3e+04; lower optimizer.lr")
+    assert runaway({"energy_model": -3e4}, 1000) is None  # a sum over a thousand coordinates
+    assert runaway({"kl": 1.0}, 2) is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_energies_that_run_away_are_said_before_training_diverges(command, folder, tiny):
+    """Chains that stand still learn nothing of the model: noise is told from data for ever."""
+    words = [w for w in tiny if not w.startswith(("train.steps", "method.slots"))]
+    wild = ("train.steps=150", "model.base_std=null", "optimizer.lr=0.5", "method=cd",
+            "method.start=noise", "method.energy_regularization=0", "sampler=langevin",
+            "sampler.step_size=1e-4", "evaluation.every=1000")  # fmt: skip
+    outcome = command(*words, *wild, "hydra.run.dir=run")
+    lines = (folder / "run/run.log").read_text().splitlines()
+    told = [line for line in lines if "energies run away" in line]
+    assert len(told) == 1, outcome.out[-2000:]
+    diverged = [i for i, line in enumerate(lines) if "training diverged" in line]
+    assert not diverged or lines.index(told[0]) < diverged[0]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_clock_and_numbers_of_a_run(command, folder, tiny):
+    """Wall clock stands apart; untrained models are not diagnosed; `evaluate` does so anew."""
+    words = ("hydra.run.dir=run", "diagnostics.every=10")
+    assert command(*tiny, *words).code == 0
+    result = json.loads((folder / "run/result.json").read_text())
+    assert set(result["timings"]) == {"ess_per_second"}
+    assert "ess_per_second" not in result["metrics"]
+    rows = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "rhat" in row] == [10, 20]
+    assert not any("ess_per_second" in row for row in rows)
+    outcome = command("evaluate", "run", "diagnostics.chains=16")
+    assert outcome.code == 0, outcome.err
+    again = json.loads((folder / "run/evaluation.json").read_text())["metrics"]
+    assert {"ess_per_second", "rhat", "ess_bulk", "ess_tail"} <= set(again)
+    assert np.isfinite(again["rhat"])

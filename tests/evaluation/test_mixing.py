@@ -1,0 +1,76 @@
+"""R-hat and effective sample sizes of processes for which they are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from ebmtrain.evaluation.mixing import autocorrelation, growth, mixing
+
+
+def ar1(rho: float, repeats: int, chains: int, n: int) -> np.ndarray:
+    """x' = rho x + sqrt(1 - rho^2) xi, in equilibrium, (repeats, chains, n)."""
+    noise = np.random.default_rng(0).normal(size=(repeats, chains, n)) * np.sqrt(1 - rho**2)
+    noise[..., 0] /= np.sqrt(1 - rho**2)
+    return lfilter([1.0], [1.0, -rho], noise, axis=2)  # type: ignore[return-value]
+
+
+def test_independent_draws_are_worth_their_number():
+    found = mixing(ar1(0.0, 50, 16, 200))
+    n = 16 * 200
+    assert np.all(found.rhat < 1.02)
+    for ess in (found.bulk, found.tail):
+        assert abs(ess.mean() / n - 1) < max(4 * ess.std(ddof=1) / np.sqrt(50) / n, 0.03)
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_ess_of_an_autoregression(rho):
+    """n (1 - rho) / (1 + rho). The estimate truncates the sum of autocorrelations, which leaves a
+    bias of some per cent; a wrong factor would be 2."""
+    found = mixing(ar1(rho, 40, 16, 1000)).bulk
+    truth = 16 * 1000 * (1 - rho) / (1 + rho)
+    error = found.std(ddof=1) / np.sqrt(40)
+    assert abs(found.mean() - truth) < 4 * error + 0.05 * truth
+
+
+def test_antithetic_draws_are_worth_more_than_their_number():
+    assert np.all(mixing(ar1(-0.5, 5, 16, 1000)).bulk > 2 * 16 * 1000)
+
+
+def test_r_hat_in_equilibrium_is_that_of_the_draws_in_half_a_chain():
+    """sqrt(1 + tau / n): the means of half chains differ by chance alone."""
+    rho, n = 0.9, 400
+    found = mixing(ar1(rho, 20, 64, n)).rhat
+    truth = np.sqrt(1 + (1 + rho) / (1 - rho) / (n / 2))
+    assert found.mean() == pytest.approx(truth, abs=0.1 * (truth - 1))
+
+
+def stuck() -> np.ndarray:
+    """Two modes at +-5, between which no chain of 20 ever walks, (chains, draws)."""
+    centre = np.where(np.arange(20) < 10, -5.0, 5.0)[:, None]
+    return centre + ar1(0.5, 1, 20, 200)[0]
+
+
+def test_chains_that_stay_in_their_modes():
+    found = mixing(stuck()[None])
+    assert found.rhat[0] > 1.5
+    assert found.bulk[0] < 100
+    correlation = autocorrelation(stuck(), 50)
+    assert correlation[0] == pytest.approx(1)
+    assert correlation[50] > 0.9
+    bulk, _ = growth(stuck(), [50, 100, 200])
+    assert bulk[-1] < 1.5 * bulk[0]  # more draws bring nothing
+
+
+def test_what_never_moves_has_no_number():
+    found = mixing(np.stack([np.zeros((8, 20)), np.arange(8)[:, None] + np.zeros((8, 20))]))
+    for numbers in found:
+        assert np.isnan(numbers).all()
+
+
+def test_autocorrelation_of_an_autoregression():
+    found = autocorrelation(ar1(0.8, 1, 200, 1000)[0], 10)
+    assert found == pytest.approx(0.8 ** np.arange(11), abs=0.02)
+    growing, _ = growth(ar1(0.8, 1, 200, 1000)[0], [250, 1000])
+    assert growing[1] / growing[0] == pytest.approx(4, rel=0.15)

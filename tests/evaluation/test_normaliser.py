@@ -1,0 +1,217 @@
+"""Energies that know their own normaliser: closed forms, and spaces that can be counted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Mixture
+from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.drawing import subject
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.quadrature import Region, log_z
+from ebmtrain.evaluation.subject import Subject
+from ebmtrain.models.gaussian import Gaussian
+from ebmtrain.models.gaussian_mixture import GaussianMixture
+from ebmtrain.models.harmonic import Harmonic
+from ebmtrain.models.rosenbrock import Rosenbrock
+from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Standardization
+
+
+def unused(*_):
+    raise AssertionError("draws nothing")
+
+
+def of(energy, points, temperature=1.0) -> Subject:
+    u = points.standardization.to_standard(points.train).flatten(1)
+    return Subject(
+        energy=energy, temperature=temperature, region=Region(u.amin(0), u.amax(0)),
+        standardization=points.standardization, dataset=points, draw=unused, generator=unused,
+        sampler=Mala(step_size=0.1), method={}, trace=unused,
+    )  # fmt: skip
+
+
+def scrambled(d: int) -> Gaussian:
+    model = Gaussian(event_shape=(d,)).double()
+    g = torch.Generator().manual_seed(d)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=g, dtype=torch.float64))
+    return model
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "model", [scrambled(2), Harmonic(condition=9.0), Rosenbrock(a=0.5, b=2.0, scale=0.7)],
+    ids=lambda model: type(model).__name__,
+)  # fmt: skip
+def test_closed_forms_are_integrals_at_any_temperature(model, temperature):
+    exact = model.double()
+    region = Region(torch.full((2,), -9.0), torch.full((2,), 9.0))
+    found = log_z(lambda u: exact(u) / temperature, region, 256, 1e-4)
+    assert float(model.log_z(temperature).detach()) == pytest.approx(found.value, abs=1e-4)
+
+
+def test_a_mixture_knows_one_temperature_only():
+    assert GaussianMixture().log_z(2.0) is None
+    assert float(GaussianMixture().log_z(1.0)) == 0  # type: ignore[arg-type]
+
+
+def truth_of(d: int) -> Mixture:
+    return Mixture(centres=[[1.0] * d], std=0.5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("d", [2, 10])
+def test_numbers_of_a_gaussian_in_the_units_of_the_data(d, temperature):
+    """log q = log N(x; mean, T / P) of scipy, and KL between Gaussians in closed form."""
+    from scipy.stats import multivariate_normal
+
+    truth, g = truth_of(d), torch.Generator().manual_seed(1)
+    train, held = truth.sample(500, g), truth.sample(4000, g)
+    units = standardization_of(train, True)
+    points = Points(train, held, standardization=units, truth=truth)
+    model = scrambled(d)
+    found, warnings = Quadrature(every=1, resolution=64)(of(model, points, temperature))
+    assert warnings == []
+    factor = model.factor.detach() / units.scale[:, None]
+    covariance = temperature * torch.linalg.inv(factor @ factor.T).numpy()
+    mean = units.to_data(model.mean.detach()).numpy()
+    log_q = multivariate_normal(mean, covariance).logpdf(held.numpy())
+    assert found["nll"] == pytest.approx(-log_q.mean(), abs=1e-6)
+    assert found["nll_se"] == pytest.approx(log_q.std(ddof=1) / math.sqrt(4000))
+    assert found["regret"] == pytest.approx(found["nll"] - truth.entropy)
+    precision, difference = np.linalg.inv(covariance), mean - 1.0
+    kl = (0.25 * np.trace(precision) + difference @ precision @ difference - d
+          - d * math.log(0.25) + np.linalg.slogdet(covariance)[1]) / 2  # fmt: skip
+    if d == 2:
+        assert found["kl"] == pytest.approx(kl, abs=1e-3)
+        assert "kl_se" not in found
+    else:
+        assert 0 < found["kl_se"] < found["nll_se"] * 2  # type: ignore[operator]
+        assert abs(found["kl"] - kl) < 4 * found["kl_se"]  # type: ignore[operator]
+
+
+class WrongBowl(nn.Module):
+    """||x||^2 / 2 in the plane, and a log Z that is not its own."""
+
+    def forward(self, x):
+        return x.square().sum(1) / 2
+
+    def log_z(self, temperature: float):
+        return torch.tensor(math.log(2 * math.pi * temperature) + 0.1)
+
+
+def test_a_log_z_that_is_not_the_integral_is_noticed():
+    x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    points = Points(x, x, standardization=standardization_of(x, False))
+    found, (warning,) = Quadrature(every=1, resolution=64)(of(WrongBowl(), points))
+    assert "log Z is 1.9379 as the model's own log_z says and 1.8379 by quadrature" in warning
+    assert found["log_z"] == pytest.approx(1.9379, abs=1e-4)
+
+
+class Rbm(nn.Module):
+    """E(v) = -a'v - sum_j softplus(b_j + v'W_j) over v in {0, 1}^d: hidden units summed out."""
+
+    def __init__(self, d: int, hidden: int):
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.a = nn.Parameter(torch.randn(d, generator=g))
+        self.b = nn.Parameter(torch.randn(hidden, generator=g))
+        self.w = nn.Parameter(torch.randn(d, hidden, generator=g))
+
+    def forward(self, v):
+        return -v @ self.a - nn.functional.softplus(self.b + v @ self.w).sum(1)
+
+    def log_z(self, temperature: float):
+        return (-self(states(len(self.a)).to(self.a)) / temperature).logsumexp(0)
+
+
+def states(d: int) -> torch.Tensor:
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=d)), dtype=torch.float64)
+
+
+class Table:
+    """A distribution over {0, 1}^d by its 2^d probabilities."""
+
+    modes = None
+
+    def __init__(self, probabilities: torch.Tensor, d: int):
+        self.p, self.d = probabilities, d
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        rows = torch.multinomial(self.p, count, replacement=True, generator=generator)
+        return states(self.d)[rows]
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        powers = 2 ** torch.arange(self.d - 1, -1, -1)
+        return self.p.log()[(x.long() * powers).sum(1)]
+
+    @property
+    def entropy(self) -> float:
+        return -float((self.p * self.p.log()).sum())
+
+
+def test_an_energy_over_a_space_that_can_be_counted():
+    d, g = 6, torch.Generator().manual_seed(2)
+    truth = Table(torch.softmax(torch.randn(2**d, generator=g, dtype=torch.float64), 0), d)
+    held = truth.sample(3000, g)
+    units = Standardization(torch.zeros(d).double(), torch.ones(d).double())
+    points = Points(truth.sample(100, g), held, standardization=units, truth=truth)  # type: ignore
+    rbm = Rbm(d, 4)
+    found, warnings = Quadrature(every=1)(of(rbm, points, temperature=2.0))
+    assert warnings == []
+    # By a sum over visible and hidden states, nothing of the above.
+    exact = rbm.double()
+    v, h = states(d), states(4)
+    joint = (v @ exact.a)[:, None] + (h @ exact.b)[None] + v @ exact.w @ h.T
+    log_q = torch.log_softmax(joint.logsumexp(1) / 2.0, 0).detach()
+    rows = (held.long() * 2 ** torch.arange(d - 1, -1, -1)).sum(1)
+    assert found["nll"] == pytest.approx(-float(log_q[rows].mean()), abs=1e-6)
+    kl = float((truth.p * (truth.p.log() - log_q)).sum())
+    assert abs(found["kl"] - kl) < 4 * found["kl_se"]  # type: ignore[operator]
+    assert found["regret"] == pytest.approx(found["nll"] - truth.entropy)  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_ten_dimensions_end_in_an_exact_nll_and_ais_beside_it(command, folder, tiny_file):
+    x = np.random.default_rng(0).normal(size=(600, 10)) * 3 + 5
+    np.savetxt(folder / "x.csv", x, delimiter=",")
+    words = [w for w in tiny_file if not w.startswith("model.")]
+    chosen = ("model=gaussian", "method=dsm", "dataset=file", "dataset.path=x.csv")
+    words = [w for w in words if not w.startswith("method.")]
+    outcome = command(*words, *chosen, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "NLL " in outcome.out
+    assert "quadrature ends" not in outcome.out
+    numbers = json.loads((folder / "run/result.json").read_text())["metrics"]
+    assert math.isfinite(numbers["nll"])
+    few = ("evaluation.chains=200", "evaluation.temperatures=60", "evaluation.pilot_chains=100")
+    outcome = command("evaluate", "run", "evaluation=ais", *few)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((folder / "run/evaluation.json").read_text())["metrics"]
+    assert found["log_z_exact"] == pytest.approx(numbers["log_z"], abs=1e-5)
+    assert found["log_z"] == pytest.approx(numbers["log_z"], abs=max(0.05, 4 * found["log_z_se"]))
+
+
+def test_an_estimate_far_from_the_known_log_z_is_noticed():
+    presets.prepare(None)
+    words = ("evaluation=ais", "evaluation.chains=50", "evaluation.pilot_chains=50",
+             "evaluation.temperatures=10", "model=harmonic", "train.steps=0",
+             "samples.burn_in=50")  # fmt: skip
+    parts = build(presets.plain(presets.composed([*words])))
+    right = parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
+    assert not any("estimated wrongly" in w for w in right.warnings)
+    honest = type(parts.energy).log_z
+    parts.energy.log_z = lambda t: honest(parts.energy, t) + 3.0  # type: ignore
+    wrong = parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
+    assert any("3 nats from the model's own log_z" in w for w in wrong.warnings)

@@ -1,0 +1,71 @@
+"""The picture of chains: what is in each panel, for chains that mix and others that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ebmtrain.evaluation.mixing import autocorrelation, growth, mixing
+from ebmtrain.plots.chains import Chains, chains
+from ebmtrain.plots.image import png
+
+LIMITS = {"rhat": 1.1, "ess": 400}
+
+
+def shown(series: np.ndarray, ages: np.ndarray | None = None) -> Chains:
+    names = ["energy", *(f"coordinate {i}" for i in range(1, len(series)))]
+    rhat = mixing(series).rhat
+    lengths = [25, 50, 100]
+    correlations = np.stack([autocorrelation(trace, 25) for trace in series])
+    bulk, tail = growth(series[int(rhat.argmax())], lengths)
+    return Chains(names, series, "units of x", 5, rhat, correlations, lengths, bulk, tail, ages)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def panels(figure) -> dict[str, Any]:
+    return {axes.get_title().split(":")[0].split(" (")[0]: axes for axes in figure.axes}
+
+
+def test_panels_and_their_values():
+    ages = np.array([0, 5, 5, 20])
+    found = panels(chains(shown(noise(3, 16, 100), ages), LIMITS, "title"))
+    assert set(found) == {
+        "energy", found_coordinate(found), "autocorrelation about the mean of all chains",
+        "effective sample size, the worst", "split R-hat", "ages of the persistent chains",
+    }  # fmt: skip
+    trace = found["energy"].lines[0]
+    assert list(trace.get_xdata()[:2]) == [5, 10]  # in steps
+    bars = found["ages of the persistent chains"].patches
+    assert sum(bar.get_height() for bar in bars) == len(ages)
+    growing = found["effective sample size, the worst"].lines[0].get_xdata()
+    assert list(growing) == [400, 800, 1600]  # draws of all 16 chains
+
+
+def found_coordinate(found) -> str:
+    (name,) = (title for title in found if title.startswith("coordinate"))
+    return name
+
+
+def test_what_does_not_mix_is_marked():
+    """One coordinate of three is stuck: its trace is drawn, its point is the one in another
+    colour, and its curve is the first of the legend."""
+    series = noise(4, 16, 100)
+    series[2] += np.where(np.arange(16) < 8, -5.0, 5.0)[:, None]
+    found = panels(chains(shown(series), LIMITS))
+    assert found_coordinate(found) == "coordinate 2"
+    assert "ages of the persistent chains" not in found
+    colours = found["split R-hat"].collections[0].get_facecolors()
+    assert [tuple(c) != tuple(colours[0]) for c in colours] == [False, False, True, False]
+    legend = found["autocorrelation about the mean of all chains"].get_legend().get_texts()
+    assert legend[0].get_text() == "coordinate 2"
+
+
+@pytest.mark.parametrize("quantities", [2, 9])
+def test_any_number_of_quantities_and_few_chains(quantities):
+    figure = chains(shown(noise(quantities, 4, 100), np.zeros(4)), LIMITS)
+    assert png(figure, 30)
