@@ -41,6 +41,10 @@ class Density(torch.nn.Module):
         return -self.temperature * self.truth.log_prob(self.units.to_data(u))
 
 
+def unused(*_):
+    raise AssertionError("records no chains")
+
+
 def perfect(truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0) -> Subject:
     """Data of the truth; a model, and what is drawn from it, that are the truth unless given."""
     g = stream(seed)
@@ -54,6 +58,9 @@ def perfect(truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=
         standardization=units,
         dataset=Points(train, holdout, standardization=units, truth=truth),
         draw=lambda count: units.to_standard((drawn or truth).sample(count, g)),
+        sampler=Mala(step_size=0.1),  # nothing of it is run here
+        method={},
+        trace=unused,
         generator=lambda purpose: stream(1_000 + seed + sum(map(ord, purpose))),
     )
 
@@ -140,6 +147,9 @@ def test_events_of_any_shape_few_points_and_no_truth(shape, n):
         standardization=units,
         dataset=Points(train, holdout, standardization=units),
         draw=lambda count: normal(count, *shape, seed=2).float(),
+        sampler=Mala(step_size=0.1),
+        method={},
+        trace=unused,
         generator=lambda purpose: stream(0),
     )
     found, _ = CHECK(one)
