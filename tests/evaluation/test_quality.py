@@ -23,6 +23,7 @@ from ebmtrain.evaluation.quality import Quality, real_points
 from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.mlp import MLP
 from ebmtrain.run import begin
+from ebmtrain.samplers.mala import Mala
 
 FIVE = GaussianMixture(centres=[[0, 0], [2, 2], [2, -2], [-2, 2], [-2, -2]], std=0.3,
                        weights=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
