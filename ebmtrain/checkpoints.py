@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ebmtrain.errors import CheckpointError
 
-FORMAT = 3
+FORMAT = 4
 _MARK = b"\nebmtrain-sha256:"
 _TRAILER = len(_MARK) + 64
 
@@ -95,6 +95,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "method": dict,
     "generator": Tensor,
     "evaluations": int,
+    "retries": list,
     "window": list,
     "frame": dict,
     "best": dict,
