@@ -17,7 +17,7 @@ from ebmtrain.errors import DivergedError, EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, energies
-from ebmtrain.signals import Stop
+from ebmtrain.signals import Asked, Stop
 from ebmtrain.train import RETRIES, TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
@@ -82,6 +82,10 @@ class Session:
             with self.stop:
                 self.train_and_show()
             status = "finished" if self.finished else "interrupted"
+        except Asked:
+            if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
+                raise
+            status = "interrupted"
         except DivergedError as caught:
             status, error = "diverged", caught
         except Exception as caught:
@@ -99,6 +103,7 @@ class Session:
     def train_and_show(self) -> None:
         parts = self.parts
         if parts.job is None:
+            self.stop.nothing_left_to_save()
             self.numbers = self.measure(parts.energy, {})
             self.finish(parts.energy, {})
             self.finished = True
@@ -113,6 +118,7 @@ class Session:
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
+        self.stop.nothing_left_to_save()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.evaluated, state.method)
         self.judge()

@@ -21,17 +21,10 @@ from rich.table import Table
 
 from ebmtrain import presets
 from ebmtrain.errors import ConfigError
+from ebmtrain.signals import Asked
 
 PRESETS = "presets"  # folder of a sweep
 COLUMNS = {"kl": "KL", "regret": "regret", "nll": "NLL"}
-
-
-class Interrupted(KeyboardInterrupt):
-    """A job was asked to stop, by this signal, and the sweep with it."""
-
-    def __init__(self, signal: int):
-        super().__init__()
-        self.signal = signal
 
 
 @dataclass
@@ -158,4 +151,4 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
         outcome = f"{result['status']}: {str(result['error']).splitlines()[0]}"
     say(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s")
     if result.get("signal"):
-        raise Interrupted(result["signal"])
+        raise Asked(result["signal"])  # and with the job the sweep

@@ -115,7 +115,7 @@ def main(words: list[str]) -> int:
         ) from CALL.error
     if CALL.error is not None:
         raise CALL.error
-    code = CALL.sweep.report() if CALL.sweep is not None else 0
+    code = CALL.sweep.report() if CALL.sweep is not None and CALL.sweep.runs() else 0
     return 128 + CALL.signal if CALL.signal else code
 
 
