@@ -105,8 +105,14 @@ def complain(error: Exception, words: list[str]) -> int:
         print(f"{prefix}{len(lines)} problems", file=sys.stderr)
         prefix = "  - "
     for line in lines:
-        print(f"{prefix}{line}", file=sys.stderr)
+        print(f"{prefix}{printable(line)}", file=sys.stderr)
     return code
+
+
+def printable(line: str) -> str:
+    """A terminal would obey the control characters of a name; they are shown as Python writes
+    them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def entry() -> None:

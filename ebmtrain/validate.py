@@ -52,6 +52,7 @@ Trust = tuple[str, ...] | None
 Supervisor = Literal["retry"] | None
 WORDS = ("seed", "supervisor")  # what is not a section
 MISSING = "???"
+HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
 
@@ -113,6 +114,8 @@ def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
             for key in node:
                 if isinstance(key, str) and key.startswith("_") and key != "_target_":
                     raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
+            if old := [key for key in HYDRA_0 if isinstance(node.get(key), str)]:
+                raise UnsafeError(f"the run's configuration holds {old[0]!r}: remove it")
             if "_target_" in node:
                 refuse_untrusted(node["_target_"], trust)
             waiting += [*node, *node.values()]
