@@ -25,7 +25,7 @@ from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
 from ebmtrain.settings import Train as TrainSettings
-from ebmtrain.train import Job
+from ebmtrain.train import RETRIES, Job
 from ebmtrain.types import Dataset, Sampler, Standardization
 from ebmtrain.validate import Trust, validate
 
@@ -265,4 +265,5 @@ def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job
         ema=settings.ema,
         log_every=settings.log_every,
         seed=config["seed"],
+        retries=RETRIES if config["supervisor"] == "retry" else 0,
     )

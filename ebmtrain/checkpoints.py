@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
+from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, UnsafeError
 
-FORMAT = 3
+FORMAT = 4
 _MARK = b"\nebmtrain-sha256:"
-_TRAILER = len(_MARK) + 64
+TRAILER = len(_MARK) + 64  # bytes
 
 
 def encode(state: dict[str, Any]) -> bytes:
@@ -31,13 +33,20 @@ def encode(state: dict[str, Any]) -> bytes:
     return body + _MARK + hashlib.sha256(body).hexdigest().encode()
 
 
+def signed(tail: bytes) -> bool:
+    """Whether a file with these last bytes says what its digest is."""
+    return tail[-TRAILER:].startswith(_MARK)
+
+
 def decode(data: bytes, name: str) -> dict[str, Any]:
     """The state, its tensors on the CPU.
 
     Raises:
-        CheckpointError: truncated, altered, of another format, or not a checkpoint at all.
+        CheckpointError: truncated or altered since it was written, or of another format.
+        UnsafeError: written on purpose to be something else: its digest is right, and it holds
+            more than plain numbers and words.
     """
-    body, trailer = data[:-_TRAILER], data[-_TRAILER:]
+    body, trailer = data[:-TRAILER], data[-TRAILER:]
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise CheckpointError(f"{name} is damaged: its content does not match its SHA-256")
     try:
@@ -46,7 +55,9 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
         check_tensors(state)
     except Exception as error:  # bytes of somebody else fail in any way there is
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{name} is not a checkpoint of ebmtrain: {reason}") from error
+        raise UnsafeError(
+            f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train anew"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else None
         raise CheckpointError(f"{name} has format {found}, this version reads {FORMAT}")
@@ -72,6 +83,17 @@ def check_tensors(content: Any) -> None:
         ValueError: a tensor that is not plain numbers, each with a place of its own in the file: a
             stride of 0 makes a terabyte of four bytes.
     """
+    for value in flat(content):
+        if isinstance(value, Tensor):
+            dense = value.layout is torch.strided and value.device.type == "cpu"
+            if not dense or value.is_quantized:
+                raise ValueError("it holds a tensor that is not dense numbers")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError("it holds a tensor that is larger than its storage")
+
+
+def flat(content: Any) -> Iterator[Any]:
+    """The leaves of nested mappings and sequences."""
     waiting = [content]
     while waiting:
         value = waiting.pop()
@@ -79,12 +101,8 @@ def check_tensors(content: Any) -> None:
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value
-        elif isinstance(value, Tensor):
-            dense = value.layout is torch.strided and value.device.type == "cpu"
-            if not dense or value.is_quantized:
-                raise ValueError("it holds a tensor that is not dense numbers")
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError("it holds a tensor that is larger than its storage")
+        else:
+            yield value
 
 
 KINDS: dict[str, type | tuple[type, ...]] = {
@@ -95,6 +113,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "method": dict,
     "generator": Tensor,
     "evaluations": int,
+    "retries": list,
     "window": list,
     "frame": dict,
     "best": dict,
@@ -109,12 +128,18 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: they are not.
+        UnsafeError: its optimizer would step to where no number is.
     """
     for name, kind in KINDS.items():
         if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
             raise CheckpointError(f"the checkpoint's {name} is {type(state.get(name)).__name__}")
     if state["step"] < 0 or state["metrics_size"] < 0:
         raise CheckpointError(f"the checkpoint's step is {state['step']}")
+    for value in flat(state["optimizer"].get("param_groups")):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UnsafeError(
+                f"the checkpoint's optimizer is refused: it holds {value}; train anew"
+            )
     if not all(isinstance(value, Tensor) for value in state["method"].values()):
         raise CheckpointError("the checkpoint's method holds more than tensors")
     return state

@@ -6,15 +6,16 @@ Imports neither torch nor matplotlib, so that help, listings and completion answ
 from __future__ import annotations
 
 import importlib
-import os
+import signal
 import sys
 
 from ebmtrain import __version__
-from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.errors import ConfigError, EbmtrainError, OutputError
+from ebmtrain.signals import heard
+from ebmtrain.streams import mute, prepare
 from ebmtrain.suggest import suggestion
 
 VERBS = ("check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "verify")
-INTERRUPTED = 130  # 128 + SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,21 +26,44 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        if words == ["--version"]:  # Hydra would give its own
-            print(f"ebmtrain {__version__}")
-            return 0
-        if words and is_verb(words[0]):
-            return importlib.import_module(f"ebmtrain.commands.{words[0]}").main(words[1:])
-        return importlib.import_module("ebmtrain.commands.train").main(words)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        with heard():
+            code = answer(words)
+            flush()
+        return code
+    except KeyboardInterrupt as stop:
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute()
         return 0
     except Exception as error:
         if debug:
             raise
         return complain(error, words)
+
+
+def flush() -> None:
+    """What is still to be printed, while it can be said that it cannot.
+
+    Raises:
+        OutputError, BrokenPipeError: it cannot.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        mute()
+        raise OutputError(f"cannot write standard output: {error.strerror}") from error
+
+
+def answer(words: list[str]) -> int:
+    """The exit code of the verb, or of training."""
+    if words == ["--version"]:  # Hydra would give its own
+        print(f"ebmtrain {__version__}")
+        return 0
+    if words and is_verb(words[0]):
+        return importlib.import_module(f"ebmtrain.commands.{words[0]}").main(words[1:])
+    return importlib.import_module("ebmtrain.commands.train").main(words)
 
 
 def is_verb(word: str) -> bool:
@@ -81,12 +105,19 @@ def complain(error: Exception, words: list[str]) -> int:
         print(f"{prefix}{len(lines)} problems", file=sys.stderr)
         prefix = "  - "
     for line in lines:
-        print(f"{prefix}{line}", file=sys.stderr)
+        print(f"{prefix}{printable(line)}", file=sys.stderr)
     return code
+
+
+def printable(line: str) -> str:
+    """A terminal would obey the control characters of a name; they are shown as Python writes
+    them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def entry() -> None:
     """The console script."""
+    prepare()
     raise SystemExit(main())
 
 

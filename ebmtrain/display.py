@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ebmtrain.streams import mute
 
 LOG = logging.getLogger("ebmtrain")
 _SHOWN = {
@@ -73,7 +75,8 @@ class Display:
     def stop_bar(self) -> None:
         """The bar's last state stays on the screen; lines go on beneath it."""
         if self.progress:
-            self.progress.stop()
+            with suppress(OSError):  # the terminal was closed
+                self.progress.stop()
 
     def row(self, step: int, row: Mapping[str, Any], per_second: float) -> None:
         """One row of metrics: into the bar, or as a line where there is none; and into the log."""
@@ -85,26 +88,21 @@ class Display:
 
 
 class Plain(logging.StreamHandler):
-    """Lines as they are. A reader that leaves, as `| head` does, misses the rest of them, and
-    training goes on."""
+    """Lines as they are. Where they cannot be written, since the reader left, as `| head` does, or
+    the disk is full, nobody sees the rest of them, and training goes on."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
+        if isinstance(sys.exc_info()[1], OSError):
             mute()
         else:
             super().handleError(record)
-
-
-def mute() -> None:
-    """Nothing more to standard output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:
     """Prints a line, if anybody still reads."""
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError:
         mute()
 
 

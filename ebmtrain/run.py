@@ -106,7 +106,7 @@ def carry_on(
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
         session = Session(parts, run, display, title(parts, choices), resumed)
         result = session.go()
-        for line in closing(run.path, result, trust_of(parts.config)):
+        for line in closing(run.path, result, trust_of(parts.config), parts.job is not None):
             LOG.info("%s", line)
     return result
 
@@ -186,10 +186,12 @@ def trust_of(config: Any) -> str:
     return "".join(f" --trust {name}" for name in packages if name != "ebmtrain")
 
 
-def closing(path: Path, result: dict[str, Any], trust: str) -> list[str]:
+def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
     """The numbers of the run, where its pictures are, and what one would type next."""
     metrics, shown = result["metrics"], relative(path)
     lines = []
+    if result["status"] == "interrupted" and not trains:
+        return ["stopped; a landscape has no state to go on from: start it anew"]
     if result["status"] == "interrupted":
         return [
             f"stopped at step {result['step']}, saved",

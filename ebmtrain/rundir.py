@@ -29,10 +29,13 @@ import yaml
 from torch import Tensor
 
 from ebmtrain import plain_yaml
-from ebmtrain.checkpoints import decode, encode
+from ebmtrain.checkpoints import TRAILER, decode, encode, signed
 from ebmtrain.errors import CheckpointError, ConfigError, LockedError, OutputError, UnsafeError
 
 Row = Mapping[str, Any]
+FOLDERS = ("checkpoints", "plots", "samples")
+LARGEST_JSON = 1_000_000  # bytes; result.json has some 2,000
+LARGEST_METRICS = 200_000_000  # bytes; a million rows
 
 
 def write(path: Path, data: bytes) -> None:
@@ -135,13 +138,19 @@ class RunDir:
 
         Raises:
             ConfigError: there is none.
-            UnsafeError: it holds a link, through which what is written would go elsewhere.
+            UnsafeError: it holds a link, through which what is written would go elsewhere; a pipe,
+                that one would wait for; a name that a terminal would obey.
         """
-        if not (path / "config.yaml").is_file():
-            raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
-        for file in path.rglob("*"):
+        ours = [path, *(path / name for name in FOLDERS)]
+        for file in (file for folder in ours if folder.is_dir() for file in folder.iterdir()):
             if file.is_symlink():
                 raise UnsafeError(f"{file} is a link: put what it points to in its place")
+            if not (file.is_file() or file.is_dir()):
+                raise UnsafeError(f"{file} is a pipe, socket or device: remove it")
+            if not file.name.isprintable():
+                raise UnsafeError(f"{path} holds a file of the name {file.name!r}: rename it")
+        if not (path / "config.yaml").is_file():
+            raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
         return cls(path)
 
     # Small files
@@ -176,6 +185,7 @@ class RunDir:
             UnsafeError: it asks for more than values, or is made to exhaust its reader.
         """
         path = self.path / "config.yaml"
+        limited(path, plain_yaml.LARGEST)
         try:
             content = plain_yaml.read(path.read_bytes())
         except UnsafeError as error:
@@ -196,6 +206,7 @@ class RunDir:
         path = self.path / name
         if not path.is_file():  # a pipe, say, that one would wait for
             return {}
+        limited(path, LARGEST_JSON)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -230,14 +241,16 @@ class RunDir:
         return list(self.each_row())
 
     def each_row(self) -> Iterator[dict[str, Any]]:
-        """The same, one by one.
+        """The same, one by one: of each line its numbers.
 
         Raises:
             ConfigError: a line is something else.
+            UnsafeError: more than ever was written.
         """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return
+        limited(path, LARGEST_METRICS)
         with path.open("rb") as file:
             for line in file:
                 try:
@@ -246,9 +259,10 @@ class RunDir:
                     return
                 except RecursionError:
                     row = None
-                if not isinstance(row, dict):
-                    raise ConfigError(f"{path} has a line that is no row of metrics")
-                yield {k: math.nan if v is None else v for k, v in row.items()}
+                if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                    raise ConfigError(f"{path} has a line that is no row of metrics: remove it")
+                known = {k: math.nan if v is None else v for k, v in row.items() if k.isprintable()}
+                yield {k: v for k, v in known.items() if isinstance(v, int | float)}
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl; a checkpoint remembers it, for `cut_metrics`."""
@@ -335,6 +349,18 @@ class RunDir:
         )
 
 
+def limited(path: Path, largest: int) -> None:
+    """
+    Raises:
+        UnsafeError: a file that it takes more memory to read than it is worth.
+    """
+    if path.stat().st_size > largest:
+        raise UnsafeError(
+            f"{path} is refused: it has {path.stat().st_size:,} bytes, and at most {largest:,} are "
+            "read; remove it"
+        )
+
+
 def relative(path: Path) -> Path:
     """As one would type it here."""
     try:
@@ -347,7 +373,12 @@ def _read(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise CheckpointError(f"{path} is no file")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TRAILER))
+            if not signed(file.read(TRAILER)):  # before terabytes of nothing are read
+                return b""
+            file.seek(0)
+            return file.read()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 

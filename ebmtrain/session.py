@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts
+from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import DivergedError, EbmtrainError
@@ -18,8 +19,8 @@ from ebmtrain.evaluation.subject import OF_THE_CLOCK, Evaluator, Subject
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, energies
-from ebmtrain.signals import Stop
-from ebmtrain.train import TrainState, check, start, train
+from ebmtrain.signals import Asked, Stop
+from ebmtrain.train import RETRIES, TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
 OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
@@ -50,10 +51,8 @@ class Session:
         self.stop = Stop()
         self.resumed = resumed
         self.best: dict[str, Any] = resumed["best"] if resumed else {}
-        known = resumed["measured"] if resumed else {}
-        self.numbers: dict[str, Any] = known.get("metrics", {})
-        self.warnings: list[str] = known.get("warnings", [])
-        self.measured_at: int | None = known.get("step")
+        self.known(resumed["measured"] if resumed else {})
+        self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
         self.model: Subject | None = None
         self.finished = False
@@ -64,6 +63,12 @@ class Session:
         self.last_row_step = self.step
         self.warned: set[str] = set()
         self.alarmed = False
+
+    def known(self, measured: Mapping[str, Any]) -> None:
+        """The numbers of the last evaluation are these."""
+        self.numbers: dict[str, Any] = measured.get("metrics", {})
+        self.warnings: list[str] = measured.get("warnings", [])
+        self.measured_at: int | None = measured.get("step")
 
     @property
     def seconds(self) -> float:
@@ -82,6 +87,10 @@ class Session:
             with self.stop:
                 self.train_and_show()
             status = "finished" if self.finished else "interrupted"
+        except Asked:
+            if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
+                raise
+            status = "interrupted"
         except DivergedError as caught:
             status, error = "diverged", caught
         except Exception as caught:
@@ -99,6 +108,7 @@ class Session:
     def train_and_show(self) -> None:
         parts = self.parts
         if parts.job is None:
+            self.stop.nothing_left_to_save()
             self.numbers = self.measure(parts.energy, {})
             self.finish(parts.energy, {})
             self.finished = True
@@ -107,11 +117,13 @@ class Session:
         if self.resumed:
             state.load_state_dict(self.resumed)
             # What happens before the first update happens again, its row included.
-            self.run.cut_metrics(self.resumed["metrics_size"] if state.step else 0)
+            began = state.step or state.retries
+            self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
         train(parts.job, state, self)
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
+        self.stop.nothing_left_to_save()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.evaluated, state.method)
         self.judge()
@@ -135,6 +147,7 @@ class Session:
         due = [k for k, e in self.parts.evaluations.items() if last or is_due(e, state.step)]
         if not due:
             return {}
+        self.check(state)
         self.numbers = self.measure(state.evaluated, state.method, due)
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
@@ -177,6 +190,7 @@ class Session:
     def plot(self, state: TrainState, last: bool) -> None:
         due = last or state.step % self.parts.plots.every == 0
         if due and self.gallery.planar:  # chains may have to be run for it
+            self.check(state)
             self.gallery.landscape(
                 state.evaluated,
                 self.picture_points(state),
@@ -185,8 +199,7 @@ class Session:
             )
 
     def save(self, state: TrainState, now: bool) -> None:
-        job, settings = self.parts.job, self.parts.checkpoint
-        assert job is not None
+        settings = self.parts.checkpoint
         metric = self.followed(self.numbers)
         value = self.numbers[metric] if metric and self.measured_at == state.step else math.inf
         compared = self.best if metric and self.best.get("metric") == metric else {}
@@ -194,7 +207,7 @@ class Session:
         due = now or state.step % settings.every == 0
         if not (due or improved):
             return
-        check(job, state)
+        self.check(state)
         if improved:
             self.best = {"metric": metric, "value": value, "step": state.step}
         saved = state.state_dict() | {
@@ -209,6 +222,29 @@ class Session:
             "metrics_size": self.run.metrics_size(),
         }
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
+
+    def check(self, state: TrainState) -> None:
+        """Before anything is made of a state: what has diverged has no numbers and no pictures."""
+        assert self.parts.job is not None
+        check(self.parts.job, state)
+
+    def go_back(self, state: TrainState) -> None:
+        saved, passed = self.run.load_checkpoint()
+        for note in passed:
+            LOG.warning("warning: %s", note)
+        state.load_state_dict(checked(saved))
+        # best stays: a better state was good as well, and best.pt holds it.
+        self.known(saved["measured"])
+        self.run.cut_metrics(saved["metrics_size"])
+        self.step = self.last_row_step = state.step
+
+    def retried(self, state: TrainState) -> None:
+        self.retries, latest = state.retries, state.retries[-1]
+        LOG.warning(
+            "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
+            latest["step"], len(state.retries), RETRIES, latest["back_to"], latest["lr"],
+        )  # fmt: skip
+        self.save(state, now=True)
 
     def stopping(self) -> bool:
         return self.stop.signal is not None
@@ -252,6 +288,7 @@ class Session:
             "timings": self.timings,
             "warnings": self.warnings,
             "best": self.best or None,
+            "retries": self.retries,
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Asked(KeyboardInterrupt):
+    """A signal asked this process to end, and nothing has to be saved before."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
+
+
+def asked(number: int, frame: FrameType | None = None) -> None:
+    """The handler that raises."""
+    raise Asked(number)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """While in here each of these signals raises `Asked`, the ways of the system (SIGTERM ends a
+    process without a word) and of a shell (whose background jobs ignore SIGINT) notwithstanding."""
+    before = installed(asked)
+    try:
+        yield
+    finally:
+        restored(before)
 
 
 class Stop:
@@ -19,11 +45,11 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._heard) for number in ASKED}
+        self._before = installed(self._heard)
         return self
 
     def __exit__(
@@ -32,10 +58,35 @@ class Stop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restored(self._before)
+
+    def nothing_left_to_save(self) -> None:
+        """From here on a signal ends what goes on, however long it would have taken.
+
+        Raises:
+            Asked: there was one already.
+        """
+        self.at_once = True
+        if self.signal is not None:
+            asked(self.signal)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        for heard, handler in self._before.items():
-            signal.signal(heard, handler)  # the next one does what it always did
+        restored(self._before)  # the next one does what it always did
+        if self.at_once:
+            asked(number)
+
+
+def installed(handler: Any) -> dict[int, Any]:
+    """Makes it the handler of all of these signals; returns those of before. A hang-up that is
+    ignored stays ignored: `nohup ebmtrain` is to go on when its terminal closes."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [n for n in ASKED if not (ignored and n == signal.SIGHUP)]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def restored(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -17,6 +17,7 @@ from ebmtrain.types import Dataset, Method, Tensors
 
 FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
+RETRIES = 3  # of a supervised run, each at half the rate of the one before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Job:
     ema: float | None
     log_every: int
     seed: int
+    retries: int = 0
+    """How often a run that diverges goes back to its last good state; see `retry`."""
 
 
 @dataclass(kw_only=True)
@@ -49,6 +52,8 @@ class TrainState:
     may change: a row is their mean, whether or not the run was stopped between."""
     evaluations: int
     """Of the energy, in all updates so far: see `score.counted`."""
+    retries: list[dict[str, Any]]
+    """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
 
@@ -66,6 +71,7 @@ class TrainState:
             "method": {name: value.detach() for name, value in self.method.items()},
             "generator": self.generator.get_state(),
             "evaluations": self.evaluations,
+            "retries": [dict(retry) for retry in self.retries],
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
@@ -95,6 +101,8 @@ class TrainState:
             like = next(self.energy.parameters())
             self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
             self.step, self.evaluations = saved["step"], saved["evaluations"]
+            self.retries = [dict(retry) for retry in saved["retries"]]
+            self.diverged.zero_()  # it was looked at before the state was saved
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(
@@ -130,6 +138,15 @@ class Events(Protocol):
         """True once somebody wants training to end early."""
         ...
 
+    def go_back(self, state: TrainState) -> None:
+        """Puts the state that was saved last, which is good, in place of this one."""
+        ...
+
+    def retried(self, state: TrainState) -> None:
+        """The state is the last good one, at half its rate. To be saved at once, so that a run
+        that is killed now goes on like one that is not."""
+        ...
+
 
 def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
     """The state before the first update.
@@ -150,6 +167,7 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         generator=generator,
         window={},
         evaluations=0,
+        retries=[],
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
     )
 
@@ -166,17 +184,39 @@ def train(job: Job, state: TrainState, events: Events) -> None:
     of a resumed run are those of one that was never stopped.
 
     Raises:
-        DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND. What was
-            saved before is good: it is checked before each save.
+        DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND, and no
+            retry is left. What was saved before is good: it is checked before each save.
     """
     stopping = False
-    if state.step == 0:
+    if state.step == 0 and not state.retries:  # who went back to step 0 has been here
         happen(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
         metrics = update(job, state)
         last, stopping = state.step == job.n_steps, events.stopping()
-        row = collect(job, state, metrics, last=last)
-        happen(state, events, row, last=last, stopping=stopping)
+        try:
+            row = collect(job, state, metrics, last=last)
+            happen(state, events, row, last=last, stopping=stopping)
+        except DivergedError as error:
+            retry(job, state, events, error)
+
+
+def retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> None:
+    """Back to the last good state: weights, chains, generators, optimizer; at half its rate.
+
+    The same batches and the same random numbers follow as before, so the rate is all that is
+    different. What was counted on the way that is given up stays counted.
+
+    Raises:
+        DivergedError: `job.retries` were not enough.
+    """
+    if len(state.retries) >= job.retries:
+        raise error
+    found, spent, before = state.step, state.evaluations, state.retries
+    events.go_back(state)
+    state.evaluations = spent
+    rate = job.optimizer.lr * 0.5 ** (len(before) + 1)
+    state.retries = [*before, {"step": found, "back_to": state.step, "lr": rate}]
+    events.retried(state)
 
 
 def collect(
@@ -189,6 +229,8 @@ def collect(
         return {}
     row = means(state.window)
     row["lr"] = state.optimizer.param_groups[0]["lr"]
+    if job.retries:
+        row["retries"] = float(len(state.retries))
     state.window.clear()
     check(job, state)
     return row
@@ -225,9 +267,12 @@ def check(job: Job, state: TrainState) -> None:
         remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
         if x.abs().amax() > FAR:
             remedy = f"its data reach {x.abs().amax():.3g}: dataset.standardize=true, or {remedy}"
+        if not job.retries:
+            remedy += "; or supervisor=retry"
+        times = f" after {len(state.retries)} retries" if state.retries else ""
         raise DivergedError(
-            f"training diverged by step {state.step}: a loss, gradient or energy is not finite or "
-            f"beyond {ENERGY_BOUND:g}; {remedy}"
+            f"training diverged by step {state.step}{times}: a loss, gradient or energy is not "
+            f"finite or beyond {ENERGY_BOUND:g}; {remedy}"
         )
 
 
@@ -246,6 +291,7 @@ def update(job: Job, state: TrainState) -> dict[str, Tensor]:
     if job.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
     rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
+    rate *= 0.5 ** len(state.retries)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.step()

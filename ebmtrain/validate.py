@@ -15,7 +15,7 @@ import sys
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Le
 from hydra.utils import get_object
@@ -53,7 +53,10 @@ SECTIONS: dict[str, type] = {
 HOMES = ("models", "samplers", "methods", "datasets", "optimizers", "evaluation")
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 Trust = tuple[str, ...] | None
+Supervisor = Literal["retry"] | None
+WORDS = ("seed", "supervisor")  # what is not a section
 MISSING = "???"
+HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
 
@@ -72,7 +75,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
     if trust is not None:
         refuse_hostile(config, trust)
     problems: list[str] = []
-    known = [*PARTS, *SECTIONS, "seed"]
+    known = [*PARTS, *SECTIONS, *WORDS]
     for name in config:
         if name not in known:
             problems.append(f"unknown key {name}{suggestion(name, known)}")
@@ -80,6 +83,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         if name not in config:
             problems.append(f"{name} is missing")
     seed_problems = value_problems("seed", config.get("seed"), Seed)
+    problems += value_problems("supervisor", config.get("supervisor"), Supervisor)
     for name, cls in SECTIONS.items():
         if name in config:
             problems += call_problems(name, config[name], cls, frozenset(), trust)
@@ -114,6 +118,8 @@ def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
             for key in node:
                 if isinstance(key, str) and key.startswith("_") and key != "_target_":
                     raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
+            if old := [key for key in HYDRA_0 if isinstance(node.get(key), str)]:
+                raise UnsafeError(f"the run's configuration holds {old[0]!r}: remove it")
             if "_target_" in node:
                 refuse_untrusted(node["_target_"], trust)
             waiting += [*node, *node.values()]

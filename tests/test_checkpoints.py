@@ -11,7 +11,7 @@ import torch
 from same_state import differences
 
 from ebmtrain.checkpoints import FORMAT, decode, encode
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, UnsafeError
 
 STATE = {
     "step": 7,
@@ -98,19 +98,20 @@ class Hostile:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("data", "error", "reason"),
     [
-        (saved(Hostile()), "is not a checkpoint of ebmtrain"),
-        (saved({"format": FORMAT, "x": Hostile()}), "is not a checkpoint of ebmtrain"),
-        (saved({"format": FORMAT + 1}), f"has format {FORMAT + 1}, this version reads {FORMAT}"),
-        (saved({"step": 1}), "has format None"),
-        (saved([1, 2]), "has format None"),
-        (sealed(b"not a zip"), "is not a checkpoint of ebmtrain"),
-        (sealed(b""), "is not a checkpoint of ebmtrain"),
+        (saved(Hostile()), UnsafeError, "is refused: it is not a checkpoint of ebmtrain"),
+        (saved({"format": FORMAT, "x": Hostile()}), UnsafeError, "is refused"),
+        (saved({"format": FORMAT + 1}), CheckpointError,
+         f"has format {FORMAT + 1}, this version reads {FORMAT}"),
+        (saved({"step": 1}), CheckpointError, "has format None"),
+        (saved([1, 2]), CheckpointError, "has format None"),
+        (sealed(b"not a zip"), UnsafeError, "is refused"),
+        (sealed(b""), UnsafeError, "is refused"),
     ],
 )  # fmt: skip
-def test_a_whole_file_of_another_kind_is_refused(data, reason, tmp_path, monkeypatch):
+def test_a_whole_file_of_another_kind_is_refused(data, error, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=reason):
+    with pytest.raises(error, match=reason):
         decode(data, "x.pt")
     assert not (tmp_path / "executed").exists()

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -15,30 +16,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from ebmtrain.build import build
-from ebmtrain.errors import CheckpointError
+from ebmtrain.checkpoints import FORMAT
 from ebmtrain.run import begin
 from ebmtrain.rundir import RunDir
 
 READING = ("sample", "evaluate", "plot", "resume")
+SECONDS, MEGABYTES = 2.0, 200.0  # of the processor and of memory, at most, to refuse
 
 # What Python does for the process, as its audit hooks tell. A hook stays for ever: it is switched.
 
 watched: list[tuple[str, tuple]] = []
 watching = False
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.",
-             "urllib.Request", "os.putenv", "os.remove", "os.rmdir")  # fmt: skip
+FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.Popen",
+             "socket.", "urllib.Request", "os.putenv", "os.remove", "os.rmdir", "os.rename",
+             "os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.", "ctypes.",
+             "webbrowser.", "ftplib.", "smtplib.", "code.__new__")  # fmt: skip
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+OURS = {"ebmtrain", "torch", "numpy", "hydra", "omegaconf", "yaml", "pydantic", "matplotlib", "PIL",
+        "rich", *sys.stdlib_module_names}  # fmt: skip
 
 
 def hook(event: str, details: tuple) -> None:
     if not watching:
         return
-    written = event == "open" and details[1] and set(str(details[1])) & set("wax+")
-    if event.startswith(FORBIDDEN) or written:
+    # The lock of the directory is all that `resume` takes before it has looked at everything.
+    name = Path(str(details[0])).name if event == "open" else ""
+    written = event == "open" and details[2] & WRITING and name != ".lock" and name[-4:] != ".pyc"
+    foreign = event == "import" and str(details[0]).split(".")[0] not in OURS
+    if event.startswith(FORBIDDEN) or written or foreign:
         watched.append((event, details))
 
 
@@ -47,8 +58,10 @@ sys.addaudithook(hook)
 
 @contextmanager
 def nothing_happens() -> Iterator[None]:
+    """Nothing is executed, written or imported, and it takes little time and memory."""
     global watching
     watched.clear()
+    before, began = memory(), time.process_time()
     watching = True
     try:
         yield
@@ -56,6 +69,17 @@ def nothing_happens() -> Iterator[None]:
         watching = False
     assert watched == []
     assert not Path("executed").exists()
+    assert time.process_time() - began < SECONDS
+    assert memory(peak=True) - before < MEGABYTES
+
+
+def memory(*, peak: bool = False) -> float:
+    """Resident, in MB: now, or the most since it was last asked for now."""
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")  # begins anew with the peak
+    wanted = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(wanted))
 
 
 @pytest.fixture(scope="module")
@@ -84,57 +108,73 @@ def replaced(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+# Hostile configurations: of the 36 directories of the list, 25. What each of them puts into the
+# section model (PART), the section hydra (HYDRA), or in place of the file (TEXT).
+
 PART: dict[str, dict[str, Any]] = {
-    "os.system": {"_target_": "os.system", "command": "touch executed"},
-    "posix": {"_target_": "posix.system", "command": "touch executed"},
-    "through logging": {"_target_": "logging.os.system", "command": "touch executed"},
-    "through ebmtrain": {"_target_": "ebmtrain.models.mlp.torch.load", "f": "x"},
-    "torch.load": {"_target_": "torch.load", "f": "evil.pt", "weights_only": False},
-    "torch.hub": {"_target_": "torch.hub.load", "repo_or_dir": ".", "source": "local"},
-    "numpy.load": {"_target_": "numpy.load", "file": "evil.npy", "allow_pickle": True},
-    "unlink": {"_target_": "pathlib.Path.unlink", "self": "config.yaml"},
-    "open": {"_target_": "builtins.open", "file": "executed", "mode": "w"},
+    "os.system by name": {"_target_": "os.system", "command": "touch executed"},
+    "posix alias": {"_target_": "posix.system", "command": "touch executed"},
+    "through logging.os": {"_target_": "logging.os.system", "command": "touch executed"},
+    "torch.load unsafe": {"_target_": "torch.load", "f": "evil.pt", "weights_only": False},
+    "torch.hub local": {"_target_": "torch.hub.load", "repo_or_dir": ".", "source": "local"},
+    "numpy.load with pickles": {
+        "_target_": "numpy.load", "file": "evil.npy", "allow_pickle": True},
+    "Path.unlink": {"_target_": "pathlib.Path.unlink", "self": "config.yaml"},
+    "open for writing": {"_target_": "builtins.open", "file": "executed", "mode": "w"},
     "urlretrieve": {"_target_": "urllib.request.urlretrieve", "url": "http://localhost/"},
-    "in a list": {"_target_": "ebmtrain.models.mlp.MLP",
-                  "width": [{"_target_": "os.system", "command": "touch executed"}]},
-    "partial": {"_target_": "ebmtrain.models.mlp.MLP", "_partial_": True},
-    "verb": {"_target_": "ebmtrain.cli.main", "argv": ["init", "executed"]},
-    "env": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${oc.env:HOME}"},
-    "decode": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${oc.decode:'1'}"},
-    "loop": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${model.width}"},
-    "control": {"_target_": "ebmtrain.models.mlp.MLP", "activation": "\x1b]0;x\x07"},
+    "_target_ in a list": {"_target_": "ebmtrain.models.mlp.MLP",
+                           "width": [{"_target_": "os.system", "command": "touch executed"}]},
+    "_partial_": {"_target_": "ebmtrain.models.mlp.MLP", "_partial_": True},
+    "legacy target": {"target": "os.system", "params": {"command": "touch executed"}},
+    "oc.env": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${oc.env:HOME}"},
+    "oc.decode": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${oc.decode:'1'}"},
+    "interpolation loop": {"_target_": "ebmtrain.models.mlp.MLP", "width": "${model.width}"},
+    "control characters": {"_target_": "ebmtrain.models.mlp.MLP", "activation": "\x1b]0;x\x07"},
 }  # fmt: skip
-HYDRA = {
-    "callbacks": {"callbacks": {"x": {"_target_": "os.system", "command": "touch executed"}}},
-    "logging": {"job_logging": {"handlers": {"x": {"class": "os.system"}}}},
-    "environment": {"job": {"env_set": {"PATH": "."}}},
-    "search path": {"searchpath": ["file:///"]},
-    "outside": {"run": {"dir": "/executed"}},
+# Beyond the list.
+MORE: dict[str, dict[str, Any]] = {
+    "through ebmtrain": {"_target_": "ebmtrain.models.mlp.torch.load", "f": "x"},
+    "a verb": {"_target_": "ebmtrain.cli.main", "argv": ["init", "executed"]},
+    "a package beside it": {"_target_": "evil.Thing"},
+    "a control character in a key": {"_target_": "ebmtrain.models.mlp.MLP", "wid\x1b[2Jth": 3},
 }
+HYDRA = {
+    "hydra.callbacks": {"callbacks": {"x": {"_target_": "os.system", "command": "touch executed"}}},
+    "job_logging": {"job_logging": {"handlers": {"x": {"class": "os.system"}}}},
+    "env_set": {"job": {"env_set": {"PATH": "."}}},
+    "searchpath": {"searchpath": ["file:///"]},
+    "run.dir outside": {"run": {"dir": "/executed"}},
+}
+TEXT = {
+    "python tag": "model: !!python/object/apply:os.system ['touch executed']\n",
+    "pathlib tag": "model: !!python/object/apply:pathlib.Path ['/']\n",
+    "alias bomb": "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+        f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+    "depth 2,000": "a: " + "[" * 2000 + "]" * 2000 + "\n",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*PART, *HYDRA])
-@pytest.mark.parametrize("verb", READING)
-def test_a_hostile_configuration(command, copy: Path, verb, case):
-    config = RunDir(copy).config()
-    if case in PART:
-        config["model"] = PART[case]
-    else:
-        config["hydra"] = HYDRA[case]
-    replaced(copy / "config.yaml", yaml.safe_dump(config).encode())
-    with nothing_happens():
-        outcome = command(verb, copy)
-    assert outcome.code == 7
-    assert len(outcome.err.splitlines()) == 1
-    assert "\x1b" not in outcome.err
+def hostile(config: dict[str, Any], case: str) -> bytes:
+    if case in TEXT:
+        return (yaml.safe_dump(config) + TEXT[case]).encode()
+    if case in HYDRA:
+        return yaml.safe_dump(config | {"hydra": HYDRA[case]}).encode()
+    return yaml.safe_dump(config | {"model": (PART | MORE)[case]}).encode()
 
 
-def test_the_word_that_hydra_once_used(command, copy: Path):
-    config = RunDir(copy).config()
-    config["model"] = {"target": "os.system", "params": {"command": "touch executed"}}
-    replaced(copy / "config.yaml", yaml.safe_dump(config).encode())
-    with nothing_happens():
-        assert command("sample", copy).code == 2
+@pytest.mark.parametrize("case", [*PART, *HYDRA, *TEXT, *MORE])
+def test_a_hostile_configuration(command, copy: Path, folder: Path, case):
+    for place in (folder, copy):
+        (place / "evil.py").write_text("open('executed', 'w')")
+    replaced(copy / "config.yaml", hostile(RunDir(copy).config(), case))
+    for verb in READING:
+        with nothing_happens():
+            outcome = command(verb, copy)
+        assert outcome.code == 7
+        assert len(outcome.err.splitlines()) == 1
+        assert outcome.err.startswith("ebmtrain: ")
+        assert outcome.err[:-1].isprintable()
 
 
 class Runs:
@@ -197,18 +237,26 @@ def quantized() -> torch.Tensor:
         return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
 
 
+# The other 11 of the list: a checkpoint whose SHA-256 is right, so no damage, and whose content is
+# not what a run writes. (Without its digest, the reader takes it for damage: exit code 4.)
+
 CHECKPOINTS = {
-    "system": lambda s: torch_saved(s | {"x": Runs(os.system, ("touch executed",))}),
-    "eval": lambda s: torch_saved(s | {"x": Runs(eval, ("open('executed', 'w')",))}),
+    "__reduce__ to system": lambda s: torch_saved(s | {"x": Runs(os.system, ("touch executed",))}),
+    "__reduce__ to eval": lambda s: torch_saved(s | {"x": Runs(eval, ("open('executed', 'w')",))}),
     "bare pickle": lambda s: pickle.dumps(Runs(os.system, ("touch executed",))),
     "a module": lambda s: torch_saved(torch.nn.Linear(2, 2)),
     "script": lambda s: scripted(),
     "giant chains": lambda s: torch_saved(s | {"method": {"chains": giant((10**12, 2))}}),
     "giant elsewhere": lambda s: torch_saved(s | {"measured": {"x": [giant((10**12,))]}}),
-    "deflated": lambda s: deflated(torch_saved(s)),
+    "deflate bomb": lambda s: deflated(torch_saved(s | {"x": torch.zeros(10**7)})),
     "meta": lambda s: torch_saved(s | {"x": torch.zeros(3, device="meta")}),
     "sparse": lambda s: torch_saved(s | {"x": sparse()}),
     "quantized": lambda s: torch_saved(s | {"x": quantized()}),
+    "lr = nan": lambda s: torch_saved(s | {"optimizer": rated(s["optimizer"], float("nan"))}),
+    "length lie": lambda s: lying(torch_saved(s)),
+}  # fmt: skip
+# What another program could have written: exit code 4.
+MISFITS = {
     "not finite": lambda s: torch_saved(
         s | {"average": {k: v * torch.nan for k, v in s["average"].items()}}
     ),
@@ -218,29 +266,85 @@ CHECKPOINTS = {
     "no frame": lambda s: torch_saved(s | {"frame": {}}),
     "frame of text": lambda s: torch_saved(s | {"frame": s["frame"] | {"scale": "x"}}),
     "another frame": lambda s: torch_saved(s | {"frame": s["frame"] | {"low": torch.ones(7)}}),
+    "of the future": lambda s: torch_saved(s | {"format": FORMAT + 1}),
 }
 
 
-@pytest.mark.parametrize("case", CHECKPOINTS)
-def test_a_hostile_checkpoint(command, copy: Path, case):
-    data = sealed(CHECKPOINTS[case](state_of(copy)))
-    for path in (copy / "checkpoints").glob("*.pt"):
-        replaced(path, data)
-    with nothing_happens():
-        codes = {verb: command(verb, copy).code for verb in ("sample", "evaluate")}
-    assert set(codes.values()) == {4}
+def rated(optimizer: dict[str, Any], lr: float) -> dict[str, Any]:
+    return optimizer | {"param_groups": [g | {"lr": lr} for g in optimizer["param_groups"]]}
 
 
-def test_a_length_that_lies(copy: Path):
+def lying(body: bytes) -> bytes:
     """The archive's directory says that an entry is longer than it is."""
-    body = torch_saved(state_of(copy))
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         size = max(archive.infolist(), key=lambda entry: entry.file_size).file_size
     lie = body.replace(size.to_bytes(4, "little"), (2**31 - 2).to_bytes(4, "little"))
     assert lie != body
-    replaced(copy / "checkpoints/last.pt", sealed(lie))
-    with pytest.raises(CheckpointError):
-        RunDir(copy).load_checkpoint(copy / "checkpoints/last.pt")
+    return lie
+
+
+def refuses(command, copy: Path, data: bytes, code: int, verbs: tuple[str, ...] = READING) -> None:
+    for path in (copy / "checkpoints").glob("*.pt"):
+        replaced(path, data)
+    for verb in verbs:
+        words = ["train.steps=4"] if verb == "resume" else []
+        with nothing_happens():
+            outcome = command(verb, copy, *words)
+        assert outcome.code == code, verb
+        assert len(outcome.err.splitlines()) == 1
+        assert outcome.err[:-1].isprintable()
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_a_hostile_checkpoint(command, copy: Path, case):
+    refuses(command, copy, sealed(CHECKPOINTS[case](state_of(copy))), 7)
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_checkpoint_of_another_program(command, copy: Path, case):
+    refuses(command, copy, sealed(MISFITS[case](state_of(copy))), 4, READING[:3])
+
+
+@pytest.mark.parametrize("case", ["__reduce__ to system", "bare pickle", "deflate bomb"])
+def test_a_hostile_checkpoint_without_its_digest_is_damage(command, copy: Path, case):
+    refuses(command, copy, CHECKPOINTS[case](state_of(copy)), 4)
+
+
+def test_a_checkpoint_of_a_terabyte(command, copy: Path):
+    """Of nothing: it takes no place on the disk."""
+    for path in (copy / "checkpoints").glob("*.pt"):
+        path.unlink()
+        with path.open("wb") as file:
+            file.truncate(10**12)
+    for verb in READING:
+        with nothing_happens():
+            outcome = command(verb, copy)
+        assert outcome.code == 4
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    (name, kind) for name in ("config.yaml", "checkpoints/last.pt", "samples/final.npz", "run.json",
+                              "result.json", "metrics.jsonl") for kind in ("link", "pipe")
+])  # fmt: skip
+def test_a_link_or_pipe_in_place_of_a_file(command, copy: Path, folder: Path, name, kind):
+    (copy / name).rename(folder / "outside")
+    if kind == "link":
+        (copy / name).symlink_to(folder / "outside")
+    else:
+        os.mkfifo(copy / name)
+    for verb in READING:
+        with nothing_happens():
+            outcome = command(verb, copy)
+        assert outcome.code == 7
+        assert f"{name} is a {kind}" in outcome.err
+
+
+def test_the_list_is_whole():
+    """36: the 25 configurations, and of checkpoints what CHECKPOINTS has and two in its place."""
+    assert len(PART) + len(HYDRA) + len(TEXT) == 25
+    kinds = {"meta": "tensor", "sparse": "tensor", "quantized": "tensor",
+             "giant elsewhere": "giant chains"}  # fmt: skip
+    assert len({kinds.get(case, case) for case in CHECKPOINTS} | {"link", "pipe"}) == 12
 
 
 @pytest.mark.parametrize("name", ["run.log", "metrics.jsonl", "plots", ".lock", "result.json"])
@@ -256,17 +360,87 @@ def test_a_link_out_of_the_directory(command, copy: Path, folder: Path, name):
     assert outside.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["result.json", "run.json", "metrics.jsonl"])
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(command, copy: Path, name):
-    (copy / name).unlink()
-    os.mkfifo(copy / name)
-    assert command("sample", copy, "count=3").code == 0
+# The other files: exit code 2 where they are no JSON or array, 7 where reading would exhaust.
+
+FILES: dict[str, tuple[str, str, bytes | int, int]] = {
+    # case: verb, file, content or size, exit code
+    "result of a list": ("sample", "result.json", b"[1]", 2),
+    "result unfinished": ("sample", "result.json", b"{", 2),
+    "result nested": ("sample", "result.json", b"[" * 100_000, 2),
+    "result of numbers": ("sample", "result.json", b'{"step": 1' + b"0" * 5000 + b"}", 2),
+    "result of a terabyte": ("sample", "result.json", 10**12, 7),
+    "run nested": ("plot", "run.json", b'{"a":' * 100_000, 2),
+    "run of a terabyte": ("plot", "run.json", 10**12, 7),
+    "config of a terabyte": ("sample", "config.yaml", 10**12, 7),
+    "metrics of a terabyte": ("plot", "metrics.jsonl", 10**12, 7),
+    "samples of a terabyte": ("plot", "samples/final.npz", 10**12, 2),
+    "samples of text": ("plot", "samples/final.npz", b"1,2", 2),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "3", "[" * 100_000])
-def test_a_result_that_is_none(command, copy: Path, text):
-    replaced(copy / "result.json", text.encode())
-    assert command("sample", copy).code == 2
+@pytest.mark.parametrize("case", FILES)
+def test_other_files_that_are_hostile(command, copy: Path, case):
+    verb, name, content, code = FILES[case]
+    if isinstance(content, int):
+        (copy / name).unlink()
+        with (copy / name).open("wb") as file:
+            file.truncate(content)
+    else:
+        replaced(copy / name, content)
+    with nothing_happens():
+        outcome = command(verb, copy)
+    assert outcome.code == code
+    assert len(outcome.err.splitlines()) == 1
+    assert name in outcome.err
+
+
+def arrays(**named: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **named)
+    return buffer.getvalue()
+
+
+SAMPLES = {
+    "pickled": {"x": np.array([Runs(os.system, ("touch executed",))], dtype=object)},
+    "of another shape": {"x": np.zeros((5, 7))},
+    "none": {"x": np.zeros((0, 2))},
+    "not finite": {"x": np.full((5, 2), np.nan)},
+    "of another name": {"y": np.zeros((5, 2))},
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+def test_samples_that_are_none(command, copy: Path, case):
+    replaced(copy / "samples/final.npz", arrays(**SAMPLES[case]))
+    with nothing_happens():
+        outcome = command("plot", copy)
+    assert outcome.code == 2
+    assert "final.npz" in outcome.err
+
+
+ROWS = [b"[1]", b"3", b'"x"', b"{}", b'{"step": "x"}', b'{"step": 2, "kl": "\x1b"}',
+        b'{"step": 2, "kl": {"a": 1}, "loss": [1]}', b'{"step": 2, "\\u001b[2J": 1}', b"\xff\xfe",
+        b"[" * 100_000, b'{"step": 1e999}', b'{"step": 2, "loss": 1e999}']  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_that_are_none(copy: Path, row):
+    """What comes after half a row is not read: a killed process was writing it."""
+    text = b'{"step": 0, "kl": 1.0}\n' + row + b'\n{"step": 3, "kl": 2}\n'
+    replaced(copy / "metrics.jsonl", text)
+    with nothing_happens():
+        found = RunDir(copy).rows()
+    assert found[0] == {"step": 0, "kl": 1.0}
+    for other in found[1:]:
+        assert set(other) <= {"step", "kl", "loss"}
+        assert all(isinstance(value, int | float) for value in other.values())
+
+
+def test_pictures_of_rows_that_are_none(command, copy: Path):
+    replaced(copy / "metrics.jsonl", b'{"step": 2, "loss": 1e999, "\\u001b": 3, "kl": "\\u001b"}')
+    outcome = command("plot", copy)
+    assert outcome.code == 0, outcome.err
+    assert "\x1b" not in outcome.out
 
 
 @pytest.mark.parametrize("choices", [["x"], {"model": ["x"]}, {"model": "\x1b[2J"}, None])

@@ -253,11 +253,12 @@ def test_signals(long_run, tiny, folder, capsys, number):
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(3000):
+    for _ in range(12000):
         if path.exists():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    process.kill()
     raise AssertionError(f"{path} did not come")
 
 

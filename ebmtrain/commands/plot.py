@@ -8,6 +8,7 @@ from torch import Tensor
 from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 from ebmtrain.datasets.read_numpy import read_npz
 from ebmtrain.drawing import subject
+from ebmtrain.errors import DataError
 from ebmtrain.gallery import Gallery
 from ebmtrain.loading import Run, load_with
 from ebmtrain.run import title
@@ -37,9 +38,16 @@ def main(words: list[str]) -> int:
 
 
 def points(run: Run) -> Tensor:
-    """Those of samples/final.npz where they are of this state, else new ones; standardized."""
+    """Those of samples/final.npz where they are of this state, else new ones; standardized.
+
+    Raises:
+        DataError: they are not what a run writes there.
+    """
     units, file = run.parts.standardization, run.path / "samples/final.npz"
     finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
     if finished and file.is_file():
-        return units.to_standard(torch.from_numpy(read_npz(file, "x")))
+        x = torch.from_numpy(read_npz(file, "x"))
+        if x.shape[1:] != units.shift.shape or not len(x) or not x.isfinite().all():
+            raise DataError(f"{file} does not hold points of this model: remove it")
+        return units.to_standard(x)
     return units.to_standard(run.sample(run.parts.samples.count))

@@ -17,16 +17,9 @@ from omegaconf import DictConfig
 from ebmtrain import presets
 from ebmtrain.errors import ConfigError
 from ebmtrain.report.finding import PRESETS, runs_in
+from ebmtrain.signals import Asked
 
 COLUMNS = {"kl": "KL", "regret": "regret", "nll": "NLL"}
-
-
-class Interrupted(KeyboardInterrupt):
-    """A job was asked to stop, by this signal, and the sweep with it."""
-
-    def __init__(self, signal: int):
-        super().__init__()
-        self.signal = signal
 
 
 @dataclass
@@ -71,7 +64,7 @@ class Sweep:
         """Prints the leaderboard and writes it beside the jobs; 1 if a job failed."""
         from ebmtrain.report.writing import report
 
-        entries = report(self.path) if runs_in(self.path) else []
+        entries = report(self.path)
         begun = [entry for entry in entries if entry.status != "killed"]
         failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
         missing = len(begun) < len(self.jobs)
@@ -112,4 +105,4 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
         outcome = f"{result['status']}: {str(result['error']).splitlines()[0]}"
     say(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s")
     if result.get("signal"):
-        raise Interrupted(result["signal"])
+        raise Asked(result["signal"])  # and with the job the sweep

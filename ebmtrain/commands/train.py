@@ -25,6 +25,7 @@ from ebmtrain import presets
 from ebmtrain.commands import sweep
 from ebmtrain.commands.words import overrides_in, section_of
 from ebmtrain.errors import ConfigError, OutputError
+from ebmtrain.report.finding import runs_in
 from ebmtrain.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def main(words: list[str]) -> int:
         ) from CALL.error
     if CALL.error is not None:
         raise CALL.error
-    code = CALL.sweep.report() if CALL.sweep is not None else 0
+    code = CALL.sweep.report() if CALL.sweep is not None and runs_in(CALL.sweep.path) else 0
     return 128 + CALL.signal if CALL.signal else code
 
 

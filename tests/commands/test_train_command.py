@@ -382,11 +382,12 @@ def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, nu
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(3000):
+    for _ in range(12000):
         if path.exists():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    process.kill()
     raise AssertionError(f"{path} did not come")
 
 

@@ -1,0 +1,215 @@
+"""Signals, in every phase of a run: saved within one step, exit code 128 + n, exact resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import Child
+from same_state import load, result, run_differences
+
+from ebmtrain.cli import main
+from ebmtrain.gallery import Gallery
+from ebmtrain.signals import Stop
+from ebmtrain.train import Job, TrainState, update
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
+          "train.log_every=2", "hydra.run.dir=run")  # fmt: skip
+
+# Where the signals arrive: in the first call of this function in this step.
+PHASES = {
+    "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5),
+    "evaluation": ("ebmtrain.session.measured", 4),
+    "plotting": ("ebmtrain.gallery.Gallery.landscape", 4),
+    "saving": ("ebmtrain.rundir.encode", 6),
+    "writing": ("os.fsync", 6),
+}
+# What follows the last save: there is nothing left to save, and it may take long.
+AFTER = {
+    "samples": ("ebmtrain.session.drawn", 9),
+    "pictures": ("ebmtrain.gallery.Gallery.final", 9),
+}
+
+
+def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list[int]) -> None:
+    """The process sends itself these signals when the function is called in this step."""
+    owner, name = located(place)
+    original, now, left = getattr(owner, name), [0], [*numbers]
+
+    def counted(job: Job, state: TrainState) -> dict[str, Any]:
+        now[0] = state.step + 1
+        return update(job, state)
+
+    def interrupted(*words: Any, **named: Any) -> Any:
+        while now[0] == step and left:
+            os.kill(os.getpid(), left.pop(0))
+        return original(*words, **named)
+
+    patch.setattr("ebmtrain.train.update", counted)
+    patch.setattr(owner, name, interrupted)
+
+
+def located(place: str) -> tuple[Any, str]:
+    from hydra.utils import get_object
+
+    owner, _, name = place.rpartition(".")
+    return get_object(owner), name
+
+
+def child(
+    folder: Path, words: tuple[str, ...], place: tuple[str, int], numbers: list[int]
+) -> Child:
+    def work() -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            interrupting(patch, *place, numbers)
+            return main(list(words))
+
+    return Child(work, folder)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "landscape", lambda *_: None)
+        patch.setattr(Gallery, "final", lambda *_: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(quick, tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert main([*tiny, *LENGTH[:-1], f"hydra.run.dir={folder}/run"]) == 0
+    return folder / "run"
+
+
+def each(phases: dict[str, Any]) -> list[tuple[str, int]]:
+    """Every phase and every signal, each with some of the others: the handler is the same."""
+    pairs = [(phase, SIGNALS[i % 3]) for i, phase in enumerate(phases)]
+    return pairs + [(next(iter(phases)), number) for number in SIGNALS[1:]]
+
+
+@pytest.mark.parametrize(("phase", "number"), each(PHASES))
+def test_a_signal_saves_within_one_step(whole, folder: Path, tiny, phase, number):
+    place, step = PHASES[phase]
+    ended = child(folder, (*tiny, *LENGTH), (place, step), [number]).ended()
+    assert (ended.code, ended.err) == (128 + number, "")
+    told = json.loads((folder / "run/result.json").read_text())
+    assert (told["status"], told["signal"]) == ("interrupted", number)
+    assert step <= told["step"] <= step + 1
+    assert load(folder / "run/checkpoints/last.pt")["step"] == told["step"]
+    assert f"stopped at step {told['step']}, saved" in ended.out
+    assert main(["resume", "run"]) == 0
+    assert run_differences(whole, folder / "run") == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"), [("samples", signal.SIGINT), ("pictures", signal.SIGTERM)]
+)
+def test_a_signal_after_the_last_save_ends_at_once(whole, folder: Path, tiny, phase, number):
+    place, step = AFTER[phase]
+    ended = child(folder, (*tiny, *LENGTH), (place, step), [number]).ended()
+    assert (ended.code, ended.err) == (128 + number, "")
+    told = json.loads((folder / "run/result.json").read_text())
+    assert (told["status"], told["signal"], told["step"]) == ("interrupted", number, step)
+    assert main(["resume", "run"]) == 0
+    assert run_differences(whole, folder / "run") == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "second"), [*((p, signal.SIGINT) for p in PHASES), ("writing", signal.SIGTERM)]
+)
+def test_a_second_signal_leaves_at_once(whole, folder: Path, tiny, phase, second):
+    place, step = PHASES[phase]
+    ended = child(folder, (*tiny, *LENGTH), (place, step), [signal.SIGINT, second]).ended()
+    assert (ended.code, ended.err) == (128 + second, "")
+    assert result(folder / "run")["status"] == "running"
+    assert load(folder / "run/checkpoints/last.pt")["step"] == 3  # the one before
+    assert not list((folder / "run").rglob(".*.pt.*"))  # nor half of the next
+    assert main(["resume", "run"]) == 0
+    assert run_differences(whole, folder / "run") == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, number):
+    ended = child(folder, (*tiny, *LENGTH), ("ebmtrain.build.check_width", 0), [number]).ended()
+    assert ended == (128 + number, "", "")
+    assert not (folder / "run").exists()
+
+
+def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
+    words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
+    words += ["model=double_well", "train.steps=0", "hydra.run.dir=run"]
+    ended = child(folder, tuple(words), ("ebmtrain.session.drawn", 0), [signal.SIGTERM]).ended()
+    assert ended.code == 143
+    assert "start it anew" in ended.out
+    assert "resume" not in ended.out
+    assert result(folder / "run")["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "sample", "plot"])
+def test_a_verb_is_interrupted(whole, folder: Path, verb):
+    place = {
+        "evaluate": "ebmtrain.evaluation.exact.Quadrature.__call__",
+        "sample": "ebmtrain.loading.drawn",
+        "plot": "ebmtrain.gallery.Gallery.final",
+    }
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    ended = child(folder, (verb, str(whole)), (place[verb], 0), [signal.SIGTERM]).ended()
+    assert (ended.code, ended.err) == (143, "")
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+# Sweeps
+
+IN_A_SWEEP = {
+    "first job is built": ("ebmtrain.build.check_width", 0, 0),
+    "first job": ("ebmtrain.samplers.mala.Mala.step", 5, 1),
+    "its end": ("ebmtrain.session.drawn", 9, 1),
+    "between": ("ebmtrain.display.say", 9, 1),
+    "second job is built": ("ebmtrain.build.check_width", 9, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("phase", "numbers"),
+    [*((phase, [signal.SIGTERM]) for phase in IN_A_SWEEP), ("between", [signal.SIGINT]),
+     ("first job", [signal.SIGINT] * 2), ("its end", [signal.SIGINT] * 2)],
+)  # fmt: skip
+def test_a_sweep_ends_with_its_signal(quick, folder: Path, tiny, phase, numbers):
+    place, step, began = IN_A_SWEEP[phase]
+    words = ("-m", *tiny, *LENGTH[:-1], "seed=0,1,2", "hydra.sweep.dir=sweep")
+    ended = child(folder, words, (place, step), numbers).ended()
+    assert ended.code == 128 + numbers[-1]
+    assert "Traceback" not in ended.err
+    assert len(list((folder / "sweep").glob("*/result.json"))) == began
+    if began:
+        assert (folder / "sweep/summary.csv").exists()
+        assert f"({began} of 3 jobs" in ended.out
+
+
+# The handlers themselves
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal is None
+            assert signal.getsignal(signal.SIGTERM) == stop._heard
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_handlers_of_before_are_put_back(command: Callable, number):
+    before = signal.getsignal(number)
+    assert command("list", "model").code == 0
+    assert signal.getsignal(number) == before
