@@ -15,6 +15,7 @@ import yaml
 import ebmtrain
 from ebmtrain import presets
 from ebmtrain.checkpoints import encode
+from ebmtrain.durable import locked
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import energies
