@@ -4,6 +4,7 @@ that was never stopped. Used by the tests with small counts and by soak.py with 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -70,11 +71,13 @@ def server(errors: Path | None = None) -> Iterator[Server]:
         errors: file for what the jobs write to standard error.
     """
     program = Path(__file__).with_name("server.py")
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with (
         (errors or Path("/dev/stderr")).open("ab") as stderr,
         subprocess.Popen(
             [sys.executable, str(program)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            env=places,
         ) as process,
     ):  # fmt: skip
         yield Server(process)

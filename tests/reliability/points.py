@@ -1,6 +1,7 @@
 """The points at which a run can die, by their names, and how to die there.
 
-In a process of its own: what the run calls is wrapped here, so that the product knows nothing of it.
+In a process of its own: what the run calls is wrapped here, so that the product knows nothing of
+it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kills import configuration
+from points import Points
 
 import ebmtrain.run
 from ebmtrain.build import build
@@ -25,10 +27,6 @@ from ebmtrain.gallery import Gallery
 from ebmtrain.run import begin, resume
 from ebmtrain.sampling import energies
 from ebmtrain.train import start
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from kills import configuration
-from points import Points
 
 
 def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:

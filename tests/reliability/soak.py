@@ -1,6 +1,6 @@
 """The counts behind the promises, at length: `make soak`, or
 
-    python tests/reliability/soak.py --kills 221 --chains 104     # some of them
+    make soak COUNTS="--kills 221 --chains 104"     # some of them
 
 Each figure is measured by the functions that the tests use with small counts. docs/reliability.csv
 keeps one row per promise, docs/reliability.md is made from it; what a call does not measure stays.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from kills import METHODS, Reference, server, several, spread
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -92,7 +89,7 @@ def measured(name: str, count: int) -> dict[str, str]:
         "cpu_minutes": f"{spent / 60:.1f}",
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, torch {torch.__version__}",
-        "command": f"python tests/reliability/soak.py --{name} {count}",
+        "command": f'make soak COUNTS="--{name} {count}"',
     }
 
 

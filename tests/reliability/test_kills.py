@@ -6,7 +6,6 @@ Here a few kills per method, other ones for each; all points with their counts: 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kills import METHODS, Reference, Server, server, several, spread
