@@ -28,7 +28,7 @@ TRAILER = len(_MARK) + 64  # bytes
 def encode(state: dict[str, Any]) -> bytes:
     """Serialised in memory, so that a full disk is met by a plain write and not by torch."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, **compact(state)}, buffer)
     body = buffer.getvalue()
     return body + _MARK + hashlib.sha256(body).hexdigest().encode()
 
@@ -36,6 +36,24 @@ def encode(state: dict[str, Any]) -> bytes:
 def signed(tail: bytes) -> bool:
     """Whether a file with these last bytes says what its digest is."""
     return tail[-TRAILER:].startswith(_MARK)
+
+
+def compact(value: Any) -> Any:
+    """The same, each tensor dense and in a place of its own: of a view torch saves all that it is
+    a view of."""
+    if isinstance(value, dict):
+        return {key: compact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(compact(item) for item in value)
+    if isinstance(value, Tensor) and not own(value):
+        return value.detach().clone(memory_format=torch.contiguous_format)
+    return value
+
+
+def own(tensor: Tensor) -> bool:
+    """Contiguous, and all of its storage."""
+    size = tensor.numel() * tensor.element_size()
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
 
 
 def decode(data: bytes, name: str) -> dict[str, Any]:
@@ -80,16 +98,18 @@ def check_archive(body: bytes) -> None:
 def check_tensors(content: Any) -> None:
     """
     Raises:
-        ValueError: a tensor that is not plain numbers, each with a place of its own in the file: a
-            stride of 0 makes a terabyte of four bytes.
+        ValueError: a tensor that is not plain numbers, one after the other, with a place of its own
+            in the file: a stride of 0 makes a terabyte of four bytes.
     """
     for value in flat(content):
         if isinstance(value, Tensor):
             dense = value.layout is torch.strided and value.device.type == "cpu"
             if not dense or value.is_quantized:
                 raise ValueError("it holds a tensor that is not dense numbers")
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError("it holds a tensor that is larger than its storage")
+            if value.dtype not in DTYPES:
+                raise ValueError(f"it holds a tensor of {value.dtype}")
+            if not own(value):
+                raise ValueError("it holds a tensor that is not all of its storage, in order")
 
 
 def flat(content: Any) -> Iterator[Any]:
@@ -105,6 +125,7 @@ def flat(content: Any) -> Iterator[Any]:
             yield value
 
 
+DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 KINDS: dict[str, type | tuple[type, ...]] = {
     "step": int,
     "energy": dict,
@@ -123,23 +144,62 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
+ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "optimizer": {"state": dict, "param_groups": list},
+    "best": {"metric": str, "value": (int, float), "step": int},
+    "measured": {"step": (int, NoneType), "metrics": dict, "warnings": list},
+}
+
+
 def checked(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run, whose items are what they should be.
+    """The state of a run, whose items are what they should be: these names and no others, of these
+    types. Whether the tensors fit the model is seen where they are put into it: see
+    `TrainState.load_state_dict`; what the frame holds, by `Frame.from_state`.
 
     Raises:
         CheckpointError: they are not.
         UnsafeError: its optimizer would step to where no number is.
     """
-    for name, kind in KINDS.items():
-        if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
-            raise CheckpointError(f"the checkpoint's {name} is {type(state.get(name)).__name__}")
-    if state["step"] < 0 or state["metrics_size"] < 0:
-        raise CheckpointError(f"the checkpoint's step is {state['step']}")
+    require(state, {"format": int, **KINDS}, "")
+    for name, kinds in ITEMS.items():
+        if state[name] or name != "best":  # {} until something was measured
+            require(state[name], kinds, f"{name}.")
+    for name in ("energy", "average", "method"):
+        if not all(isinstance(v, Tensor) for v in (state[name] or {}).values()):
+            raise CheckpointError(f"the checkpoint's {name} holds more than tensors")
+    if not all(map(is_window, state["window"])):
+        raise CheckpointError("the checkpoint's window is not rows of metrics")
+    for name in ("step", "metrics_size", "evaluations", "seconds"):
+        if not 0 <= state[name] < math.inf:
+            raise CheckpointError(f"the checkpoint's {name} is {state[name]}")
     for value in flat(state["optimizer"].get("param_groups")):
         if isinstance(value, float) and not math.isfinite(value):
             raise UnsafeError(
                 f"the checkpoint's optimizer is refused: it holds {value}; train anew"
             )
-    if not all(isinstance(value, Tensor) for value in state["method"].values()):
-        raise CheckpointError("the checkpoint's method holds more than tensors")
     return state
+
+
+def require(found: dict[str, Any], kinds: dict[str, type | tuple[type, ...]], where: str) -> None:
+    """
+    Raises:
+        CheckpointError: names are missing or unknown, or of another type.
+    """
+    for name, kind in kinds.items():
+        if name not in found:
+            raise CheckpointError(f"the checkpoint has no {where}{name}")
+        if not isinstance(found[name], kind) or isinstance(found[name], bool):
+            kind_found = type(found[name]).__name__
+            raise CheckpointError(f"the checkpoint's {where}{name} is {kind_found}")
+    if unknown := set(found) - set(kinds):
+        shown = str(min(map(str, unknown)))[:40]
+        raise CheckpointError(f"the checkpoint holds {where}{shown!r}, which is not known")
+
+
+def is_window(item: Any) -> bool:
+    """([names], tensor of shape (rows, names)): see `TrainState.window`."""
+    if not isinstance(item, list | tuple) or len(item) != 2:
+        return False
+    names, rows = item
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return named and isinstance(rows, Tensor) and rows.ndim == 2 and rows.shape[1] == len(names)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ebmtrain.errors import OutputError
 from ebmtrain.streams import mute
 
 LOG = logging.getLogger("ebmtrain")
@@ -50,7 +51,7 @@ class Display:
     def __init__(self, log_file: Path, *, quiet: bool = False, n_steps: int = 0):
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
-        self.handlers: list[logging.Handler] = [logging.FileHandler(log_file, encoding="utf-8")]
+        self.handlers: list[logging.Handler] = [log_handler(log_file)]
         self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if not quiet:
             self.handlers.append(terminal_handler(console, self.live))
@@ -70,7 +71,8 @@ class Display:
         self.stop_bar()
         for handler in self.handlers:
             LOG.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # lines that a full disk had no room for
+                handler.close()
 
     def stop_bar(self) -> None:
         """The bar's last state stays on the screen; lines go on beneath it."""
@@ -85,6 +87,26 @@ class Display:
             self.progress.update(self.task, completed=step, numbers=numbers)
         speed = f"  {per_second:.0f} steps/s" if per_second else ""
         LOG.info("step %6d  %s%s", step, formatted(row), speed, extra={"file_only": self.live})
+
+
+class LogFile(logging.FileHandler):
+    """Lines into run.log. A full disk costs them, and nothing else: what must be written, and
+    cannot be, says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def log_handler(path: Path) -> logging.Handler:
+    """
+    Raises:
+        OutputError: the file cannot be opened.
+    """
+    try:
+        return LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class Plain(logging.StreamHandler):

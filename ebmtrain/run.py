@@ -15,9 +15,10 @@ import ebmtrain
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
+from ebmtrain.durable import locked
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
-from ebmtrain.rundir import RunDir, locked, relative
+from ebmtrain.rundir import RunDir, relative
 from ebmtrain.session import Session
 from ebmtrain.train import FAR, collect, start, update
 from ebmtrain.validate import Trust, validate
@@ -47,6 +48,12 @@ def resume(
         parts = build(wanted, trust)
         if parts.job is None:
             raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
+        if not run.begun():
+            if config is not None:
+                run.write_config(config)
+            run.cut_metrics(0)
+            notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
+            return carry_on(parts, run, run.choices(), notes=notes, quiet=quiet)
         state, passed = run.load_checkpoint()
         checked(state)
         n_steps, result = parts.job.n_steps, run.read_json("result.json")
@@ -97,6 +104,7 @@ def carry_on(
     notes: list[str] | None = None,
 ) -> dict[str, Any]:
     n_steps = parts.job.n_steps if parts.job else 0
+    run.clear()
     with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
         for line in summary(parts, choices):
             LOG.info("%s", line)

@@ -1,4 +1,4 @@
-"""The layout of a run directory; the only writer of files.
+"""The layout of a run directory; what is read from it and written into it.
 
 config.yaml      resolved and validated        run.json     command, versions, device, seed
 result.json      status, step, metrics, best   run.log
@@ -12,15 +12,11 @@ samples/         final.npz
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import math
-import os
-import platform
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,79 +24,14 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from ebmtrain import plain_yaml
+from ebmtrain import durable, plain_yaml
 from ebmtrain.checkpoints import TRAILER, decode, encode, signed
-from ebmtrain.errors import CheckpointError, ConfigError, LockedError, OutputError, UnsafeError
+from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError
 
 Row = Mapping[str, Any]
 FOLDERS = ("checkpoints", "plots", "samples")
 LARGEST_JSON = 1_000_000  # bytes; result.json has some 2,000
 LARGEST_METRICS = 200_000_000  # bytes; a million rows
-
-
-def write(path: Path, data: bytes) -> None:
-    """Whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
-
-    Raises:
-        OutputError: the disk is full, the folder is gone or not writable.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """While in here, no other process works in this run directory, which is made if need be.
-
-    The system lets go of the lock when its process ends, however that may be, so none is ever
-    stale; the file stays, since removing it would let two others hold two locks of one name.
-
-    Raises:
-        LockedError: somebody does.
-        OutputError: the folder cannot be written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("a+")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise LockedError(
-                f"{path} is in use by {file.read(100).strip() or 'another process'}: wait until it "
-                "has ended, or end it"
-            ) from error
-        except OSError as error:
-            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
-        yield
 
 
 class RunDir:
@@ -128,8 +59,11 @@ class RunDir:
                 "or choose another hydra.run.dir"
             )
         run = cls(path)
-        run.write_config(config)
         run.write_json("run.json", about)
+        run.write_config(config)  # the last one: with it, this is a run that can be resumed
+        for folder in path.absolute().parents:  # Hydra may have made them
+            with suppress(OSError):  # not ours to read
+                durable.sync_folder(folder)
         return run
 
     @classmethod
@@ -153,10 +87,14 @@ class RunDir:
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
         return cls(path)
 
+    def clear(self) -> None:
+        """Removes what a killed process was writing."""
+        durable.clear([self.path, self.checkpoints, self.plots, self.path / "samples"])
+
     # Small files
 
     def write_text(self, name: str, text: str) -> Path:
-        write(self.path / name, text.encode())
+        durable.write(self.path / name, text.encode())
         return self.path / name
 
     def write_config(self, config: Mapping[str, Any]) -> Path:
@@ -167,7 +105,7 @@ class RunDir:
         return self.write_text(name, json.dumps(_finite(content), indent=2) + "\n")
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        write(self.path / name, data)
+        durable.write(self.path / name, data)
         return self.path / name
 
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
@@ -225,16 +163,14 @@ class RunDir:
 
     def log_row(self, row: Row) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
-        try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(row)) + "\n")
-            if set(row) <= set(self._columns):
-                with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
-                    csv.DictWriter(file, self._columns, lineterminator="\n").writerow(dict(row))
-                return
-        except OSError as error:
-            raise OutputError(f"cannot write metrics in {self.path}: {error.strerror}") from error
-        self._write_table(self.rows())  # a column not seen before: the table is written anew
+        line = json.dumps(_finite(row)) + "\n"
+        durable.append(self.path / "metrics.jsonl", line.encode())
+        if set(row) <= set(self._columns):
+            text = io.StringIO()
+            csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
+            durable.append(self.path / "metrics.csv", text.getvalue().encode())
+        else:  # a column not seen before: the table is written anew
+            self._write_table(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows of metrics so far; what was not finite is NaN."""
@@ -273,7 +209,7 @@ class RunDir:
         """Forgets the rows that were written after the checkpoint that a run goes on from."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            write(path, path.read_bytes()[:size])
+            durable.write(path, path.read_bytes()[:size])
         self._write_table(self.rows())
 
     def _write_table(self, rows: Sequence[Row]) -> None:
@@ -291,9 +227,11 @@ class RunDir:
     ) -> None:
         """best.pt if it is the best; if one is due, step_<step>.pt and the same as last.pt.
 
-        The oldest are removed after that, so that at every moment two whole ones are there.
+        By the steps of `durable`. The rows of metrics that the state counts on are made durable
+        before it, and the oldest are removed after it: at every moment two whole ones are there.
         """
         data = encode(state)
+        durable.sync(self.path / "metrics.jsonl")
         if best:
             self.write_bytes("checkpoints/best.pt", data)
         if due:
@@ -302,8 +240,13 @@ class RunDir:
             # Later ones were damaged, or training would not be here: they count for nothing.
             newest = f"step_{step:08d}.pt"
             whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
-            for old in sorted(whole)[: -max(keep, 2)]:
-                old.unlink(missing_ok=True)
+            durable.prune(sorted(whole)[: -max(keep, 2)])
+
+    def begun(self) -> bool:
+        """False for a run that was killed before its first checkpoint. That one comes before the
+        first update, so nothing is lost by starting anew."""
+        trained = any(row.get("step") for row in self.rows())
+        return trained or any(self.checkpoints.glob("*.pt"))
 
     def checkpoint_named(self, name: str | Path | int | None) -> Path | None:
         """The file that `checkpoint=best.pt`, `=best`, `=500` or a path means; None: the newest."""
@@ -327,6 +270,7 @@ class RunDir:
         newest_first = [
             self.checkpoints / "last.pt",
             *sorted(self.checkpoints.glob("step_*.pt"), reverse=True),
+            self.checkpoints / "best.pt",
         ]
         passed: list[str] = []
         for candidate in newest_first:

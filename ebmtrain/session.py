@@ -13,13 +13,14 @@ from ebmtrain.build import Parts
 from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
-from ebmtrain.errors import DivergedError, EbmtrainError
+from ebmtrain.errors import DivergedError, EbmtrainError, OutputError
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import OF_THE_CLOCK, Evaluator, Subject
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
+from ebmtrain.suggest import suggestion
 from ebmtrain.train import RETRIES, TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
@@ -97,7 +98,11 @@ class Session:
             status, error = "failed", caught
         self.display.stop_bar()
         result = self.result(status, error)
-        self.run.write_json("result.json", result)
+        try:
+            self.run.write_json("result.json", result)
+        except OutputError:
+            if error is None:
+                raise  # else what went wrong first is what is told
         if error is not None:
             trace = None if isinstance(error, EbmtrainError) else error
             # Into the file only: the command line will say it.
@@ -158,11 +163,8 @@ class Session:
         metrics, warnings = measured(self.parts, self.model, due)
         self.timings = {k: v for k, v in metrics.items() if k in OF_THE_CLOCK}
         self.warnings, self.measured_at = list(warnings), self.step
-        wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
-        main = due is None or "evaluation" in due
-        if self.parts.job is not None and main and followed != wanted:
-            instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
-            self.warnings.append(f"checkpoint.best={wanted} is not measured here: {instead}")
+        if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
+            self.warnings += self.not_followed(metrics)
         for warning in self.warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
@@ -170,9 +172,23 @@ class Session:
         return {k: v for k, v in metrics.items() if k not in OF_THE_CLOCK}
 
     def followed(self, metrics: Mapping[str, Any]) -> str | None:
-        """The metric whose least value makes best.pt: the one that is wanted, or nll, which needs
-        no true density; None: neither is measured."""
-        return next((name for name in (self.parts.checkpoint.best, "nll") if name in metrics), None)
+        """The metric whose least value makes best.pt: the one that is wanted; nll, which needs no
+        true density, where that one has never been measured; None: neither is among these."""
+        wanted = self.parts.checkpoint.best
+        if wanted not in metrics and self.best.get("metric") == wanted:
+            return None  # left out this once: what is best by it is not given up for another number
+        named = (name for name in (wanted, "nll") if isinstance(metrics.get(name), int | float))
+        return next(named, None)
+
+    def not_followed(self, metrics: Mapping[str, Any]) -> list[str]:
+        """What to say where the metric that is wanted is not among all that are measured."""
+        wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
+        if followed == wanted or self.best.get("metric") == wanted:
+            return []
+        instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
+        numbers = [name for name, value in metrics.items() if isinstance(value, int | float)]
+        what = "no single number" if wanted in metrics else "not measured here"
+        return [f"checkpoint.best={wanted} is {what}: {instead}{suggestion(wanted, numbers)}"]
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
         now = time.perf_counter()

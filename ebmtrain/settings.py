@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 
 from ebmtrain.types import Count, Decay, WholeNumber
 
@@ -37,12 +37,13 @@ class Checkpoint:
     Args:
         every: updates between two checkpoints; the last update always makes one.
         keep: how many of the newest stay beside `best.pt`; >= 2, since one may be damaged.
-        best: the metric whose least value makes `best.pt`; nll where this one is not measured.
+        best: the metric whose least value makes `best.pt`: any number that an evaluation gives, of
+            which less is better; nll where this one is not measured.
     """
 
     every: Count
     keep: Annotated[int, Ge(2)]
-    best: Literal["nll", "kl", "regret"]
+    best: Annotated[str, MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,15 +81,18 @@ class TrainState:
             CheckpointError: it is of a run with another model, method or optimizer.
         """
         try:
+            same_kinds(self.energy.state_dict(), saved["energy"])
             self.energy.load_state_dict(saved["energy"])
             if (self.average is None) != (saved["average"] is None):
                 raise ValueError("one of the two keeps an average of the weights, the other none")
             if self.average is not None:
+                same_kinds(self.average.state_dict(), saved["average"])
                 self.average.load_state_dict(saved["average"])
             self.load_optimizer(saved["optimizer"])
             shapes, saved_shapes = shapes_of(self.method), shapes_of(saved["method"])
             if shapes != saved_shapes:
                 raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
+            same_kinds(self.method, saved["method"])
             for name, value in saved["method"].items():
                 if self.method[name].requires_grad:  # the optimizer holds this very tensor
                     self.method[name].data.copy_(value)
@@ -103,7 +106,8 @@ class TrainState:
             self.step, self.evaluations = saved["step"], saved["evaluations"]
             self.retries = [dict(retry) for retry in saved["retries"]]
             self.diverged.zero_()  # it was looked at before the state was saved
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
+                IndexError) as error:  # fmt: skip
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"the checkpoint does not fit the configuration ({reason}): resume with the "
@@ -113,6 +117,12 @@ class TrainState:
     def load_optimizer(self, saved: dict[str, Any]) -> None:
         """Its moments; the rates stay as they are configured now."""
         fresh = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, moments in saved["state"].items():
+            # torch does not look, and its fused kernels would read beyond a moment that is short.
+            shapes = {(), tuple(parameters[index].shape)}
+            if not all(v is None or tuple(v.shape) in shapes for v in moments.values()):
+                raise ValueError(f"the optimizer's moments of parameter {index} do not fit it")
         self.optimizer.load_state_dict(saved)
         for group, configured in zip(self.optimizer.param_groups, fresh, strict=True):
             if set(group) - {"params"} != set(configured):
@@ -122,6 +132,18 @@ class TrainState:
 
 def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Floats for floats of any length, since a run may go on in another type; else the very type.
+
+    Raises:
+        ValueError: they are not; to be called where names and shapes are compared as well.
+    """
+    for name in wanted.keys() & saved.keys():
+        one, two = wanted[name].dtype, saved[name].dtype
+        if one != two and not (one.is_floating_point and two.is_floating_point):
+            raise ValueError(f"{name} is of {two}, not of {one}")
 
 
 class Events(Protocol):
@@ -284,6 +306,8 @@ def update(job: Job, state: TrainState) -> dict[str, Tensor]:
             state.energy, batch, state.method, state.generator
         )
     state.evaluations += tally.points
+    # As a resumed run has them: the same numbers in another order may be summed in another order.
+    state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.optimizer.zero_grad()
     loss.backward()
     parameters = trained(state.energy, state.method)

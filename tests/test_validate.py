@@ -75,7 +75,7 @@ BAD = {
         ["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"],
         ["optimizer", "nesterov needs momentum > 0"]),
     "checkpoint period zero": (["checkpoint.every=0"], ["checkpoint.every must be greater than 0"]),
-    "best of what": (["checkpoint.best=loss"], ["checkpoint.best must be 'nll', 'kl' or 'regret'"]),
+    "best of what": (["checkpoint.best=''"], ["checkpoint.best string should have at least 1"]),
     "start of what": (["samples.start=moon"], ["samples.start must be", "'noise'", "got 'moon'"]),
     "dtype": (["device.dtype=float16"], ["device.dtype must be 'float32' or 'float64'"]),
     "accelerator": (["device.accelerator=tpu"], ["device.accelerator must be", "got 'tpu'"]),

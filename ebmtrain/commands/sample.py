@@ -27,8 +27,9 @@ def main(words: list[str]) -> int:
     if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
         raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
 
+    from ebmtrain.durable import write
     from ebmtrain.loading import load_with
-    from ebmtrain.rundir import RunDir, write
+    from ebmtrain.rundir import RunDir
     from ebmtrain.sampling import energies
 
     files = RunDir.open(path)

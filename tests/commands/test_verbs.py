@@ -15,8 +15,9 @@ import yaml
 import ebmtrain
 from ebmtrain import presets
 from ebmtrain.checkpoints import encode
+from ebmtrain.durable import locked
 from ebmtrain.errors import ConfigError, UnsafeError
-from ebmtrain.rundir import RunDir, locked
+from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import energies
 
 # check, list, init

@@ -1,0 +1,80 @@
+"""The points at which a run can die, by their names, and how to die there.
+
+In a process of its own: what the run calls is wrapped here, so that the product knows nothing of
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import ebmtrain.train
+from ebmtrain.session import Session
+
+CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
+EVENTS = ("evaluate", "log", "plot", "save", "measure", "finish", "result")
+
+
+class Points:
+    """Counts what is passed; at the point of the number `fatal` the process kills itself."""
+
+    def __init__(self, root: Path, fatal: int | None):
+        self.root = os.path.realpath(root)
+        self.fatal = fatal
+        self.passed: list[str] = []
+
+    def reach(self, name: str) -> None:
+        self.passed.append(name)
+        if len(self.passed) == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(self, holder: Any, attribute: str, name: Callable[..., str | None]) -> None:
+        """Points before and after a call; none where `name` of its arguments is None."""
+        original = getattr(holder, attribute)
+
+        @wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            place = name(*arguments)
+            if place is None:
+                return original(*arguments, **named)
+            self.reach(f"before {attribute} {place}")
+            value = self.halved(original, *arguments) or original(*arguments, **named)
+            self.reach(f"after {attribute} {place}")
+            return value
+
+        setattr(holder, attribute, wrapped)
+
+    def halved(self, original: Callable[..., Any], *arguments: Any) -> Any:
+        """A write may be cut in two. Returns what such a write returns; None: it is none."""
+        if original.__name__ != "write" or len(arguments) != 2 or len(arguments[1]) < 2:
+            return None
+        descriptor, data = arguments
+        half = len(data) // 2
+        done = original(descriptor, data[:half])
+        self.reach(f"within write {self.place(descriptor)}")
+        return done + original(descriptor, data[half:])
+
+    def place(self, target: Any, *_: Any) -> str | None:
+        """A file of the run, by a name that does not change from run to run; None: none of it."""
+        path = f"/proc/self/fd/{target}" if isinstance(target, int) else os.fspath(target)
+        path = os.path.realpath(path)
+        if path != self.root and not path.startswith(self.root + os.sep):
+            return None
+        name = os.path.relpath(path, self.root)
+        folder, _, file = name.rpartition("/")
+        if file.endswith(".tmp"):
+            file = file.removeprefix(".").rsplit(".", 2)[0] + " (new)"
+        digits = "".join("0" if letter.isdigit() else letter for letter in file)
+        return f"{folder}/{digits}" if folder else digits
+
+    def watch(self) -> None:
+        for call in CALLS:
+            self.wrap(os, call, self.place)
+        for event in EVENTS:
+            self.wrap(Session, event, lambda *_: "")
+        self.wrap(ebmtrain.train, "update", lambda *_: "")

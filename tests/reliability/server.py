@@ -1,0 +1,107 @@
+"""Runs jobs, each in a process of its own that is forked from this one, which has torch loaded: to
+kill a run costs no start of Python.
+
+One line of JSON comes in per job, and one goes out: the exit code, negative for a signal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from kills import configuration
+from points import Points
+
+import ebmtrain.run
+from ebmtrain.build import build
+from ebmtrain.cli import complain
+from ebmtrain.errors import EbmtrainError
+from ebmtrain.gallery import Gallery
+from ebmtrain.run import begin, resume
+from ebmtrain.sampling import energies
+from ebmtrain.train import start
+
+
+def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
+    """In place of a picture, which takes a second: a number that tells what it would show."""
+    shown = energies(energy, points).detach().cpu().numpy().tobytes()
+    return hashlib.sha256(shown + gallery.to_data(points).cpu().numpy().tobytes()).digest()
+
+
+def landscape(self: Gallery, energy, points, title: str, name: str) -> None:
+    data = fingerprint(self, energy, points) + title.encode()
+    self.run.write_bytes(f"plots/landscape_{name}.png", data)
+
+
+def final(self: Gallery, energy, samples, title: str, *_: Any) -> list[str]:
+    frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
+    self.landscape(energy, samples, title, "final")
+    self.run.write_bytes("plots/landscape.gif", b"".join(path.read_bytes() for path in frames))
+    return []
+
+
+def do(job: dict[str, Any]) -> int:
+    """One job: the words of a run and how it is to end.
+
+    Keys: path; config: None to resume; fatal: the number of the point at which to die; points: a
+    file for the names of all that were passed; drop: what a checkpoint is to be without; largest:
+    bytes of the largest file that the system allows.
+    """
+    path = Path(job["path"])
+    ebmtrain.run.git_state = lambda: None
+    Gallery.landscape, Gallery.final = landscape, final
+    if job.get("largest"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
+    points = Points(path, job.get("fatal"))
+    if job.get("fatal") or job.get("points"):
+        points.watch()
+    try:
+        if job.get("config") and not (path / "config.yaml").exists():
+            begin(build(job["config"]), path, {}, quiet=True)
+        else:
+            resume(path, quiet=True)
+    except EbmtrainError as error:
+        return complain(error, [])
+    if job.get("points"):
+        Path(job["points"]).write_text(json.dumps(points.passed))
+    return 0
+
+
+def forked(job: dict[str, Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            code = do(job)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def warm(config: dict[str, Any]) -> None:
+    """Imports what torch imports when it is first needed: two seconds, once instead of per job. No
+    derivative is taken: autograd does not like to be forked after that."""
+    parts = build(config)
+    assert parts.job is not None
+    start(parts.job, parts.energy, parts.generator("train"))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warm(configuration())
+    for line in sys.stdin:
+        print(forked(json.loads(line)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The counts behind the promises, at length: `make soak`, or
+
+    make soak COUNTS="--kills 221 --chains 104"     # some of them
+
+Each figure is measured by the functions that the tests use with small counts. docs/reliability.csv
+keeps one row per promise, docs/reliability.md is made from it; what a call does not measure stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from kills import METHODS, Reference, server, several, spread
+
+DOCS = Path(__file__).parents[2] / "docs"
+COLUMNS = ("promise", "tried", "outcome", "cpu_minutes", "date", "machine", "command")
+
+
+class Finding(NamedTuple):
+    promise: str
+    tried: str
+    outcome: str
+
+
+def kills(count: int, folder: Path) -> Finding:
+    """Each method is killed at `count` / 13 points, with other names for each."""
+    each, good, names, tried = -(-count // len(METHODS)), 0, set(), 0
+    with server() as do:
+        for shift, method in enumerate(METHODS):
+            reference = Reference(do, method, folder)
+            for number in spread(reference.points, 11 * shift, each):
+                found = reference.killed(str(number), [number])
+                good += found == []
+                tried += 1
+                names.add(reference.points[number - 1])
+                if found:
+                    print(f"{method} at {number} {reference.points[number - 1]}: {found[:3]}")
+    return Finding(
+        "killed at a named point and resumed: bit-identical",
+        f"{tried} kills at {len(names)} points, {len(METHODS)} methods",
+        f"{good} of {tried}",
+    )
+
+
+def chains(count: int, folder: Path) -> Finding:
+    """Runs that are killed five times."""
+    each, good, tried = -(-count // len(METHODS)), 0, 0
+    with server() as do:
+        for method in METHODS:
+            reference = Reference(do, method, folder)
+            for seed in range(each):
+                found = reference.killed(f"five-{seed}", several(reference.points, seed))
+                good += found == []
+                tried += 1
+                if found:
+                    print(f"{method}, chain {seed}: {found[:3]}")
+    return Finding(
+        "killed five times in a row and resumed each time: bit-identical",
+        f"{tried} runs, {len(METHODS)} methods",
+        f"{good} of {tried}",
+    )
+
+
+SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
+    "kills": (kills, 221),
+    "chains": (chains, 104),
+}
+
+
+def measured(name: str, count: int) -> dict[str, str]:
+    began = os.times()
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # memory: a kill does not need a disk
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=place) as folder:
+        found = SECTIONS[name][0](count, Path(folder))
+    ended = os.times()
+    spent = sum(ended[:4]) - sum(began[:4])
+    print(f"{found.promise}: {found.outcome} ({found.tried})", flush=True)
+    return {
+        **found._asdict(),
+        "cpu_minutes": f"{spent / 60:.1f}",
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, torch {torch.__version__}",
+        "command": f'make soak COUNTS="--{name} {count}"',
+    }
+
+
+def record(row: dict[str, str]) -> None:
+    """In place of the row of the same command, whatever its count was."""
+    path = DOCS / "reliability.csv"
+    rows = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    kind = row["command"].rpartition(" ")[0]
+    rows = [old for old in rows if old["command"].rpartition(" ")[0] != kind] + [row]
+    order = [f"--{name}" for name in SECTIONS]
+    rows.sort(key=lambda r: order.index(r["command"].split()[-2]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name, (_, count) in SECTIONS.items():
+        parser.add_argument(f"--{name}", type=int, metavar=count)
+    given = vars(parser.parse_args())
+    if not any(given.values()):
+        given = {name: count for name, (_, count) in SECTIONS.items()}
+    began = time.time()
+    for name, count in given.items():
+        if count:
+            record(measured(name, count))
+    print(f"{(time.time() - began) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Killed at any moment and resumed, a run leaves the same bits as one that was never stopped.
+
+Here a few kills per method, other ones for each; all points with their counts: make soak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kills import METHODS, Reference, Server, server, several, spread
+
+from ebmtrain import presets
+
+
+@pytest.fixture(scope="module")
+def do(tmp_path_factory) -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def reference(request, do, tmp_path_factory) -> Reference:
+    return Reference(do, request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_every_method_is_killed():
+    assert sorted(METHODS) == sorted(presets.groups()["method"])
+
+
+def test_killed_and_resumed(reference: Reference):
+    shift = 7 * list(METHODS).index(reference.method)
+    for number in spread(reference.points, shift, 3):
+        assert reference.killed(str(number), [number]) == [], reference.points[number - 1]
+
+
+def test_killed_five_times(reference: Reference):
+    if reference.method in ("pcd", "jarzynski", "nce"):
+        assert reference.killed("five", several(reference.points, 0)) == []
+
+
+def test_all_kinds_of_points_are_met(do, tmp_path):
+    """The names, so that none is lost by a change of what is wrapped."""
+    names = set(Reference(do, "pcd", tmp_path).points)
+    for call, file in {
+        "open": "checkpoints/last.pt (new)", "write": "checkpoints/best.pt (new)",
+        "fsync": "checkpoints/step_00000000.pt (new)", "replace": "checkpoints/last.pt (new)",
+        "unlink": "checkpoints/step_00000000.pt", "mkdir": "checkpoints",
+    }.items():  # fmt: skip
+        assert {f"before {call} {file}", f"after {call} {file}"} <= names
+    for file in ("checkpoints", ".", "metrics.jsonl"):
+        assert f"after fsync {file}" in names
+    for event in ("update", "evaluate", "log", "plot", "save", "finish"):
+        assert {f"before {event} ", f"after {event} "} <= names
+    assert {"within write metrics.jsonl", "within write checkpoints/last.pt (new)"} <= names
