@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ebmtrain.durable import write
 from ebmtrain.errors import ConfigError
 from ebmtrain.report.entry import Entry
 from ebmtrain.report.leaderboard import sections
 from ebmtrain.report.pictures import PICTURES, pictures
 from ebmtrain.report.reading import entries_in, printable
 from ebmtrain.report.tables import as_csv, as_markdown, counted, tables
-from ebmtrain.rundir import relative, write
+from ebmtrain.rundir import relative
 
 MANY = 40  # rows beyond which a table of all runs is left to the files
 
