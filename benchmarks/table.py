@@ -70,7 +70,12 @@ def methods() -> list[Job]:
 
 
 def sampler_free() -> list[Job]:
-    return [Job(m, "five_gaussians", f"method={m} train.steps=1000") for m in ("ed", "nce")]
+    five = ("method=ed train.steps=1000", "method=nce method.noise=kernel train.steps=1000")
+    rows = [Job(words[7:].split()[0], "five_gaussians", words) for words in five]
+    for d in (*EASY, *HARD):
+        best = f"experiment=ed_{d}" if d == "checkerboard" else f"method=ed dataset={d}"
+        rows.append(Job("ed", d, best))
+    return rows
 
 
 def reference() -> list[Job]:
