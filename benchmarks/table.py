@@ -1,11 +1,14 @@
-"""All methods on all toy sets: writes docs/results.md and docs/results.csv.
+"""All methods on all toy sets, and the reference numbers: writes docs/results.md and results.csv.
 
-    python benchmarks/table.py                     everything, about an hour on two cores
-    python benchmarks/table.py --method pcd --dataset moons     only these; other rows are kept
-    python benchmarks/table.py --render            the tables anew from docs/results.csv
+    python benchmarks/table.py                          what is missing; some two hours
+    python benchmarks/table.py --section reference      only this part of the document
+    python benchmarks/table.py --method pcd --dataset moons     only these rows
+    python benchmarks/table.py --method ed --again      measured anew, in place of what stands there
+    python benchmarks/table.py --render                 the tables from docs/results.csv, no runs
 
 Each row is one `ebmtrain` command, as anyone would type it, in a process of its own with one
-thread; two run side by side. KL and regret are read from result.json.
+thread; `--jobs` of them run side by side. A row is written down as soon as it is measured, and one
+that stands there with the same command and seed is not run again: a table can be made in pieces.
 """
 
 from __future__ import annotations
@@ -14,15 +17,16 @@ import argparse
 import csv
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -31,106 +35,215 @@ RESULTS = ROOT / "docs" / "results.csv"
 EASY = ("moons", "circles", "rings", "8gaussians", "pinwheel")
 HARD = ("25gaussians", "checkerboard", "2spirals", "swissroll")
 ALL = ("five_gaussians", *EASY, *HARD)
-FIELDS = ("method", "dataset", "words", "seed", "status", "kl", "regret", "nll", "steps", "seconds")
+OTHERS = (
+    "cd", "sm", "ssm", "dsm", "nce", "cnce", "ed", "jarzynski", "improved_cd", "fd_ssm",
+    "multi_dsm", "ksd",
+)  # fmt: skip
+METRICS = ("kl", "regret", "nll", "log_density_mse")
+FIELDS = (
+    "method", "dataset", "words", "seed", "status", *METRICS, "steps", "seconds", "cpu_seconds",
+    "measured", "torch",
+)  # fmt: skip
+Row = dict[str, str]
 
 
-def jobs() -> list[tuple[str, str, str, int]]:
-    """(method, dataset, words, seed) of every row."""
-    rows = [("pcd", "five_gaussians", "", seed) for seed in range(5)]
-    rows += [("pcd", d, f"dataset={d}", seed) for d in EASY for seed in range(3)]
-    rows += [("pcd", d, f"experiment=pcd_{d}", seed) for d in HARD for seed in range(3)]
-    for method in ("cd", "sm", "ssm", "dsm"):
-        rows += [(method, d, f"method={method} dataset={d}", 0) for d in ALL]
+class Job(NamedTuple):
+    method: str
+    dataset: str
+    words: str
+    seed: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same measurement."""
+        return self.words, str(self.seed)
+
+
+def methods() -> list[Job]:
+    rows = [Job("pcd", "five_gaussians", "", seed) for seed in range(5)]
+    rows += [Job("pcd", d, f"dataset={d}", seed) for d in EASY for seed in range(3)]
+    rows += [Job("pcd", d, f"experiment=pcd_{d}", seed) for d in HARD for seed in range(3)]
+    for method in OTHERS:
+        model = " model=noise_conditional_mlp" if method == "multi_dsm" else ""
+        rows += [Job(method, d, f"method={method}{model} dataset={d}") for d in ALL]
     return rows
 
 
-def run(job: tuple[str, str, str, int]) -> dict[str, object]:
-    method, dataset, words, seed = job
+def sampler_free() -> list[Job]:
+    five = ("method=ed train.steps=1000", "method=nce method.noise=kernel train.steps=1000")
+    rows = [Job(words[7:].split()[0], "five_gaussians", words) for words in five]
+    for d in (*EASY, *HARD):
+        best = f"experiment=ed_{d}" if d == "checkerboard" else f"method=ed dataset={d}"
+        rows.append(Job("ed", d, best))
+    return rows
+
+
+def reference() -> list[Job]:
+    return [Job(m, "25gaussians", f"experiment=reference_25gaussians_{m}") for m in ("ed", "pcd")]
+
+
+SECTIONS = {"methods": methods, "sampler-free": sampler_free, "reference": reference}
+
+
+def run(job: Job) -> Row:
+    """Runs the command and reads its result.json.
+
+    Raises:
+        RuntimeError: the command ended before it began to train.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [
-            sys.executable, "-m", "ebmtrain.cli", *shlex.split(words), f"seed={seed}",
+            sys.executable, "-m", "ebmtrain.cli", *shlex.split(job.words), f"seed={job.seed}",
             "device.threads=1", f"hydra.run.dir={out}",
         ]  # fmt: skip
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(command, capture_output=True, check=False, env=environment, cwd=folder)
+        with (Path(folder) / "said").open("w+", encoding="utf-8") as said:
+            process = subprocess.Popen(
+                command, stdout=said, stderr=said, cwd=folder,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+            _, status, used = os.wait4(process.pid, 0)  # of this child alone
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if not (out / "result.json").exists():
+                said.seek(0)
+                raise RuntimeError(f"ebmtrain {job.words}: {said.read()}")
         result = json.loads((out / "result.json").read_text())
-    metrics = result["metrics"]
-    row = dict(
-        zip(FIELDS, (method, dataset, words, seed, result["status"], *(metrics.get(m) for m in
-        ("kl", "regret", "nll")), result["step"], result["seconds"]), strict=True)
+    values = (
+        *job, result["status"], *(result["metrics"].get(m, "") for m in METRICS), result["step"],
+        result["seconds"], round(used.ru_utime + used.ru_stime, 1), date.today(), torch.__version__,
     )  # fmt: skip
+    row = dict(zip(FIELDS, map(str, values), strict=True))
     print(*row.values(), flush=True)
     return row
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: median and worst KL and regret over the seeds, seconds and steps."""
+def measured(chosen: Iterable[Job], rows: Sequence[Row], n_jobs: int) -> list[Row]:
+    """`rows` with those of `chosen` in place of the ones of the same command; saved one by one."""
+    kept = {(r["words"], r["seed"]): r for r in rows}
+    with ThreadPoolExecutor(n_jobs) as pool:
+        futures = {pool.submit(run, job): job for job in chosen}
+        try:
+            for future in as_completed(futures):
+                kept[futures[future].key] = future.result()
+                save(kept.values())
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return list(kept.values())
+
+
+def save(rows: Iterable[Row]) -> None:
+    beside = RESULTS.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(RESULTS)
+
+
+def groups(jobs: Iterable[Job], rows: Sequence[Row]) -> list[tuple[Job, list[Row]]]:
+    """What was measured of the jobs, seeds of one command together, in the order of the jobs."""
+    found: dict[str, tuple[Job, list[Row]]] = {}
+    by_key = {(r["words"], r["seed"]): r for r in rows}
+    for job in jobs:
+        if job.key in by_key:
+            found.setdefault(job.words, (job, []))[1].append(by_key[job.key])
+    return list(found.values())
+
+
+def table(jobs: Iterable[Job], rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """Markdown: median and worst of each metric over the seeds, steps and seconds."""
+    titles = " | ".join(f"{name} median (worst)" for name in metrics)
     lines = [
-        "| method | dataset | command | seeds | KL median (worst) | regret median (worst) | steps |"
-        " seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| method | dataset | command | seeds | {titles} | steps | seconds | CPU seconds |",
+        "|---" * (7 + len(metrics)) + "|",
     ]
-    for method in dict.fromkeys(job[0] for job in jobs()):
-        for dataset in ALL:
-            group = [r for r in rows if (r["method"], r["dataset"]) == (method, dataset)]
-            if not group:
-                continue
-            kl, regret, seconds = (
-                [float(r[k]) for r in group if r[k]] for k in ("kl", "regret", "seconds")
-            )
-            command = f"`ebmtrain {group[0]['words']}`".replace(" `", "`")
-            bad = [r["status"] for r in group if r["status"] != "finished"]
-            lines.append(
-                f"| {method} | {dataset} | {command} | {len(group)} | {spread(kl)} |"
-                f" {spread(regret)} | {group[0]['steps']} |"
-                f" {statistics.median(seconds):.0f}{' ' + ', '.join(bad) if bad else ''} |"
-            )
+    for job, group in groups(jobs, rows):
+        columns = [numbers(group, name.lower()) for name in metrics]
+        bad = [r["status"] for r in group if r["status"] != "finished"]
+        cells = [
+            job.method, job.dataset, f"`ebmtrain {job.words}`".replace(" `", "`"), len(group),
+            *map(spread, columns), group[0]["steps"],
+            " ".join([typical(numbers(group, "seconds")), ", ".join(bad)]).strip(),
+            typical(numbers(group, "cpu_seconds")),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
+def numbers(group: Iterable[Row], field: str) -> list[float]:
+    return [float(r[field]) for r in group if r[field]]
+
+
+def spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.4f}" if values else ""
     return f"{statistics.median(values):.4f} ({max(values):.4f})"
 
 
+def typical(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0f}" if values else ""
+
+
+def render(rows: Sequence[Row]) -> str:
+    days = sorted({r["measured"] for r in rows})
+    versions = " and ".join(sorted({r["torch"] for r in rows}))
+    return f"""# Results
+
+Made by `python benchmarks/table.py` from {days[0]} to {days[-1]} on two shared cores, torch
+{versions}, one CPU thread a run. Every number is in nats and of the evaluated weights (the
+average) at the last step. KL(data || model) is exact, by quadrature; regret is the NLL of 20,000
+held-out points minus the entropy of the data, so it carries their sampling error (about 0.007).
+Seconds are of the wall and depend on what else the machine does; CPU seconds are of the whole
+process, its start, evaluations and pictures included (empty: not measured). The day of each row
+stands in [results.csv](results.csv).
+
+## Methods
+
+The default of each method; pcd with the presets of the README. Score matching (sm, ssm, fd_ssm,
+dsm, multi_dsm, ksd) is blind to the weights of separated modes, and dsm learns a blurred density:
+their rows show that, they are not failures of the optimizer.
+
+{table(methods(), rows, ("KL", "regret"))}
+
+## Sampler-free
+
+Densities without chains: the presets for that, and what was tried: [negative.md](negative.md).
+
+{table(sampler_free(), rows, ("KL", "regret"))}
+
+## Reference
+
+25 Gaussians as published by Schroeder et al. (NeurIPS 2023): network, optimizer, batch and number
+of updates are theirs; log_density_mse is the mean square error of log p at 5,000 data points. They
+report about 0.02 by energy discrepancy, 0.6 by cd and 3.6 by sm.
+
+{table(reference(), rows, ("log_density_mse", "KL"))}
+"""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", help="only this one; the rows of the others are kept")
-    parser.add_argument("--dataset", help="likewise")
-    parser.add_argument("--render", action="store_true")
-    options = parser.parse_args()
-    rows: list[dict[str, str]] = []
-    if RESULTS.exists():
-        rows = list(csv.DictReader(RESULTS.open(encoding="utf-8")))
-
-    def wanted(method: str, dataset: str) -> bool:
-        return options.method in (None, method) and options.dataset in (None, dataset)
-
-    if not options.render:
-        chosen = [job for job in jobs() if wanted(job[0], job[1])]
-        with ThreadPoolExecutor(2) as pool:
-            new = [{k: "" if v is None else str(v) for k, v in r.items()}
-                   for r in pool.map(run, chosen)]  # fmt: skip
-        rows = [r for r in rows if not wanted(r["method"], r["dataset"])] + new
-        with RESULTS.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    (ROOT / "docs" / "results.md").write_text(
-        "# Results\n\n"
-        f"Made by `python benchmarks/table.py` on {date.today()}: torch {torch.__version__}, "
-        f"Python {platform.python_version()}, one CPU thread a run, two runs side by side. Every"
-        " number is in nats and of the evaluated weights (the average) at the last step. KL(data ||"
-        " model) is exact, by quadrature; regret is the NLL of 20,000 held-out points minus the"
-        " entropy of the data, so it carries their sampling error (about 0.007).\n\n"
-        "Score matching (sm, ssm, dsm) is blind to the weights of separated modes, and dsm learns a"
-        " blurred density: their rows show that, they are not failures of the optimizer.\n\n"
-        + table(rows)
-        + "\n",
-        encoding="utf-8",
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--section", choices=SECTIONS, help="only this one")
+    parser.add_argument("--method", help="only this one")
+    parser.add_argument("--dataset", help="only this one")
+    parser.add_argument("--again", action="store_true", help="run what stands there already")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side (2)")
+    parser.add_argument("--render", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    rows = list(csv.DictReader(RESULTS.open(encoding="utf-8"))) if RESULTS.exists() else []
+    if not options.render:
+        there = set() if options.again else {(r["words"], r["seed"]) for r in rows}
+        jobs = [j for name, s in SECTIONS.items() if options.section in (None, name) for j in s()]
+        chosen = [
+            job for job in dict.fromkeys(jobs)
+            if options.method in (None, job.method)
+            and options.dataset in (None, job.dataset)
+            and job.key not in there
+        ]  # fmt: skip
+        rows = measured(chosen, rows, options.jobs)
+    (ROOT / "docs" / "results.md").write_text(render(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,20 @@ class EnergyDiscrepancy:
     data's density for every t > 0. t to 0 is score matching, which is blind to the weights of
     modes far apart; a large t is maximum likelihood with a noisy estimate of log Z.
 
-    A finite M leaves a bias of the order of Var(exp(E - E')) / M; w > 0 bounds the logarithm from
-    below and with it the variance (the paper takes w = 1, M = 4).
+    w = 1 (with M = 4, as in the paper) has its minimum there for every M, not only for many. Given
+    y, the datum is a draw of p(x) N(x; y, t I) up to a factor, and the others x_j are draws of
+    N(y, t I). The loss is, up to a constant, -log of
+
+        exp(-E(x)) / (exp(-E(x)) + sum_j exp(-E(x_j))),
+
+    the model's probability that the datum is the datum, which is the right one where exp(-E) is
+    the density: ranking noise-contrastive estimation (Ma & Collins, EMNLP 2018). Other w leave a
+    bias that only a large M takes away.
 
     Args:
         t: variance of each of the two perturbations, in squared (standardized) units of x.
         m: M, perturbed points for each datum.
-        w: weight of the stabilisation.
+        w: weight of the datum's own term; 1: no bias.
     """
 
     t: Positive = 0.3

@@ -136,6 +136,15 @@ def test_energy_discrepancy_has_its_minimum_at_the_truth(t):
         assert off.mean() > 4 * off.std() / len(off) ** 0.5
 
 
+@pytest.mark.parametrize("m", [1, 4])
+def test_energy_discrepancy_of_weight_one_has_no_bias(m):
+    """w = 1 is a softmax among the datum and its M copies: stationary at the truth for every M. By
+    w = 0.5 the slope at a = 1 is about -0.05 (t = 1)."""
+    at_truth = slopes(EnergyDiscrepancy(t=1.0, m=m, w=1.0), 1.0, 1, n=64, batch=4_000)[:, 0]
+    assert at_truth.std() / 8 < 0.0015  # a bias of 0.006 would show
+    assert_mean(at_truth, 0)
+
+
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
 def test_energy_discrepancy_value(a):
     """exp(-E) convolved with N(0, t) is exp(-b y^2 / 2) / sqrt(1 + a t), b = a / (1 + a t), and y
