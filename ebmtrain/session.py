@@ -15,7 +15,7 @@ from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import DivergedError, EbmtrainError, OutputError
 from ebmtrain.evaluation.runaway import runaway
-from ebmtrain.evaluation.subject import OF_THE_CLOCK, Evaluator, Subject
+from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
 from ebmtrain.sampling import draw, energies
@@ -161,7 +161,7 @@ class Session:
     ) -> dict[str, Any]:
         self.model = subject(self.parts, energy, method)
         metrics, warnings = measured(self.parts, self.model, due)
-        self.timings = {k: v for k, v in metrics.items() if k in OF_THE_CLOCK}
+        numbers, self.timings = apart(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
             self.warnings += self.not_followed(metrics)
@@ -169,7 +169,7 @@ class Session:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
             self.warned.add(warning)
-        return {k: v for k, v in metrics.items() if k not in OF_THE_CLOCK}
+        return numbers
 
     def followed(self, metrics: Mapping[str, Any]) -> str | None:
         """The metric whose least value makes best.pt: the one that is wanted; nll, which needs no

@@ -17,6 +17,7 @@ def main(words: list[str]) -> int:
     check_options(options, ("checkpoint", *CHANGEABLE))
 
     from ebmtrain.drawing import measured, subject
+    from ebmtrain.evaluation.subject import apart
     from ebmtrain.loading import load_with
     from ebmtrain.rundir import RunDir
 
@@ -30,13 +31,15 @@ def main(words: list[str]) -> int:
         print(f"{name:{width}} {shown}")
     for warning in warnings:
         print(f"warning: {warning}")
+    numbers, timings = apart(metrics)
     files.write_json(
         "evaluation.json",
         {
             "step": run.step,
             "checkpoint": checkpoint,
             "options": options,
-            "metrics": metrics,
+            "metrics": numbers,
+            "timings": timings,
             "warnings": warnings,
         },
     )

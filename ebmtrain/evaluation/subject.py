@@ -17,6 +17,12 @@ Metric = float | list[float]
 OF_THE_CLOCK = frozenset({"ess_per_second"})
 
 
+def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    """What two runs share, and what is of the wall clock."""
+    timings = {k: v for k, v in metrics.items() if k in OF_THE_CLOCK}
+    return {k: v for k, v in metrics.items() if k not in timings}, timings
+
+
 class Trace(NamedTuple):
     """Chains of the run's own sampler, after their burn-in."""
 

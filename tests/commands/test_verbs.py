@@ -317,14 +317,14 @@ def test_plot_draws_again_what_the_run_drew(command, folder: Path, tiny):
             "landscape.gif", "landscape_00000004.png"} <= set(drawn)  # fmt: skip
     shutil.rmtree(plots)
     assert command("plot", "run").code == 0
-    for name in ("samples_final.png", "curves.png", "landscape_final.png"):
+    for name in ("samples_final.png", "curves.png", "chains.png", "landscape_final.png"):
         assert (plots / name).read_bytes() == drawn[name], name
     again = {path.name: path.read_bytes() for path in plots.iterdir()}
     assert command("plot", "run", "checkpoint=4").code == 0
     now = {path.name: path.read_bytes() for path in plots.iterdir()}
     assert again.items() <= now.items()
-    assert set(now) - set(again) == {
-        f"{name}_step_00000004.png" for name in ("landscape", "samples", "progress")}  # fmt: skip
+    shown = ("landscape", "samples", "progress", "chains")
+    assert set(now) - set(again) == {f"{name}_step_00000004.png" for name in shown}
 
 
 # Data of one's own

@@ -112,7 +112,7 @@ def test_what_was_learnt_is_used_and_then_fixed(landscape):
     parts = build_adapting(landscape, adapting)
     learnt = {"step_size": torch.tensor(3e-3), "updates": torch.tensor(0.0)}
     small, _ = told(parts, learnt)
-    assert small["chain_acceptance"] > 0.95
+    assert small["chain_acceptance"] > 0.99  # adapting, it would fall to the target
     parts = build_adapting(landscape, (*adapting[:2], "samples.burn_in=1500"))
     adapted, _ = told(parts, learnt)
     assert adapted["chain_acceptance"] == pytest.approx(0.574, abs=0.15)
@@ -259,6 +259,9 @@ def test_clock_and_numbers_of_a_run(command, folder, tiny):
     assert not any("ess_per_second" in row for row in rows)
     outcome = command("evaluate", "run", "diagnostics.chains=16")
     assert outcome.code == 0, outcome.err
-    again = json.loads((folder / "run/evaluation.json").read_text())["metrics"]
-    assert {"ess_per_second", "rhat", "ess_bulk", "ess_tail"} <= set(again)
+    evaluated = json.loads((folder / "run/evaluation.json").read_text())
+    again = evaluated["metrics"]
+    assert set(evaluated["timings"]) == {"ess_per_second"}
+    assert "ess_per_second " in outcome.out
+    assert {"rhat", "ess_bulk", "ess_tail"} <= set(again)
     assert np.isfinite(again["rhat"])
