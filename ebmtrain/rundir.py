@@ -173,8 +173,12 @@ class RunDir:
             self._write_table(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of metrics so far; what was not finite is NaN."""
-        return list(self.each_row())
+        """All rows of metrics so far, up to a line that is none; what was not finite is NaN."""
+        found = []
+        with suppress(ConfigError):  # a picture or a resume is not to fail for it
+            for row in self.each_row():
+                found.append(row)
+        return found
 
     def each_row(self) -> Iterator[dict[str, Any]]:
         """The same, one by one: of each line its numbers.
