@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import leaks
 import torch
 from kills import METHODS, Reference, server, several, spread
 
@@ -70,9 +71,35 @@ def chains(count: int, folder: Path) -> Finding:
     )
 
 
+def flat(what: str, unit: str, per: int, watch: leaks.Watch) -> Finding:
+    memory = watch.seen[-1][1]
+    slope, descriptors = watch.slope(per), watch.descriptors()
+    return Finding(
+        f"resident memory and open files over {what}",
+        f"{watch.seen[-1][0]:,} {unit}",
+        f"{slope:+.2f} MB per {per:,} (of {memory:.0f} MB); {descriptors} descriptors",
+    )
+
+
+def steps(count: int, folder: Path) -> Finding:
+    watch = leaks.steps(count, folder)
+    return flat("updates, with 1,000 saves and rows", "updates", 100_000, watch)
+
+
+def resumes(count: int, folder: Path) -> Finding:
+    return flat("resumes in one process", "resumes", 1000, leaks.resumes(count, folder))
+
+
+def figures(count: int, folder: Path) -> Finding:
+    return flat("landscapes in one process", "figures", 1000, leaks.figures(count, folder))
+
+
 SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
     "kills": (kills, 221),
     "chains": (chains, 104),
+    "steps": (steps, 1_000_000),
+    "resumes": (resumes, 1000),
+    "figures": (figures, 1000),
 }
 
 
@@ -93,6 +120,10 @@ def measured(name: str, count: int) -> dict[str, str]:
     }
 
 
+def section(row: dict[str, str]) -> str:
+    return row["command"].partition("--")[2].split()[0]
+
+
 def record(row: dict[str, str]) -> None:
     """In place of the row of the same command, whatever its count was."""
     path = DOCS / "reliability.csv"
@@ -100,10 +131,8 @@ def record(row: dict[str, str]) -> None:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    kind = row["command"].rpartition(" ")[0]
-    rows = [old for old in rows if old["command"].rpartition(" ")[0] != kind] + [row]
-    order = [f"--{name}" for name in SECTIONS]
-    rows.sort(key=lambda r: order.index(r["command"].split()[-2]))
+    rows = [old for old in rows if section(old) != section(row)] + [row]
+    rows.sort(key=lambda each: list(SECTIONS).index(section(each)))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
