@@ -56,12 +56,13 @@ class Server:
     def __init__(self, process: subprocess.Popen[str]):
         self.process = process
 
-    def __call__(self, path: Path, **job: Any) -> int:
+    def __call__(self, path: Path, **job: Any) -> Any:
+        """The exit code; with `runners`, those of all."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"path": str(path), **job}) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        return json.loads(self.process.stdout.readline())
 
 
 @contextmanager
