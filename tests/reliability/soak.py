@@ -19,6 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import leaks
+import test_ablation
+import test_checkpoints
+import test_crash_states
+import test_lock
 import torch
 from kills import METHODS, Reference, server, several, spread
 
@@ -71,6 +75,59 @@ def chains(count: int, folder: Path) -> Finding:
     )
 
 
+def ablation(count: int, folder: Path) -> Finding:
+    """`count` methods."""
+    tried, unmissed = 0, []
+    for method in list(METHODS)[:count]:
+        (folder / method).mkdir()
+        with test_ablation.stopped_run(method, folder / method) as stopped:
+            for drop in (test_ablation.missing, test_ablation.not_put_back):
+                number, found = drop(stopped, folder / method)
+                tried += number
+                unmissed += [f"{method} {name}" for name in found]
+    print(*unmissed, sep="\n")
+    return Finding(
+        "saved items that are dropped or not put back: refused or seen",
+        f"{tried} items, {count} methods",
+        f"{tried - len(unmissed)} of {tried}",
+    )
+
+
+def states(count: int, folder: Path) -> Finding:
+    """`count` losses of each broken protocol are enough."""
+    kept = test_crash_states.count(
+        test_crash_states.session(folder / "ours", test_crash_states.ours)
+    )
+    losses = []
+    for name, protocol in test_crash_states.BROKEN.items():
+        recorder, operations, best = protocol(folder / name)
+        found = test_crash_states.count(recorder, operations, best=best, enough=count)
+        losses.append(f"{name} {found[1]} of {found[0]}")
+    return Finding(
+        "states after a loss of power in which something acknowledged is lost",
+        f"{kept[0]} different states of 8 saves",
+        f"{kept[1]}; broken protocols: {', '.join(losses)}",
+    )
+
+
+def damage(count: int, folder: Path) -> Finding:
+    """Half of them flipped bits, half of them cut."""
+    with server() as do:
+        data = (Reference(do, "pcd", folder).path / "checkpoints/last.pt").read_bytes()
+    loaded = test_checkpoints.loaded(data, count)
+    return Finding("bit flips and truncations that are loaded", f"{count:,}", f"{loaded}")
+
+
+def races(count: int, folder: Path) -> Finding:
+    wrong = test_lock.races(count, folder)
+    print(*wrong, sep="\n")
+    return Finding(
+        "eight processes race for one directory: one wins, seven end with exit code 5",
+        f"{count} races, each winner killed with the lock in its hands",
+        f"{count - len(wrong)} of {count}",
+    )
+
+
 def flat(what: str, unit: str, per: int, watch: leaks.Watch) -> Finding:
     memory = watch.seen[-1][1]
     slope, descriptors = watch.slope(per), watch.descriptors()
@@ -97,6 +154,10 @@ def figures(count: int, folder: Path) -> Finding:
 SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
     "kills": (kills, 221),
     "chains": (chains, 104),
+    "ablation": (ablation, 13),
+    "states": (states, 100),
+    "damage": (damage, 10_000),
+    "races": (races, 100),
     "steps": (steps, 1_000_000),
     "resumes": (resumes, 1000),
     "figures": (figures, 1000),
@@ -139,6 +200,20 @@ def record(row: dict[str, str]) -> None:
         writer.writerows(rows)
 
 
+def write_table() -> None:
+    """docs/reliability.md: the text before its table stays."""
+    with (DOCS / "reliability.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    path = DOCS / "reliability.md"
+    above = path.read_text(encoding="utf-8").partition("\n| ")[0]
+    names = ("promise", "tried", "outcome", "cpu_minutes", "date", "machine", "command")
+    heads = ("what", "tried", "outcome", "CPU minutes", "date", "machine", "command")
+    lines = [heads, ["---"] * len(heads)]
+    lines += [[row[n] if n != "command" else f"`{row[n]}`" for n in names] for row in rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    path.write_text(f"{above}\n{table}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, (_, count) in SECTIONS.items():
@@ -150,6 +225,7 @@ def main() -> None:
     for name, count in given.items():
         if count:
             record(measured(name, count))
+            write_table()
     print(f"{(time.time() - began) / 60:.0f} minutes")
 
 
