@@ -1,5 +1,6 @@
 # make train   set up .venv once, train the default preset, print where the pictures are
 # make test    the same set-up with the tools of development, then all tests
+# make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
 # make lint    style, format, types and the import contract
 # make clean   remove .venv and caches; outputs/ stays
 
@@ -13,13 +14,16 @@ FROM := pyproject.toml constraints.txt
 # two wait for each other: twenty times slower was seen.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test lint clean
+.PHONY: train test soak lint clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
 
 test: $(VENV)/.for-development
 	$(BIN)/python -m pytest -n 2
+
+soak: $(VENV)/.for-development
+	PYTHONPATH=tests nice -n 10 $(BIN)/python -u tests/reliability/soak.py $(COUNTS)
 
 lint: $(VENV)/.for-development
 	$(BIN)/ruff check .

@@ -177,26 +177,31 @@ def locked(path: Path) -> Iterator[None]:
         LockedError: somebody does.
         OutputError: the folder cannot be written.
     """
+    descriptor = lock(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lock(path: Path) -> int:
+    """A descriptor that holds the lock until it is closed. Raises as `locked` does."""
+    descriptor = None
     try:
         make_folder(path)
-        file = (path / ".lock").open("a+")
+        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        return descriptor
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise LockedError(
-                f"{path} is in use by {file.read(100).strip() or 'another process'}: wait until it "
-                "has ended, or end it"
-            ) from error
-        except OSError as error:
-            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
-        try:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {path / '.lock'}: {error.strerror}") from error
-        yield
+        problem: Exception = OutputError(f"cannot write {path / '.lock'}: {error.strerror}")
+        if isinstance(error, BlockingIOError) and descriptor is not None:
+            holder = os.read(descriptor, 100).decode(errors="replace").strip()
+            problem = LockedError(
+                f"{path} is in use by {holder or 'another process'}: wait until it has ended, or "
+                "end it"
+            )
+        if descriptor is not None:
+            os.close(descriptor)
+        raise problem from error

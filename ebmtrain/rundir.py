@@ -241,10 +241,14 @@ class RunDir:
         if due:
             self.write_bytes(f"checkpoints/step_{step:08d}.pt", data)
             self.write_bytes("checkpoints/last.pt", data)
-            # Later ones were damaged, or training would not be here: they count for nothing.
-            newest = f"step_{step:08d}.pt"
-            whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
-            durable.prune(sorted(whole)[: -max(keep, 2)])
+            self.prune_checkpoints(step, keep)
+
+    def prune_checkpoints(self, step: int, keep: int) -> None:
+        """Removes the oldest of those up to `step` but for `keep`, at least 2. Later ones were
+        damaged, or training would not be here: they count for nothing."""
+        newest = f"step_{step:08d}.pt"
+        whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
+        durable.prune(sorted(whole)[: -max(keep, 2)])
 
     def begun(self) -> bool:
         """False for a run that was killed before its first checkpoint. That one comes before the

@@ -121,6 +121,7 @@ class Session:
         state = start(parts.job, parts.energy, parts.generator("train"))
         if self.resumed:
             state.load_state_dict(self.resumed)
+            self.run.prune_checkpoints(state.step, parts.checkpoint.keep)  # killed before it
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)

@@ -117,6 +117,9 @@ class TrainState:
     def load_optimizer(self, saved: dict[str, Any]) -> None:
         """Its moments; the rates stay as they are configured now."""
         fresh = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        for group, configured in zip(saved["param_groups"], fresh, strict=True):
+            if set(group) - {"params"} != set(configured):  # torch would fill in what is missing
+                raise ValueError("it is of another optimizer")
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for index, moments in saved["state"].items():
             # torch does not look, and its fused kernels would read beyond a moment that is short.
@@ -125,8 +128,6 @@ class TrainState:
                 raise ValueError(f"the optimizer's moments of parameter {index} do not fit it")
         self.optimizer.load_state_dict(saved)
         for group, configured in zip(self.optimizer.param_groups, fresh, strict=True):
-            if set(group) - {"params"} != set(configured):
-                raise ValueError("it is of another optimizer")
             group.update(configured)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import random
+import re
 
 import pytest
 import torch
 from same_state import differences
 
-from ebmtrain.checkpoints import FORMAT, decode, encode
+from ebmtrain.checkpoints import FORMAT, KINDS, checked, decode, encode
 from ebmtrain.errors import CheckpointError, UnsafeError
 
 STATE = {
@@ -64,6 +67,26 @@ def test_every_flipped_bit_is_noticed():
                 decode(bytes(damaged), "x.pt")
 
 
+def loaded(data: bytes, count: int) -> int:
+    """How many of `count` damaged copies are loaded: half have a flipped bit, half are cut."""
+    draw, found = random.Random(0), 0
+    for number in range(count):
+        place = draw.randrange(len(data))
+        damaged = bytearray(data if number % 2 else data[:place])
+        if number % 2:
+            damaged[place] ^= 1 << draw.randrange(8)
+        try:
+            decode(bytes(damaged), "x.pt")
+            found += 1
+        except CheckpointError:
+            pass
+    return found
+
+
+def test_nothing_that_is_damaged_is_loaded():
+    assert loaded(DATA, 2000) == 0
+
+
 @pytest.mark.parametrize("damage", ["cut", "longer", "zeros", "twice", "empty", "middle"])
 def test_truncated_or_patched(damage):
     half = len(DATA) // 2
@@ -115,3 +138,79 @@ def test_a_whole_file_of_another_kind_is_refused(data, error, reason, tmp_path, 
     with pytest.raises(error, match=reason):
         decode(data, "x.pt")
     assert not (tmp_path / "executed").exists()
+
+
+# The schema
+
+RUN = {
+    "step": 7,
+    "energy": {"w": torch.ones(3)},
+    "average": None,
+    "optimizer": {"state": {}, "param_groups": []},
+    "method": {},
+    "generator": torch.Generator().get_state(),
+    "evaluations": 5,
+    "retries": [],
+    "window": [(["loss"], torch.ones(2, 1))],
+    "frame": {},
+    "best": {},
+    "measured": {"step": None, "metrics": {}, "warnings": []},
+    "seconds": 1.5,
+    "metrics_size": 10,
+}
+
+
+def test_a_state_of_a_run():
+    assert set(RUN) == set(KINDS)
+    assert checked(decode(encode(RUN), "x.pt"))["step"] == 7
+
+
+@pytest.mark.parametrize(
+    ("item", "value", "reason"),
+    [
+        ("step", "7", "step is str"), ("step", True, "step is bool"), ("step", -1, "step is -1"),
+        ("seconds", math.nan, "seconds is nan"), ("seconds", math.inf, "seconds is inf"),
+        ("metrics_size", -1, "metrics_size is -1"), ("evaluations", -1, "evaluations is -1"),
+        ("energy", {"w": 1.0}, "energy holds more than tensors"),
+        ("average", {"w": None}, "average holds more than tensors"),
+        ("method", {"chains": [1]}, "method holds more than tensors"),
+        ("optimizer", {"state": {}}, "has no optimizer.param_groups"),
+        ("best", {"metric": "nll", "value": 1.0}, "has no best.step"),
+        ("best", {"metric": 1, "value": 1.0, "step": 1}, "best.metric is int"),
+        ("measured", {"step": 1, "metrics": {}, "warnings": [], "x": 1}, "measured.'x'"),
+        ("window", [["loss"]], "window"), ("window", [(["a", "b"], torch.ones(2, 1))], "window"),
+        ("extra", 1, "holds 'extra', which is not known"),
+    ],
+)  # fmt: skip
+def test_a_state_of_another_shape_is_refused(item, value, reason):
+    with pytest.raises(CheckpointError, match=re.escape(reason)):
+        checked(decode(encode(RUN | {item: value}), "x.pt"))
+
+
+@pytest.mark.parametrize("item", RUN)
+def test_nothing_may_be_missing(item):
+    with pytest.raises(CheckpointError, match=f"has no {item}"):
+        checked(decode(encode({k: v for k, v in RUN.items() if k != item}), "x.pt"))
+
+
+VIEWS = {
+    "transposed": torch.arange(6.0).view(2, 3).T,
+    "part": torch.arange(1000.0)[10:13],
+    "repeated": torch.zeros(()).expand(1000),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_saved_as_what_they_show_and_not_loaded_as_views(name):
+    data = encode({"x": VIEWS[name]})
+    found = decode(data, "x.pt")["x"]
+    assert torch.equal(found, VIEWS[name])
+    assert found.is_contiguous()
+    assert found.untyped_storage().nbytes() == found.numel() * 4
+    with pytest.raises(CheckpointError, match="not all of its storage"):
+        decode(saved({"format": FORMAT, "x": VIEWS[name]}), "x.pt")
+
+
+def test_numbers_of_other_types_are_refused():
+    with pytest.raises(CheckpointError, match=r"a tensor of torch\.complex64"):
+        decode(encode({"x": torch.ones(2, dtype=torch.complex64)}), "x.pt")

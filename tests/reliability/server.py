@@ -1,7 +1,8 @@
 """Runs jobs, each in a process of its own that is forked from this one, which has torch loaded: to
 kill a run costs no start of Python.
 
-One line of JSON comes in per job, and one goes out: the exit code, negative for a signal.
+One line of JSON comes in per job, and one goes out: the exit code, negative for a signal; of a race
+those of all who took part.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,9 @@ def landscape(self: Gallery, energy, points, title: str, name: str) -> None:
     self.run.write_bytes(f"plots/landscape_{name}.png", data)
 
 
-def final(self: Gallery, energy, samples, title: str, *_: Any) -> list[str]:
+def final(self: Gallery, model, samples, title: str, *_: Any) -> list[str]:
     frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
-    self.landscape(energy, samples, title, "final")
+    self.landscape(model.energy, samples, title, "final")
     self.run.write_bytes("plots/landscape.gif", b"".join(path.read_bytes() for path in frames))
     return []
 
@@ -74,18 +77,55 @@ def do(job: dict[str, Any]) -> int:
     return 0
 
 
-def forked(job: dict[str, Any]) -> int:
+def forked(act: Callable[[], int]) -> int:
+    """The number of a process that does this, and nothing else, and ends with what it returns."""
     child = os.fork()
     if child == 0:
         code = 99
         try:
-            code = do(job)
+            code = act()
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
+    return child
+
+
+def exit_code(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
+    """All want to work in one directory and wait for one pipe to be closed. Who gets it keeps it
+    until all others have ended (another pipe), and is killed with the lock in its hands."""
+    parts = build(config) if config else None
+    gate, go = os.pipe()
+    over, last = os.pipe()
+
+    def hold(*_: Any, **__: Any) -> None:
+        os.close(last)
+        os.read(over, 1)  # comes back when the last of the others has let go of its end
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run() -> int:
+        ebmtrain.run.carry_on = hold
+        ebmtrain.run.about = lambda *_: {}
+        os.close(go)
+        os.read(gate, 1)
+        try:
+            begin(parts, path, {}, quiet=True) if parts else resume(path, quiet=True)
+        except EbmtrainError as error:
+            return complain(error, [])
+        return 98
+
+    children = [forked(run) for _ in range(runners)]
+    for end in (go, last):
+        os.close(end)
+    codes = [exit_code(child) for child in children]
+    for end in (gate, over):
+        os.close(end)
+    return codes
 
 
 def warm(config: dict[str, Any]) -> None:
@@ -100,7 +140,12 @@ def main() -> None:
     torch.set_num_threads(1)
     warm(configuration())
     for line in sys.stdin:
-        print(forked(json.loads(line)), flush=True)
+        job = json.loads(line)
+        if "runners" in job:
+            answer: Any = race(Path(job["path"]), job.get("config"), job["runners"])
+        else:
+            answer = exit_code(forked(lambda job=job: do(job)))
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

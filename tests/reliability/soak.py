@@ -18,6 +18,11 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import leaks
+import test_ablation
+import test_checkpoints
+import test_crash_states
+import test_lock
 import torch
 from kills import METHODS, Reference, server, several, spread
 
@@ -70,9 +75,92 @@ def chains(count: int, folder: Path) -> Finding:
     )
 
 
+def ablation(count: int, folder: Path) -> Finding:
+    """`count` methods."""
+    tried, unmissed = 0, []
+    for method in list(METHODS)[:count]:
+        (folder / method).mkdir()
+        with test_ablation.stopped_run(method, folder / method) as stopped:
+            for drop in (test_ablation.missing, test_ablation.not_put_back):
+                number, found = drop(stopped, folder / method)
+                tried += number
+                unmissed += [f"{method} {name}" for name in found]
+    print(*unmissed, sep="\n")
+    return Finding(
+        "saved items that are dropped or not put back: refused or seen",
+        f"{tried} items, {count} methods",
+        f"{tried - len(unmissed)} of {tried}",
+    )
+
+
+def states(count: int, folder: Path) -> Finding:
+    """`count` losses of each broken protocol are enough."""
+    kept = test_crash_states.count(
+        test_crash_states.session(folder / "ours", test_crash_states.ours)
+    )
+    losses = []
+    for name, protocol in test_crash_states.BROKEN.items():
+        recorder, operations, best = protocol(folder / name)
+        found = test_crash_states.count(recorder, operations, best=best, enough=count)
+        losses.append(f"{name} {found[1]} of {found[0]}")
+    return Finding(
+        "states after a loss of power in which something acknowledged is lost",
+        f"{kept[0]} different states of 8 saves",
+        f"{kept[1]}; broken protocols: {', '.join(losses)}",
+    )
+
+
+def damage(count: int, folder: Path) -> Finding:
+    """Half of them flipped bits, half of them cut."""
+    with server() as do:
+        data = (Reference(do, "pcd", folder).path / "checkpoints/last.pt").read_bytes()
+    loaded = test_checkpoints.loaded(data, count)
+    return Finding("bit flips and truncations that are loaded", f"{count:,}", f"{loaded}")
+
+
+def races(count: int, folder: Path) -> Finding:
+    wrong = test_lock.races(count, folder)
+    print(*wrong, sep="\n")
+    return Finding(
+        "eight processes race for one directory: one wins, seven end with exit code 5",
+        f"{count} races, each winner killed with the lock in its hands",
+        f"{count - len(wrong)} of {count}",
+    )
+
+
+def flat(what: str, unit: str, per: int, watch: leaks.Watch) -> Finding:
+    memory = watch.seen[-1][1]
+    slope, descriptors = watch.slope(per), watch.descriptors()
+    return Finding(
+        f"resident memory and open files over {what}",
+        f"{watch.seen[-1][0]:,} {unit}",
+        f"{slope:+.2f} MB per {per:,} (of {memory:.0f} MB); {descriptors} descriptors",
+    )
+
+
+def steps(count: int, folder: Path) -> Finding:
+    watch = leaks.steps(count, folder)
+    return flat("updates, with 1,000 saves and rows", "updates", 100_000, watch)
+
+
+def resumes(count: int, folder: Path) -> Finding:
+    return flat("resumes in one process", "resumes", 1000, leaks.resumes(count, folder))
+
+
+def figures(count: int, folder: Path) -> Finding:
+    return flat("landscapes in one process", "figures", 1000, leaks.figures(count, folder))
+
+
 SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
     "kills": (kills, 221),
     "chains": (chains, 104),
+    "ablation": (ablation, 13),
+    "states": (states, 100),
+    "damage": (damage, 10_000),
+    "races": (races, 100),
+    "steps": (steps, 1_000_000),
+    "resumes": (resumes, 1000),
+    "figures": (figures, 1000),
 }
 
 
@@ -93,6 +181,10 @@ def measured(name: str, count: int) -> dict[str, str]:
     }
 
 
+def section(row: dict[str, str]) -> str:
+    return row["command"].partition("--")[2].split()[0]
+
+
 def record(row: dict[str, str]) -> None:
     """In place of the row of the same command, whatever its count was."""
     path = DOCS / "reliability.csv"
@@ -100,14 +192,26 @@ def record(row: dict[str, str]) -> None:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    kind = row["command"].rpartition(" ")[0]
-    rows = [old for old in rows if old["command"].rpartition(" ")[0] != kind] + [row]
-    order = [f"--{name}" for name in SECTIONS]
-    rows.sort(key=lambda r: order.index(r["command"].split()[-2]))
+    rows = [old for old in rows if section(old) != section(row)] + [row]
+    rows.sort(key=lambda each: list(SECTIONS).index(section(each)))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_table() -> None:
+    """docs/reliability.md: the text before its table stays."""
+    with (DOCS / "reliability.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    path = DOCS / "reliability.md"
+    above = path.read_text(encoding="utf-8").partition("\n| ")[0]
+    names = ("promise", "tried", "outcome", "cpu_minutes", "date", "machine", "command")
+    heads = ("what", "tried", "outcome", "CPU minutes", "date", "machine", "command")
+    lines = [heads, ["---"] * len(heads)]
+    lines += [[row[n] if n != "command" else f"`{row[n]}`" for n in names] for row in rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    path.write_text(f"{above}\n{table}", encoding="utf-8")
 
 
 def main() -> None:
@@ -121,6 +225,7 @@ def main() -> None:
     for name, count in given.items():
         if count:
             record(measured(name, count))
+            write_table()
     print(f"{(time.time() - began) / 60:.0f} minutes")
 
 
