@@ -40,7 +40,7 @@ OTHERS = (
     "multi_dsm", "ksd",
 )  # fmt: skip
 METRICS = ("kl", "regret", "nll", "log_density_mse")
-FIELDS = (
+FIELDS: tuple[str, ...] = (
     "method", "dataset", "words", "seed", "status", *METRICS, "steps", "seconds", "cpu_seconds",
     "measured", "torch",
 )  # fmt: skip
