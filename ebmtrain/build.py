@@ -15,7 +15,7 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 
 from ebmtrain.devices import Device
-from ebmtrain.errors import ConfigError, EbmtrainError
+from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
@@ -162,6 +162,7 @@ def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
     return dataset
 
 
+PLAIN = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # of a constructor
 # What makes a part one of its kind.
 NEEDED = {
     "model": ("forward", "parameters"),
@@ -178,12 +179,14 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     try:
         # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
         part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
-    except (InstantiationException, EbmtrainError, ValueError, TypeError, OSError) as error:
+    except (InstantiationException, EbmtrainError, *PLAIN) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):
             cause = cause.__cause__
         if isinstance(cause, EbmtrainError):
             raise cause from None
+        if out_of_memory(cause):
+            raise ConfigError(f"{name} needs more memory than there is: make it smaller") from error
         if isinstance(cause, ValueError | TypeError | OSError):
             raise ConfigError(f"{name}: {cause}") from error
         raise

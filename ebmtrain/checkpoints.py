@@ -13,10 +13,13 @@ import math
 import zipfile
 from collections.abc import Iterator
 from types import NoneType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic's own: it needs it before Python 3.12
 
 from ebmtrain.errors import CheckpointError, UnsafeError
 
@@ -151,6 +154,40 @@ ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 
 
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class Best(TypedDict):
+    metric: Text
+    value: float
+    step: int
+
+
+class Measured(TypedDict):
+    step: int | None
+    metrics: dict[Text, float | int | bool | list[float] | None]
+    warnings: list[Text]
+
+
+class Retry(TypedDict):
+    step: int
+    back_to: int
+    lr: float
+
+
+class Nothing(TypedDict):
+    pass
+
+
+# What goes into result.json and onto the screen, as it stands.
+WRITTEN: dict[str, TypeAdapter[Any]] = {
+    "best": TypeAdapter(Best | Nothing),
+    "measured": TypeAdapter(Measured),
+    "retries": TypeAdapter(list[Retry]),
+    "seconds": TypeAdapter(Annotated[float, Ge(0)]),
+}
+
+
 def checked(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a run, whose items are what they should be: these names and no others, of these
     types. Whether the tensors fit the model is seen where they are put into it: see
@@ -170,8 +207,14 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
     if not all(map(is_window, state["window"])):
         raise CheckpointError("the checkpoint's window is not rows of metrics")
     for name in ("step", "metrics_size", "evaluations", "seconds"):
-        if not 0 <= state[name] < math.inf:
+        if not 0 <= state[name] < 2**63:  # NaN compares false
             raise CheckpointError(f"the checkpoint's {name} is {state[name]}")
+    for name, value in WRITTEN.items():
+        try:
+            value.validate_python(state[name], strict=True)
+        except ValidationError as error:
+            reason = " ".join(str(error.errors()[0]["msg"]).split())
+            raise CheckpointError(f"the checkpoint's {name} is not what it was: {reason}") from None
     for value in flat(state["optimizer"].get("param_groups")):
         if isinstance(value, float) and not math.isfinite(value):
             raise UnsafeError(

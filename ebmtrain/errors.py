@@ -52,3 +52,12 @@ class UnsafeError(EbmtrainError):
     """A run directory asks for something that opening it must not do."""
 
     exit_code = 7
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Python, NumPy and torch, on a processor or an accelerator, say it in their own ways."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(words in str(error) for words in NO_MEMORY)
+
+
+NO_MEMORY = ("allocate memory", "not enough memory", "size calculation overflowed")

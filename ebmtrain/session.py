@@ -13,11 +13,17 @@ from ebmtrain.build import Parts
 from ebmtrain.checkpoints import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
-from ebmtrain.errors import DivergedError, EbmtrainError, OutputError
+from ebmtrain.errors import (
+    ConfigError,
+    DivergedError,
+    EbmtrainError,
+    OutputError,
+    out_of_memory,
+)
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
-from ebmtrain.rundir import RunDir
+from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
 from ebmtrain.suggest import suggestion
@@ -95,7 +101,7 @@ class Session:
         except DivergedError as caught:
             status, error = "diverged", caught
         except Exception as caught:
-            status, error = "failed", caught
+            status, error = "failed", self.explained(caught)
         self.display.stop_bar()
         result = self.result(status, error)
         try:
@@ -109,6 +115,17 @@ class Session:
             LOG.error("%s", error, exc_info=trace, extra={"file_only": True})
             raise error
         return result
+
+    def explained(self, error: Exception) -> Exception:
+        """With what to change, where a machine is too small."""
+        if not out_of_memory(error):
+            return error
+        saved = self.run.checkpoints / "last.pt"
+        found = f"; the last checkpoint is {relative(saved)}" if saved.exists() else ""
+        return ConfigError(
+            "out of memory: lower train.batch_size, model.width, samples.chains or "
+            f"evaluation.resolution{found}"
+        )
 
     def train_and_show(self) -> None:
         parts = self.parts

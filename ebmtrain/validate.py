@@ -266,7 +266,18 @@ def value_problems(path: str, value: Any, hint: Any) -> list[str]:
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         return list(dict.fromkeys(sentence(path, value, e) for e in error.errors()))
+    if not fits(value):
+        return [f"{path} must fit into 64 bits, got {shown(value)}"]
     return []
+
+
+def fits(value: Any) -> bool:
+    """Whether torch takes all numbers in it: Python's own have no end."""
+    if isinstance(value, list | tuple):
+        return all(map(fits, value))
+    if isinstance(value, dict):
+        return all(map(fits, value.values()))
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def adapter_of(hint: Any) -> TypeAdapter[Any] | None:

@@ -43,6 +43,7 @@ BAD = {
         ["sampler.step_size=0"], ["sampler.step_size must be greater than 0, got 0"]),
     "step size negative": (["sampler.step_size=-0.1"], ["sampler.step_size", "greater", "-0.1"]),
     "step size nan": (["sampler.step_size=nan"], ["sampler.step_size", "finite"]),
+    "step size inf": (["sampler.step_size=inf"], ["sampler.step_size must be a finite number"]),
     "temperature negative": (
         ["sampler.temperature=-1"], ["sampler.temperature must be greater than", "got -1"]),
     "k zero": (["method.k=0"], ["method.k must be greater than 0, got 0"]),
@@ -68,6 +69,12 @@ BAD = {
         ["dataset.n_train=20", "train.batch_size=32"],
         ["train.batch_size is 32", "there are 20 training points", "at most 20"]),
     "probability": (["method.reinit=1.5"], ["method.reinit must be less than or equal to 1"]),
+    "probability negative": (
+        ["method.reinit=-0.1"], ["method.reinit must be greater than or equal to 0, got -0.1"]),
+    "index of a device": (
+        ["device.accelerator=cuda:7"], ["device.accelerator must be", "'cuda'", "got 'cuda:7'"]),
+    "beyond 64 bits": (
+        [f"evaluation.margin=1{'0' * 30}"], ["evaluation.margin must fit into 64 bits"]),
     "ema one": (["train.ema=1"], ["train.ema must be less than 1, got 1"]),
     "ema negative": (["train.ema=-0.1"], ["train.ema must be greater than or equal to 0"]),
     "momentum": (["optimizer=sgd", "optimizer.momentum=1.0"], ["optimizer.momentum", "less than"]),

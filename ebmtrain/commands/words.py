@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ebmtrain import presets
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, out_of_memory
 from ebmtrain.suggest import suggestion
 
 
@@ -165,6 +165,8 @@ def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
     if isinstance(error, UnicodeDecodeError):
         names = ", ".join(map(str, presets.not_utf8())) or "a YAML file"
         return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
+    if out_of_memory(error):
+        return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):
         return [f"a YAML file cannot be read: {text}"], 2
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -1,0 +1,491 @@
+"""Bad inputs get one clear line, the documented exit code, and leave nothing behind.
+
+LISTED is the table of contents: each input that the guide promises an answer to, and the test that
+tries it, here or where its part is tested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from forked import Child, Ended
+from same_state import load, result
+
+from ebmtrain.cli import main
+from ebmtrain.devices import Device
+from ebmtrain.session import Session
+
+NOBODY = 65534
+VALIDATE = "test_validate.py::test_bad_configuration"
+YAML = "test_validate.py::test_bad_yaml_of_the_user"
+FILE = "datasets/test_dataset_file.py::test_bad_files_get_one_clear_line"
+READ = "datasets/test_dataset_file.py::test_good_files"
+HERE = "test_bad_inputs.py::"
+LISTED = {
+    # configuration
+    "typo in a key": f"{VALIDATE}[typo in a key]",
+    "typo in a group": f"{VALIDATE}[typo in a group]",
+    "typo in an option": f"{VALIDATE}[typo in an option]",
+    "unknown key in a YAML file": f"{YAML}[unknown key]",
+    "empty value": f"{VALIDATE}[empty value]",
+    "the same key twice": f"{YAML}[the same key twice]",
+    "comma list without -m": f"{VALIDATE}[comma list without -m]",
+    "learning rate 0": f"{VALIDATE}[lr zero]",
+    "learning rate negative": f"{VALIDATE}[lr negative]",
+    "learning rate NaN": f"{VALIDATE}[lr nan]",
+    "learning rate inf": f"{VALIDATE}[lr inf]",
+    "step size 0": f"{VALIDATE}[step size zero]",
+    "step size negative": f"{VALIDATE}[step size negative]",
+    "step size NaN": f"{VALIDATE}[step size nan]",
+    "step size inf": f"{VALIDATE}[step size inf]",
+    "k = 0": f"{VALIDATE}[k zero]",
+    "negative noise": f"{VALIDATE}[noise negative]",
+    "batch 0": f"{VALIDATE}[batch zero]",
+    "negative steps": f"{VALIDATE}[steps negative]",
+    "wrong type": f"{VALIDATE}[k word]",
+    "huge seed": f"{VALIDATE}[seed huge]",
+    "buffer smaller than batch": f"{VALIDATE}[buffer below batch]",
+    "probability above 1": f"{VALIDATE}[probability]",
+    "probability below 0": f"{VALIDATE}[probability negative]",
+    "EMA of 1": f"{VALIDATE}[ema one]",
+    "EMA below 0": f"{VALIDATE}[ema negative]",
+    "checkpoint interval over the steps": f"{HERE}test_checkpoints_rarer_than_the_run_is_long",
+    "missing YAML": f"{VALIDATE}[config dir]",
+    "YAML not UTF-8": f"{YAML}[not utf-8]",
+    "tabbed YAML": f"{YAML}[tab]",
+    # data
+    "no such file": f"{VALIDATE}[file not there]",
+    "empty file": f"{FILE}[empty.csv]",
+    "NaN": f"{FILE}[nan.npy]",
+    "inf": f"{FILE}[inf.npy]",
+    "CSV with a header": f"{READ}[header.csv]",
+    "CSV with a byte order mark": f"{READ}[byte-order-mark.csv]",
+    "CSV with semicolons": f"{READ}[semicolons.csv]",
+    "ragged": f"{FILE}[ragged.csv]",
+    "npy of objects": f"{FILE}[objects.npy]",
+    "header that claims terabytes": f"{FILE}[terabytes.npy]",
+    "truncated file": f"{FILE}[truncated.npy]",
+    "integers": "datasets/test_dataset_file.py::test_good_arrays[integer]",
+    "complex numbers": f"{FILE}[complex.npy]",
+    "1-D": "datasets/test_dataset_file.py::test_good_arrays[1-D]",
+    "3-D": "datasets/test_dataset_file.py::test_good_arrays[3-D]",
+    "width that the model does not take":
+        "test_validate.py::test_a_model_that_does_not_take_the_data",
+    "constant column": f"{FILE}[constant.csv]",
+    "batch over the data": f"{VALIDATE}[batch over data]",
+    "one row": f"{FILE}[one-row.csv]",
+    "landscape of data that is not 2-D": "commands/test_verbs.py::test_points_of_any_shape",
+    "image too large": f"{HERE}test_a_model_that_does_not_fit_into_memory",
+    "data changed since the checkpoint":
+        "commands/test_verbs.py::test_other_data_than_those_of_the_training_are_refused",
+    "a directory": "datasets/test_dataset_file.py::test_a_directory",
+    "a pipe": "datasets/test_dataset_file.py::test_a_pipe_is_not_waited_for",
+    # devices
+    "CUDA missing": f"{HERE}test_a_device_that_is_not_there[cuda]",
+    "MPS missing": f"{HERE}test_a_device_that_is_not_there[mps]",
+    "bad index": f"{VALIDATE}[index of a device]",
+    "out of memory": f"{HERE}test_out_of_memory_names_the_last_checkpoint",
+    "float64 on MPS": f"{HERE}test_float64_on_mps",
+    # checkpoints
+    "truncated checkpoint": "commands/test_verbs.py::test_damaged_checkpoints",
+    "flipped checkpoint":
+        "commands/test_verbs.py::test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one",
+    "all checkpoints bad": f"{HERE}test_no_checkpoint_that_can_be_used[all bad]",
+    "another architecture":
+        "test_resume.py::test_another_configuration_is_refused_and_changes_nothing[width]",
+    "another configuration":
+        "test_resume.py::test_another_configuration_is_refused_and_changes_nothing[ema]",
+    "newer format": "test_hostile.py::test_a_checkpoint_of_another_program[of the future]",
+    "NaN weights": "test_hostile.py::test_a_checkpoint_of_another_program[not finite]",
+    "no checkpoint": f"{HERE}test_no_checkpoint_that_can_be_used[none]",
+    "run already finished": "test_resume.py::test_a_finished_run_is_left_as_it_is",
+    # file system
+    "unwritable": "commands/test_train_command.py::test_a_place_that_cannot_be_written",
+    "read-only": f"{HERE}test_a_read_only_directory",
+    "full": f"{HERE}test_a_file_that_may_not_grow",
+    "directory deleted during the run": f"{HERE}test_the_directory_is_deleted_during_the_run",
+    "path is a file": "commands/test_train_command.py::test_a_place_that_cannot_be_written",
+    "unicode path": "commands/test_train_command.py::test_paths_of_any_name[äöü ñ 数]",
+    "path with spaces": "commands/test_train_command.py::test_paths_of_any_name[with space]",
+    "overlong path": f"{HERE}test_a_path_that_is_too_long",
+    "read-only HOME": f"{HERE}test_a_home_that_cannot_be_written",
+    "too many open files": f"{HERE}test_too_many_open_files",
+    # process
+    "second resumer": "commands/test_verbs.py::test_one_writer_at_a_time",
+    "stale lock": "commands/test_verbs.py::test_one_writer_at_a_time",
+    "broken pipe":
+        "commands/test_train_command.py::test_a_reader_that_leaves_does_not_stop_the_training",
+    "closed stdout": f"{HERE}test_streams[closed]",
+    "no terminal":
+        "commands/test_train_command.py::test_the_log_has_the_lines_that_were_printed",
+    "TERM=dumb": f"{HERE}test_terminals[TERM=dumb]",
+    "NO_COLOR": f"{HERE}test_terminals[NO_COLOR=1]",
+    "one column": f"{HERE}test_terminals[COLUMNS=1]",
+    "LANG=C": f"{HERE}test_streams[ascii]",
+    "clock jump": f"{HERE}test_the_clock_jumps",
+    # numbers
+    "NaN energy": f"{HERE}test_an_energy_that_is_nan",
+    "exploding chain": f"{HERE}test_a_chain_that_explodes",
+    "dead chain": f"{HERE}test_a_chain_that_is_dead",
+    "overflow of gradients": "test_train.py::test_what_is_not_finite_sets_the_flag[gradient",
+}  # fmt: skip
+
+
+def test_every_listed_input_has_its_test():
+    assert len(LISTED) >= 90
+    for name, place in LISTED.items():
+        file, _, test = place.partition("::")
+        function, _, case = test.partition("[")
+        text = (Path(__file__).parent / file).read_text()
+        assert f"def {function}(" in text, name
+        assert case.rstrip("]") in text, name
+
+
+def one_line(outcome: Ended | object, code: int, *sayings: str) -> None:
+    assert outcome.code == code, outcome  # type: ignore[attr-defined]
+    (line,) = outcome.err.splitlines()  # type: ignore[attr-defined]
+    assert line.startswith("ebmtrain: ")
+    for saying in sayings:
+        assert saying in line
+
+
+# Configuration and data
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_checkpoints_rarer_than_the_run_is_long(command, folder: Path, tiny):
+    """Nothing to refuse: the first state and the last one are saved, whatever the period."""
+    words = (*tiny, "train.steps=3", "checkpoint.every=500", "hydra.run.dir=run")
+    assert command(*words).code == 0
+    names = {path.name for path in (folder / "run/checkpoints").iterdir()}
+    assert {"step_00000000.pt", "step_00000003.pt", "last.pt"} <= names
+
+
+def test_a_model_that_does_not_fit_into_memory(command, folder: Path, tiny_file):
+    """Images of 100 x 100, and a layer of 40 terabytes."""
+    np.save("images.npy", np.random.default_rng(0).normal(size=(40, 100, 100)))
+    words = (
+        "dataset=file",
+        "dataset.path=images.npy",
+        "train.batch_size=4",
+        "model.width=1000000000",
+    )
+    outcome = command(*tiny_file, *words, "hydra.run.dir=run")
+    one_line(outcome, 2, "model needs more memory than there is: make it smaller")
+    assert not (folder / "run").exists()
+
+
+# Devices
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there(command, folder: Path, tiny, name):
+    there = {"cuda": torch.cuda, "mps": torch.backends.mps}[name].is_available()
+    if there:
+        pytest.skip(f"{name} is there")
+    outcome = command(*tiny, f"device.accelerator={name}")
+    one_line(outcome, 2, f"device.accelerator is {name}, but torch finds no", "device=cpu")
+    assert list(folder.iterdir()) == []
+
+
+def test_float64_on_mps():
+    problems = Device(accelerator="mps", dtype="float64").problems()
+    assert "device.dtype is float64, which mps does not have: device.dtype=float32" in problems
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_out_of_memory_names_the_last_checkpoint(command, folder: Path, tiny):
+    """The samples at the end would take 16 terabytes."""
+    outcome = command(*tiny, "samples.count=1000000000000", "samples.thin=1", "hydra.run.dir=run")
+    one_line(outcome, 2, "out of memory: lower train.batch_size", "run/checkpoints/last.pt")
+    assert result(folder / "run")["status"] == "failed"
+    assert load(folder / "run/checkpoints/last.pt")["step"] == 20
+    assert command("resume", "run", "samples.count=20").code == 0
+
+
+# Checkpoints
+
+
+@pytest.fixture(scope="module")
+def made(tiny, tmp_path_factory) -> Path:
+    """A finished run; with its pictures, so that all modules are there for processes to come."""
+    folder = tmp_path_factory.mktemp("made")
+    assert main([*tiny, f"hydra.run.dir={folder}/run"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(made: Path, folder: Path) -> Path:
+    return shutil.copytree(made, folder / "run")
+
+
+@pytest.mark.parametrize("case", ["all bad", "none"])
+@pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
+def test_no_checkpoint_that_can_be_used(command, run: Path, verb, case):
+    for path in (run / "checkpoints").iterdir():
+        if case == "none":
+            path.unlink()
+        else:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 3] ^= 4
+            path.write_bytes(data)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    one_line(command(verb, run), 4, "restore one from a copy, or train anew")
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}.items() == before.items()
+
+
+# File system
+
+
+def as_nobody(work: Callable[[], int]) -> Callable[[], int]:
+    """Root may write everywhere, so the process becomes somebody who may not."""
+
+    def dropped() -> int:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        return work()
+
+    return dropped
+
+
+@pytest.mark.parametrize("verb", ["train", "resume", "evaluate", "sample"])
+def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_factory, verb):
+    words = {
+        "train": [*tiny, f"hydra.run.dir={folder}/new"],
+        "resume": ["resume", "run", "train.steps=30"],
+        "evaluate": ["evaluate", "run"],
+        "sample": ["sample", "run", "count=5"],
+    }[verb]
+    logs = tmp_path_factory.mktemp("logs")
+    for parent in [folder, *folder.parents][:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    modes = {p: p.stat().st_mode for p in [folder, *folder.rglob("*")]}
+    for path in modes:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        ended = Child(as_nobody(lambda: main(words)), logs).ended()
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    one_line(ended, 6, "cannot write ", "Permission denied")
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_file_that_may_not_grow(made, folder: Path, tiny):
+    """As on a full disk: the checkpoints of before are whole, and no half of one is left."""
+
+    def work() -> int:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        size = (made / "checkpoints/last.pt").stat().st_size
+        calls = []
+        original = Session.save
+
+        def save(self, state, now):
+            calls.append(1)
+            if len(calls) == 15:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size))
+            original(self, state, now)
+
+        Session.save = save  # in this process only
+        return main([*tiny, "hydra.run.dir=run", "plots.gif=false"])
+
+    ended = Child(work, folder).ended()
+    one_line(ended, 6, "cannot write run/checkpoints/", "File too large")
+    assert result(folder / "run")["status"] == "failed"
+    assert load(folder / "run/checkpoints/last.pt")["step"] == 10
+    assert not list((folder / "run/checkpoints").glob(".*"))
+    assert main(["resume", "run"]) == 0
+
+
+def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, monkeypatch):
+    def deleted(self):
+        shutil.rmtree("run", ignore_errors=True)
+        return False
+
+    monkeypatch.setattr(Session, "stopping", deleted)
+    outcome = command(*tiny, "hydra.run.dir=run")
+    one_line(outcome, 6, "cannot write", "No such file or directory")
+
+
+def test_a_path_that_is_too_long(command, folder: Path, tiny):
+    outcome = command(*tiny, f"hydra.run.dir={'x' * 300}")
+    one_line(outcome, 6, "cannot write", "File name too long", "choose another hydra.run.dir")
+    assert list(folder.iterdir()) == []
+
+
+def process(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ebmtrain.cli", *words], cwd=folder, text=True,
+                          timeout=200, stderr=subprocess.PIPE, **options)  # fmt: skip
+
+
+def test_a_home_that_cannot_be_written(folder: Path, tiny):
+    """Not even by root. matplotlib and others want to keep something there."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
+    environment["HOME"] = "/proc/nowhere"
+    words = [*tiny, "hydra.run.dir=run", "train.steps=2"]
+    done = process(words, folder, env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "run/plots/landscape_final.png").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_too_many_open_files(made, folder: Path, tiny):
+    def work() -> int:
+        original = Session.train_and_show
+
+        def limited(self):
+            taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, max(taken) + 1))
+            try:
+                original(self)
+            finally:
+                for descriptor in taken:
+                    os.close(descriptor)
+
+        Session.train_and_show = limited  # in this process only
+        return main([*tiny, "hydra.run.dir=run"])
+
+    one_line(Child(work, folder).ended(), 6, "cannot write", "Too many open files")
+    assert result(folder / "run")["status"] == "failed"
+
+
+# Process
+
+
+@pytest.mark.parametrize("case", ["closed", "ascii", "full"])
+def test_streams(folder: Path, tiny, case):
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [*tiny, "hydra.run.dir=é数", "train.steps=2", "plots.gif=false"]
+    if case == "closed":
+        shell = f'exec "{sys.executable}" -m ebmtrain.cli "$@" >&-'
+        done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True, timeout=200,
+                              stderr=subprocess.PIPE)  # fmt: skip
+    elif case == "full":
+        with Path("/dev/full").open("w") as full:
+            done = process(words, folder, stdout=full)
+    else:
+        done = process(words, folder, env=environment, stdout=subprocess.PIPE)
+        assert "KL  " in done.stdout
+        assert all(ord(letter) < 128 for letter in done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert result(folder / "é数")["status"] == "finished"
+
+
+@pytest.mark.parametrize("variable", ["TERM=dumb", "NO_COLOR=1", "COLUMNS=1"])
+def test_terminals(made, folder: Path, tiny, variable):
+    name, _, value = variable.partition("=")
+    leader, follower = pty.openpty()
+
+    def work() -> int:
+        os.environ.update({"TERM": "xterm", name: value})
+        return main([*tiny, "hydra.run.dir=run", "train.steps=30", "plots.gif=false"])
+
+    child = Child(work, folder, terminal=follower)
+    os.close(follower)
+    shown = b""
+    try:
+        while part := os.read(leader, 65536):
+            shown += part
+    except OSError:  # Linux's way of saying that the other end is closed
+        pass
+    os.close(leader)
+    ended = child.ended()
+    assert (ended.code, ended.err) == (0, "")
+    assert result(folder / "run")["status"] == "finished"
+    text = shown.decode()
+    assert "KL" in text
+    if name == "NO_COLOR":
+        assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text)
+    if name == "TERM":
+        assert "\x1b" not in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_terminal_closes(made, folder: Path, tiny):
+    """One that is not this process's own: no signal comes, and lines can no more be written."""
+    leader, follower = pty.openpty()
+    words = [*tiny, "hydra.run.dir=run", "train.steps=30"]
+    child = Child(lambda: main(words), folder, terminal=follower)
+    os.close(follower)
+    os.read(leader, 100)
+    os.close(leader)
+    assert child.ended().code == 0
+    assert result(folder / "run")["status"] == "finished"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_clock_jumps(command, folder: Path, tiny, monkeypatch):
+    jumps = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 - 1e7 * next(jumps))
+    assert command(*tiny, "hydra.run.dir=run").code == 0
+    seconds = [json.loads(line)["seconds"] for line in (folder / "run/metrics.jsonl").open()]
+    assert seconds == sorted(seconds)
+    assert result(folder / "run")["step"] >= 0
+    assert 0 < json.loads((folder / "run/result.json").read_text())["seconds"] < 1000
+
+
+# Numbers
+
+NAN = """
+import torch
+from torch import nn
+
+class Broken(nn.Module):
+    def __init__(self, *, event_shape: tuple[int, ...]):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(()))
+    def forward(self, x):
+        return self.w * x.flatten(1).sum(1).sub(0.5).sqrt()
+"""
+
+
+@pytest.mark.parametrize("method", ["pcd", "dsm", "nce"])
+def test_an_energy_that_is_nan(command, folder: Path, tiny, method, monkeypatch):
+    """The root of what is negative at half of the points."""
+    (folder / "broken_energy.py").write_text(NAN)
+    own = folder / "presets/model/broken.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: broken_energy.Broken\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "broken_energy", raising=False)
+    words = [w for w in tiny if not w.startswith(("model.", "method."))]
+    words += ["method.slots=64"] if method == "pcd" else []
+    choice = ("--config-dir", "presets", "model=broken", f"method={method}")
+    outcome = command(*choice, *words, "hydra.run.dir=run")
+    one_line(outcome, 3, "training diverged by step", "lower optimizer.lr")
+    assert result(folder / "run")["status"] == "diverged"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_chain_that_explodes(command, folder: Path, tiny):
+    words = ("sampler=langevin", "sampler.step_size=1e6", "model.base_std=1", "hydra.run.dir=run")
+    one_line(command(*tiny, *words), 3, "training diverged by step", "lower optimizer.lr")
+    assert result(folder / "run")["status"] == "diverged"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_chain_that_is_dead(command, folder: Path, tiny):
+    """No step is accepted: the numbers say so, and nothing breaks."""
+    words = ("sampler.step_size=1e6", "sampler.adaptation=null", "sampler.jumps=null",
+             "model.base_std=1", "hydra.run.dir=run")  # fmt: skip
+    outcome = command(*tiny, *words)
+    assert outcome.code in (0, 3)
+    assert "accept 0" in outcome.out
