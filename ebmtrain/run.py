@@ -212,7 +212,8 @@ def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> lis
         lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), {how}")
     if "nll" in metrics:
         floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
-        lines.append(f"NLL      {metrics['nll']:.4f} +- {metrics['nll_se']:.4f} nats{floor}")
+        error = f" +- {metrics['nll_se']:.4f}" if "nll_se" in metrics else ""
+        lines.append(f"NLL      {metrics['nll']:.4f}{error} nats{floor}")
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
     picture = (

@@ -16,6 +16,7 @@ import torch
 from same_state import differences, load, result, rows, run_differences
 
 from ebmtrain.build import build
+from ebmtrain.checkpoints import encode
 from ebmtrain.cli import main
 from ebmtrain.errors import CheckpointError, ConfigError
 from ebmtrain.evaluation.exact import Evaluation, Quadrature
@@ -453,3 +454,98 @@ def test_methods_are_all_here():
     presets = {path.stem for path in (folder / "configs/method").glob("*.yaml")}
     assert presets <= {word.removeprefix("method=") for words in TRAININGS.values()
                        for word in words if word.startswith("method=")}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_best_by_any_metric_and_not_by_another_where_it_is_left_out_once(
+    configured, tmp_path, monkeypatch
+):
+    seen = [{"w1": 3.0, "nll": 1.0}, {"w1": 2.0, "nll": 1.0}, {"nll": 0.1}, {"w1": 2.5, "nll": 0.2}]
+    values = iter(seen)
+    monkeypatch.setattr(Quadrature, "__call__", lambda *_: Evaluation(next(values), []))
+    config = configured("method=dsm", *LENGTH, "checkpoint.best=w1")
+    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    assert told["best"] == {"metric": "w1", "value": 2.0, "step": 6}
+    assert told["warnings"] == []
+    assert load(tmp_path / "run/checkpoints/best.pt")["step"] == 6
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("name", "what"), [("weights", "no single number"), ("nl", "not measured")]
+)
+def test_best_by_what_is_no_metric(configured, tmp_path, monkeypatch, name, what):
+    numbers = {"weights": [0.5, 0.5], "nll": 1.0}
+    monkeypatch.setattr(Quadrature, "__call__", lambda *_: Evaluation(numbers, []))
+    config = configured("method=dsm", *LENGTH, f"checkpoint.best={name}")
+    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    assert told["best"]["metric"] == "nll"
+    (warning,) = told["warnings"]
+    assert f"checkpoint.best={name} is {what}" in warning
+    assert "best.pt follows nll" in warning
+    assert name != "nl" or warning.endswith("did you mean nll?")
+
+
+# Killed before there was anything to go on from
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_killed_before_the_first_checkpoint(configured, tmp_path, monkeypatch):
+    config = configured("method=pcd", *LENGTH)
+    whole = unbroken(config, tmp_path / "whole")
+
+    def killed(*_: object, **__: object):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(build(config), tmp_path / "run", {}, quiet=True)
+    assert rows(tmp_path / "run")[0]["step"] == 0
+    assert resume(tmp_path / "run", quiet=True)["status"] == "finished"
+    assert run_differences(whole, tmp_path / "run") == []
+    assert "had not begun" in (tmp_path / "run/run.log").read_text()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_checkpoints_that_somebody_removed_are_not_taken_for_none_yet(configured, tmp_path):
+    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match="holds none"):
+        resume(run, quiet=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_moments_that_do_not_fit_are_refused(configured, tmp_path):
+    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    saved = load(copy / "checkpoints/last.pt")
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    del saved["format"]
+    (copy / "checkpoints/last.pt").write_bytes(encode(saved))
+    with pytest.raises(CheckpointError, match="moments of parameter 0 do not fit"):
+        resume(copy, quiet=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_whole_numbers_in_place_of_chains_are_refused(configured, tmp_path):
+    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    saved = load(copy / "checkpoints/last.pt")
+    saved["method"]["chains"] = saved["method"]["chains"].long()
+    del saved["format"]
+    (copy / "checkpoints/last.pt").write_bytes(encode(saved))
+    with pytest.raises(CheckpointError, match=r"chains is of torch\.int64"):
+        resume(copy, quiet=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_best_is_the_last_resort(configured, tmp_path):
+    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    best = load(copy / "checkpoints/best.pt")["step"]
+    for path in copy.glob("checkpoints/[sl]*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    state, passed = RunDir(copy).load_checkpoint()
+    assert state["step"] == best
+    assert passed[-1].endswith("best.pt is used instead")
