@@ -173,15 +173,17 @@ class RunDir:
             self._write_table(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of metrics so far, up to a line that is none; what was not finite is NaN."""
+        """The numbers of all rows of metrics so far, up to a line that is none; what was not finite
+        is NaN."""
         found = []
         with suppress(ConfigError):  # a picture or a resume is not to fail for it
             for row in self.each_row():
-                found.append(row)
+                named = {k: v for k, v in row.items() if k.isprintable()}
+                found.append({k: v for k, v in named.items() if isinstance(v, int | float)})
         return found
 
     def each_row(self) -> Iterator[dict[str, Any]]:
-        """The same, one by one: of each line its numbers.
+        """Every row as it stands, one by one.
 
         Raises:
             ConfigError: a line is something else.
@@ -201,8 +203,7 @@ class RunDir:
                     row = None
                 if not isinstance(row, dict) or not isinstance(row.get("step"), int):
                     raise ConfigError(f"{path} has a line that is no row of metrics: remove it")
-                known = {k: math.nan if v is None else v for k, v in row.items() if k.isprintable()}
-                yield {k: v for k, v in known.items() if isinstance(v, int | float)}
+                yield {k: math.nan if v is None else v for k, v in row.items()}
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl; a checkpoint remembers it, for `cut_metrics`."""

@@ -26,7 +26,7 @@ from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
-from ebmtrain.suggest import suggestion
+from ebmtrain.suggest import nearest
 from ebmtrain.train import RETRIES, TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
@@ -206,7 +206,7 @@ class Session:
         instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
         numbers = [name for name, value in metrics.items() if isinstance(value, int | float)]
         what = "no single number" if wanted in metrics else "not measured here"
-        return [f"checkpoint.best={wanted} is {what}: {instead}{suggestion(wanted, numbers)}"]
+        return [f"checkpoint.best={wanted} is {what}: {instead}{nearest(wanted, numbers)}"]
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
         now = time.perf_counter()

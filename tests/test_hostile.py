@@ -48,8 +48,10 @@ def hook(event: str, details: tuple) -> None:
     # The lock of the directory is all that `resume` takes before it has looked at everything.
     name = Path(str(details[0])).name if event == "open" else ""
     written = event == "open" and details[2] & WRITING and name != ".lock" and name[-4:] != ".pyc"
+    # Of an open file it was seen which one it is when it was opened.
+    of_open_file = event == "os.truncate" and isinstance(details[0], int)
     foreign = event == "import" and str(details[0]).split(".")[0] not in OURS
-    if event.startswith(FORBIDDEN) or written or foreign:
+    if (event.startswith(FORBIDDEN) and not of_open_file) or written or foreign:
         watched.append((event, details))
 
 

@@ -65,6 +65,7 @@ def steps(count: int, folder: Path, saves: int = 1000) -> Watch:
     words = (
         "method=dsm", "model.depth=1", "train.batch_size=8", f"train.steps={count}",
         f"train.log_every={every}", f"checkpoint.every={every}", f"evaluation.every={10 * every}",
+        "plots.every=1000000000",
     )  # fmt: skip
     with without_pictures() as patch:
         patch.setattr(Session, "log", watched)
@@ -75,7 +76,8 @@ def steps(count: int, folder: Path, saves: int = 1000) -> Watch:
 def resumes(count: int, folder: Path) -> Watch:
     """One run that is stopped after each update and resumed, all in one process."""
     watch = Watch()
-    words = (f"train.steps={count + 10}", "checkpoint.every=1000", "evaluation.every=1000000")
+    never = ("checkpoint.every=1000000", "evaluation.every=1000000", "plots.every=1000000")
+    words = (f"train.steps={count + 10}", *never)
     with without_pictures() as patch:
         patch.setattr(Session, "stopping", lambda _: True)
         begin(build(configuration(*words)), folder / "resumes", {}, quiet=True)

@@ -30,7 +30,7 @@ def test_every_method_is_killed():
 
 def test_killed_and_resumed(reference: Reference):
     shift = 7 * list(METHODS).index(reference.method)
-    for number in spread(reference.points, shift, 3):
+    for number in spread(reference.points, shift, 2):
         assert reference.killed(str(number), [number]) == [], reference.points[number - 1]
 
 

@@ -133,7 +133,7 @@ BAD = {
     "a row": (file_of("metrics.jsonl", b'{"step": 1, "kl": "x"}\n'), "kl is no number"),
     "linked file": (link("result.json"), "is a link"),
     "linked plots": (link("plots/x"), "is a link"),
-    "a pipe": (pipe("config.yaml"), "it has no config.yaml"),
+    "a pipe": (pipe("config.yaml"), "config.yaml is a pipe"),
 }  # fmt: skip
 ODD = {
     "a step": result_with(step=[1]),
