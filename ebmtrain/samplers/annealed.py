@@ -11,6 +11,8 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.types import Count, Energy, Positive, Sampler, StepInfo
 
+_SIZES = ("step_size", "step_size_end")
+
 
 class AnnealedState(NamedTuple):
     inner: Any
@@ -67,7 +69,9 @@ class Annealed:
     ) -> tuple[AnnealedState, StepInfo]:
         end = self.temperature
         t = geometric(self.temperature_start, end, self.anneal_steps, state.index)
-        size = self.sampler.step_size * (t / end) ** self.exponent  # type: ignore[attr-defined]
-        warm = replace(self.sampler, temperature=t, step_size=size)  # type: ignore[type-var]
+        factor = (t / end) ** self.exponent
+        sizes = {name: getattr(self.sampler, name, None) for name in _SIZES}
+        wider = {name: size * factor for name, size in sizes.items() if size is not None}
+        warm = replace(self.sampler, temperature=t, **wider)  # type: ignore[type-var]
         inner, info = warm.step(energy, state.inner, generator)
         return AnnealedState(inner, state.index + 1), info

@@ -34,6 +34,17 @@ def test_schedule(exponent):
         assert_mean(moved, 2 * 0.1 * (t / 2.0) ** exponent * t)
 
 
+def test_a_step_size_that_falls_by_itself_is_multiplied_too():
+    """eta_i = 0.8, 0.4, 0.2 of the sampler, times (T_i / T)^1 = 4, 2, 1."""
+    inner = Langevin(step_size=0.8, step_size_end=0.2, anneal_steps=3)
+    sampler = Annealed(sampler=inner, temperature_start=4.0, anneal_steps=3)
+    x, state = torch.zeros(20_000, 2, dtype=torch.float64), None
+    for i, (eta, t) in enumerate([(0.8, 4.0), (0.4, 2.0), (0.2, 1.0)]):
+        before = x
+        x, _, _, state = run_chain(sampler, flat, x, 1, seeded(i), state=state)
+        assert_mean((x - before).square().mean(1), 2 * eta * t * t)
+
+
 def test_a_slow_cooling_ends_in_the_target():
     """From T_start = 8 to T = 0.5 in 200 exact steps: variance T / a."""
     sampler = Annealed(
