@@ -95,7 +95,8 @@ class Kernel:
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         centres, root = fitted["noise_centres"], fitted["noise_root"]
-        a, b = whitened(y, root), whitened(centres, root)
+        middle = centres.mean(0)  # far from the origin, the squares would lose all digits
+        a, b = whitened(y - middle, root), whitened(centres - middle, root)
         # ||a - b||^2 by one product: the (n, K, d) of differences would not stay in cache.
         squared = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
         return log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))

@@ -88,6 +88,16 @@ def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
 
 
 @EACH
+def test_an_offset_takes_no_digits_from_the_density(name):
+    """Points of a file need not be standardized: float32 at 1,000 beside float64 at the same."""
+    x = (points() + 1_000).float()
+    fitted = NOISES[name].fit(x, 1.0, seeded())
+    exact = {key: value.double() for key, value in fitted.items()}
+    found, truth = NOISES[name].log_prob(fitted, x), NOISES[name].log_prob(exact, x.double())
+    torch.testing.assert_close(found.double(), truth, rtol=0, atol=1e-3)
+
+
+@EACH
 def test_a_coordinate_that_never_changes_still_has_a_density(name):
     x = torch.cat([points(), torch.full((1_000, 1), 5.0, dtype=torch.float64)], 1)
     for points_ in (x, x.float()):
