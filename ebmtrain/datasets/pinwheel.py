@@ -24,7 +24,7 @@ class Pinwheel:
 
     f -> x keeps the length, ||x|| = 2 ||f||, so it is undone by a search for the angle phi of f
     alone; its Jacobian is 4 (1 + rate * s * exp(r)). Where that is negative the map folds back
-    onto itself. log_prob leaves out what lies behind the fold: 8 standard deviations away, and
+    onto itself. log_prob leaves out what lies behind the fold: some 6 standard deviations away, and
     less than 1e-8 of the probability, with the default constants.
 
     Args:

@@ -45,7 +45,7 @@ class TwoSpirals:
 
     @cached_property
     def _nodes(self) -> tuple[Tensor, Tensor]:
-        # Nodes stand widest, in units of x, at three quarters of the way: 3.2 END^2 / (9 nodes).
+        # Nodes stand widest, in units of x, at three quarters of the way: 3.1 END^2 / (9 nodes).
         t, weights = gauss_legendre(0, _END, 16 + math.ceil(3.1 * _END**2 / 9 / self.std))
         middle = _spiral(t) + self.jitter / 2
         log_weights = (weights * t / _END**2).log()  # t has density 2 t / END^2; half a spiral each
