@@ -13,6 +13,7 @@ from scipy.special import log_ndtr, logsumexp
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture, grid_of_gaussians
 from ebmtrain.datasets.moons import Moons, _lower, _upper
+from ebmtrain.datasets.neighbourhoods import neighbourhoods
 from ebmtrain.datasets.pinwheel import Pinwheel
 from ebmtrain.datasets.quadrature import gauss_legendre
 from ebmtrain.datasets.rings import Rings
@@ -89,6 +90,21 @@ def test_two_spirals_lose_nothing_by_looking_at_neighbours_only(generator):
     assert together[0].isnan()
     torch.testing.assert_close(together[1:], alone[1:], atol=1e-7, rtol=0)
     assert not torch.equal(together[1:], alone[1:])  # else neighbours were never looked for
+
+
+def test_a_node_is_left_out_only_where_it_does_not_matter(generator):
+    """Below exp(-24.5) of the largest kernel, at every point of its group, for a smear that is
+    wider than the Gaussian."""
+    density = TwoSpirals(std=0.05, jitter=0.5)
+    x = 8 * torch.rand(1000, 2, dtype=torch.float64, generator=generator) - 4
+    nodes, _ = density._nodes
+    extent, left_out = density.jitter / math.sqrt(2), 0
+    for rows, kept in neighbourhoods(x, nodes, std=density.std, extent=extent):
+        log_k = density._log_kernel(x[rows][:, None] - nodes).sum(2)
+        others = torch.ones(len(nodes), dtype=torch.bool).index_fill(0, kept, False)
+        left_out += int(others.sum())
+        assert (log_k[:, others] < log_k.amax(1, keepdim=True) - 24.5).all()
+    assert left_out > 0
 
 
 def test_pinwheel_is_exact_where_arms_overlap():

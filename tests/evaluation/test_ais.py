@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ebmtrain import presets
 from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.ais import AnnealedImportanceSampling
+from ebmtrain.evaluation.ais import AnnealedImportanceSampling, Sides
 from ebmtrain.evaluation.annealing import (
     Between,
     Gaussian,
@@ -27,6 +28,7 @@ from ebmtrain.evaluation.annealing import (
     pilot,
     refined,
     turned,
+    widest,
 )
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region
@@ -34,6 +36,7 @@ from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import StepInfo
 
 D = 4
 CENTRES = [[2.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 0.0, 0.0], [0.0, -2.0, 2.0, 0.0]]
@@ -145,6 +148,63 @@ def test_the_pilot_places_temperatures_evenly():
     twice = refined(ladder, 2 * (len(ladder.betas) - 1))
     assert twice.betas[::2] == pytest.approx(ladder.betas)
     assert twice.betas[1] == pytest.approx(step / 2)
+
+
+class Place(NamedTuple):
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Stays:
+    """A kernel that moves nothing and writes down where on the path it was, with which step."""
+
+    seen: list[tuple[float, float]] = field(default_factory=list)
+    step_size: float = 0.0
+    adaptation: Any = None
+
+    def init(self, energy, x):
+        return Place(x)
+
+    def step(self, energy, state, generator):
+        self.seen.append((energy.beta, self.step_size))
+        return state, StepInfo()
+
+
+def test_each_temperature_has_its_own_step_size_on_both_ways():
+    _, path = between()
+    ladder, z = Ladder([0.0, 0.2, 0.7, 1.0], [0.1, 0.2, 0.3, 0.4]), torch.zeros(2, D).double()
+    up, down = Stays(), Stays()
+    anneal(path, z, ladder, up, 1, stream(0))
+    anneal(path, z, turned(ladder), down, 1, stream(0))
+    assert up.seen == [(0.2, 0.2), (0.7, 0.3), (1.0, 0.4)]
+    assert down.seen == [(0.7, 0.3), (0.2, 0.2), (0.0, 0.1)]
+
+
+def test_the_pilot_counts_the_weights_that_chains_carry():
+    """(sum W v)^2 / sum W v^2 at the step that is found, for W that are not alike."""
+    log_w, fall = (s * torch.randn(500, generator=stream(i)).double() for i, s in ((1, 2), (2, 9)))
+    step = widest(log_w, fall, 1.0, 0.7)
+    assert 0 < step < 1
+    weights, v = log_w.softmax(0), (step * fall).exp()
+    assert float((weights @ v) ** 2 / (weights @ v**2)) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_each_end_has_the_confidence_alone():
+    """80 % is 0.8416 standard errors below the forward side, and above the reverse one, by the
+    normal approximation; a quantile of n resamplings is good to 0.4 / (0.28 sqrt(n)) of one. Mean
+    weights of 0.95 leave a gap, so that the sides do not change places."""
+    n, g = 4_000, stream(1)
+    check = AnnealedImportanceSampling(
+        every=1, kernel=Hmc(step_size=0.3), bootstrap=n, confidence=0.8
+    )
+    up, down = 0.3 * torch.randn(2, 2_000, generator=g, dtype=torch.float64) - 0.1
+    found, _ = check.judged(Sides(up, down, unused), g)
+    for side, end in ((up, found["log_z_lower"]), (down, -found["log_z_upper"])):
+        weights = side.exp()
+        error = float(weights.std() / weights.mean()) / math.sqrt(len(side))
+        assert (float(log_mean(side)) - end) / error == pytest.approx(
+            0.8416, abs=4 * 0.4 / (0.28 * math.sqrt(n)) + 0.02
+        )
 
 
 def test_bennett_joins_both_sides():

@@ -102,6 +102,25 @@ def test_mass_without_end_is_a_warning():
     assert "of the mass lies outside of the box; set model.base_std" in found.warnings[0]
 
 
+def test_the_margin_is_added_on_each_side():
+    """Data from 0 to 10, a quarter of that on each side: the first grid is of [-2.5, 12.5]."""
+    first = []
+
+    class Seen(Bowl):
+        def forward(self, x):
+            first.append(x)
+            return super().forward(x)
+
+    region = Region(torch.tensor([0.0]).double(), torch.tensor([10.0]).double())
+    model = Seen([5.0], [1.0])
+    Quadrature(every=1, resolution=1, margin=0.25)(
+        of(model, 1.0, region, units([0.0], [1.0]), None)
+    )
+    half = 15 / 64 / 2
+    assert first[0].min().item() == pytest.approx(-2.5 + half)
+    assert first[0].max().item() == pytest.approx(12.5 - half)
+
+
 def test_what_no_grid_resolves_is_a_warning():
     needle = Bowl([0.3, 0.1], [1e-4, 1e-4])
     found = Quadrature(every=1)(of(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None))

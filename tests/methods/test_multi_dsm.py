@@ -70,6 +70,19 @@ def test_without_sigma_it_is_the_energy_at_the_least(event):
     torch.testing.assert_close(model(x, mixed)[3:], model(x, most)[3:])
 
 
+def test_the_noise_is_seen_on_the_scale_of_its_logarithm():
+    """E(x, sigma) = MLP([x, c]) with c = 0, 1/2 and 1 at the least noise, at the geometric mean and
+    at the most."""
+    torch.manual_seed(0)
+    model, x = (
+        NoiseConditionalMLP(event_shape=(2,), sigma_min=0.1, sigma_max=1.6).double(),
+        normal(3, 2),
+    )
+    c = torch.tensor([[0.0], [0.5], [1.0]], dtype=torch.float64)
+    sigma = torch.tensor([0.1, 0.4, 1.6], dtype=torch.float64)
+    torch.testing.assert_close(model(x, sigma), model.mlp(torch.cat([x, c], 1)))
+
+
 def test_an_energy_that_is_not_told_is_refused(configured):
     with pytest.raises(ConfigError, match=r"multi_dsm needs .* model=noise_conditional_mlp"):
         validate(configured("method=multi_dsm"))

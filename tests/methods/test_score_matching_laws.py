@@ -211,3 +211,21 @@ def test_shifting_the_energy_changes_nothing(method):
         loss = method.loss(energy, Batch(x), {}, seeded()).loss
         results.append((loss.item(), torch.autograd.grad(loss, energy.a)[0].item()))
     assert results[0] == pytest.approx(results[1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ScoreMatching(),
+        SlicedScoreMatching(),
+        DenoisingScoreMatching(sigma=1e-9),
+        KernelSteinDiscrepancy(),
+    ],
+    ids=["sm", "ssm", "dsm", "ksd"],
+)
+def test_score_norm_is_of_whole_points(method):
+    """sqrt(mean ||s||^2), s = -a x."""
+    x = normal(20, 2, 3)
+    out = method.loss(Quadratic(1.3), Batch(x), {}, seeded())
+    expected = 1.3 * x.flatten(1).square().sum(1).mean().sqrt().item()
+    assert out.metrics["score_norm"].item() == pytest.approx(expected)

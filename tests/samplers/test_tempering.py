@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exact_energies import Quadratic, assert_mean, seeded
+from exact_energies import Quadratic, Quartic, assert_mean, seeded
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.chain import run_chain, start_learning
@@ -101,6 +101,29 @@ def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
     assert max(sizes) / min(sizes) < 1.2
     spread = learnt["replicas"].square().mean((1, 2))
     assert spread[1] > 1.5 * spread[0]
+
+
+def test_each_level_learns_from_its_own_acceptance():
+    """Of x^4 / 4 the scale is T^(1/4), so the step that MALA needs falls as T^(-1/2): times T^(1/2)
+    all levels agree."""
+    inner = Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574, rate=0.5))
+    tempering = replace(TEMPERING, sampler=inner, hottest=16.0)
+    x = torch.randn(500, 2, generator=seeded(1), dtype=torch.float64)
+    learnt = start_learning(tempering, x)
+    for i in range(80):
+        x, learnt, *_ = run_chain(tempering, Quartic(), x, 3, seeded(i), learnt)
+    sizes = torch.cat([learnt["step_size"][None], learnt["hot_step_size"]])
+    scaled = sizes * torch.tensor(tempering.temperatures).sqrt()
+    assert scaled.max() / scaled.min() < 1.2
+
+
+def test_exchanges_come_every_so_many_steps():
+    tempering, energy, generator = replace(TEMPERING, swap_every=3), Quadratic(A), seeded()
+    state, swaps = tempering.init(energy, energy.draw(50, seeded(1))), []
+    for _ in range(7):
+        state, info = tempering.step(energy, state, generator)
+        swaps.append(info.swapped is not None)
+    assert swaps == [False, False, True, False, False, True, False]
 
 
 @pytest.mark.parametrize("change", [{"levels": 1}, {"hottest": 0.5}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from exact_energies import Quadratic, Quartic, assert_mean, seeded
@@ -38,6 +40,19 @@ def test_velocities_are_of_the_temperature():
     energy = Quadratic(A)
     state = run_chain(sampler, energy, energy.draw(20_000, seeded(1), 0.5), 40, seeded(2)).state
     assert_mean(state.velocity.square().mean(1), 0.5)
+
+
+def test_velocities_forget_at_the_rate_of_the_friction():
+    """Without an energy E[v v'] = T exp(-gamma h) from one step to the next. (The positions of a
+    quadratic are exact at any rate.)"""
+
+    def flat(x):
+        return 0 * x.sum(1)
+
+    sampler = Underdamped(step_size=0.5, friction=1.2, temperature=0.4)
+    one = run_chain(sampler, flat, torch.zeros(20_000, 2).double(), 1, seeded(1)).state
+    two = run_chain(sampler, flat, one.x, 1, seeded(2), state=one).state
+    assert_mean((one.velocity * two.velocity).mean(1), 0.4 * math.exp(-0.6))
 
 
 def test_bias_of_a_quartic_is_small():
