@@ -22,6 +22,7 @@ from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from ebmtrain.conflicts import conflicts
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -94,7 +95,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         got = f".seed must be .*got {re.escape(shown(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
-        problems += cross_problems(config)
+        problems += conflicts(config, PARTS)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -333,39 +334,3 @@ def innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).splitlines()[0]
-
-
-def cross_problems(config: dict[str, Any]) -> list[str]:
-    """Of values that are fine alone and wrong together."""
-    problems = []
-    train, method = config["train"], config["method"]
-    if train["steps"] is None and train["epochs"] is None:
-        problems.append(
-            "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
-        )
-    sampler = config["sampler"]
-    if sampler.get("step_size_end") is not None and sampler.get("adaptation") is not None:
-        # The adaptation moves the first step size and would be told the acceptance at the last.
-        problems.append(
-            "sampler.step_size_end and sampler.adaptation both set the step size: give "
-            "sampler.adaptation=null or sampler.step_size_end=null"
-        )
-    temperature = sampler.get("temperature", 1)
-    chainless = "sampler" not in inspect.signature(get_object(method["_target_"])).parameters
-    if chainless and temperature != 1 and train["steps" if train["epochs"] is None else "epochs"]:
-        problems.append(
-            f"sampler.temperature is {temperature}, but this method runs no chains and learns the "
-            "density at temperature 1: sampler.temperature=1, or method=pcd"
-        )
-    k, n = method.get("k"), sampler.get("anneal_steps")
-    annealed = sampler.get("step_size_end") is not None or "temperature_start" in sampler
-    if annealed and k is not None and n is not None and n > k:
-        problems.append(
-            f"sampler.anneal_steps is {n}, but each run of chains in training has method.k={k} "
-            f"steps and would never get to the end: lower sampler.anneal_steps to at most {k} or "
-            "raise method.k"
-        )
-    for name in PARTS:  # a part may know more about what it does not go with: see extending.md
-        conflicts = getattr(get_object(config[name]["_target_"]), "conflicts", None)
-        problems += conflicts(config) if conflicts is not None else []
-    return problems
