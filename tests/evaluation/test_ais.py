@@ -23,7 +23,6 @@ from ebmtrain.evaluation.annealing import (
     anneal,
     bennett,
     effective,
-    log_mean,
     pilot,
     refined,
     turned,
@@ -34,6 +33,7 @@ from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.samplers.resampling import log_mean_exp
 
 D = 4
 CENTRES = [[2.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 0.0, 0.0], [0.0, -2.0, 2.0, 0.0]]
@@ -156,7 +156,7 @@ def test_bennett_joins_both_sides():
     joined = bennett(up, down[:, : n // 2])
     error = float(joined.std()) / math.sqrt(50)
     assert float(joined.mean()) == pytest.approx(5, abs=4 * error)
-    assert error < float(log_mean(up).std()) / math.sqrt(50)
+    assert error < float(log_mean_exp(up).std()) / math.sqrt(50)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
