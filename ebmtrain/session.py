@@ -20,6 +20,7 @@ from ebmtrain.errors import (
     OutputError,
     out_of_memory,
 )
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
@@ -31,7 +32,6 @@ from ebmtrain.train import RETRIES, TrainState, check, start, train
 
 # The first of these that was measured is the number of the run.
 OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
-HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}
 
 
 class Session:
