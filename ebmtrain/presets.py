@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    """The option of each group of ours, from Hydra's `runtime.choices`, which has its own too."""
+    return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
 
 
 def freeze(target: Path) -> Path:

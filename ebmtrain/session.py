@@ -28,9 +28,8 @@ from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
 from ebmtrain.suggest import nearest
-from ebmtrain.train import RETRIES, TrainState, check, start, train
+from ebmtrain.train import TrainState, check, start, train
 
-# The first of these that was measured is the number of the run.
 OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
 
 
@@ -273,10 +272,12 @@ class Session:
         self.step = self.last_row_step = state.step
 
     def retried(self, state: TrainState) -> None:
+        assert self.parts.job is not None
         self.retries, latest = state.retries, state.retries[-1]
         LOG.warning(
             "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
-            latest["step"], len(state.retries), RETRIES, latest["back_to"], latest["lr"],
+            latest["step"], len(state.retries), self.parts.job.retries, latest["back_to"],
+            latest["lr"],
         )  # fmt: skip
         self.save(state, now=True)
 
