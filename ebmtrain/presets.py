@@ -96,11 +96,11 @@ def prepare(user_folder: Path | None) -> None:
             sys.path.append(str(folder))
 
 
-def composed(overrides: list[str], folder: Path = BUILT_IN, hydra: bool = False) -> DictConfig:
+def composed(overrides: list[str], *, hydra: bool = False) -> DictConfig:
     """The configuration that these command-line words make."""
     if GlobalHydra.instance().is_initialized():
         return compose("config", overrides, return_hydra_config=hydra)
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialize_config_dir(str(BUILT_IN), version_base="1.3"):
         return compose("config", overrides, return_hydra_config=hydra)
 
 

@@ -306,7 +306,7 @@ class Session:
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None
         model = known or subject(parts, energy, method)
-        for notice in self.gallery.final(model, samples, self.headline(), parts.plots.gif):
+        for notice in self.gallery.final(model, samples, self.headline()):
             LOG.info("%s", notice)
 
     def headline(self) -> str:
