@@ -148,8 +148,8 @@ MUTANTS = (
            "log_w = log_w + (beta - before) * here.fall(z)",
            "log_w = log_w - (beta - before) * here.fall(z)", "evaluation/test_ais.py"),
     Mutant("AIS: sign of the reverse side", "evaluation/ais.py",
-           "below, above = log_mean(ups), -log_mean(downs)",
-           "below, above = log_mean(ups), log_mean(downs)", "evaluation/test_ais.py"),
+           "below, above = log_mean_exp(ups), -log_mean_exp(downs)",
+           "below, above = log_mean_exp(ups), log_mean_exp(downs)", "evaluation/test_ais.py"),
 )  # fmt: skip
 
 

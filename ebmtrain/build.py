@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from ebmtrain.conflicts import takes
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -204,11 +204,6 @@ def initialised(config: dict[str, Any], **supplied: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "model").initial_seed())
         return made(config, "model", **supplied)
-
-
-def takes(node: dict[str, Any], argument: str) -> bool:
-    """Whether the part's constructor has this argument, which the builder then passes."""
-    return argument in inspect.signature(get_object(node["_target_"])).parameters
 
 
 def landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:

@@ -62,9 +62,7 @@ class Gallery:
         )  # fmt: skip
         self.hang(f"landscape_{name}", figure)
 
-    def final(
-        self, model: Subject, samples: Tensor, title: str, gif: bool, name: str = "final"
-    ) -> list[str]:
+    def final(self, model: Subject, samples: Tensor, title: str, name: str = "final") -> list[str]:
         """All pictures of a finished run; what could not be drawn, in words.
 
         Args:
@@ -99,7 +97,7 @@ class Gallery:
             figure = progress(shown, self.window, rows, data=self.data, samples=drawn, title=title)
             self.hang("progress" if name == "final" else f"progress_{name}", figure)
         frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
-        if gif and name == "final" and len(frames) > 1:
+        if self.parts.plots.gif and name == "final" and len(frames) > 1:
             from ebmtrain.plots.animation import animate
 
             self.run.write_bytes("plots/landscape.gif", animate(frames))

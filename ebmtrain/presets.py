@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -96,11 +96,11 @@ def prepare(user_folder: Path | None) -> None:
             sys.path.append(str(folder))
 
 
-def composed(overrides: list[str], folder: Path = BUILT_IN, hydra: bool = False) -> DictConfig:
+def composed(overrides: list[str], *, hydra: bool = False) -> DictConfig:
     """The configuration that these command-line words make."""
     if GlobalHydra.instance().is_initialized():
         return compose("config", overrides, return_hydra_config=hydra)
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialize_config_dir(str(BUILT_IN), version_base="1.3"):
         return compose("config", overrides, return_hydra_config=hydra)
 
 
@@ -110,6 +110,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    """The option of each group of ours, from Hydra's `runtime.choices`, which has its own too."""
+    return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
 
 
 def freeze(target: Path) -> Path:

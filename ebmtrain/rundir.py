@@ -75,8 +75,7 @@ class RunDir:
             UnsafeError: it holds a link, through which what is written would go elsewhere; a pipe,
                 that one would wait for; a name that a terminal would obey.
         """
-        ours = [path, *(path / name for name in FOLDERS)]
-        for file in (file for folder in ours if folder.is_dir() for file in folder.iterdir()):
+        for file in (f for folder in folders(path) if folder.is_dir() for f in folder.iterdir()):
             if file.is_symlink():
                 raise UnsafeError(f"{file} is a link: put what it points to in its place")
             if not (file.is_file() or file.is_dir()):
@@ -89,7 +88,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Removes what a killed process was writing."""
-        durable.clear([self.path, self.checkpoints, self.plots, self.path / "samples"])
+        durable.clear(folders(self.path))
 
     # Small files
 
@@ -300,6 +299,11 @@ class RunDir:
         raise CheckpointError(
             f"no checkpoint to go on from: {found}; restore one from a copy, or train anew"
         )
+
+
+def folders(path: Path) -> list[Path]:
+    """Of a run: itself and those inside."""
+    return [path, *(path / name for name in FOLDERS)]
 
 
 def limited(path: Path, largest: int) -> None:

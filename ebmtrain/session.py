@@ -20,6 +20,7 @@ from ebmtrain.errors import (
     OutputError,
     out_of_memory,
 )
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
@@ -27,11 +28,9 @@ from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
 from ebmtrain.suggest import nearest
-from ebmtrain.train import RETRIES, TrainState, check, start, train
+from ebmtrain.train import TrainState, check, start, train
 
-# The first of these that was measured is the number of the run.
 OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
-HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}
 
 
 class Session:
@@ -273,10 +272,12 @@ class Session:
         self.step = self.last_row_step = state.step
 
     def retried(self, state: TrainState) -> None:
+        assert self.parts.job is not None
         self.retries, latest = state.retries, state.retries[-1]
         LOG.warning(
             "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
-            latest["step"], len(state.retries), RETRIES, latest["back_to"], latest["lr"],
+            latest["step"], len(state.retries), self.parts.job.retries, latest["back_to"],
+            latest["lr"],
         )  # fmt: skip
         self.save(state, now=True)
 
@@ -305,7 +306,7 @@ class Session:
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None
         model = known or subject(parts, energy, method)
-        for notice in self.gallery.final(model, samples, self.headline(), parts.plots.gif):
+        for notice in self.gallery.final(model, samples, self.headline()):
             LOG.info("%s", notice)
 
     def headline(self) -> str:

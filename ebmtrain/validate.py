@@ -14,7 +14,6 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +22,7 @@ from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from ebmtrain.conflicts import conflicts
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -95,7 +95,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         got = f".seed must be .*got {re.escape(shown(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
-        problems += cross_problems(config)
+        problems += conflicts(config, PARTS)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -334,55 +334,3 @@ def innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).splitlines()[0]
-
-
-def cross_problems(config: dict[str, Any]) -> list[str]:
-    """Of values that are fine alone and wrong together."""
-    problems = []
-    train, method = config["train"], config["method"]
-    if train["steps"] is None and train["epochs"] is None:
-        problems.append(
-            "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
-        )
-    for place, sampler in nested("sampler", config["sampler"]):
-        problems += sampler_problems(place, sampler, train, method)
-    for name in PARTS:  # a part may know more about what it does not go with: see extending.md
-        conflicts = getattr(get_object(config[name]["_target_"]), "conflicts", None)
-        problems += conflicts(config) if conflicts is not None else []
-    return problems
-
-
-def nested(place: str, sampler: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The sampler and those inside of it (of tempering, say), each with its place."""
-    yield place, sampler
-    if isinstance(inner := sampler.get("sampler"), Mapping):
-        yield from nested(f"{place}.sampler", inner)
-
-
-def sampler_problems(
-    place: str, sampler: Mapping[str, Any], train: Mapping[str, Any], method: Mapping[str, Any]
-) -> list[str]:
-    """Of one sampler beside the rest of the configuration."""
-    problems = []
-    if sampler.get("step_size_end") is not None and sampler.get("adaptation") is not None:
-        # The adaptation moves the first step size and would be told the acceptance at the last.
-        problems.append(
-            f"{place}.step_size_end and {place}.adaptation both set the step size: give "
-            f"{place}.adaptation=null or {place}.step_size_end=null"
-        )
-    temperature = sampler.get("temperature", 1)
-    chainless = "sampler" not in inspect.signature(get_object(method["_target_"])).parameters
-    if chainless and temperature != 1 and train["steps" if train["epochs"] is None else "epochs"]:
-        problems.append(
-            f"{place}.temperature is {temperature}, but this method runs no chains and learns the "
-            f"density at temperature 1: {place}.temperature=1, or method=pcd"
-        )
-    k, n = method.get("k"), sampler.get("anneal_steps")
-    annealed = sampler.get("step_size_end") is not None or "temperature_start" in sampler
-    if annealed and k is not None and n is not None and n > k:
-        problems.append(
-            f"{place}.anneal_steps is {n}, but each run of chains in training has method.k={k} "
-            f"steps and would never get to the end: lower {place}.anneal_steps to at most {k} or "
-            "raise method.k"
-        )
-    return problems

@@ -42,9 +42,7 @@ def test_torch_opens_the_file_as_it_is(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(DATA)
     state = torch.load(path, weights_only=True)
-    assert differences(STATE | {"format": FORMAT}, {**state}) == [] or set(state) == {
-        "format", *STATE}  # fmt: skip
-    assert torch.equal(state["energy"]["w"], STATE["energy"]["w"])  # type: ignore[index]
+    assert differences({"format": FORMAT, **STATE}, state) == []
 
 
 def test_the_digest_is_of_all_before_it():
@@ -53,7 +51,7 @@ def test_the_digest_is_of_all_before_it():
     assert hashlib.sha256(body).hexdigest().encode() == digest
 
 
-# Every tenth byte and one bit of it, and all bits of the last and first bytes.
+# Some 200 places, the first and the last bytes among them; two bits of each.
 PLACES = sorted({*range(0, len(DATA), max(1, len(DATA) // 200)), 0, 1, len(DATA) - 1})
 
 

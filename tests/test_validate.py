@@ -108,12 +108,16 @@ BAD = {
     "temperature without chains": (
         ["method=dsm", "sampler.temperature=2"],
         ["sampler.temperature is 2", "runs no chains", "sampler.temperature=1"]),
-    "temperature without chains, inside": (
-        ["method=ed", "sampler=tempering", "sampler.sampler.temperature=2"],
+    "temperature inside of a sampler": (
+        ["method=dsm", "sampler=tempering", "sampler.sampler.temperature=2"],
         ["sampler.sampler.temperature is 2", "runs no chains", "sampler.sampler.temperature=1"]),
-    "two masters of the step size, inside": (
-        ["sampler=tempering", "sampler.sampler.step_size_end=0.001", "method.k=100"],
+    "two masters inside of a sampler": (
+        ["sampler=tempering", "sampler.sampler.step_size_end=0.001"],
         ["sampler.sampler.step_size_end", "sampler.sampler.adaptation=null"]),
+    "an end never reached inside of a sampler": (
+        ["sampler=tempering", "sampler.sampler.adaptation=null",
+         "sampler.sampler.step_size_end=0.001"],
+        ["sampler.sampler.anneal_steps is 100", "method.k=5"]),
     "one checkpoint": (
         ["checkpoint.keep=1"], ["checkpoint.keep must be greater than or equal to 2, got 1"]),
     "no name of a class": (

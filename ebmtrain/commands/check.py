@@ -19,8 +19,7 @@ def main(words: list[str]) -> int:
 
     presets.check_targets(config)
     parts = build(presets.plain(config))
-    choices = {k: str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
-    for line in summary(parts, choices):
+    for line in summary(parts, presets.chosen(config.hydra.runtime.choices)):
         print(line)
     if parts.job is not None and parts.job.n_steps > 0:
         state = start(parts.job, parts.energy, parts.generator("train"))

@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
     name = "final" if last else f"step_{run.step:08d}"
     model = subject(run.parts, run.standard_energy, run.method_state)
     for notice in Gallery(run.parts, files).final(
-        model, points(run), headline(about, run.step, row), run.parts.plots.gif, name
+        model, points(run), headline(about, run.step, row), name
     ):
         print(notice)
     print(f"pictures: {path / 'plots'}")

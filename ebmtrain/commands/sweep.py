@@ -16,10 +16,9 @@ from omegaconf import DictConfig
 
 from ebmtrain import presets
 from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.report.finding import PRESETS, runs_in
 from ebmtrain.signals import Asked
-
-COLUMNS = {"kl": "KL", "regret": "regret", "nll": "NLL"}
 
 
 @dataclass
@@ -97,7 +96,7 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     seconds = time.perf_counter() - began
     shown = "  ".join(
         f"{label} {result['metrics'][name]:.4f}"
-        for name, label in COLUMNS.items()
+        for name, label in HEADLINES.items()
         if result["metrics"].get(name) is not None
     )
     outcome = shown or result["status"]

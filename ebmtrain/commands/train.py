@@ -123,7 +123,7 @@ def main(words: list[str]) -> int:
 def job(config: DictConfig) -> None:
     """What Hydra runs, once or once per job of a sweep. Keeps exceptions for `main`."""
     settings = HydraConfig.get()
-    choices = {k: str(v) for k, v in settings.runtime.choices.items() if "/" not in str(k)}
+    choices = presets.chosen(settings.runtime.choices)
     path = Path(settings.runtime.output_dir)
     if str(settings.mode).endswith("MULTIRUN"):
         sweep.run_job(config, choices, path, settings)

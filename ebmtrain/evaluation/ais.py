@@ -16,7 +16,6 @@ from ebmtrain.evaluation.annealing import (
     anneal,
     bennett,
     effective,
-    log_mean,
     pilot,
     refined,
     turned,
@@ -25,6 +24,7 @@ from ebmtrain.evaluation.exact import likelihood, log_density
 from ebmtrain.evaluation.floor import held_to_floor
 from ebmtrain.evaluation.normaliser import known_log_z
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.types import Count, OpenUnit, Sampler
 
 DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
@@ -175,8 +175,8 @@ class AnnealedImportanceSampling:
             return values[rows]
 
         ups, downs = again(up), again(down)
-        below, above = log_mean(ups), -log_mean(downs)
-        lower, upper = float(log_mean(up)), -float(log_mean(down))
+        below, above = log_mean_exp(ups), -log_mean_exp(downs)
+        lower, upper = float(log_mean_exp(up)), -float(log_mean_exp(down))
         error = math.hypot(float(below.std()), float(above.std()))
         tail = 1 - self.confidence
         ends = [float(below.quantile(tail)), float(above.quantile(1 - tail))]

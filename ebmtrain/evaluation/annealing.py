@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import run_chain
+from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy, Sampler
 
@@ -215,11 +216,6 @@ def refined(ladder: Ladder, n_steps: int) -> Ladder:
     return Ladder(betas, sizes)
 
 
-def log_mean(log_w: Tensor) -> Tensor:
-    """log of the mean weight, (..., n) -> (...)."""
-    return log_w.logsumexp(-1) - math.log(log_w.shape[-1])
-
-
 def bennett(forward: Tensor, reverse: Tensor) -> Tensor:
     """log Z of the target from both directions (Bennett, J. Comput. Phys. 22, 1976; for annealed
     chains Crooks, Phys. Rev. E 61, 2000), the estimate of least variance: the L that solves
@@ -234,7 +230,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> Tensor:
         (...).
     """
     ratio = math.log(forward.shape[-1] / reverse.shape[-1])
-    ends = torch.stack([log_mean(forward), -log_mean(reverse)])
+    ends = torch.stack([log_mean_exp(forward), -log_mean_exp(reverse)])
     low, high = ends.amin(0) - 50, ends.amax(0) + 50
     for _ in range(80):
         middle = (low + high) / 2

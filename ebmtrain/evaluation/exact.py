@@ -3,7 +3,6 @@ KL, regret, mode weights."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from ebmtrain.evaluation.floor import held_to_floor
 from ebmtrain.evaluation.modes import mass_divergence, nearest_mass
 from ebmtrain.evaluation.normaliser import known_log_z
 from ebmtrain.evaluation.quadrature import CHUNK, LogZ, log_z
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.types import Count, Dataset, Density, Positive, Standardization
 
 MOST_DIMENSIONS = 3  # of a grid
-DISAGREEMENT = (
-    10.0  # tolerances between the grid and the model's own log Z, beyond which one is wrong
-)
+# Tolerances between the grid and the model's own log Z, beyond which one is wrong.
+DISAGREEMENT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class Quadrature:
         """Of an analytic landscape only log Z is to be had."""
         standardization, dataset = subject.standardization, subject.dataset
         d = len(subject.region.low)
-        exact = copy.deepcopy(subject.energy).double().cpu().eval()
+        exact = exact_copy(subject.energy).cpu()
         known = known_log_z(exact, subject.temperature)
 
         def reduced(u: Tensor) -> Tensor:

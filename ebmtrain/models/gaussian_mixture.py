@@ -22,7 +22,7 @@ class GaussianMixture(nn.Module):
 
     Args:
         centres: c_k, one list of coordinates for each mode.
-        weights: w_k > 0, divided by their sum; null: equal ones.
+        weights: w_k >= 0, divided by their sum; null: equal ones.
         std: > 0, of every mode along every axis, in units of x.
 
     Shapes: (batch, dim) -> (batch,), dim the length of a centre.

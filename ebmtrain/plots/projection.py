@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ def projection(
     title: str = "",
     *,
     energy: Callable[[Tensor], Tensor] | None = None,
-    names: Sequence[str] | None = None,
 ) -> Figure:
     """What can be drawn of points of any dimension.
 
@@ -41,7 +40,6 @@ def projection(
         model_samples: (m, *event).
         title: above the figure.
         energy: (batch, *event) -> (batch,); used in one dimension only.
-        names: of the coordinates, in the order of a flat point.
     """
     shape = model_samples.shape[1:]
     flat = model_samples.detach().cpu().double().flatten(1) if shape else model_samples[:, None]
@@ -54,14 +52,12 @@ def projection(
         if energy is not None:
             draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
-        finish(axes, x=names[0] if names else "x", y="probability density")
+        finish(axes, x="x", y="probability density")
         return figure
-    return projected(data, flat, title, names)
+    return projected(data, flat, title)
 
 
-def projected(
-    data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
-) -> Figure:
+def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
     """The figure for two dimensions and more: flat points, (n, dimensions)."""
     reference = finite(samples if data is None else data)
     dimensions = reference.shape[1]
@@ -75,10 +71,7 @@ def projected(
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
-        finish(
-            axes, title=names[coordinate] if names else f"coordinate {coordinate + 1}",
-            y="" if i % columns else "density",
-        )  # fmt: skip
+        finish(axes, title=f"coordinate {coordinate + 1}", y="" if i % columns else "density")
         axes.set_yticks([])
     return figure
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.report.labels import labels
 from ebmtrain.suggest import suggestion
 
-QUALITY = ("kl", "regret", "nll")  # the first of these that was measured is the one to sort by
 COSTS = ("step", EVALUATIONS, SECONDS)
 
 
@@ -152,6 +152,6 @@ def section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     texts = labels([members[0] for members in same.values()])
     groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
     measured = {name for run in runs if run.finished for name in run.metrics}
-    by = sort or next((name for name in QUALITY if name in measured), "step")
+    by = sort or next((name for name in HEADLINES if name in measured), "step")
     ranked = enumerate(sorted(groups, key=lambda group: order(group.spread(by))), 1)
     return Section(dataset, by, [Group(g.label, g.runs, rank) for rank, g in ranked])

@@ -14,7 +14,6 @@ from ebmtrain.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.report.finding import in_order, links_in, runs_in
 from ebmtrain.rundir import RunDir
 
-LARGEST = {"result.json": 2**22, "run.json": 2**22, "metrics.jsonl": 2**27}  # bytes
 STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
 UNEXPLAINED = {
     "interrupted": "stopped by a signal: ebmtrain resume goes on",
@@ -53,10 +52,6 @@ def read(run: RunDir, name: str) -> Entry:
     Raises:
         EbmtrainError, OSError, ValueError: it is damaged, or not what ebmtrain writes.
     """
-    for file, largest in LARGEST.items():
-        path = run.path / file
-        if path.is_file() and path.stat().st_size > largest:
-            raise ValueError(f"{file} has more than {largest:,} bytes")
     result, config = run.read_json("result.json"), run.config()
     status = result.get("status", "killed")
     if result and status not in STATUSES:

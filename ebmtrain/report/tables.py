@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.report.labels import shared
-from ebmtrain.report.leaderboard import COSTS, QUALITY, Budget, Section, Spread
+from ebmtrain.report.leaderboard import COSTS, Budget, Section, Spread
 
-HEADINGS = {"kl": "KL", "regret": "regret", "nll": "NLL", "step": "steps",
-            EVALUATIONS: "evaluations"}  # fmt: skip
+HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
 BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
 
 
@@ -67,7 +67,7 @@ def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
 
 def groups(section: Section) -> Table:
     measured = {name for run in section.finished for name in run.numbers}
-    names = [name for name in dict.fromkeys([section.sort, *QUALITY, *COSTS]) if name in measured]
+    names = [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
     rows = []
     for group in section.groups:
         n = len(group.finished)
@@ -101,7 +101,7 @@ def equal(section: Section, budget: Budget) -> Table:
 
 def runs(entries: Sequence[Entry]) -> Table:
     """One line per job."""
-    names = [n for n in QUALITY if any(n in entry.metrics for entry in entries)]
+    names = [n for n in HEADLINES if any(n in entry.metrics for entry in entries)]
     rows = [
         [e.name, e.status, *(number(n, e.metrics.get(n)) for n in names),
          *(number(n, float(getattr(e, n))) for n in COSTS)]
@@ -115,7 +115,7 @@ def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
     """A row per run with all that was measured; `group` is its label in the leaderboard."""
     of = {id(run): (s.dataset, g.label) for s in board for g in s.groups for run in g.runs}
     names = dict.fromkeys(name for entry in entries for name in sorted(entry.metrics))
-    columns = [*(n for n in QUALITY if n in names), *(n for n in names if n not in QUALITY)]
+    columns = [*(n for n in HEADLINES if n in names), *(n for n in names if n not in HEADLINES)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["job", "dataset", "group", "seed", "status", *columns, *COSTS, "error"])

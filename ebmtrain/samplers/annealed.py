@@ -40,7 +40,7 @@ class Annealed:
         temperature_start: T_start > 0.
         anneal_steps: n, in steps of a chain. In training each run of method.k steps begins anew;
             where points are drawn, the burn-in is part of the chain.
-        exponent: a >= 0: 1 for step sizes in squared units of x (langevin, mala), 1/2 for those in
+        exponent: a > 0: 1 for step sizes in squared units of x (langevin, mala), 1/2 for those in
             units of x (hmc, underdamped).
     """
 

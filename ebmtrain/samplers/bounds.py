@@ -1,7 +1,8 @@
 """Optional bounds on a chain's gradient and position.
 
-Both destroy stationarity (the chain no longer samples exp(-E / T)), so both are off by default
-and the fraction of steps in which they bit is reported as `clipped`.
+A chain without rejection no longer samples exp(-E / T) where either bites; one that rejects makes
+up for a clipped gradient, which only changes its proposal, but not for a clamped point. So both are
+off by default, and the fraction of steps in which they bit is reported as `clipped`.
 """
 
 from __future__ import annotations

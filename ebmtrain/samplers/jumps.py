@@ -6,21 +6,13 @@ The halves that move in turn are those of emcee (Foreman-Mackey et al., PASP 125
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.metropolis import accepted, choose, probability
-from ebmtrain.types import Count, Energy, Positive, Sampler
-
-
-class CachedEnergy(Protocol):
-    """The state of a sampler that knows E(x) of its present points."""
-
-    x: Tensor
-    energy: Tensor
-
+from ebmtrain.types import Count, Energy, Sampler
 
 S = TypeVar("S", bound=tuple)
 
@@ -48,9 +40,10 @@ class DifferentialEvolution:
     every: Count
 
     def move(
-        self, sampler: Sampler[S], energy: Energy, state: S, temperature: Positive, g: Generator
+        self, sampler: Sampler[S], energy: Energy, state: S, temperature: float, g: Generator
     ) -> tuple[S, Tensor]:
-        """One jump of every chain, and the mean acceptance, shape (). At least 4 chains."""
+        """One jump of every chain, and the mean acceptance, shape (). At least 4 chains; their
+        state is a named tuple with `x` and `energy`."""
         middle = len(state.x) // 2  # type: ignore[attr-defined]
         first, second = _rows(state, slice(None, middle)), _rows(state, slice(middle, None))
         first, a = _jump(sampler, energy, first, second.x, temperature, g)  # type: ignore

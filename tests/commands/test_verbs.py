@@ -427,7 +427,7 @@ def test_a_run_of_an_accelerator_is_opened_without_one(command, run: Path):
     files = RunDir(run)
     state, _ = files.load_checkpoint()
     state["generator"] = torch.zeros(16, dtype=torch.uint8)
-    state["optimizer"] = {}
+    state["optimizer"] = {"state": {}, "param_groups": []}
     for name in ("last.pt", "step_00000020.pt"):
         (run / "checkpoints" / name).write_bytes(encode(state))
     for verb in ("sample", "evaluate", "plot"):

@@ -24,7 +24,6 @@ from ebmtrain.evaluation.annealing import (
     anneal,
     bennett,
     effective,
-    log_mean,
     pilot,
     refined,
     turned,
@@ -36,6 +35,7 @@ from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.types import StepInfo
 
 D = 4
@@ -202,7 +202,7 @@ def test_each_end_has_the_confidence_alone():
     for side, end in ((up, found["log_z_lower"]), (down, -found["log_z_upper"])):
         weights = side.exp()
         error = float(weights.std() / weights.mean()) / math.sqrt(len(side))
-        assert (float(log_mean(side)) - end) / error == pytest.approx(
+        assert (float(log_mean_exp(side)) - end) / error == pytest.approx(
             0.8416, abs=4 * 0.4 / (0.28 * math.sqrt(n)) + 0.02
         )
 
@@ -216,7 +216,7 @@ def test_bennett_joins_both_sides():
     joined = bennett(up, down[:, : n // 2])
     error = float(joined.std()) / math.sqrt(50)
     assert float(joined.mean()) == pytest.approx(5, abs=4 * error)
-    assert error < float(log_mean(up).std()) / math.sqrt(50)
+    assert error < float(log_mean_exp(up).std()) / math.sqrt(50)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from hydra.errors import HydraException
 
 from ebmtrain import presets
 from ebmtrain.build import Parts, build
@@ -218,7 +219,7 @@ def test_in_many_dimensions_principal_axes_are_watched():
     "words", [("diagnostics.chains=3",), ("diagnostics.draws=7",), ("diagnostics.thin=0",),
               ("diagnostics.evry=3",)])  # fmt: skip
 def test_values_out_of_range(configured, words):
-    with pytest.raises((ConfigError, Exception), match=r"diagnostics\.\w+"):
+    with pytest.raises((ConfigError, HydraException), match=r"diagnostics\.\w+"):
         build(configured(*words))
 
 

@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def kills(count: int, folder: Path) -> Finding:
-    """Each method is killed at `count` / 13 points, with other names for each."""
+    """Each method is killed at its share of `count` points, with other names for each."""
     each, good, names, tried = -(-count // len(METHODS)), 0, set(), 0
     with server() as do:
         for shift, method in enumerate(METHODS):

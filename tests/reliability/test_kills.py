@@ -25,7 +25,7 @@ def reference(request, do, tmp_path_factory) -> Reference:
 
 
 def test_every_method_is_killed():
-    assert sorted(METHODS) == sorted(presets.groups()["method"])
+    assert sorted(METHODS) == sorted(presets.options("method"))
 
 
 def test_killed_and_resumed(reference: Reference):

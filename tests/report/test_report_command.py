@@ -119,7 +119,7 @@ BAD = {
     "no JSON": (file_of("result.json", b"{"), "cannot be read"),
     "a list": (file_of("result.json", b"[1]"), "is not a mapping"),
     "deep": (file_of("result.json", b"[" * 100_000), "cannot be read"),
-    "large": (file_of("result.json", b" " * 5_000_000), "more than 4,194,304 bytes"),
+    "large": (file_of("result.json", b" " * 5_000_000), "5,000,000 bytes, and at most 1,000,000"),
     "status": (result_with(status="\x1b[2J"), "no status of finished"),
     "metrics": (result_with(metrics=[1]), "are no mapping"),
     "a metric": (result_with(metrics={"kl": "0.1"}), "kl is no number"),

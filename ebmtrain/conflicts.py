@@ -1,0 +1,70 @@
+"""Values of a configuration that are fine alone and wrong together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from hydra.utils import get_object
+
+
+def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
+    """All of them, a line each.
+
+    Args:
+        parts: the sections that name a class, which may know more about what it does not go with:
+            see extending.md.
+    """
+    problems = []
+    if config["train"]["steps"] is None and config["train"]["epochs"] is None:
+        problems.append(
+            "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
+        )
+    problems += sampler_problems(config)
+    for name in parts:
+        own = getattr(get_object(config[name]["_target_"]), "conflicts", None)
+        problems += own(config) if own is not None else []
+    return problems
+
+
+def sampler_problems(config: dict[str, Any]) -> list[str]:
+    """Of a sampler, those inside of it included, with itself and with the method."""
+    problems = []
+    train, method, samplers = config["train"], config["method"], nested(config["sampler"])
+    for path, sampler in samplers.items():
+        end, k, n = sampler.get("step_size_end"), method.get("k"), sampler.get("anneal_steps")
+        if end is not None and sampler.get("adaptation") is not None:
+            # The adaptation moves the first step size and would be told the acceptance at the last.
+            problems.append(
+                f"{path}.step_size_end and {path}.adaptation both set the step size: give "
+                f"{path}.adaptation=null or {path}.step_size_end=null"
+            )
+        annealed = end is not None or "temperature_start" in sampler
+        if annealed and k is not None and n is not None and n > k:
+            problems.append(
+                f"{path}.anneal_steps is {n}, but each run of chains in training has method.k={k} "
+                f"steps and would never get to the end: lower {path}.anneal_steps to at most {k} "
+                "or raise method.k"
+            )
+    trains = train["steps" if train["epochs"] is None else "epochs"]
+    given = {path: s["temperature"] for path, s in samplers.items() if "temperature" in s}
+    path, temperature = next(iter(given.items()), ("sampler", 1))
+    if temperature != 1 and trains and not takes(method, "sampler"):
+        problems.append(
+            f"{path}.temperature is {temperature}, but this method runs no chains and learns the "
+            f"density at temperature 1: {path}.temperature=1, or method=pcd"
+        )
+    return problems
+
+
+def nested(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
+    """A sampler and those inside of it, by their places, the outermost first."""
+    if not isinstance(sampler, dict):
+        return {}
+    return {path: sampler} | nested(sampler.get("sampler"), f"{path}.sampler")
+
+
+def takes(node: dict[str, Any], argument: str) -> bool:
+    """Whether the part's constructor has this argument, which the builder then passes."""
+    return argument in inspect.signature(get_object(node["_target_"])).parameters

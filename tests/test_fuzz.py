@@ -1,0 +1,17 @@
+"""Some of the mutated run directories of fuzzing.py, in a process that its hooks may spoil."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_whatever_stands_in_a_run_gets_a_documented_answer():
+    program = Path(__file__).with_name("fuzzing.py")
+    counts = ["--configurations", "100", "--checkpoints", "50"]
+    done = subprocess.run([sys.executable, str(program), *counts], capture_output=True, text=True,
+                          timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "100 configurations, 0 faults" in done.stdout
+    assert "50 checkpoints, 0 faults" in done.stdout
