@@ -537,7 +537,8 @@ PARTS = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, LossOutput, Positive, Sampler, StepInfo
 

@@ -13,7 +13,8 @@ from torch import nn
 from ebmtrain import presets
 from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
 from ebmtrain.evaluation.annealing import (
