@@ -73,6 +73,7 @@ class Gallery:
                 shows the whole run.
         """
         from ebmtrain.plots.curves import curves
+        from ebmtrain.plots.pairs import pairs
         from ebmtrain.plots.progress import progress
         from ebmtrain.plots.projection import projection
         from ebmtrain.plots.samples import samples as histograms
@@ -86,7 +87,11 @@ class Gallery:
         self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
         energy, shown = model.energy, self.in_units(model.energy)
         if not self.planar:
-            self.hang(f"samples_{name}", projection(self.data, x, title, energy=shown))
+            names = self.parts.frame.names
+            figure = projection(self.data, x, title, energy=shown, names=names)
+            self.hang(f"samples_{name}", figure)
+            if names is not None and len(names) > 1 and self.data is not None:
+                self.hang(f"pairs_{name}", pairs(self.data, x, names, title))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         drawn = x[: self.parts.plots.points]
         self.landscape(energy, samples[: self.parts.plots.points], title, name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ebmtrain.plots.grid import evaluate
 from ebmtrain.plots.points import draw_data, draw_samples, thinned
 from ebmtrain.plots.samples import bins_for
-from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, new_figure
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, literal, new_figure
 from ebmtrain.plots.window import interval_of, window_of
 
 MAX_FOR_AXES = 1000  # points that the principal axes are computed from
@@ -54,7 +54,7 @@ def projection(
         if energy is not None:
             draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
-        finish(axes, x=names[0] if names else "x", y="probability density")
+        finish(axes, x=literal(names[0]) if names else "x", y="probability density")
         return figure
     return projected(data, flat, title, names)
 

@@ -37,7 +37,8 @@ def test_check_writes_nothing(command, folder: Path, tiny):
 
 def test_every_experiment_passes_its_check(command):
     for name in presets.options("experiment"):
-        assert command("check", f"experiment={name}", "dataset.n_train=300").code == 0
+        fewer = ("dataset.n_train=300",) if name.startswith(("pcd", "landscape")) else ()
+        assert command("check", f"experiment={name}", *fewer).code == 0
 
 
 def test_list_shows_every_option_with_a_description(command):
