@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,16 @@ class Gallery:
             seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
         )  # fmt: skip
         self.hang(name, chains(shown, {"rhat": MOST_RHAT, "ess": LEAST_ESS}, title))
+
+    def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
+        """plots/<name>.png: histograms of the energies of points of different origin.
+
+        Args:
+            groups: name and energies over T, (n,); those of the data first.
+        """
+        from ebmtrain.plots.energies import energies
+
+        self.hang(name, energies(groups, title))
 
     def in_units(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""

@@ -17,6 +17,10 @@ from ebmtrain.suggest import suggestion
 MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", ".")
 
 
+class NoNamesError(DataError):
+    """Columns of a file that are to be chosen by name have none."""
+
+
 class Table(NamedTuple):
     """Numbers, a row a point, and what its columns are called."""
 
@@ -78,10 +82,11 @@ def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> l
     """Where the columns of these names stand, from 0.
 
     Raises:
+        NoNamesError: there are none.
         DataError: a name that is not there, or there twice.
     """
     if names is None:
-        raise DataError(
+        raise NoNamesError(
             f"{path} begins with numbers, so its columns have no names to choose by: give it a "
             f"first row with names, or do not name {columns[0]}"
         )

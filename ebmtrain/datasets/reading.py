@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.read_csv import Table, read_csv
+from ebmtrain.datasets.read_csv import NoNamesError, Table, read_csv
 from ebmtrain.datasets.read_numpy import read_npy, read_npz
 from ebmtrain.errors import DataError
 
@@ -24,6 +24,7 @@ def read_points(path: str, array: str | None = None, columns: Sequence[str] | No
         columns: names of the columns of a table of text that are wanted, in this order; None: all.
 
     Raises:
+        NoNamesError: columns are wanted by name and have none.
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
     table = _read(path, array, columns)
@@ -38,7 +39,9 @@ def _read(path: str, array: str | None, columns: Sequence[str] | None) -> Table:
         if array is not None and kind != ".npz":
             raise DataError(f"{path} has no named arrays: leave array={array} out")
         if columns is not None and kind in (".npy", ".npz"):
-            raise DataError(f"{path} has no named columns: give a csv file, or leave columns out")
+            raise NoNamesError(
+                f"{path} has no named columns: give a csv file, or leave columns out"
+            )
         match kind:
             case ".npy":
                 return Table(read_npy(file))
