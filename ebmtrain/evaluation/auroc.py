@@ -33,4 +33,4 @@ def shares_below(scores: Tensor, limits: Tensor) -> Tensor:
     limits = limits.to(ordered)
     under = torch.searchsorted(ordered, limits)
     not_over = torch.searchsorted(ordered, limits, right=True)
-    return (under + not_over) / (2 * len(ordered))
+    return (under + not_over).double() / (2 * len(ordered))
