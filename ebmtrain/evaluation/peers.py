@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import DataError
-from ebmtrain.evaluation.ais import exact_copy
 from ebmtrain.evaluation.exact import log_density
-from ebmtrain.evaluation.subject import Evaluation, Evaluator, Metric, Subject
+from ebmtrain.evaluation.subject import Evaluation, Evaluator, Metric, Subject, exact_copy
 from ebmtrain.extras import scikit_learn
 from ebmtrain.types import Count, Dataset, Standardization
 
