@@ -7,6 +7,7 @@ import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -50,6 +51,7 @@ class BesidePeers:
         ConfigError: scikit-learn is not installed.
     """
 
+    at_start: ClassVar[bool] = False
     ours: Evaluator
     components: Count = 10
     bandwidths: Count = 40

@@ -15,6 +15,7 @@ from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.subject import Subject
 from ebmtrain.frame import Frame
 from ebmtrain.models.units import in_data_units
+from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 5.0]], dtype=torch.float64)
 MEAN = torch.tensor([1e3, -7.0], dtype=torch.float64)
@@ -23,6 +24,10 @@ MEAN = torch.tensor([1e3, -7.0], dtype=torch.float64)
 def correlated(count=4000) -> torch.Tensor:
     z = torch.randn(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return MEAN + z @ MIX.T
+
+
+def unused(*_):
+    raise AssertionError
 
 
 class Normal(nn.Module):
@@ -65,7 +70,8 @@ def test_densities_are_those_of_the_data():
     found = Quadrature(every=1)(
         Subject(
             energy=Normal(), temperature=1.0, region=frame.region, standardization=units,
-            dataset=points, draw=lambda n: u[:n], generator=lambda _: torch.Generator(),
+            dataset=points, draw=unused, generator=unused, sampler=Mala(step_size=0.1),
+            method={}, trace=unused,
         )
     )  # fmt: skip
     half_log_det = torch.logdet(torch.cov(x.T, correction=0)) / 2

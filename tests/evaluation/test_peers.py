@@ -16,6 +16,7 @@ from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.peers import BesidePeers
 from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.frame import Frame
+from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 2.0]], dtype=torch.float64)
 
@@ -25,6 +26,10 @@ class Wide(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         return u.square().sum(1) / 3
+
+
+def unused(*_):
+    raise AssertionError
 
 
 def points(scale: float = 1.0) -> Points:
@@ -38,6 +43,7 @@ def beside(dataset: Points, **options) -> Evaluation:
         energy=Wide(), temperature=1.0, region=Frame.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
+        sampler=Mala(step_size=0.1), method={}, trace=unused,
     )  # fmt: skip
     options = {"components": 2, "bandwidths": 12, **options}
     return BesidePeers(ours=Quadrature(every=1), **options)(subject)
