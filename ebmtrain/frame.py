@@ -53,11 +53,14 @@ class Frame(NamedTuple):
             d, mixing, names = shift.numel(), saved.get("mixing"), saved.get("names")
             if not shift.shape == scale.shape or not low.shape == high.shape == (d,):
                 raise ValueError("its shapes do not agree")
-            if mixing is not None and mixing.shape != (d, d):
-                raise ValueError("its mixing is of another shape")
+            if mixing is not None and (mixing.shape != (d, d) or mixing.dtype != shift.dtype):
+                raise ValueError("its mixing is of another shape or type")
             tensors = [t for t in (shift, scale, low, high, mixing) if t is not None]
             if not all(torch.isfinite(t).all() for t in tensors):
                 raise ValueError("it is not finite")
+            # Of a singular one the units could not be undone.
+            if mixing is not None and not torch.linalg.slogdet(mixing).logabsdet.isfinite():
+                raise ValueError("its mixing is singular")
             if not isinstance(saved["fingerprint"], str):
                 raise ValueError("its fingerprint is no text")
             if names is not None and not are_names(names, d):

@@ -27,8 +27,9 @@ def main(words: list[str]) -> int:
         raise ConfigError(f"--out {out} is the data: it would be overwritten; name another file")
     array = options.pop("array", None)
 
+    from ebmtrain.durable import write
     from ebmtrain.loading import load_with
-    from ebmtrain.rundir import RunDir, write
+    from ebmtrain.rundir import RunDir
     from ebmtrain.sampling import energies
 
     files_of_run = RunDir.open(path)

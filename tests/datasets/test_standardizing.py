@@ -102,6 +102,7 @@ def test_a_frame_keeps_the_mixing_and_the_names():
     assert Frame.from_state(older).names is None
     for bad in (
         {"mixing": torch.eye(3)}, {"mixing": "x"}, {"mixing": torch.full((2, 2), torch.nan)},
+        {"mixing": torch.ones(2, 2).double()}, {"mixing": torch.eye(2)},
         {"names": ["one"]}, {"names": "ab"}, {"names": [1, 2]}, {"names": ["a\x1b", "b"]},
     ):  # fmt: skip
         with pytest.raises(CheckpointError, match="no frame of its data"):
