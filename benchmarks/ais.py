@@ -32,7 +32,8 @@ from torch import Generator, Tensor, nn
 from ebmtrain import presets
 from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Subject, Trace
 from ebmtrain.models.gaussian import Gaussian

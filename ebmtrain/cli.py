@@ -15,7 +15,9 @@ from ebmtrain.signals import heard
 from ebmtrain.streams import mute, prepare
 from ebmtrain.suggest import suggestion
 
-VERBS = ("check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "verify")
+VERBS = (
+    "check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "score", "verify",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

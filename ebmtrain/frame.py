@@ -21,20 +21,25 @@ class Frame(NamedTuple):
     region: Region
     """Box in standardized units that holds the data, or the landscape's wells."""
     fingerprint: str | None = None
+    names: tuple[str, ...] | None = None
+    """Of the columns of a table."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> Frame:
-        units, train = dataset.standardization, dataset.train
-        corners = [units.to_standard(x).flatten() for x in (train.amin(0), train.amax(0))]
-        return cls(units, Region(*corners), fingerprint(dataset))
+        units = dataset.standardization
+        u = units.to_standard(dataset.train).reshape(len(dataset.train), -1)
+        names = getattr(dataset, "names", None)
+        return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
+            "mixing": self.standardization.mixing,
             "low": self.region.low,
             "high": self.region.high,
             "fingerprint": self.fingerprint,
+            "names": None if self.names is None else list(self.names),
         }
 
     @classmethod
@@ -45,13 +50,27 @@ class Frame(NamedTuple):
         """
         try:
             shift, scale, low, high = (saved[k] for k in ("shift", "scale", "low", "high"))
-            if not shift.shape == scale.shape or not low.shape == high.shape == (shift.numel(),):
+            d, mixing, names = shift.numel(), saved.get("mixing"), saved.get("names")
+            if not shift.shape == scale.shape or not low.shape == high.shape == (d,):
                 raise ValueError("its shapes do not agree")
-            if not all(torch.isfinite(t).all() for t in (shift, scale, low, high)):
+            if mixing is not None and (mixing.shape != (d, d) or mixing.dtype != shift.dtype):
+                raise ValueError("its mixing is of another shape or type")
+            tensors = [t for t in (shift, scale, low, high, mixing) if t is not None]
+            if not all(torch.isfinite(t).all() for t in tensors):
                 raise ValueError("it is not finite")
+            # Of a singular one the units could not be undone.
+            if mixing is not None and not torch.linalg.slogdet(mixing).logabsdet.isfinite():
+                raise ValueError("its mixing is singular")
             if not isinstance(saved["fingerprint"], str):
                 raise ValueError("its fingerprint is no text")
-            return cls(Standardization(shift, scale), Region(low, high), saved["fingerprint"])
+            if names is not None and not are_names(names, d):
+                raise ValueError("its names are not a line of text for each column")
+            return cls(
+                Standardization(shift, scale, mixing),
+                Region(low, high),
+                saved["fingerprint"],
+                None if names is None else tuple(names),
+            )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the checkpoint has no frame of its data: {error}") from error
 
@@ -66,6 +85,13 @@ class Frame(NamedTuple):
                 f"the data are not those the model was trained on (fingerprint {found[:12]}, not "
                 f"{(self.fingerprint or 'none')[:12]}): bring the old ones back, or train anew"
             )
+
+
+def are_names(names: Any, count: int) -> bool:
+    """They will be shown in a terminal, which obeys control characters."""
+    if not isinstance(names, list) or len(names) != count:
+        return False
+    return all(isinstance(name, str) and name.isprintable() for name in names)
 
 
 def fingerprint(dataset: Dataset) -> str:

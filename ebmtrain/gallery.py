@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ class Gallery:
                 shows the whole run.
         """
         from ebmtrain.plots.curves import curves
+        from ebmtrain.plots.pairs import pairs
         from ebmtrain.plots.progress import progress
         from ebmtrain.plots.projection import projection
         from ebmtrain.plots.samples import samples as histograms
@@ -84,7 +86,11 @@ class Gallery:
         self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
         energy, shown = model.energy, self.in_units(model.energy)
         if not self.planar:
-            self.hang(f"samples_{name}", projection(self.data, x, title, energy=shown))
+            names = self.parts.frame.names
+            figure = projection(self.data, x, title, energy=shown, names=names)
+            self.hang(f"samples_{name}", figure)
+            if names is not None and len(names) > 1 and self.data is not None:
+                self.hang(f"pairs_{name}", pairs(self.data, x, names, title))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         drawn = x[: self.parts.plots.points]
         self.landscape(energy, samples[: self.parts.plots.points], title, name)
@@ -122,6 +128,16 @@ class Gallery:
             seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
         )  # fmt: skip
         self.hang(name, chains(shown, {"rhat": MOST_RHAT, "ess": LEAST_ESS}, title))
+
+    def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
+        """plots/<name>.png: histograms of the energies of points of different origin.
+
+        Args:
+            groups: name and energies over T, (n,); those of the data first.
+        """
+        from ebmtrain.plots.energies import energies
+
+        self.hang(name, energies(groups, title))
 
     def in_units(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""

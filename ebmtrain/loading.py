@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoints import checked
+from ebmtrain.datasets.read_csv import NoNamesError
+from ebmtrain.datasets.reading import read_points
 from ebmtrain.drawing import drawn
-from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.frame import Frame
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
@@ -88,6 +92,49 @@ class Run:
         generator = self.parts.generator("sample", drawn_from)
         points = drawn(self.parts, self.standard_energy, self.method_state, wanted, generator)
         return self.parts.standardization.to_data(points)
+
+    def read(self, path: str | Path, array: str | None = None) -> Tensor:
+        """Points in a file, (n, *event) float64, in the data's own units.
+
+        Of a table whose columns have names, those that the run has learnt, whatever stands beside
+        them and in whatever order.
+
+        Args:
+            path: a .npy, .npz, .csv, .tsv or .txt file.
+            array: name of the array in a .npz file that holds several.
+
+        Raises:
+            DataError: the file cannot be read, or holds points of another kind.
+        """
+        names = self.parts.frame.names
+        by_name = names if names is not None and len(set(names)) == len(names) else None
+        try:
+            values = read_points(str(path), array, by_name).values
+        except NoNamesError:
+            values = read_points(str(path), array).values
+        event = tuple(self.parts.standardization.shift.shape)
+        if values.shape[1:] != event:
+            raise DataError(
+                f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: give "
+                "the columns that it has learnt"
+            )
+        return torch.from_numpy(values)
+
+    @property
+    def log_z(self) -> float | None:
+        """log Z of these very weights in the data's own units, p(x) = exp(-E(x) / T - log Z), as
+        the run or `ebmtrain evaluate` has measured it; None: neither has.
+
+        Raises:
+            ConfigError: what they wrote cannot be read.
+        """
+        for name, when in (("result.json", "metrics_step"), ("evaluation.json", "step")):
+            told = RunDir(self.path).read_json(name)
+            metrics = told.get("metrics")
+            value = metrics.get("log_z") if isinstance(metrics, dict) else None
+            if isinstance(value, float) and math.isfinite(value) and told.get(when) == self.step:
+                return value
+        return None
 
 
 def load(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Generator, Tensor
 
@@ -163,7 +164,7 @@ class Density(Protocol):
 
 
 class Standardization(NamedTuple):
-    """u = (x - shift) / scale, elementwise. Models and chains live in u, people in x.
+    """x = shift + scale * (mixing u). Models and chains live in u, people in x.
 
     The data's units are kept in float64 on the CPU, and both ways end there: a float32 of a large
     offset has no room for the rest.
@@ -172,22 +173,37 @@ class Standardization(NamedTuple):
     shift: Tensor
     """(*event), float64."""
     scale: Tensor
-    """(*event), float64, positive."""
+    """(*event), float64, positive; elementwise."""
+    mixing: Tensor | None = None
+    """(d, d) over the d elements of a point, float64, regular: what makes the coordinates of u
+    uncorrelated. None: u stays as it is."""
 
     def to_standard(self, x: Tensor) -> Tensor:
-        return (x.to(self.shift) - self.shift) / self.scale
+        u = (x.to(self.shift) - self.shift) / self.scale
+        if self.mixing is None:
+            return u
+        return torch.linalg.solve(self.mixing, u.view(-1, len(self.mixing)).T).T.view(u.shape)
 
     def to_data(self, u: Tensor) -> Tensor:
-        return u.to(self.shift) * self.scale + self.shift
+        u = u.to(self.shift)
+        if self.mixing is not None:
+            u = (u.reshape(-1, len(self.mixing)) @ self.mixing.T).view(u.shape)
+        return u * self.scale + self.shift
 
     @property
     def log_volume(self) -> float:
         """log |dx/du|: add it to a log Z or an entropy in u to have it in x."""
-        return float(self.scale.double().log().sum())
+        stretched = self.scale.double().log().sum()
+        if self.mixing is not None:
+            stretched = stretched + torch.linalg.slogdet(self.mixing.double()).logabsdet
+        return float(stretched)
 
 
 class Dataset(Protocol):
-    """Points to train on and points held out, both in the data's own units, on the CPU."""
+    """Points to train on and points held out, both in the data's own units, on the CPU.
+
+    A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown.
+    """
 
     train: Tensor
     """(n, *event), float64."""

@@ -15,7 +15,8 @@ from torch import nn
 
 from ebmtrain.build import build
 from ebmtrain.cli import main
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import DivergedError
 from ebmtrain.optimizers import Schedule, Sgd
 from ebmtrain.run import begin

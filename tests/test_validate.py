@@ -100,7 +100,7 @@ BAD = {
     "no class": (["model._target_=math.pi"], ["'math.pi' is not a class or function"]),
     "missing path": (["dataset=file"], ["dataset.path is required: give dataset.path=..."]),
     "file not there": (
-        ["dataset=file", "dataset.path=x.csv"], ["x.csv does not exist: check dataset.path"]),
+        ["dataset=file", "dataset.path=x.csv"], ["x.csv does not exist: check the path"]),
     "activation": (["model.activation=relu"], ["model.activation must be 'silu', 'softplus'"]),
     "activation for score matching": (
         ["method=sm", "model.activation=leaky_relu"],

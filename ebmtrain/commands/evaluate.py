@@ -1,11 +1,24 @@
 """`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: the numbers of a checkpoint,
-anew, by the evaluation of the run or another one."""
+anew, by the evaluation of the run or another one; with ood=FILE, how well energies tell the points
+of a file from the held-out ones."""
 
 from __future__ import annotations
 
-from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
+from typing import TYPE_CHECKING
 
-USAGE = "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [checkpoint=best] [--trust P]"
+from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
+from ebmtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ebmtrain.loading import Run
+    from ebmtrain.rundir import RunDir
+
+USAGE = (
+    "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [ood=FILE] [checkpoint=best] "
+    "[--trust P]"
+)
 
 # How a model is measured. Anything else, say its base measure or temperature, makes it another one.
 CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
@@ -13,8 +26,8 @@ CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
 
 def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
-    checkpoint = options.pop("checkpoint", None)
-    check_options(options, ("checkpoint", *CHANGEABLE))
+    checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
+    check_options(options, ("checkpoint", "ood", *CHANGEABLE))
 
     from ebmtrain.drawing import measured, subject
     from ebmtrain.evaluation.subject import apart
@@ -23,8 +36,11 @@ def main(words: list[str]) -> int:
 
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
+    others = None if ood is None else outside(run, str(ood))
     model = subject(run.parts, run.standard_energy, run.method_state)
     metrics, warnings = measured(run.parts, model)
+    if others is not None:
+        metrics = {**metrics, **told_apart(run, files, others)}
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
@@ -37,7 +53,7 @@ def main(words: list[str]) -> int:
         {
             "step": run.step,
             "checkpoint": checkpoint,
-            "options": options,
+            "options": options if ood is None else {**options, "ood": str(ood)},
             "metrics": numbers,
             "timings": timings,
             "warnings": warnings,
@@ -45,3 +61,36 @@ def main(words: list[str]) -> int:
     )
     print(f"step {run.step}: {path / 'evaluation.json'}")
     return 0
+
+
+def outside(run: Run, path: str) -> Tensor:
+    """Points that are not of the data, (n, *event).
+
+    Raises:
+        ConfigError: an analytic landscape has no data that they could be told from.
+        DataError: the file cannot be used.
+    """
+    if run.parts.data is None:
+        raise ConfigError("ood needs data to compare with, and an analytic landscape has none")
+    return run.read(path)
+
+
+def told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
+    """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
+    from ebmtrain.commands.plot import points
+    from ebmtrain.evaluation.auroc import auroc
+    from ebmtrain.gallery import Gallery
+    from ebmtrain.sampling import energies
+
+    dataset, units = run.parts.dataset, run.parts.standardization
+    assert dataset is not None
+    groups = {
+        "held-out data": dataset.holdout,
+        "model samples": units.to_data(points(run)),
+        "out of distribution": others,
+    }
+    found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
+    value, error = auroc(found["held-out data"], found["out of distribution"])
+    title = f"step {run.step}  AUROC {value:.4f}"
+    Gallery(run.parts, files).energies("ood", found, title)
+    return {"ood_auroc": value, "ood_auroc_se": error}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
@@ -39,18 +40,23 @@ def main(words: list[str]) -> int:
     count = options.pop("count", 1000)
     x = run.sample(count, **options)
     target = Path(out) if out else path / "samples" / f"sample_{count}.npz"
-    write(target, as_file(target.suffix, x.cpu().numpy(), energies(run.energy, x).cpu().numpy()))
+    energy = energies(run.energy, x).cpu().numpy()
+    write(target, as_file(target.suffix, x.cpu().numpy(), energy, run.parts.frame.names))
     print(f"{len(x)} points of shape {tuple(x.shape[1:])}: {target}")
     return 0
 
 
-def as_file(suffix: str, x: np.ndarray, energy: np.ndarray) -> bytes:
-    """npz holds x and energy, npy and csv hold x."""
+def as_file(suffix: str, x: np.ndarray, energy: np.ndarray, names: tuple[str, ...] | None) -> bytes:
+    """npz holds x and energy, npy and csv hold x; csv below the names of its columns, if any."""
     buffer = io.BytesIO()
     if suffix == ".npz":
         np.savez(buffer, x=x, energy=energy)
     elif suffix == ".npy":
         np.save(buffer, x)
     else:
+        if names is not None:
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(names)
+            buffer.write(header.getvalue().encode())
         np.savetxt(buffer, x.reshape(len(x), -1), delimiter=",")
     return buffer.getvalue()

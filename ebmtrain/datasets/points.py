@@ -7,27 +7,38 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.standardizing import Standardize, standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Batch, Density, Standardization
 
 
-def standardization_of(points: Tensor, standardize: bool) -> Standardization:
-    """Mean and standard deviation of each coordinate; shift 0 and scale 1 if not `standardize`.
-
-    A coordinate that never changes gets scale 1: it stays finite, and a model sees it as 0.
+def split(
+    points: Tensor,
+    *,
+    holdout: float,
+    standardize: Standardize,
+    seed: int,
+    names: tuple[str, ...] | None = None,
+) -> Points:
+    """Some to train on and some held out, at random.
 
     Args:
-        points: (n, *event), n >= 1. The statistics are taken in float64.
+        points: (n, *event), n >= 2.
+        holdout: share of those that are not trained on, in (0, 1); at least one, and at least one
+            is left to train on.
+        standardize: see `standardization_of`.
+        seed: of the split.
+        names: of the columns.
     """
-    exact = points.double()
-    if not standardize:
-        zero = torch.zeros_like(exact[0])
-        return Standardization(zero, zero + 1)
-    mean = exact.mean(0)
-    scale = (exact - mean).square().mean(0).sqrt()
-    # The mean of equal numbers is rounded, so a constant column shows a deviation of that order.
-    constant = scale <= 1e-12 * exact.abs().amax(0)
-    return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
+    order = torch.randperm(len(points), generator=stream(seed, "split"))
+    n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
+    train = points[order[n_holdout:]]
+    return Points(
+        train,
+        points[order[:n_holdout]],
+        standardization=standardization_of(train, standardize),
+        names=names,
+    )
 
 
 class Points:
@@ -43,6 +54,7 @@ class Points:
         holdout: (m, *event), likewise.
         standardization: what turns data's units into the model's.
         truth: the density the points were drawn from, where it is known.
+        names: of the columns of a table.
         dtype, device: of the batches.
     """
 
@@ -53,6 +65,7 @@ class Points:
         *,
         standardization: Standardization,
         truth: Density | None = None,
+        names: tuple[str, ...] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -60,6 +73,7 @@ class Points:
         self.holdout = holdout.to("cpu", torch.float64)
         self.standardization = standardization
         self.truth = truth
+        self.names = names
         self._kind = dtype, device
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
@@ -70,6 +84,7 @@ class Points:
             self.holdout,
             standardization=self.standardization,
             truth=self.truth,
+            names=self.names,
             dtype=dtype,
             device=device,
         )

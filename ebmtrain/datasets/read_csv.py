@@ -4,45 +4,101 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ebmtrain.errors import DataError
+from ebmtrain.suggest import suggestion
+
+MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", ".")
 
 
-def read_csv(path: Path) -> np.ndarray:
-    """(rows, columns) float64. Blank lines and lines that begin with # are skipped.
+class NoNamesError(DataError):
+    """Columns of a file that are to be chosen by name have none."""
+
+
+class Table(NamedTuple):
+    """Numbers, a row a point, and what its columns are called."""
+
+    values: np.ndarray
+    """(rows, columns) of a table of text; of an array of NumPy, whatever shape it has."""
+    names: tuple[str, ...] | None = None
+    """Of the columns; None: nobody gave them any."""
+
+
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
+    """Float64. Blank lines and lines that begin with # are skipped.
 
     The first row is a header if none of its cells is a number.
 
+    Args:
+        columns: names of those that are wanted, in this order. What the others hold, say a label
+            in words, does not matter. None: all of them.
+
     Raises:
-        DataError: a cell is not a finite number, or a row has another length (with its line).
+        DataError: a cell is not a finite number, or a row has another length (with its line); a
+            column is not there.
     """
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8 text") from error
-    rows: list[list[float]] = []
-    width = None
-    for number, cells in _rows(path, lines):
-        if width is None:
-            width = len(cells)
-            if width > 1 and not cells[0].strip():
-                raise DataError(
-                    f"{path} line {number} begins with an empty cell, as before an index column, "
-                    "which would be trained on: write it without index, or name the column"
-                )
-            if not any(_is_number(cell) for cell in cells):
-                continue
+    rows = _rows(path, lines)
+    first = next(rows, None)
+    if first is None:
+        return Table(np.empty((0, 0)))
+    number, cells = first
+    width, names = len(cells), None
+    if columns is None and width > 1 and not cells[0].strip():
+        raise DataError(
+            f"{path} line {number} begins with an empty cell, as before an index column, "
+            "which would be trained on: write it without index, or name the column"
+        )
+    if not any(_is_number(cell) for cell in cells):
+        names = [_name(cell) or f"column {j}" for j, cell in enumerate(cells, 1)]
+    wanted = list(range(width)) if columns is None else _positions(path, names, columns)
+    values: list[list[float]] = []
+    for number, cells in rows if names is not None else chain([first], rows):
         if len(cells) != width:
             raise DataError(
                 f"{path} line {number} has {len(cells)} columns, the first row has {width}: "
                 "give all rows the same"
             )
-        rows.append([_number(path, number, j, cell) for j, cell in enumerate(cells, 1)])
-    return np.array(rows, dtype=np.float64).reshape(len(rows), width or 0)
+        values.append([_number(path, number, j, cells[j], names) for j in wanted])
+    array = np.array(values, dtype=np.float64).reshape(len(values), len(wanted))
+    return Table(array, None if names is None else tuple(names[j] for j in wanted))
+
+
+def _name(cell: str) -> str:
+    """Of a column, as one may show it: a terminal would obey a control character."""
+    return "".join(c if c.isprintable() else " " for c in cell).strip()
+
+
+def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> list[int]:
+    """Where the columns of these names stand, from 0.
+
+    Raises:
+        NoNamesError: there are none.
+        DataError: a name that is not there, or there twice.
+    """
+    if names is None:
+        raise NoNamesError(
+            f"{path} begins with numbers, so its columns have no names to choose by: give it a "
+            f"first row with names, or do not name {columns[0]}"
+        )
+    if not columns:
+        raise DataError(f"no columns of {path} are chosen: name at least one")
+    for name in columns:
+        if name not in names:
+            near = suggestion(name, names) or f"; it has {len(names)} columns"
+            raise DataError(f"{path} has no column {name}: check the names{near}")
+        if names.count(name) > 1 or list(columns).count(name) > 1:
+            raise DataError(f"column {name} of {path} is there twice: rename or leave out one")
+    return [names.index(name) for name in columns]
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
@@ -72,16 +128,20 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell  # Python reads 1_000 as a thousand, no other program does
 
 
-def _number(path: Path, line: int, column: int, cell: str) -> float:
-    where = f"{path} line {line}, column {column}"
-    if not cell.strip():
+def _number(path: Path, line: int, j: int, cell: str, names: list[str] | None) -> float:
+    where = f"{path} line {line}, column {j + 1}" + (f" ({names[j]})" if names else "")
+    text = cell.strip()
+    if not text:
         raise DataError(f"{where} is empty: fill it in or leave the row out")
+    if text.lower() in MISSING:
+        raise DataError(f"{where} is {text}, a missing value: fill it in or leave the row out")
     if not _is_number(cell):
+        others = ", or choose other columns" if names else ""
         raise DataError(
             f"{where} is {cell[:40]!r}, not a number: write numbers with a decimal point, "
-            "columns apart by comma, semicolon, tab or space"
+            f"columns apart by comma, semicolon, tab or space{others}"
         )
     value = float(cell)
     if not math.isfinite(value):
-        raise DataError(f"{where} is {cell.strip()}: leave out rows that are not finite")
+        raise DataError(f"{where} is {text}: leave out rows that are not finite")
     return value

@@ -55,7 +55,7 @@ def _choose(path: Path, names: list[str], array: str | None) -> str:
         raise DataError(f"{path} holds no array: write it with numpy.savez(path, x=points)")
     if array is None and len(names) > 1:
         raise DataError(
-            f"{path} holds {len(names)} arrays: choose one with dataset.array, "
+            f"{path} holds {len(names)} arrays: choose one with array=NAME, "
             f"of {', '.join(sorted(names))}"
         )
     if array is not None and array not in names:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ebmtrain.datasets.fresh import Fresh
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Count, Density, WholeNumber
 

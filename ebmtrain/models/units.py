@@ -11,19 +11,20 @@ from ebmtrain.types import Standardization
 
 
 class InDataUnits(nn.Module):
-    """E_data(x) = E((x - shift) / scale): the energy that was trained on standardized points.
+    """E_data(x) = E(u(x)): the energy that was trained on standardized points u.
 
-    As a density over x it has log Z larger by sum log scale than over standardized points.
+    As a density over x it has log Z larger by log |dx/du| than over standardized points.
     """
 
     shift: Tensor
     scale: Tensor
+    mixing: Tensor | None
 
     def __init__(self, energy: nn.Module, standardization: Standardization):
         super().__init__()
         self.energy = energy
-        self.register_buffer("shift", standardization.shift.clone())
-        self.register_buffer("scale", standardization.scale.clone())
+        for name, value in standardization._asdict().items():
+            self.register_buffer(name, None if value is None else value.clone())
 
     def forward(self, x: Tensor | ArrayLike) -> Tensor:
         """(batch, *event) -> (batch,)
@@ -39,7 +40,7 @@ class InDataUnits(nn.Module):
                 + ("; one point is x[None]" if x.shape == self.shift.shape else "")
             )
         # Shifted before it is cast: a float32 of a large offset has no room for the rest.
-        u = Standardization(self.shift, self.scale).to_standard(x.to(self.shift))
+        u = Standardization(self.shift, self.scale, self.mixing).to_standard(x.to(self.shift))
         return self.energy(u.to(next(iter(self.energy.parameters()), u)))
 
 

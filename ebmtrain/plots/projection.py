@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from ebmtrain.plots.grid import evaluate
 from ebmtrain.plots.points import draw_data, draw_samples, thinned
 from ebmtrain.plots.samples import bins_for
-from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, new_figure
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, literal, new_figure
 from ebmtrain.plots.window import interval_of, window_of
 
 MAX_FOR_AXES = 1000  # points that the principal axes are computed from
@@ -27,6 +27,7 @@ def projection(
     title: str = "",
     *,
     energy: Callable[[Tensor], Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """What can be drawn of points of any dimension.
 
@@ -40,6 +41,7 @@ def projection(
         model_samples: (m, *event).
         title: above the figure.
         energy: (batch, *event) -> (batch,); used in one dimension only.
+        names: of the coordinates, in the order of a flat point.
     """
     shape = model_samples.shape[1:]
     flat = model_samples.detach().cpu().double().flatten(1) if shape else model_samples[:, None]
@@ -52,12 +54,14 @@ def projection(
         if energy is not None:
             draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
-        finish(axes, x="x", y="probability density")
+        finish(axes, x=literal(names[0]) if names else "x", y="probability density")
         return figure
-    return projected(data, flat, title)
+    return projected(data, flat, title, names)
 
 
-def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
+def projected(
+    data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
+) -> Figure:
     """The figure for two dimensions and more: flat points, (n, dimensions)."""
     reference = finite(samples if data is None else data)
     dimensions = reference.shape[1]
@@ -71,7 +75,10 @@ def projected(data: Tensor | None, samples: Tensor, title: str) -> Figure:
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
-        finish(axes, title=f"coordinate {coordinate + 1}", y="" if i % columns else "density")
+        finish(
+            axes, title=names[coordinate] if names else f"coordinate {coordinate + 1}",
+            y="" if i % columns else "density",
+        )  # fmt: skip
         axes.set_yticks([])
     return figure
 

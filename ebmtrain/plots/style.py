@@ -43,3 +43,8 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     for spine in axes.spines.values():
         spine.set_color(MUTED)
         spine.set_linewidth(0.7)
+
+
+def literal(name: str) -> str:
+    """Of somebody else's, for a label: a dollar in it is a dollar and begins no mathematics."""
+    return name.replace("$", r"\$")

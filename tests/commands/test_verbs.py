@@ -37,7 +37,8 @@ def test_check_writes_nothing(command, folder: Path, tiny):
 
 def test_every_experiment_passes_its_check(command):
     for name in presets.options("experiment"):
-        assert command("check", f"experiment={name}", "dataset.n_train=300").code == 0
+        fewer = ("dataset.n_train=300",) if name.startswith(("pcd", "landscape")) else ()
+        assert command("check", f"experiment={name}", *fewer).code == 0
 
 
 def test_list_shows_every_option_with_a_description(command):
@@ -537,7 +538,8 @@ PARTS = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, LossOutput, Positive, Sampler, StepInfo
 

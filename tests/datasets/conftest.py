@@ -13,12 +13,13 @@ from hydra.utils import instantiate
 from ebmtrain.types import Density
 
 _PRESETS = Path(__file__).parents[2] / "configs" / "dataset"
-NAMES = sorted(path.stem for path in _PRESETS.glob("*.yaml") if path.stem != "file")
+_CONTENTS = {path.stem: yaml.safe_load(path.read_text()) for path in _PRESETS.glob("*.yaml")}
+NAMES = sorted(name for name, content in _CONTENTS.items() if "density" in content)
 
 
 @cache
 def _density(name: str) -> Density:
-    return instantiate(yaml.safe_load((_PRESETS / f"{name}.yaml").read_text())["density"])
+    return instantiate(_CONTENTS[name]["density"])
 
 
 @pytest.fixture(params=NAMES)

@@ -170,20 +170,23 @@ BAD = {
     "header-only.csv": (b"x,y\n", "holds no numbers"),
     "nan.npy": (with_value(np.nan), r"nan in row 4, column 2.*: leave out .* are not finite"),
     "inf.npy": (with_value(-np.inf, (0, 0)), r"-inf in row 1, column 1.* are not finite"),
-    "constant.csv": (b"x,y\n1,7\n2,7\n3,7\n", r"column 2 is constant \(7\): leave it out"),
+    "constant.csv": (b"x,y\n1,7\n2,7\n3,7\n", r"column 2 \(y\) is constant \(7\): leave it out"),
     "constant.npy": (npy_bytes(np.full((9, 1), 0.1)), r"column 1 is constant \(0.1\): there is"),
     "ragged.txt": (b"1 2\n3\n4 5\n", "line 2 has 1 columns, the first row has 2"),
     "text.txt": (b"1 2\n3 abc\n", "line 2, column 2 is 'abc', not a number"),
     "huge.npy": (with_value(1e300), r"1e\+300 in row 4, column 2.*float32"),
     "nan-3d.npy": (npy_bytes(np.full((3, 2, 2), np.nan)), r"nan in row 1, column 1, 1"),
-    "nan.csv": (b"x,y\n1,2\n\n3,nan\n", "line 4, column 2 is nan"),
+    "nan.csv": (b"x,y\n1,2\n\n3,nan\n", r"line 4, column 2 \(y\) is nan, a missing value"),
     "inf.csv": (b"1,2\n-inf,4\n", "line 2, column 1 is -inf"),
     "overflow.csv": (b"1,2\n1e999,4\n", "line 2, column 1 is 1e999"),
     "ragged.csv": (b"x,y\n1,2\n3\n", "line 3 has 1 columns, the first row has 2"),
     "ragged-header.csv": (b"x,y,z\n1,2\n", "line 2 has 2 columns, the first row has 3"),
-    "text.csv": (b"x,y\n1,2\n3,abc\n", "line 3, column 2 is 'abc', not a number"),
+    "text.csv": (
+        b"x,y\n1,2\n3,abc\n",
+        r"line 3, column 2 \(y\) is 'abc', not a number.*or choose other columns",
+    ),
     "half-header.csv": (b"x,2\n1,2\n", "line 1, column 1 is 'x', not a number"),
-    "second-header.csv": (b"x,y\nleft,up\n1,2\n", "line 2, column 1 is 'left'"),
+    "second-header.csv": (b"x,y\nleft,up\n1,2\n", r"line 2, column 1 \(x\) is 'left'"),
     "missing-cell.csv": (b"1,2\n3,\n", "line 2, column 2 is empty"),
     "decimal-comma.csv": (b"1,5;2,5\n3,5;4,5\n", "decimal point"),
     "underscore.csv": (b"1,2\n1_000,3\n", "'1_000', not a number"),
@@ -273,3 +276,57 @@ def test_an_array_of_a_file_without_names(tmp_path):
     (tmp_path / "x.npy").write_bytes(npy_bytes(GOOD))
     with pytest.raises(DataError, match="no named arrays"):
         from_file(path=str(tmp_path / "x.npy"), array="points", seed=1)
+
+
+# Tables with named columns
+
+WINES = b"label,alcohol,ash,hue\nred,13.1,2.4,1.0\nwhite,12.2,2.1,0.9\nred,13.9,2.6,1.1\n"
+COLUMNS = {
+    "a word in place of a name": (["hu"], "no column hu: check the names; did you mean hue"),
+    "a column twice": (["ash", "ash"], "column ash of .* is there twice"),
+    "a column of words": (["label"], r"line 2, column 1 \(label\) is 'red', not a number"),
+    "no column": ([], "no columns of .* are chosen"),
+}
+
+
+def test_columns_are_chosen_by_name_in_the_order_that_is_given(tmp_path):
+    (tmp_path / "wines.csv").write_bytes(WINES)
+    points = from_file(path=str(tmp_path / "wines.csv"), columns=["hue", "alcohol"], seed=1)
+    assert points.names == ("hue", "alcohol")
+    assert points.to(dtype=torch.float64).names == points.names
+    np.testing.assert_array_equal(rows_of(points), [[0.9, 12.2], [1.0, 13.1], [1.1, 13.9]])
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_columns_that_cannot_be_chosen(tmp_path, case):
+    (tmp_path / "wines.csv").write_bytes(WINES)
+    columns, message = COLUMNS[case]
+    with pytest.raises(DataError, match=message):
+        from_file(path=str(tmp_path / "wines.csv"), columns=columns, seed=1)
+
+
+def test_columns_of_files_without_names(tmp_path):
+    (tmp_path / "x.csv").write_bytes(TEXT.encode())
+    np.save(tmp_path / "x.npy", GOOD)
+    with pytest.raises(DataError, match="its columns have no names to choose by"):
+        from_file(path=str(tmp_path / "x.csv"), columns=["x"], seed=1)
+    with pytest.raises(DataError, match="no named columns"):
+        from_file(path=str(tmp_path / "x.npy"), columns=["x"], seed=1)
+    assert from_file(path=str(tmp_path / "x.csv"), seed=1).names is None
+
+
+def test_an_index_column_may_stand_before_the_chosen_ones(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b",x,y\n0,1,2\n1,3,4\n")
+    assert from_file(path=str(tmp_path / "x.csv"), columns=["y"], seed=1).names == ("y",)
+
+
+@pytest.mark.parametrize("word", ["", "NA", "?", "null", "NaN"])
+def test_a_missing_value_is_refused_with_its_place(tmp_path, word):
+    (tmp_path / "x.csv").write_bytes(f"mass,length\n1,2\n3,{word}\n".encode())
+    with pytest.raises(DataError, match=r"line 3, column 2 \(length\) is .*leave the row out"):
+        from_file(path=str(tmp_path / "x.csv"), seed=1)
+
+
+def test_names_that_a_terminal_would_obey(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a\x1b[31mred,\x07\n1,2\n3,4\n")
+    assert from_file(path=str(tmp_path / "x.csv"), seed=1).names == ("a [31mred", "column 2")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ebmtrain.datasets.moons import Moons
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.datasets.toy import toy
 from ebmtrain.types import Batch, Dataset
 

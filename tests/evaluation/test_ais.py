@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ebmtrain import presets
 from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, Sides
 from ebmtrain.evaluation.annealing import (

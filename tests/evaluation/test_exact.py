@@ -16,7 +16,8 @@ from ebmtrain.build import build
 from ebmtrain.cli import main
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.drawing import subject
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region, log_z, on_grid

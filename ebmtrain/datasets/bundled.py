@@ -1,0 +1,38 @@
+"""Small tables that come with scikit-learn: nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ebmtrain.datasets.points import Points, split
+from ebmtrain.datasets.standardizing import Standardize
+from ebmtrain.extras import scikit_learn
+from ebmtrain.types import OpenUnit, WholeNumber
+
+
+def bundled(
+    *,
+    name: Literal["breast_cancer", "iris", "wine"],
+    holdout: OpenUnit = 0.2,
+    standardize: Standardize = True,
+    seed: WholeNumber,
+) -> Points:
+    """Measurements without their classes, split at random as rows of a file are.
+
+    Args:
+        name: wine (178 points of 13 coordinates), breast_cancer (569 of 30), iris (150 of 4).
+        holdout: share of the points that is not trained on, in (0, 1).
+        standardize: give models coordinates of mean 0 and standard deviation 1 over the training
+            points; whiten: uncorrelated ones.
+        seed: of the split.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
+        DataError: whitening points that are too few.
+    """
+    table = getattr(scikit_learn("datasets", f"dataset={name}"), f"load_{name}")()
+    points = torch.from_numpy(table.data)
+    names = tuple(str(column) for column in table.feature_names)
+    return split(points, holdout=holdout, standardize=standardize, seed=seed, names=names)

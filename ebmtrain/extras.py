@@ -1,0 +1,26 @@
+"""Packages that not everybody needs, asked for only where they are used."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from ebmtrain.errors import ConfigError
+
+
+def scikit_learn(module: str, wanted_by: str) -> ModuleType:
+    """sklearn.`module`.
+
+    Args:
+        wanted_by: the option that needs it, as the message names it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise ConfigError(
+            f"{wanted_by} needs scikit-learn, which cannot be imported ({error}): "
+            "pip install 'ebmtrain[data]'"
+        ) from error

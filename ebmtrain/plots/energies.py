@@ -1,0 +1,54 @@
+"""Which energies points of different origin have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.projection import finite
+from ebmtrain.plots.samples import bins_for
+from ebmtrain.plots.style import DATA, FAULT, MODEL, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.window import interval_of
+
+STYLES = (
+    {"histtype": "stepfilled", "color": DATA, "alpha": 0.45},
+    {"histtype": "step", "color": MODEL, "linewidth": 1.5},
+    {"histtype": "step", "color": FAULT, "linewidth": 1.5, "linestyle": "--"},
+)
+REACH = 4.0  # widths of the first group's view that others may extend it by, on each side
+
+
+def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
+    """Histograms of energies, each with integral 1, on the same bins.
+
+    The view is that of the first group, extended for the others; what lies beyond it is counted in
+    the outermost bin, and said.
+
+    Args:
+        groups: name and energies, (n,), in nats, of up to three kinds of points; data first.
+        title: above the figure.
+    """
+    known = {name: finite(e.detach().cpu().double()[:, None])[:, 0] for name, e in groups.items()}
+    views = [interval_of(e, 0.1) for e in known.values()]
+    low, high = views[0]
+    width = high - low
+    low = max(min(view[0] for view in views), low - REACH * width)
+    high = min(max(view[1] for view in views), high + REACH * width)
+    fewest = min(map(len, known.values()))
+    n_bins = int(bins_for(fewest) * min(max((high - low) / width, 1.0), 3.0))
+    bins = np.linspace(low, high, n_bins + 1).tolist()
+    figure = new_figure(8.0, 4.4, title)
+    axes = figure.add_subplot()
+    for (name, e), style in zip(known.items(), STYLES, strict=False):
+        beyond = int(((e < low) | (e > high)).sum()) + len(groups[name]) - len(e)
+        label = f"{name} ({beyond} of {len(groups[name])} beyond the view)" if beyond else name
+        weights = torch.full_like(e, 1 / (len(e) * (bins[1] - bins[0]))).numpy()
+        axes.hist(e.clamp(low, high).numpy(), bins=bins, weights=weights, label=label, **style)
+    axes.set_xlim(low, high)
+    axes.legend(fontsize=SMALL_SIZE, frameon=False)
+    finish(axes, x="energy / T, in nats", y="probability density")
+    return figure

@@ -1,0 +1,79 @@
+"""Columns of a table against each other: data on one side, the model's samples on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.points import draw_data
+from ebmtrain.plots.projection import draw_marginal
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, finish, literal, new_figure
+from ebmtrain.plots.window import Window, interval_of
+
+MOST = 6  # columns: more would be too small to read
+LONGEST = 24  # letters of a name
+
+
+def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str = "") -> Figure:
+    """A square of panels for the first columns, up to six.
+
+    Below the diagonal are data, above it as many model samples, each pair of columns in the same
+    view on both sides: the one should be the mirror image of the other. On the diagonal are the
+    histograms of both.
+
+    Args:
+        data: (n, d), d >= 2, in the data's own units.
+        model_samples: (m, d).
+        names: of the d columns.
+        title: above the figure.
+    """
+    data = data.detach().cpu().double()
+    samples = model_samples.detach().cpu().double()
+    d = min(len(names), MOST)
+    if len(names) > MOST:
+        notice = f"the first {MOST} of {len(names)} columns"
+        title = f"{title}\n{notice}" if title else notice
+    views = [interval_of(column, 0.1) for column in data[:, :d].T]
+    size = 2.1 if d > 3 else 2.8
+    figure = new_figure(size * d + 0.4, size * d + 1.1, title)
+    panels = figure.subplots(d, d, squeeze=False)
+    for row, column in product(range(d), range(d)):
+        axes = panels[row][column]
+        if row == column:
+            draw_marginal(axes, data, samples, row)
+            axes.set_yticks([])
+        elif row > column:
+            draw_pair(axes, data, DATA, (column, row), views)
+        else:
+            draw_pair(axes, samples[: len(data)], MODEL, (column, row), views)
+        bottom, left = row == d - 1, column == 0
+        finish(axes, x=short(names[column]) if bottom else "", y=short(names[row]) if left else "")
+        axes.tick_params(labelbottom=bottom, labelleft=left and row > 0)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, fontsize=SMALL_SIZE, frameon=False
+    )
+    return figure
+
+
+def draw_pair(
+    axes: Axes,
+    points: Tensor,
+    colour: str,
+    which: tuple[int, int],
+    views: Sequence[tuple[float, float]],
+) -> None:
+    """Two columns of flat points: across, up."""
+    (left, right), (bottom, top) = (views[j] for j in which)
+    window = Window((left, bottom), (right, top))
+    draw_data(axes, points[:, which], window, colour)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+
+
+def short(name: str) -> str:
+    return literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")

@@ -1,0 +1,150 @@
+"""`ebmtrain score` and `evaluate ood=FILE`: energies of somebody's rows, in their own units."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ebmtrain
+
+HEADER = "mass,label,length\n"
+
+
+@pytest.fixture
+def run(command, folder: Path, tiny_file, no_pictures) -> Path:
+    """Of a table in odd units, with a column of words."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(60, 2)) * [100.0, 0.01] + [5000.0, 3.0]
+    lines = [f"{a!r},red,{b!r}\n" for a, b in rows.tolist()]
+    (folder / "table.csv").write_text(HEADER + "".join(lines))
+    words = ("dataset=file", "dataset.path=table.csv", "dataset.columns=[mass,length]")
+    words = (*words, "dataset.standardize=whiten", "train.batch_size=16", "hydra.run.dir=run")
+    assert command(*tiny_file, *words).code == 0
+    return folder / "run"
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_a_row_of_a_table_gets_its_energy_and_density(command, folder: Path, run: Path):
+    Path("new.csv").write_text("length,mass\n3.0,5000\n3.01,5100\n2.0,5000\n")  # another order
+    before = files_in(folder)
+    assert command("score", run, "--data", "new.csv", "--out", "out/scores.csv").code == 0
+    now = files_in(folder)
+    assert set(now) - set(before) == {folder / "out/scores.csv"}
+    assert {p: now[p] for p in before} == before
+    scores, model = read("out/scores.csv"), ebmtrain.load(run)
+    points = np.array([[5000, 3.0], [5100, 3.01], [5000, 2.0]])
+    np.testing.assert_allclose(scores["energy"], model.energy(points).numpy(), rtol=1e-6)
+    log_z = model.result["metrics"]["log_z"]
+    np.testing.assert_allclose(scores["neg_log_p"], scores["energy"] + log_z, atol=1e-6)
+    assert scores["energy"].argmax() == 2  # a hundred standard deviations away
+    # The mean -log p of the held-out rows is the NLL of the run.
+    dataset = model.parts.dataset
+    assert dataset is not None
+    np.save("holdout.npy", dataset.holdout.numpy())
+    assert command("score", run, "--data", "holdout.npy", "--out", "x.npz").code == 0
+    with np.load("x.npz") as file:
+        nll = model.result["metrics"]["nll"]
+        assert file["neg_log_p"].mean() == pytest.approx(nll, abs=1e-4)
+    assert command("score", run, "--data", "holdout.npy", "--out", "x.npy").code == 0
+    assert np.load("x.npy").shape == (12,)
+
+
+def test_without_a_log_z_of_these_weights_there_is_no_density(command, run: Path):
+    Path("new.csv").write_text("5000,3.0\n")  # columns without names: in the run's order
+    told = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(told | {"metrics_step": 10}))
+    outcome = command("score", run, "--data", "new.csv", "--out", "x.csv")
+    assert "log Z of step 20 is not known" in outcome.out
+    assert list(read("x.csv")) == ["energy"]
+    assert command("evaluate", run).code == 0
+    assert command("score", run, "--data", "new.csv", "--out", "x.csv").code == 0
+    assert list(read("x.csv")) == ["energy", "neg_log_p"]
+    for broken in ({"metrics": 3}, {"metrics": {"log_z": "5"}}, {"metrics": {"log_z": math.inf}}):
+        for name in ("result.json", "evaluation.json"):
+            (run / name).write_text(json.dumps({"step": 20, "metrics_step": 20} | broken))
+        assert command("score", run, "--data", "new.csv", "--out", "x.csv").code == 0
+        assert list(read("x.csv")) == ["energy"]
+
+
+BAD = {
+    "no file": (None, "new.csv does not exist: check the path"),
+    "empty": ("", "new.csv is empty"),
+    "a column less": ("mass,breadth\n1,2\n", "no column length: check the names"),
+    "a column more": ("1,2,3\n", "points of shape (3,), the model takes (2,)"),
+    "a missing value": ("mass,length\n1,\n", "line 2, column 2 (length) is empty"),
+    "no rows": ("mass,length\n", "holds no numbers"),
+}
+
+
+def test_files_that_cannot_be_used(command, folder: Path, run: Path):
+    for content, message in BAD.values():
+        Path("new.csv").unlink(missing_ok=True)
+        if content is not None:
+            Path("new.csv").write_text(content)
+        before = files_in(folder)
+        for words in (("score", run, "--data", "new.csv", "--out", "x.csv"),
+                      ("evaluate", run, "ood=new.csv")):  # fmt: skip
+            outcome = command(*words)
+            assert outcome.code == 2
+            assert message in outcome.err
+            assert outcome.err.count("\n") == 1
+        assert files_in(folder) == before
+
+
+def test_words_that_do_not_fit(command, folder: Path, run: Path):
+    for words, message in [
+        (["--out", "x.csv"], "--data FILE is missing"),
+        (["--data", "table.csv"], "--out FILE is missing"),
+        (["--data", "table.csv", "--out", "x.txt"], "--out must end in .csv, .npy or .npz"),
+        (["--data", "table.csv", "--out", "./table.csv"], "it would be overwritten"),
+        (["--data", "table.csv", "--out", "x.csv", "cuont=3"], "unknown option cuont"),
+        (["--data", "table.csv", "--out", "x.csv", "--dta", "y"], "unknown flag --dta"),
+        (["--data"], "--data needs a value"),
+    ]:
+        outcome = command("score", run, *words)
+        assert outcome.code == 2
+        assert message in outcome.err
+    assert not Path("x.csv").exists()
+
+
+def test_energies_tell_other_points_from_the_data(command, run: Path):
+    Path("far.csv").write_text("mass,length\n" + "9000,3.5\n" * 20)
+    outcome = command("evaluate", run, "ood=far.csv")
+    assert outcome.code == 0
+    told = json.loads((run / "evaluation.json").read_text())
+    assert told["metrics"]["ood_auroc"] == 1.0
+    assert told["options"] == {"ood": "far.csv"}
+    assert (run / "plots/ood.png").stat().st_size > 1000
+    refused = command("evaluate", run, "odd=far.csv")
+    assert "did you mean ood?" in refused.err
+
+
+def test_samples_of_a_table_keep_the_names(command, run: Path):
+    assert command("sample", run, "count=5", "out=x.csv").code == 0
+    lines = Path("x.csv").read_text().splitlines()
+    assert (lines[0], len(lines)) == ("mass,length", 6)
+    assert command("score", run, "--data", "x.csv", "--out", "scores.csv").code == 0
+
+
+def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
+    random = np.random.default_rng(0)
+    lines = [",".join(map(repr, row)) for row in random.normal(size=(40, 4)).tolist()]
+    (folder / "table.csv").write_text("\n".join(["mass,length,age,hue", *lines]))
+    words = ("dataset=file", "dataset.path=table.csv", "train.batch_size=16", "train.steps=2")
+    assert command(*tiny_file, *words, "hydra.run.dir=run").code == 0
+    drawn = {path.name for path in (folder / "run/plots").iterdir()}
+    assert {"samples_final.png", "pairs_final.png"} < drawn

@@ -1,0 +1,39 @@
+"""The area under the curve against its definition, and its error against repeats."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ebmtrain.evaluation.auroc import auroc
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_it_is_the_share_of_pairs_in_the_right_order(levels):
+    """By all pairs, with many ties and with few."""
+    draw = torch.Generator().manual_seed(0)
+    usual = torch.randint(levels, (70,), generator=draw).double()
+    unusual = torch.randint(levels, (40,), generator=draw).double() + levels // 5
+    pairs = unusual[:, None] - usual[None, :]
+    expected = ((pairs > 0).double() + (pairs == 0).double() / 2).mean()
+    assert auroc(usual, unusual)[0] == pytest.approx(float(expected), abs=1e-12)
+    assert auroc(unusual, usual)[0] == pytest.approx(1 - float(expected), abs=1e-12)
+
+
+def test_the_ends():
+    low, high = torch.tensor([1.0, 2.0]), torch.tensor([3.0])
+    assert auroc(low, high)[0] == 1.0
+    assert auroc(high, low)[0] == 0.0
+    assert auroc(low, low)[0] == 0.5
+    assert auroc(torch.zeros(5), torch.zeros(7))[0] == 0.5
+
+
+def test_the_error_is_that_of_repeats():
+    draw = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(400):
+        usual = torch.randn(60, generator=draw)
+        found.append(auroc(usual, torch.randn(30, generator=draw) + 1))
+    values, errors = torch.tensor(found).T
+    # The spread of 400 repeats is known to 1 / sqrt(2 * 400) of itself.
+    assert float(errors.mean() / values.std()) == pytest.approx(1, abs=4 * (1 / 800) ** 0.5)

@@ -1,0 +1,104 @@
+"""What scikit-learn's density estimates reach beside the model, in the data's own units."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor, nn
+
+from ebmtrain.datasets.points import Points, split
+from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.peers import BesidePeers
+from ebmtrain.evaluation.subject import Evaluation, Subject
+from ebmtrain.frame import Frame
+from ebmtrain.samplers.mala import Mala
+
+MIX = torch.tensor([[3.0, 0.0], [-40.0, 2.0]], dtype=torch.float64)
+
+
+class Wide(nn.Module):
+    """E(u) = ||u||^2 / 3: worse than the right one, for there must be something to gain."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u.square().sum(1) / 3
+
+
+def unused(*_):
+    raise AssertionError
+
+
+def points(scale: float = 1.0) -> Points:
+    z = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return split(1e3 + scale * (z @ MIX.T), holdout=0.4, standardize="whiten", seed=1)
+
+
+def beside(dataset: Points, **options) -> Evaluation:
+    u = dataset.standardization.to_standard(dataset.train)
+    subject = Subject(
+        energy=Wide(), temperature=1.0, region=Frame.of(dataset).region,
+        standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
+        generator=lambda _: torch.Generator(),
+        sampler=Mala(step_size=0.1), method={}, trace=unused,
+    )  # fmt: skip
+    options = {"components": 2, "bandwidths": 12, **options}
+    return BesidePeers(ours=Quadrature(every=1), **options)(subject)
+
+
+def test_the_mixture_of_one_gaussian_is_the_gaussian():
+    dataset = points()
+    found = beside(dataset).metrics
+    mean, covariance = dataset.train.mean(0), torch.cov(dataset.train.T, correction=0)
+    log_p = multivariate_normal(mean, covariance).logpdf(dataset.holdout)
+    assert found["peer_nll_gmm"] == pytest.approx(-log_p.mean(), abs=1e-3)
+    # That of the model is known too, and so is the error of the difference.
+    own = -Wide()(dataset.standardization.to_standard(dataset.holdout))
+    own -= math.log(3 * math.pi) + dataset.standardization.log_volume
+    gain = own - torch.from_numpy(log_p)
+    assert found["gain_over_gmm"] == pytest.approx(float(gain.mean()), abs=2e-3)
+    assert found["gain_over_gmm"] == pytest.approx(found["peer_nll_gmm"] - found["nll"], abs=1e-9)
+    assert found["gain_over_gmm_se"] == pytest.approx(float(gain.std()) / 120**0.5, abs=1e-3)
+
+
+def test_kernels_are_a_density_that_is_chosen_well():
+    """No better than the truth, and not far from it: the correlated columns are whitened first."""
+    dataset = points()
+    found = beside(dataset).metrics
+    truth = multivariate_normal([1e3, 1e3], MIX @ MIX.T).logpdf(dataset.holdout)
+    assert 0 < found["peer_nll_kde"] + truth.mean() < 0.25
+    # Kernels along the axes of standardized columns, which are correlated by 0.999, do far worse.
+    assert found["peer_nll_kde"] < along_the_axes(dataset) - 0.3
+
+
+def along_the_axes(dataset: Points) -> float:
+    """The best NLL of any bandwidth, by the formula."""
+    mean, std = dataset.train.mean(0), dataset.train.std(0)
+    u, v = ((x - mean) / std for x in (dataset.train, dataset.holdout))
+    squared = torch.cdist(v, u).square()
+    best = math.inf
+    for h in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8):
+        log_p = torch.logsumexp(-squared / (2 * h * h), 1) - math.log(len(u) * 2 * math.pi * h * h)
+        best = min(best, float(-log_p.mean() + std.log().sum()))
+    return best
+
+
+def test_units_do_not_matter():
+    one, other = beside(points()).metrics, beside(points(1e-3)).metrics
+    for name in ("nll", "peer_nll_kde", "peer_nll_gmm"):
+        assert one[name] - other[name] == pytest.approx(2 * math.log(1e3), abs=1e-4)
+
+
+def test_without_scikit_learn_it_is_said_before_anything_is_trained(command, monkeypatch):
+    for name in [n for n in sys.modules if n.partition(".")[0] == "sklearn"] + ["sklearn"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match="pip install 'ebmtrain\\[data\\]'"):
+        BesidePeers(ours=Quadrature(every=1))
+    for word in ("dataset=wine", "evaluation=peers"):
+        outcome = command("check", word)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"ebmtrain: {word} needs scikit-learn")
+        assert outcome.err.count("\n") == 1
