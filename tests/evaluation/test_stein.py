@@ -21,7 +21,8 @@ from ebmtrain.evaluation.u_statistics import floor_of, ones, random_signs
 from ebmtrain.presets import BUILT_IN
 
 LENGTHS = [1.4, 0.7]
-DATASETS = sorted(p.stem for p in (BUILT_IN / "dataset").glob("*.yaml") if p.stem != "file")
+DATASETS = sorted(p.stem for p in (BUILT_IN / "dataset").glob("*.yaml")
+                  if "\ndensity:" in p.read_text())  # fmt: skip
 
 
 def bowl(x):
