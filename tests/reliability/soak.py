@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -128,6 +130,30 @@ def races(count: int, folder: Path) -> Finding:
     )
 
 
+def fuzz(kind: str, count: int) -> Finding:
+    """In a process of its own: its hooks cannot be taken off again."""
+    other = {"configurations": "checkpoints", "checkpoints": "configurations"}[kind]
+    program = str(Path(__file__).parents[1] / "fuzzing.py")
+    words = [sys.executable, program, f"--{kind}", str(count), f"--{other}", "0"]
+    said = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout
+    print(said, end="")
+    line = next(line for line in said.splitlines() if line.startswith(f"{count:,} {kind}, "))
+    return Finding(
+        f"mutated {kind} of a run that are opened: no answer of the documented ones, or anything "
+        "executed or written outside of the run",
+        f"{count:,}",
+        line.partition(", ")[2].partition(" faults;")[0],
+    )
+
+
+def configurations(count: int, folder: Path) -> Finding:
+    return fuzz("configurations", count)
+
+
+def checkpoints(count: int, folder: Path) -> Finding:
+    return fuzz("checkpoints", count)
+
+
 def flat(what: str, unit: str, per: int, watch: leaks.Watch) -> Finding:
     memory = watch.seen[-1][1]
     slope, descriptors = watch.slope(per), watch.descriptors()
@@ -158,6 +184,8 @@ SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
     "states": (states, 100),
     "damage": (damage, 10_000),
     "races": (races, 100),
+    "configurations": (configurations, 10_000),
+    "checkpoints": (checkpoints, 10_000),
     "steps": (steps, 1_000_000),
     "resumes": (resumes, 1000),
     "figures": (figures, 1000),
