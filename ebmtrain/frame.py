@@ -50,7 +50,7 @@ class Frame(NamedTuple):
         """
         try:
             shift, scale, low, high = (saved[k] for k in ("shift", "scale", "low", "high"))
-            d, mixing, names = shift.numel(), saved.get("mixing"), saved.get("names")
+            d, mixing, names = shift.numel(), saved["mixing"], saved["names"]
             if not shift.shape == scale.shape or not low.shape == high.shape == (d,):
                 raise ValueError("its shapes do not agree")
             if mixing is not None and (mixing.shape != (d, d) or mixing.dtype != shift.dtype):
