@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -41,10 +42,15 @@ def draw(
         generator: on start's device.
         learnt: what the sampler's adaptation knows already; see `learnt_in`.
     """
+    points = start.new_empty(count, *start.shape[1:])  # first: too many are refused before a step
     begun = settled(sampler, energy, start, burn_in, generator, learnt)
     further = math.ceil(count / len(start)) - 1
     walked = going_on(sampler, energy, begun, further, thin, generator)
-    return torch.cat([begun.x, *(chain.x for chain in walked)])[:count]
+    for place, chain in zip(
+        points.split(len(start)), itertools.chain([begun], walked), strict=True
+    ):
+        place.copy_(chain.x[: len(place)])
+    return points
 
 
 def settled(
