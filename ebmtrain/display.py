@@ -104,7 +104,7 @@ def log_handler(path: Path) -> logging.Handler:
         OutputError: the file cannot be opened.
     """
     try:
-        return LogFile(path, encoding="utf-8")
+        return LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 

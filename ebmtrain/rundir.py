@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ebmtrain import durable, plain_yaml
 from ebmtrain.checkpoints import TRAILER, decode, encode, signed
-from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError
+from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
 
 Row = Mapping[str, Any]
 FOLDERS = ("checkpoints", "plots", "samples")
@@ -89,6 +89,18 @@ class RunDir:
     def clear(self) -> None:
         """Removes what a killed process was writing."""
         durable.clear(folders(self.path))
+
+    def still_there(self) -> None:
+        """
+        Raises:
+            OutputError: somebody has removed it. To write on would make a folder of that name anew,
+                which holds the end of a run and not the run.
+        """
+        if not (self.path / "config.yaml").exists():
+            raise OutputError(
+                f"cannot write {self.path}: No such file or directory; it was removed while the run "
+                "worked in it"
+            )
 
     # Small files
 

@@ -104,6 +104,7 @@ class Session:
         self.display.stop_bar()
         result = self.result(status, error)
         try:
+            self.run.still_there()
             self.run.write_json("result.json", result)
         except OutputError:
             if error is None:
@@ -254,6 +255,7 @@ class Session:
             "seconds": self.seconds,
             "metrics_size": self.run.metrics_size(),
         }
+        self.run.still_there()
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def check(self, state: TrainState) -> None:

@@ -287,6 +287,7 @@ def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_fac
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.usefixtures("no_pictures")  # they would not fit either
 def test_a_file_that_may_not_grow(made, folder: Path, tiny):
     """As on a full disk: the checkpoints of before are whole, and no half of one is left."""
 
@@ -308,7 +309,7 @@ def test_a_file_that_may_not_grow(made, folder: Path, tiny):
         return main([*tiny, "hydra.run.dir=run", "plots.gif=false"])
 
     ended = Child(work, folder).ended()
-    one_line(ended, 6, "cannot write run/checkpoints/", "File too large")
+    one_line(ended, 6, "cannot write ", "run/checkpoints/", "File too large")
     assert result(folder / "run")["status"] == "failed"
     assert load(folder / "run/checkpoints/last.pt")["step"] == 10
     assert not list((folder / "run/checkpoints").glob(".*"))
@@ -373,7 +374,7 @@ def test_too_many_open_files(made, folder: Path, tiny):
 @pytest.mark.parametrize("case", ["closed", "ascii", "full"])
 def test_streams(folder: Path, tiny, case):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = [*tiny, "hydra.run.dir=é数", "train.steps=2", "plots.gif=false"]
+    words = [*tiny, "hydra.run.dir='é数'", "train.steps=2", "plots.gif=false"]
     if case == "closed":
         shell = f'exec "{sys.executable}" -m ebmtrain.cli "$@" >&-'
         done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True, timeout=200,
@@ -411,7 +412,7 @@ def test_terminals(made, folder: Path, tiny, variable):
     assert (ended.code, ended.err) == (0, "")
     assert result(folder / "run")["status"] == "finished"
     text = shown.decode()
-    assert "KL" in text
+    assert "KL" in re.sub(r"\s", "", text)  # of one column, each line has a letter
     if name == "NO_COLOR":
         assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text)
     if name == "TERM":
@@ -436,7 +437,8 @@ def test_the_clock_jumps(command, folder: Path, tiny, monkeypatch):
     jumps = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 1e9 - 1e7 * next(jumps))
     assert command(*tiny, "hydra.run.dir=run").code == 0
-    seconds = [json.loads(line)["seconds"] for line in (folder / "run/metrics.jsonl").open()]
+    seconds = [json.loads(line)["seconds"] for line in
+               (folder / "run/metrics.jsonl").read_text().splitlines()]  # fmt: skip
     assert seconds == sorted(seconds)
     assert result(folder / "run")["step"] >= 0
     assert 0 < json.loads((folder / "run/result.json").read_text())["seconds"] < 1000
