@@ -98,8 +98,8 @@ class RunDir:
         """
         if not (self.path / "config.yaml").exists():
             raise OutputError(
-                f"cannot write {self.path}: No such file or directory; it was removed while the run "
-                "worked in it"
+                f"cannot write {self.path}: No such file or directory; it was removed while the "
+                "run worked in it"
             )
 
     # Small files
