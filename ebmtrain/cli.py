@@ -102,12 +102,11 @@ def complain(error: Exception, words: list[str]) -> int:
         from ebmtrain.commands.words import explain
 
         lines, code = explain(error, words)
-    prefix = "ebmtrain: "
+    said = [f"ebmtrain: {printable(line)}" for line in lines]
     if len(lines) > 1:
-        print(f"{prefix}{len(lines)} problems", file=sys.stderr)
-        prefix = "  - "
-    for line in lines:
-        print(f"{prefix}{printable(line)}", file=sys.stderr)
+        said = [f"ebmtrain: {len(lines)} problems", *(f"  - {printable(line)}" for line in lines)]
+    # In one write, or the lines of processes that speak at once would be mixed.
+    print("\n".join(said) + "\n", end="", file=sys.stderr)
     return code
 
 

@@ -21,7 +21,7 @@ from ebmtrain.evaluation.modes import coverage, mass_divergence
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality, real_points
 from ebmtrain.evaluation.subject import Subject
-from ebmtrain.models.mlp import MLP
+from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.run import begin
 from ebmtrain.samplers.mala import Mala
 
@@ -140,9 +140,8 @@ def test_the_units_of_the_data_do_not_matter():
 def test_events_of_any_shape_few_points_and_no_truth(shape, n):
     train, holdout = normal(4 * n, *shape), normal(n, *shape, seed=1)
     units = standardization_of(train, True)
-    net = MLP(event_shape=shape, width=8, base_std=1.0)
     one = Subject(
-        energy=net,
+        energy=Gaussian(event_shape=shape),
         temperature=1.0,
         region=Region(torch.zeros(1), torch.ones(1)),
         standardization=units,
