@@ -3,7 +3,8 @@
     python benchmarks/limits.py
 
 start    wall clock of `ebmtrain --cfg job`, of `ebmtrain -h`, and from the start of the process to
-         the first update of the default run; medians of 5
+         the first update of the default run, beside the least that any program with torch and one
+         of its optimizers takes; medians of 5
 display  share of the training time that bar, log and metrics take: the default training on a
          pseudo-terminal, in blocks of 100 updates by turns with and without them, median of pairs
 memory   resident memory of a run of 20,000 steps after 2,000, 11,000 and 20,000 of them
@@ -50,19 +51,22 @@ def seconds_of(*words: str) -> float:
 def start_up() -> None:
     for name, words in (("--cfg job", ["--cfg", "job"]), ("-h", ["-h"])):
         print(f"start    {name:12} {median(lambda w=words: seconds_of(*w)):.2f} s")
-    code = (
-        "from ebmtrain import presets; presets.prepare(None);"
+    codes = {
+        "first step": "from ebmtrain import presets; presets.prepare(None);"
         "from ebmtrain.build import build; from ebmtrain.train import start, update;"
         "p = build(presets.plain(presets.composed([])));"
-        "update(p.job, start(p.job, p.energy, p.generator('train')))"
-    )
+        "update(p.job, start(p.job, p.energy, p.generator('train')))",
+        "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"
+        "o = torch.optim.Adam([x]); x.sum().backward(); o.step()",
+    }
 
-    def first_step() -> float:
+    def seconds_to_run(code: str) -> float:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - began
 
-    print(f"start    {'first step':12} {median(first_step):.2f} s")
+    for name, code in codes.items():
+        print(f"start    {name:12} {median(lambda c=code: seconds_to_run(c)):.2f} s")
 
 
 def median(measure) -> float:

@@ -41,8 +41,8 @@ OTHERS = (
 )  # fmt: skip
 METRICS = ("kl", "regret", "nll", "log_density_mse")
 FIELDS: tuple[str, ...] = (
-    "method", "dataset", "words", "seed", "status", *METRICS, "steps", "seconds", "cpu_seconds",
-    "measured", "torch",
+    "method", "dataset", "words", "seed", "status", *METRICS, "steps", "seconds_to_kl",
+    "seconds", "cpu_seconds", "measured", "torch",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -108,13 +108,22 @@ def run(job: Job) -> Row:
                 said.seek(0)
                 raise RuntimeError(f"ebmtrain {job.words}: {said.read()}")
         result = json.loads((out / "result.json").read_text())
+        to_kl = seconds_to_kl(out / "metrics.jsonl")
     values = (
         *job, result["status"], *(result["metrics"].get(m, "") for m in METRICS), result["step"],
-        result["seconds"], round(used.ru_utime + used.ru_stime, 1), date.today(), torch.__version__,
+        to_kl, result["seconds"], round(used.ru_utime + used.ru_stime, 1), date.today(),
+        torch.__version__,
     )  # fmt: skip
     row = dict(zip(FIELDS, map(str, values), strict=True))
     print(*row.values(), flush=True)
     return row
+
+
+def seconds_to_kl(metrics: Path) -> float | str:
+    """From the start of the run to its last KL: training, evaluations and pictures on the way,
+    without those that come after."""
+    rows = map(json.loads, metrics.read_text().splitlines())
+    return next((row["seconds"] for row in reversed([*rows]) if "kl" in row), "")
 
 
 def measured(chosen: Iterable[Job], rows: Sequence[Row], n_jobs: int) -> list[Row]:
@@ -154,15 +163,16 @@ def table(jobs: Iterable[Job], rows: Sequence[Row], metrics: Sequence[str]) -> s
     """Markdown: median and worst of each metric over the seeds, steps and seconds."""
     titles = " | ".join(f"{name} median (worst)" for name in metrics)
     lines = [
-        f"| method | dataset | command | seeds | {titles} | steps | seconds | CPU seconds |",
-        "|---" * (7 + len(metrics)) + "|",
+        f"| method | dataset | command | seeds | {titles} | steps | seconds to KL | seconds "
+        "| CPU seconds |",
+        "|---" * (8 + len(metrics)) + "|",
     ]
     for job, group in groups(jobs, rows):
         columns = [numbers(group, name.lower()) for name in metrics]
         bad = [r["status"] for r in group if r["status"] != "finished"]
         cells = [
             job.method, job.dataset, f"`ebmtrain {job.words}`".replace(" `", "`"), len(group),
-            *map(spread, columns), group[0]["steps"],
+            *map(spread, columns), group[0]["steps"], typical(numbers(group, "seconds_to_kl")),
             " ".join([typical(numbers(group, "seconds")), ", ".join(bad)]).strip(),
             typical(numbers(group, "cpu_seconds")),
         ]  # fmt: skip
@@ -171,7 +181,7 @@ def table(jobs: Iterable[Job], rows: Sequence[Row], metrics: Sequence[str]) -> s
 
 
 def numbers(group: Iterable[Row], field: str) -> list[float]:
-    return [float(r[field]) for r in group if r[field]]
+    return [float(r[field]) for r in group if r.get(field)]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -193,9 +203,10 @@ Made by `python benchmarks/table.py` from {days[0]} to {days[-1]} on two shared 
 {versions}, one CPU thread a run. Every number is in nats and of the evaluated weights (the
 average) at the last step. KL(data || model) is exact, by quadrature; regret is the NLL of 20,000
 held-out points minus the entropy of the data, so it carries their sampling error (about 0.007).
-Seconds are of the wall and depend on what else the machine does; CPU seconds are of the whole
-process, its start, evaluations and pictures included (empty: not measured). The day of each row
-stands in [results.csv](results.csv).
+Seconds are of the wall and depend on what else the machine does; those to the KL end when it was
+known, evaluations and pictures on the way included. CPU seconds are of the whole process, from its
+start to the last picture. Empty: not measured. The day of each row stands in
+[results.csv](results.csv).
 
 ## Methods
 

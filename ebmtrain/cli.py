@@ -63,8 +63,14 @@ def answer(words: list[str]) -> int:
     if words == ["--version"]:  # Hydra would give its own
         print(f"ebmtrain {__version__}")
         return 0
-    if words and is_verb(words[0]):
-        return importlib.import_module(f"ebmtrain.commands.{words[0]}").main(words[1:])
+    verb = words[0] if words and is_verb(words[0]) else None
+    if "-h" in words or "--help" in words:
+        from ebmtrain.commands import help
+
+        print(help.page_of(verb) if verb else help.page(words), end="")
+        return 0
+    if verb:
+        return importlib.import_module(f"ebmtrain.commands.{verb}").main(words[1:])
     return importlib.import_module("ebmtrain.commands.train").main(words)
 
 

@@ -15,6 +15,7 @@ import yaml
 import ebmtrain
 from ebmtrain import presets
 from ebmtrain.checkpoints import encode
+from ebmtrain.cli import VERBS
 from ebmtrain.durable import locked
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.rundir import RunDir
@@ -54,6 +55,26 @@ def test_list_shows_every_option_with_a_description(command):
     assert "mlp" not in only.out
     wrong = command("list", "metod")
     assert (wrong.code, "did you mean method?" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_says_how_it_is_used(command, folder: Path, verb: str):
+    for flag in ("-h", "--help"):
+        outcome = command(verb, flag)
+        assert outcome.code == 0
+        assert outcome.lines[0].startswith(f"ebmtrain {verb}")
+        assert "`" not in outcome.out
+    assert list(folder.iterdir()) == []
+
+
+def test_help_shows_the_options_of_the_users_folder(command, folder: Path):
+    own = folder / "own/model/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: mine.Mine")
+    assert "model: ackley, double_well" in command("-h").out
+    shown = command("--config-dir", "own", "--help").out
+    assert "mine, mlp" in shown
+    assert all(f"ebmtrain {verb}" in shown or f"|{verb}" in shown for verb in VERBS)
 
 
 def test_init_never_overwrites_without_force(command, folder: Path):
