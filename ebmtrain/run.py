@@ -19,7 +19,7 @@ from ebmtrain.durable import locked
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, relative
-from ebmtrain.session import Session
+from ebmtrain.session import BEFORE_THE_FIRST_STEP, Session
 from ebmtrain.train import FAR, collect, start, update
 from ebmtrain.validate import Trust, validate
 
@@ -128,14 +128,7 @@ def record_failure(
     if before:  # the session wrote it: it knows the step and the numbers
         return before
     lines = str(error).splitlines() or [type(error).__name__]
-    result = {
-        "status": "failed",
-        "step": 0,
-        "seconds": 0.0,
-        "metrics": {},
-        "best": None,
-        "error": "; ".join(lines),
-    }
+    result = BEFORE_THE_FIRST_STEP | {"error": "; ".join(lines)}
     if not (path / "config.yaml").exists():
         run.write_config(config)
         run.write_json("run.json", {"command": sys.argv, "choices": choices})

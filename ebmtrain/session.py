@@ -331,6 +331,23 @@ class Session:
         }
 
 
+BEFORE_THE_FIRST_STEP: dict[str, Any] = {
+    "status": "failed",
+    "step": 0,
+    "seconds": 0.0,
+    "energy_evaluations": 0,
+    "metrics": {},
+    "metrics_step": None,
+    "timings": {},
+    "warnings": [],
+    "best": None,
+    "retries": [],
+    "error": None,
+    "signal": None,
+}
+"""The result of a run that could not begin, by the keys of `Session.result`."""
+
+
 def is_due(evaluator: Evaluator, step: int) -> bool:
     """By its period alone."""
     begun = step > 0 or getattr(evaluator, "at_start", True)

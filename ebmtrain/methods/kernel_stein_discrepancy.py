@@ -61,7 +61,9 @@ def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Te
     """
     square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     inverse = 1 / (scale**2 + square)
-    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences.
+    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences; about a point among them,
+    # or its terms would cancel far from the origin.
+    x, y = x - y[0].detach(), y - y[0].detach()
     along = (s * x).sum(1)[:, None] + (t * y).sum(1) - s @ y.T - x @ t.T
     k = inverse.sqrt()
     trace = k * inverse * (x.shape[1] - 3 * square * inverse)

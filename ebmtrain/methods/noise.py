@@ -57,19 +57,20 @@ class Uniform:
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         low, high = x.amin(0), x.amax(0)
         # A coordinate that never changes has no side: a box of no volume has no density.
-        half = width * torch.where(high > low, high - low, torch.ones_like(low)) / 2
-        return {"noise_centre": (low + high) / 2, "noise_half": half}
+        flat, half = high <= low, torch.full_like(low, 0.5)
+        low, high = torch.where(flat, low - half, low), torch.where(flat, high + half, high)
+        margin = (width - 1) / 2 * (high - low)  # 0 at width 1: the outermost points are inside
+        return {"noise_low": low - margin, "noise_high": high + margin}
 
     def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
-        centre, half = fitted["noise_centre"], fitted["noise_half"]
-        z = centre.new_empty(count, len(centre)).uniform_(-1, 1, generator=generator)
-        return centre + z * half
+        low, high = fitted["noise_low"], fitted["noise_high"]
+        z = low.new_empty(count, len(low)).uniform_(generator=generator)
+        return (low + z * (high - low)).clamp(low, high)  # rounding may lead outside
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
-        half = fitted["noise_half"]
-        # A rounding error wider, or a point drawn on the edge would be impossible.
-        inside = ((y - fitted["noise_centre"]).abs() <= half * (1 + 1e-5)).all(1)
-        return torch.where(inside, -(2 * half).log().sum(), -torch.inf)
+        low, high = fitted["noise_low"], fitted["noise_high"]
+        inside = ((y >= low) & (y <= high)).all(1)
+        return torch.where(inside, -(high - low).log().sum(), -torch.inf)
 
 
 class Kernel:

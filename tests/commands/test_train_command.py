@@ -245,6 +245,7 @@ def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
     assert [job.name for job in jobs] == [
         "0_optimizer.lr=0.001", "1_optimizer.lr=1000000", "2_optimizer.lr=-1"]  # fmt: skip
     assert [result(job)["status"] for job in jobs] == ["finished", "diverged", "failed"]
+    assert {tuple(result(job)) for job in jobs} == {tuple(result(jobs[0]))}  # the same keys
     assert "must be greater than 0, got -1" in result(jobs[2])["error"]
     assert "must be greater than 0, got -1" in (jobs[2] / "run.log").read_text()
     assert "training diverged" in (jobs[1] / "run.log").read_text()

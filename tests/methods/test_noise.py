@@ -64,10 +64,11 @@ def test_uniform_is_on_the_box_of_the_points():
 
 def test_no_training_point_is_impossible_under_uniform_noise():
     """Not even the one that the box ends at, in either type."""
-    for x in (points(), points().float()):
-        assert (
-            NOISES["uniform"].log_prob(NOISES["uniform"].fit(x, 1.0, seeded()), x).isfinite().all()
-        )
+    for x in (points(), points().float(), points().float() + 10_000):
+        fitted = NOISES["uniform"].fit(x, 1.0, seeded())
+        drawn = NOISES["uniform"].sample(fitted, 100_000, seeded(1))
+        for y in (x, drawn):
+            assert NOISES["uniform"].log_prob(fitted, y).isfinite().all()
 
 
 def test_kernel_has_a_bump_on_every_point_of_silvermans_width():

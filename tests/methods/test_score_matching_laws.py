@@ -104,6 +104,15 @@ def test_stein_kernel_is_its_definition():
             torch.testing.assert_close(found[i, j], u)
 
 
+def test_stein_kernel_of_points_far_from_the_origin():
+    """In single precision, where the products with the points alone would lose all digits. The
+    shift is exact: the points are multiples of 1/8."""
+    x, y = ((normal(20, 2, seed=i) * 8).round().float() / 8 for i in (1, 2))
+    s, t = (normal(20, 2, seed=i).float() for i in (3, 4))
+    near = stein_kernel(x, s, y, t, 1.0)
+    torch.testing.assert_close(stein_kernel(x + 4096, s, y + 4096, t, 1.0), near)
+
+
 def test_stein_discrepancy_of_a_gaussian():
     """(1 - a)^2 V in expectation, with V = E x'y k(x, y) > 0: 0 at the truth, which a sum with its
     diagonal would miss by 2 / (n scale) or so, and the same at a = 0 and 2."""
