@@ -52,6 +52,8 @@ BAD = {
     "k boolean": (["method.k=true"], ["method.k must be a valid integer, got True"]),
     "noise negative": (["method.data_noise=-0.1"], ["method.data_noise", "or equal to 0", "-0.1"]),
     "dsm sigma": (["method=dsm", "method.sigma=-1"], ["method.sigma must be greater than 0"]),
+    "more points than fit": (["dataset.n_train=1000000000"],
+                             ["dataset.n_train must be less than or equal to 10000000"]),
     "batch zero": (["train.batch_size=0"], ["train.batch_size must be greater than 0, got 0"]),
     "steps negative": (["train.steps=-1"], ["train.steps must be greater than or equal to 0"]),
     "steps fraction": (["train.steps=1e3"], ["train.steps", "1000.0"]),

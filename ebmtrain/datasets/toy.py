@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Gt, Le
+
 from ebmtrain.datasets.fresh import Fresh
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.seeding import stream
-from ebmtrain.types import Count, Density, WholeNumber
+from ebmtrain.types import Density, WholeNumber
+
+# All of them are in memory at once. Without a bound a slip of the finger ends in the system's
+# killing the process, which can say nothing; `fresh` trains on as many as one likes.
+SampleSize = Annotated[int, Gt(0), Le(10_000_000)]
 
 
 def toy(
     *,
     density: Density,
-    n_train: Count = 10_000,
-    n_holdout: Count = 20_000,
+    n_train: SampleSize = 10_000,
+    n_holdout: SampleSize = 20_000,
     standardize: bool = True,
     fresh: bool = False,
     seed: WholeNumber,
@@ -22,8 +30,8 @@ def toy(
 
     Args:
         density: where the points come from; it becomes the `truth` of the dataset.
-        n_train: points to train on.
-        n_holdout: points to measure on. More than to train on: they cost nothing, and the
+        n_train: points to train on, at most ten million.
+        n_holdout: points to measure on, likewise. More than to train on: they cost nothing, and the
             standard error of a held-out NLL falls with their number.
         standardize: give models coordinates of mean 0 and standard deviation 1 over the training
             points.
