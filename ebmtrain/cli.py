@@ -84,6 +84,8 @@ def is_verb(word: str) -> bool:
         return True
     if word.startswith(("-", "+", "~")) or "=" in word:
         return False
+    if word == "train":
+        raise ConfigError("there is no verb train: ebmtrain alone trains, with key=value behind it")
     known = known_keys()
     if word in known:
         raise ConfigError(f"{word} is given no value: {word}=...")

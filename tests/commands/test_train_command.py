@@ -157,6 +157,7 @@ def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures
         (["--multirn"], "did you mean --multirun?"),
         (["train.steps"], "train.steps is given no value: train.steps=..."),
         (["method"], "method is given no value: method=..."),
+        (["train"], "there is no verb train: ebmtrain alone trains"),
         (["evalute", "x"], "unknown verb evalute; did you mean evaluate?"),
         (["model._target_=ebmtrain.models.mlp.MPL"], "ebmtrain.models.mlp has no MPL; did you"),
         (["model._target_=nowhere.Model"], "there is no nowhere to import 'nowhere.Model' from"),
