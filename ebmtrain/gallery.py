@@ -44,10 +44,12 @@ class Gallery:
 
     @cached_property
     def window(self) -> Window:
+        from ebmtrain.plots.style import short
         from ebmtrain.plots.window import Window, window_of
 
         if self.data is not None:
-            return window_of(self.data)
+            names, window = self.parts.frame.names, window_of(self.data)
+            return window if names is None else window._replace(names=tuple(map(short, names)))
         low, high = self.parts.region.low.tolist(), self.parts.region.high.tolist()
         return Window((low[0], low[1]), (high[0], high[1]))
 

@@ -1,9 +1,20 @@
-"""What a run says of its model."""
+"""What a run says and shows of its model."""
+
+from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pytest
+
+from ebmtrain import presets
+from ebmtrain.build import build
 from ebmtrain.drawing import finite
 from ebmtrain.evaluation.subject import Evaluation
+from ebmtrain.gallery import Gallery
+from ebmtrain.plots.landscape import landscape
+from ebmtrain.plots.samples import samples
+from ebmtrain.rundir import RunDir
 
 
 def test_what_is_no_number_is_not_sold_as_one():
@@ -12,3 +23,22 @@ def test_what_is_no_number_is_not_sold_as_one():
     assert kept == {"log_z": 1.0}
     assert [warning.split()[0] for warning in warnings] == ["log", "nll", "nll_se", "mode_weights"]
     assert "nll is -inf, left out" in warnings[1]
+
+
+@pytest.mark.parametrize(
+    ("head", "names"), [("", ("$x_1$", "$x_2$")), ("width,price $\n", ("width", r"price \$"))]
+)
+def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
+    path = tmp_path / "table.csv"
+    path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
+    presets.prepare(None)
+    words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
+    gallery = Gallery(build(presets.plain(presets.composed(words))), RunDir(tmp_path))
+    assert gallery.data is not None
+    figures = [
+        landscape(lambda x: x.square().sum(1), gallery.window, data=gallery.data),
+        samples(gallery.data, gallery.data, gallery.window),
+    ]
+    for figure in figures:
+        first = figure.axes[0]
+        assert (first.get_xlabel(), first.get_ylabel()) == names

@@ -68,7 +68,7 @@ def draw_landscape(
     axes.set_aspect(window.aspect)
     axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
     axes.set_ylim(grid.y[0], grid.y[-1])
-    finish(axes, x="$x_1$", y="$x_2$")
+    finish(axes, x=window.names[0], y=window.names[1])
     if data is not None or samples is not None:
         draw_legend(axes, columns=2 if width > 0.7 * height else 1)
 

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ebmtrain.plots.points import draw_data
 from ebmtrain.plots.projection import draw_marginal
-from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, finish, literal, new_figure
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, finish, new_figure, short
 from ebmtrain.plots.window import Window, interval_of
 
 MOST = 6  # columns: more would be too small to read
-LONGEST = 24  # letters of a name
 
 
 def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str = "") -> Figure:
@@ -73,7 +72,3 @@ def draw_pair(
     draw_data(axes, points[:, which], window, colour)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-
-
-def short(name: str) -> str:
-    return literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")

@@ -104,7 +104,7 @@ def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     image = None
     for axes, panel in zip(rows[0], panels, strict=True):
         image = draw_density(axes, panel, window, top)
-    rows[0][0].set_ylabel("$x_2$", fontsize=LABEL_SIZE)
+    rows[0][0].set_ylabel(window.names[1], fontsize=LABEL_SIZE)
     assert image is not None
     bar = figure.colorbar(image, ax=list(rows[0]), pad=0.01, extend="max")
     bar.ax.tick_params(labelsize=SMALL_SIZE)
@@ -125,5 +125,5 @@ def draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesIm
         panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLOURS,
         vmin=0.0, vmax=top or 1.0, interpolation="nearest",
     )  # fmt: skip
-    finish(axes, title=panel.name, x="$x_1$")
+    finish(axes, title=panel.name, x=window.names[0])
     return image

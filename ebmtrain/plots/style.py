@@ -45,6 +45,14 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set_linewidth(0.7)
 
 
+LONGEST = 24  # letters of a name
+
+
+def short(name: str) -> str:
+    """A column's name, for the label of an axis."""
+    return literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+
+
 def literal(name: str) -> str:
     """Of somebody else's, for a label: a dollar in it is a dollar and begins no mathematics."""
     return name.replace("$", r"\$")

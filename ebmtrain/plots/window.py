@@ -17,6 +17,8 @@ class Window(NamedTuple):
 
     low: tuple[float, float]
     high: tuple[float, float]
+    names: tuple[str, str] = ("$x_1$", "$x_2$")
+    """Of the axes, as matplotlib reads them."""
 
     @property
     def size(self) -> tuple[float, float]:
@@ -43,7 +45,7 @@ class Window(NamedTuple):
         """The smallest square around it."""
         reach = max(self.size) / 2
         x, y = ((low + high) / 2 for low, high in zip(self.low, self.high, strict=True))
-        return Window((x - reach, y - reach), (x + reach, y + reach))
+        return Window((x - reach, y - reach), (x + reach, y + reach), self.names)
 
     def contains(self, points: Tensor) -> Tensor:
         """(n, 2) -> (n,) of bool, on the CPU. A point with a NaN is nowhere, so not inside."""
