@@ -34,7 +34,10 @@ from ebmtrain.session import Session
 from ebmtrain.train import collect, happen, start, update
 
 TINY = ["plots.gif=false", "samples.count=100", "samples.chains=100", "samples.burn_in=0"]
-NEVER = ["evaluation.every=1000000", "plots.every=1000000", "checkpoint.every=1000000"]
+NEVER = [
+    f"{what}.every=1000000"
+    for what in ("evaluation", "quality", "diagnostics", "plots", "checkpoint")
+]
 
 
 def parts_of(words: list[str]) -> Parts:
