@@ -31,7 +31,7 @@ import torch
 import yaml
 
 from ebmtrain import presets
-from ebmtrain.checkpoints import encode
+from ebmtrain.checkpoints import FORMAT, TRAILER, encode
 from ebmtrain.cli import main
 from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir
@@ -43,7 +43,8 @@ TINY = (
     "train.log_every=1", "plots.every=1000000", "samples.count=20", "samples.chains=20",
     "samples.burn_in=1", "samples.thin=1", "evaluation.resolution=32", "checkpoint.every=1",
     "optimizer.schedule.warmup_steps=0", "device.threads=1", "dataset.n_train=100",
-    "dataset.n_holdout=50", "plots.gif=false",
+    "dataset.n_holdout=50", "plots.gif=false", "diagnostics.chains=4", "diagnostics.draws=8",
+    "diagnostics.thin=1", "quality.points=20", "quality.shuffles=4", "quality.projections=4",
 )  # fmt: skip
 BASES = {
     "pcd": ("method.slots=64",),
@@ -198,6 +199,15 @@ def tensor(rng: random.Random, old: Any) -> Any:
     ])()  # fmt: skip
 
 
+def as_it_is(state: dict[str, Any]) -> bytes:
+    """Not by `encode`, which would make dense what is none: four bytes that say they are four
+    gigabytes would become four gigabytes."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    body = buffer.getvalue()
+    return body + b"\nebmtrain-sha256:" + hashlib.sha256(body).hexdigest().encode()
+
+
 def checkpoint(run: Path, rng: random.Random) -> None:
     """Other bytes in all of its checkpoints."""
 
@@ -215,11 +225,11 @@ def checkpoint(run: Path, rng: random.Random) -> None:
     if kind < 0.8:  # another content, with its digest
         state.pop("format")
         try:
-            data = encode(mutated(state, rng, pool))
+            data = as_it_is(mutated(state, rng, pool))
         except Exception:  # what torch itself cannot save
             data = encode({})
     else:  # bits of the file, with and without the right digest
-        body = bytearray(encode({k: v for k, v in state.items() if k != "format"})[:-80])
+        body = bytearray(encode({k: v for k, v in state.items() if k != "format"})[:-TRAILER])
         digest = hashlib.sha256(body).hexdigest().encode()
         for _ in range(rng.choice([1, 1, 2, 10])):
             body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
