@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.errors import CheckpointError
 from ebmtrain.samplers.chain import Chain, run_chain, start_learning
 from ebmtrain.score import frozen
 from ebmtrain.types import Energy, Sampler, Tensors
@@ -89,8 +90,20 @@ def energies(energy: Energy, x: Tensor) -> Tensor:
 
 def learnt_in(method: Mapping[str, Tensor], sampler: Sampler, like: Tensor) -> Tensors:
     """What the sampler learnt in training, from the method's state; where the method runs no
-    chains, what is known before the first run."""
-    return {k: method.get(k, first) for k, first in start_learning(sampler, like).items()}
+    chains, what is known before the first run.
+
+    Raises:
+        CheckpointError: it is of another sampler.
+    """
+    learnt = {}
+    for name, first in start_learning(sampler, like).items():
+        learnt[name] = method.get(name, first)
+        if learnt[name].shape != first.shape:
+            raise CheckpointError(
+                f"the checkpoint's {name} has shape {tuple(learnt[name].shape)}, the sampler of "
+                f"this configuration wants {tuple(first.shape)}: restore its config.yaml"
+            )
+    return learnt
 
 
 def starts(points: Tensor, chains: int, generator: Generator) -> Tensor:

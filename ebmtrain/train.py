@@ -122,9 +122,11 @@ class TrainState:
                 raise ValueError("it is of another optimizer")
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for index, moments in saved["state"].items():
-            # torch does not look, and its fused kernels would read beyond a moment that is short.
-            shapes = {(), tuple(parameters[index].shape)}
-            if not all(v is None or tuple(v.shape) in shapes for v in moments.values()):
+            # torch does not look, and its fused kernels would write beyond a moment that is short.
+            fit = {"step": ()}  # all others are of the parameter's shape
+            shape = tuple(parameters[index].shape)
+            if any(v is not None and tuple(v.shape) != fit.get(name, shape)
+                   for name, v in moments.items()):  # fmt: skip
                 raise ValueError(f"the optimizer's moments of parameter {index} do not fit it")
         self.optimizer.load_state_dict(saved)
         for group, configured in zip(self.optimizer.param_groups, fresh, strict=True):

@@ -14,9 +14,11 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import typing_extensions
 from annotated_types import Le
 from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -221,8 +223,13 @@ def call_problems(
 def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
     """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
     if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
-        return part_problems(path, value, frozenset(), trust)
-    if not holds_part(value) or is_plain(hint):
+        found = part_problems(path, value, frozenset(), trust)
+        return found or kind_problems(path, value["_target_"], hint, trust)
+    if is_plain(hint):
+        return value_problems(path, value, hint)
+    if isinstance(value, dict | list) and hint is not Any and not is_collection(hint):
+        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]  # a part itself
+    if not holds_part(value):
         return value_problems(path, value, hint)
     if isinstance(value, list):
         inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
@@ -233,6 +240,34 @@ def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[st
         for here, item in inside.items()
         for problem in argument_problems(here, item, Any, trust)
     ]
+
+
+def is_collection(hint: Any) -> bool:
+    """Whether the type, or one that it may be, is of lists or mappings."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return is_collection(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(is_collection, inner))
+    kind = origin or hint
+    return inspect.isclass(kind) and issubclass(kind, Collection)
+
+
+def kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
+    """Of a class that is none of the kinds that are asked for: another class, or one without the
+    methods of a protocol. Of a function, it shows when it is called."""
+    target, wanted = locate(name, trust), typing.get_args(hint) or (hint,)
+    kinds = [kind for kind in wanted if inspect.isclass(kind) and kind is not type(None)]
+    if not inspect.isclass(target) or not kinds or any(is_kind(target, kind) for kind in kinds):
+        return []
+    return [f"{path}._target_: {name!r} is no {' or '.join(kind.__name__ for kind in kinds)}"]
+
+
+def is_kind(target: type, kind: Any) -> bool:
+    if not typing_extensions.is_protocol(kind):
+        return issubclass(target, kind)
+    methods = (m for m in typing_extensions.get_protocol_members(kind) if hasattr(kind, m))
+    return all(hasattr(target, method) for method in methods)
 
 
 def is_plain(hint: Any) -> bool:

@@ -514,11 +514,12 @@ def test_checkpoints_that_somebody_removed_are_not_taken_for_none_yet(configured
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_moments_that_do_not_fit_are_refused(configured, tmp_path):
+@pytest.mark.parametrize("shape", [(3,), ()])
+def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
     run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")
     saved = load(copy / "checkpoints/last.pt")
-    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(shape)
     del saved["format"]
     (copy / "checkpoints/last.pt").write_bytes(encode(saved))
     with pytest.raises(CheckpointError, match="moments of parameter 0 do not fit"):

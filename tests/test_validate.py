@@ -54,6 +54,7 @@ BAD = {
     "dsm sigma": (["method=dsm", "method.sigma=-1"], ["method.sigma must be greater than 0"]),
     "more points than fit": (["dataset.n_train=1000000000"],
                              ["dataset.n_train must be less than or equal to 10000000"]),
+    "base too narrow": (["model.base_std=1e-300"], ["model.base_std must be greater than or"]),
     "batch zero": (["train.batch_size=0"], ["train.batch_size must be greater than 0, got 0"]),
     "steps negative": (["train.steps=-1"], ["train.steps must be greater than or equal to 0"]),
     "steps fraction": (["train.steps=1e3"], ["train.steps", "1000.0"]),
@@ -297,6 +298,10 @@ MISPLACED = {
     "number": (("method", "k"), "method.k must be a valid integer, got {"),
     "word": (("model", "activation"), "model.activation must be 'silu', .*, got {"),
     "section": (("device", "threads"), "device.threads must be a valid integer, got {"),
+    "class": (
+        ("sampler", "adaptation"),
+        "'ebmtrain.datasets.moons.Moons' is no StepSizeAdaptation",
+    ),
 }
 
 
@@ -311,6 +316,22 @@ def test_a_part_where_it_does_not_belong(configured, trust, case):
     node[key] = MOONS
     with pytest.raises(ConfigError, match=saying):
         build(config, trust)
+
+
+@pytest.mark.parametrize(
+    "place", [("sampler", "adaptation"), ("optimizer", "schedule"), ("dataset", "density")]
+)
+@pytest.mark.parametrize("around", ["a mapping", "a list", "no _target_"])
+def test_a_part_is_asked_for_and_something_around_one_is_given(configured, place, around):
+    config = configured()
+    part = config[place[0]][place[1]]
+    bare = {key: value for key, value in part.items() if key != "_target_"}
+    wrong = {"a mapping": {"a": part}, "a list": [part], "no _target_": bare or {"x": 1}}[around]
+    config[place[0]][place[1]] = wrong
+    with pytest.raises(
+        ConfigError, match=rf"{place[0]}\.{place[1]} must be a mapping with a _targ"
+    ):
+        validate(config)
 
 
 class Picky(nn.Module):

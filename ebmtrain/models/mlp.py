@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
 from ebmtrain.models.embedding import Embedding
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
+
+Width = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
 # comparisons alone: its second derivative is zero, which silently breaks score matching.
@@ -54,7 +57,7 @@ class MLP(nn.Module):
         fourier_features: number m of random frequencies W ~ N(0, 2 / d * fourier_scale^2) in d
             dimensions; the perceptron then also sees cos(Wx), sin(Wx). 0: none.
         fourier_scale: in radians per unit of x in the plane; see `Embedding` for other d.
-        base_std: standard deviation of the base measure in units of x; null: none.
+        base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
         spectral_norm: divides each weight matrix by its largest singular value (Miyato et al.,
             ICLR 2018), so that f is Lipschitz.
 
@@ -72,7 +75,7 @@ class MLP(nn.Module):
         input_scale: Positive = 1.0,
         fourier_features: WholeNumber = 0,
         fourier_scale: NonNegative = 1.0,
-        base_std: Positive | None = None,
+        base_std: Width | None = None,
         spectral_norm: bool = False,
     ):
         super().__init__()
