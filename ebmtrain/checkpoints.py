@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict  # pydantic's own: it needs it before Python 3.12
 
@@ -157,26 +157,32 @@ ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
+EXACT = ConfigDict(extra="forbid")
+
+
 class Best(TypedDict):
+    __pydantic_config__ = EXACT  # type: ignore[misc]
     metric: Text
     value: float
     step: int
 
 
 class Measured(TypedDict):
+    __pydantic_config__ = EXACT  # type: ignore[misc]
     step: int | None
     metrics: dict[Text, float | int | bool | list[float] | None]
     warnings: list[Text]
 
 
 class Retry(TypedDict):
+    __pydantic_config__ = EXACT  # type: ignore[misc]
     step: int
     back_to: int
     lr: float
 
 
 class Nothing(TypedDict):
-    pass
+    __pydantic_config__ = EXACT  # type: ignore[misc]
 
 
 # What goes into result.json and onto the screen, as it stands.

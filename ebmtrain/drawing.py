@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts
+from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.subject import Evaluation, Subject, Trace
 from ebmtrain.samplers.resampling import systematic
 from ebmtrain.sampling import draw, going_on, learnt_in, settled, starts
@@ -109,6 +110,10 @@ def measured(parts: Parts, model: Subject, due: Collection[str] | None = None) -
             metrics |= found.metrics
             warnings += found.warnings
     own = {k: v.detach() for k, v in method.items() if k.startswith("log_z")}
+    for name, value in own.items():
+        if value.numel() != 1:
+            shape = tuple(value.shape)
+            raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
     if parts.job is not None and hasattr(parts.job.method, "log_z"):
         own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]
     volume = parts.standardization.log_volume

@@ -266,7 +266,8 @@ def kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
 def is_kind(target: type, kind: Any) -> bool:
     if not typing_extensions.is_protocol(kind):
         return issubclass(target, kind)
-    methods = (m for m in typing_extensions.get_protocol_members(kind) if hasattr(kind, m))
+    members = typing_extensions.get_protocol_members(kind)  # attributes may be made by __init__
+    methods = [m for m in members if inspect.isfunction(inspect.getattr_static(kind, m, None))]
     return all(hasattr(target, method) for method in methods)
 
 

@@ -318,6 +318,28 @@ def test_a_part_where_it_does_not_belong(configured, trust, case):
         build(config, trust)
 
 
+class Lazy:
+    """A density of a user's own; two of its attributes are there once it was made."""
+
+    def __init__(self) -> None:
+        self.entropy, self.modes = 0.0, None
+
+    def sample(self, count: int, generator: Any) -> Any: ...
+
+    def log_prob(self, x: Any) -> Any: ...
+
+
+def test_attributes_of_a_protocol_may_be_made_late(configured):
+    config = configured()
+    config["dataset"]["density"] = {"_target_": f"{Lazy.__module__}.Lazy"}
+    validate(config)
+    config["dataset"]["density"] = {"_target_": "collections.Counter"}
+    with pytest.raises(
+        ConfigError, match=r"density\._target_: 'collections.Counter' is no Density"
+    ):
+        validate(config)
+
+
 @pytest.mark.parametrize(
     "place", [("sampler", "adaptation"), ("optimizer", "schedule"), ("dataset", "density")]
 )
