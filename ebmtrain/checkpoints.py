@@ -218,6 +218,8 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in WRITTEN.items():
         try:
             value.validate_python(state[name], strict=True)
+            if any(isinstance(leaf, Tensor) for leaf in flat(state[name])):  # passes for a float
+                raise CheckpointError(f"the checkpoint's {name} holds a tensor")
         except ValidationError as error:
             reason = " ".join(str(error.errors()[0]["msg"]).split())
             raise CheckpointError(f"the checkpoint's {name} is not what it was: {reason}") from None
