@@ -12,13 +12,10 @@ import json
 import logging
 import re
 import sys
-import types
 import typing
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typing_extensions
 from annotated_types import Le
 from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -29,6 +26,7 @@ from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quality import Quality
+from ebmtrain.hints import is_plain, lacking, may_be_collection, type_hints
 from ebmtrain.settings import Checkpoint, Plots, Samples, Train
 from ebmtrain.suggest import suggestion
 from ebmtrain.types import WholeNumber
@@ -227,7 +225,7 @@ def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[st
         return found or kind_problems(path, value["_target_"], hint, trust)
     if is_plain(hint):
         return value_problems(path, value, hint)
-    if isinstance(value, dict | list) and hint is not Any and not is_collection(hint):
+    if isinstance(value, dict | list) and not may_be_collection(hint):
         return [f"{path} must be a mapping with a _target_, got {shown(value)}"]  # a part itself
     if not holds_part(value):
         return value_problems(path, value, hint)
@@ -242,43 +240,11 @@ def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[st
     ]
 
 
-def is_collection(hint: Any) -> bool:
-    """Whether the type, or one that it may be, is of lists or mappings."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return is_collection(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(map(is_collection, inner))
-    kind = origin or hint
-    return inspect.isclass(kind) and issubclass(kind, Collection)
-
-
 def kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
-    """Of a class that is none of the kinds that are asked for: another class, or one without the
-    methods of a protocol. Of a function, it shows when it is called."""
-    target, wanted = locate(name, trust), typing.get_args(hint) or (hint,)
-    kinds = [kind for kind in wanted if inspect.isclass(kind) and kind is not type(None)]
-    if not inspect.isclass(target) or not kinds or any(is_kind(target, kind) for kind in kinds):
-        return []
-    return [f"{path}._target_: {name!r} is no {' or '.join(kind.__name__ for kind in kinds)}"]
-
-
-def is_kind(target: type, kind: Any) -> bool:
-    if not typing_extensions.is_protocol(kind):
-        return issubclass(target, kind)
-    members = typing_extensions.get_protocol_members(kind)  # attributes may be made by __init__
-    methods = [m for m in members if inspect.isfunction(inspect.getattr_static(kind, m, None))]
-    return all(hasattr(target, method) for method in methods)
-
-
-def is_plain(hint: Any) -> bool:
-    """Whether the type is of numbers, words and truth values only, which no part can be."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return is_plain(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return all(map(is_plain, inner))
-    return origin is typing.Literal or hint in (int, float, str, bool, type(None))
+    """Of a class that is not what is asked for. Of a function, it shows when it is called."""
+    target = locate(name, trust)
+    wanted = lacking(target, hint) if inspect.isclass(target) else None
+    return [] if wanted is None else [f"{path}._target_: {name!r} is no {wanted}"]
 
 
 def holds_part(value: Any) -> bool:
@@ -335,15 +301,6 @@ def sentence(path: str, value: Any, error: Any) -> str:
 
 def shown(value: Any) -> str:
     return "nothing (null)" if value is None else repr(value)
-
-
-def type_hints(target: Any) -> dict[str, Any]:
-    """Names and annotations, ranges included; without those that cannot be resolved here."""
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        return {}
 
 
 def unimportable(name: str, error: ImportError) -> str:

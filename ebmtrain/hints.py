@@ -1,0 +1,81 @@
+"""What the annotation of an argument says of the values that it takes."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import typing_extensions
+
+PLAIN = (int, float, str, bool, type(None))
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """Names and annotations, ranges included; without those that cannot be resolved here."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def alternatives(hint: Any) -> list[Any]:
+    """The types that it may be: of a union its members, without the ranges of any."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return alternatives(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return [kind for member in inner for kind in alternatives(member)]
+    return [hint]
+
+
+def is_plain(hint: Any) -> bool:
+    """Numbers, words and truth values only, which no part can be."""
+    kinds = alternatives(hint)
+    return all(kind in PLAIN or typing.get_origin(kind) is typing.Literal for kind in kinds)
+
+
+def may_be_collection(hint: Any) -> bool:
+    """A list or a mapping may be meant by it."""
+    return any(is_open(kind) or is_collection(kind) for kind in parts_of(hint))
+
+
+def lacking(target: type, hint: Any) -> str | None:
+    """What is asked for and the class is not, in a word; None where it may be what is asked for.
+
+    A class of one's own need not derive from what it stands in for: it must have its methods, and
+    attributes may be made by its constructor.
+    """
+    kinds = parts_of(hint)
+    if any(is_open(kind) or stands_in(target, kind) for kind in kinds):
+        return None
+    return " or ".join(kind.__name__ for kind in kinds) or None
+
+
+def parts_of(hint: Any) -> list[Any]:
+    """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
+    Callable."""
+    return [typing.get_origin(kind) or kind for kind in alternatives(hint) if kind not in PLAIN]
+
+
+def is_open(kind: Any) -> bool:
+    """Anything may be meant: no class (a type variable), or Any, which counts as one."""
+    return kind is Any or not inspect.isclass(kind)
+
+
+def is_collection(kind: type) -> bool:
+    if typing_extensions.is_protocol(kind):  # of parts
+        return False
+    return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object: lists as well
+
+
+def stands_in(target: type, kind: type) -> bool:
+    if not typing_extensions.is_protocol(kind) and issubclass(target, kind):
+        return True
+    methods = [n for n in dir(kind) if inspect.isfunction(inspect.getattr_static(kind, n, None))]
+    methods = [n for n in methods if n == "__call__" or not n.startswith("_")]
+    own = set().union(*map(vars, target.__mro__))  # hasattr finds the __call__ of `type` as well
+    return bool(methods) and own.issuperset(methods)
