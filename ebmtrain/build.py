@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from hydra.errors import InstantiationException
@@ -50,6 +50,7 @@ class Parts:
     samples: Samples
     device: torch.device
     dtype: torch.dtype
+    compile: bool | Literal["auto"]
 
     @property
     def seed(self) -> int:
@@ -100,7 +101,8 @@ def build(
         ConfigError, DataError, UnsafeError: with what to change.
     """
     validate(config, trust)
-    device, dtype = Device(**config["device"]).set_up()
+    settings = Device(**config["device"])
+    device, dtype = settings.set_up()
     if trust is None:
         config = {**config, "dataset": findable(config["dataset"])}
     sampler = made(config, "sampler")
@@ -141,6 +143,7 @@ def build(
         samples=Samples(**config["samples"]),
         device=device,
         dtype=dtype,
+        compile=settings.compile,
     )
 
 

@@ -24,12 +24,15 @@ class Device:
             nothing from a second thread, and lose a factor of ten where cores are shared.
         dtype: of parameters, data and chains.
         deterministic: refuse operations that may give other bits from run to run.
+        compile: make each update as one compiled graph; auto: where the run is long enough to pay
+            for the compilation. On the CPU it takes a C++ compiler.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Gt(0), Le(4096)] | None = None
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
+    compile: bool | Literal["auto"] = False
 
     def problems(self) -> list[str]:
         """Why this machine cannot do it; empty if it can."""

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from ebmtrain.errors import CheckpointError, DivergedError
 from ebmtrain.optimizers import OptimizerSpec, gradient_norm
 from ebmtrain.score import counted, frozen
-from ebmtrain.types import Dataset, Method, Tensors
+from ebmtrain.types import Batch, Dataset, Method, Tensors
 
 FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
@@ -173,6 +173,14 @@ class Events(Protocol):
         ...
 
 
+class Advance(Protocol):
+    """What `advanced` does, done by other means."""
+
+    def __call__(
+        self, job: Job, state: TrainState, batch: Batch, weight: float | None
+    ) -> tuple[dict[str, Tensor], int]: ...
+
+
 def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
     """The state before the first update.
 
@@ -202,7 +210,7 @@ def trained(energy: nn.Module, method: Tensors) -> list[Tensor]:
     return [*energy.parameters(), *(value for value in method.values() if value.requires_grad)]
 
 
-def train(job: Job, state: TrainState, events: Events) -> None:
+def train(job: Job, state: TrainState, events: Events, advance: Advance | None = None) -> None:
     """Updates until `job.n_steps`, with the events between them.
 
     A run that is stopped early is saved where it stands and does nothing else, so that the rows
@@ -216,7 +224,7 @@ def train(job: Job, state: TrainState, events: Events) -> None:
     if state.step == 0 and not state.retries:  # who went back to step 0 has been here
         happen(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
-        metrics = update(job, state)
+        metrics = update(job, state, advance)
         last, stopping = state.step == job.n_steps, events.stopping()
         try:
             row = collect(job, state, metrics, last=last)
@@ -301,45 +309,66 @@ def check(job: Job, state: TrainState) -> None:
         )
 
 
-def update(job: Job, state: TrainState) -> dict[str, Tensor]:
-    """One update of the parameters; its metrics, detached, of shape (), left on the device."""
+def update(job: Job, state: TrainState, advance: Advance | None = None) -> dict[str, Tensor]:
+    """One update of the parameters; its metrics, detached, of shape (), left on the device.
+
+    Args:
+        advance: what does it, given all that depends on the number of the step; None: `advanced`.
+    """
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
+    rate *= 0.5 ** len(state.retries)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    metrics, points = (advance or advanced)(job, state, batch, weight)
+    # As a resumed run has them: the same numbers in another order may be summed in another order.
+    state.method = {name: value.contiguous() for name, value in state.method.items()}
+    state.evaluations += points
+    state.step += 1
+    return metrics
+
+
+def advanced(
+    job: Job, state: TrainState, batch: Batch, weight: float | Tensor | None
+) -> tuple[dict[str, Tensor], int]:
+    """The update itself, on the device alone: loss, gradient, clipping, optimizer, average, flag.
+
+    Args:
+        weight: of the new parameters in their average; None: none is kept.
+
+    Returns:
+        The metrics, and the energy evaluations that they took.
+    """
     with counted(state.energy) as tally:
         loss, metrics, state.method = job.method.loss(
             state.energy, batch, state.method, state.generator
         )
-    state.evaluations += tally.points
-    # As a resumed run has them: the same numbers in another order may be summed in another order.
-    state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.optimizer.zero_grad()
     loss.backward()
     parameters = trained(state.energy, state.method)
     norm = gradient_norm(parameters)
     if job.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
-    rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
-    rate *= 0.5 ** len(state.retries)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     state.optimizer.step()
-    state.step += 1
-    if state.average is not None and job.ema is not None:
-        follow(state.average, state.energy, job.ema, state.step)
+    if state.average is not None and weight is not None:
+        follow(state.average, state.energy, weight)
 
     loss = loss.detach()
     size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
     state.diverged |= ~(size.abs().amax() < ENERGY_BOUND)  # NaN compares false: it diverged
-    return {"loss": loss, "grad_norm": norm, **metrics}
+    return {"loss": loss, "grad_norm": norm, **metrics}, tally.points
+
+
+def newest_weight(decay: float, step: int) -> float:
+    """1 - d with d = min(decay, (1 + t) / (10 + t)), t counted from 1: the smaller d of the first
+    steps lets the average forget the initial weights."""
+    return 1 - min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def follow(average: nn.Module, energy: nn.Module, decay: float, step: int) -> None:
-    """average += (1 - d) * (energy - average) with d = min(decay, (1 + t) / (10 + t)).
-
-    The smaller d of the first steps lets the average forget the initial weights. Buffers (say, of
-    a spectral norm) are copied.
-    """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
+def follow(average: nn.Module, energy: nn.Module, weight: float | Tensor) -> None:
+    """average += weight * (energy - average). Buffers (say, of a spectral norm) are copied."""
     for kept, new in zip(average.parameters(), energy.parameters(), strict=True):
         kept.lerp_(new, weight)
     for kept, new in zip(average.buffers(), energy.buffers(), strict=True):

@@ -20,7 +20,17 @@ from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import DivergedError
 from ebmtrain.optimizers import Schedule, Sgd
 from ebmtrain.run import begin
-from ebmtrain.train import ENERGY_BOUND, Job, TrainState, check, follow, start, train, update
+from ebmtrain.train import (
+    ENERGY_BOUND,
+    Job,
+    TrainState,
+    check,
+    follow,
+    newest_weight,
+    start,
+    train,
+    update,
+)
 from ebmtrain.types import Batch, LossOutput
 
 
@@ -193,7 +203,7 @@ def test_average_formula():
     average, energy = Linear(0.0), Linear(1.0)
     expected = 0.0
     for step in (1, 2, 50, 1000):
-        follow(average, energy, 0.9, step)
+        follow(average, energy, newest_weight(0.9, step))
         d = min(0.9, (1 + step) / (10 + step))
         expected += (1 - d) * (1.0 - expected)
         assert weight(average) == pytest.approx(expected, rel=1e-6)
@@ -216,7 +226,7 @@ def test_buffers_are_copied_into_the_average():
     energy, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     energy(torch.randn(4, 3))  # moves the running statistics
     assert not torch.equal(average.running_mean, energy.running_mean)  # type: ignore[arg-type]
-    follow(average, energy, 0.9, 1)
+    follow(average, energy, 0.1)
     for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
         assert torch.equal(kept, new)
 

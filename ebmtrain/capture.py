@@ -1,0 +1,208 @@
+"""An update as one graph of tensor operations, for a compiler.
+
+The update that `train.advanced` makes is made once, on a copy, while every operation of it is
+written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. The
+random numbers are not drawn in the graph but go into it, so that the same generator gives the same
+numbers in the same order as without a compiler, and its state can be saved.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ebmtrain.train import Job, TrainState, advanced, start, trained
+from ebmtrain.types import Batch
+
+aten = torch.ops.aten
+
+
+class Draw(NamedTuple):
+    """One call of a random operation with the generator of training."""
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    filled: Tensor | None
+    """What it fills, for shape and type; None: it makes a new tensor."""
+
+    def again(self, generator: Generator) -> Tensor:
+        if self.filled is None:
+            return self.function(*self.arguments, **self.options, generator=generator)
+        fresh = torch.empty_like(self.filled)  # not one for all steps: the state may hold it
+        return self.function(fresh, *self.arguments, **self.options, generator=generator)
+
+
+class Draws(TorchDispatchMode):
+    """In here random operations are noted, or, where their results are given, take these."""
+
+    def __init__(self, generator: Generator, given: Sequence[Tensor] | None = None):
+        super().__init__()
+        self.generator = generator
+        self.given = given
+        self.noted: list[Draw] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        if kwargs.pop("generator", None) is None:
+            raise ValueError(f"{func} draws from torch's global random numbers")
+        fills = func._schema.is_mutable
+        arguments = args[1:] if fills else args
+        if any(isinstance(value, Tensor) for value in [*arguments, *kwargs.values()]):
+            raise ValueError(f"{func} draws random numbers of a distribution that is computed")
+        filled = torch.empty_like(args[0], device=args[0].device) if fills else None
+        self.noted.append(Draw(func, arguments, kwargs, filled))
+        if self.given is None:
+            return func(*args, **kwargs, generator=self.generator)
+        value = self.given[len(self.noted) - 1]
+        return args[0].copy_(value) if fills else value
+
+
+class Captured(NamedTuple):
+    """What goes into the graph is listed by `inputs`; out come the metrics, stacked, and the new
+    tensors of the method's state. All else it changes in place."""
+
+    graph: GraphModule
+    draws: list[Draw]
+    metrics: list[str]
+    replaced: list[str]
+    """Names in the method's state of the tensors that come out."""
+    points: int
+    """Energy evaluations."""
+
+
+def inputs(
+    state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
+) -> list[Tensor]:
+    """In the order of the graph: what it changes, what it reads, random numbers."""
+    modules = [state.energy] if state.average is None else [state.energy, state.average]
+    kept = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    moments = [
+        value
+        for parameters in state.optimizer.state.values()
+        for value in parameters.values()
+        if isinstance(value, Tensor)
+    ]
+    rate = state.optimizer.param_groups[0]["lr"]
+    numbers = [rate] if weight is None else [rate, weight]
+    # Filled on the device: a tensor made from a number on the host would wait for it.
+    like = next(state.energy.parameters())
+    scalars = [torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers]
+    return [*kept, *moments, state.diverged, batch.x, *scalars, *state.method.values(), *drawn]
+
+
+def duplicate(job: Job, state: TrainState) -> TrainState:
+    """A state of its own with the same values."""
+    generator = Generator(state.generator.device)
+    twin = start(job, copy.deepcopy(state.energy), generator)
+    twin.load_state_dict(copy.deepcopy(state.state_dict()))
+    for mine, group in zip(twin.optimizer.param_groups, state.optimizer.param_groups, strict=True):
+        mine["lr"] = group["lr"]
+    return twin
+
+
+def captured(job: Job, state: TrainState, batch: Batch, weight: float | None) -> Captured:
+    """The update of this state, which stays as it is. Not the first one: before it an optimizer
+    has no moments.
+
+    Raises:
+        Exception: of any kind, where an update cannot be written down: it asks for the value of a
+            tensor, draws from torch's global random numbers, ...
+    """
+    trial = duplicate(job, state)
+    with Draws(trial.generator) as draws:
+        advanced(job, trial, batch, weight)
+    twin = duplicate(job, state)
+    drawn = [draw.again(twin.generator) for draw in draws.noted]
+    arguments = inputs(twin, batch, weight, drawn)
+    before, found = dict(twin.method), {}
+    first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
+    numbers = first - len(before) - (1 if weight is None else 2)
+
+    def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+        # The tensors are the very ones that the twin holds, and known to the tracer as such.
+        for group in twin.optimizer.param_groups:
+            group["lr"] = tensors[numbers]
+        share: Any = None if weight is None else tensors[numbers + 1]
+        with torch.enable_grad(), Draws(twin.generator, tensors[first:]):
+            metrics, points = advanced(job, twin, batch, share)
+        for p in trained(twin.energy, twin.method):
+            p.grad = None
+        replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
+        found.update(metrics=list(metrics), points=points, replaced=replaced)
+        return torch.stack(list(metrics.values())), *(twin.method[n].detach() for n in replaced)
+
+    graph = make_fx(step, decomposition_table=TABLE)(*arguments)
+    for node in reversed(graph.graph.nodes):
+        if "profiler" in str(node.target):  # marks that torch's optimizers leave
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return Captured(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
+
+
+# What compilers do not know, or get wrong, in operations that they know.
+
+
+def adam(
+    parameters: list[Tensor], gradients: list[Tensor], firsts: list[Tensor], seconds: list[Tensor],
+    maxima: list[Tensor], steps: list[Tensor], *, lr: Tensor, beta1: float, beta2: float,
+    weight_decay: float, eps: float, decoupled: bool = False, **others: Any,
+) -> None:  # fmt: skip
+    """Adam's formula; torch offers it as one operation."""
+    for p, g, m, v, t in zip(parameters, gradients, firsts, seconds, steps, strict=True):
+        if weight_decay and decoupled:
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay:
+            g = g + weight_decay * p
+        m.lerp_(g, 1 - beta1)
+        v.mul_(beta2).add_((1 - beta2) * (g * g))
+        exact = t if t.device.type == "mps" else t.double()  # 1 - beta2^t is small at first
+        unbiased = (v.sqrt() / (1 - beta2**exact).sqrt().to(v)).add_(eps)
+        p.sub_((lr / (1 - beta1**exact)).to(m) * m / unbiased)
+
+
+def sgd(
+    parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], *, lr: Tensor,
+    weight_decay: float, momentum: float, dampening: float, nesterov: bool, is_first_step: bool,
+    **others: Any,
+) -> None:  # fmt: skip
+    for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        if weight_decay:
+            g = g + weight_decay * p
+        if momentum:
+            b = momenta[i]
+            b.copy_(g if is_first_step else momentum * b + (1 - dampening) * g)
+            g = g + momentum * b if nesterov else b
+        p.sub_(lr * g)
+
+
+def adamw(*arguments: Any, **options: Any) -> None:
+    adam(*arguments, **options, decoupled=True)
+
+
+def add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
+    """x + alpha * y in two operations: inductor of torch 2.13 drops alpha where y is a product of
+    matrices."""
+    return NotImplemented if alpha == 1 else x + y * alpha
+
+
+def add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
+    return NotImplemented if alpha == 1 else x.add_(y * alpha)
+
+
+TABLE = {
+    aten._fused_adam_.tensor_lr: adam,
+    aten._fused_adamw_.tensor_lr: adamw,
+    aten._fused_sgd_.tensor_lr: sgd,
+    aten.add.Tensor: add,
+    aten.add_.Tensor: add_,
+}

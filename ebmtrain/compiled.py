@@ -1,0 +1,199 @@
+"""Updates by a compiled graph instead of one operation after the other: `device.compile`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ebmtrain.capture import Captured, captured, duplicate, inputs
+from ebmtrain.train import Job, TrainState, advanced, update
+from ebmtrain.types import Batch
+
+LOG = logging.getLogger("ebmtrain")
+MOST = 8  # graphs, one for each set of shapes, before compiling is given up
+# What `auto` reckons with: see docs/performance.md.
+SAVED = 0.3  # share of the time of an update
+COST = 60.0  # seconds of a first compilation
+
+
+class Compiled:
+    """What `train.advanced` does, as a graph that torch's inductor has compiled.
+
+    The first update is never compiled: before it an optimizer has no moments. Each graph is tried
+    against `advanced` before it is used. Where anything of this fails, one warning says so and
+    training goes on without a compiler. Results differ from those without by rounding.
+    """
+
+    def __init__(self) -> None:
+        self.programs: dict[Any, Callable[..., tuple[dict[str, Tensor], int]]] = {}
+        self.failed = False
+
+    def __call__(
+        self, job: Job, state: TrainState, batch: Batch, weight: float | None
+    ) -> tuple[dict[str, Tensor], int]:
+        if state.step == 0 or self.failed:
+            return advanced(job, state, batch, weight)
+        key = batch.x.shape, *(value.shape for value in state.method.values())
+        if key not in self.programs:
+            try:
+                self.programs[key] = self.compile(job, state, batch, weight)
+            except Exception as error:  # of a part, of torch or of the C++ compiler
+                self.failed = True
+                reason = " ".join(str(error).split())[:300]
+                LOG.warning(
+                    "warning: device.compile: the update is not compiled and training goes on "
+                    "without (%s: %s)", type(error).__name__, reason,
+                )  # fmt: skip
+                return advanced(job, state, batch, weight)
+        return self.programs[key](state, batch, weight)
+
+    def compile(
+        self, job: Job, state: TrainState, batch: Batch, weight: float | None
+    ) -> Callable[..., tuple[dict[str, Tensor], int]]:
+        """
+        Raises:
+            Exception: of any kind, where it cannot be done.
+        """
+        if len(self.programs) == MOST:
+            raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+        if not self.programs:
+            LOG.info("compiling the update: up to a minute, less where the cache knows it")
+        began = time.perf_counter()
+        cache_on_disk()
+        update = captured(job, state, batch, weight)
+        program = compiled(update, state, batch, weight)
+        difference = disagreement(job, state, batch, weight, program)
+        if difference:
+            raise ValueError(f"compiled it does something else: {difference}")
+        LOG.info(
+            "compiled the update in %.1f s (recompilations: %d)",
+            time.perf_counter() - began, len(self.programs),
+        )  # fmt: skip
+        return program
+
+
+def compiled(
+    update: Captured, state: TrainState, batch: Batch, weight: float | None
+) -> Callable[..., tuple[dict[str, Tensor], int]]:
+    from torch import _inductor  # takes a second to import
+
+    drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
+    examples: list[Any] = [tensor.detach() for tensor in inputs(state, batch, weight, drawn)]
+    with torch.no_grad():
+        run: Any = _inductor.compile(update.graph, examples)
+
+    def program(
+        state: TrainState, batch: Batch, weight: float | None
+    ) -> tuple[dict[str, Tensor], int]:
+        drawn = [draw.again(state.generator) for draw in update.draws]
+        with torch.no_grad():
+            metrics, *new = run(*inputs(state, batch, weight, drawn))
+        state.method = state.method | dict(zip(update.replaced, new, strict=True))
+        return dict(zip(update.metrics, metrics.unbind(), strict=True)), update.points
+
+    return program
+
+
+def duplicate_of(generator: torch.Generator) -> torch.Generator:
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
+
+
+def disagreement(
+    job: Job, state: TrainState, batch: Batch, weight: float | None, program: Callable[..., Any]
+) -> str | None:
+    """What differs by more than rounding between the program and `advanced`; None: nothing does.
+
+    A chain whose acceptance hangs by a rounding error may go either way, once in some thousand
+    updates; so one of three updates has to agree in full.
+    """
+    found = None
+    plain = duplicate(job, state)
+    for _ in range(3):
+        before, other = duplicate(job, plain), duplicate(job, plain)
+        expected, _ = advanced(job, plain, batch, weight)
+        metrics, _ = program(other, batch, weight)
+        pairs = {name: (value, metrics[name]) for name, value in expected.items()}
+        pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
+        found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
+        # Of single weights an optimizer may amplify rounding: all together have to move alike.
+        moved = distance(plain, before)
+        if not distance(plain, other) <= 0.05 * moved + 1e-6:
+            found = found or "the weights"
+        if found is None:
+            return None
+    return found
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.detach().double(), b.detach().double()
+    if not a.numel():
+        return True
+    size = a.abs().amax().nan_to_num(0.0, 0.0, 0.0)
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(size) + 1e-5, equal_nan=True)
+
+
+def distance(one: TrainState, other: TrainState) -> float:
+    """Euclidean, between the weights and their averages of both."""
+
+    def weights(state: TrainState) -> Iterable[Tensor]:
+        yield from state.energy.parameters()
+        yield from () if state.average is None else state.average.parameters()
+
+    pairs = zip(weights(one), weights(other), strict=True)
+    return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
+
+
+def cache_on_disk() -> None:
+    """What was compiled once is found again by the next run, in the user's cache folder; where
+    TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(base) / "ebmtrain" / "inductor"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def chosen(
+    wanted: bool | Literal["auto"], job: Job, state: TrainState, before: bool | None
+) -> Compiled | None:
+    """What makes the updates of a run; None: `advanced`.
+
+    Args:
+        before: what `auto` decided in a run that is resumed, which stands: a resumed run is the
+            unbroken one to the bit.
+    """
+    if wanted == "auto":
+        wanted = worthwhile(job, state) if before is None else before
+    return Compiled() if wanted else None
+
+
+def worthwhile(job: Job, state: TrainState) -> bool:
+    """Whether compiling is likely to take less time than it saves; measured on a copy."""
+    trial = duplicate(job, state)
+    for _ in range(2):  # the first ones warm up caches and allocators
+        update(job, trial)
+    began, done = time.perf_counter(), 0
+    while done < 3 or (done < 50 and time.perf_counter() - began < 0.2):
+        update(job, trial)
+        done += 1
+    float(trial.diverged)  # waits for the device
+    seconds = (time.perf_counter() - began) / done * (job.n_steps - state.step)
+    worth = SAVED * seconds > COST
+    LOG.info(
+        "device.compile=auto: %.0f s of updates, of which compiling saves some %.0f and takes up "
+        "to %.0f: %s", seconds, SAVED * seconds, COST, "compiled" if worth else "not compiled",
+    )  # fmt: skip
+    return worth
