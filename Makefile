@@ -2,6 +2,7 @@
 # make test    the same set-up with the tools of development, then all tests
 # make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
 # make lint    style, format, types and the import contract
+# make bench   training steps beside those of other tools, in an environment of its own: .venv-bench
 # make clean   remove .venv and caches; outputs/ stays
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ FROM := pyproject.toml constraints.txt
 # two wait for each other: twenty times slower was seen.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test soak lint clean
+.PHONY: train test soak lint bench clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
@@ -31,8 +32,11 @@ lint: $(VENV)/.for-development
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+bench: .venv-bench/.ready
+	.venv-bench/bin/python benchmarks/peers.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-bench build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
 $(VENV)/.for-use: $(BIN)/python $(FROM)
 	@echo "installing into $(VENV): a few minutes, once"
@@ -43,6 +47,12 @@ $(VENV)/.for-development: $(BIN)/python $(FROM)
 	@echo "installing into $(VENV): a few minutes, once"
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.for-use
+
+.venv-bench/.ready: pyproject.toml constraints.txt
+	@echo "installing into .venv-bench: a few minutes, once"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): add PYTHON=/path/to/python3.12"; exit 1; }

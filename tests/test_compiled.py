@@ -1,0 +1,244 @@
+"""The compiled update does what the ordinary one does."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from same_state import differences, load
+from torch import nn
+
+from ebmtrain import compiled, presets
+from ebmtrain.build import build
+from ebmtrain.capture import captured, duplicate, inputs
+from ebmtrain.compiled import Compiled, cache_on_disk, chosen, close, disagreement
+from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.run import begin, resume
+from ebmtrain.train import Job, TrainState, advanced, newest_weight, start, update
+from ebmtrain.types import LossOutput
+
+SMALL_JARZYNSKI = "method.walkers=64 method.moved=32 method.moved_measuring=32"
+CASES = [
+    "method=pcd", "method=cd sampler=langevin optimizer.clip_norm=0.01 train.ema=null",
+    "method=cd sampler=hmc method.k=2", "method=pcd sampler=underdamped optimizer=sgd",
+    "method=pcd sampler=tempering method.k=2", "method=pcd model.spectral_norm=true",
+    f"method=jarzynski {SMALL_JARZYNSKI} method.k=2", "method=improved_cd optimizer=adamw",
+    "method=sm", "method=ssm", "method=fd_ssm", "method=ksd", "method=dsm", "method=nce",
+    "method=ed", "method=cnce", "method=multi_dsm model=noise_conditional_mlp",
+]  # fmt: skip
+
+
+@pytest.fixture
+def lines(caplog):
+    """What training says."""
+    logging.getLogger("ebmtrain").propagate = True
+    caplog.set_level(logging.INFO, "ebmtrain")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def warm(config) -> tuple[Job, TrainState]:
+    """A job and its state after the first update, which is never compiled."""
+    parts = build(config)
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    return parts.job, state
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_what_is_written_down_is_the_update(configured, words):
+    """Not yet compiled: the same operations from the same random numbers."""
+    job, plain = warm(configured(*words.split(), "device.dtype=float64"))
+    batch = job.dataset.batch(plain.step, job.batch_size, job.seed)
+    weight = None if job.ema is None else newest_weight(job.ema, 2)
+    before = duplicate(job, plain)
+    graph = captured(job, plain, batch, weight)
+    assert differences(before.state_dict(), plain.state_dict()) == []  # it was done on a copy
+    other = duplicate(job, plain)
+    metrics, points = advanced(job, plain, batch, weight)
+    drawn = [draw.again(other.generator) for draw in graph.draws]
+    with torch.no_grad():
+        vector, *new = graph.graph(*inputs(other, batch, weight, drawn))
+    other.method.update(zip(graph.replaced, new, strict=True))
+    assert graph.metrics == list(metrics)
+    assert graph.points == points
+    assert torch.equal(other.generator.get_state(), plain.generator.get_state())
+    torch.testing.assert_close(vector, torch.stack(list(metrics.values())), rtol=1e-9, atol=1e-9)
+    for name, value in plain.method.items():
+        torch.testing.assert_close(other.method[name], value, rtol=1e-9, atol=1e-9)
+    assert compiled.distance(plain, other) < 1e-6 * compiled.distance(plain, before)
+    assert compiled.distance(plain, before) > 0
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of its own: what is tested is not what an earlier run has left."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+    yield
+    patch.undo()
+
+
+@pytest.mark.usefixtures("no_pictures", "cache")
+def test_a_compiled_run(configured, tmp_path, lines):
+    """Close to the ordinary run, and the same to the bit where it was stopped between."""
+    words = ("sampler=langevin", "method.k=2", "train.steps=20", "checkpoint.every=10")
+    shown = [*words, "train.log_every=10", "method.energy_regularization=0.1"]
+    config = configured(*shown, "device.compile=true")
+    plain, whole, half = (tmp_path / name for name in ("plain", "whole", "half"))
+    begin(build(configured(*shown)), plain, {}, quiet=True)
+    begin(build(config), whole, {}, quiet=True)
+    log = (whole / "run.log").read_text()
+    assert "recompilations: 0" in log
+    assert "warning: device.compile" not in log
+    a, b = load(plain / "checkpoints/last.pt"), load(whole / "checkpoints/last.pt")
+    assert b["compiled"]
+    assert not a["compiled"]
+    assert a["evaluations"] == b["evaluations"]
+    for name, value in a["energy"].items():
+        torch.testing.assert_close(b["energy"][name], value, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(b["method"]["chains"], a["method"]["chains"], rtol=1e-3, atol=1e-3)
+
+    begin(build(config | {"train": config["train"] | {"steps": 20}}), half, {}, quiet=True)
+    for path in half.glob("checkpoints/*.pt"):  # as if it had been killed after step 10
+        if path.name != "step_00000010.pt":
+            path.unlink()
+    (half / "result.json").unlink()
+    resume(half, quiet=True)
+    c = load(half / "checkpoints/last.pt")
+    assert c["step"] == 20
+    drop = ("seconds",)
+    assert [d for d in differences(b, c) if not d.startswith(drop)] == []
+
+
+# Where it cannot be
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peeking(DenoisingScoreMatching):
+    """Asks for the value of a tensor in each step."""
+
+    def loss(self, energy, batch, state, generator) -> LossOutput:
+        if batch.x.sum() > -1e9:
+            return super().loss(energy, batch, state, generator)
+        raise AssertionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropping(DenoisingScoreMatching):
+    def loss(self, energy, batch, state, generator) -> LossOutput:
+        return super().loss(energy, batch._replace(x=nn.functional.dropout(batch.x)), state, generator)
+
+
+@pytest.mark.parametrize("method", [Dropping(), Peeking()])
+def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
+    job, state = warm(configured("method=dsm"))
+    job, advance = replace(job, method=method), Compiled()
+    if isinstance(method, Dropping):
+        reason = "global random numbers"
+    else:
+        reason = "RuntimeError"
+    other = duplicate(job, state)
+    torch.manual_seed(0)
+    for _ in range(3):
+        update(job, state, advance)
+    torch.manual_seed(0)
+    for _ in range(3):
+        update(job, other)
+    warnings = [line for line in lines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert reason in warnings[0]
+    if isinstance(method, Peeking):
+        assert differences(other.state_dict(), state.state_dict()) == []
+
+
+def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
+    job, state = warm(configured("method=dsm"))
+    other = duplicate(job, state)
+    advance = Compiled()
+    for _ in range(2):
+        update(job, state, advance)
+        update(job, other)
+    assert differences(other.state_dict(), state.state_dict()) == []
+    warnings = [line for line in lines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "compiler" in warnings[0].lower()
+
+
+def test_a_program_that_does_something_else_is_noticed(configured):
+    job, state = warm(configured("method=pcd", "sampler=langevin"))
+    batch = job.dataset.batch(1, job.batch_size, job.seed)
+
+    def same(state, batch, weight):
+        return advanced(job, state, batch, weight)
+
+    def lazy(state, batch, weight):
+        kept = [p.detach().clone() for p in state.energy.parameters()]
+        found = advanced(job, state, batch, weight)
+        with torch.no_grad():
+            for p, k in zip(state.energy.parameters(), kept, strict=True):
+                p.copy_(k)
+        return found
+
+    def wandering(state, batch, weight):
+        found = advanced(job, state, batch, weight)
+        state.method["chains"] = state.method["chains"] * 1.1
+        return found
+
+    assert disagreement(job, state, batch, 0.1, same) is None
+    assert disagreement(job, state, batch, 0.1, lazy) == "the weights"
+    assert disagreement(job, state, batch, 0.1, wandering) == "chains"
+
+
+def test_close():
+    x = torch.tensor([1.0, torch.nan, torch.inf])
+    assert close(x, x.clone())
+    assert close(torch.tensor(1.0), torch.tensor(1.0005))
+    assert not close(torch.tensor(1.0), torch.tensor(1.01))
+    assert not close(x, torch.tensor([1.0, 1.0, torch.inf]))
+
+
+# When
+
+
+def test_auto_compiles_where_it_pays(configured, lines, monkeypatch):
+    job, state = warm(configured("method=dsm"))
+    before = duplicate(job, state)
+    assert chosen("auto", job, state, None) is None
+    assert isinstance(chosen("auto", replace(job, n_steps=10**9), state, None), Compiled)
+    assert [line.split(": ")[-1] for line in lines()] == ["not compiled", "compiled"]
+    assert differences(before.state_dict(), state.state_dict()) == []  # measured on a copy
+    monkeypatch.setattr(compiled, "worthwhile", lambda *_: pytest.fail("it was decided before"))
+    assert isinstance(chosen("auto", job, state, True), Compiled)
+    assert chosen("auto", job, state, False) is None
+    assert chosen(False, job, state, True) is None
+
+
+def test_the_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    cache_on_disk()
+    import os
+
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache_on_disk()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "ebmtrain/inductor")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cache_on_disk()  # no folder can be made there
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_the_word_is_checked(configured):
+    from ebmtrain.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="device.compile"):
+        build(configured("device.compile=sometimes"))
