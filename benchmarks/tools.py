@@ -1,6 +1,7 @@
-"""One tool at its training step, in a process of its own: what benchmarks/peers.py starts.
+r"""One tool at its training step, in a process of its own: what benchmarks/peers.py starts.
 
-    python benchmarks/tools.py by_hand '{"method": "pcd", "batch": 128, "width": 128, "dim": 2, "k": 10}'
+    python benchmarks/tools.py by_hand \
+        '{"method": "pcd", "batch": 128, "width": 128, "dim": 2, "k": 10}'
 
 Says `{"ready": seconds of the first two epochs, compilation included}`, then trains for an epoch at
 each line that it reads and answers with the seconds per update, by the clock and of the processor,
@@ -146,7 +147,8 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     job = Job(
         method=contrastive if s.method == "pcd" else DenoisingScoreMatching(sigma=SIGMA),
         dataset=Points(data, data, standardization=standardization_of(data, False)),
-        optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100, seed=0,
+        optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100,
+        seed=0,
     )  # fmt: skip
     activation = "leaky_relu" if s.method == "pcd" else "silu"
     energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation=activation)

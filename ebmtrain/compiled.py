@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from ebmtrain.capture import Captured, captured, duplicate, inputs
-from ebmtrain.train import Job, TrainState, advanced, update
+from ebmtrain.train import Job, TrainState, advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
 MOST = 8  # graphs, one for each set of shapes, before compiling is given up
-# What `auto` reckons with: see docs/performance.md.
-SAVED = 0.3  # share of the time of an update
-COST = 60.0  # seconds of a first compilation
+LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
 
 
 class Compiled:
@@ -166,34 +164,12 @@ def cache_on_disk() -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
-def chosen(
-    wanted: bool | Literal["auto"], job: Job, state: TrainState, before: bool | None
-) -> Compiled | None:
+def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:
     """What makes the updates of a run; None: `advanced`.
 
-    Args:
-        before: what `auto` decided in a run that is resumed, which stands: a resumed run is the
-            unbroken one to the bit.
+    `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
+    decide about the bits of the result.
     """
     if wanted == "auto":
-        wanted = worthwhile(job, state) if before is None else before
+        wanted = job.n_steps >= LONG
     return Compiled() if wanted else None
-
-
-def worthwhile(job: Job, state: TrainState) -> bool:
-    """Whether compiling is likely to take less time than it saves; measured on a copy."""
-    trial = duplicate(job, state)
-    for _ in range(2):  # the first ones warm up caches and allocators
-        update(job, trial)
-    began, done = time.perf_counter(), 0
-    while done < 3 or (done < 50 and time.perf_counter() - began < 0.2):
-        update(job, trial)
-        done += 1
-    float(trial.diverged)  # waits for the device
-    seconds = (time.perf_counter() - began) / done * (job.n_steps - state.step)
-    worth = SAVED * seconds > COST
-    LOG.info(
-        "device.compile=auto: %.0f s of updates, of which compiling saves some %.0f and takes up "
-        "to %.0f: %s", seconds, SAVED * seconds, COST, "compiled" if worth else "not compiled",
-    )  # fmt: skip
-    return worth

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.checkpoints import checked
-from ebmtrain.compiled import Compiled, chosen
+from ebmtrain.compiled import chosen
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import (
@@ -63,7 +63,6 @@ class Session:
         self.timings: dict[str, Any] = {}
         self.model: Subject | None = None
         self.finished = False
-        self.compiled: Compiled | None = None
         self.step = resumed["step"] if resumed else 0
         self.evaluations = resumed["evaluations"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
@@ -144,9 +143,7 @@ class Session:
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
-        known = self.resumed.get("compiled") if self.resumed else None
-        self.compiled = chosen(parts.compile, parts.job, state, known)
-        train(parts.job, state, self, self.compiled)
+        train(parts.job, state, self, chosen(parts.compile, parts.job))
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
@@ -251,7 +248,6 @@ class Session:
         saved = state.state_dict() | {
             "frame": self.parts.frame.state_dict(),
             "best": self.best,
-            "compiled": self.compiled is not None,
             "measured": {
                 "step": self.measured_at,
                 "metrics": self.numbers,
