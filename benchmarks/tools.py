@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 ETA, SIGMA, RATE = 0.01, 0.1, 1e-3
-POINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,12 @@ class Setting:
     width: int
     dim: int
     k: int
+    points: int = 10_000
 
     @property
     def steps(self) -> int:
         """Updates of an epoch, the unit of all timings."""
-        return max(1, POINTS // self.batch)
+        return max(1, self.points // self.batch)
 
     @property
     def flops(self) -> float:
@@ -60,7 +60,7 @@ Epoch = Callable[[], Any]
 def common(s: Setting) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Data, chains and weights (each matrix (out, in), its bias after it), float32."""
     random = np.random.default_rng(0)
-    data = random.normal(size=(POINTS, s.dim)).astype(np.float32)
+    data = random.normal(size=(s.points, s.dim)).astype(np.float32)
     chains = random.normal(size=(s.batch, s.dim)).astype(np.float32)
     weights = []
     for n_in, n_out in ((s.dim, s.width), (s.width, s.width), (s.width, 1)):
@@ -119,7 +119,7 @@ def by_hand(s: Setting) -> Epoch:
     loss = contrastive if s.method == "pcd" else denoising
 
     def epoch() -> None:
-        for rows in torch.randperm(POINTS)[: s.steps * s.batch].view(s.steps, s.batch):
+        for rows in torch.randperm(s.points)[: s.steps * s.batch].view(s.steps, s.batch):
             value = loss(data[rows])
             optimizer.zero_grad()
             value.backward()
@@ -132,7 +132,8 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     import torch
 
     from ebmtrain.compiled import Compiled
-    from ebmtrain.datasets.points import Points, standardization_of
+    from ebmtrain.datasets.points import Points
+    from ebmtrain.datasets.standardizing import standardization_of
     from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
     from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
     from ebmtrain.models.mlp import MLP
@@ -201,7 +202,7 @@ def torchebm(s: Setting, matched: bool = True) -> Epoch:
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
 
     def epoch() -> None:
-        for rows in torch.randperm(POINTS)[: s.steps * s.batch].view(s.steps, s.batch):
+        for rows in torch.randperm(s.points)[: s.steps * s.batch].view(s.steps, s.batch):
             optimizer.zero_grad()
             value = loss(data[rows])
             (value[0] if isinstance(value, tuple) else value).backward()
@@ -256,7 +257,7 @@ def jax(s: Setting) -> Epoch:
     @j.jit
     def run(carry: Any, key: Any) -> Any:
         order, noise = j.random.split(key)
-        rows = j.random.permutation(order, POINTS)[: s.steps * s.batch].reshape(s.steps, s.batch)
+        rows = j.random.permutation(order, s.points)[: s.steps * s.batch].reshape(s.steps, s.batch)
 
         def body(carry: Any, what: Any) -> Any:
             weights, moments, chains = carry
@@ -317,7 +318,8 @@ def main() -> None:
         torch.set_num_threads(threads)
     epoch = TOOLS[name](setting)
     began = time.perf_counter()
-    epoch(), epoch()
+    epoch()
+    epoch()
     print(json.dumps({"ready": time.perf_counter() - began}), file=answers)
     for _ in sys.stdin:
         began, busy = time.perf_counter(), time.process_time()

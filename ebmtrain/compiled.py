@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.capture import Captured, captured, duplicate, inputs
+from ebmtrain.signals import put_off
 from ebmtrain.train import Job, TrainState, advanced
 from ebmtrain.types import Batch
 
@@ -26,7 +29,8 @@ class Compiled:
 
     The first update is never compiled: before it an optimizer has no moments. Each graph is tried
     against `advanced` before it is used. Where anything of this fails, one warning says so and
-    training goes on without a compiler. Results differ from those without by rounding.
+    training goes on without a compiler. Results differ from those without by rounding; a
+    resumed run that compiles again makes the same updates.
     """
 
     def __init__(self) -> None:
@@ -41,7 +45,8 @@ class Compiled:
         key = batch.x.shape, *(value.shape for value in state.method.values())
         if key not in self.programs:
             try:
-                self.programs[key] = self.compile(job, state, batch, weight)
+                with put_off():
+                    self.programs[key] = self.compile(job, state, batch, weight)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
                 reason = " ".join(str(error).split())[:300]
@@ -81,10 +86,15 @@ def compiled(
     update: Captured, state: TrainState, batch: Batch, weight: float | None
 ) -> Callable[..., tuple[dict[str, Tensor], int]]:
     from torch import _inductor  # takes a second to import
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
     examples: list[Any] = [tensor.detach() for tensor in inputs(state, batch, weight, drawn)]
-    with torch.no_grad():
+    # Without an environment for shapes inductor passes its cache of graphs by.
+    shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    with torch.no_grad(), tracing(TracingContext(shapes)):
         run: Any = _inductor.compile(update.graph, examples)
 
     def program(
@@ -157,11 +167,22 @@ def cache_on_disk() -> None:
         return
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        folder = Path(base) / "ebmtrain" / "inductor"
+        folder = Path(base) / "ebmtrain" / "inductor" / processor()
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def processor() -> str:
+    """A name for this kind of processor. Torch compiles for the very one and its cache does not
+    tell them apart: in a home that machines share, one would run the code of another and die."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return hashlib.sha256("\n".join([platform.machine(), *told]).encode()).hexdigest()[:12]
 
 
 def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:

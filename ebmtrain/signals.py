@@ -36,6 +36,18 @@ def heard() -> Iterator[None]:
         restored(before)
 
 
+@contextmanager
+def put_off() -> Iterator[None]:
+    """While in here none of these signals comes to this thread or to what it starts; those that
+    came meanwhile come at the end. A terminal sends them to all processes of a command, and a
+    compiler that dies of one would change what the run does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Stop:
     """While in its context, `signal` holds the first such signal that came, else None.
 

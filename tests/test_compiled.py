@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from same_state import differences, load
 from torch import nn
+from torch._dynamo.utils import counters
 
 from ebmtrain import compiled
 from ebmtrain.build import build
@@ -28,7 +33,8 @@ SMALL_JARZYNSKI = "method.walkers=64 method.moved=32 method.moved_measuring=32"
 CASES = [
     "method=pcd", "method=cd sampler=langevin optimizer.clip_norm=0.01 train.ema=null",
     "method=cd sampler=hmc method.k=2", "method=pcd sampler=underdamped optimizer=sgd",
-    "method=pcd sampler=tempering method.k=2", "method=pcd model.spectral_norm=true",
+    "method=pcd sampler=tempering method.k=2", "method=cd sampler=annealed method.k=5",
+    "method=pcd model.spectral_norm=true method.k=2",
     f"method=jarzynski {SMALL_JARZYNSKI} method.k=2", "method=improved_cd optimizer=adamw",
     "method=sm", "method=ssm", "method=fd_ssm", "method=ksd", "method=dsm", "method=nce",
     "method=ed", "method=cnce", "method=multi_dsm model=noise_conditional_mlp",
@@ -104,12 +110,14 @@ def test_a_compiled_run(configured, tmp_path, lines):
         torch.testing.assert_close(b["energy"][name], value, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(b["method"]["chains"], a["method"]["chains"], rtol=1e-3, atol=1e-3)
 
-    begin(build(config | {"train": config["train"] | {"steps": 20}}), half, {}, quiet=True)
+    shutil.copytree(whole, half)
     for path in half.glob("checkpoints/*.pt"):  # as if it had been killed after step 10
         if path.name != "step_00000010.pt":
             path.unlink()
     (half / "result.json").unlink()
+    found = counters["inductor"]["fxgraph_cache_hit"]
     resume(half, quiet=True)
+    assert counters["inductor"]["fxgraph_cache_hit"] == found + 1  # on disk, not compiled anew
     c = load(half / "checkpoints/last.pt")
     assert c["step"] == 20
     drop = ("/seconds", "/metrics_size")  # rows tell seconds as well
@@ -137,6 +145,9 @@ class Dropping(DenoisingScoreMatching):
         )
 
 
+BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+
+
 @pytest.mark.parametrize("method", [Dropping(), Peeking()])
 def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
     job, state = warm(configured("method=dsm"))
@@ -152,6 +163,7 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
     assert reason in warnings[0]
+    assert "update is not compiled" in warnings[0]
     if isinstance(method, Peeking):
         assert differences(other.state_dict(), state.state_dict()) == []
 
@@ -170,6 +182,27 @@ def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
     assert "compiler" in warnings[0].lower()
+
+
+def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
+    """A terminal sends it to the C++ compiler too, which would die of it."""
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append("signal"))
+
+    def compile_it(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
+        heard.append(child.stdout.strip())
+        return lambda state, batch, weight: advanced(job, state, batch, weight)
+
+    job, state = warm(configured("method=dsm"))
+    advance = Compiled()
+    monkeypatch.setattr(advance, "compile", compile_it)
+    try:
+        update(job, state, advance)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == ["True", "signal"]
 
 
 def test_a_program_that_does_something_else_is_noticed(configured):
@@ -223,7 +256,9 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache_on_disk()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "ebmtrain/inductor")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(
+        tmp_path / "ebmtrain/inductor" / compiled.processor()
+    )
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
