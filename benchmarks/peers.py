@@ -1,6 +1,6 @@
 """Training steps of ebmtrain and of other tools, side by side: `make bench`.
 
-    python benchmarks/peers.py                              everything, some ten minutes
+    python benchmarks/peers.py                              everything, most of an hour
     python benchmarks/peers.py --batches 128 --sweeps none --tools ebmtrain by_hand floor
     python benchmarks/peers.py --quick                      all of it at tiny sizes, to see it work
     python benchmarks/peers.py --render                     table and plot anew from peers.json
@@ -49,7 +49,7 @@ QUICK_SWEEPS = {"batch": [16, 32], "width": [8, 16], "dim": [2, 4], "k": [1, 2]}
 NEEDS = {
     "torchebm": ("torchebm",), "torchebm_defaults": ("torchebm",), "jax": ("jax", "optax"),
 }  # fmt: skip
-SWEPT = ("ebmtrain", "by_hand", "torchebm", "jax", "floor")
+SWEPT = ("ebmtrain", "ebmtrain_compiled", "by_hand", "torchebm", "jax", "floor")
 LONGEST = 900.0  # seconds that a tool may take for one answer
 
 
@@ -275,7 +275,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
         return
     figure = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
-    colours = dict(zip(SWEPT, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"), strict=True))
+    shades = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#777777")
+    colours = dict(zip(SWEPT, shades, strict=True))
     for ax, name in zip(axes, names, strict=True):
         for tool in SWEPT:
             mine = [r for r in results["sweeps"] if r["swept"] == name and r["tool"] == tool]
@@ -303,7 +304,7 @@ def main() -> None:
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
     parser.add_argument("--methods", nargs="+", choices=["pcd", "dsm"], default=["pcd", "dsm"])
     parser.add_argument("--batches", nargs="+", type=int)
-    parser.add_argument("--sweeps", nargs="+", choices=[*SWEEPS, "none"], default=list(SWEEPS))
+    parser.add_argument("--sweeps", nargs="+", choices=[*SWEEPS, "none"])
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="tiny sizes; into a file of its own")
@@ -314,6 +315,7 @@ def main() -> None:
     options.batches = options.batches or ([32] if quick else [128, 256, 1024])
     options.rounds = options.rounds or (2 if quick else 9)
     options.out = options.out or (RESULTS.with_name("quick.json") if quick else RESULTS)
+    options.sweeps = options.sweeps or (["batch"] if quick else list(SWEEPS))
     options.sweeps = [name for name in options.sweeps if name != "none"]
     if not options.render:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -35,9 +35,10 @@ CASES = [
     "method=cd sampler=hmc method.k=2", "method=pcd sampler=underdamped optimizer=sgd",
     "method=pcd sampler=tempering method.k=2", "method=cd sampler=annealed method.k=5",
     "method=pcd model.spectral_norm=true method.k=2",
-    f"method=jarzynski {SMALL_JARZYNSKI} method.k=2", "method=improved_cd optimizer=adamw",
-    "method=sm", "method=ssm", "method=fd_ssm", "method=ksd", "method=dsm", "method=nce",
-    "method=ed", "method=cnce", "method=multi_dsm model=noise_conditional_mlp",
+    f"method=jarzynski {SMALL_JARZYNSKI} method.k=2",
+    "method=improved_cd optimizer=adamw method.k=2", "method=sm", "method=ssm", "method=fd_ssm",
+    "method=ksd", "method=dsm", "method=nce", "method=ed", "method=cnce",
+    "method=multi_dsm model=noise_conditional_mlp",
 ]  # fmt: skip
 
 
@@ -95,11 +96,11 @@ def cache(tmp_path_factory):
 @pytest.mark.usefixtures("no_pictures", "cache")
 def test_a_compiled_run(configured, tmp_path, lines):
     """Close to the ordinary run, and the same to the bit where it was stopped between."""
-    words = ("sampler=langevin", "method.k=2", "train.steps=20", "checkpoint.every=10")
-    shown = [*words, "train.log_every=10", "method.energy_regularization=0.1"]
-    config = configured(*shown, "device.compile=true")
+    words = ("sampler=langevin", "method.k=2", "model.depth=1", "train.steps=20")
+    more = ("checkpoint.every=10", "train.log_every=10", "method.energy_regularization=0.1")
+    config = configured(*words, *more, "device.compile=true")
     plain, whole, half = (tmp_path / name for name in ("plain", "whole", "half"))
-    begin(build(configured(*shown)), plain, {}, quiet=True)
+    begin(build(configured(*words, *more)), plain, {}, quiet=True)
     begin(build(config), whole, {}, quiet=True)
     log = (whole / "run.log").read_text()
     assert "recompilations: 0" in log
@@ -172,7 +173,7 @@ def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
-    job, state = warm(configured("method=dsm"))
+    job, state = warm(configured("method=dsm", "model.depth=1"))
     other = duplicate(job, state)
     advance = Compiled()
     for _ in range(2):
