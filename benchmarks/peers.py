@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -95,12 +96,16 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         peak = self.answer()["peak_mb"]
-        self.process.wait(timeout=60)
+        self.kill()
         return peak
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # of a turn that it was told and did not take
+                pipe.close()
 
 
 def timed(

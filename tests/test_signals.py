@@ -16,7 +16,7 @@ from same_state import load, result, run_differences
 from ebmtrain.cli import main
 from ebmtrain.gallery import Gallery
 from ebmtrain.signals import Stop
-from ebmtrain.train import Job, TrainState, update
+from ebmtrain.train import Advance, Job, TrainState, update
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
@@ -42,9 +42,9 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
     owner, name = located(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
 
-    def counted(job: Job, state: TrainState) -> dict[str, Any]:
+    def counted(job: Job, state: TrainState, advance: Advance | None) -> dict[str, Any]:
         now[0] = state.step + 1
-        return update(job, state)
+        return update(job, state, advance)
 
     def interrupted(*words: Any, **named: Any) -> Any:
         while now[0] == step and left:
