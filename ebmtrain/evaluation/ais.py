@@ -76,7 +76,7 @@ class AnnealedImportanceSampling:
 
     every: Count
     kernel: Sampler
-    chains: Count = 1000
+    chains: Count = 1500
     temperatures: Count = 600
     steps: Count = 1
     pilot_chains: Count = 500
