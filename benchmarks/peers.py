@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, tool: str, setting: Setting, threads: int, cache: str):
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
-            "TORCHINDUCTOR_CACHE_DIR": cache,  # empty at first: the first compilation is measured
+            "TORCHINDUCTOR_CACHE_DIR": cache,  # of this comparison: what earlier ones left is not used
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -136,8 +136,11 @@ def timed(
                     found[tool]["times"].append(workers[tool].turn())
                 except (RuntimeError, OSError) as error:
                     fails(tool, error)
-        for tool, worker in workers.items():
-            found[tool]["peak_mb"] = worker.end()
+        for tool, worker in [*workers.items()]:
+            try:
+                found[tool]["peak_mb"] = worker.end()
+            except (RuntimeError, OSError) as error:
+                fails(tool, error)
     except BaseException:
         for worker in workers.values():
             worker.kill()
@@ -198,7 +201,7 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
     for name in options.sweeps:
         for value in values[name]:
             print(f"{name}={value}", flush=True)
-            setting = replace(base, **{name: value})
+            setting = replace(base, method=options.methods[0], **{name: value})
             chosen = [tool for tool in SWEPT if tool in tools]
             with tempfile.TemporaryDirectory() as cache:
                 found = measured(chosen, setting, min(3, rounds), threads, cache, failed)
@@ -264,7 +267,7 @@ def table(results: dict[str, Any]) -> str:
                   f"first row's setting) take {cached:.1f} s."]  # fmt: skip
     absent = [f"{tool} ({reason})" for tool, reason in results["missing"].items()]
     absent += [
-        f"{row['tool']}, {row['method']}, B = {row['batch']} ({row['reason']})"
+        "{tool}, {method}, B = {batch}, width {width}, dim {dim}, k = {k} ({reason})".format(**row)
         for row in results["failed"]
     ]
     if absent:

@@ -171,7 +171,7 @@ NEEDED = {
     "model": ("forward", "parameters"),
     "sampler": ("init", "step"),
     "method": ("init", "loss"),
-    "dataset": ("train", "holdout", "standardization", "batch", "to"),
+    "dataset": ("train", "holdout", "standardization", "truth", "batch", "to"),
     "optimizer": ("build", "lr", "schedule", "clip_norm"),
     "evaluation": ("every", "__call__"),
 }

@@ -155,9 +155,12 @@ def captured(job: Job, state: TrainState, batch: Batch, weight: float | None) ->
 def adam(
     parameters: list[Tensor], gradients: list[Tensor], firsts: list[Tensor], seconds: list[Tensor],
     maxima: list[Tensor], steps: list[Tensor], *, lr: Tensor, beta1: float, beta2: float,
-    weight_decay: float, eps: float, decoupled: bool = False, **others: Any,
+    weight_decay: float, eps: float, amsgrad: bool, maximize: bool, decoupled: bool = False,
+    **scaling: Any,
 ) -> None:  # fmt: skip
     """Adam's formula; torch offers it as one operation."""
+    if amsgrad or maximize:
+        raise ValueError("amsgrad and maximize are not written down")
     for p, g, m, v, t in zip(parameters, gradients, firsts, seconds, steps, strict=True):
         if weight_decay and decoupled:
             p.mul_(1 - lr * weight_decay)
@@ -172,9 +175,11 @@ def adam(
 
 def sgd(
     parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], *, lr: Tensor,
-    weight_decay: float, momentum: float, dampening: float, nesterov: bool, is_first_step: bool,
-    **others: Any,
+    weight_decay: float, momentum: float, dampening: float, nesterov: bool, maximize: bool,
+    is_first_step: bool, **scaling: Any,
 ) -> None:  # fmt: skip
+    if maximize:
+        raise ValueError("maximize is not written down")
     for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         if weight_decay:
             g = g + weight_decay * p

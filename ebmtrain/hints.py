@@ -6,20 +6,23 @@ import inspect
 import types
 import typing
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typing_extensions
 
-PLAIN = (int, float, str, bool, type(None))
+PLAIN = (int, float, str, bool, type(None), typing.Literal)
 
 
 def type_hints(target: Any) -> dict[str, Any]:
     """Names and annotations, ranges included; without those that cannot be resolved here."""
     function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        return {}
+    names, found = getattr(function, "__globals__", {}), {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with suppress(NameError, TypeError):  # known to a type checker only
+            found |= typing.get_type_hints(alone, names, include_extras=True)
+    return found
 
 
 def alternatives(hint: Any) -> list[Any]:
@@ -34,8 +37,7 @@ def alternatives(hint: Any) -> list[Any]:
 
 def is_plain(hint: Any) -> bool:
     """Numbers, words and truth values only, which no part can be."""
-    kinds = alternatives(hint)
-    return all(kind in PLAIN or typing.get_origin(kind) is typing.Literal for kind in kinds)
+    return not parts_of(hint)
 
 
 def may_be_collection(hint: Any) -> bool:
@@ -58,7 +60,8 @@ def lacking(target: type, hint: Any) -> str | None:
 def parts_of(hint: Any) -> list[Any]:
     """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
     Callable."""
-    return [typing.get_origin(kind) or kind for kind in alternatives(hint) if kind not in PLAIN]
+    kinds = [typing.get_origin(kind) or kind for kind in alternatives(hint)]
+    return [kind for kind in kinds if kind not in PLAIN]
 
 
 def is_open(kind: Any) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts
 from ebmtrain.checkpoints import checked
-from ebmtrain.compiled import chosen
+from ebmtrain.compiled import Compiled, chosen
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import (
@@ -62,6 +62,7 @@ class Session:
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
         self.model: Subject | None = None
+        self.advance: Compiled | None = None
         self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.evaluations = resumed["evaluations"] if resumed else 0
@@ -143,7 +144,8 @@ class Session:
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
-        train(parts.job, state, self, chosen(parts.compile, parts.job))
+        self.advance = chosen(parts.compile, parts.job)
+        train(parts.job, state, self, self.advance)
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
@@ -327,6 +329,7 @@ class Session:
             "warnings": self.warnings,
             "best": self.best or None,
             "retries": self.retries,
+            "compiled": self.advance is not None and not self.advance.failed,
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }
@@ -343,6 +346,7 @@ BEFORE_THE_FIRST_STEP: dict[str, Any] = {
     "warnings": [],
     "best": None,
     "retries": [],
+    "compiled": False,
     "error": None,
     "signal": None,
 }

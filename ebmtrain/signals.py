@@ -39,8 +39,9 @@ def heard() -> Iterator[None]:
 @contextmanager
 def put_off() -> Iterator[None]:
     """While in here none of these signals comes to this thread or to what it starts; those that
-    came meanwhile come at the end. A terminal sends them to all processes of a command, and a
-    compiler that dies of one would change what the run does."""
+    came meanwhile come at the end (or at once, where another thread can take them). A terminal
+    sends them to all processes of a command, and a compiler that dies of one would change what the
+    run does."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
     try:
         yield

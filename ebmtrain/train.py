@@ -115,12 +115,14 @@ class TrainState:
             ) from error
 
     def load_optimizer(self, saved: dict[str, Any]) -> None:
-        """Its moments; the rates stay as they are configured now."""
-        fresh = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
-        for group, configured in zip(saved["param_groups"], fresh, strict=True):
-            if set(group) - {"params"} != set(configured):  # torch would fill in what is missing
+        """Its moments; everything else of it stays as it is configured now."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        for group, mine in zip(saved["param_groups"], groups, strict=True):
+            if set(group) != set(mine):
                 raise ValueError("it is of another optimizer")
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            if group["params"] != mine["params"]:  # torch would hand out the moments by them
+                raise ValueError("its optimizer has the parameters in another order")
+        parameters = dict(enumerate(p for g in self.optimizer.param_groups for p in g["params"]))
         for index, moments in saved["state"].items():
             # torch does not look, and its fused kernels would write beyond a moment that is short.
             fit = {"step": ()}  # all others are of the parameter's shape
@@ -128,9 +130,7 @@ class TrainState:
             if any(v is not None and tuple(v.shape) != fit.get(name, shape)
                    for name, v in moments.items()):  # fmt: skip
                 raise ValueError(f"the optimizer's moments of parameter {index} do not fit it")
-        self.optimizer.load_state_dict(saved)
-        for group, configured in zip(self.optimizer.param_groups, fresh, strict=True):
-            group.update(configured)
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
 
 def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:

@@ -213,6 +213,10 @@ class Dataset(Protocol):
     truth: Density | None
     """The distribution that the points were drawn from, where it is known."""
 
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> Dataset:
+        """Itself, whose batches are of this type and on this device."""
+        ...
+
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """The batch of one training step, standardized: a pure function of its arguments."""
         ...

@@ -187,7 +187,8 @@ class Runs:
 
 
 def tensor(rng: random.Random, old: Any) -> Any:
-    like = old if isinstance(old, torch.Tensor) else torch.zeros(3)
+    small = isinstance(old, torch.Tensor) and old.numel() < 10**6  # or it takes all the memory here
+    like = old if small else torch.zeros(3)
     return rng.choice([
         lambda: like.double(), lambda: like.half(), lambda: like.to(torch.int64),
         lambda: like.bool(), lambda: like.to(torch.complex64), lambda: like.float() * torch.nan,

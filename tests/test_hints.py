@@ -9,7 +9,7 @@ import pytest
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ebmtrain.hints import alternatives, is_plain, lacking, may_be_collection
+from ebmtrain.hints import alternatives, is_plain, lacking, may_be_collection, type_hints
 from ebmtrain.optimizers import Schedule
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.langevin import Langevin
@@ -39,6 +39,16 @@ class Late:
     def log_prob(self) -> None: ...
 
 
+class Half:
+    """One of its annotations is known to a type checker only."""
+
+    def __init__(self, note: Nowhere, step_size: Positive) -> None: ...  # noqa: F821  # pyright: ignore
+
+
+def test_what_cannot_be_resolved_leaves_the_others():
+    assert type_hints(Half) == {"step_size": Positive, "return": type(None)}
+
+
 def test_alternatives():
     hint = Annotated[int | None, Gt(0)] | Annotated[list[float], Gt(0)]
     assert alternatives(hint) == [int, type(None), list[float]]
@@ -63,6 +73,7 @@ def test_what_no_part_can_be(hint, plain):
         (tuple[float, ...], True), (Annotated[list[float], Gt(0)], True),
         (Schedule, False), (Sampler[Any], False), (StepSizeAdaptation | None, False),
         (float | Schedule, False), (Density, False), (Callable[[Tensor], Tensor], False),
+        (Literal["none"] | Schedule, False),
     ],
 )  # fmt: skip
 def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
@@ -81,6 +92,7 @@ def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
         (Duck, Schedule | None, "Schedule"), (Langevin, Density | float, "Density"),
         (Langevin, Adaptation | Schedule, "Adaptation or Schedule"), (Duck, nn.Module, "Module"),
         (Duck, Callable[[Tensor], Tensor], "Callable"), (Duck, list[Sampler], "list"),
+        (Duck, Literal["none"] | Schedule, "Schedule"),
     ],
 )  # fmt: skip
 def test_what_is_asked_for_and_not_given(target, hint, wanted):

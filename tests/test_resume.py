@@ -527,6 +527,19 @@ def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("order", [[1, 0], [0, 0], [False, 2]])
+def test_moments_of_other_parameters_are_refused(configured, tmp_path, order):
+    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    saved = load(copy / "checkpoints/last.pt")
+    saved["optimizer"]["param_groups"][0]["params"][:2] = order
+    del saved["format"]
+    (copy / "checkpoints/last.pt").write_bytes(encode(saved))
+    with pytest.raises(CheckpointError, match="parameters in another order"):
+        resume(copy, quiet=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_whole_numbers_in_place_of_chains_are_refused(configured, tmp_path):
     run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")

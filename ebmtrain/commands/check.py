@@ -14,6 +14,7 @@ def main(words: list[str]) -> int:
     config = presets.composed(overrides, hydra=True)
 
     from ebmtrain.build import build
+    from ebmtrain.compiled import chosen
     from ebmtrain.run import summary
     from ebmtrain.train import check, start, update
 
@@ -23,9 +24,11 @@ def main(words: list[str]) -> int:
         print(line)
     if parts.job is not None and parts.job.n_steps > 0:
         state = start(parts.job, parts.energy, parts.generator("train"))
-        update(parts.job, state)  # the first one warms up caches and allocators
+        advance = chosen(parts.compile, parts.job)
+        for _ in range(2):  # they warm up caches and allocators, and compile
+            update(parts.job, state, advance)
         began = time.perf_counter()
-        update(parts.job, state)
+        update(parts.job, state, advance)
         seconds = time.perf_counter() - began
         check(parts.job, state)
         print(
