@@ -189,6 +189,27 @@ def test_clipping_bounds_the_step_and_not_the_metric():
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5, rel=1e-5)
 
 
+def test_clipping_is_of_all_that_is_trained():
+    """The weights and what the method learns beside them make one vector: it is as long as the
+    bound says, in the direction of the gradient."""
+
+    class Learning(Indices):
+        def init(self, x, generator):
+            return {"c": torch.zeros((), requires_grad=True)}
+
+        def loss(self, energy, batch, state, generator):
+            return LossOutput(energy(batch.x).mean() + 30 * state["c"], {}, state)
+
+    job = job_of(Learning())
+    job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
+    state = start(job, Linear(2.0), torch.Generator())
+    mean = float(job.dataset.batch(0, 8, 0).x.mean())
+    norm = math.hypot(mean, 30)
+    assert float(update(job, state)["grad_norm"]) == pytest.approx(norm)
+    assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5 * mean / norm, rel=1e-6)
+    assert float(state.method["c"].detach()) == pytest.approx(-0.01 * 0.5 * 30 / norm, rel=1e-4)
+
+
 def test_small_gradients_are_not_clipped():
     job = job_of(Indices())
     loose = replace(job, optimizer=replace(job.optimizer, clip_norm=1e3))  # type: ignore

@@ -18,7 +18,7 @@ from ebmtrain.datasets.pinwheel import Pinwheel
 from ebmtrain.datasets.quadrature import gauss_legendre
 from ebmtrain.datasets.rings import Rings
 from ebmtrain.datasets.swiss_roll import SwissRoll, _roll
-from ebmtrain.datasets.two_spirals import TwoSpirals, _spiral
+from ebmtrain.datasets.two_spirals import TwoSpirals, _erfcx_series, _spiral
 
 
 def fractions(count=20_000):
@@ -79,6 +79,16 @@ def test_the_kernel_of_two_spirals_is_a_difference_of_normal_tails():
     expected = logsumexp([log_ndtr(-low), log_ndtr(-high)], axis=0, b=[[1], [-1]])
     expected = torch.from_numpy(expected) - math.log(density.jitter)
     torch.testing.assert_close(density._log_kernel(gap), expected, atol=1e-5, rtol=0)
+
+
+def test_the_series_of_far_normal_tails_is_as_good_as_it_says():
+    """exp(z^2) erfc(z) within 3e-6, by its first term left out: 945 / (2 z^2)^5 at z = 5. A
+    wrong last term would pass the test above."""
+    z = torch.cat([torch.linspace(5, 40, 2_000), torch.tensor([1e3, 1e6])]).double()
+    truth = torch.special.erfcx(z)
+    error = (_erfcx_series(z) / truth - 1).abs()
+    assert (error < 945 / (2 * z.square()) ** 5 + 1e-14).all()
+    assert error.max() < 3.1e-6
 
 
 def test_two_spirals_lose_nothing_by_looking_at_neighbours_only(generator):

@@ -208,6 +208,18 @@ def test_each_end_has_the_confidence_alone():
         )
 
 
+def test_the_error_is_at_least_half_of_the_gap():
+    """Sides that chance tells apart: 0.4 nats between them, where resampling sees a hundredth."""
+    g = stream(1)
+    check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
+    up, down = 0.01 * torch.randn(2, 500, generator=g, dtype=torch.float64) - 0.2
+    for sign in (1, -1):  # forward below reverse, and above
+        found, _ = check.judged(Sides(sign * up, sign * down, unused), g)
+        gap = abs(float(log_mean_exp(sign * up) + log_mean_exp(sign * down)))
+        assert gap == pytest.approx(0.4, abs=0.01)
+        assert found["log_z_se"] == pytest.approx(gap / 2)
+
+
 def test_bennett_joins_both_sides():
     """Normal log weights, for which Crooks' relation holds: f ~ N(L - s^2/2, s^2), r ~ N(-L -
     s^2/2, s^2). Where one side alone is off by its bias, both together are not."""

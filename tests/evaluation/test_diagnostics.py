@@ -93,6 +93,17 @@ def test_evaluations_are_counted(landscape, words, per_step):
     assert found["ess_per_second"] == pytest.approx(found["ess_bulk"] / walk.seconds)
 
 
+def test_energies_along_the_chains_are_in_units_of_the_temperature(landscape):
+    """E(x) / T of the very points; what mixes is the same in any unit, what is drawn is not."""
+    parts = landscape("sampler.jumps=null", "sampler.temperature=2.0")
+    model = subject(parts, parts.energy, {})
+    record = Diagnostics(every=1, chains=8, draws=10, thin=2).record(model)
+    with torch.no_grad():
+        energies = parts.energy(told_points(model).flatten(0, 1)).view(10, 8)
+    assert record.names[0] == "energy"
+    np.testing.assert_allclose(record.series[0], energies.T / 2, rtol=1e-6)
+
+
 def test_the_same_chains_are_run_once(landscape):
     parts = landscape()
     model = subject(parts, parts.energy, {})

@@ -131,6 +131,16 @@ def test_stein_discrepancy_of_a_gaussian():
     assert at_0.mean().item() == pytest.approx(v, rel=0.1)
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_stein_discrepancy_is_the_mean_over_pairs_of_different_points(n):
+    """Of two points it is u of these two; of n the mean of n (n - 1) numbers."""
+    x = normal(n, 3)
+    u = stein_kernel(x, -1.3 * x, x, -1.3 * x, 0.7)
+    pairs = [u[i, j].item() for i in range(n) for j in range(n) if i != j]
+    found, _ = loss_and_slope(KernelSteinDiscrepancy(scale=0.7), 1.3, x)
+    assert found == pytest.approx(sum(pairs) / len(pairs))
+
+
 def test_variance_reduction_reduces_variance():
     x = normal(1_000, 3)
     spread = [

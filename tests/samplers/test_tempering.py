@@ -81,6 +81,23 @@ def test_an_exchange_keeps_points_and_what_is_known_of_them():
         assert torch.allclose(state.drift, A * state.x)
 
 
+@pytest.mark.parametrize(("n_cold", "n_hot"), [(5, 3), (3, 5), (4, 4)])
+def test_an_exchange_pairs_any_row_with_any_row(n_cold, n_hot):
+    """Always accepted: each row of the larger level moves with probability n / N, n the smaller
+    size, and each pair of rows meets with 1 / N. Fixed pairs would leave some rows out for ever."""
+    x, y = (torch.arange(n, dtype=torch.float64)[:, None] for n in (n_cold, n_hot))
+    mala, generator, found = Mala(step_size=0.1), seeded(), []
+    energy = Quadratic(0.0)
+    for _ in range(2_000):
+        after, _, rate = exchanged(mala.init(energy, x), mala.init(energy, 10 + y), 0.5, generator)
+        assert rate == 1
+        found.append(after.x == 10 + y.T)  # (cold rows, hot rows): who met whom
+    met = torch.stack(found).double()
+    assert (met.sum((1, 2)) == min(n_cold, n_hot)).all()
+    for pair in met.flatten(1).T:
+        assert_mean(pair, 1 / max(n_cold, n_hot))
+
+
 def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
     tempering = replace(
         TEMPERING, sampler=Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574))

@@ -1,0 +1,104 @@
+"""Each optimizer is its formula, with every option that it offers; so is its written-out form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from ebmtrain import capture
+from ebmtrain.optimizers import Adam, AdamW, OptimizerSpec, Sgd
+
+LR = 0.1
+
+
+def gradients() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return list(torch.randn(6, 5, generator=generator, dtype=torch.float64))
+
+
+def first() -> Tensor:
+    return torch.linspace(-2, 3, 5, dtype=torch.float64)
+
+
+def adam(spec: Adam | AdamW, w: Tensor) -> Iterator[Tensor]:
+    """m and v are means of g and g^2 with weights that sum to 1 - beta^t, which is divided out."""
+    m = v = torch.zeros_like(w)
+    for t, g in enumerate(gradients(), 1):
+        if isinstance(spec, AdamW):
+            w = w - LR * spec.weight_decay * w
+        else:
+            g = g + spec.weight_decay * w
+        m = spec.beta1 * m + (1 - spec.beta1) * g
+        v = spec.beta2 * v + (1 - spec.beta2) * g**2
+        root = (v / (1 - spec.beta2**t)).sqrt()
+        w = w - LR * m / (1 - spec.beta1**t) / (root + spec.eps)
+        yield w
+
+
+def sgd(spec: Sgd, w: Tensor) -> Iterator[Tensor]:
+    """b = momentum * b + g moves w; nesterov looks one momentum ahead. The first b is g."""
+    b = torch.zeros_like(w)
+    for g in gradients():
+        g = g + spec.weight_decay * w
+        b = spec.momentum * b + g
+        w = w - LR * (g + spec.momentum * b if spec.nesterov else b)
+        yield w
+
+
+CASES = pytest.mark.parametrize(
+    ("spec", "formula"),
+    [
+        (Adam(lr=LR), adam),
+        (Adam(lr=LR, beta1=0.7, beta2=0.8, eps=0.3, weight_decay=0.2), adam),
+        (AdamW(lr=LR), adam),
+        (AdamW(lr=LR, beta1=0.7, beta2=0.8, eps=0.3, weight_decay=0.4), adam),
+        (Sgd(lr=LR, momentum=0.0), sgd),
+        (Sgd(lr=LR, momentum=0.0, weight_decay=0.2), sgd),
+        (Sgd(lr=LR, momentum=0.6, weight_decay=0.2), sgd),
+        (Sgd(lr=LR, momentum=0.6, weight_decay=0.2, nesterov=True), sgd),
+    ],
+    ids=[
+        "adam",
+        "adam-options",
+        "adamw",
+        "adamw-options",
+        "sgd",
+        "sgd-decay",
+        "sgd-momentum",
+        "sgd-nesterov",
+    ],
+)
+
+
+@CASES
+def test_updates(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) -> None:
+    w = first().requires_grad_()
+    optimizer = spec.build([w])
+    for g, expected in zip(gradients(), formula(spec, first()), strict=True):
+        w.grad = g
+        optimizer.step()
+        torch.testing.assert_close(w.detach(), expected)
+
+
+@CASES
+def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) -> None:
+    """What a compiler is given in place of torch's one operation."""
+    w, lr = first(), torch.tensor(LR, dtype=torch.float64)
+    m, v, step = torch.zeros_like(w), torch.zeros_like(w), torch.zeros(())
+    for g, expected in zip(gradients(), formula(spec, first()), strict=True):
+        step += 1  # as torch does before its operation
+        if isinstance(spec, Sgd):
+            capture.sgd(
+                [w], [g], [m], lr=lr, weight_decay=spec.weight_decay, momentum=spec.momentum,
+                dampening=0.0, nesterov=spec.nesterov, is_first_step=bool(step == 1),
+            )  # fmt: skip
+        else:
+            update = capture.adamw if isinstance(spec, AdamW) else capture.adam
+            update(
+                [w], [g], [m], [v], [], [step], lr=lr, beta1=spec.beta1, beta2=spec.beta2,
+                weight_decay=spec.weight_decay, eps=spec.eps, amsgrad=False, maximize=False,
+            )  # fmt: skip
+        torch.testing.assert_close(w, expected)
