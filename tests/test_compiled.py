@@ -38,7 +38,7 @@ CASES = [
     f"method=jarzynski {SMALL_JARZYNSKI} method.k=2",
     "method=improved_cd optimizer=adamw method.k=2", "method=sm", "method=ssm", "method=fd_ssm",
     "method=ksd", "method=dsm", "method=nce", "method=ed", "method=cnce",
-    "method=multi_dsm model=noise_conditional_mlp", "method=dsm model=gaussian",
+    "method=multi_dsm model=noise_conditional_mlp",
 ]  # fmt: skip
 
 

@@ -93,7 +93,8 @@ def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterato
         if isinstance(spec, Sgd):
             capture.sgd(
                 [w], [g], [m], lr=lr, weight_decay=spec.weight_decay, momentum=spec.momentum,
-                dampening=0.0, nesterov=spec.nesterov, is_first_step=bool(step == 1),
+                dampening=0.0, nesterov=spec.nesterov, maximize=False,
+                is_first_step=bool(step == 1),
             )  # fmt: skip
         else:
             update = capture.adamw if isinstance(spec, AdamW) else capture.adam
@@ -102,3 +103,15 @@ def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterato
                 weight_decay=spec.weight_decay, eps=spec.eps, amsgrad=False, maximize=False,
             )  # fmt: skip
         torch.testing.assert_close(w, expected)
+
+
+@pytest.mark.parametrize("others", [{"amsgrad": True}, {"maximize": True}])
+def test_what_is_not_written_down_is_refused(others: dict[str, bool]) -> None:
+    """Else it would be left out in silence."""
+    spec, w = Adam(lr=0.1), first()
+    flags = {"amsgrad": False, "maximize": False} | others
+    with pytest.raises(ValueError, match="not written down"):
+        capture.adam(
+            [w], [w], [w], [w], [], [torch.ones(())], lr=torch.tensor(0.1), beta1=spec.beta1,
+            beta2=spec.beta2, weight_decay=0.0, eps=spec.eps, **flags,
+        )  # fmt: skip

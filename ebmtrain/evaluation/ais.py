@@ -90,6 +90,10 @@ class AnnealedImportanceSampling:
             raise ValueError(f"evaluation.kernel.temperature of {name} must be 1: the path has T")
         if getattr(self.kernel, "clamp", None) is not None:
             raise ValueError(f"evaluation.kernel.clamp of {name} must be null: it breaks exactness")
+        if getattr(self.kernel, "step_size_end", None) is not None:
+            raise ValueError(
+                f"evaluation.kernel.step_size_end of {name} must be null: each level learns its own"
+            )
         if not hasattr(self.kernel, "adaptation") or not hasattr(self.kernel, "step_size"):
             raise ValueError(f"evaluation.kernel {name} is not exact: choose hmc or mala")
 

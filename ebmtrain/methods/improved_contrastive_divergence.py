@@ -31,10 +31,11 @@ class ImprovedContrastiveDivergence:
     y = x- - eta * dE(x-) + sqrt(2 eta T) * xi.
 
     x- are the ends of persistent chains. The density q of chains of finite length depends on the
-    parameters too, and T KL(q || p) = E_q[E] - T H(q) + T log Z has a gradient through it, which
-    contrastive divergence drops. Here it is kept for one Langevin step y more: with the energy that
-    judges y frozen, the parameters see the first new term through the drift of y alone, and so does
-    the entropy H(y), which is estimated from nearest neighbours (see `entropy`).
+    parameters too, which contrastive divergence passes by. What is added is T KL(q || p) =
+    E_q[E] - T H(q) + T log Z as a function of q alone, which draws the chains towards the model,
+    for one Langevin step y more: with the energy that judges y frozen, the parameters see the first
+    new term through the drift of y alone, and so does the entropy H(y), which is estimated from
+    nearest neighbours (see `entropy`).
 
     The paper takes the gradient through the last step of the chain itself; a step of its own leaves
     the chain to any sampler, exact ones included. Its entropy lacks the factor d and constants.
@@ -45,7 +46,8 @@ class ImprovedContrastiveDivergence:
         slots: chains in the buffer, at least the batch.
         reinit: probability of a restart per drawn chain.
         noise_std: of the first and of every restarted point, in (standardized) units of x.
-        step_size: eta of the step that the gradient passes through, in squared units of x.
+        step_size: eta of the step that the gradient passes through, in squared units of x per unit
+            of energy.
         kl_weight: w.
         entropy_weight: w'.
         energy_regularization: alpha of `contrast`; small, it biases the density.

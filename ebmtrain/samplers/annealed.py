@@ -1,5 +1,5 @@
-"""Langevin chains that cool down (Kirkpatrick et al., Science 220, 1983; for Langevin steps whose
-size follows the level, Song & Ermon, NeurIPS 2019)."""
+"""Chains that cool down (Kirkpatrick et al., Science 220, 1983; by Langevin steps, Song & Ermon,
+NeurIPS 2019)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.step_size import geometric
-from ebmtrain.types import Count, Energy, Positive, Sampler, StepInfo
+from ebmtrain.types import Count, Energy, NonNegative, Positive, Sampler, StepInfo
 
 _SIZES = ("step_size", "step_size_end")
 
@@ -40,14 +40,16 @@ class Annealed:
         temperature_start: T_start > 0.
         anneal_steps: n, in steps of a chain. In training each run of method.k steps begins anew;
             where points are drawn, the burn-in is part of the chain.
-        exponent: a > 0: 1 for step sizes in squared units of x (langevin, mala), 1/2 for those in
-            units of x (hmc, underdamped).
+        exponent: a >= 0. 0 for langevin, mala and underdamped: what bounds their step size is the
+            curvature of E, whatever the temperature is (the noise of langevin, sqrt(2 eta T),
+            follows it by itself: the alpha = 2 eta T of Song & Ermon is proportional to T). 1/2 for
+            hmc, which goes by E / T.
     """
 
     sampler: Sampler
     temperature_start: Positive
     anneal_steps: Count
-    exponent: Positive = 1.0
+    exponent: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         if not getattr(self.sampler, "temperature", 0.0) > 0:

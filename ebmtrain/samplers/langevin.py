@@ -27,7 +27,7 @@ class Langevin:
     stationary variance is T / (a (1 - eta a / 2)), finite for eta a < 2 only.
 
     Args:
-        step_size: eta > 0, in squared units of x.
+        step_size: eta > 0, in squared units of x per unit of energy.
         step_size_end: where given, eta goes geometrically to it in `anneal_steps` steps and stays
             there. In training each run of method.k steps begins anew at step_size, persistent
             chains too; where points are drawn, the burn-in is part of the chain.

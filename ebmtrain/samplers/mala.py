@@ -37,7 +37,8 @@ class Mala:
     clamp breaks it.
 
     Args:
-        step_size: eta > 0, in squared units of x; with `adaptation`, where eta starts.
+        step_size: eta > 0, in squared units of x per unit of energy; with `adaptation`, where eta
+            starts.
         step_size_end: where given, eta goes geometrically to it in `anneal_steps` steps and stays
             there. In training each run of method.k steps begins anew at step_size, persistent
             chains too; where points are drawn, the burn-in is part of the chain.

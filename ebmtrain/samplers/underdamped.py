@@ -31,8 +31,8 @@ class Underdamped:
         v -= h/2 dE(x);  x += h/2 v;  v = c v + sqrt(T (1 - c^2)) xi;  x += h/2 v;  v -= h/2 dE(x),
 
     c = exp(-gamma h), xi ~ N(0, I). There is no rejection, so the chain is biased, by O(h^2); for
-    a quadratic energy the positions are exact, variance T / a, at any h < 2 / sqrt(a). Each run of
-    chains draws its velocities anew.
+    a quadratic energy the positions are exact, variance T / a, at any h < 2 / sqrt(a). Chains
+    that begin draw their velocities; those that go on from a state keep them.
 
     Args:
         step_size: h > 0, in units of x (the mass is 1).

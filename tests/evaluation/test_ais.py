@@ -283,6 +283,7 @@ def test_an_nll_beneath_the_entropy_is_a_failure_and_no_result(ais):
     [
         (["evaluation.kernel.clamp=3"], "breaks exactness"),
         (["evaluation.kernel.temperature=2"], "must be 1"),
+        (["+evaluation.kernel.step_size_end=0.1"], "must be null"),
     ],
 )
 def test_kernels_that_are_not_exact_are_refused(ais, words, said):

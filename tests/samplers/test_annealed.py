@@ -18,7 +18,7 @@ def flat(x):
     return 0 * x.flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("exponent", [1.0, 0.5])
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 0.5])
 def test_schedule(exponent):
     """Without an energy, step i moves by a variance of 2 eta_i T_i, eta_i = eta (T_i / T)^a, with
     T_i = 16, 8, 4, 2, 2 for T_start = 16, T = 2, n = 4."""
@@ -37,7 +37,7 @@ def test_schedule(exponent):
 def test_a_step_size_that_falls_by_itself_is_multiplied_too():
     """eta_i = 0.8, 0.4, 0.2 of the sampler, times (T_i / T)^1 = 4, 2, 1."""
     inner = Langevin(step_size=0.8, step_size_end=0.2, anneal_steps=3)
-    sampler = Annealed(sampler=inner, temperature_start=4.0, anneal_steps=3)
+    sampler = Annealed(sampler=inner, temperature_start=4.0, anneal_steps=3, exponent=1.0)
     x, state = torch.zeros(20_000, 2, dtype=torch.float64), None
     for i, (eta, t) in enumerate([(0.8, 4.0), (0.4, 2.0), (0.2, 1.0)]):
         before = x
@@ -77,3 +77,12 @@ def test_it_refuses_two_masters_of_a_step_size():
     with pytest.raises(ValueError, match="temperature above 0"):
         Annealed(sampler=Langevin(step_size=0.1, temperature=0.0), temperature_start=2.0,
                  anneal_steps=3)  # fmt: skip
+
+
+def test_hot_chains_are_as_stable_as_cold_ones():
+    """On E = x^2 / 2 from the equilibrium at T = 10: Langevin steps of 0.3 keep its variance times
+    1 / (1 - 0.15), whatever the temperature is."""
+    sampler = Annealed(sampler=Langevin(step_size=0.3), temperature_start=10.0, anneal_steps=1000)
+    x = Quadratic(1.0).draw(5_000, seeded(3), 10.0)
+    out = run_chain(sampler, Quadratic(1.0), x, 50, seeded(4)).x
+    assert out.var() < 10.0 / (1 - 0.15) * 1.05
