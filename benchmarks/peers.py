@@ -58,14 +58,11 @@ class Worker:
     """A tool that waits for its turn."""
 
     def __init__(self, tool: str, setting: Setting, threads: int, cache: str):
-        environment = (
-            os.environ
-            | {
-                "OMP_NUM_THREADS": str(threads),
-                "TORCHINDUCTOR_CACHE_DIR": cache,  # of this comparison: no graph is left from earlier ones
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            }
-        )
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(threads),
+            "TORCHINDUCTOR_CACHE_DIR": cache,  # no graph is left from earlier ones
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "benchmarks/tools.py"), tool, json.dumps(asdict(setting))],

@@ -26,8 +26,9 @@ from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
 from ebmtrain.settings import Train as TrainSettings
 from ebmtrain.train import RETRIES, Job
+from ebmtrain.trust import Trust
 from ebmtrain.types import Dataset, Sampler, Standardization
-from ebmtrain.validate import Trust, validate
+from ebmtrain.validate import validate
 
 
 @dataclass(frozen=True, kw_only=True)

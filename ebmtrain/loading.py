@@ -22,7 +22,8 @@ from ebmtrain.frame import Frame
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
 from ebmtrain.settings import Samples
-from ebmtrain.validate import Seed, Trust, call_problems, value_problems
+from ebmtrain.trust import Trust
+from ebmtrain.validate import Seed, call_problems, value_problems
 
 
 class Run:

@@ -21,7 +21,8 @@ from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.session import BEFORE_THE_FIRST_STEP, Session
 from ebmtrain.train import FAR, collect, start, update
-from ebmtrain.validate import Trust, validate
+from ebmtrain.trust import Trust, trust_of
+from ebmtrain.validate import validate
 
 
 def begin(
@@ -171,20 +172,6 @@ def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
 
 
 SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
-
-
-def trust_of(config: Any) -> str:
-    """The words that a verb needs to open a run with parts of other packages than ours."""
-    packages: dict[str, None] = {}
-    nodes = [config]
-    for node in nodes:  # grows while it is walked
-        if isinstance(node, dict):
-            nodes += node.values()
-            if isinstance(node.get("_target_"), str):
-                packages[node["_target_"].split(".")[0]] = None
-        elif isinstance(node, list):
-            nodes += node
-    return "".join(f" --trust {name}" for name in packages if name != "ebmtrain")
 
 
 def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import logging
 import re
 import sys
 import typing
@@ -17,18 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Le
-from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ebmtrain.conflicts import conflicts
 from ebmtrain.devices import Device
-from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.hints import is_plain, lacking, may_be_collection, type_hints
 from ebmtrain.settings import Checkpoint, Plots, Samples, Train
 from ebmtrain.suggest import suggestion
+from ebmtrain.trust import Trust, locate, refuse_hostile
 from ebmtrain.types import WholeNumber
 
 # Parts are whatever their `_target_` names; what the builder itself passes to each is not written
@@ -50,16 +49,10 @@ SECTIONS: dict[str, type] = {
     "quality": Quality,
     "diagnostics": Diagnostics,
 }
-# Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
-HOMES = ("models", "samplers", "methods", "datasets", "optimizers", "evaluation")
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
-Trust = tuple[str, ...] | None
 Supervisor = Literal["retry"] | None
 WORDS = ("seed", "supervisor")  # what is not a section
 MISSING = "???"
-HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
 
 
 def validate(config: dict[str, Any], trust: Trust = None) -> None:
@@ -100,57 +93,6 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
-    """Looks at every value there is, wherever it stands: Hydra calls a `_target_` at any depth.
-
-    What a run directory holds was resolved when it was written, so an interpolation was put there
-    later: `${oc.env:...}` would read the environment of whoever opens it.
-
-    Raises:
-        UnsafeError: an interpolation, a `_target_` that is not trusted, another of the keys that
-            tell Hydra how to call; a control character, which a terminal would obey.
-    """
-    if "hydra" in config:
-        raise UnsafeError("the run's configuration has a section hydra: remove it")
-    waiting: list[Any] = [config]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            for key in node:
-                if isinstance(key, str) and key.startswith("_") and key != "_target_":
-                    raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
-            if old := [key for key in HYDRA_0 if isinstance(node.get(key), str)]:
-                raise UnsafeError(f"the run's configuration holds {old[0]!r}: remove it")
-            if "_target_" in node:
-                refuse_untrusted(node["_target_"], trust)
-            waiting += [*node, *node.values()]
-        elif isinstance(node, list):
-            waiting += node
-        elif isinstance(node, str) and ("${" in node or CONTROL.search(node)):
-            raise UnsafeError(
-                f"the run's configuration holds {node!r}: write the value itself there"
-            )
-
-
-def refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
-    """By the name alone: nothing is imported yet.
-
-    Raises:
-        UnsafeError: not among ebmtrain's parts and not from a trusted package.
-    """
-    words = name.split(".") if isinstance(name, str) else [""]
-    package = words[0]
-    if package == "ebmtrain":
-        if len(words) > 2 and words[1] in HOMES and not any(w.startswith("_") for w in words):
-            return
-        raise UnsafeError(f"the run asks for {name!r}, which is not one of ebmtrain's parts")
-    if package not in trust:
-        raise UnsafeError(
-            f"the run asks for {name!r}, which is not part of ebmtrain; if you trust the package "
-            f"{package!r}, name it: --trust {package}"
-        )
-
-
 def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
     """Of a mapping with a `_target_`."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
@@ -165,23 +107,6 @@ def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) 
         return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     return call_problems(path, arguments, target, supplied, trust)
-
-
-def locate(name: str, trust: Trust) -> Any:
-    """What `_target_: name` names.
-
-    Raises:
-        ImportError: nothing of this name.
-        UnsafeError: not ebmtrain's and not from a trusted package.
-    """
-    if trust is None:
-        return get_object(name)
-    refuse_untrusted(name, trust)
-    found = get_object(name)
-    # ebmtrain's modules import others, and os reached through one of them is still os.
-    if f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" != name:
-        raise UnsafeError(f"the run asks for {name!r}, which is not a part defined there")
-    return found
 
 
 def call_problems(
