@@ -147,6 +147,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
+# Their names, so that an error can say which; the types of what is inside stand below.
 ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "optimizer": {"state": dict, "param_groups": list},
     "best": {"metric": str, "value": (int, float), "step": int},
@@ -157,7 +158,7 @@ ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
-EXACT = ConfigDict(extra="forbid")
+EXACT = ConfigDict(extra="forbid")  # where pydantic looks for it in a TypedDict, checkers object
 
 
 class Best(TypedDict):
@@ -181,7 +182,7 @@ class Retry(TypedDict):
     lr: float
 
 
-class Nothing(TypedDict):
+class Nothing(TypedDict):  # until something was measured
     __pydantic_config__ = EXACT  # type: ignore[misc]
 
 

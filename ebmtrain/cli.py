@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         mute()
         return 0
-    except Exception as error:
+    except Exception as error:  # one line for whatever it is, and the exit code of its kind
         if debug:
             raise
         return complain(error, words)

@@ -101,7 +101,7 @@ class Session:
             status = "interrupted"
         except DivergedError as caught:
             status, error = "diverged", caught
-        except Exception as caught:
+        except Exception as caught:  # to be written down before it is told
             status, error = "failed", self.explained(caught)
         self.display.stop_bar()
         result = self.result(status, error)

@@ -59,7 +59,7 @@ class BeforeRun(Callback):
             presets.check_targets(config)
             CALL.parts = build(presets.plain(config))
             presets.place_as_landscape(CALL.parts.data is None)
-        except Exception as error:
+        except Exception as error:  # of any kind: Hydra would swallow it
             CALL.error = error
             raise SystemExit from error
 
@@ -73,7 +73,7 @@ class BeforeRun(Callback):
             validate(presets.plain(presets.composed(CALL.sweep.first_job)))
             if CALL.snapshot is not None:
                 CALL.sweep.keep_presets(CALL.snapshot)
-        except Exception as error:
+        except Exception as error:  # likewise
             CALL.error = error
             raise SystemExit from error
 
@@ -103,7 +103,7 @@ def main(words: list[str]) -> int:
             if CALL.sweep is None:
                 raise
             CALL.signal = getattr(stop, "signal", signal.SIGINT)
-        except Exception as error:
+        except Exception as error:  # of Hydra itself: told below, unless it is a consequence
             CALL.error = CALL.error or error
         finally:
             if CALL.sweep is not None:
