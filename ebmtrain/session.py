@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from ebmtrain.best import Best
 from ebmtrain.build import Parts
 from ebmtrain.checkpoints import checked
 from ebmtrain.compiled import Compiled, chosen
@@ -28,10 +28,7 @@ from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
-from ebmtrain.suggest import nearest
 from ebmtrain.train import TrainState, check, start, train
-
-OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
 
 
 class Session:
@@ -57,7 +54,7 @@ class Session:
         self.gallery = Gallery(parts, run)
         self.stop = Stop()
         self.resumed = resumed
-        self.best: dict[str, Any] = resumed["best"] if resumed else {}
+        self.best = Best(parts.checkpoint.best, resumed["best"] if resumed else {})
         self.known(resumed["measured"] if resumed else {})
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
@@ -152,19 +149,11 @@ class Session:
         self.stop.nothing_left_to_save()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.evaluated, state.method)
-        self.judge()
+        for warning in self.best.passed(self.numbers):
+            LOG.warning("warning: %s", warning)
+            self.warnings.append(warning)
         self.finish(state.evaluated, state.method)
         self.finished = True
-
-    def judge(self) -> None:
-        """Says so where an earlier state was clearly better on points it did not learn from."""
-        best, now = self.best.get("value"), self.numbers.get(self.best.get("metric", ""))
-        if best is not None and now is not None and now - best > OVERFIT:
-            LOG.warning(
-                "warning: %s was %.4f at step %d and is %.4f now: the model overfits or drifts; "
-                "see checkpoints/best.pt, or lower train.steps or model.fourier_features",
-                self.best["metric"], best, self.best["step"], now,
-            )  # fmt: skip
 
     # The events of the loop
 
@@ -185,31 +174,12 @@ class Session:
         numbers, self.timings = apart(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
-            self.warnings += self.not_followed(metrics)
+            self.warnings += self.best.not_followed(metrics)
         for warning in self.warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
             self.warned.add(warning)
         return numbers
-
-    def followed(self, metrics: Mapping[str, Any]) -> str | None:
-        """The metric whose least value makes best.pt: the one that is wanted; nll, which needs no
-        true density, where that one has never been measured; None: neither is among these."""
-        wanted = self.parts.checkpoint.best
-        if wanted not in metrics and self.best.get("metric") == wanted:
-            return None  # left out this once: what is best by it is not given up for another number
-        named = (name for name in (wanted, "nll") if isinstance(metrics.get(name), int | float))
-        return next(named, None)
-
-    def not_followed(self, metrics: Mapping[str, Any]) -> list[str]:
-        """What to say where the metric that is wanted is not among all that are measured."""
-        wanted, followed = self.parts.checkpoint.best, self.followed(metrics)
-        if followed == wanted or self.best.get("metric") == wanted:
-            return []
-        instead = f"best.pt follows {followed}" if followed else "there will be no best.pt"
-        numbers = [name for name, value in metrics.items() if isinstance(value, int | float)]
-        what = "no single number" if wanted in metrics else "not measured here"
-        return [f"checkpoint.best={wanted} is {what}: {instead}{nearest(wanted, numbers)}"]
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
         now = time.perf_counter()
@@ -237,19 +207,15 @@ class Session:
 
     def save(self, state: TrainState, now: bool) -> None:
         settings = self.parts.checkpoint
-        metric = self.followed(self.numbers)
-        value = self.numbers[metric] if metric and self.measured_at == state.step else math.inf
-        compared = self.best if metric and self.best.get("metric") == metric else {}
-        improved = value < compared.get("value", math.inf)
         due = now or state.step % settings.every == 0
+        measured = self.measured_at == state.step  # and the state was checked before
+        improved = measured and self.best.improved(self.numbers, state.step)
         if not (due or improved):
             return
         self.check(state)
-        if improved:
-            self.best = {"metric": metric, "value": value, "step": state.step}
         saved = state.state_dict() | {
             "frame": self.parts.frame.state_dict(),
-            "best": self.best,
+            "best": self.best.found,
             "measured": {
                 "step": self.measured_at,
                 "metrics": self.numbers,
@@ -327,7 +293,7 @@ class Session:
             "metrics_step": self.measured_at,
             "timings": self.timings,
             "warnings": self.warnings,
-            "best": self.best or None,
+            "best": self.best.found or None,
             "retries": self.retries,
             "compiled": self.advance is not None and not self.advance.failed,
             "error": None if error is None else str(error),
