@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ebmtrain.capture import Captured, captured, duplicate, inputs
+from ebmtrain.compiler_cache import cache_on_disk
 from ebmtrain.signals import put_off
 from ebmtrain.train import Job, TrainState, advanced
 from ebmtrain.types import Batch
@@ -158,31 +155,6 @@ def distance(one: TrainState, other: TrainState) -> float:
 
     pairs = zip(weights(one), weights(other), strict=True)
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
-
-
-def cache_on_disk() -> None:
-    """What was compiled once is found again by the next run, in the user's cache folder; where
-    TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
-    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
-        return
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        folder = Path(base) / "ebmtrain" / "inductor" / processor()
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
-
-
-def processor() -> str:
-    """A name for this kind of processor. Torch compiles for the very one and its cache does not
-    tell them apart: in a home that machines share, one would run the code of another and die."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    return hashlib.sha256("\n".join([platform.machine(), *told]).encode()).hexdigest()[:12]
 
 
 def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:

@@ -19,7 +19,8 @@ from torch._dynamo.utils import counters
 from ebmtrain import compiled
 from ebmtrain.build import build
 from ebmtrain.capture import captured, duplicate, inputs
-from ebmtrain.compiled import LONG, Compiled, cache_on_disk, chosen, close, disagreement
+from ebmtrain.compiled import LONG, Compiled, chosen, close, disagreement
+from ebmtrain.compiler_cache import cache_on_disk, processor
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.run import begin, resume
@@ -257,7 +258,7 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache_on_disk()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(
-        tmp_path / "ebmtrain/inductor" / compiled.processor()
+        tmp_path / "ebmtrain/inductor" / processor()
     )
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     (tmp_path / "file").touch()

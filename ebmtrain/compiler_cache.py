@@ -1,0 +1,33 @@
+"""Where compiled graphs are kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+
+def cache_on_disk() -> None:
+    """What was compiled once is found again by the next run, in the user's cache folder; where
+    TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(base) / "ebmtrain" / "inductor" / processor()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def processor() -> str:
+    """A name for this kind of processor. Torch compiles for the very one and its cache does not
+    tell them apart: in a home that machines share, one would run the code of another and die."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return hashlib.sha256("\n".join([platform.machine(), *told]).encode()).hexdigest()[:12]
