@@ -11,6 +11,7 @@ import sys
 
 from ebmtrain import __version__
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError
+from ebmtrain.memory import bound
 from ebmtrain.signals import heard
 from ebmtrain.streams import mute, prepare
 from ebmtrain.suggest import suggestion
@@ -127,6 +128,7 @@ def printable(line: str) -> str:
 def entry() -> None:
     """The console script."""
     prepare()
+    bound()
     raise SystemExit(main())
 
 

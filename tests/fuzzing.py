@@ -30,7 +30,7 @@ import numpy as np
 import torch
 import yaml
 
-from ebmtrain import presets
+from ebmtrain import memory, presets
 from ebmtrain.checkpoints import FORMAT, TRAILER, encode
 from ebmtrain.cli import main
 from ebmtrain.gallery import Gallery
@@ -318,6 +318,7 @@ def run_all() -> int:
     parser.add_argument("--first", type=int, default=0)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
+    memory.bound()  # as the console script does
     Gallery.landscape = lambda *_: None  # type: ignore[method-assign]
     Gallery.final = lambda *_: []  # type: ignore[method-assign]
     broken = 0
