@@ -109,6 +109,8 @@ def check_tensors(content: Any) -> None:
             dense = value.layout is torch.strided and value.device.type == "cpu"
             if not dense or value.is_quantized:
                 raise ValueError("it holds a tensor that is not dense numbers")
+            if value.requires_grad:
+                raise ValueError("it holds a parameter in place of its numbers")
             if value.dtype not in DTYPES:
                 raise ValueError(f"it holds a tensor of {value.dtype}")
             if not own(value):
@@ -209,8 +211,9 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
         if state[name] or name != "best":  # {} until something was measured
             require(state[name], kinds, f"{name}.")
     for name in ("energy", "average", "method"):
-        if not all(isinstance(v, Tensor) for v in (state[name] or {}).values()):
-            raise CheckpointError(f"the checkpoint's {name} holds more than tensors")
+        items = (state[name] or {}).items()
+        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in items):
+            raise CheckpointError(f"the checkpoint's {name} holds more than tensors with names")
     if not all(map(is_window, state["window"])):
         raise CheckpointError("the checkpoint's window is not rows of metrics")
     for name in ("step", "metrics_size", "evaluations", "seconds"):

@@ -196,8 +196,12 @@ def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             raise ValueError("its weights are not finite")
         method = checkpoint["method"]
         event, chains = parts.standardization.shift.shape, method.get("chains")
-        if chains is not None and chains.shape[1:] != event:
-            raise ValueError(f"its chains are of shape {tuple(chains.shape[1:])}")
+        if chains is not None:  # the other numbers of a method are for training
+            if chains.shape[1:] != event or not chains.is_floating_point():
+                raise ValueError(f"its chains are {chains.dtype} of shape {tuple(chains.shape)}")
+            weights = method.get("log_weights", chains.new_zeros(len(chains)))
+            if weights.shape != chains.shape[:1] or not weights.is_floating_point():
+                raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
         return {k: as_of(parts, value) for k, value in method.items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())

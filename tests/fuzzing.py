@@ -185,6 +185,9 @@ class Runs:
     def __reduce__(self) -> Any:
         return os.system, ("touch executed",)
 
+    def __deepcopy__(self, memo: Any) -> Any:  # or a copy that is made here would execute it
+        return self
+
 
 def tensor(rng: random.Random, old: Any) -> Any:
     small = isinstance(old, torch.Tensor) and old.numel() < 10**6  # or it takes all the memory here

@@ -172,6 +172,7 @@ def test_a_state_of_a_run():
         ("energy", {"w": 1.0}, "energy holds more than tensors"),
         ("average", {"w": None}, "average holds more than tensors"),
         ("method", {"chains": [1]}, "method holds more than tensors"),
+        ("method", {None: torch.ones(3)}, "method holds more than tensors with names"),
         ("optimizer", {"state": {}}, "has no optimizer.param_groups"),
         ("best", {"metric": "nll", "value": 1.0}, "has no best.step"),
         ("best", {"metric": 1, "value": 1.0, "step": 1}, "best.metric is int"),
@@ -215,3 +216,8 @@ def test_views_are_saved_as_what_they_show_and_not_loaded_as_views(name):
 def test_numbers_of_other_types_are_refused():
     with pytest.raises(UnsafeError, match=r"a tensor of torch\.complex64"):
         decode(encode({"x": torch.ones(2, dtype=torch.complex64)}), "x.pt")
+
+
+def test_a_parameter_in_place_of_numbers_is_refused():
+    with pytest.raises(UnsafeError, match="holds a parameter"):
+        decode(saved({"format": FORMAT, "x": torch.nn.Parameter(torch.ones(2))}), "x.pt")

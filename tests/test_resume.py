@@ -15,6 +15,7 @@ import pytest
 import torch
 from same_state import differences, load, result, rows, run_differences
 
+import ebmtrain
 from ebmtrain.build import build
 from ebmtrain.checkpoints import encode
 from ebmtrain.cli import main
@@ -564,3 +565,24 @@ def test_best_is_the_last_resort(configured, tmp_path):
     state, passed = RunDir(copy).load_checkpoint()
     assert state["step"] == best
     assert passed[-1].endswith("best.pt is used instead")
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("chains", torch.zeros(64, 2, dtype=torch.bool), r"its chains are torch\.bool"),
+        ("chains", torch.zeros(64, 3), r"its chains are torch\.float32 of shape \(64, 3\)"),
+        ("chains", torch.zeros(()), r"its chains are torch\.float32 of shape \(\)"),
+        ("log_weights", torch.zeros(63), r"its weights are torch\.float32 of shape \(63,\)"),
+        ("log_weights", torch.zeros(64, dtype=torch.int64), r"its weights are torch\.int64"),
+    ],
+)  # fmt: skip
+def test_chains_that_are_none_are_not_opened(configured, tmp_path, name, value, reason):
+    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+    saved = load(run / "checkpoints/last.pt")
+    saved["method"][name] = value
+    del saved["format"]
+    (run / "checkpoints/last.pt").write_bytes(encode(saved))
+    with pytest.raises(CheckpointError, match=reason):
+        ebmtrain.load(run)
