@@ -22,7 +22,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +37,7 @@ from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.evaluation.ais import AnnealedImportanceSampling
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Subject, Trace
 from ebmtrain.models.gaussian import Gaussian
@@ -106,12 +110,24 @@ def subject(target: Target, repeat: int) -> Subject:
     )
 
 
-def row(target: Target, repeats: int, words: list[str]) -> str:
-    evaluation = made(presets.plain(presets.composed(["evaluation=ais", *words])), "evaluation")
-    began, found = time.perf_counter(), []
-    for repeat in range(repeats):
-        found.append(evaluation(subject(target, repeat)).metrics)
-    seconds = (time.perf_counter() - began) / repeats
+def ais(words: list[str]) -> AnnealedImportanceSampling:
+    presets.prepare(None)
+    return made(presets.plain(presets.composed(["evaluation=ais", *words])), "evaluation")
+
+
+def measured(target: Callable[[], Target], words: list[str], repeat: int) -> dict[str, float]:
+    """In a process of its own, with one thread."""
+    torch.set_num_threads(1)
+    evaluation, one = ais(words), subject(target(), repeat)
+    began = time.perf_counter()
+    return evaluation(one).metrics | {"seconds": time.perf_counter() - began}
+
+
+def row(make: Callable[[], Target], repeats: int, words: list[str], jobs: int) -> str:
+    target, chains = make(), ais(words).chains
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(measured, make, words), range(repeats)))
+    seconds = statistics.median(m["seconds"] for m in found)
     inside = sum(m["log_z_lower"] <= target.log_z <= m["log_z_upper"] for m in found)
     widths = [m["log_z_upper"] - m["log_z_lower"] for m in found]
     errors = [m["log_z"] - target.log_z for m in found]
@@ -121,26 +137,25 @@ def row(target: Target, repeats: int, words: list[str]) -> str:
     return (
         f"| {target.name} | {target.log_z:.4f} | {inside} of {repeats} | "
         f"{statistics.median(widths):.3f} ({max(widths):.3f}) | {statistics.fmean(errors):+.4f} | "
-        f"{rms:.4f} | {within} of {repeats} | {ess:.0f} of {evaluation.chains} | {seconds:.1f} |"
+        f"{rms:.4f} | {within} of {repeats} | {ess:.0f} of {chains} | {seconds:.1f} |"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=1, help="repeats side by side (1)")
     parser.add_argument("--print", action="store_true", help="write no file")
     parser.add_argument("words", nargs="*", help="evaluation.KEY=VALUE")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    presets.prepare(None)
     command = f"python benchmarks/ais.py --repeats {given.repeats} {' '.join(given.words)}".strip()
     lines = [
         "| model | log Z | inside [lower, upper] | width: median (largest) | mean error of log_z |"
         " its rms | within 2 log_z_se | ess: median | seconds each |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for target in (mixture(), gaussian()):
-        lines.append(row(target, given.repeats, given.words))
+    for target in (mixture, gaussian):
+        lines.append(row(target, given.repeats, given.words, given.jobs))
         print(lines[-1], flush=True)
     lines += [
         "",
