@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
 from ebmtrain.evaluation.discrepancies import (
@@ -51,7 +51,8 @@ class Quality:
 
     Args:
         every: updates between two; none before the first, the last update always makes one.
-        points: samples, and held-out points, and training points: fewer where there are fewer.
+        points: samples, and held-out points, and training points: fewer where there are fewer; from
+            2 to 100,000.
         projections: random directions of the sliced Wasserstein distance.
         shuffles: that make each floor.
     """
@@ -59,7 +60,7 @@ class Quality:
     at_start: ClassVar[bool] = False
 
     every: Count
-    points: Annotated[int, Ge(2)] = 1000
+    points: Annotated[int, Ge(2), Le(100_000)] = 1000
     projections: Count = 100
     shuffles: Count = 100
 
