@@ -19,6 +19,7 @@ export OMP_NUM_THREADS ?= 1
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
+	@echo "         . $(BIN)/activate   once in a shell, for it to find ebmtrain"
 
 test: $(VENV)/.for-development
 	$(BIN)/python -m pytest -n 2

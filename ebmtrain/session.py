@@ -122,8 +122,8 @@ class Session:
         saved = self.run.checkpoints / "last.pt"
         found = f"; the last checkpoint is {relative(saved)}" if saved.exists() else ""
         return ConfigError(
-            "out of memory: lower train.batch_size, model.width, samples.chains or "
-            f"evaluation.resolution{found}"
+            "out of memory: lower train.batch_size, model.width, method.slots, samples.chains, "
+            f"quality.points or evaluation.resolution, whichever is large{found}"
         )
 
     def train_and_show(self) -> None:

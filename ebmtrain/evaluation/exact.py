@@ -90,7 +90,7 @@ class Quadrature:
             u = standardization.to_standard(dataset.holdout)
             log_p = log_density(reduced, u, result.value + volume)
             nll, nll_se = likelihood(log_p)
-            metrics |= {"nll": nll, "nll_se": nll_se}
+            metrics |= with_error(nll, nll_se)
             if dataset.truth is not None:
                 metrics |= against_truth(result, standardization, dataset.truth)
                 error = dataset.truth.log_prob(dataset.holdout) - log_p
@@ -132,7 +132,7 @@ def without_grid(
         return Evaluation(metrics, [])
     log_p = log_density(reduced, units.to_standard(dataset.holdout), known + units.log_volume)
     nll, nll_se = likelihood(log_p)
-    metrics |= {"nll": nll, "nll_se": nll_se}
+    metrics |= with_error(nll, nll_se)
     if dataset.truth is None:
         return Evaluation(metrics, [])
     difference = dataset.truth.log_prob(dataset.holdout) - log_p
@@ -150,8 +150,14 @@ def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) ->
 
 
 def likelihood(log_p: Tensor) -> tuple[float, float]:
-    """NLL, and its standard error: that of a mean of independent terms."""
-    return -float(log_p.mean()), float(log_p.std() / math.sqrt(len(log_p)))
+    """NLL, and its standard error: that of a mean of independent terms; of one, nobody knows it."""
+    error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.inf
+    return -float(log_p.mean()), error
+
+
+def with_error(nll: float, nll_se: float) -> dict[str, Metric]:
+    found: dict[str, Metric] = {"nll": nll}
+    return found if nll_se == math.inf else found | {"nll_se": nll_se}
 
 
 def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:

@@ -93,9 +93,10 @@ class Section:
 
     def at_equal(self, budget: str) -> Budget | None:
         """The sort metric at equal budgets: of each run the last evaluation within it, since what
-        lies between two evaluations was not measured. None where there is nothing to compare."""
+        lies between two evaluations was not measured, and before the first update there is no
+        result. None where there is nothing to compare."""
         curves = [(g, curve) for g in self.groups for r in g.finished
-                  if (curve := points(r, budget, self.sort))]  # fmt: skip
+                  if (curve := points(r, budget, self.sort, after=1))]  # fmt: skip
         if len({group.rank for group, _ in curves}) < 2:
             return None
         limit, rank = min((curve[-1][0], group.rank) for group, curve in curves)
@@ -108,9 +109,10 @@ class Section:
         return Budget(budget, limit, rank, sorted(reached, key=lambda r: order(r.value)))
 
 
-def points(run: Entry, x: str, y: str) -> list[tuple[float, float]]:
-    """(x, y) of the evaluations that have both, in the order of x."""
-    return sorted((row[x], row[y]) for row in run.curve if x in row and y in row)
+def points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
+    """(x, y) of the evaluations that have both, in the order of x, from `after` updates on."""
+    rows = [row for row in run.curve if row.get("step", after) >= after]
+    return sorted((row[x], row[y]) for row in rows if x in row and y in row)
 
 
 def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]:

@@ -19,7 +19,7 @@ from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.drawing import subject
-from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.exact import Quadrature, likelihood, with_error
 from ebmtrain.evaluation.quadrature import Region, log_z, on_grid
 from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.run import begin
@@ -354,3 +354,10 @@ def test_a_log_z_that_the_method_learnt_is_in_the_same_units(configured, tmp_pat
     assert main(["evaluate", str(run)]) == 0
     again = json.loads((run / "evaluation.json").read_text())["metrics"]
     assert again["log_z_learnt"] == metrics["log_z_learnt"]
+
+
+def test_a_single_held_out_point_has_no_standard_error():
+    nll, error = likelihood(torch.tensor([-2.0]))
+    assert (nll, error) == (2.0, math.inf)
+    assert with_error(nll, error) == {"nll": 2.0}
+    assert with_error(2.0, 0.5) == {"nll": 2.0, "nll_se": 0.5}

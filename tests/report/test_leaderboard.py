@@ -114,6 +114,23 @@ def test_at_equal_budgets_each_run_shows_its_last_evaluation_within():
     assert seconds.limit == 160
 
 
+def test_what_was_measured_before_the_first_update_is_no_result():
+    """A run that was evaluated at its ends only has nothing within the budget of a shorter one."""
+    short, long = (
+        entry(curve=[(0, 3.0), (50, 0.4)]),
+        entry(method="cd", curve=[(0, 5.0), (80, 0.1)]),
+    )
+    for run in (short, long):
+        for row in run.curve:
+            row["step"] = float(row["energy_evaluations"] > 0)
+    (board,) = sections([short, long])
+    budget = board.at_equal("energy_evaluations")
+    assert budget is not None
+    assert budget.limit == 50
+    found = {r.group.label: r.value and r.value.mean for r in budget.reached}
+    assert found == {"method=pcd": 0.4, "method=cd": None}
+
+
 def test_runs_that_logged_no_cost_set_no_budget():
     """As those of the first version."""
     old = entry(method="cd")
