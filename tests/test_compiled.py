@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 
 import pytest
@@ -191,7 +192,7 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
     before = signal.signal(signal.SIGINT, lambda *_: heard.append("signal"))
 
     def compile_it(*_):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or another thread may take it
         child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
         heard.append(child.stdout.strip())
         return lambda state, batch, weight: advanced(job, state, batch, weight)
