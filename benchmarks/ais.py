@@ -33,13 +33,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ebmtrain import presets
-from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Subject, Trace
+from ebmtrain.making import made
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
 from ebmtrain.samplers.mala import Mala

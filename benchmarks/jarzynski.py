@@ -19,7 +19,8 @@ import torch
 from ebmtrain import presets
 from ebmtrain.build import build
 from ebmtrain.evaluation.quadrature import log_z
-from ebmtrain.train import start, update
+from ebmtrain.state import start
+from ebmtrain.train import update
 
 
 def errors(words: list[str]) -> tuple[float, float, float]:

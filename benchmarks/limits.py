@@ -31,7 +31,8 @@ from ebmtrain.display import Display
 from ebmtrain.run import begin
 from ebmtrain.rundir import RunDir
 from ebmtrain.session import Session
-from ebmtrain.train import collect, happen, start, update
+from ebmtrain.state import start
+from ebmtrain.train import collect, happen, update
 
 TINY = ["plots.gif=false", "samples.count=100", "samples.chains=100", "samples.burn_in=0"]
 NEVER = [
@@ -56,7 +57,8 @@ def start_up() -> None:
         print(f"start    {name:12} {median(lambda w=words: seconds_of(*w)):.2f} s")
     codes = {
         "first step": "from ebmtrain import presets; presets.prepare(None);"
-        "from ebmtrain.build import build; from ebmtrain.train import start, update;"
+        "from ebmtrain.build import build;"
+        "from ebmtrain.state import start; from ebmtrain.train import update;"
         "p = build(presets.plain(presets.composed([])));"
         "update(p.job, start(p.job, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"

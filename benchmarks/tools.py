@@ -139,7 +139,8 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     from ebmtrain.models.mlp import MLP
     from ebmtrain.optimizers import Adam
     from ebmtrain.samplers.langevin import Langevin
-    from ebmtrain.train import Job, collect, start, update
+    from ebmtrain.state import Job, start
+    from ebmtrain.train import collect, update
 
     points, first, weights = common(s)
     data = torch.from_numpy(points)

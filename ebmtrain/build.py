@@ -1,4 +1,4 @@
-"""A validated configuration becomes objects. The only caller of hydra's instantiate."""
+"""A validated configuration becomes objects."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from ebmtrain.conflicts import takes
 from ebmtrain.devices import Device
-from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory
+from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.subject import Evaluator
 from ebmtrain.frame import Frame
+from ebmtrain.making import initialised, made
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.seeding import stream
 from ebmtrain.settings import Checkpoint, Plots, Samples
 from ebmtrain.settings import Train as TrainSettings
-from ebmtrain.train import RETRIES, Job
+from ebmtrain.state import Job
+from ebmtrain.train import RETRIES
 from ebmtrain.trust import Trust
 from ebmtrain.types import Dataset, Sampler, Standardization
 from ebmtrain.validate import validate
@@ -107,33 +107,14 @@ def build(
     if trust is None:
         config = {**config, "dataset": findable(config["dataset"])}
     sampler = made(config, "sampler")
-    job: Job | None = None
-    data: Callable[[], Dataset] | None = None
-    energy: nn.Module | None = None
-    if not takes(config["model"], "event_shape"):
-        energy = initialised(config)
-    if energy is not None and hasattr(energy, "window"):
-        frame = landscape_frame(energy, config)
-    elif saved is not None:
-        frame = saved()
-        energy = energy or initialised(config, event_shape=tuple(frame.standardization.shift.shape))
-        data = partial(same_data, config, frame)
-    else:
-        dataset = made(config, "dataset").to(dtype=dtype, device=device)
-        frame = Frame.of(dataset)
-        event_shape = tuple(dataset.train.shape[1:])
-        energy = energy or initialised(config, event_shape=event_shape)
-        two = torch.zeros(2, *event_shape, device=device, dtype=dtype)
-        check_width(energy.to(device=device, dtype=dtype), two)
-        job = built_job(config, sampler, dataset)
-        data = lambda: dataset  # noqa: E731
+    taught = with_data(config, sampler, saved, device, dtype)
     return Parts(
         config=config,
-        energy=energy.to(device=device, dtype=dtype),
+        energy=taught.energy.to(device=device, dtype=dtype),
         sampler=sampler,
-        job=job,
-        frame=frame,
-        data=data,
+        job=taught.job,
+        frame=taught.frame,
+        data=taught.data,
         evaluations={
             "evaluation": made(config, "evaluation"),
             "quality": Quality(**config["quality"]),
@@ -146,6 +127,44 @@ def build(
         dtype=dtype,
         compile=settings.compile,
     )
+
+
+class Taught(NamedTuple):
+    """A model and what it knows of data."""
+
+    energy: nn.Module
+    frame: Frame
+    data: Callable[[], Dataset] | None
+    job: Job | None
+
+
+def with_data(
+    config: dict[str, Any],
+    sampler: Sampler,
+    saved: Callable[[], Frame] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Taught:
+    """A landscape needs none, a trained model none but for what was saved of them; any other learns
+    from them."""
+    energy = None if takes(config["model"], "event_shape") else initialised(config)
+    if energy is not None and hasattr(energy, "window"):
+        return Taught(energy, landscape_frame(energy, config), None, None)
+    if saved is not None:
+        frame = saved()
+        energy = energy or initialised(config, event_shape=tuple(frame.standardization.shift.shape))
+        return Taught(energy, frame, partial(same_data, config, frame), None)
+    dataset = made(config, "dataset").to(dtype=dtype, device=device)
+    frame = Frame.of(dataset)
+    event_shape = tuple(dataset.train.shape[1:])
+    energy = energy or initialised(config, event_shape=event_shape)
+    two = torch.zeros(2, *event_shape, device=device, dtype=dtype)
+    check_width(energy.to(device=device, dtype=dtype), two)
+
+    def data() -> Dataset:
+        return dataset
+
+    return Taught(energy, frame, data, built_job(config, sampler, dataset))
 
 
 def findable(dataset: dict[str, Any]) -> dict[str, Any]:
@@ -164,50 +183,6 @@ def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
     dataset = made(config, "dataset")
     frame.check(dataset)
     return dataset
-
-
-PLAIN = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # of a constructor
-# What makes a part one of its kind.
-NEEDED = {
-    "model": ("forward", "parameters"),
-    "sampler": ("init", "step"),
-    "method": ("init", "loss"),
-    "dataset": ("train", "holdout", "standardization", "truth", "batch", "to"),
-    "optimizer": ("build", "lr", "schedule", "clip_norm"),
-    "evaluation": ("every", "__call__"),
-}
-
-
-def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
-    """The part that a section describes; what its constructor objects to becomes a ConfigError."""
-    try:
-        # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
-        part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
-    except (InstantiationException, EbmtrainError, *PLAIN) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):
-            cause = cause.__cause__
-        if isinstance(cause, EbmtrainError):
-            raise cause from None
-        if out_of_memory(cause):
-            raise ConfigError(f"{name} needs more memory than there is: make it smaller") from error
-        if isinstance(cause, ValueError | TypeError | OSError):
-            raise ConfigError(f"{name}: {cause}") from error
-        raise
-    lacking = [attribute for attribute in NEEDED[name] if not hasattr(part, attribute)]
-    if lacking:
-        raise ConfigError(
-            f"{name}: {type(part).__name__} has no {lacking[0]}: a {name} must have "
-            f"{', '.join(NEEDED[name])}"
-        )
-    return part
-
-
-def initialised(config: dict[str, Any], **supplied: Any) -> nn.Module:
-    """The model, its initial weights drawn from the run's seed and nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(config["seed"], "model").initial_seed())
-        return made(config, "model", **supplied)
 
 
 def landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:

@@ -18,7 +18,8 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebmtrain.train import Job, TrainState, advanced, start, trained
+from ebmtrain.state import Job, TrainState, start, trained
+from ebmtrain.train import advanced
 from ebmtrain.types import Batch
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ from torch import Tensor
 from ebmtrain.capture import Captured, captured, duplicate, inputs
 from ebmtrain.compiler_cache import cache_on_disk
 from ebmtrain.signals import put_off
-from ebmtrain.train import Job, TrainState, advanced
+from ebmtrain.state import Job, TrainState
+from ebmtrain.train import advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")

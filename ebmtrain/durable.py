@@ -46,7 +46,7 @@ def write(path: Path, data: bytes) -> None:
             os.replace(temporary, path)  # noqa: PTH105  one of the calls that the tests record
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
+                os.unlink(temporary)  # noqa: PTH108  likewise
             raise
         sync_folder(path.parent)
     except OSError as error:
@@ -92,7 +92,7 @@ def prune(paths: Iterable[Path]) -> None:
     folders = set()
     for path in paths:
         try:
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)  # noqa: PTH108  the tests record it
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -157,7 +157,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     with suppress(FileExistsError):  # another process was faster; or it is a file, as comes out
-        os.mkdir(folder)  # noqa: PTH102
+        os.mkdir(folder)  # noqa: PTH102  the tests record it
     sync_folder(folder.parent)
 
 

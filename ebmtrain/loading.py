@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
-from ebmtrain.checkpoints import checked
+from ebmtrain.checkpoint_items import checked
 from ebmtrain.datasets.read_csv import NoNamesError
 from ebmtrain.datasets.reading import read_points
 from ebmtrain.drawing import drawn

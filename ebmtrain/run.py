@@ -13,14 +13,15 @@ import torch
 
 import ebmtrain
 from ebmtrain.build import Parts, build
-from ebmtrain.checkpoints import checked
+from ebmtrain.checkpoint_items import checked
 from ebmtrain.display import LOG, Display
 from ebmtrain.durable import locked
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.session import BEFORE_THE_FIRST_STEP, Session
-from ebmtrain.train import FAR, collect, start, update
+from ebmtrain.state import start
+from ebmtrain.train import FAR, collect, update
 from ebmtrain.trust import Trust, trust_of
 from ebmtrain.validate import validate
 

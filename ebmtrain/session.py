@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ebmtrain.best import Best
 from ebmtrain.build import Parts
-from ebmtrain.checkpoints import checked
+from ebmtrain.checkpoint_items import checked
 from ebmtrain.compiled import Compiled, chosen
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
@@ -28,7 +28,8 @@ from ebmtrain.gallery import Gallery
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
-from ebmtrain.train import TrainState, check, start, train
+from ebmtrain.state import TrainState, start
+from ebmtrain.train import check, train
 
 
 class Session:
@@ -187,6 +188,7 @@ class Session:
         self.last_row, self.last_row_step = now, state.step
         self.evaluations = state.evaluations
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
+        self.run.still_there()
         self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
         alarm = runaway(row, self.parts.standardization.shift.numel())
@@ -198,6 +200,7 @@ class Session:
         due = last or state.step % self.parts.plots.every == 0
         if due and self.gallery.planar:  # chains may have to be run for it
             self.check(state)
+            self.run.still_there()
             self.gallery.landscape(
                 state.evaluated,
                 self.picture_points(state),

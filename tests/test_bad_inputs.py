@@ -324,6 +324,7 @@ def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, mo
     monkeypatch.setattr(Session, "stopping", deleted)
     outcome = command(*tiny, "hydra.run.dir=run")
     one_line(outcome, 6, "cannot write", "No such file or directory")
+    assert not (folder / "run").exists()
 
 
 def test_a_path_that_is_too_long(command, folder: Path, tiny):

@@ -13,7 +13,8 @@ import pytest
 import torch
 from same_state import differences
 
-from ebmtrain.checkpoints import FORMAT, KINDS, checked, decode, encode
+from ebmtrain.checkpoint_items import KINDS, checked
+from ebmtrain.checkpoints import FORMAT, decode, encode
 from ebmtrain.errors import CheckpointError, UnsafeError
 
 STATE = {

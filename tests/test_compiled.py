@@ -25,7 +25,8 @@ from ebmtrain.compiler_cache import cache_on_disk, processor
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.run import begin, resume
-from ebmtrain.train import Job, TrainState, advanced, newest_weight, start, update
+from ebmtrain.state import Job, TrainState, start
+from ebmtrain.train import advanced, newest_weight, update
 from ebmtrain.types import LossOutput
 
 # Torch's compiler, to itself.

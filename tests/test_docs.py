@@ -153,7 +153,8 @@ def test_the_example_trains_and_is_opened_by_who_trusts_it(example, command):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_the_method_of_the_example_trains_the_built_in_model(example, command):
-    small_run(command, "method=cnce", "dataset=banana", "model.width=8")
+    run = small_run(command, "method=cnce", "dataset=banana", "model.width=8")
+    assert (run / "checkpoints/last.pt").exists()
 
 
 def test_the_presets_of_the_example_are_listed_with_where_they_come_from(example, command):

@@ -157,8 +157,10 @@ def test_frozen_puts_everything_back_even_after_an_exception():
 
 
 def test_frozen_takes_an_energy_that_is_no_module():
-    with frozen(lambda x: x.sum(1)):
-        pass
+    x = torch.ones(3, 2, requires_grad=True)
+    with frozen(lambda u: u.square().sum(1)):
+        x.square().sum().backward()  # points keep their gradient in it
+    assert torch.equal(x.grad, torch.full((3, 2), 2.0))
 
 
 def test_evaluations_are_counted_once_each():

@@ -16,7 +16,8 @@ from same_state import load, result, run_differences
 from ebmtrain.cli import main
 from ebmtrain.gallery import Gallery
 from ebmtrain.signals import Stop
-from ebmtrain.train import Advance, Job, TrainState, update
+from ebmtrain.state import Job, TrainState
+from ebmtrain.train import Advance, update
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",

@@ -20,17 +20,8 @@ from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import DivergedError
 from ebmtrain.optimizers import Schedule, Sgd
 from ebmtrain.run import begin
-from ebmtrain.train import (
-    ENERGY_BOUND,
-    Job,
-    TrainState,
-    check,
-    follow,
-    newest_weight,
-    start,
-    train,
-    update,
-)
+from ebmtrain.state import Job, TrainState, start
+from ebmtrain.train import ENERGY_BOUND, check, follow, newest_weight, train, update
 from ebmtrain.types import Batch, LossOutput
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,10 @@ def test_debug_shows_where(command):
 
 
 def test_a_good_configuration_passes(configured):
-    validate(configured(), trust=())
+    config = configured()
+    before = copy.deepcopy(config)
+    validate(config, trust=())
+    assert config == before
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "x${seed}", "${", ["a", {"b": "${seed}"}]])

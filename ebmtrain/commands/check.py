@@ -16,7 +16,8 @@ def main(words: list[str]) -> int:
     from ebmtrain.build import build
     from ebmtrain.compiled import chosen
     from ebmtrain.run import summary
-    from ebmtrain.train import check, start, update
+    from ebmtrain.state import start
+    from ebmtrain.train import check, update
 
     presets.check_targets(config)
     parts = build(presets.plain(config))

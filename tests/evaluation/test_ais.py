@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain import presets
-from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
@@ -33,6 +32,7 @@ from ebmtrain.evaluation.annealing import (
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Subject
+from ebmtrain.making import made
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala

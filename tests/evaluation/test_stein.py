@@ -6,7 +6,6 @@ import pytest
 import torch
 from repeats import assert_mean, assert_share, normal, stream
 
-from ebmtrain.build import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
 from ebmtrain.evaluation.modes import mass_divergence
@@ -18,6 +17,7 @@ from ebmtrain.evaluation.stein import (
     true_scores,
 )
 from ebmtrain.evaluation.u_statistics import floor_of, ones, random_signs
+from ebmtrain.making import made
 from ebmtrain.presets import BUILT_IN
 
 LENGTHS = [1.4, 0.7]

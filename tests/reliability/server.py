@@ -29,7 +29,7 @@ from ebmtrain.errors import EbmtrainError
 from ebmtrain.gallery import Gallery
 from ebmtrain.run import begin, resume
 from ebmtrain.sampling import energies
-from ebmtrain.train import start
+from ebmtrain.state import start
 
 
 def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
