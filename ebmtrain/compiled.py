@@ -65,7 +65,7 @@ class Compiled:
         if len(self.programs) == MOST:
             raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
         if not self.programs:
-            LOG.info("compiling the update: up to a minute, less where the cache knows it")
+            LOG.info("compiling the update: a minute or so, less where the cache knows it")
         began = time.perf_counter()
         cache_on_disk()
         update = captured(job, state, batch, weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -178,13 +179,14 @@ SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
     """The numbers of the run, where its pictures are, and what one would type next."""
     metrics, shown = result["metrics"], relative(path)
+    typed = shlex.quote(str(shown))
     lines = []
     if result["status"] == "interrupted" and not trains:
         return ["stopped; a landscape has no state to go on from: start it anew"]
     if result["status"] == "interrupted":
         return [
             f"stopped at step {result['step']}, saved",
-            f"next     ebmtrain resume {shown}{trust}",
+            f"next     ebmtrain resume {typed}{trust}",
         ]
     if "kl" in metrics:
         how = "exact by quadrature"
@@ -203,8 +205,8 @@ def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> lis
     lines += [
         f"run      {shown}  ({result['seconds']:.1f} s)",
         f"picture  {shown / picture}",
-        f"next     ebmtrain sample {shown} count=1000{trust}",
-        f"         ebmtrain evaluate {shown}{trust}",
+        f"next     ebmtrain sample {typed} count=1000{trust}",
+        f"         ebmtrain evaluate {typed}{trust}",
     ]
     return lines
 

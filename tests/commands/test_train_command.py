@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -209,6 +210,17 @@ def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, m
     names = [path.name for path in folder.glob("outputs/*/*/*")]
     assert len(names) == 2
     assert all(name.startswith("20260102-030405-") for name in names)
+
+
+def test_what_a_run_proposes_can_be_typed(command, folder: Path, tiny, no_pictures):
+    """As it stands, in a place whose name a shell would take apart."""
+    outcome = command(*tiny, "hydra.run.dir='my runs/it is 1'")
+    assert outcome.code == 0, outcome.err
+    proposed = [line[9:] for line in outcome.lines if line[9:].startswith("ebmtrain ")]
+    assert len(proposed) == 2
+    for line in proposed:
+        again = command(*shlex.split(line)[1:])
+        assert again.code == 0, again.err
 
 
 @pytest.mark.parametrize("name", ["with space", "äöü ñ 数", "a,b", "q'uote"])
