@@ -58,7 +58,8 @@ class Device:
             raise ConfigError("; ".join(problems))
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic)
+        # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
+        torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         name = self.accelerator
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.types import Decay, NonNegative, Positive, WholeNumber
+from ebmtrain.uncompiled import uncompiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Adam:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
+        return uncompiled(torch.optim.Adam)(
             parameters,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
@@ -99,7 +100,7 @@ class AdamW:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
+        return uncompiled(torch.optim.AdamW)(
             parameters,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
@@ -134,7 +135,7 @@ class Sgd:
             raise ValueError("nesterov needs momentum > 0, got 0: raise it, or nesterov=false")
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
+        return uncompiled(torch.optim.SGD)(
             parameters,
             lr=self.lr,
             momentum=self.momentum,

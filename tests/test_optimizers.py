@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebmtrain import capture
 from ebmtrain.optimizers import Adam, AdamW, OptimizerSpec, Sgd
+from ebmtrain.uncompiled import uncompiled
 
 LR = 0.1
 
@@ -81,6 +82,27 @@ def test_updates(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) 
         w.grad = g
         optimizer.step()
         torch.testing.assert_close(w.detach(), expected)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_without_the_compiler_it_is_the_same(kind: type[torch.optim.Optimizer]) -> None:
+    ends = []
+    for made in (kind, uncompiled(kind)):
+        w = first().requires_grad_()
+        optimizer, hooked = made([w], lr=LR), []  # pyright: ignore[reportCallIssue]  # its defaults
+        optimizer.register_step_post_hook(lambda *_, hooked=hooked: hooked.append(1))
+        for g in gradients():
+            optimizer.zero_grad()
+            w.grad = g.clone()
+            optimizer.step()
+        assert isinstance(optimizer, kind)
+        assert len(hooked) == len(gradients())
+        ends.append((w.detach(), optimizer.state_dict()["state"]))
+    (w, state), (other, others) = ends
+    assert torch.equal(w, other)
+    assert state.keys() == others.keys()
+    for name, value in state.get(0, {}).items():
+        assert value is None or torch.equal(value, others[0][name])
 
 
 @CASES

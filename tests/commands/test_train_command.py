@@ -379,6 +379,20 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
     assert not (folder / "outputs").exists()
 
 
+def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
+    program = (
+        "import sys\nfrom ebmtrain.cli import main\n"
+        "code = main(sys.argv[1:]) or main(['resume', 'run', 'train.steps=9'])\n"
+        "heavy = {'torch._dynamo', 'torch._inductor'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    words = [*tiny, "train.steps=6", "checkpoint.every=3", "hydra.run.dir=run"]
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=200,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "run" / "result.json").read_text())["step"] == 9
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
