@@ -70,7 +70,7 @@ def methods() -> list[Job]:
 
 
 def sampler_free() -> list[Job]:
-    five = ("method=ed train.steps=1000", "method=nce method.noise=kernel train.steps=1000")
+    five = ("method=ed train.steps=1000", "method=nce method.noise=kernel train.steps=750")
     rows = [Job(words[7:].split()[0], "five_gaussians", words) for words in five]
     for d in (*EASY, *HARD):
         best = f"experiment=ed_{d}" if d == "checkerboard" else f"method=ed dataset={d}"
