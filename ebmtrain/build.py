@@ -11,9 +11,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.conflicts import takes
+from ebmtrain.classes import check_classes
+from ebmtrain.conflicts import takes, target
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
@@ -115,11 +117,7 @@ def build(
         job=taught.job,
         frame=taught.frame,
         data=taught.data,
-        evaluations={
-            "evaluation": made(config, "evaluation"),
-            "quality": Quality(**config["quality"]),
-            "diagnostics": Diagnostics(**config["diagnostics"]),
-        },
+        evaluations=evaluations(config),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -127,6 +125,18 @@ def build(
         dtype=dtype,
         compile=settings.compile,
     )
+
+
+def evaluations(config: dict[str, Any]) -> dict[str, Evaluator]:
+    first: Evaluator = made(config, "evaluation")
+    found: dict[str, Evaluator] = {
+        "evaluation": first,
+        "quality": Quality(**config["quality"]),
+        "diagnostics": Diagnostics(**config["diagnostics"]),
+    }
+    if getattr(target(config["method"]), "needs_labels", False):
+        found["classification"] = Classification(every=first.every)
+    return found
 
 
 class Taught(NamedTuple):
@@ -164,7 +174,9 @@ def with_data(
     def data() -> Dataset:
         return dataset
 
-    return Taught(energy, frame, data, built_job(config, sampler, dataset))
+    job = built_job(config, sampler, dataset)
+    check_classes(job.method, energy, dataset)
+    return Taught(energy, frame, data, job)
 
 
 def findable(dataset: dict[str, Any]) -> dict[str, Any]:

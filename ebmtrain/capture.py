@@ -98,7 +98,8 @@ def inputs(
     # Filled on the device: a tensor made from a number on the host would wait for it.
     like = next(state.energy.parameters())
     scalars = [torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers]
-    return [*kept, *moments, state.diverged, batch.x, *scalars, *state.method.values(), *drawn]
+    seen = [part for part in batch if part is not None]
+    return [*kept, *moments, state.diverged, *seen, *scalars, *state.method.values(), *drawn]
 
 
 def duplicate(job: Job, state: TrainState) -> TrainState:

@@ -23,7 +23,7 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
         )
     problems += sampler_problems(config)
     for name in parts:
-        own = getattr(get_object(config[name]["_target_"]), "conflicts", None)
+        own = getattr(target(config[name]), "conflicts", None)
         problems += own(config) if own is not None else []
     return problems
 
@@ -67,4 +67,9 @@ def nested(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
 
 def takes(node: dict[str, Any], argument: str) -> bool:
     """Whether the part's constructor has this argument, which the builder then passes."""
-    return argument in inspect.signature(get_object(node["_target_"])).parameters
+    return argument in inspect.signature(target(node)).parameters
+
+
+def target(node: dict[str, Any]) -> Any:
+    """The class or function that a part's `_target_` names."""
+    return get_object(node["_target_"])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ebmtrain.build import Parts
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.subject import Evaluation, Subject, Trace
+from ebmtrain.models.of_class import OfClass
 from ebmtrain.samplers.resampling import systematic
 from ebmtrain.sampling import draw, going_on, learnt_in, settled, starts
 from ebmtrain.score import counted
@@ -27,14 +28,20 @@ def drawn(
     method: Mapping[str, Tensor],
     wanted: Samples,
     generator: torch.Generator,
+    label: int | None = None,
 ) -> Tensor:
     """(wanted.count, *event), in standardized units.
 
     Args:
         energy: of standardized points.
         method: the state of the method, for its chains and what its sampler learnt; {}: none.
+        label: points of this class alone, from p(x | y); the energy is `Joint`. The method's own
+            chains then begin each as often as p(y | x) says.
     """
     chains = min(wanted.chains, wanted.count)
+    if label is not None:
+        method = {**method, **of_class(energy, method, label, parts.temperature)}
+        energy = OfClass(energy, label)
     first = first_points(parts, wanted.start, chains, method, generator)
     return draw(
         parts.sampler,
@@ -46,6 +53,18 @@ def drawn(
         generator=generator,
         learnt=learnt_in(method, parts.sampler, first),
     )
+
+
+def of_class(
+    energy: nn.Module, method: Mapping[str, Tensor], label: int, temperature: float
+) -> dict[str, Tensor]:
+    """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
+    if "chains" not in method:
+        return {}
+    with torch.no_grad():
+        joint = torch.cat([energy.joint(x) for x in method["chains"].split(8192)])  # type: ignore[operator]
+    log_p = torch.log_softmax(-joint / temperature, 1)[:, label]
+    return {"log_weights": method.get("log_weights", 0.0) + log_p}
 
 
 def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Subject:

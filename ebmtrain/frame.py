@@ -103,6 +103,9 @@ def fingerprint(dataset: Dataset) -> str:
     _, exponent = torch.frexp(dataset.standardization.scale)
     quantum = torch.ldexp(torch.ones_like(dataset.standardization.scale), exponent - 20)
     digest = hashlib.sha256()
+    labels = getattr(dataset, "labels", None)
+    for classes in () if labels is None else (labels.train, labels.holdout):
+        digest.update(classes.numpy().tobytes())
     for points in (dataset.train, dataset.holdout):
         digest.update(repr(tuple(points.shape)).encode())
         for part in points.split(65_536):

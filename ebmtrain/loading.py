@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
@@ -19,6 +20,7 @@ from ebmtrain.datasets.reading import read_points
 from ebmtrain.drawing import drawn
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.frame import Frame
+from ebmtrain.models.of_class import JointOf
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
 from ebmtrain.settings import Samples
@@ -64,6 +66,7 @@ class Run:
         thin: int | None = None,
         chains: int | None = None,
         seed: int | None = None,
+        label: int | None = None,
     ) -> Tensor:
         """Points from the model by its own sampler, (count, *event), in the data's own units.
 
@@ -76,6 +79,8 @@ class Run:
             thin: steps between two points of a chain.
             chains: how many run side by side.
             seed: of the draws; by default that of the run.
+            label: class of which points are wanted, counted from 0, for a model of classes; None:
+                of any.
 
         What is not given is as in the configuration's section `samples`.
 
@@ -90,9 +95,31 @@ class Run:
         problems += value_problems("sample.seed", drawn_from, Seed)
         if problems:
             raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
+        if label is not None and label not in range(self.classes or 0):
+            known = f"0 to {self.classes - 1}" if self.classes else "not to be had: it has none"
+            raise ConfigError(f"label is {label}; classes of this model are {known}")
         generator = self.parts.generator("sample", drawn_from)
-        points = drawn(self.parts, self.standard_energy, self.method_state, wanted, generator)
+        points = drawn(
+            self.parts, self.standard_energy, self.method_state, wanted, generator, label
+        )
         return self.parts.standardization.to_data(points)
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the model tells apart; None: it knows of none."""
+        return getattr(self.standard_energy, "classes", None)
+
+    def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
+        """p(y | x) = softmax_y(-E(x, y) / T) of points in the data's own units, (n, classes).
+
+        Raises:
+            ConfigError: the model knows of no classes.
+            ValueError: points of another shape.
+        """
+        if not self.classes:
+            raise ConfigError("this model tells no classes apart: train with method=jem")
+        joint = in_data_units(JointOf(self.standard_energy), self.parts.standardization)
+        return torch.softmax(-joint(x) / self.temperature, 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
         """Points in a file, (n, *event) float64, in the data's own units.

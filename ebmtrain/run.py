@@ -199,6 +199,9 @@ def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> lis
         lines.append(f"NLL      {metrics['nll']:.4f}{error} nats{floor}")
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
+    if "accuracy" in metrics:
+        error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
+        lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
     picture = (
         "plots/landscape_final.png" if (path / "plots/landscape_final.png").exists() else "plots"
     )

@@ -6,7 +6,7 @@ every E(x_i). (A sum and not a mean: a mean would make a chain depend on the siz
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -115,19 +115,21 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         tally.points += len(inputs[0])
 
-    hook = energy.register_forward_pre_hook(note)
-    closed_form = getattr(energy, "energy_and_gradient", None)
-    if closed_form is not None:
-
-        def noted(x: Tensor) -> tuple[Tensor, Tensor]:
+    def noted(method: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+        def noting(x: Tensor) -> Any:
             before = tally.points
-            found = closed_form(x)
+            found = method(x)
             tally.points = before + len(x)  # once, also where it passes through the energy
             return found
 
-        energy.__dict__["energy_and_gradient"] = noted
+        return noting
+
+    hook = energy.register_forward_pre_hook(note)
+    others = [name for name in ("energy_and_gradient", "joint") if hasattr(energy, name)]
+    energy.__dict__.update({name: noted(getattr(energy, name)) for name in others})
     try:
         yield tally
     finally:
         hook.remove()
-        energy.__dict__.pop("energy_and_gradient", None)
+        for name in others:
+            energy.__dict__.pop(name, None)

@@ -26,10 +26,23 @@ Tensors = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """What one training step sees. Labels and masks will stand beside `x` as further fields."""
+    """What one training step sees."""
 
     x: Tensor
     """(batch, *event), in the units that the model is trained in."""
+    y: Tensor | None = None
+    """(batch,), int64: the class of each point; None: the data have no labels."""
+
+
+class Labels(NamedTuple):
+    """The classes of a dataset's points, counted from 0."""
+
+    train: Tensor
+    """(n,), int64."""
+    holdout: Tensor
+    """(m,), int64."""
+    names: tuple[str, ...]
+    """Of the classes."""
 
 
 @runtime_checkable
@@ -52,6 +65,19 @@ class Normalised(Protocol):
         """log of the integral, or of the sum, of exp(-E / T) over all points that the energy takes,
         shape (); None where it is not known at this T > 0. Computed in the type of the parameters.
         """
+        ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """An energy of points and classes, E(x) = -log sum_y exp(-E(x, y)); so at T = 1
+    p(y | x) = softmax_y(-E(x, y))."""
+
+    classes: int | None
+    """How many; None: it was made without, and `joint` is not to be called."""
+
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) of every class y: (batch, *event) -> (batch, classes)."""
         ...
 
 
@@ -116,6 +142,9 @@ class Method(Protocol):
     A tensor of its state that requires a gradient (a leaf: the constant of noise-contrastive
     estimation, say) is trained beside the energy's parameters and must be handed on as the very
     same object; all others are plain values.
+
+    A method that reads `batch.y` says so by `needs_labels = True` and is given an energy that is
+    `Joint`, with as many classes as the data have.
 
     A method that knows the normaliser may offer `log_z(energy, state) -> Tensor`, shape (), of an
     energy near to the trained one over standardized points: it is reported as `log_z_running`.
@@ -202,7 +231,8 @@ class Standardization(NamedTuple):
 class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
-    A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown.
+    A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown. Points
+    with classes offer `labels: Labels | None`, and put them into their batches.
     """
 
     train: Tensor

@@ -93,6 +93,7 @@ def configured() -> Callable[..., dict[str, Any]]:
         presets.prepare(None)
         chosen = [w for w in words if w.startswith("method=")]
         buffer = [] if chosen and chosen[-1] != "method=pcd" else TINY_BUFFER
-        return presets.plain(presets.composed([*TINY, *TINY_POINTS, *buffer, *words]))
+        points = [] if set(words) & {"dataset=iris", "dataset=wine"} else TINY_POINTS
+        return presets.plain(presets.composed([*TINY, *points, *buffer, *words]))
 
     return config

@@ -53,6 +53,13 @@ TRAININGS = {
     "nce_uniform": ("method=nce", "method.noise=uniform"),
     "nce_kernel": ("method=nce", "method.noise=kernel"),
     "cnce": ("method=cnce",),
+    "jem": (
+        "method=jem",
+        "dataset=iris",
+        "model.classes=3",
+        "method.slots=64",
+        "checkpoint.best=cross_entropy_holdout",
+    ),
     "fresh": ("method=ed", "dataset.fresh=true"),
     "no_average": ("method=pcd", "train.ema=null"),
     "spectral_norm": ("method=dsm", "model.spectral_norm=true"),

@@ -11,8 +11,9 @@ import numpy as np
 from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
 from ebmtrain.errors import ConfigError
 
-USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [out=FILE.npz] ..."
-NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0}  # and the least of each
+USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] ..."
+# Options and the least of each.
+NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
 
 
 def main(words: list[str]) -> int:

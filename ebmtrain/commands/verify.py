@@ -46,8 +46,11 @@ def laws(parts: Parts) -> Iterator[Finding]:
     if parts.job is not None:
         data = parts.job.dataset
         points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
+        labels = getattr(data, "labels", None)
+        y = None if labels is None else labels.train.to(parts.device)
+        method, size = parts.job.method, parts.job.batch_size
         with torch.random.fork_rng(devices=[]):
-            yield from laws_of_methods(parts.job.method, parts.energy, points, parts.job.batch_size)
+            yield from laws_of_methods(method, parts.energy, points, y, size)
 
 
 def line(finding: Finding) -> str:

@@ -19,7 +19,7 @@ def bundled(
     standardize: Standardize = True,
     seed: WholeNumber,
 ) -> Points:
-    """Measurements without their classes, split at random as rows of a file are.
+    """Measurements and their classes, split at random as rows of a file are.
 
     Args:
         name: wine (178 points of 13 coordinates), breast_cancer (569 of 30), iris (150 of 4).
@@ -35,4 +35,12 @@ def bundled(
     table = getattr(scikit_learn("datasets", f"dataset={name}"), f"load_{name}")()
     points = torch.from_numpy(table.data)
     names = tuple(str(column) for column in table.feature_names)
-    return split(points, holdout=holdout, standardize=standardize, seed=seed, names=names)
+    return split(
+        points,
+        holdout=holdout,
+        standardize=standardize,
+        seed=seed,
+        names=names,
+        labels=torch.from_numpy(table.target).long(),
+        classes=tuple(str(name) for name in table.target_names),
+    )

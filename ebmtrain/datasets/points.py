@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebmtrain.datasets.standardizing import Standardize, standardization_of
 from ebmtrain.seeding import stream
-from ebmtrain.types import Batch, Density, Standardization
+from ebmtrain.types import Batch, Density, Labels, Standardization
 
 
 def split(
@@ -19,6 +19,8 @@ def split(
     standardize: Standardize,
     seed: int,
     names: tuple[str, ...] | None = None,
+    labels: Tensor | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Points:
     """Some to train on and some held out, at random.
 
@@ -29,15 +31,19 @@ def split(
         standardize: see `standardization_of`.
         seed: of the split.
         names: of the columns.
+        labels: (n,), class of each point, counted from 0; None: they have none.
+        classes: names of the classes.
     """
     order = torch.randperm(len(points), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
-    train = points[order[n_holdout:]]
+    kept, held = order[n_holdout:], order[:n_holdout]
+    train = points[kept]
     return Points(
         train,
-        points[order[:n_holdout]],
+        points[held],
         standardization=standardization_of(train, standardize),
         names=names,
+        labels=None if labels is None else Labels(labels[kept], labels[held], classes),
     )
 
 
@@ -55,6 +61,7 @@ class Points:
         standardization: what turns data's units into the model's.
         truth: the density the points were drawn from, where it is known.
         names: of the columns of a table.
+        labels: classes of the points, where they have any.
         dtype, device: of the batches.
     """
 
@@ -66,6 +73,7 @@ class Points:
         standardization: Standardization,
         truth: Density | None = None,
         names: tuple[str, ...] | None = None,
+        labels: Labels | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -74,6 +82,7 @@ class Points:
         self.standardization = standardization
         self.truth = truth
         self.names = names
+        self.labels = labels
         self._kind = dtype, device
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
@@ -85,6 +94,7 @@ class Points:
             standardization=self.standardization,
             truth=self.truth,
             names=self.names,
+            labels=self.labels,
             dtype=dtype,
             device=device,
         )
@@ -95,8 +105,12 @@ class Points:
         dtype, device = self._kind
         return self.standardization.to_standard(self.train).to(device, dtype)
 
+    @cached_property
+    def _classes(self) -> Tensor | None:
+        return None if self.labels is None else self.labels.train.to(self._kind[1])
+
     def batch(self, step: int, size: int, seed: int) -> Batch:
-        """The standardized points of one training step, as a fresh tensor.
+        """The standardized points of one training step and their classes, as fresh tensors.
 
         Args:
             step: counted from 0.
@@ -117,7 +131,8 @@ class Points:
         missing = size - index.shape[0]
         if missing:
             index = torch.cat([index, self._permutation(seed, epoch + 1)[:missing]])
-        return Batch(self._standardized.index_select(0, index))
+        y = None if self._classes is None else self._classes.index_select(0, index)
+        return Batch(self._standardized.index_select(0, index), y)
 
     def _permutation(self, seed: int, epoch: int) -> Tensor:
         known = self._shuffled

@@ -27,26 +27,33 @@ of 2 lies outside."""
 
 
 class Quadratic(nn.Module):
-    """E(x) = a ||x||^2 / 2: for points of N(0, I), maximum likelihood is at a = 1."""
+    """E(x) = a ||x||^2 / 2: for points of N(0, I), maximum likelihood is at a = 1. A `Joint` energy
+    of one class."""
+
+    classes = 1
 
     def __init__(self, a: float):
         super().__init__()
         self.a = nn.Parameter(torch.tensor(a))
+
+    def joint(self, x: Tensor) -> Tensor:
+        return self(x)[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a * x.flatten(1).square().sum(1) / 2
 
 
 def laws_of_methods(
-    method: Method, energy: nn.Module, x: Tensor, size: int = 256
+    method: Method, energy: nn.Module, x: Tensor, y: Tensor | None = None, size: int = 256
 ) -> Iterator[Finding]:
     """Args:
     energy: the user's.
     x: standardized training points, (n, *event).
+    y: their classes, (n,), where they have any.
     size: of a batch.
     """
     yield from optimum(method, size)
-    yield from one_update(method, energy, x, size)
+    yield from one_update(method, energy, x, y, size)
 
 
 def optimum(method: Method, size: int) -> Iterator[Finding]:
@@ -113,7 +120,8 @@ def slopes_at(method: Method, a: float, size: int) -> Iterator[float]:
     settle = torch.optim.Adam(learnt, lr=0.1) if learnt else None
     while True:
         x = data[torch.randint(len(data), (size,), generator=generator)]
-        out = method.loss(energy, Batch(x), state, generator)
+        y = torch.zeros(len(x), dtype=torch.int64)
+        out = method.loss(energy, Batch(x, y), state, generator)
         energy.a.grad = None
         out.loss.backward()
         if settle is not None:
@@ -134,15 +142,18 @@ def decided(slopes: list[float]) -> bool:
     return abs(mean) > 2 * _SIGMAS * error
 
 
-def one_update(method: Method, energy: nn.Module, x: Tensor, size: int) -> Iterator[Finding]:
+def one_update(
+    method: Method, energy: nn.Module, x: Tensor, y: Tensor | None, size: int
+) -> Iterator[Finding]:
     """On the user's own energy and points."""
     energy = copy.deepcopy(energy).train()
-    batch, world = x[:size].clone(), torch.get_rng_state()
+    world, classes = torch.get_rng_state(), None if y is None else y[:size].clone()
+    batch = x[:size].clone()
     state = method.init(x, seeded(3))
     old = {name: value.detach().clone() for name, value in state.items()}
-    out = method.loss(energy, Batch(batch), state, seeded(4))
+    out = method.loss(energy, Batch(batch, classes), state, seeded(4))
     polluted = any(p.grad is not None for p in energy.parameters())
-    again = method.loss(energy, Batch(batch), state, seeded(4)).loss
+    again = method.loss(energy, Batch(batch, classes), state, seeded(4)).loss
     same = torch.equal(out.loss, again)
     wrong = {
         "the batch changed": not torch.equal(batch, x[:size]),

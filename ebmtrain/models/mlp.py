@@ -38,7 +38,9 @@ INITIALISATIONS: dict[str, Callable[[Tensor], object]] = {
 
 
 class MLP(nn.Module):
-    """E(x) = f(embed(x)) + ||x||^2 / (2 * base_std^2), f a perceptron with one output.
+    """E(x) = f(embed(x)) + ||x||^2 / (2 * base_std^2), f a perceptron with one output; or, with
+    classes y, E(x, y) = f_y(embed(x)) + ||x||^2 / (2 * base_std^2) and
+    E(x) = -log sum_y exp(-E(x, y)) (Grathwohl et al., ICLR 2020).
 
     A plain perceptron of low-dimensional points is slow to learn fine structure (spectral bias:
     Tancik et al., NeurIPS 2020): with inputs of unit variance, eight modes on a ring stay a ring.
@@ -60,6 +62,7 @@ class MLP(nn.Module):
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
         spectral_norm: divides each weight matrix by its largest singular value (Miyato et al.,
             ICLR 2018), so that f is Lipschitz.
+        classes: outputs of f, one for each class y; null: a single one, and no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
     """
@@ -77,6 +80,7 @@ class MLP(nn.Module):
         fourier_scale: NonNegative = 1.0,
         base_std: Width | None = None,
         spectral_norm: bool = False,
+        classes: Count | None = None,
     ):
         super().__init__()
         self.embedding = Embedding(
@@ -84,7 +88,8 @@ class MLP(nn.Module):
         )
         sizes = [self.embedding.n_features, *[width] * depth]
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
-        self.output = nn.Linear(width, 1)
+        self.output = nn.Linear(width, classes or 1)
+        self.classes = classes
         for layer in self.layers():
             INITIALISATIONS[initialisation](layer.weight)
             nn.init.zeros_(layer.bias)
@@ -95,10 +100,23 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
+        return self.with_base(self.summed(self.outputs(x)), x)
+
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) of every class, (batch, classes)."""
+        x = x.flatten(1)
+        return self.with_base(self.outputs(x).T, x).T
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """f(x), (batch, classes), or (batch, 1) without classes."""
         h = self.embedding(x)
         for layer in self.hidden:
             h = self.activation(layer(h))
-        return self.with_base(self.output(h).squeeze(1), x)
+        return self.output(h)
+
+    def summed(self, f: Tensor) -> Tensor:
+        """-log sum_y exp(-f_y), (batch,); without classes f itself."""
+        return f.squeeze(1) if self.classes is None else -torch.logsumexp(-f, 1)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
@@ -110,8 +128,12 @@ class MLP(nn.Module):
         for weight, bias in hidden:
             pre.append(linear(h, weight, bias))
             h = self.activation(pre[-1])
-        energy = self.with_base(linear(h, *output).squeeze(1), flat)
-        g = output[0].expand(len(flat), -1)
+        f = linear(h, *output)
+        energy = self.with_base(self.summed(f), flat)
+        if self.classes is None:
+            g = output[0].expand(len(flat), -1)
+        else:
+            g = torch.softmax(-f, 1) @ output[0]
         for (weight, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ weight
         gradient = self.embedding.pullback(features, g)
@@ -123,7 +145,7 @@ class MLP(nn.Module):
         return [*self.hidden, self.output]  # type: ignore[list-item]
 
     def with_base(self, energy: Tensor, x: Tensor) -> Tensor:
-        """energy + ||x||^2 / (2 base_std^2), shape (batch,); energy without a base measure."""
+        """energy + ||x||^2 / (2 base_std^2), shape (..., batch); energy without a base measure."""
         if not self.base_precision:
             return energy
         return energy.add(x.square().sum(1), alpha=0.5 * self.base_precision)

@@ -48,13 +48,21 @@ def method(request, sampler):
 
 @pytest.fixture(params=["mlp", "gaussian"])
 def energy(request, method):
-    return made("model", suited(method, request.param), event_shape=(2,))
+    return suited(method, request.param)
 
 
-def suited(method, model: str) -> str:
-    """The model, or one that is told the noise if the method needs it."""
-    told = isinstance(method, MultiNoiseScoreMatching)
-    return "noise_conditional_mlp" if told else model
+def suited(method, model: str, event=(2,)):
+    """The model, or one that is told the noise or has an output for each class if the method needs
+    it."""
+    if isinstance(method, MultiNoiseScoreMatching):
+        return made("model", "noise_conditional_mlp", event_shape=event)
+    if getattr(method, "needs_labels", False):
+        return made("model", "mlp", event_shape=event, classes=3)
+    return made("model", model, event_shape=event)
+
+
+def labelled(x) -> Batch:
+    return Batch(x, torch.arange(len(x)) % 3)
 
 
 def run(method, energy, x, seed: int):
@@ -62,7 +70,7 @@ def run(method, energy, x, seed: int):
     generator = seeded(seed)
     state = method.init(x, generator)
     for _ in range(2):
-        out = method.loss(energy, Batch(x), state, generator)
+        out = method.loss(energy, labelled(x), state, generator)
         state = out.state
     return out
 
@@ -78,7 +86,7 @@ def test_a_step(method, energy, dtype):
     kept = {name: value.clone() for name, value in first.items()}
     data, world = x.clone(), torch.get_rng_state()
 
-    out = method.loss(energy, Batch(x), first, seeded(2))
+    out = method.loss(energy, labelled(x), first, seeded(2))
 
     assert out.loss.shape == ()
     assert out.loss.dtype == dtype
@@ -112,7 +120,7 @@ def test_deterministic_in_the_generator(method, energy):
 
 @pytest.mark.parametrize("event", [(3,), (2, 2)])
 def test_events_of_any_shape(method, event):
-    energy = made("model", suited(method, "mlp"), event_shape=event)
+    energy = suited(method, "mlp", event)
     out = run(method, energy, torch.randn(5, *event, generator=seeded()), 1)
     assert out.loss.shape == ()
     assert out.loss.isfinite()

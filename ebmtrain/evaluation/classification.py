@@ -1,0 +1,69 @@
+"""How well an energy of points and classes tells the class of a point that it has not seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ebmtrain.evaluation.subject import Evaluation, Subject, exact_copy
+from ebmtrain.types import Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Of the held-out points, by p(y | x) = softmax_y(-E(x, y) / T):
+
+    accuracy, accuracy_se    share whose most probable class is the right one, and the standard
+                             error sqrt(a (1 - a) / n)
+    cross_entropy_holdout    mean -log p(y | x), in nats
+    ece                      expected calibration error (Guo et al., ICML 2017): mean |accuracy -
+                             mean confidence| over `bins` equal bins of the confidence
+                             max_y p(y | x), each weighted by the points in it; in [0, 1]
+
+    Args:
+        every: updates between two evaluations.
+        bins: of the confidence.
+    """
+
+    every: Count
+    bins: Count = 15
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        labels: Any = getattr(subject.dataset, "labels", None)
+        if subject.dataset is None or labels is None:
+            return Evaluation({}, [])
+        energy: Any = exact_copy(subject.energy).cpu()
+        u = subject.standardization.to_standard(subject.dataset.holdout)
+        with torch.no_grad():
+            logits = torch.cat(
+                [-energy.joint(part) / subject.temperature for part in u.split(4096)]
+            )
+        confidence, guess = torch.softmax(logits, 1).max(1)
+        right = (guess == labels.holdout).double()
+        accuracy = float(right.mean())
+        return Evaluation(
+            {
+                "accuracy": accuracy,
+                "accuracy_se": math.sqrt(accuracy * (1 - accuracy) / len(right)),
+                "cross_entropy_holdout": float(cross_entropy(logits, labels.holdout)),
+                "ece": calibration_error(confidence, right, self.bins),
+            },
+            [],
+        )
+
+
+def calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
+    """sum_b n_b / n |mean right - mean confidence| over bins b of (0, 1].
+
+    Args:
+        confidence: (n,), in (0, 1].
+        right: (n,), 1 or 0.
+    """
+    place = (confidence * bins).ceil().clamp(1, bins).long() - 1  # (b / bins, (b + 1) / bins]
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, (right - confidence).double())
+    return float(gap.abs().sum() / len(right))

@@ -1,0 +1,142 @@
+"""The joint energy model: its two terms, what it asks of data and model, and points of a class."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from quadratic import normal, seeded
+from torch import nn
+
+from ebmtrain.evaluation.classification import calibration_error
+from ebmtrain.methods.joint_energy_model import JointEnergyModel
+from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
+from ebmtrain.models.mlp import MLP
+from ebmtrain.models.of_class import JointOf, OfClass
+from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Batch
+
+SAMPLER = Mala(step_size=0.2)
+
+
+class Wells(nn.Module):
+    """E(x, y) = ||x - c_y||^2 / 2 - b_y for two classes on the line: p(x, y) is known."""
+
+    classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.tensor([0.0, math.log(3)], dtype=torch.float64))
+        self.register_buffer("c", torch.tensor([-2.0, 2.0], dtype=torch.float64))
+
+    def joint(self, x):
+        return (x - self.c).square() / 2 - self.b
+
+    def forward(self, x):
+        return -torch.logsumexp(-self.joint(x), 1)
+
+
+def slopes(method, x, y):
+    energy = Wells()
+    out = method.loss(energy, Batch(x, y), method.init(x, seeded(1)), seeded(2))
+    (slope,) = torch.autograd.grad(out.loss, energy.b)
+    return out, slope
+
+
+def test_it_is_pcd_and_the_cross_entropy_of_the_classes():
+    """d/db_z of -log softmax_y(b - ...) = p(z | x) - [z = y], worked out by hand."""
+    x, y = normal(40, 1), torch.arange(40) % 2
+    options = {"sampler": SAMPLER, "k": 2, "slots": 50, "energy_regularization": 0.1}
+    plain, slope = slopes(PersistentContrastiveDivergence(**options), x, y)
+    both, with_classes = slopes(JointEnergyModel(**options, classification=2.5), x, y)
+    p = torch.sigmoid(4 * x[:, 0] + math.log(3))  # of class 1: exp(-(x-2)^2/2 + (x+2)^2/2) * 3
+    surprise = -torch.where(y == 1, p, 1 - p).log().mean()
+    torch.testing.assert_close(both.loss - plain.loss, 2.5 * surprise)
+    added = 2.5 * (p - y).mean()
+    torch.testing.assert_close(with_classes - slope, torch.stack([-added, added]))
+    assert both.metrics["cross_entropy"].item() == pytest.approx(surprise.item())
+    right = ((p > 0.5).long() == y).double().mean()
+    assert both.metrics["accuracy_train"].item() == pytest.approx(right.item())
+    assert all(torch.equal(plain.state[name], both.state[name]) for name in plain.state)
+
+
+def test_a_batch_without_labels_is_refused():
+    x, method = normal(8, 1), JointEnergyModel(sampler=SAMPLER, slots=8)
+    with pytest.raises(ValueError, match="without labels"):
+        method.loss(Wells(), Batch(x), method.init(x, seeded(1)), seeded(2))
+
+
+@pytest.mark.parametrize("base_std", [None, 1.5])
+def test_the_energy_of_a_point_is_the_sum_over_its_classes(base_std):
+    """E(x) = -log sum_y exp(-E(x, y)), and so is its written-out gradient."""
+    model = MLP(event_shape=(2, 2), width=16, classes=3, base_std=base_std).double()
+    nn.init.normal_(model.output.bias)
+    x = normal(20, 2, 2).requires_grad_()
+    joint = JointOf(model)(x)
+    assert joint.shape == (20, 3)
+    expected = -joint.neg().exp().sum(1).log()
+    torch.testing.assert_close(model(x), expected)
+    (gradient,) = torch.autograd.grad(expected.sum(), x)
+    energy, written_out = model.energy_and_gradient(x.detach())
+    torch.testing.assert_close(energy, expected)
+    torch.testing.assert_close(written_out, gradient)
+    torch.testing.assert_close(OfClass(model, 2)(x), joint[:, 2])
+
+
+def test_calibration_error():
+    """Two bins of (0, 1]: 0.5 belongs to the lower one. |1/2 - 0.4| * 2/4 + |1 - 0.8| * 2/4."""
+    confidence = torch.tensor([0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
+    right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    assert calibration_error(confidence, right, 2) == pytest.approx(0.15)
+    assert calibration_error(torch.ones(3), torch.ones(3), 15) == 0.0
+
+
+WORDS = ("method=jem", "dataset=iris", "model.classes=3", "train.batch_size=32", "method.slots=256")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (("method=jem", "dataset.n_train=500"), "these data have none: method=pcd"),
+        (("method=jem", "dataset=iris", "model=gaussian"), "model=mlp model.classes=3"),
+        (("method=jem", "dataset=iris"), "model.classes is null, the data have 3 classes"),
+        (("method=jem", "dataset=iris", "model.classes=4"), "model.classes is 4, the data have 3"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(command, words, remedy):
+    outcome = command(*words, "train.batch_size=32")
+    assert outcome.code == 2
+    assert remedy in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_tells_classes_and_draws_points_of_each(command, tiny_file, folder):
+    """Iris: the first species is easily told, the centres of the classes lie apart."""
+    import ebmtrain
+
+    outcome = command(*tiny_file, *WORDS, "train.steps=400", "model.width=32", "method.k=3",
+                      "samples.burn_in=100", "hydra.run.dir=run")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    run = ebmtrain.load(folder / "run")
+    metrics = run.result["metrics"]
+    assert metrics["accuracy"] > 0.8
+    assert f"accuracy {metrics['accuracy']:.4f}" in outcome.out
+    assert 0 <= metrics["ece"] < 0.3
+    data = run.parts.dataset
+    assert data is not None
+    labels = data.labels  # type: ignore[attr-defined]
+    p = run.class_probabilities(data.holdout)
+    torch.testing.assert_close(p.sum(1), torch.ones(len(p), dtype=p.dtype))
+    found = (p.argmax(1) == labels.holdout).double().mean().item()
+    assert found == pytest.approx(metrics["accuracy"])
+    for label in range(3):
+        drawn = run.sample(300, label=label).mean(0)
+        centres = torch.stack([data.train[labels.train == y].mean(0) for y in range(3)])
+        scaled = (centres - drawn) / data.standardization.scale
+        assert scaled.norm(dim=1).argmin() == label
+    assert command("sample", "run", "count=20", "label=2").code == 0
+    refused = command("sample", "run", "label=3")
+    assert refused.code == 2
+    assert "classes of this model are 0 to 2" in refused.err
