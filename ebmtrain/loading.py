@@ -20,6 +20,7 @@ from ebmtrain.datasets.reading import read_points
 from ebmtrain.drawing import drawn
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.frame import Frame
+from ebmtrain.inpainting import inpainted
 from ebmtrain.models.of_class import JointOf
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
@@ -87,14 +88,9 @@ class Run:
         Raises:
             ConfigError: a value out of its range.
         """
-        given = {"start": start, "burn_in": burn_in, "thin": thin, "chains": chains}
-        given = {name: value for name, value in given.items() if value is not None}
-        wanted = replace(self.parts.samples, count=count, **given)
-        drawn_from: int = self.config["seed"] if seed is None else seed
-        problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
-        problems += value_problems("sample.seed", drawn_from, Seed)
-        if problems:
-            raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
+        wanted, drawn_from = self._wanted(
+            seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
+        )
         if label is not None and label not in range(self.classes or 0):
             known = f"0 to {self.classes - 1}" if self.classes else "not to be had: it has none"
             raise ConfigError(f"label is {label}; classes of this model are {known}")
@@ -103,6 +99,60 @@ class Run:
             self.parts, self.standard_energy, self.method_state, wanted, generator, label
         )
         return self.parts.standardization.to_data(points)
+
+    def inpaint(
+        self,
+        x: Tensor | ArrayLike,
+        known: Tensor | ArrayLike,
+        count: int = 1,
+        *,
+        burn_in: int | None = None,
+        thin: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Draws of what is missing given what is known, (n, count, *event), in the data's own
+        units; what is known stays as it is.
+
+        Args:
+            x: (n, *event); what stands at missing places is not read, but must be a number.
+            known: (*event), true where a number of each point is kept.
+            count: draws for each point, > 0.
+            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+
+        Raises:
+            ConfigError: a value out of its range, or points or a mask that do not fit.
+        """
+        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
+                                          chains=chains)  # fmt: skip
+        points, mask = torch.as_tensor(x).double(), torch.as_tensor(known).bool()
+        event = tuple(self.parts.standardization.shift.shape)
+        if points.shape[1:] != event or mask.shape != event:
+            raise ConfigError(
+                f"the points are of shape {tuple(points.shape[1:])} and the mask is of "
+                f"{tuple(mask.shape)}: the model takes {event} for both"
+            )
+        if mask.all() or not mask.any():
+            raise ConfigError("the mask must keep some numbers of a point and not all of them")
+        generator = self.parts.generator("inpaint", drawn_from)
+        return inpainted(
+            self.parts, self.standard_energy, self.method_state, points, mask, wanted, generator
+        )
+
+    def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
+        """What is to be drawn and from which seed; what is None is as the configuration says.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        wanted = replace(self.parts.samples, **chosen)
+        drawn_from: int = self.config["seed"] if seed is None else seed
+        problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
+        problems += value_problems("sample.seed", drawn_from, Seed)
+        if problems:
+            raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
+        return wanted, drawn_from
 
     @property
     def classes(self) -> int | None:

@@ -1,4 +1,5 @@
-"""`ebmtrain sample RUN count=1000`: points from the model, in the data's own units."""
+"""`ebmtrain sample RUN count=1000`: points from the model, in the data's own units; with
+`--inpaint MASK` what it makes of points of which a part is known."""
 
 from __future__ import annotations
 
@@ -8,47 +9,66 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.commands.words import check_options, overridden, run_and_options, warn
+from ebmtrain.commands.words import check_options, overridden, run_and_options, split, warn
 from ebmtrain.errors import ConfigError
 
-USAGE = "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] ..."
+USAGE = (
+    "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] "
+    "[--inpaint MASK [--data FILE]] ..."
+)
 # Options and the least of each.
 NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
 
 
 def main(words: list[str]) -> int:
-    path, options, trust = run_and_options(words, USAGE)
-    check_options(options, (*NUMBERS, "start", "out", "checkpoint", "device.*"))
+    rest, files = split(words, ("--inpaint", "--data"), others=True)
+    path, options, trust = run_and_options(rest, USAGE)
+    mask = files.get("--inpaint")
+    own = ("start", "label") if mask is None else ("array",)
+    shared = [name for name in NUMBERS if name != "label"]
+    check_options(options, (*shared, *own, "out", "checkpoint", "device.*"))
     for name, least in NUMBERS.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
     if options.get("start", "noise") not in ("chains", "noise", "data"):
         raise ConfigError(f"start must be chains, noise or data, got {options['start']!r}")
+    if "--data" in files and mask is None:
+        raise ConfigError("--data is read by --inpaint MASK alone: add it, or leave --data out")
     out = options.pop("out", None)
     if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
         raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
 
+    from ebmtrain.commands.inpaint import inpainted
     from ebmtrain.durable import write
     from ebmtrain.loading import load_with
     from ebmtrain.rundir import RunDir
     from ebmtrain.sampling import energies
 
-    files = RunDir.open(path)
+    opened = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
-    config = overridden(files.config(), device)
-    run = load_with(files, config, options.pop("checkpoint", None), trust, warn)
-    count = options.pop("count", 1000)
-    x = run.sample(count, **options)
-    target = Path(out) if out else path / "samples" / f"sample_{count}.npz"
-    energy = energies(run.energy, x).cpu().numpy()
-    write(target, as_file(target.suffix, x.cpu().numpy(), energy, run.parts.frame.names))
-    print(f"{len(x)} points of shape {tuple(x.shape[1:])}: {target}")
+    config = overridden(opened.config(), device)
+    run = load_with(opened, config, options.pop("checkpoint", None), trust, warn)
+    if mask is None:
+        count = options.pop("count", 1000)
+        x, name = run.sample(count, **options), f"sample_{count}.npz"
+        told = f"{len(x)} points of shape {tuple(x.shape[1:])}"
+    else:
+        x, told = inpainted(run, mask, files.get("--data"), options)
+        name = "inpainted.npz"
+    target = Path(out) if out else path / "samples" / name
+    points = x.reshape(-1, *run.parts.standardization.shift.shape)
+    energy = energies(run.energy, points).cpu().numpy()
+    draws = x.shape[: x.dim() - points.dim() + 1]  # (points,), or (points, draws of each)
+    names = run.parts.frame.names
+    write(target, as_file(target.suffix, x.cpu().numpy(), energy.reshape(draws), names))
+    print(f"{told}: {target}")
     return 0
 
 
 def as_file(suffix: str, x: np.ndarray, energy: np.ndarray, names: tuple[str, ...] | None) -> bytes:
-    """npz holds x and energy, npy and csv hold x; csv below the names of its columns, if any."""
+    """npz holds x and energy, npy and csv hold x; csv below the names of its columns, if any, a
+    point a line."""
     buffer = io.BytesIO()
     if suffix == ".npz":
         np.savez(buffer, x=x, energy=energy)
@@ -59,5 +79,5 @@ def as_file(suffix: str, x: np.ndarray, energy: np.ndarray, names: tuple[str, ..
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(names)
             buffer.write(header.getvalue().encode())
-        np.savetxt(buffer, x.reshape(len(x), -1), delimiter=",")
+        np.savetxt(buffer, x.reshape(energy.size, -1), delimiter=",")
     return buffer.getvalue()

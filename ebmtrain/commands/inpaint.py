@@ -1,0 +1,36 @@
+"""`ebmtrain sample RUN --inpaint MASK --data FILE`: what the model makes of the missing parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebmtrain.datasets.reading import read_points
+from ebmtrain.errors import ConfigError, DataError
+from ebmtrain.loading import Run
+
+ROWS = 16  # held-out points that are shown where no data are given
+
+
+def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> tuple[Tensor, str]:
+    """Draws for each row of the data, (n, count, *event), and what they are."""
+    array = options.pop("array", None)
+    event = tuple(run.parts.standardization.shift.shape)
+    kept = torch.from_numpy(read_points(mask).values)
+    if kept.numel() != math.prod(event) or not ((kept == 0) | (kept == 1)).all():
+        raise DataError(
+            f"{mask} must hold {math.prod(event)} zeros and ones, one for each number of a point: "
+            "1 where it is known, 0 where it is to be filled in"
+        )
+    if data is not None:
+        rows = run.read(data, None if array is None else str(array))
+    elif run.parts.dataset is not None:
+        rows = run.parts.dataset.holdout[:ROWS]
+    else:
+        raise ConfigError("a landscape has no held-out points: give --data FILE")
+    x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)
+    whose = data or "held out"
+    return x, f"{len(x)} points ({whose}), {x.shape[1]} draws of {int((kept == 0).sum())} numbers"

@@ -1,0 +1,100 @@
+"""`ebmtrain sample RUN --inpaint MASK`: draws from p(missing | known), in somebody's units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ebmtrain
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.gallery import Gallery
+from ebmtrain.run import begin
+
+ROWS = np.random.default_rng(0).normal(size=(200, 3))
+ROWS = np.array([1000.0, -5.0, 0.3]) + ROWS @ [[3.0, 40.0, 0.01], [0, 20.0, 0], [0, 0, 0.02]]
+
+
+@pytest.fixture(scope="module", params=["true", "whiten"])
+def run(request, tiny_file, tmp_path_factory) -> Path:
+    """A Gaussian that has learnt three numbers of different size, which hang together."""
+    folder = tmp_path_factory.mktemp(request.param)
+    np.save(folder / "rows.npy", ROWS)
+    words = [w for w in tiny_file if not w.startswith("model.")]
+    words += ["dataset=file", f"dataset.path={folder / 'rows.npy'}", "train.steps=100"]
+    words += [f"dataset.standardize={request.param}", "model=gaussian", "optimizer.lr=0.05"]
+    presets.prepare(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "landscape", lambda *_: None)
+        patch.setattr(Gallery, "final", lambda *_: [])
+        begin(build(presets.plain(presets.composed(words))), folder / "run", {}, quiet=True)
+    return folder / "run"
+
+
+def test_draws_are_of_the_conditional_density(run: Path):
+    """E is a parabola, so missing given known is Gaussian: its mean and covariance follow from the
+    second derivatives L of E, mean_m - L_mm^-1 L_mk (x_k - mean_k) and L_mm^-1. Chains are
+    independent; within 4 standard errors."""
+    model = ebmtrain.load(run)
+    shift = model.parts.standardization.shift
+    curvature = torch.autograd.functional.hessian(lambda v: model.energy(v[None])[0], shift)
+    slope = torch.autograd.functional.jacobian(lambda v: model.energy(v[None])[0], shift)
+    mean = shift - torch.linalg.solve(curvature, slope)
+    x = torch.tensor([[1004.0, 0.0, 0.0], [995.0, 9e9, -1e9]], dtype=torch.float64)
+    n = 1500
+    drawn = model.inpaint(x, [True, False, False], n, chains=n, burn_in=150)
+    assert drawn.shape == (2, n, 3)
+    assert (drawn[..., 0] == x[:, :1]).all()
+    covariance = torch.linalg.inv(curvature[1:, 1:])
+    for row, points in zip(x, drawn[..., 1:], strict=True):
+        expected = mean[1:] - covariance @ curvature[1:, 0] * (row[0] - mean[0])
+        error = (covariance.diagonal() / n).sqrt()
+        assert ((points.mean(0) - expected).abs() < 4 * error).all()
+        found = points.T.cov()
+        spread = torch.outer(*[covariance.diagonal().sqrt()] * 2) * (2 / n) ** 0.5
+        assert ((found - covariance).abs() < 4 * spread).all()
+
+
+def test_the_command(command, run: Path):
+    Path("mask.csv").write_text("1,0,1\n")
+    np.save("some.npy", [[1001.0, 0.0, 0.31], [999.0, 0.0, 0.28]])
+    told = command("sample", run, "--inpaint", "mask.csv", "--data", "some.npy", "count=3",
+                   "out=x.npz")  # fmt: skip
+    assert told.out == "2 points (some.npy), 3 draws of 1 numbers: x.npz\n", told
+    with np.load("x.npz") as file:
+        x, energy = file["x"], file["energy"]
+    assert x.shape == (2, 3, 3)
+    assert (x[1, :, 0] == 999.0).all()
+    assert len({*x[:, :, 1].ravel()}) == 6
+    energies = ebmtrain.load(run).energy(x.reshape(-1, 3)).view(2, 3)
+    np.testing.assert_allclose(energy, energies.numpy(), rtol=1e-4, atol=1e-4)
+    assert command("sample", run, "--inpaint", "mask.csv", "out=x.csv", "count=2").code == 0
+    held_out = ebmtrain.load(run).parts.dataset.holdout  # type: ignore[union-attr]
+    assert np.loadtxt("x.csv", delimiter=",").shape == (2 * min(16, len(held_out)), 3)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words", "said"),
+    [
+        ("1,0\n", (), "must hold 3 zeros and ones"),
+        ("1,0.5,0\n", (), "must hold 3 zeros and ones"),
+        ("1,1,1\n", (), "keep some numbers of a point and not all"),
+        ("1,0,1\n", ("label=1",), "unknown option label"),
+        ("1,0,1\n", ("burn_in=-1",), "burn_in must be a whole number"),
+    ],
+)
+def test_bad_input_is_one_line(command, run: Path, mask, words, said):
+    Path("mask.csv").write_text(mask)
+    outcome = command("sample", run, "--inpaint", "mask.csv", "out=out.npz", *words)
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1), outcome
+    assert said in outcome.err
+    assert not Path("out.npz").exists()
+
+
+def test_data_without_a_mask_are_refused(command, run: Path):
+    outcome = command("sample", run, "--data", "mask.csv")
+    assert outcome.code == 2
+    assert "--inpaint" in outcome.err
