@@ -14,7 +14,9 @@ Trust = tuple[str, ...] | None
 """Packages besides ebmtrain whose parts may be imported; None: any."""
 
 # Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
-HOMES = ("models", "samplers", "methods", "datasets", "optimizers", "evaluation")
+HOMES = (
+    "models", "samplers", "methods", "datasets", "optimizers", "evaluation", "composition",
+)  # fmt: skip
 HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says

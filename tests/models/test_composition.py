@@ -1,0 +1,110 @@
+"""Energies of finished runs put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from model_presets import PRESETS
+
+import ebmtrain
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.composition import Composition
+from ebmtrain.gallery import Gallery
+from ebmtrain.run import begin
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny) -> list[str]:
+    """Two of the plane, in units and at temperatures of their own, and one of four dimensions."""
+    folder = tmp_path_factory.mktemp("runs")
+    words = (
+        ["dataset=moons", "sampler.temperature=2"],
+        ["dataset=five_gaussians", "dataset.n_holdout=300"],
+    )
+    iris = [w for w in tiny if not w.startswith("dataset.")]
+    presets.prepare(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "landscape", lambda *_: None)
+        patch.setattr(Gallery, "final", lambda *_: [])
+        for name, chosen in zip("ab", words, strict=True):
+            config = presets.plain(presets.composed([*tiny, *chosen, "evaluation.resolution=256"]))
+            begin(build(config), folder / name, {}, quiet=True)
+        config = presets.plain(presets.composed([*iris, "dataset=iris"]))
+        begin(build(config), folder / "c", {}, quiet=True)
+    return [str(folder / name) for name in "abc"]
+
+
+def points() -> torch.Tensor:
+    return 2 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def log_p(path: str, x: torch.Tensor) -> torch.Tensor:
+    run = ebmtrain.load(path)
+    assert run.log_z is not None
+    return -run.energy(x).double() / run.temperature - run.log_z
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0]])
+def test_a_product_multiplies_densities(runs, weights):
+    """E(x) differs from -sum_i w_i log p_i(x) by a constant."""
+    model = Composition(runs=runs[:2], weights=weights).double()
+    a, b = weights or (1.0, 1.0)
+    x = points()
+    rest = model(x) + a * log_p(runs[0], x) + b * log_p(runs[1], x)
+    torch.testing.assert_close(rest, rest.mean().expand(50), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+def test_a_mixture_adds_them(runs, weights):
+    """exp(-E(x)) = sum_i w_i p_i(x), the normaliser included."""
+    model = Composition(runs=runs[:2], kind="mixture", weights=weights).double()
+    a, b = (0.5, 0.5) if weights is None else (0.25, 0.75)
+    x = points()
+    expected = a * log_p(runs[0], x).exp() + b * log_p(runs[1], x).exp()
+    torch.testing.assert_close((-model(x)).exp(), expected, rtol=1e-4, atol=0.0)
+
+
+def test_its_window_holds_those_of_its_runs(runs):
+    low, high = (torch.tensor(v) for v in Composition(runs=runs[:2]).window)
+    for path in runs[:2]:
+        train = ebmtrain.load(path).parts.dataset.train  # type: ignore[union-attr]
+        assert (train.amin(0) >= low - 1e-6).all()
+        assert (train.amax(0) <= high + 1e-6).all()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_command(command, folder: Path, runs, tiny):
+    words = [w for w in tiny if w.split(".")[0] not in ("model", "dataset")]
+    words += ["model=composition", f"model.runs=[{runs[0]},{runs[1]}]", "model.kind=mixture"]
+    outcome = command(*words, "train.steps=0", "hydra.run.dir=run", "evaluation.resolution=256")
+    assert outcome.code == 0, outcome
+    log_z = ebmtrain.load("run").result["metrics"]["log_z"]
+    assert abs(log_z) < 0.01
+    assert command("sample", "run", "count=5").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"runs": []}, "model.runs is empty"),
+        ({"runs": ["a", "b"], "weights": [1.0]}, "has 1 numbers for 2 runs"),
+        ({"runs": ["a", "b"], "weights": [1.0, 0.0], "kind": "mixture"}, "must be positive"),
+        ({"runs": ["a", "c"]}, "runs of the same kind of points"),
+        ({"runs": ["c"], "kind": "mixture"}, "log Z of .* is not known"),
+        ({"runs": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused(runs, options, said):
+    places = dict(zip("abc", runs, strict=True))
+    chosen = [places.get(name, name) for name in options["runs"]]
+    with pytest.raises(ebmtrain.errors.ConfigError, match=said):
+        Composition(**(options | {"runs": chosen}))
+
+
+def test_preset_spells_out_every_option():
+    config = yaml.safe_load((PRESETS / "composition.yaml").read_text())
+    assert set(config) == {"_target_", "runs", "kind", "weights"}
