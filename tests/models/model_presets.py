@@ -12,13 +12,19 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 PRESETS = Path(__file__).parents[2] / "configs" / "model"
+IMAGES = {"conv": (9, 8), "resnet": (2, 5, 6)}  # models of images, each of an odd size
 
 
 def preset(name: str, **changes: Any) -> nn.Module:
-    """As the builder makes it, for points of the plane where the model does not fix its own."""
+    """As the builder makes it, for points of the plane, or images, where the model does not fix its
+    own."""
     config = yaml.safe_load((PRESETS / f"{name}.yaml").read_text()) | changes
     if "event_shape" in inspect.signature(get_object(config["_target_"])).parameters:
-        config.setdefault("event_shape", (2,))
+        config.setdefault("event_shape", event_of(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return instantiate(config, _convert_="all")
+
+
+def event_of(name: str) -> tuple[int, ...]:
+    return IMAGES.get(name, (2,))

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 import torch
 import yaml
 from hydra.utils import get_object
-from model_presets import PRESETS, preset
+from model_presets import IMAGES, PRESETS, event_of, preset
 from torch import Tensor
 
-from ebmtrain.score import score_and_divergence
+from ebmtrain.evaluation.subject import exact_copy
+from ebmtrain.score import energy_and_gradient, frozen, score_and_divergence
 from ebmtrain.types import Energy
 
 
-def points(n: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2
+@pytest.fixture
+def points(name: str) -> Callable[..., Tensor]:
+    """Of the shape that the preset takes here."""
+
+    def drawn(n: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(n, *event_of(name), generator=generator, dtype=dtype) * 2
+
+    return drawn
 
 
-def test_returns_one_finite_energy_per_point(model, dtype):
+def test_returns_one_finite_energy_per_point(model, points, dtype):
     model.to(dtype)
     assert isinstance(model, Energy)
     for n in (1, 7):
@@ -29,14 +38,16 @@ def test_returns_one_finite_energy_per_point(model, dtype):
         assert e.isfinite().all()
 
 
-def test_closed_form_is_autograd(model, dtype):
-    """`energy_and_gradient(x)` = (E(x), dE/dx), at float32's rounding and at float64's."""
+def test_closed_form_is_autograd(model, points, name, dtype):
+    """What chains see is (E(x), dE/dx), at float32's rounding and at float64's; of images, whose
+    networks leave it to autograd, too."""
+    assert hasattr(model, "energy_and_gradient") is (name not in IMAGES)
     model.to(dtype).eval()
     x = points(50, dtype).requires_grad_()
     e = model(x)
     (gradient,) = torch.autograd.grad(e.sum(), x)
     with torch.no_grad():
-        closed_e, closed_gradient = model.energy_and_gradient(x)
+        closed_e, closed_gradient = energy_and_gradient(model, x)
     assert closed_gradient.shape == x.shape
     tolerance = 1e-4 if dtype == torch.float32 else 1e-11
     torch.testing.assert_close(closed_e, e.detach(), rtol=tolerance, atol=tolerance)
@@ -46,31 +57,31 @@ def test_closed_form_is_autograd(model, dtype):
     )
 
 
-def test_points_of_a_batch_do_not_see_each_other(model):
+def test_points_of_a_batch_do_not_see_each_other(model, points):
     """E(cat[x, y])[:n] = E(x), in train mode."""
     model.train()
     x, y = points(5), 10 * points(9, seed=1)
     torch.testing.assert_close(model(torch.cat([x, y]))[:5], model(x), rtol=1e-5, atol=1e-5)
 
 
-def test_draws_no_random_numbers_and_leaves_its_input_alone(model):
+def test_draws_no_random_numbers_and_leaves_its_input_alone(model, points):
     x = points(8)
     before, state = x.clone(), torch.get_rng_state()
     first, second = model(x), model(x)
-    model.energy_and_gradient(x)
+    energy_and_gradient(model, x)
     assert torch.equal(first, second)
     assert torch.equal(x, before)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_has_second_derivatives(model):
+def test_has_second_derivatives(model, points):
     """Score matching of any kind needs tr(d2E), and it must not be 0 all over."""
     _, divergence = score_and_divergence(model, points(20))
     assert divergence.isfinite().all()
     assert (divergence != 0).any()
 
 
-def test_state_is_all_there_is(model, name):
+def test_state_is_all_there_is(model, points, name):
     """A state_dict carried to a model of other random numbers makes the same energies."""
     other = preset(name)
     for tensor in other.state_dict().values():
@@ -89,6 +100,28 @@ def test_preset_spells_out_every_option(name):
     config = yaml.safe_load(text)
     parameters = inspect.signature(get_object(config["_target_"])).parameters
     assert set(config) - {"_target_"} == set(parameters) - {"event_shape"}
+
+
+def test_a_frozen_model_gives_chains_what_it_gives_all(model, points):
+    """In a chain its parameters take no gradient, and what it keeps stays as it is."""
+    model.train()
+    x, before = points(5), {k: v.clone() for k, v in model.state_dict().items()}
+    with frozen(model):
+        e, gradient = energy_and_gradient(model, x)
+    assert e.grad_fn is None
+    assert gradient.grad_fn is None
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_an_exact_copy_is_the_model_in_float64(model, points):
+    """What evaluations use; the model itself stays in its type."""
+    copy = exact_copy(model)
+    x = points(5, torch.float64)
+    assert copy(x).dtype == torch.float64
+    torch.testing.assert_close(model(x.float()).double(), copy(x), rtol=1e-4, atol=1e-4)
+    assert {p.dtype for p in model.parameters()} <= {torch.float32}
 
 
 @pytest.mark.parametrize("event", [(3,), (2, 2), (1, 4, 4)])

@@ -31,21 +31,30 @@ def sampler(request):
     return instantiate(read("sampler", request.param), _convert_="all")
 
 
+IMAGES = {"conv": (1, 8, 8), "resnet": (2, 5, 5)}  # what models of images take
+
+
 @pytest.fixture(params=names("model"))
 def energy(request):
     config = read("model", request.param)
     if "event_shape" in inspect.signature(get_object(config["_target_"])).parameters:
-        config["event_shape"] = (2,)
+        config["event_shape"] = IMAGES.get(request.param, (2,))
+    if request.param in IMAGES:
+        config["widths"] = [4, 6]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return instantiate(config, _convert_="all")
+
+
+def event_of(energy) -> tuple[int, ...]:
+    return energy.image if hasattr(energy, "image") else (2,)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_a_run_keeps_shape_type_and_the_worlds_random_numbers(sampler, energy, dtype):
     """Deterministic in its generator, which is the only one it draws from; energies finite."""
     energy.to(dtype)
-    x = torch.randn(6, 2, generator=seeded(), dtype=dtype)
+    x = torch.randn(6, *event_of(energy), generator=seeded(), dtype=dtype)
     kept, world = x.clone(), torch.get_rng_state()
     one = run_chain(sampler, energy, x, 7, seeded(1))
     two = run_chain(sampler, energy, x, 7, seeded(1))
@@ -73,7 +82,7 @@ def test_events_of_any_shape(sampler, event):
 
 
 def test_step_reports_each_chain(sampler, energy):
-    x = torch.randn(5, 2, generator=seeded())
+    x = torch.randn(5, *event_of(energy), generator=seeded())
     with frozen(energy):
         state, info = sampler.step(energy, sampler.init(energy, x), seeded())
     assert isinstance(info, StepInfo)

@@ -1,0 +1,80 @@
+"""A residual network as an energy of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
+
+from annotated_types import MinLen
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, silu
+from torch.nn.utils import parametrizations
+
+from ebmtrain.models.mlp import Width
+from ebmtrain.models.pictures import image_shape, lecun, with_base
+from ebmtrain.types import Count
+
+
+class Residual(nn.Module):
+    """E(x) = w . sum over places of silu(f(x)) + ||x||^2 / (2 * base_std^2), f a convolution of 3x3
+    and then residual blocks h + B(silu(A(silu(h)))), A and B of 3x3 (He et al., ECCV 2016), each
+    followed by the mean over 2x2 pixels.
+
+    As in Du & Mordatch (NeurIPS 2019), without normalisation of batches, which would let the energy
+    of one image depend on others, and with SiLU, which has a second derivative.
+
+    Args:
+        event_shape: (height, width), which is one channel, or (channels, height, width), of any
+            size: odd rows and columns at the edge are means of what is there.
+        widths: channels of each block; where they change, a convolution of 1x1 carries h over.
+        spectral_norm: divides each weight by its largest singular value as a matrix (outputs,
+            inputs * pixels of the kernel) (Miyato et al., ICLR 2018), which bounds the slope of
+            each convolution by the side of its kernel, at most 3.
+        base_std: standard deviation of the Gaussian base measure in units of x; null: none.
+
+    Shapes: (batch, *event_shape) -> (batch,).
+
+    Raises:
+        ValueError: the event is no image.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_shape: tuple[int, ...],
+        widths: Annotated[Sequence[Count], MinLen(1)] = (64, 128, 256),
+        spectral_norm: bool = False,
+        base_std: Width | None = None,
+    ):
+        super().__init__()
+        self.image = image_shape(event_shape, "model=resnet")
+        self.first = nn.Conv2d(self.image[0], widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(Block(*pair) for pair in pairwise([widths[0], *widths]))
+        self.output = nn.Linear(widths[-1], 1)
+        for layer in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
+            lecun(layer)
+            if spectral_norm:
+                parametrizations.spectral_norm(layer)
+        self.base_precision = 0.0 if base_std is None else base_std**-2
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x.reshape(-1, *self.image))
+        for block in self.blocks:
+            h = avg_pool2d(block(h), 2, ceil_mode=True, count_include_pad=False)
+        energy = self.output(silu(h).sum((2, 3))).squeeze(1)
+        return with_base(energy, x, self.base_precision)
+
+
+class Block(nn.Module):
+    """(batch, inputs, height, width) -> (batch, outputs, height, width)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.inner = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.outer = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.across = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
+
+    def forward(self, h: Tensor) -> Tensor:
+        kept = h if self.across is None else self.across(h)
+        return kept + self.outer(silu(self.inner(silu(h))))

@@ -1,0 +1,130 @@
+"""The networks of images: any channels, any size, and what they must not do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.models.convolutional import Convolutional
+from ebmtrain.models.residual import Residual
+
+MODELS: dict[str, Any] = {"conv": Convolutional, "resnet": Residual}
+
+
+def seeded(name: str, event: tuple[int, ...], **options: Any) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS[name](event_shape=event, **({"widths": [4, 6, 8, 10]} | options))
+        for layer in model.modules():  # a bias of 0 would hide a bias left out
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+                nn.init.normal_(layer.bias)
+    return model.double()
+
+
+def images(n: int, *event: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, *event, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("event", [(8, 8), (1, 8, 8), (3, 28, 28), (5, 9, 23), (3, 32, 32)])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_pixel_of_any_image_counts(name, event):
+    """Also where the size cannot be halved three times without a remainder."""
+    model, x = seeded(name, event), images(2, *event).requires_grad_()
+    e = model(x)
+    assert e.shape == (2,)
+    (gradient,) = torch.autograd.grad(e.sum(), x)
+    assert (gradient != 0).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gray_images_need_no_axis_of_channels(name):
+    x = images(4, 8, 9)
+    gray, one = seeded(name, (8, 9)), seeded(name, (1, 8, 9))
+    assert torch.equal(gray(x), one(x[:, None]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_base_measure_is_added(name):
+    x = images(4, 2, 8, 8)
+    difference = seeded(name, (2, 8, 8), base_std=1.5)(x) - seeded(name, (2, 8, 8))(x)
+    torch.testing.assert_close(difference, x.square().sum((1, 2, 3)) / (2 * 1.5**2))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_derivatives_against_finite_differences(name):
+    model = seeded(name, (8, 8), widths=[2, 3])
+    x = images(1, 8, 8).requires_grad_()
+    assert torch.autograd.gradcheck(model, x)
+    assert torch.autograd.gradgradcheck(model, x)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_untrained_energy_has_the_size_of_one_unit(name):
+    """Weights of variance 1 / inputs: neither lost nor blown up on the way through the layers."""
+    e = seeded(name, (3, 16, 16), widths=[32, 64, 128])(images(200, 3, 16, 16))
+    assert 0.01 < e.std().item() < 10
+
+
+def test_the_layers_of_conv():
+    """3x3, then 4x4 at stride 2, of the widths that are given; a linear readout of all places."""
+    model = Convolutional(event_shape=(3, 32, 32))
+    found = [(c.in_channels, c.out_channels, c.kernel_size, c.stride)
+             for c in model.modules() if isinstance(c, nn.Conv2d)]  # fmt: skip
+    assert found == [(3, 32, (3, 3), (1, 1)), (32, 64, (4, 4), (2, 2)),
+                     (64, 128, (4, 4), (2, 2)), (128, 256, (4, 4), (2, 2))]  # fmt: skip
+    assert model.output.in_features == 256 * 4 * 4
+
+
+def test_spectral_norm_bounds_every_layer():
+    """As a matrix, each weight has the largest singular value 1 once the iteration converged."""
+    model = seeded("resnet", (2, 6, 6), spectral_norm=True).train()
+    plain = seeded("resnet", (2, 6, 6))
+    x = images(3, 2, 6, 6)
+    for _ in range(300):  # each forward pass in train mode is one iteration
+        model(x)
+    model.eval()
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in plain.modules())
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(
+            1, abs=1e-3
+        )
+
+
+def test_no_batch_norm_and_no_dropout():
+    for model in (seeded("conv", (8, 8)), seeded("resnet", (8, 8))):
+        kinds = {type(m).__name__ for m in model.modules()}
+        assert not {k for k in kinds if "Norm" in k or "Dropout" in k}
+
+
+@pytest.mark.parametrize(
+    ("words", "saying"),
+    [
+        ("model=conv", "model: model=conv takes images, .* got (2,): choose model=mlp"),
+        ("model=resnet", "model: model=resnet takes images, .* got (2,): choose model=mlp"),
+        ("model=conv model.widths=[]", "model.widths "),
+        ("model=resnet model.widths=[4,0]", "model.widths"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(command, words, saying):
+    outcome = command("check", *words.split())
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1
+    first, _, second = saying.partition(" .* ")
+    assert first in outcome.err
+    assert second in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("event", "widths"), [((5, 9), "4,6,8"), ((4, 2), "4,6"), ((1, 1, 7), "4")]
+)
+def test_images_too_small_for_conv_say_which_widths_fit(event, widths):
+    with pytest.raises(ValueError, match=rf"model.widths=\[{widths}\]$"):
+        seeded("conv", event)
+    fitting = seeded("conv", event, widths=[int(w) for w in widths.split(",")])
+    assert fitting(images(2, *event)).shape == (2,)
+    assert seeded("resnet", event)(images(2, *event)).shape == (2,)
