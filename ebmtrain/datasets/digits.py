@@ -1,0 +1,44 @@
+"""The handwritten digits that come with scikit-learn: nothing is downloaded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.points import Points
+from ebmtrain.extras import scikit_learn
+from ebmtrain.types import OpenUnit, WholeNumber
+
+LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
+
+
+def digits(
+    *,
+    holdout: OpenUnit = 0.2,
+    standardize: Scaling = "range",
+    dequantize: bool = True,
+    seed: WholeNumber,
+) -> Points:
+    """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), without their
+    classes, split at random. Event (8, 8).
+
+    Args:
+        holdout: share of the images that is not trained on, in (0, 1).
+        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
+            whiten: uncorrelated as well; false: as they are.
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`; false: 1/2, and
+            no NLL means much.
+        seed: of the split and of the noise.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    images = scikit_learn("datasets", "dataset=digits").load_digits().images
+    return image_points(
+        images.astype(np.uint8),
+        levels=LEVELS,
+        holdout=holdout,
+        standardize=standardize,
+        dequantize=dequantize,
+        seed=seed,
+    )

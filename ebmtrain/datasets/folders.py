@@ -1,0 +1,44 @@
+"""Folders and files of data sets that somebody has to put there."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ebmtrain.errors import DataError
+
+
+def folder_of(path: str, wanted: str) -> Path:
+    """
+    Args:
+        wanted: which files belong there, and where they come from, as a remedy.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    try:
+        folder = Path(path).expanduser()
+        kind = folder.stat().st_mode
+    except (OSError, RuntimeError, ValueError) as error:  # not there, no home, a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path!r} cannot be read ({reason}): {wanted}") from error
+    if not stat.S_ISDIR(kind):
+        raise DataError(f"{path} is no folder: {wanted}")
+    return folder
+
+
+def content(file: Path) -> bytes:
+    """All of a regular file.
+
+    Raises:
+        DataError: it is none, cannot be read, or is empty.
+    """
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            raise DataError(f"{file} is no regular file: copy the data to one")
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}): check the file") from error
+    if not data:
+        raise DataError(f"{file} is empty: get it again")
+    return data

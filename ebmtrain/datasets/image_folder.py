@@ -1,0 +1,125 @@
+"""Pictures of one's own: all PNG and JPEG files beneath a folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Len
+from PIL import Image
+
+from ebmtrain.datasets.folders import content, folder_of
+from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.points import Points
+from ebmtrain.errors import DataError
+from ebmtrain.types import Count, OpenUnit, WholeNumber
+
+LEVELS = 256
+ENDINGS = (".png", ".jpg", ".jpeg")
+MODES = {1: "L", 3: "RGB"}
+WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
+LARGEST = 50_000_000  # pixels of one picture
+
+
+def image_folder(
+    *,
+    path: str,
+    size: Annotated[list[Count], Len(2, 2)] | None = None,
+    channels: Literal[1, 3] | None = None,
+    n_train: Count | None = None,
+    holdout: OpenUnit = 0.2,
+    standardize: Scaling = "range",
+    dequantize: bool = True,
+    seed: WholeNumber,
+) -> Points:
+    """All .png, .jpg and .jpeg files of a folder and of the folders beneath it, links to folders
+    not followed, split at random. Event (height, width) of gray pictures, else (3, height, width).
+
+    Args:
+        path: of the folder.
+        size: height and width that every picture is resized to; null: all have the same.
+        channels: 1: every picture is made gray, 3: coloured; null: all are one or the other.
+        n_train: train on so many of the pictures, at random; null: all that are not held out.
+        holdout: share of the pictures that is not trained on, in (0, 1).
+        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
+            whiten: uncorrelated as well; false: from 0 to 256.
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
+        seed: of the split and of the noise.
+
+    Raises:
+        DataError: a picture cannot be used; one line with the reason and the remedy.
+    """
+    files = pictures_in(folder_of(path, WANTED))
+    if len(files) < 2:
+        raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {WANTED}")
+    first = pixels_of(files[0], size, channels)
+    images = np.empty((len(files), *first.shape), np.uint8)
+    for i, file in enumerate(files):
+        image = first if i == 0 else pixels_of(file, size, channels)
+        if image.ndim != first.ndim:
+            kinds = [("gray" if x.ndim == 2 else "coloured") for x in (image, first)]
+            raise DataError(
+                f"{file} is {kinds[0]}, {files[0].name} is {kinds[1]}: give dataset.channels=1 "
+                "or 3, to which all are turned"
+            )
+        if image.shape != first.shape:
+            sizes = [" x ".join(map(str, x.shape[-2:])) for x in (image, first)]
+            raise DataError(
+                f"{file} has {sizes[0]} pixels, {files[0].name} has {sizes[1]}: give "
+                "dataset.size=[height,width], to which all are resized"
+            )
+        images[i] = image
+    return image_points(
+        images,
+        levels=LEVELS,
+        holdout=holdout,
+        n_train=n_train,
+        standardize=standardize,
+        dequantize=dequantize,
+        seed=seed,
+    )
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """In the order of their names, whatever the file system's is."""
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(ENDINGS)
+    )
+
+
+def pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
+    """(height, width) of a gray picture, (3, height, width) of a coloured one, bytes."""
+    from io import BytesIO
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(content(file)), formats=["PNG", "JPEG"]) as picture:
+                if picture.width * picture.height > LARGEST:
+                    raise DataError(
+                        f"{file} has {picture.width} x {picture.height} pixels, more than "
+                        f"{LARGEST:,}: make it smaller"
+                    )
+                if channels is not None:
+                    picture = picture.convert(MODES[channels])
+                elif picture.mode not in MODES.values():
+                    raise DataError(
+                        f"{file} is of the kind {picture.mode}, neither gray nor RGB: give "
+                        "dataset.channels=1 or 3, to which all are turned"
+                    )
+                if size is not None:
+                    picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+                array = np.asarray(picture)
+    # Pillow reports broken pictures as any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error).replace(str(file), "").splitlines()[0] if str(error) else "damaged"
+        raise DataError(f"{file} is no whole picture ({reason}): get it again") from error
+    return array if array.ndim == 2 else array.transpose(2, 0, 1)

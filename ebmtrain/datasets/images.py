@@ -1,0 +1,66 @@
+"""Images as points: dequantised, in the units of their pixels, scaled to [-1, 1]."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.seeding import stream
+from ebmtrain.types import Standardization
+
+Scaling = Literal["range", True, False, "whiten"]
+
+
+def image_points(
+    images: np.ndarray,
+    *,
+    levels: int,
+    holdout: float | np.ndarray,
+    n_train: int | None = None,
+    standardize: Scaling,
+    dequantize: bool,
+    seed: int,
+) -> Points:
+    """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1) and drawn once from the
+    seed: a density of x has a finite NLL, in nats, which is an upper bound on the NLL of the
+    discrete images themselves (Theis, van den Oord & Bethge, ICLR 2016). Without u a density could
+    be infinite at the whole numbers.
+
+    Args:
+        images: (n, *event) of whole numbers, n >= 1, n >= 2 where some are to be held out.
+        levels: how many values a pixel may have.
+        holdout: the images held out, (m, *event), or the share of `images` that is, in (0, 1), at
+            random.
+        n_train: train on so many of the rest, at random; None: all.
+        standardize: range: u = 2 x / levels - 1, from -1 to 1, all pixels alike; else as
+            `standardization_of`, pixel by pixel.
+        dequantize: False: x = k + 1/2, the middle.
+        seed: of the noise and of the split.
+    """
+    order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
+    if isinstance(holdout, np.ndarray):
+        held = holdout
+    else:
+        n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
+        held, order = images[order[:n_holdout]], order[n_holdout:]
+    train = dequantized(images[order[:n_train]], dequantize, seed, "train")
+    if standardize == "range":
+        half = torch.full_like(train[0], levels / 2)
+        units = Standardization(half, half.clone())
+    else:
+        units = standardization_of(train, standardize)
+    return Points(train, dequantized(held, dequantize, seed, "holdout"), standardization=units)
+
+
+def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:
+    """k + u, float64."""
+    x = torch.from_numpy(pixels.astype(np.float64))
+    if not dequantize:
+        return x.add_(0.5)
+    noise = torch.empty_like(x).uniform_(generator=stream(seed, f"dequantize {purpose}"))
+    return x.add_(noise)

@@ -1,0 +1,97 @@
+"""Arrays of bytes in a pickle, without executing what is in it.
+
+A pickle is a program: it names functions and calls them. This reader knows the three names that an
+array is pickled by, and gives each a stand-in of its own that only remembers what it is told; any
+other name is refused before it is looked up. So neither foreign code nor NumPy's own unpickling
+runs.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+
+from ebmtrain.errors import DataError
+
+ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before and since 2
+
+
+class Told:
+    """Stands for an array or its type: keeps what a pickle says of it."""
+
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class Array(Told):
+    """Of `_reconstruct`, with state (version, shape, type, Fortran's order, bytes)."""
+
+
+class Kind(Told):
+    """Of `numpy.dtype`."""
+
+
+class NotArrays(pickle.UnpicklingError):
+    """A name that an array has no need of."""
+
+
+class Reader(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if module_name in ARRAYS and global_name == "_reconstruct":
+            return Array
+        if module_name == "numpy" and global_name in ("ndarray", "dtype"):
+            return Kind
+        raise NotArrays(f"{module_name}.{global_name}")
+
+
+def pickled_bytes(data: bytes, key: str, name: str) -> np.ndarray:
+    """The array of unsigned bytes under `key` of a pickled mapping.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        DataError: it is damaged, wants code to run, or holds something else.
+    """
+    try:
+        # Strings of Python 2 as bytes, as they are.
+        found = Reader(io.BytesIO(data), encoding="bytes").load()
+    except NotArrays as error:
+        what = "".join(c if c.isprintable() else "?" for c in str(error))[:80]
+        raise DataError(
+            f"{name} asks for {what}, which could run any code: get the original file again"
+        ) from error
+    except Exception as error:  # a pickle that is damaged fails in many ways, MemoryError included
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{name} holds no mapping with {key}: get the original file again")
+    array = found.get(key.encode(), found.get(key))
+    if not isinstance(array, Array):
+        raise DataError(f"{name} holds no array {key}: get the original file again")
+    return filled(array.state, key, name)
+
+
+def filled(state: Any, key: str, name: str) -> np.ndarray:
+    """What NumPy would make of the state, if it is plain bytes."""
+    if not isinstance(state, tuple) or len(state) != 5:
+        raise DataError(f"{name} holds an array {key} without content: get the original again")
+    _, shape, kind, fortran, pixels = state
+    if not isinstance(kind, Kind) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
+        raise DataError(f"{name} holds {key} that are no unsigned bytes: get the original again")
+    held = len(pixels) if isinstance(pixels, bytes) else -1
+    if not is_shape(shape) or held != math.prod(shape):
+        raise DataError(f"{name} holds {max(held, 0):,} bytes for shape {shape}: get it again")
+    return np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)

@@ -1,0 +1,83 @@
+"""Images as points: dequantised, in units of their pixels, scaled to [-1, 1]."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from ebmtrain.datasets.digits import digits
+from ebmtrain.datasets.images import image_points
+
+PIXELS = load_digits().images
+
+
+def test_every_digit_is_there_once_and_dequantised():
+    points = digits(seed=3)
+    every = torch.cat([points.train, points.holdout])
+    assert (len(every), len(points.holdout)) == (1797, round(0.2 * 1797))
+    assert points.train.shape[1:] == (8, 8)
+    assert sorted(every.floor().flatten(1).tolist()) == sorted(PIXELS.reshape(1797, -1).tolist())
+    noise = every - every.floor()
+    n = noise.numel()
+    assert abs(noise.mean() - 1 / 2) < 4 * (1 / 12 / n) ** 0.5  # uniform: mean, variance
+    assert abs(noise.var() - 1 / 12) < 4 * (1 / 180 / n) ** 0.5
+    again, other = digits(seed=3), digits(seed=4)
+    assert torch.equal(points.train, again.train)
+    assert not torch.equal(points.train, other.train)
+    held = digits(seed=3, dequantize=False).train
+    assert torch.equal(held, points.train.floor() + 0.5)
+
+
+def test_units_are_from_minus_one_to_one_and_their_volume_is_known():
+    """The uniform density over all pixels has NLL d log 17 in the data's units, d log 2 in those
+    of the model: the difference is the log volume."""
+    points = digits(seed=0)
+    u = points.standardization.to_standard(torch.cat([points.train, points.holdout]))
+    assert -1 <= u.min() < -0.9
+    assert 0.9 < u.max() <= 1
+    assert points.standardization.to_standard(torch.full((1, 8, 8), 17.0)).unique() == 1
+    volume = points.standardization.log_volume
+    assert volume == pytest.approx(64 * (math.log(17) - math.log(2)))
+    batch = points.batch(0, 7, 0).x
+    assert batch.shape == (7, 8, 8)
+    assert batch.abs().max() <= 1
+
+
+@pytest.mark.parametrize("standardize", [True, "whiten"])
+def test_other_units_are_those_of_points(standardize):
+    points = digits(seed=0, standardize=standardize)
+    u = points.standardization.to_standard(points.train).flatten(1)
+    torch.testing.assert_close(u.mean(0), torch.zeros(64, dtype=u.dtype), rtol=0, atol=1e-9)
+    if standardize == "whiten":
+        identity = torch.eye(64, dtype=u.dtype)
+        torch.testing.assert_close(u.T @ u / len(u), identity, rtol=0, atol=1e-8)
+
+
+def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
+    images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
+
+    def points(holdout, **options):
+        return image_points(images, levels=256, holdout=holdout, standardize="range",
+                            dequantize=True, seed=1, **options)  # fmt: skip
+
+    drawn, given = points(0.25), points(images[:3], n_train=12)
+    assert (len(drawn.train), len(drawn.holdout)) == (30, 10)
+    both = torch.cat([drawn.train, drawn.holdout])[:, 0, 0].floor().sort().values
+    assert both.tolist() == list(range(40))
+    assert given.holdout.floor()[:, 0, 0].tolist() == [0, 1, 2]
+    assert len(given.train) == 12
+    assert given.train[:, 0, 0].floor().tolist() != list(range(12))
+
+
+@pytest.mark.parametrize("model", ["conv", "resnet"])
+def test_the_laws_hold_of_models_of_images(command, model):
+    """`ebmtrain verify`, on the real digits."""
+    words = (f"model={model}", "model.widths=[8,8,8]", "dataset=digits", "method=dsm",
+             "train.batch_size=64", "device.threads=1")  # fmt: skip
+    outcome = command("verify", *words)
+    assert outcome.code == 0, outcome.out
+    assert outcome.lines[-1] == "all laws hold"

@@ -1,0 +1,292 @@
+"""Files of images: those that can be read, and every kind that cannot."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ebmtrain.datasets.cifar10 import BATCHES, cifar10
+from ebmtrain.datasets.idx import idx
+from ebmtrain.datasets.image_folder import image_folder
+from ebmtrain.errors import DataError
+
+NOISE = np.random.default_rng(0)
+TRAIN = NOISE.integers(0, 256, (6, 5, 4), dtype=np.uint8)
+TEST = NOISE.integers(0, 256, (3, 5, 4), dtype=np.uint8)
+
+
+def idx_bytes(images: np.ndarray, kind: int = 8) -> bytes:
+    lengths = struct.pack(f">{images.ndim}I", *images.shape)
+    return bytes([0, 0, kind, images.ndim]) + lengths + images.tobytes()
+
+
+def mnist(folder: Path, train: bytes, test: bytes | None = None, ending: str = "-idx3-ubyte"):
+    (folder / f"train-images{ending}").write_bytes(train)
+    if test is None:
+        test = idx_bytes(TEST)
+    (folder / f"t10k-images{ending}").write_bytes(test)
+    return idx(path=str(folder), seed=1)
+
+
+def sorted_rows(points) -> list[list[float]]:
+    return sorted(points.floor().flatten(1).tolist())
+
+
+@pytest.mark.parametrize("ending", ["-idx3-ubyte", ".idx3-ubyte", "-idx3-ubyte.gz"])
+def test_idx_files(tmp_path, ending):
+    pack = gzip.compress if ending.endswith("gz") else bytes
+    points = mnist(tmp_path, pack(idx_bytes(TRAIN)), pack(idx_bytes(TEST)), ending)
+    assert points.train.shape[1:] == (5, 4)
+    assert sorted_rows(points.train) == sorted(TRAIN.reshape(6, -1).tolist())
+    assert points.holdout.floor().flatten(1).tolist() == TEST.reshape(3, -1).tolist()
+    assert points.standardization.log_volume == pytest.approx(20 * np.log(128))
+    assert len(idx(path=str(tmp_path), n_train=4, seed=1).train) == 4
+
+
+GOOD = idx_bytes(TRAIN)
+ZIPPED = gzip.compress(GOOD)
+BAD_IDX = {
+    "empty": (b"", "is empty: get it again"),
+    "two bytes": (b"\0\0", "begins with 00 00"),
+    "wrong magic": (b"\x89PNG" + GOOD[4:], "begins with 89 50 4e 47, not with 00 00 08 03"),
+    "a web page": (b"<html>not found</html>", "begins with 3c 68 74 6d"),
+    "floats": (idx_bytes(TRAIN, 0x0D), "type 0x0d, not unsigned bytes"),
+    "labels": (idx_bytes(TRAIN[:, 0, 0]), "has 1 axes and holds labels"),
+    "two axes": (idx_bytes(TRAIN[0]), "has 2 axes and holds no images"),
+    "half a header": (GOOD[:10], "truncated within its header"),
+    "truncated": (GOOD[:-1], "promises 120 bytes"),
+    "too long": (GOOD + b"\0", "promises 120 bytes .* more follow"),
+    "none": (idx_bytes(TRAIN[:0]), r"holds no images \(shape \(0, 5, 4\)\)"),
+    "terabytes": (GOOD[:4] + b"\x7f" * 12, "promises [0-9,]{20,} bytes"),
+    "truncated gz": (ZIPPED[:-12], "cannot be unpacked"),
+    "flipped gz": (ZIPPED[:-6] + b"\xff" + ZIPPED[-5:], "cannot be unpacked"),
+    "terabytes of gz": (gzip.compress(GOOD[:4] + b"\x7f" * 12), "promises [0-9,]{20,} bytes"),
+    "other size": (idx_bytes(TRAIN[:, :4]), "images of 4 x 4, t10k.* of 5 x 4"),
+}
+
+
+def refused(saying: str, read, *arguments, **options) -> None:
+    with pytest.raises(DataError, match=saying) as caught:
+        read(*arguments, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("case", BAD_IDX)
+def test_bad_idx_files(tmp_path, case):
+    data, saying = BAD_IDX[case]
+    refused(saying, mnist, tmp_path, data)
+
+
+def py2_pickle(images: np.ndarray, *, data: bytes | None = None) -> bytes:
+    """A file of CIFAR-10 opcode by opcode as Python 2 and its NumPy wrote it."""
+    n, pixels = len(images), images.tobytes() if data is None else data
+
+    def text(word: bytes) -> bytes:
+        return b"U" + bytes([len(word)]) + word
+
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + b"M" + struct.pack("<H", n) + b"M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+        + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + b"T" + struct.pack("<I", len(pixels)) + pixels + b"tb"
+    )  # fmt: skip
+    head = b"\x80\x02}(" + text(b"batch_label") + text(b"training batch 1 of 5")
+    labels = text(b"labels") + b"](" + b"K\x06" * n + b"e"
+    return head + labels + text(b"data") + array + text(b"filenames") + b"](" + b"eu."
+
+
+def pickled(value, protocol: int = 4) -> bytes:
+    return pickle.dumps(value, protocol)
+
+
+ROWS = NOISE.integers(0, 256, (4, 3072), dtype=np.uint8)
+
+
+def cifar(folder: Path, first: bytes, rest: bytes | None = None, ending: str = ""):
+    for i, name in enumerate(BATCHES):
+        other = py2_pickle(ROWS) if rest is None else rest
+        (folder / f"{name}{ending}").write_bytes(first if i == 0 else other)
+    return cifar10(path=str(folder), seed=1)
+
+
+def test_cifar_as_python_2_wrote_it(tmp_path):
+    assert pickle.loads(py2_pickle(ROWS), encoding="bytes")[b"data"].tolist() == ROWS.tolist()
+    points = cifar(tmp_path, py2_pickle(ROWS))
+    assert points.train.shape == (20, 3, 32, 32)
+    assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
+    assert points.batch(0, 5, 0).x.abs().max() <= 1
+
+
+@pytest.mark.parametrize("rows", [ROWS, np.asfortranarray(ROWS)], ids=["C", "Fortran"])
+def test_cifar_pickled_anew(tmp_path, rows):
+    points = cifar(tmp_path, pickled({"data": rows, "labels": [0] * 4}))
+    assert sorted_rows(points.train) == sorted(ROWS.tolist() * 5)
+
+
+def test_cifar_binary(tmp_path):
+    rows = np.concatenate([np.arange(4, dtype=np.uint8)[:, None], ROWS], 1).tobytes()
+    points = cifar(tmp_path, rows, rows, ".bin")
+    assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
+    for data, saying in ((rows[:-1], "no whole rows of 3,073"), (b"", "is empty"),
+                         (b"\x0a" + rows[1:], "labels above 9")):  # fmt: skip
+        refused(saying, cifar, tmp_path, data, rows, ".bin")
+
+
+class Bomb:
+    """Writes a file as soon as it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("unpickled"),)
+
+
+OBJECTS = np.array([[1, Bomb()]], dtype=object)
+CALL = b"\x80\x02cposix\nsystem\nU\x0ftouch unpickled\x85R."
+BAD_PICKLES = {
+    "empty": (b"", "is empty"),
+    "code": (CALL, "asks for posix.system, which could run any code"),
+    "code beside the data": (pickled({"data": ROWS, "x": Bomb()}), "asks for pathlib"),
+    "a builtin": (b"\x80\x02cbuiltins\neval\nU\x011\x85R.", "asks for builtins.eval"),
+    "NumPy's own": (b"\x80\x02cnumpy\nload\nU\x01x\x85R.", "asks for numpy.load"),
+    "objects": (pickled({"data": OBJECTS}), "asks for pathlib"),
+    "plain objects": (pickled({"data": np.array([[None]])}), "no unsigned bytes"),
+    "escapes in a name": (b"\x80\x02c\x1b[2J\nx\n.", r"asks for \?\[2J.x"),
+    "persistent": (b"\x80\x02U\x01xQ.", "damaged pickle"),
+    "registry": (b"\x80\x02\x82\x01.", "damaged pickle"),
+    "truncated": (py2_pickle(ROWS)[:-4000], "damaged pickle"),
+    "no pickle": (b"<html>not found</html>", "damaged pickle"),
+    "a list": (pickled([ROWS]), "no mapping with data"),
+    "no data": (pickled({"labels": [1]}), "no array data"),
+    "NaN": (pickled({"data": np.full((4, 3072), np.nan)}), "no unsigned bytes"),
+    "wide numbers": (pickled({"data": ROWS.astype(np.int64)}), "no unsigned bytes"),
+    "wrong shape": (pickled({"data": ROWS[:, :3000].copy()}), r"shape \(4, 3000\), not"),
+    "three axes": (pickled({"data": ROWS[None]}), r"shape \(1, 4, 3072\), not"),
+    "no content": (
+        py2_pickle(ROWS).replace(b"tbU\tfilenames", b"t0U\tfilenames"),
+        "without content",
+    ),
+    "too few bytes": (py2_pickle(ROWS, data=b"abc"), r"3 bytes for shape \(4, 3072\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PICKLES)
+def test_bad_pickles_are_refused_and_not_executed(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    data, saying = BAD_PICKLES[case]
+    refused(saying, cifar, tmp_path, data)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_the_bombs_would_go_off(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickled(Bomb()))
+    assert (tmp_path / "unpickled").exists()
+
+
+def picture(path: Path, mode: str = "RGB", size=(6, 4), value=None) -> np.ndarray:
+    """A picture of (width, height) at path, and its pixels as the dataset should have them."""
+    shape = size[::-1] if mode == "L" else (*size[::-1], len(mode))
+    array = NOISE.integers(0, 256, shape, dtype=np.uint8) if value is None else value
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(array, mode=None).save(path)
+    return array if mode == "L" else array.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_folder_of_pictures(tmp_path, mode):
+    truth = [picture(tmp_path / place, mode)
+             for place in ("a.png", "b.PNG", "deeper/c.png", "deeper/d.png")]  # fmt: skip
+    (tmp_path / "notes.txt").write_text("no picture")
+    points = image_folder(path=str(tmp_path), holdout=0.5, seed=1)
+    assert points.train.shape[1:] == ((4, 6) if mode == "L" else (3, 4, 6))
+    every = torch.cat([points.train, points.holdout])
+    assert sorted_rows(every) == sorted(x.reshape(-1).tolist() for x in truth)
+
+
+def test_jpeg_and_what_is_mixed_is_turned_into_one_kind_when_asked(tmp_path):
+    flat = np.full((4, 6, 3), 200, np.uint8)
+    picture(tmp_path / "a.jpg", value=flat)
+    picture(tmp_path / "b.png", "L", size=(9, 9))
+    picture(tmp_path / "c.png", "RGBA")
+    points = image_folder(path=str(tmp_path), size=[4, 5], channels=3, holdout=0.3, seed=1)
+    assert points.train.shape == (2, 3, 4, 5)
+    every = torch.cat([points.train, points.holdout]).floor().flatten(1)
+    assert ((every - 200).abs() <= 2).all(1).any()  # the flat one, as JPEG keeps it
+    gray = image_folder(path=str(tmp_path), size=[3, 3], channels=1, seed=1)
+    assert gray.train.shape[1:] == (3, 3)
+
+
+def broken(data: bytes):
+    return lambda path: path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    picture(path, size=(60, 40))
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def huge(path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+
+
+BAD_PICTURES = {
+    "empty": (broken(b""), "z.png is empty"),
+    "no picture": (broken(b"<html>not found</html>"), "z.png is no whole picture"),
+    "gif in disguise": (broken(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"), "is no whole picture"),
+    "truncated": (cut, "z.png is no whole picture"),
+    "mixed channels": (lambda path: picture(path, "L"), "z.png is gray, a.png is coloured: give"),
+    "mixed sizes": (lambda path: picture(path, size=(7, 4)), "z.png has 4 x 7 .* a.png has 4 x 6"),
+    "transparent": (lambda path: picture(path, "RGBA"), "kind RGBA, neither gray nor RGB"),
+    "too large": (huge, "z.png (has 50000 x 50000 pixels, more|is no whole .*decompression)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_PICTURES)
+def test_bad_pictures(tmp_path, case):
+    picture(tmp_path / "a.png")
+    write, saying = BAD_PICTURES[case]
+    write(tmp_path / "z.png")
+    refused(saying, image_folder, path=str(tmp_path), seed=1)
+
+
+def test_one_picture_is_too_few(tmp_path):
+    picture(tmp_path / "a.png")
+    refused("holds 1 pictures, at least 2", image_folder, path=str(tmp_path), seed=1)
+
+
+@pytest.mark.parametrize("files", ["", "one", "a file"])
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [("idx", "train-images-idx3-ubyte"), ("cifar10", "data_batch_1"), ("image_folder", ".png")],
+)
+def test_what_is_missing_is_named_with_where_to_get_it(command, folder, option, wanted, files):
+    """Exit code 2, one line, and nothing left behind."""
+    place = folder / "data"
+    if files == "a file":
+        place.write_text("no folder")
+    elif files == "one":
+        place.mkdir()
+        (place / "data_batch_1").write_bytes(b"")
+        (place / "train-images-idx3-ubyte").write_bytes(b"")
+    outcome = command("check", f"dataset={option}", "dataset.path=data")
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert wanted in line
+    assert "dataset.path=FOLDER" in line
+    assert [p.name for p in folder.iterdir()] == (["data"] if files else [])
