@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ebmtrain.drawing import noise
 from ebmtrain.evaluation.diagnostics import LEAST_ESS, MOST_RHAT, Diagnostics
 from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.sampling import evolution, learnt_in
+
+FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
+"""Of the animation of chains, of their strip, and how many walk."""
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from matplotlib.figure import Figure
 
     from ebmtrain.build import Parts
+    from ebmtrain.plots.images import Look
     from ebmtrain.plots.window import Window
 
 
@@ -87,6 +93,9 @@ class Gallery:
                 self.hang("curves", curves(rows, title, getattr(adaptation, "target", None)))
         self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
         energy, shown = model.energy, self.in_units(model.energy)
+        if self.look is not None and self.data is not None:
+            self.images(model, x, title, name)
+            return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         if not self.planar:
             names = self.parts.frame.names
             figure = projection(self.data, x, title, energy=shown, names=names)
@@ -110,6 +119,42 @@ class Gallery:
 
             self.run.write_bytes("plots/landscape.gif", animate(frames))
         return []
+
+    @cached_property
+    def look(self) -> Look | None:
+        """How points are shown as images; None: they are none. They are if their dataset or their
+        model says so."""
+        from ebmtrain.plots.images import Look
+
+        pixels = getattr(self.parts.dataset, "pixels", None)
+        if pixels is None and hasattr(self.parts.energy, "image") and self.data is not None:
+            pixels = float(self.data.min()), float(self.data.max())
+        return None if pixels is None else Look(*pixels)
+
+    def images(self, model: Subject, samples: Tensor, title: str, name: str) -> None:
+        """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif.
+
+        Args:
+            samples: in the data's own units.
+        """
+        from ebmtrain.plots.images import evolving, image_samples, strip
+
+        assert self.look is not None
+        assert self.data is not None
+        assert self.parts.dataset is not None
+        holdout = self.parts.dataset.holdout
+        self.hang(f"samples_{name}", image_samples(self.data, samples, self.look, title, holdout))
+        steps = rarer_and_rarer(max(self.parts.samples.burn_in, 1), FRAMES)
+        generator = model.generator("chain from noise")
+        start = noise(self.parts, CHAINS, generator)
+        learnt = learnt_in(model.method, model.sampler, start)
+        walked = evolution(model.sampler, model.energy, start, steps, generator, learnt)
+        frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
+        few = picked(steps, COLUMNS)
+        rows = [steps.index(step) for step in few]
+        self.hang(f"chain_{name}", strip(frames[rows, :ROWS], few, self.look, title))
+        if self.parts.plots.gif and name == "final":
+            self.run.write_bytes("plots/chain.gif", evolving(frames, steps, self.look))
 
     def chains(self, model: Subject, title: str, name: str) -> None:
         """plots/<name>.png; nothing where chains do not move or meet what is not finite: the
@@ -154,3 +199,16 @@ class Gallery:
         from ebmtrain.plots.image import png
 
         self.run.write_bytes(f"plots/{name}.png", png(figure))
+
+
+def rarer_and_rarer(last: int, count: int) -> list[int]:
+    """At most `count` steps from 0 to `last`, the first ones close together: a chain from noise
+    changes most at first."""
+    grown = (round(last ** (i / max(count - 2, 1))) for i in range(count - 1))
+    return sorted({0, last, *grown})
+
+
+def picked(steps: list[int], count: int) -> list[int]:
+    """At most `count` of them, evenly, the first and the last included."""
+    last = len(steps) - 1
+    return [steps[i] for i in sorted({round(i * last / (count - 1)) for i in range(count)})]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -78,6 +78,30 @@ def going_on(
     for _ in range(draws):
         chain = run_chain(sampler, energy, chain.x, thin, generator, learnt, chain.state)
         yield chain
+
+
+def evolution(
+    sampler: Sampler,
+    energy: Energy,
+    start: Tensor,
+    steps: Sequence[int],
+    generator: Generator,
+    learnt: Tensors | None = None,
+) -> Tensor:
+    """Where chains are after so many steps each, (len(steps), chains, *event), the sampler adapting
+    as it does in a burn-in.
+
+    Args:
+        steps: ascending, >= 0.
+    """
+    chain, done, seen = Chain(start, learnt or start_learning(sampler, start), {}, None), 0, []
+    for step in steps:
+        while done < step:
+            n = min(_BLOCK, step - done)
+            chain = run_chain(sampler, energy, chain.x, n, generator, chain.learnt, chain.state)
+            done += n
+        seen.append(chain.x)
+    return torch.stack(seen)
 
 
 @torch.no_grad()

@@ -54,7 +54,8 @@ def image_points(
         units = Standardization(half, half.clone())
     else:
         units = standardization_of(train, standardize)
-    return Points(train, dequantized(held, dequantize, seed, "holdout"), standardization=units)
+    holdouts = dequantized(held, dequantize, seed, "holdout")
+    return Points(train, holdouts, standardization=units, pixels=(0.0, float(levels)))
 
 
 def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:

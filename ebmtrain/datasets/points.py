@@ -62,6 +62,7 @@ class Points:
         truth: the density the points were drawn from, where it is known.
         names: of the columns of a table.
         labels: classes of the points, where they have any.
+        pixels: least and largest value that a pixel of an image has; None: points are no images.
         dtype, device: of the batches.
     """
 
@@ -74,6 +75,7 @@ class Points:
         truth: Density | None = None,
         names: tuple[str, ...] | None = None,
         labels: Labels | None = None,
+        pixels: tuple[float, float] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -83,6 +85,7 @@ class Points:
         self.truth = truth
         self.names = names
         self.labels = labels
+        self.pixels = pixels
         self._kind = dtype, device
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
@@ -95,6 +98,7 @@ class Points:
             truth=self.truth,
             names=self.names,
             labels=self.labels,
+            pixels=self.pixels,
             dtype=dtype,
             device=device,
         )

@@ -42,15 +42,19 @@ def animate(
         if picture is None:
             continue
         size = size or (width, max(1, round(width * picture.height / picture.width)))
-        small = picture.resize(size, Image.Resampling.LANCZOS)
-        images.append(small.quantize(256, PALETTE, dither=Image.Dither.NONE))
+        images.append(picture.resize(size, Image.Resampling.LANCZOS))
     if not images:
         raise ValueError(f"an animation needs a readable picture, got none of {len(frames)}")
+    return joined(images, frame_ms=frame_ms, hold_ms=hold_ms)
+
+
+def joined(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
+    """Pictures in RGB, all of one size -> an animated GIF that loops for ever and holds the last
+    one."""
+    first, *rest = [i.quantize(256, PALETTE, dither=Image.Dither.NONE) for i in images]
     buffer = BytesIO()
-    durations = [frame_ms] * (len(images) - 1) + [hold_ms]
-    images[0].save(
-        buffer, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
-    )
+    durations = [frame_ms] * len(rest) + [hold_ms]
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
     return buffer.getvalue()
 
 

@@ -1,0 +1,149 @@
+"""Images: of the data, of the model, and of chains on their way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ebmtrain.plots.animation import joined
+from ebmtrain.plots.sheet import FONT, LINE, TEXT
+from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure
+
+PAPER = 255  # between the images
+MOST = 64  # images of a panel
+SHOWN_PIXELS = 480  # width of an animation, about
+
+
+class Look(NamedTuple):
+    """How events are shown as images."""
+
+    low: float
+    """Black; what is lower is black too."""
+    high: float
+    """White."""
+
+    def bytes_of(self, x: Tensor) -> np.ndarray:
+        """(n, *event) -> (n, height, width, 3). Events of one channel are gray, of three coloured,
+        of others the gray mean of the channels. NaN is black."""
+        x = x.detach().cpu().double()
+        x = x[:, None] if x.ndim == 3 else x
+        if x.shape[1] != 3:
+            x = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        scaled = 255 * (x - self.low) / (self.high - self.low)
+        scaled = scaled.nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
+        return scaled.round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """(n, height, width, 3) -> one picture, row by row, with lines of a pixel between them."""
+    n, height, width, _ = images.shape
+    rows = math.ceil(n / columns)
+    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), PAPER, np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + 1), i % columns * (width + 1)
+        paper[y : y + height, x : x + width] = image
+    return paper
+
+
+class Nearest(NamedTuple):
+    """Of some images, the training image nearest to each."""
+
+    images: Tensor
+    distance: Tensor
+    """Euclidean, (n,), in the units of the pixels."""
+
+
+def nearest(x: Tensor, train: Tensor) -> Nearest:
+    """Of (n, *event); those that are not finite have the first one, at distance inf."""
+    x, train = x.detach().cpu().double(), train.detach().cpu().double()
+    flat = train.flatten(1)
+    pairs = (torch.cdist(part, flat).min(1) for part in x.flatten(1).split(64))
+    distance, index = (torch.cat(found) for found in zip(*pairs, strict=True))
+    lost = ~distance.isfinite()
+    return Nearest(train[index.masked_fill(lost, 0)], distance.masked_fill(lost, torch.inf))
+
+
+def image_samples(
+    data: Tensor, model_samples: Tensor, look: Look, title: str = "", holdout: Tensor | None = None
+) -> Figure:
+    """Training images, samples, and the training image nearest to each sample, place by place.
+
+    Where samples are no nearer to the training images than held-out images are, the model has not
+    learnt them by heart: both median distances are said.
+
+    Args:
+        data: (n, *event), training images in the data's own units.
+        model_samples: (m, *event).
+        holdout: (k, *event).
+    """
+    n = min(MOST, len(data), len(model_samples))
+    columns = math.ceil(math.sqrt(n))
+    # Evenly from all of them: neighbours in a chain are alike, and files may be sorted.
+    shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
+    found = nearest(samples, data)
+    said = f"median distance {float(found.distance.median()):.3g}"
+    if holdout is not None and len(holdout):
+        apart = float(nearest(holdout[:1000], data).distance.median())
+        said += f"; of held-out images {apart:.3g}"
+    figure = new_figure(12.6, 5.0, title)
+    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
+    names = ("training images", "model samples", f"training image nearest to each sample\n{said}")
+    for axes, images, name in zip(panels, (shown, samples, found.images), names, strict=True):
+        draw(axes, mosaic(look.bytes_of(images), columns))
+        axes.set_title(name, fontsize=PANEL_SIZE)
+    return figure
+
+
+def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> Figure:
+    """Chains from step to step, a row a chain.
+
+    Args:
+        frames: (len(steps), chains, *event), in the data's own units.
+        steps: behind each.
+    """
+    columns, rows = frames.shape[:2]
+    images = look.bytes_of(frames.transpose(0, 1).flatten(0, 1))
+    height, width = images.shape[1:3]
+    figure = new_figure(10.0, 10.0 * rows * height / (columns * width) + 1.1, title)
+    axes = figure.add_subplot()
+    draw(axes, mosaic(images, columns))
+    places = (np.arange(columns) * (width + 1) + (width - 1) / 2).tolist()
+    axes.set_xticks(places, [str(step) for step in steps], fontsize=SMALL_SIZE)
+    axes.tick_params(length=0)
+    axes.set_xlabel("steps of the chain", fontsize=LABEL_SIZE)
+    axes.set_ylabel("a row a chain, from noise", fontsize=LABEL_SIZE)
+    return figure
+
+
+def evolving(frames: Tensor, steps: Sequence[int], look: Look) -> bytes:
+    """The same as an animated GIF, all chains side by side; arguments as those of `strip`."""
+    font = ImageFont.truetype(str(FONT), TEXT)
+    columns = math.ceil(math.sqrt(frames.shape[1]))
+    pictures = []
+    for x, step in zip(frames, steps, strict=True):
+        tiles = mosaic(look.bytes_of(x), columns)
+        times = max(1, SHOWN_PIXELS // tiles.shape[1])
+        large = Image.fromarray(tiles.repeat(times, 0).repeat(times, 1))
+        paper = Image.new("RGB", (large.width, large.height + LINE + 4), "white")
+        paper.paste(large, (0, LINE + 4))
+        ImageDraw.Draw(paper).text((4, 2), f"step {step}", "black", font)
+        pictures.append(paper)
+    return joined(pictures)
+
+
+def draw(axes: Axes, picture: np.ndarray) -> None:
+    """Without ticks or frame, every pixel as it is."""
+    axes.imshow(picture, interpolation="nearest")
+    finish(axes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

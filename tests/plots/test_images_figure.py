@@ -1,0 +1,85 @@
+"""Images beside each other: the right pixels in the right places."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ebmtrain.plots.image import png
+from ebmtrain.plots.images import Look, evolving, image_samples, mosaic, nearest, strip
+
+
+def images(n: int, *event: int) -> Tensor:
+    return torch.rand(n, *event, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_pixels_run_from_black_to_white():
+    x = torch.tensor([[[-5.0, 0.0, 8.5], [17.0, 99.0, float("nan")]]])
+    found = Look(0.0, 17.0).bytes_of(x)
+    assert found.shape == (1, 2, 3, 3)
+    assert found[0, :, :, 0].tolist() == [[0, 0, 128], [255, 255, 0]]
+    assert (found == found[..., :1]).all()  # gray
+
+
+def test_three_channels_are_colours_and_others_their_mean():
+    x = torch.zeros(1, 3, 2, 2)
+    x[0, 1] = 1.0
+    assert Look(0.0, 1.0).bytes_of(x)[0, 0, 0].tolist() == [0, 255, 0]
+    two = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])[None]
+    assert Look(0.0, 1.0).bytes_of(two)[0, 0, 0].tolist() == [128, 128, 128]
+
+
+def test_a_mosaic_has_each_image_in_its_place():
+    tiles = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+    paper = mosaic(tiles, 3)
+    assert paper.shape == (2 * 3 - 1, 3 * 4 - 1, 3)
+    assert paper[0, :, 0].tolist() == [0, 0, 0, 255, 1, 1, 1, 255, 2, 2, 2]
+    assert paper[3, :, 0].tolist() == [3, 3, 3, 255, 4, 4, 4, 255, 255, 255, 255]
+    assert (paper[2] == 255).all()
+
+
+def test_the_nearest_is_the_nearest():
+    train = images(50, 4, 5)
+    order = torch.tensor([7, 3, 49])
+    found = nearest(train[order] + 1e-3, train)
+    assert torch.equal(found.images, train[order])
+    torch.testing.assert_close(found.distance, torch.full((3,), 1e-3 * 20**0.5).double())
+    lost = nearest(torch.full((1, 4, 5), float("nan")), train)
+    assert lost.distance.tolist() == [float("inf")]
+
+
+@pytest.mark.parametrize("event", [(8, 8), (1, 8, 8), (3, 6, 9), (2, 5, 5)])
+def test_samples_stand_beside_data_and_neighbours(event):
+    data = images(70, *event)
+    figure = image_samples(data, data[:20] + 0.001, Look(0, 1), "digits", holdout=data[:5] + 0.5)
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    assert len(shown) == 3
+    assert np.abs(shown[1].astype(int) - shown[2]).max() <= 1  # each sample's own source
+    assert "median distance" in figure.axes[2].get_title()
+    assert "of held-out images" in figure.axes[2].get_title()
+    assert png(figure, 30)
+
+
+def test_a_strip_has_a_row_for_each_chain():
+    frames = images(15, 4, 4).view(5, 3, 4, 4)  # 5 steps of 3 chains
+    figure = strip(frames, [0, 1, 2, 5, 10], Look(0, 1), "chains")
+    (axes,) = figure.axes
+    picture = np.asarray(axes.images[0].get_array())
+    assert picture.shape == (3 * 5 - 1, 5 * 5 - 1, 3)
+    block = Look(0, 1).bytes_of(frames[3, 1:2])[0]
+    assert np.array_equal(picture[5:9, 15:19], block)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "2", "5", "10"]
+    assert png(figure, 30)
+
+
+def test_the_animation_has_a_frame_for_each_step():
+    frames = images(12, 4, 4).view(4, 3, 4, 4)
+    gif: Any = Image.open(BytesIO(evolving(frames, [0, 1, 4, 9], Look(0, 1))))
+    assert gif.n_frames == 4
+    assert gif.size[0] > 400
