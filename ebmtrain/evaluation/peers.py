@@ -1,4 +1,4 @@
-"""The NLL of a kernel density estimate and of a Gaussian mixture, beside that of the model."""
+"""The NLL of a Gaussian, a kernel density estimate and a Gaussian mixture, beside the model's."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ COVARIANCES = ("full", "tied", "diag", "spherical")
 class BesidePeers:
     """An evaluation of the model, and what scikit-learn's estimates reach on the same split.
 
-    Both peers are fitted to the training points alone, once standardized and once whitened, and
+    All peers are fitted to the training points alone, once standardized and once whitened, and
     what suits the training points better is taken, so that units are nobody's advantage:
     KernelDensity (Gaussian kernels) with the bandwidth, and the units, of the best log-likelihood
     in cross-validation; GaussianMixture with the number of components, the kind of covariance and
-    the units of the least BIC.
+    the units of the least BIC; one Gaussian of any covariance, for which units are the same.
 
-    peer_nll_kde, peer_nll_gmm     NLL of the held-out points, in nats and in the data's units
-    gain_over_kde, gain_over_gmm   the peer's NLL minus that of the model
-    gain_over_kde_se, ...          its standard error: of the differences, point by point, and of
-                                   the model's log Z
+    peer_nll_gaussian, peer_nll_kde, peer_nll_gmm
+                              NLL of the held-out points, in nats and in the data's units
+    gain_over_gaussian, ...   the peer's NLL minus that of the model
+    gain_over_kde_se, ...     its standard error: of the differences, point by point, and of the
+                              model's log Z
 
     The gains are there where the evaluation of the model gives log_z. For tables of up to some
     thousand rows: the time of the kernels grows as the square of their number.
@@ -44,6 +45,7 @@ class BesidePeers:
     Args:
         ours: the evaluation of the model; its period is that of the whole.
         components: most that a mixture may have.
+        fewest: least that it may have; fewest = components: so many.
         bandwidths: tried, geometrically from 0.05 to 3 standard deviations.
         folds: of the cross-validation.
 
@@ -54,6 +56,7 @@ class BesidePeers:
     at_start: ClassVar[bool] = False
     ours: Evaluator
     components: Count = 10
+    fewest: Count = 1
     bandwidths: Count = 40
     folds: Count = 5
     _found: WeakKeyDictionary[Dataset, dict[str, Tensor]] = field(
@@ -62,6 +65,11 @@ class BesidePeers:
 
     def __post_init__(self) -> None:
         scikit_learn("mixture", "evaluation=peers")
+        if self.fewest > self.components:
+            raise ValueError(
+                f"evaluation.fewest={self.fewest} must be at most evaluation.components="
+                f"{self.components}: lower it"
+            )
 
     @property
     def every(self) -> int:
@@ -96,7 +104,9 @@ class BesidePeers:
         units = [standardization_of(train, True)]
         with suppress(DataError):  # columns that follow from others
             units.append(standardization_of(train, "whiten"))
+        one = scikit_learn("mixture", "evaluation=peers").GaussianMixture(1)
         return {
+            "gaussian": scored(one.fit(units[0].to_standard(train).numpy()), units[0], holdout),
             "kde": self.kernels(train, holdout, units),
             "gmm": self.mixture(train, holdout, units),
         }
@@ -127,7 +137,8 @@ class BesidePeers:
         fits = []
         for unit, kind in itertools.product(units, COVARIANCES):
             u = unit.to_standard(train).numpy()
-            for n in range(1, min(self.components, len(u)) + 1):
+            most = min(self.components, len(u))
+            for n in range(min(self.fewest, most), most + 1):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", unfinished)
                     fit = mixtures(n, covariance_type=kind, n_init=3, random_state=0).fit(u)

@@ -112,7 +112,7 @@ def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> 
     columns, rows = frames.shape[:2]
     images = look.bytes_of(frames.transpose(0, 1).flatten(0, 1))
     height, width = images.shape[1:3]
-    figure = new_figure(10.0, 10.0 * rows * height / (columns * width) + 1.1, title)
+    figure = new_figure(10.0, 9.8 * rows * height / (columns * width) + 0.85, title)
     axes = figure.add_subplot()
     draw(axes, mosaic(images, columns))
     places = (np.arange(columns) * (width + 1) + (width - 1) / 2).tolist()

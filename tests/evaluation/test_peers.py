@@ -55,6 +55,7 @@ def test_the_mixture_of_one_gaussian_is_the_gaussian():
     mean, covariance = dataset.train.mean(0), torch.cov(dataset.train.T, correction=0)
     log_p = multivariate_normal(mean, covariance).logpdf(dataset.holdout)
     assert found["peer_nll_gmm"] == pytest.approx(-log_p.mean(), abs=1e-3)
+    assert found["peer_nll_gaussian"] == pytest.approx(-log_p.mean(), abs=1e-3)
     # That of the model is known too, and so is the error of the difference.
     own = -Wide()(dataset.standardization.to_standard(dataset.holdout))
     own -= math.log(3 * math.pi) + dataset.standardization.log_volume
@@ -90,6 +91,23 @@ def test_units_do_not_matter():
     one, other = beside(points()).metrics, beside(points(1e-3)).metrics
     for name in ("nll", "peer_nll_kde", "peer_nll_gmm"):
         assert one[name] - other[name] == pytest.approx(2 * math.log(1e3), abs=1e-4)
+
+
+def test_a_mixture_may_be_held_to_its_number_of_components():
+    """Two Gaussians far apart, whose NLL is known; one cannot have it, and three have no more."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 2, dtype=torch.float64, generator=g)
+    x[::2] += 20.0
+    dataset = split(x, holdout=0.4, standardize=True, seed=1)
+    truth = math.log(2) + math.log(2 * math.pi) + 1  # 2 halves, d = 2 coordinates of variance 1
+    one, two, chosen = (
+        beside(dataset, fewest=a, components=b).metrics for a, b in ((1, 1), (2, 2), (1, 3))
+    )
+    assert one["peer_nll_gmm"] > truth + 1
+    assert two["peer_nll_gmm"] == pytest.approx(truth, abs=4 * (1 / 160) ** 0.5 + 0.05)
+    assert chosen["peer_nll_gmm"] == pytest.approx(two["peer_nll_gmm"], abs=0.05)
+    with pytest.raises(ValueError, match=r"evaluation.fewest=3 must be at most .*=2: lower it"):
+        BesidePeers(ours=Quadrature(every=1), fewest=3, components=2)
 
 
 def test_without_scikit_learn_it_is_said_before_anything_is_trained(command, monkeypatch):
