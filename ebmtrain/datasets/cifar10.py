@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import content, folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
@@ -31,7 +32,7 @@ def cifar10(
     standardize: Scaling = "range",
     dequantize: bool = True,
     seed: WholeNumber,
-) -> Points:
+) -> Points | Dequantized:
     """The images of data_batch_1 to 5 to train on, those of test_batch held out, without their
     classes. Event (3, 32, 32): red, green, blue.
 

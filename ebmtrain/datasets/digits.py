@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
 from ebmtrain.extras import scikit_learn
@@ -18,7 +19,7 @@ def digits(
     standardize: Scaling = "range",
     dequantize: bool = True,
     seed: WholeNumber,
-) -> Points:
+) -> Points | Dequantized:
     """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), without their
     classes, split at random. Event (8, 8).
 

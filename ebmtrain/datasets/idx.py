@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
@@ -28,7 +29,7 @@ def idx(
     standardize: Scaling = "range",
     dequantize: bool = True,
     seed: WholeNumber,
-) -> Points:
+) -> Points | Dequantized:
     """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
     without their classes. Event (height, width).
 

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Len
 from PIL import Image
 
+from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import content, folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
@@ -34,7 +35,7 @@ def image_folder(
     standardize: Scaling = "range",
     dequantize: bool = True,
     seed: WholeNumber,
-) -> Points:
+) -> Points | Dequantized:
     """All .png, .jpg and .jpeg files of a folder and of the folders beneath it, links to folders
     not followed, split at random. Event (height, width) of gray pictures, else (3, height, width).
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.seeding import stream
@@ -25,11 +26,12 @@ def image_points(
     standardize: Scaling,
     dequantize: bool,
     seed: int,
-) -> Points:
-    """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1) and drawn once from the
-    seed: a density of x has a finite NLL, in nats, which is an upper bound on the NLL of the
-    discrete images themselves (Theis, van den Oord & Bethge, ICLR 2016). Without u a density could
-    be infinite at the whole numbers.
+) -> Points | Dequantized:
+    """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
+    finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
+    van den Oord & Bethge, ICLR 2016). Without u a density could be infinite at these.
+
+    u is drawn from the seed: once for the images held out, and anew for each batch to train on.
 
     Args:
         images: (n, *event) of whole numbers, n >= 1, n >= 2 where some are to be held out.
@@ -55,7 +57,8 @@ def image_points(
     else:
         units = standardization_of(train, standardize)
     holdouts = dequantized(held, dequantize, seed, "holdout")
-    return Points(train, holdouts, standardization=units, pixels=(0.0, float(levels)))
+    points = Points(train, holdouts, standardization=units, pixels=(0.0, float(levels)))
+    return Dequantized(points) if dequantize else points
 
 
 def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:

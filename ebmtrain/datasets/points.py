@@ -124,6 +124,12 @@ class Points:
         Raises:
             ValueError: `size` is out of its range.
         """
+        rows = self.rows(step, size, seed)
+        y = None if self._classes is None else self._classes.index_select(0, rows)
+        return Batch(self._standardized.index_select(0, rows), y)
+
+    def rows(self, step: int, size: int, seed: int) -> Tensor:
+        """Which training points the batch of one step has, (size,); arguments as of `batch`."""
         count = self.train.shape[0]
         if not 1 <= size <= count:
             raise ValueError(
@@ -135,8 +141,7 @@ class Points:
         missing = size - index.shape[0]
         if missing:
             index = torch.cat([index, self._permutation(seed, epoch + 1)[:missing]])
-        y = None if self._classes is None else self._classes.index_select(0, index)
-        return Batch(self._standardized.index_select(0, index), y)
+        return index
 
     def _permutation(self, seed: int, epoch: int) -> Tensor:
         known = self._shuffled
@@ -144,6 +149,6 @@ class Points:
             return known[2]
         # Drawn on the CPU, so that every device sees the same batches.
         order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-        order = order.to(self._standardized.device)
+        order = order.to(self._kind[1])
         self._shuffled = (seed, epoch, order)
         return order

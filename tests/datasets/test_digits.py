@@ -47,6 +47,27 @@ def test_units_are_from_minus_one_to_one_and_their_volume_is_known():
     assert batch.abs().max() <= 1
 
 
+@pytest.mark.parametrize("standardize", ["range", "whiten"])
+def test_each_batch_has_noise_of_its_own_and_the_pixels_of_the_images(standardize):
+    """A pure function of (step, size, seed); each image once an epoch, whatever its noise is."""
+    plain = digits(seed=0, dequantize=False)
+    points = digits(seed=0, standardize=standardize).to(dtype=torch.float64)
+    steps = [points.standardization.to_data(points.batch(i, 719, 5).x) for i in range(4)]
+    first, second = torch.cat(steps[:2]), torch.cat(steps[2:])
+    whole = [x.add(1e-9).floor().flatten(1) for x in (first, second, plain.train)]
+    for found in whole[:2]:
+        assert sorted(found.tolist()) == sorted(whole[2].tolist())
+    noise = first - first.add(1e-9).floor()
+    n = noise.numel()
+    assert abs(noise.mean() - 1 / 2) < 4 * (1 / 12 / n) ** 0.5
+    together = [x.flatten(1).sort(0).values for x in (first, second)]
+    assert (together[0] - together[1]).abs().max() > 1e-3  # other noise in the next epoch
+    again = points.batch(3, 719, 5).x
+    assert torch.equal(again, points.batch(3, 719, 5).x)
+    assert not torch.equal(again, points.batch(3, 719, 6).x)
+    assert points.to(dtype=torch.float32).batch(0, 3, 0).x.dtype == torch.float32
+
+
 @pytest.mark.parametrize("standardize", [True, "whiten"])
 def test_other_units_are_those_of_points(standardize):
     points = digits(seed=0, standardize=standardize)
