@@ -233,8 +233,8 @@ class Dataset(Protocol):
 
     A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown. Points
     with classes offer `labels: Labels | None`, and put them into their batches. Images, (height,
-    width) or (channels, height, width), offer `pixels: tuple[float, float] | None`, the least and the
-    largest value of a pixel: they are drawn as such.
+    width) or (channels, height, width), offer `pixels: tuple[float, float] | None`, the least and
+    the largest value of a pixel: they are drawn as such.
     """
 
     train: Tensor

@@ -30,7 +30,7 @@ class Dequantized:
         self.points = points
         self.train, self.holdout = points.train, points.holdout
         self.standardization, self.truth = points.standardization, points.truth
-        self.pixels = points.pixels
+        self.pixels, self.labels = points.pixels, points.labels
         self.dtype, self.device = dtype, device
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Dequantized:
@@ -39,6 +39,8 @@ class Dequantized:
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """As of `Points`, with noise of its own."""
         # Drawn on the CPU, so that every device sees the same batches.
-        k = self.train[self.points.rows(step, size, seed)].floor()
+        rows = self.points.rows(step, size, seed)
+        k = self.train[rows].floor()
         u = torch.empty_like(k).uniform_(generator=stream(seed, "dequantize batch", step))
-        return Batch(self.standardization.to_standard(k + u).to(self.device, self.dtype))
+        x = self.standardization.to_standard(k + u).to(self.device, self.dtype)
+        return Batch(x, None if self.labels is None else self.labels.train[rows].to(self.device))

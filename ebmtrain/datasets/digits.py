@@ -20,7 +20,7 @@ def digits(
     dequantize: bool = True,
     seed: WholeNumber,
 ) -> Points | Dequantized:
-    """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), without their
+    """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), and their
     classes, split at random. Event (8, 8).
 
     Args:
@@ -34,12 +34,14 @@ def digits(
     Raises:
         ConfigError: scikit-learn is not installed.
     """
-    images = scikit_learn("datasets", "dataset=digits").load_digits().images
+    found = scikit_learn("datasets", "dataset=digits").load_digits()
     return image_points(
-        images.astype(np.uint8),
+        found.images.astype(np.uint8),
         levels=LEVELS,
         holdout=holdout,
         standardize=standardize,
         dequantize=dequantize,
         seed=seed,
+        labels=found.target,
+        classes=tuple(str(name) for name in found.target_names),
     )

@@ -12,7 +12,7 @@ from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.seeding import stream
-from ebmtrain.types import Standardization
+from ebmtrain.types import Labels, Standardization
 
 Scaling = Literal["range", True, False, "whiten"]
 
@@ -26,6 +26,8 @@ def image_points(
     standardize: Scaling,
     dequantize: bool,
     seed: int,
+    labels: np.ndarray | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Points | Dequantized:
     """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
     finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
@@ -43,22 +45,40 @@ def image_points(
             `standardization_of`, pixel by pixel.
         dequantize: False: x = k + 1/2, the middle.
         seed: of the noise and of the split.
+        labels: (n,), class of each image, counted from 0, where a share is held out; None: none.
+        classes: names of the classes.
     """
     order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
     if isinstance(holdout, np.ndarray):
-        held = holdout
+        apart, held, kept = order[:0], holdout, order[:n_train]
     else:
         n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
-        held, order = images[order[:n_holdout]], order[n_holdout:]
-    train = dequantized(images[order[:n_train]], dequantize, seed, "train")
+        apart, kept = order[:n_holdout], order[n_holdout:][:n_train]
+        held = images[apart]
+    train = dequantized(images[kept], dequantize, seed, "train")
     if standardize == "range":
         half = torch.full_like(train[0], levels / 2)
         units = Standardization(half, half.clone())
     else:
         units = standardization_of(train, standardize)
     holdouts = dequantized(held, dequantize, seed, "holdout")
-    points = Points(train, holdouts, standardization=units, pixels=(0.0, float(levels)))
+    points = Points(
+        train,
+        holdouts,
+        standardization=units,
+        labels=labelled(labels, kept, apart, classes),
+        pixels=(0.0, float(levels)),
+    )
     return Dequantized(points) if dequantize else points
+
+
+def labelled(
+    labels: np.ndarray | None, kept: np.ndarray, apart: np.ndarray, classes: tuple[str, ...]
+) -> Labels | None:
+    if labels is None:
+        return None
+    y = torch.from_numpy(labels).long()
+    return Labels(y[kept], y[apart], classes)
 
 
 def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:

@@ -47,6 +47,18 @@ def test_units_are_from_minus_one_to_one_and_their_volume_is_known():
     assert batch.abs().max() <= 1
 
 
+def test_labels_go_with_their_images():
+    points, bunch = digits(seed=3), load_digits()
+    known = dict(zip(map(bytes, bunch.images.astype(np.uint8)), bunch.target.tolist(), strict=True))
+    x, y = points.batch(2, 50, 0)
+    pixels = points.standardization.to_data(x).floor().byte()
+    assert points.labels is not None
+    assert y is not None
+    assert points.labels.names == tuple("0123456789")
+    for images, labels in ((pixels, y), (points.holdout.floor().byte(), points.labels.holdout)):
+        assert [known[bytes(image.numpy())] for image in images] == labels.tolist()
+
+
 @pytest.mark.parametrize("standardize", ["range", "whiten"])
 def test_each_batch_has_noise_of_its_own_and_the_pixels_of_the_images(standardize):
     """A pure function of (step, size, seed); each image once an epoch, whatever its noise is."""
