@@ -32,6 +32,7 @@ NOBODY = 65534
 VALIDATE = "test_validate.py::test_bad_configuration"
 YAML = "test_validate.py::test_bad_yaml_of_the_user"
 FILE = "datasets/test_dataset_file.py::test_bad_files_get_one_clear_line"
+IMAGES = "datasets/test_image_files.py::"
 READ = "datasets/test_dataset_file.py::test_good_files"
 HERE = "test_bad_inputs.py::"
 LISTED = {
@@ -93,6 +94,16 @@ LISTED = {
         "commands/test_verbs.py::test_other_data_than_those_of_the_training_are_refused",
     "a directory": "datasets/test_dataset_file.py::test_a_directory",
     "a pipe": "datasets/test_dataset_file.py::test_a_pipe_is_not_waited_for",
+    "image file of another magic": f"{IMAGES}test_bad_idx_files[wrong magic]",
+    "truncated image file": f"{IMAGES}test_bad_idx_files[truncated]",
+    "pickle with code": f"{IMAGES}test_bad_pickles_are_refused_and_not_executed[code]",
+    "pickle of another shape":
+        f"{IMAGES}test_bad_pickles_are_refused_and_not_executed[wrong shape]",
+    "truncated picture": f"{IMAGES}test_bad_pictures[truncated]",
+    "pictures of mixed sizes": f"{IMAGES}test_bad_pictures[mixed sizes]",
+    "pictures of mixed channels": f"{IMAGES}test_bad_pictures[mixed channels]",
+    "files that nobody has put there":
+        f"{IMAGES}test_what_is_missing_is_named_with_where_to_get_it",
     # devices
     "CUDA missing": f"{HERE}test_a_device_that_is_not_there[cuda]",
     "MPS missing": f"{HERE}test_a_device_that_is_not_there[mps]",
