@@ -10,6 +10,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ebmtrain.models.classes import marginal
 from ebmtrain.models.mlp import Width
 from ebmtrain.models.pictures import image_shape, lecun, with_base
 from ebmtrain.types import Count
@@ -29,6 +30,7 @@ class Convolutional(nn.Module):
             but the first halves height and width, rounding down; nothing is cut off.
         widths: channels of each layer: the first keeps the size, each further one halves it.
         base_std: standard deviation of the Gaussian base measure in units of x; null: none.
+        classes: outputs w_y, one for each class, as of `MLP`; null: a single one, and no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
 
@@ -42,6 +44,7 @@ class Convolutional(nn.Module):
         event_shape: tuple[int, ...],
         widths: Annotated[Sequence[Count], MinLen(1)] = (32, 64, 128, 256),
         base_std: Width | None = None,
+        classes: Count | None = None,
     ):
         super().__init__()
         self.image = image_shape(event_shape, "model=conv")
@@ -59,13 +62,22 @@ class Convolutional(nn.Module):
             nn.Conv2d(*pair, 4, stride=2, padding=1) for pair in pairwise(widths)
         )
         left = (height >> halvings) * (width >> halvings)
-        self.output = nn.Linear(widths[-1] * left, 1)
+        self.output = nn.Linear(widths[-1] * left, classes or 1)
+        self.classes = classes
         for layer in (self.first, *self.strided, self.output):
             lecun(layer)  # type: ignore[arg-type]
         self.base_precision = 0.0 if base_std is None else base_std**-2
 
     def forward(self, x: Tensor) -> Tensor:
+        return with_base(marginal(self.outputs(x)), x, self.base_precision)
+
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) of every class, (batch, classes)."""
+        return with_base(self.outputs(x).T, x, self.base_precision).T
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """(batch, classes), or (batch, 1) without classes."""
         h = silu(self.first(x.reshape(-1, *self.image)))
         for layer in self.strided:
             h = silu(layer(h))
-        return with_base(self.output(h.flatten(1)).squeeze(1), x, self.base_precision)
+        return self.output(h.flatten(1))

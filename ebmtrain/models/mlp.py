@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
+from ebmtrain.models.classes import marginal
 from ebmtrain.models.embedding import Embedding
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
@@ -100,7 +101,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        return self.with_base(self.summed(self.outputs(x)), x)
+        return self.with_base(marginal(self.outputs(x)), x)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
@@ -114,10 +115,6 @@ class MLP(nn.Module):
             h = self.activation(layer(h))
         return self.output(h)
 
-    def summed(self, f: Tensor) -> Tensor:
-        """-log sum_y exp(-f_y), (batch,); without classes f itself."""
-        return f.squeeze(1) if self.classes is None else -torch.logsumexp(-f, 1)
-
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
         flat = x.flatten(1)
@@ -129,7 +126,7 @@ class MLP(nn.Module):
             pre.append(linear(h, weight, bias))
             h = self.activation(pre[-1])
         f = linear(h, *output)
-        energy = self.with_base(self.summed(f), flat)
+        energy = self.with_base(marginal(f), flat)
         if self.classes is None:
             g = output[0].expand(len(flat), -1)
         else:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 from torch.nn.utils import parametrizations
 
+from ebmtrain.models.classes import marginal
 from ebmtrain.models.mlp import Width
 from ebmtrain.models.pictures import image_shape, lecun, with_base
 from ebmtrain.types import Count
@@ -32,6 +33,7 @@ class Residual(nn.Module):
             inputs * pixels of the kernel) (Miyato et al., ICLR 2018), which bounds the slope of
             each convolution by the side of its kernel, at most 3.
         base_std: standard deviation of the Gaussian base measure in units of x; null: none.
+        classes: outputs w_y, one for each class, as of `MLP`; null: a single one, and no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
 
@@ -46,12 +48,14 @@ class Residual(nn.Module):
         widths: Annotated[Sequence[Count], MinLen(1)] = (64, 128, 256),
         spectral_norm: bool = False,
         base_std: Width | None = None,
+        classes: Count | None = None,
     ):
         super().__init__()
         self.image = image_shape(event_shape, "model=resnet")
         self.first = nn.Conv2d(self.image[0], widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(*pair) for pair in pairwise([widths[0], *widths]))
-        self.output = nn.Linear(widths[-1], 1)
+        self.output = nn.Linear(widths[-1], classes or 1)
+        self.classes = classes
         for layer in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
             lecun(layer)
             if spectral_norm:
@@ -59,11 +63,18 @@ class Residual(nn.Module):
         self.base_precision = 0.0 if base_std is None else base_std**-2
 
     def forward(self, x: Tensor) -> Tensor:
+        return with_base(marginal(self.outputs(x)), x, self.base_precision)
+
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) of every class, (batch, classes)."""
+        return with_base(self.outputs(x).T, x, self.base_precision).T
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """(batch, classes), or (batch, 1) without classes."""
         h = self.first(x.reshape(-1, *self.image))
         for block in self.blocks:
             h = avg_pool2d(block(h), 2, ceil_mode=True, count_include_pad=False)
-        energy = self.output(silu(h).sum((2, 3))).squeeze(1)
-        return with_base(energy, x, self.base_precision)
+        return self.output(silu(h).sum((2, 3)))
 
 
 class Block(nn.Module):

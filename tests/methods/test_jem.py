@@ -12,9 +12,12 @@ from torch import nn
 from ebmtrain.evaluation.classification import calibration_error
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
+from ebmtrain.models.convolutional import Convolutional
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.of_class import JointOf, OfClass
+from ebmtrain.models.residual import Residual
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Batch
 
 SAMPLER = Mala(step_size=0.2)
@@ -68,17 +71,21 @@ def test_a_batch_without_labels_is_refused():
 
 
 @pytest.mark.parametrize("base_std", [None, 1.5])
-def test_the_energy_of_a_point_is_the_sum_over_its_classes(base_std):
-    """E(x) = -log sum_y exp(-E(x, y)), and so is its written-out gradient."""
-    model = MLP(event_shape=(2, 2), width=16, classes=3, base_std=base_std).double()
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(MLP, {"width": 16}), (Convolutional, {"widths": [4, 8]}), (Residual, {"widths": [4, 8]})],
+)
+def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_std):
+    """E(x) = -log sum_y exp(-E(x, y)), and so is a written-out gradient."""
+    model = kind(event_shape=(4, 4), classes=3, base_std=base_std, **options).double()
     nn.init.normal_(model.output.bias)
-    x = normal(20, 2, 2).requires_grad_()
+    x = normal(20, 4, 4).requires_grad_()
     joint = JointOf(model)(x)
     assert joint.shape == (20, 3)
     expected = -joint.neg().exp().sum(1).log()
     torch.testing.assert_close(model(x), expected)
     (gradient,) = torch.autograd.grad(expected.sum(), x)
-    energy, written_out = model.energy_and_gradient(x.detach())
+    energy, written_out = energy_and_gradient(model, x.detach())
     torch.testing.assert_close(energy, expected)
     torch.testing.assert_close(written_out, gradient)
     torch.testing.assert_close(OfClass(model, 2)(x), joint[:, 2])
