@@ -9,7 +9,7 @@ numbers in the same order as without a compiler, and its state can be saved.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +85,17 @@ def inputs(
     state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
 ) -> list[Tensor]:
     """In the order of the graph: what it changes, what it reads, random numbers."""
+    # Filled on the device: a tensor made from a number on the host would wait for it.
+    like = next(state.energy.parameters())
+    scalars = [
+        torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers(state, weight)
+    ]
+    seen = [part for part in batch if part is not None]
+    return [*held(state), *seen, *scalars, *state.method.values(), *drawn]
+
+
+def held(state: TrainState) -> list[Tensor]:
+    """What an update changes in place, beside what the method learns."""
     modules = [state.energy] if state.average is None else [state.energy, state.average]
     kept = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     moments = [
@@ -93,13 +104,13 @@ def inputs(
         for value in parameters.values()
         if isinstance(value, Tensor)
     ]
+    return [*kept, *moments, state.diverged]
+
+
+def numbers(state: TrainState, weight: float | None) -> list[float]:
+    """Those that depend on the step: the learning rate and the newest weight of the average."""
     rate = state.optimizer.param_groups[0]["lr"]
-    numbers = [rate] if weight is None else [rate, weight]
-    # Filled on the device: a tensor made from a number on the host would wait for it.
-    like = next(state.energy.parameters())
-    scalars = [torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers]
-    seen = [part for part in batch if part is not None]
-    return [*kept, *moments, state.diverged, *seen, *scalars, *state.method.values(), *drawn]
+    return [rate] if weight is None else [rate, weight]
 
 
 def duplicate(job: Job, state: TrainState) -> TrainState:
@@ -112,9 +123,18 @@ def duplicate(job: Job, state: TrainState) -> TrainState:
     return twin
 
 
-def captured(job: Job, state: TrainState, batch: Batch, weight: float | None) -> Captured:
+def captured(
+    job: Job,
+    state: TrainState,
+    batch: Batch,
+    weight: float | None,
+    table: Mapping[Any, Callable[..., Any]] | None = None,
+) -> Captured:
     """The update of this state, which stays as it is. Not the first one: before it an optimizer
     has no moments.
+
+    Args:
+        table: further operations to be written down as others.
 
     Raises:
         Exception: of any kind, where an update cannot be written down: it asks for the value of a
@@ -128,13 +148,13 @@ def captured(job: Job, state: TrainState, batch: Batch, weight: float | None) ->
     arguments = inputs(twin, batch, weight, drawn)
     before, found = dict(twin.method), {}
     first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
-    numbers = first - len(before) - (1 if weight is None else 2)
+    scalars = first - len(before) - len(numbers(state, weight))
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
         # The tensors are the very ones that the twin holds, and known to the tracer as such.
         for group in twin.optimizer.param_groups:
-            group["lr"] = tensors[numbers]
-        share: Any = None if weight is None else tensors[numbers + 1]
+            group["lr"] = tensors[scalars]
+        share: Any = None if weight is None else tensors[scalars + 1]
         with torch.enable_grad(), Draws(twin.generator, tensors[first:]):
             metrics, points = advanced(job, twin, batch, share)
         for p in trained(twin.energy, twin.method):
@@ -143,7 +163,7 @@ def captured(job: Job, state: TrainState, batch: Batch, weight: float | None) ->
         found.update(metrics=list(metrics), points=points, replaced=replaced)
         return torch.stack(list(metrics.values())), *(twin.method[n].detach() for n in replaced)
 
-    graph = make_fx(step, decomposition_table=TABLE)(*arguments)
+    graph = make_fx(step, decomposition_table=TABLE | dict(table or {}))(*arguments)
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # marks that torch's optimizers leave
             graph.graph.erase_node(node)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ebmtrain.capture import Captured, captured, duplicate, inputs
 from ebmtrain.compiler_cache import cache_on_disk
 from ebmtrain.signals import put_off
 from ebmtrain.state import Job, TrainState
-from ebmtrain.train import advanced
+from ebmtrain.train import Update, advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
@@ -34,6 +35,10 @@ class Compiled:
     def __init__(self) -> None:
         self.programs: dict[Any, Callable[..., tuple[dict[str, Tensor], int]]] = {}
         self.failed = False
+
+    @property
+    def compiled(self) -> bool:
+        return not self.failed
 
     def __call__(
         self, job: Job, state: TrainState, batch: Batch, weight: float | None
@@ -80,20 +85,26 @@ class Compiled:
         return program
 
 
-def compiled(
-    update: Captured, state: TrainState, batch: Batch, weight: float | None
-) -> Callable[..., tuple[dict[str, Tensor], int]]:
+def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+    """The graph, compiled for tensors like these."""
     from torch import _inductor  # takes a second to import
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
-    examples: list[Any] = [tensor.detach() for tensor in inputs(state, batch, weight, drawn)]
     # Without an environment for shapes inductor passes its cache of graphs by.
     shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with torch.no_grad(), tracing(TracingContext(shapes)):
-        run: Any = _inductor.compile(update.graph, examples)
+        run: Any = _inductor.compile(graph, list[Any](examples))
+    return run
+
+
+def compiled(
+    update: Captured, state: TrainState, batch: Batch, weight: float | None
+) -> Callable[..., tuple[dict[str, Tensor], int]]:
+    drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
+    examples = [tensor.detach() for tensor in inputs(state, batch, weight, drawn)]
+    run = by_inductor(update.graph, examples)
 
     def program(
         state: TrainState, batch: Batch, weight: float | None
@@ -125,17 +136,26 @@ def disagreement(
     plain = duplicate(job, state)
     for _ in range(3):
         before, other = duplicate(job, plain), duplicate(job, plain)
-        expected, _ = advanced(job, plain, batch, weight)
         metrics, _ = program(other, batch, weight)
-        pairs = {name: (value, metrics[name]) for name, value in expected.items()}
-        pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
-        found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
-        # Of single weights an optimizer may amplify rounding: all together have to move alike.
-        moved = distance(plain, before)
-        if not distance(plain, other) <= 0.05 * moved + 1e-6:
-            found = found or "the weights"
+        found = difference(Update(job, plain, batch, weight), before, other, metrics)
         if found is None:
             return None
+    return found
+
+
+def difference(
+    update: Update, before: TrainState, other: TrainState, metrics: dict[str, Tensor]
+) -> str | None:
+    """Makes an update of a state that was like `before`, and tells what of it is not as in the
+    `other` state and its metrics."""
+    plain = update.state
+    expected, _ = advanced(*update)
+    pairs = {name: (value, metrics[name]) for name, value in expected.items()}
+    pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
+    found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
+    # Of single weights an optimizer may amplify rounding: all together have to move alike.
+    if not distance(plain, other) <= 0.05 * distance(plain, before) + 1e-6:
+        found = found or "the weights"
     return found
 
 
@@ -158,12 +178,15 @@ def distance(one: TrainState, other: TrainState) -> float:
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
 
 
-def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:
-    """What makes the updates of a run; None: `advanced`.
+def pays(wanted: bool | Literal["auto"], job: Job) -> bool:
+    """Whether updates are to be compiled.
 
     `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
     decide about the bits of the result.
     """
-    if wanted == "auto":
-        wanted = job.n_steps >= LONG
-    return Compiled() if wanted else None
+    return job.n_steps >= LONG if wanted == "auto" else wanted
+
+
+def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:
+    """What makes the updates of a run; None: `advanced`."""
+    return Compiled() if pays(wanted, job) else None

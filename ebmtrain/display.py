@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ebmtrain.errors import OutputError
 from ebmtrain.streams import mute
 
 LOG = logging.getLogger("ebmtrain")
+SHOWN: ContextVar[Display | None] = ContextVar("SHOWN", default=None)
+"""The display of the run that speaks: one of several side by side, each in a context of its own."""
 _SHOWN = {
     "energy_data": "E(data)",
     "energy_model": "E(chains)",
@@ -40,7 +43,8 @@ def formatted(row: Mapping[str, Any]) -> str:
 
 
 class Display:
-    """Lines to the terminal and to run.log; use it as a context.
+    """Lines to the terminal and to run.log; use it as a context. In there it gets what its own run
+    says, and what is said outside of any run.
 
     Args:
         log_file: gets every line.
@@ -49,12 +53,15 @@ class Display:
     """
 
     def __init__(self, log_file: Path, *, quiet: bool = False, n_steps: int = 0):
+        self.outer: Display | None = None
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
         self.handlers: list[logging.Handler] = [log_handler(log_file)]
         self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if not quiet:
             self.handlers.append(terminal_handler(console, self.live))
+        for handler in self.handlers:
+            handler.addFilter(lambda _: SHOWN.get() in (self, None))
         self.progress = progress_bar(console) if self.live else None
         self.task = self.progress.add_task("", total=n_steps, numbers="") if self.progress else None
 
@@ -63,12 +70,15 @@ class Display:
         LOG.propagate = False
         for handler in self.handlers:
             LOG.addHandler(handler)
+        self.outer = SHOWN.get()
+        SHOWN.set(self)
         if self.progress:
             self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop_bar()
+        SHOWN.set(self.outer)
         for handler in self.handlers:
             LOG.removeHandler(handler)
             with suppress(OSError):  # lines that a full disk had no room for

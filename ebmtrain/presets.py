@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -51,18 +51,26 @@ def folder_name(text: str) -> str:
     return re.sub(r"[/\\\s]", "_", text).encode()[:150].decode(errors="ignore")
 
 
-_landscape = False  # whether the run that is about to begin trains nothing
+Kind = Literal["run", "landscape", "ensemble"]
+_kind: Kind = "run"  # of what is about to begin
 
 
 def place(dataset: str, method: str, model: str) -> str:
-    """The folders of a run beneath outputs/. A landscape has no data, and no method taught it."""
-    return f"landscapes/{model}" if _landscape else f"{dataset}/{method}_{model}"
+    """The folders of a run beneath outputs/. A landscape has no data, and no method taught it; an
+    ensemble is many runs, like a sweep."""
+    places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
+    return places.get(_kind, f"{dataset}/{method}_{model}")
 
 
-def place_as_landscape(landscape: bool) -> None:
+def tail(seed: int, dataset: str) -> str:
+    """What stands behind the stamp."""
+    return dataset if _kind == "ensemble" else f"s{seed}"
+
+
+def place_as(kind: Kind) -> None:
     """Known only when the model was built, which is before Hydra asks for the folder."""
-    global _landscape
-    _landscape = landscape
+    global _kind
+    _kind = kind
 
 
 def check_targets(config: DictConfig) -> None:
@@ -85,7 +93,8 @@ def prepare(user_folder: Path | None) -> None:
     stamp.cache_clear()
     OmegaConf.register_new_resolver("stamp", stamp, replace=True)
     OmegaConf.register_new_resolver("place", place, replace=True)
-    place_as_landscape(False)
+    OmegaConf.register_new_resolver("tail", tail, replace=True)
+    place_as("run")
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     _first[:] = [user_folder] if user_folder else []
     Plugins.instance().register(PresetsOfTheUser)

@@ -15,14 +15,16 @@ import torch
 import ebmtrain
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoint_items import checked
+from ebmtrain.compiled import Compiled, chosen
 from ebmtrain.display import LOG, Display
 from ebmtrain.durable import locked
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.frame import Frame
 from ebmtrain.rundir import RunDir, relative
-from ebmtrain.session import BEFORE_THE_FIRST_STEP, Session
+from ebmtrain.session import BEFORE_THE_FIRST_STEP, Maker, Session
+from ebmtrain.signals import Stop
 from ebmtrain.state import start
-from ebmtrain.train import FAR, collect, update
+from ebmtrain.train import FAR, Updates, advanced, alone, collect, update
 from ebmtrain.trust import Trust, trust_of
 from ebmtrain.validate import validate
 
@@ -31,9 +33,32 @@ def begin(
     parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
+    maker = maker_of(parts)
+    return alone(beginning(parts, path, choices, maker, quiet=quiet), maker or advanced)
+
+
+def maker_of(parts: Parts) -> Compiled | None:
+    """What makes the updates of a run that goes by itself; None: `advanced`."""
+    return None if parts.job is None else chosen(parts.compile, parts.job)
+
+
+def beginning(
+    parts: Parts,
+    path: Path,
+    choices: dict[str, str],
+    maker: Maker | None,
+    *,
+    stop: Stop | None = None,
+    quiet: bool = False,
+) -> Updates[dict[str, Any]]:
+    """`begin`, as far as the next update.
+
+    Args:
+        maker, stop: see `Session`.
+    """
     with locked(path):
         run = RunDir.create(path, parts.config, about(parts, choices))
-        return carry_on(parts, run, choices, quiet=quiet)
+        return (yield from carry_on(parts, run, choices, maker, stop=stop, quiet=quiet))
 
 
 def resume(
@@ -47,8 +72,19 @@ def resume(
     run = RunDir.open(path)
     wanted = config or run.config()
     validate(wanted, trust)  # before anything is written, the lock included
+    if wanted["train"].get("ensemble") not in (None, 1):
+        raise ConfigError(
+            f"train.ensemble={wanted['train']['ensemble']} begins new runs, and {path} is one: "
+            "resume it without"
+        )
     with locked(path):
         parts = build(wanted, trust)
+        maker = maker_of(parts)
+
+        def go_on(**known: Any) -> dict[str, Any]:
+            updates = carry_on(parts, run, run.choices(), maker, quiet=quiet, **known)
+            return alone(updates, maker or advanced)
+
         if parts.job is None:
             raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
         if not run.begun():
@@ -56,7 +92,7 @@ def resume(
                 run.write_config(config)
             run.cut_metrics(0)
             notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
-            return carry_on(parts, run, run.choices(), notes=notes, quiet=quiet)
+            return go_on(notes=notes)
         state, passed = run.load_checkpoint()
         checked(state)
         n_steps, result = parts.job.n_steps, run.read_json("result.json")
@@ -69,8 +105,7 @@ def resume(
         rehearse(parts, state)
         if config is not None:
             run.write_config(config)
-        choices = run.choices()
-        return carry_on(parts, run, choices, resumed=state, notes=passed, quiet=quiet)
+        return go_on(resumed=state, notes=passed)
 
 
 def rehearse(parts: Parts, saved: dict[str, Any]) -> None:
@@ -101,11 +136,13 @@ def carry_on(
     parts: Parts,
     run: RunDir,
     choices: dict[str, str],
+    maker: Maker | None,
     *,
     resumed: dict[str, Any] | None = None,
+    stop: Stop | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,
-) -> dict[str, Any]:
+) -> Updates[dict[str, Any]]:
     n_steps = parts.job.n_steps if parts.job else 0
     run.clear()
     with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
@@ -115,8 +152,8 @@ def carry_on(
             LOG.warning("warning: %s", note)
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
-        session = Session(parts, run, display, title(parts, choices), resumed)
-        result = session.go()
+        session = Session(parts, run, display, title(parts, choices), resumed, maker, stop)
+        result = yield from session.go()
         for line in closing(run.path, result, trust_of(parts.config), parts.job is not None):
             LOG.info("%s", line)
     return result

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from ebmtrain.best import Best
 from ebmtrain.build import Parts
 from ebmtrain.checkpoint_items import checked
-from ebmtrain.compiled import Compiled, chosen
 from ebmtrain.display import LOG, Display
 from ebmtrain.drawing import chains_of, drawn, measured, noise, subject
 from ebmtrain.errors import (
@@ -29,7 +28,14 @@ from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
 from ebmtrain.state import TrainState, start
-from ebmtrain.train import check, train
+from ebmtrain.train import Updates, check, training
+
+
+class Maker(Protocol):
+    """What makes updates, as far as a result tells of it."""
+
+    @property
+    def compiled(self) -> bool: ...
 
 
 class Session:
@@ -38,6 +44,8 @@ class Session:
     Args:
         name: of the run, above its pictures.
         resumed: a checkpoint to go on from.
+        maker: of its updates, if not `train.advanced`.
+        stop: shared with the runs at its side, if there are some.
     """
 
     def __init__(
@@ -47,20 +55,22 @@ class Session:
         display: Display,
         name: str,
         resumed: dict[str, Any] | None = None,
+        maker: Maker | None = None,
+        stop: Stop | None = None,
     ):
         self.parts = parts
         self.name = name
         self.run = run
         self.display = display
         self.gallery = Gallery(parts, run)
-        self.stop = Stop()
+        self.stop = stop or Stop()
         self.resumed = resumed
         self.best = Best(parts.checkpoint.best, resumed["best"] if resumed else {})
         self.known(resumed["measured"] if resumed else {})
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
         self.model: Subject | None = None
-        self.advance: Compiled | None = None
+        self.maker = maker
         self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.evaluations = resumed["evaluations"] if resumed else 0
@@ -81,7 +91,7 @@ class Session:
         """Wall clock of this run, earlier sessions included."""
         return self.seconds_before + time.perf_counter() - self.began
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> Updates[dict[str, Any]]:
         """Trains, evaluates, draws; returns what stands in result.json.
 
         Raises:
@@ -91,7 +101,7 @@ class Session:
         self.run.write_json("result.json", self.result("running", None))
         try:
             with self.stop:
-                self.train_and_show()
+                yield from self.train_and_show()
             status = "finished" if self.finished else "interrupted"
         except Asked:
             if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
@@ -127,7 +137,7 @@ class Session:
             f"quality.points or evaluation.resolution, whichever is large{found}"
         )
 
-    def train_and_show(self) -> None:
+    def train_and_show(self) -> Updates[None]:
         parts = self.parts
         if parts.job is None:
             self.stop.nothing_left_to_save()
@@ -142,8 +152,7 @@ class Session:
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
-        self.advance = chosen(parts.compile, parts.job)
-        train(parts.job, state, self, self.advance)
+        yield from training(parts.job, state, self)
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
@@ -298,7 +307,7 @@ class Session:
             "warnings": self.warnings,
             "best": self.best.found or None,
             "retries": self.retries,
-            "compiled": self.advance is not None and not self.advance.failed,
+            "compiled": self.maker is not None and self.maker.compiled,
             "error": None if error is None else str(error),
             "signal": self.stop.signal,
         }

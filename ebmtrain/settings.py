@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from ebmtrain.types import Count, Decay, WholeNumber
 
@@ -21,6 +21,8 @@ class Train:
         ema: decay of the averaged weights, which are then what is evaluated and sampled; null:
             none, the weights themselves are.
         log_every: updates per line of metrics; each is a mean over these updates.
+        ensemble: so many seeds, from `seed` on, side by side, whose updates are made as one; null
+            or 1: the one run. (With a default, for run directories from before there was one.)
     """
 
     steps: WholeNumber | None
@@ -28,6 +30,7 @@ class Train:
     batch_size: Count
     ema: Decay | None
     log_every: Count
+    ensemble: Annotated[int, Ge(1), Le(4096)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,8 @@ def put_off() -> Iterator[None]:
 
 
 class Stop:
-    """While in its context, `signal` holds the first such signal that came, else None.
+    """While in its context, `signal` holds the first such signal that came, else None. Runs side by
+    side share one, whose context each of them enters.
 
     A second one ends the process at once, with the checkpoint before it intact. Outside of the
     main thread Python hears no signals, and nothing is changed.
@@ -60,9 +61,12 @@ class Stop:
         self.signal: int | None = None
         self.at_once = False
         self._before: dict[int, Any] = {}
+        self._entered = 0
 
     def __enter__(self) -> Stop:
-        self._before = installed(self._heard)
+        if not self._entered:
+            self._before = installed(self._heard)
+        self._entered += 1
         return self
 
     def __exit__(
@@ -71,7 +75,9 @@ class Stop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        restored(self._before)
+        self._entered -= 1
+        if not self._entered:
+            restored(self._before)
 
     def nothing_left_to_save(self) -> None:
         """From here on a signal ends what goes on, however long it would have taken.

@@ -1,8 +1,13 @@
-"""The training loop. It knows nothing of configurations, files or pictures."""
+"""The training loop. It knows nothing of configurations, files or pictures.
+
+It is a generator: it yields each update that it wants to be made and is sent what came of it. So
+one loop serves a run by itself (`alone`) and many side by side, whose updates are made as one.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Generator
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +47,40 @@ class Events(Protocol):
         ...
 
 
-class Advance(Protocol):
-    """What `advanced` does, done by other means."""
+class Update(NamedTuple):
+    """An update that is to be made: what `advanced` takes, and all that depends on the step."""
 
-    def __call__(
-        self, job: Job, state: TrainState, batch: Batch, weight: float | None
-    ) -> tuple[dict[str, Tensor], int]: ...
+    job: Job
+    state: TrainState
+    batch: Batch
+    weight: float | None
 
 
-def train(job: Job, state: TrainState, events: Events, advance: Advance | None = None) -> None:
+Made = tuple[dict[str, Tensor], int]
+"""The metrics of an update, and the energy evaluations that it took."""
+Advance = Callable[[Job, TrainState, Batch, float | None], Made]
+"""What `advanced` does, maybe by other means."""
+T = TypeVar("T")
+Updates = Generator[Update, Made, T]
+"""Something that goes on as far as the next update, and ends with a T."""
+
+
+def alone(run: Updates[T], advance: Advance) -> T:
+    """Goes through with one run; `advance` makes its updates."""
+    try:
+        wanted = next(run)
+        while True:
+            try:
+                made = advance(*wanted)
+            except BaseException as error:  # it is the run's own, and comes up where it asked
+                wanted = run.throw(error)
+            else:
+                wanted = run.send(made)
+    except StopIteration as end:
+        return end.value
+
+
+def training(job: Job, state: TrainState, events: Events) -> Updates[None]:
     """Updates until `job.n_steps`, with the events between them.
 
     A run that is stopped early is saved where it stands and does nothing else, so that the rows
@@ -64,7 +94,7 @@ def train(job: Job, state: TrainState, events: Events, advance: Advance | None =
     if state.step == 0 and not state.retries:  # who went back to step 0 has been here
         happen(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
-        metrics = update(job, state, advance)
+        metrics = yield from updating(job, state)
         last, stopping = state.step == job.n_steps, events.stopping()
         try:
             row = collect(job, state, metrics, last=last)
@@ -150,18 +180,23 @@ def check(job: Job, state: TrainState) -> None:
 
 
 def update(job: Job, state: TrainState, advance: Advance | None = None) -> dict[str, Tensor]:
-    """One update of the parameters; its metrics, detached, of shape (), left on the device.
+    """`updating`, by itself.
 
     Args:
-        advance: what does it, given all that depends on the number of the step; None: `advanced`.
+        advance: what makes it; None: `advanced`.
     """
+    return alone(updating(job, state), advance or advanced)
+
+
+def updating(job: Job, state: TrainState) -> Updates[dict[str, Tensor]]:
+    """One update of the parameters; its metrics, detached, of shape (), left on the device."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
     rate *= 0.5 ** len(state.retries)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
-    metrics, points = (advance or advanced)(job, state, batch, weight)
+    metrics, points = yield Update(job, state, batch, weight)
     # As a resumed run has them: the same numbers in another order may be summed in another order.
     state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.evaluations += points
@@ -169,9 +204,7 @@ def update(job: Job, state: TrainState, advance: Advance | None = None) -> dict[
     return metrics
 
 
-def advanced(
-    job: Job, state: TrainState, batch: Batch, weight: float | Tensor | None
-) -> tuple[dict[str, Tensor], int]:
+def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor | None) -> Made:
     """The update itself, on the device alone: loss, gradient, clipping, optimizer, average, flag.
 
     Args:

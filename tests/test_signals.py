@@ -17,7 +17,7 @@ from ebmtrain.cli import main
 from ebmtrain.gallery import Gallery
 from ebmtrain.signals import Stop
 from ebmtrain.state import Job, TrainState
-from ebmtrain.train import Advance, update
+from ebmtrain.train import Updates, updating
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
@@ -43,16 +43,16 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
     owner, name = located(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
 
-    def counted(job: Job, state: TrainState, advance: Advance | None) -> dict[str, Any]:
+    def counted(job: Job, state: TrainState) -> Updates[dict[str, Any]]:
         now[0] = state.step + 1
-        return update(job, state, advance)
+        return updating(job, state)
 
     def interrupted(*words: Any, **named: Any) -> Any:
         while now[0] == step and left:
             os.kill(os.getpid(), left.pop(0))
         return original(*words, **named)
 
-    patch.setattr("ebmtrain.train.update", counted)
+    patch.setattr("ebmtrain.train.updating", counted)
     patch.setattr(owner, name, interrupted)
 
 

@@ -21,7 +21,16 @@ from ebmtrain.errors import DivergedError
 from ebmtrain.optimizers import Schedule, Sgd
 from ebmtrain.run import begin
 from ebmtrain.state import Job, TrainState, start
-from ebmtrain.train import ENERGY_BOUND, check, follow, newest_weight, train, update
+from ebmtrain.train import (
+    ENERGY_BOUND,
+    advanced,
+    alone,
+    check,
+    follow,
+    newest_weight,
+    training,
+    update,
+)
 from ebmtrain.types import Batch, LossOutput
 
 
@@ -98,7 +107,7 @@ def job_of(method: Indices, **changes) -> Job:
 
 def trained(job: Job, events: Recorder | None = None) -> tuple[TrainState, Recorder]:
     state, events = start(job, Linear(), torch.Generator()), events or Recorder()
-    train(job, state, events)
+    alone(training(job, state, events), advanced)
     return state, events
 
 

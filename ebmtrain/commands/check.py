@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from ebmtrain import presets
+from ebmtrain.commands import ensemble
 from ebmtrain.commands.words import overrides_in
+
+if TYPE_CHECKING:
+    from ebmtrain.state import Job, TrainState
 
 
 def main(words: list[str]) -> int:
@@ -13,27 +19,54 @@ def main(words: list[str]) -> int:
     presets.prepare(folder)
     config = presets.composed(overrides, hydra=True)
 
-    from ebmtrain.build import build
-    from ebmtrain.compiled import chosen
     from ebmtrain.run import summary
     from ebmtrain.state import start
-    from ebmtrain.train import check, update
+    from ebmtrain.train import check
 
     presets.check_targets(config)
-    parts = build(presets.plain(config))
-    for line in summary(parts, presets.chosen(config.hydra.runtime.choices)):
+    members = ensemble.built(config)
+    for line in summary(members[0], presets.chosen(config.hydra.runtime.choices)):
         print(line)
-    if parts.job is not None and parts.job.n_steps > 0:
-        state = start(parts.job, parts.energy, parts.generator("train"))
-        advance = chosen(parts.compile, parts.job)
+    job = members[0].job
+    if job is not None and job.n_steps > 0:
+        begun = [(m.job, start(m.job, m.energy, m.generator("train"))) for m in members if m.job]
+        step = stepping(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
-            update(parts.job, state, advance)
+            step()
         began = time.perf_counter()
-        update(parts.job, state, advance)
+        step()
         seconds = time.perf_counter() - began
-        check(parts.job, state)
+        for one, state in begun:
+            check(one, state)
+        whose = f" of {len(members)} members" if len(members) > 1 else ""
         print(
-            f"one step {1e3 * seconds:.1f} ms, training about {seconds * parts.job.n_steps:.0f} s"
+            f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
         )
     print("ok")
     return 0
+
+
+def stepping(
+    begun: list[tuple[Job, TrainState]], compiles: bool | Literal["auto"]
+) -> Callable[[], None]:
+    """What makes one update of each of these."""
+    from ebmtrain.compiled import chosen, pays
+    from ebmtrain.ensemble import side_by_side
+    from ebmtrain.together import Together
+    from ebmtrain.train import update, updating
+
+    job, state = begun[0]
+    if len(begun) == 1:
+        advance = chosen(compiles, job)
+
+        def one() -> None:
+            update(job, state, advance)
+
+        return one
+    together = Together(compile=pays(compiles, job))
+
+    def ended(_: int, found: object) -> None:
+        if isinstance(found, Exception):
+            raise found
+
+    return lambda: side_by_side([updating(*one) for one in begun], together, ended)

@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from ebmtrain import presets
+from ebmtrain.commands import ensemble
+from ebmtrain.commands.outcome import outcome
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.report.finding import PRESETS, runs_in
 from ebmtrain.signals import Asked
 
@@ -31,13 +32,15 @@ class Sweep:
 
     path: Path
     jobs: list[list[str]]
+    key: str = "hydra.sweep.dir"
+    """What says where it goes."""
 
     def __post_init__(self) -> None:
         if runs_in(self.path):
-            raise ConfigError(f"{self.path} holds a sweep already: choose another hydra.sweep.dir")
+            raise ConfigError(f"{self.path} holds a sweep already: choose another {self.key}")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
-                f"{self.path} is there and not an empty folder: choose another hydra.sweep.dir"
+                f"{self.path} is there and not an empty folder: choose another {self.key}"
             )
 
     @property
@@ -59,6 +62,10 @@ class Sweep:
             with suppress(OSError):  # not empty
                 Path(folder).rmdir()
 
+    @property
+    def word(self) -> str:
+        return "ensemble" if self.key == "hydra.run.dir" else "sweep"
+
     def report(self) -> int:
         """Prints the leaderboard and writes it beside the jobs; 1 if a job failed."""
         from ebmtrain.report.writing import report
@@ -68,7 +75,7 @@ class Sweep:
         failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
         missing = len(begun) < len(self.jobs)
         count = f"{len(begun)} of {len(self.jobs)}" if missing else len(begun)
-        print(f"sweep    {self.path}  ({count} jobs, {len(failed)} failed)")
+        print(f"{self.word:8} {self.path}  ({count} jobs, {len(failed)} failed)")
         return 1 if failed or missing else 0
 
 
@@ -83,25 +90,22 @@ def plan(config: DictConfig) -> Sweep:
 
 def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: Any) -> None:
     """One job: what goes wrong is written into its own result.json, and the next one starts."""
-    from ebmtrain.build import build
-    from ebmtrain.display import say
-    from ebmtrain.run import begin, record_failure
+    from ebmtrain.run import begin
 
+    words = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
     began = time.perf_counter()
-    words = " ".join(settings.overrides.task)
     try:
-        result = begin(build(presets.plain(config)), path, choices, quiet=True)
-    except Exception as error:  # whatever it was, the other jobs are not to suffer for it
-        result = record_failure(path, presets.plain(config), choices, error)
-    seconds = time.perf_counter() - began
-    shown = "  ".join(
-        f"{label} {result['metrics'][name]:.4f}"
-        for name, label in HEADLINES.items()
-        if result["metrics"].get(name) is not None
-    )
-    outcome = shown or result["status"]
-    if result["error"]:
-        outcome = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    say(f"job {settings.job.num}  {words}  {outcome}  {seconds:.1f} s")
-    if result.get("signal"):
-        raise Asked(result["signal"])  # and with the job the sweep
+        members = ensemble.built(config)
+    except Exception as error:
+        outcome(words, error, path, presets.plain(config), choices, began)
+        return
+    if len(members) > 1:
+        stopped = ensemble.begin(members, path, choices, quiet=True, name=words)
+    else:
+        try:
+            result = begin(members[0], path, choices, quiet=True)
+        except Exception as error:  # whatever it was, the other jobs are not to suffer for it
+            result = error
+        stopped = outcome(words, result, path, members[0].config, choices, began).get("signal")
+    if stopped:
+        raise Asked(stopped)  # and with the job the sweep

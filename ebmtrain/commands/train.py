@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from ebmtrain import presets
-from ebmtrain.commands import sweep
+from ebmtrain.commands import ensemble, sweep
 from ebmtrain.commands.words import overrides_in, section_of
 from ebmtrain.errors import ConfigError, OutputError
 from ebmtrain.report.finding import runs_in
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class Call:
     """What one call of the command carries past Hydra, which hands nothing through by itself."""
 
-    parts: Parts | None = None
+    members: list[Parts] = field(default_factory=list)
+    """One, or those of an ensemble."""
     error: Exception | None = None
     signal: int = 0
     snapshot: Path | None = None
@@ -51,14 +52,17 @@ class BeforeRun(Callback):
     """Named in configs/config.yaml. Hydra swallows a callback's exceptions, but not SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        from ebmtrain.build import build
-
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
         sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
         try:
             presets.check_targets(config)
-            CALL.parts = build(presets.plain(config))
-            presets.place_as_landscape(CALL.parts.data is None)
+            CALL.members = members = ensemble.built(config)
+            if len(members) > 1:
+                presets.place_as("ensemble")
+                jobs = [[f"seed={parts.seed}"] for parts in members]
+                CALL.sweep = sweep.Sweep(Path(config.hydra.run.dir), jobs, "hydra.run.dir")
+            elif members[0].data is None:
+                presets.place_as("landscape")
         except Exception as error:  # of any kind: Hydra would swallow it
             CALL.error = error
             raise SystemExit from error
@@ -70,7 +74,7 @@ class BeforeRun(Callback):
         sys.argv[1:] = CALL.words
         try:
             CALL.sweep = sweep.plan(config)
-            validate(presets.plain(presets.composed(CALL.sweep.first_job)))
+            validate(ensemble.configurations(presets.composed(CALL.sweep.first_job))[0])
             if CALL.snapshot is not None:
                 CALL.sweep.keep_presets(CALL.snapshot)
         except Exception as error:  # likewise
@@ -130,9 +134,12 @@ def job(config: DictConfig) -> None:
         return
     from ebmtrain.run import begin
 
-    assert CALL.parts is not None  # BeforeRun built it, or has ended the process
+    members = CALL.members  # BeforeRun built them, or has ended the process
     try:
-        CALL.signal = begin(CALL.parts, path, choices).get("signal") or 0
+        if CALL.sweep is not None:
+            CALL.signal = ensemble.begin(members, CALL.sweep.path, choices) or 0
+        else:
+            CALL.signal = begin(members[0], path, choices).get("signal") or 0
     except Exception as error:  # Hydra would print a line of its own about it
         CALL.error = error
 

@@ -1,0 +1,107 @@
+"""Updates of many seeds as one, against the same updates one run after the other.
+
+    python benchmarks/ensemble.py --members 8 32
+
+Both make the ordinary updates of the default run (or of the words given, such as `sampler=langevin
+model.fourier_features=0`) at B = 128 in one process, with all that the loop does between them but
+evaluations, pictures and saves. Rounds of some updates are interleaved; what is printed is the
+median time of an update of all members, the median over the rounds of (one after the other) /
+(as one), by the wall clock and by the processor's, and how long the graph took to make.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.ensemble import side_by_side
+from ebmtrain.state import Job, TrainState, start
+from ebmtrain.together import Together
+from ebmtrain.train import Updates, advanced, alone, collect, updating
+
+
+def begun(count: int, words: list[str]) -> list[tuple[Job, TrainState]]:
+    presets.prepare(None)
+    found = []
+    for seed in range(count):
+        parts = build(presets.plain(presets.composed([*words, f"seed={seed}"])))
+        assert parts.job is not None
+        found.append((parts.job, start(parts.job, parts.energy, parts.generator("train"))))
+    return found
+
+
+def loop(job: Job, state: TrainState, steps: int) -> Updates[None]:
+    for _ in range(steps):
+        collect(job, state, (yield from updating(job, state)), last=False)
+
+
+def raised(_: int, found: object) -> None:
+    if isinstance(found, Exception):
+        raise found
+
+
+def timed(act: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Seconds by the wall clock and by the processor's."""
+    wall, own = time.perf_counter(), time.process_time()
+    act()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - own
+
+
+def compare(count: int, words: list[str], rounds: int, steps: int, *, compile: bool) -> None:
+    apart, members = begun(count, words), begun(count, words)
+    together = Together(compile=compile)
+    device = members[0][1].diverged.device
+
+    def one_after_the_other() -> None:
+        for job, state in apart:
+            alone(loop(job, state, steps), advanced)
+
+    def as_one() -> None:
+        side_by_side([loop(job, state, steps) for job, state in members], together, raised)
+
+    one_after_the_other()
+    began = time.process_time()
+    as_one()
+    made = time.process_time() - began
+    as_one()
+    if together.failed:
+        raise SystemExit("the updates were not made as one")
+    pairs = []
+    for _ in range(rounds):
+        pairs.append((timed(one_after_the_other, device), timed(as_one, device)))
+    wall, own = (statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1))
+    each, all_at_once = (  # ms
+        statistics.median(pair[i][0] for pair in pairs) / steps * 1e3 for i in (0, 1)
+    )
+    print(
+        f"{count:7}   {each:14.1f}   {all_at_once:10.1f}   {wall:12.2f}   {own:17.2f} {made:10.1f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--members", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="updates of each member per round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="the ensemble's graph")
+    parser.add_argument("words", nargs="*", help="of the configuration")
+    options = parser.parse_args()
+    words = ["train.batch_size=128", f"device.threads={options.threads}", *options.words]
+    print(f"torch {torch.__version__}, {options.rounds} rounds of {options.steps} updates")
+    print("members   one by one, ms   as one, ms   ratio (wall)   ratio (processor)   graph, s")
+    for count in options.members:
+        compare(count, words, options.rounds, options.steps, compile=options.compile)
+
+
+if __name__ == "__main__":
+    main()

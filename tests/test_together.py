@@ -1,0 +1,181 @@
+"""Many runs whose updates are made as one do what each does by itself."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from same_state import differences
+
+from ebmtrain.build import build
+from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.state import Job, TrainState, start
+from ebmtrain.together import Together, apart, tried
+from ebmtrain.train import Made, Update, update, updating
+from ebmtrain.types import LossOutput
+
+Member = tuple[Job, TrainState]
+CASES = [
+    "method=pcd method.k=2", "method=cd sampler=langevin method.k=2 optimizer.clip_norm=0.01",
+    "method=ed optimizer=sgd train.ema=null", "method=dsm",
+]  # fmt: skip
+
+
+@pytest.fixture
+def lines(caplog):
+    """What training says."""
+    logging.getLogger("ebmtrain").propagate = True
+    caplog.set_level(logging.INFO, "ebmtrain")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def begun(configured, count: int, *words: str) -> list[Member]:
+    """The states of so many seeds before the first update."""
+    found = []
+    for seed in range(count):
+        parts = build(configured(*words, f"seed={seed}"))
+        assert parts.job is not None
+        found.append((parts.job, start(parts.job, parts.energy, parts.generator("train"))))
+    return found
+
+
+def updated(members: Sequence[Member], advance: Together, times: int) -> None:
+    """As the loops of these runs would."""
+    for _ in range(times):
+        runs = [updating(job, state) for job, state in members]
+        made = advance([next(run) for run in runs])
+        for run, one in zip(runs, made, strict=True):
+            with pytest.raises(StopIteration):
+                run.send(one)
+
+
+def farthest(a: TrainState, b: TrainState) -> float:
+    """The largest difference between numbers of two states, of the size of each tensor."""
+    one, two = a.state_dict(), b.state_dict()
+    assert differences(one["generator"], two["generator"]) == []
+    pairs = [
+        (value, two[part][name])
+        for part in ("energy", "average", "method")
+        for name, value in (one[part] or {}).items()
+    ]
+    pairs += [
+        (value, two["optimizer"]["state"][index][name])
+        for index, moments in one["optimizer"]["state"].items()
+        for name, value in moments.items()
+    ]
+    pairs = [(x.double(), y.double()) for x, y in pairs if x is not None and x.numel()]
+    sizes = [float((x - y).abs().amax() / (0.01 + x.abs().amax())) for x, y in pairs]
+    return max(sizes)
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_each_member_is_the_run_of_its_seed(configured, words, lines):
+    """In float64, after 20 updates, all but for rounding: weights, averages, moments, chains."""
+    words = (*words.split(), "device.dtype=float64")
+    members, plain = begun(configured, 2, *words), begun(configured, 2, *words)
+    advance = Together(compile=False)
+    updated(members, advance, 20)
+    for job, state in plain:
+        for _ in range(20):
+            update(job, state)
+    assert "the updates of 2 members are made as one" in lines()[-1]
+    assert len(advance.programs) == 1
+    for (_, one), (_, other) in zip(members, plain, strict=True):
+        assert one.evaluations == other.evaluations
+        assert farthest(one, other) < 1e-10
+    weights = [next(state.energy.parameters()) for _, state in members]
+    assert (weights[0] - weights[1]).abs().amax() > 0.01  # and not one of them twice
+
+
+def test_a_member_that_goes_back_and_one_that_leaves(configured):
+    """Like a retry: an earlier state is loaded, with new moments, and the members are at different
+    steps. Then fewer are left."""
+    words = ("method=dsm", "device.dtype=float64", "optimizer.schedule.shape=linear")
+    members, plain = begun(configured, 3, *words), begun(configured, 3, *words)
+    advance = Together(compile=False)
+
+    def by_themselves(some: Sequence[Member], times: int) -> None:
+        for job, state in some:
+            for _ in range(times):
+                update(job, state)
+
+    for some, go_on in [
+        (members, lambda some, times: updated(some, advance, times)),
+        (plain, by_themselves),
+    ]:
+        go_on(some, 3)
+        saved = copy.deepcopy(some[0][1].state_dict())
+        go_on(some, 2)
+        some[0][1].load_state_dict(saved)
+        go_on(some, 3)
+        go_on(some[1:], 3)
+    assert [state.step for _, state in members] == [6, 11, 11]
+    assert len(advance.programs) == 2  # of three and of two
+    for (_, one), (_, other) in zip(members, plain, strict=True):
+        assert farthest(one, other) < 1e-10
+
+
+# Where it cannot be
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peeking(DenoisingScoreMatching):
+    """Asks for the value of a tensor in each step."""
+
+    def loss(self, energy, batch, state, generator) -> LossOutput:
+        if batch.x.sum() > -1e9:
+            return super().loss(energy, batch, state, generator)
+        raise AssertionError
+
+
+def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines):
+    members, plain = begun(configured, 2, "method=dsm"), begun(configured, 2, "method=dsm")
+    members = [(replace(job, method=Peeking()), state) for job, state in members]
+    advance = Together(compile=False)
+    updated(members, advance, 3)
+    for job, state in plain:
+        for _ in range(3):
+            update(job, state)
+    (warning,) = [line for line in lines() if line.startswith("warning")]
+    assert "one after the other" in warning
+    assert "RuntimeError" in warning
+    assert advance.failed
+    for (_, one), (_, other) in zip(members, plain, strict=True):
+        assert differences(one.state_dict(), other.state_dict()) == []
+
+
+def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
+    members = begun(configured, 2, "method=cd", "sampler=langevin", "method.k=1")
+    for job, state in members:
+        update(job, state)
+    group = [next(updating(job, state)) for job, state in members]
+    tried(apart, group)
+
+    def lazy(group: Sequence[Update]) -> list[Made]:
+        kept = [p.detach().clone() for p in group[1].state.energy.parameters()]
+        made = apart(group)
+        for p, k in zip(group[1].state.energy.parameters(), kept, strict=True):
+            p.data.copy_(k)
+        return made
+
+    with pytest.raises(ValueError, match="of member 1 it does something else: the weights"):
+        tried(lazy, group)
+
+
+def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("ebmtrain.together.by_inductor", broken)
+    members = begun(configured, 2, "method=dsm")
+    advance = Together(compile=True)
+    updated(members, advance, 3)
+    (warning,) = [line for line in lines() if line.startswith("warning")]
+    assert "device.compile" in warning
+    assert "no compiler" in warning
+    assert len(advance.programs) == 1  # tried against the ordinary update
+    assert not advance.failed
+    assert not advance.compiled
