@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.models.mlp import Width
+from ebmtrain.models.base_measure import Width, precision_of
 from ebmtrain.models.pictures import image_shape, lecun, with_base
 from ebmtrain.types import Count
 
@@ -62,7 +62,7 @@ class Convolutional(nn.Module):
         self.output = nn.Linear(widths[-1] * left, 1)
         for layer in (self.first, *self.strided, self.output):
             lecun(layer)  # type: ignore[arg-type]
-        self.base_precision = 0.0 if base_std is None else base_std**-2
+        self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         h = silu(self.first(x.reshape(-1, *self.image)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 from torch.nn.utils import parametrizations
 
-from ebmtrain.models.mlp import Width
+from ebmtrain.models.base_measure import Width, precision_of
 from ebmtrain.models.pictures import image_shape, lecun, with_base
 from ebmtrain.types import Count
 
@@ -56,7 +56,7 @@ class Residual(nn.Module):
             lecun(layer)
             if spectral_norm:
                 parametrizations.spectral_norm(layer)
-        self.base_precision = 0.0 if base_std is None else base_std**-2
+        self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x.reshape(-1, *self.image))
