@@ -98,7 +98,12 @@ class Gallery:
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         if not self.planar:
             names = self.parts.frame.names
-            figure = projection(self.data, x, title, energy=shown, names=names)
+            if x.ndim == 3:
+                from ebmtrain.plots.traces import traces
+
+                figure = traces(self.data, x, title, energy=shown)
+            else:
+                figure = projection(self.data, x, title, energy=shown, names=names)
             self.hang(f"samples_{name}", figure)
             if names is not None and len(names) > 1 and self.data is not None:
                 self.hang(f"pairs_{name}", pairs(self.data, x, names, title))

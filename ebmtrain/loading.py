@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoint_items import checked
+from ebmtrain.datasets.long_format import Long
 from ebmtrain.datasets.read_csv import NoNamesError
 from ebmtrain.datasets.reading import read_points
 from ebmtrain.drawing import drawn
@@ -186,8 +187,12 @@ class Run:
         """
         names = self.parts.frame.names
         by_name = names if names is not None and len(set(names)) == len(names) else None
+        learnt = self.config["dataset"]
+        long = None
+        if learnt.get("id") is not None and learnt.get("time") is not None:
+            by_name, long = learnt.get("columns"), Long(learnt["id"], learnt["time"])
         try:
-            values = read_points(str(path), array, by_name).values
+            values = read_points(str(path), array, by_name, long).values
         except NoNamesError:
             values = read_points(str(path), array).values
         event = tuple(self.parts.standardization.shift.shape)

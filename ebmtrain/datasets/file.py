@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ebmtrain.datasets.long_format import Long
 from ebmtrain.datasets.points import Points, split
 from ebmtrain.datasets.reading import read_points
 from ebmtrain.datasets.standardizing import Standardize
-from ebmtrain.errors import DataError
+from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.types import OpenUnit, WholeNumber
 
 
@@ -17,6 +18,8 @@ def from_file(
     path: str,
     array: str | None = None,
     columns: list[str] | None = None,
+    id: str | None = None,
+    time: str | None = None,
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
     seed: WholeNumber,
@@ -28,6 +31,10 @@ def from_file(
             shape of one point. A one-dimensional array is n points of one coordinate.
         array: name of the array in a .npz file that holds several.
         columns: names of the columns of a table of text to learn, in this order; null: all.
+        id, time: names of two columns of a table of text in long format, whose rows are steps: of
+            which sequence, and when. A point is then (length, channels), a channel for each other
+            column. All sequences have the same times, in any order of the rows. null: a row is a
+            point.
         holdout: share of the points that is not trained on, in (0, 1); at least one point, and
             at least one is left to train on.
         standardize: give models coordinates of mean 0 and standard deviation 1 over the training
@@ -35,9 +42,16 @@ def from_file(
         seed: of the split.
 
     Raises:
+        ConfigError: id without time, or time without id, or one column for both.
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
-    values, names = read_points(path, array, columns)
+    if (id is None) != (time is None) or (id is not None and id == time):
+        raise ConfigError(
+            "dataset.id and dataset.time are two columns of a table whose rows are steps of "
+            "sequences: give both, or neither"
+        )
+    long = None if id is None or time is None else Long(id, time)
+    values, names, _ = read_points(path, array, columns, long)
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
     _check_columns(path, values, names)

@@ -28,9 +28,11 @@ class Table(NamedTuple):
     """(rows, columns) of a table of text; of an array of NumPy, whatever shape it has."""
     names: tuple[str, ...] | None = None
     """Of the columns; None: nobody gave them any."""
+    labels: tuple[str, ...] | None = None
+    """What the column of labels says of each row, in words; None: none was asked for."""
 
 
-def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
+def read_csv(path: Path, columns: Sequence[str] | None = None, label: str | None = None) -> Table:
     """Float64. Blank lines and lines that begin with # are skipped.
 
     The first row is a header if none of its cells is a number.
@@ -38,6 +40,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
     Args:
         columns: names of those that are wanted, in this order. What the others hold, say a label
             in words, does not matter. None: all of them.
+        label: name of a column whose words are wanted beside the numbers; it is none of these.
 
     Raises:
         DataError: a cell is not a finite number, or a row has another length (with its line); a
@@ -61,7 +64,10 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
     if not any(_is_number(cell) for cell in cells):
         names = [_name(cell) or f"column {j}" for j, cell in enumerate(cells, 1)]
     wanted = list(range(width)) if columns is None else _positions(path, names, columns)
+    at = None if label is None else _positions(path, names, [label])[0]
+    wanted = [j for j in wanted if j != at]
     values: list[list[float]] = []
+    labels: list[str] = []
     for number, cells in rows if names is not None else chain([first], rows):
         if len(cells) != width:
             raise DataError(
@@ -69,8 +75,11 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
                 "give all rows the same"
             )
         values.append([_number(path, number, j, cells[j], names) for j in wanted])
+        if at is not None:
+            labels.append(_word(path, number, at, cells[at], label))
     array = np.array(values, dtype=np.float64).reshape(len(values), len(wanted))
-    return Table(array, None if names is None else tuple(names[j] for j in wanted))
+    chosen = None if names is None else tuple(names[j] for j in wanted)
+    return Table(array, chosen, None if at is None else tuple(labels))
 
 
 def _name(cell: str) -> str:
@@ -126,6 +135,15 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell  # Python reads 1_000 as a thousand, no other program does
+
+
+def _word(path: Path, line: int, j: int, cell: str, name: str | None) -> str:
+    text = _name(cell)
+    if not text:
+        raise DataError(
+            f"{path} line {line}, column {j + 1} ({name}) is empty: fill it in or leave the row out"
+        )
+    return text
 
 
 def _number(path: Path, line: int, j: int, cell: str, names: list[str] | None) -> float:

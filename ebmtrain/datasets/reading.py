@@ -9,12 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ebmtrain.datasets.long_format import Long, sequences
 from ebmtrain.datasets.read_csv import NoNamesError, Table, read_csv
 from ebmtrain.datasets.read_numpy import read_npy, read_npz
 from ebmtrain.errors import DataError
 
 
-def read_points(path: str, array: str | None = None, columns: Sequence[str] | None = None) -> Table:
+def read_points(
+    path: str,
+    array: str | None = None,
+    columns: Sequence[str] | None = None,
+    long: Long | None = None,
+) -> Table:
     """The rows of a .npy, .npz, .csv, .tsv or .txt file, (n, *event) float64 with n >= 1.
 
     Args:
@@ -22,25 +28,28 @@ def read_points(path: str, array: str | None = None, columns: Sequence[str] | No
             shape of one point. A one-dimensional array is n points of one coordinate.
         array: name of the array in a .npz file that holds several.
         columns: names of the columns of a table of text that are wanted, in this order; None: all.
+        long: of a table of text whose rows are the steps of sequences: event is (length, channels)
+            then, a channel for each column, and columns have no names any more.
 
     Raises:
         NoNamesError: columns are wanted by name and have none.
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
-    table = _read(path, array, columns)
+    table = _read(path, array, columns, long)
     return Table(_checked(path, table.values), table.names)
 
 
-def _read(path: str, array: str | None, columns: Sequence[str] | None) -> Table:
+def _read(path: str, array: str | None, columns: Sequence[str] | None, long: Long | None) -> Table:
     try:
         file = Path(path).expanduser()
         _check_readable(path, file.stat())
         kind = file.suffix.lower()
         if array is not None and kind != ".npz":
             raise DataError(f"{path} has no named arrays: leave array={array} out")
-        if columns is not None and kind in (".npy", ".npz"):
+        if kind in (".npy", ".npz") and (columns is not None or long is not None):
+            which = "columns" if long is None else "id and time"
             raise NoNamesError(
-                f"{path} has no named columns: give a csv file, or leave columns out"
+                f"{path} has no named columns: give a csv file, or leave {which} out"
             )
         match kind:
             case ".npy":
@@ -48,7 +57,10 @@ def _read(path: str, array: str | None, columns: Sequence[str] | None) -> Table:
             case ".npz":
                 return Table(read_npz(file, array))
             case ".csv" | ".tsv" | ".txt":
-                return read_csv(file, columns)
+                if long is None:
+                    return read_csv(file, columns)
+                wanted = None if columns is None else [long.time, *columns]
+                return Table(sequences(path, read_csv(file, wanted, long.id), long))
     except DataError:
         raise
     except FileNotFoundError as error:

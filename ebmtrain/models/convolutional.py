@@ -10,9 +10,9 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
-from ebmtrain.models.mlp import Width
-from ebmtrain.models.pictures import image_shape, lecun, with_base
+from ebmtrain.models.pictures import image_shape, lecun
 from ebmtrain.types import Count
 
 
@@ -66,7 +66,7 @@ class Convolutional(nn.Module):
         self.classes = classes
         for layer in (self.first, *self.strided, self.output):
             lecun(layer)  # type: ignore[arg-type]
-        self.base_precision = 0.0 if base_std is None else base_std**-2
+        self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         return with_base(marginal(self.outputs(x)), x, self.base_precision)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
+from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
 from ebmtrain.models.embedding import Embedding
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
-
-Width = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
 # comparisons alone: its second derivative is zero, which silently breaks score matching.
@@ -97,16 +95,16 @@ class MLP(nn.Module):
             if spectral_norm:
                 parametrizations.spectral_norm(layer)
         self.activation, self.activation_backward = ACTIVATIONS[activation]
-        self.base_precision = 0.0 if base_std is None else base_std**-2
+        self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        return self.with_base(marginal(self.outputs(x)), x)
+        return with_base(marginal(self.outputs(x)), x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
         x = x.flatten(1)
-        return self.with_base(self.outputs(x).T, x).T
+        return with_base(self.outputs(x).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor) -> Tensor:
         """f(x), (batch, classes), or (batch, 1) without classes."""
@@ -126,7 +124,7 @@ class MLP(nn.Module):
             pre.append(linear(h, weight, bias))
             h = self.activation(pre[-1])
         f = linear(h, *output)
-        energy = self.with_base(marginal(f), flat)
+        energy = with_base(marginal(f), flat, self.base_precision)
         if self.classes is None:
             g = output[0].expand(len(flat), -1)
         else:
@@ -140,9 +138,3 @@ class MLP(nn.Module):
 
     def layers(self) -> list[nn.Linear]:
         return [*self.hidden, self.output]  # type: ignore[list-item]
-
-    def with_base(self, energy: Tensor, x: Tensor) -> Tensor:
-        """energy + ||x||^2 / (2 base_std^2), shape (..., batch); energy without a base measure."""
-        if not self.base_precision:
-            return energy
-        return energy.add(x.square().sum(1), alpha=0.5 * self.base_precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 
 def image_shape(event_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
@@ -30,10 +30,3 @@ def lecun(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def with_base(energy: Tensor, x: Tensor, precision: float) -> Tensor:
-    """energy + precision * ||x||^2 / 2, shape (batch,)."""
-    if not precision:
-        return energy
-    return energy.add(x.flatten(1).square().sum(1), alpha=0.5 * precision)

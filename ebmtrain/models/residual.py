@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 from torch.nn.utils import parametrizations
 
+from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
-from ebmtrain.models.mlp import Width
-from ebmtrain.models.pictures import image_shape, lecun, with_base
+from ebmtrain.models.pictures import image_shape, lecun
 from ebmtrain.types import Count
 
 
@@ -60,7 +60,7 @@ class Residual(nn.Module):
             lecun(layer)
             if spectral_norm:
                 parametrizations.spectral_norm(layer)
-        self.base_precision = 0.0 if base_std is None else base_std**-2
+        self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         return with_base(marginal(self.outputs(x)), x, self.base_precision)

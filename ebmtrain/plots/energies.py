@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -23,6 +24,13 @@ REACH = 4.0  # widths of the first group's view that others may extend it by, on
 
 
 def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
+    """A figure of `draw_energies` alone."""
+    figure = new_figure(8.0, 4.4, title)
+    draw_energies(figure.add_subplot(), groups)
+    return figure
+
+
+def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
     """Histograms of energies, each with integral 1, on the same bins.
 
     The view is that of the first group, extended for the others; what lies beyond it is counted in
@@ -30,7 +38,6 @@ def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
 
     Args:
         groups: name and energies, (n,), in nats, of up to three kinds of points; data first.
-        title: above the figure.
     """
     known = {name: finite(e.detach().cpu().double()[:, None])[:, 0] for name, e in groups.items()}
     views = [interval_of(e, 0.1) for e in known.values()]
@@ -41,8 +48,6 @@ def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
     fewest = min(map(len, known.values()))
     n_bins = int(bins_for(fewest) * min(max((high - low) / width, 1.0), 3.0))
     bins = np.linspace(low, high, n_bins + 1).tolist()
-    figure = new_figure(8.0, 4.4, title)
-    axes = figure.add_subplot()
     for (name, e), style in zip(known.items(), STYLES, strict=False):
         beyond = int(((e < low) | (e > high)).sum()) + len(groups[name]) - len(e)
         label = f"{name} ({beyond} of {len(groups[name])} beyond the view)" if beyond else name
@@ -51,4 +56,3 @@ def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
     axes.set_xlim(low, high)
     axes.legend(fontsize=SMALL_SIZE, frameon=False)
     finish(axes, x="energy / T, in nats", y="probability density")
-    return figure

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from hydra.utils import get_object
-from model_presets import IMAGES, PRESETS, event_of, preset
+from model_presets import IMAGES, PRESETS, SEQUENCES, event_of, preset
 from torch import Tensor
 
 from ebmtrain.evaluation.subject import exact_copy
@@ -39,9 +39,9 @@ def test_returns_one_finite_energy_per_point(model, points, dtype):
 
 
 def test_closed_form_is_autograd(model, points, name, dtype):
-    """What chains see is (E(x), dE/dx), at float32's rounding and at float64's; of images, whose
-    networks leave it to autograd, too."""
-    assert hasattr(model, "energy_and_gradient") is (name not in IMAGES)
+    """What chains see is (E(x), dE/dx), at float32's rounding and at float64's; of images and
+    sequences, whose networks leave it to autograd, too."""
+    assert hasattr(model, "energy_and_gradient") is (name not in IMAGES | SEQUENCES)
     model.to(dtype).eval()
     x = points(50, dtype).requires_grad_()
     e = model(x)

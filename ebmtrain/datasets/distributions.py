@@ -1,0 +1,57 @@
+"""Laws of one number, that data are made from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.types import Positive
+
+
+class Law(Protocol):
+    """A distribution on the line."""
+
+    def sample(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        """Independent numbers of this shape, float64."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """Uniform on [low, high); `low` alone where both are equal.
+
+    Raises:
+        ValueError: low > high.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is above high={self.high}: exchange them")
+
+    def sample(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        unit = torch.rand(shape, dtype=torch.float64, generator=generator)
+        return self.low + (self.high - self.low) * unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogNormal:
+    """exp(N(log median, spread^2)): positive, and around `median`.
+
+    Args:
+        median: > 0.
+        spread: > 0, standard deviation of the logarithm.
+    """
+
+    median: Positive
+    spread: Positive
+
+    def sample(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        normal = torch.randn(shape, dtype=torch.float64, generator=generator)
+        return (math.log(self.median) + self.spread * normal).exp()

@@ -1,0 +1,129 @@
+"""Do the waves of the samples have the laws of the held-out ones?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple
+
+import torch
+from annotated_types import Ge, Le
+from scipy.stats import ks_2samp
+from torch import Tensor
+
+from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.evaluation.wave_fit import Waves, fitted_waves
+from ebmtrain.types import Count
+
+_SHORTEST = 5  # steps that a wave can be fitted to, and something is left
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveTests:
+    """The wave nearest to each sample and to each held-out sequence (`fitted_waves`), every channel
+    for itself, and two-sample tests of what was fitted. Estimates of both sides carry the same
+    error, so that a p-value is uniform where the samples are of the data's own law.
+
+    p_amplitude, p_frequency   Kolmogorov-Smirnov, exact or asymptotic as scipy chooses
+    p_phase                    Kuiper, whose statistic is the same wherever the circle is cut: see
+                               `kuiper`
+    p_residual                 Kolmogorov-Smirnov, of the root mean square of what no wave explains
+    residual, residual_data    its medians, of samples and of held-out sequences, in units of x
+    wave_distance              the largest of the three tests' statistics for amplitude, frequency
+                               and phase, from 0 to 1: the least is best, for `checkpoint.best`
+
+    The p-values are those of independent samples: as many chains as points are needed, and chains
+    that have forgotten where they began.
+
+    Args:
+        every: updates between two; none before the first, the last update always makes one.
+        points: samples, and held-out sequences as far as there are some; from 10 to 100,000.
+    """
+
+    at_start: ClassVar[bool] = False
+
+    every: Count
+    points: Annotated[int, Ge(10), Le(100_000)] = 1000
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        dataset = subject.dataset
+        if dataset is None:
+            return Evaluation({}, [])
+        event = tuple(dataset.holdout.shape[1:])
+        if len(event) not in (1, 2) or event[0] < _SHORTEST:
+            notice = (
+                f"no test of waves: they are fitted to sequences (length, channels) of {_SHORTEST} "
+                f"steps or more, the data have shape {event}"
+            )
+            return Evaluation({}, [f"{notice}; choose evaluation=ais"])
+        generator = torch.Generator().manual_seed(subject.generator("waves").initial_seed())
+        order = torch.randperm(len(dataset.holdout), generator=generator)[: self.points]
+        real = fitted_waves(series(dataset.holdout[order]))
+        x = subject.standardization.to_data(subject.draw(self.points))
+        lost = int((~x.flatten(1).isfinite().all(1)).sum())
+        if lost:
+            return Evaluation(
+                {},
+                [
+                    f"{lost} of {len(x)} samples are not finite, and no waves: lower "
+                    "sampler.step_size, or set model.base_std"
+                ],
+            )
+        return Evaluation(compared(fitted_waves(series(x)), real), [])
+
+
+def compared(ours: Waves, real: Waves) -> dict[str, Metric]:
+    """The metrics of `WaveTests`."""
+    tests = {
+        "amplitude": kolmogorov_smirnov(ours.amplitude, real.amplitude),
+        "frequency": kolmogorov_smirnov(ours.frequency, real.frequency),
+        "phase": kuiper(ours.phase, real.phase),
+    }
+    residual = kolmogorov_smirnov(ours.residual, real.residual)
+    return {
+        **{f"p_{name}": test.p for name, test in tests.items()},
+        "p_residual": residual.p,
+        "wave_distance": max(test.statistic for test in tests.values()),
+        "residual": float(ours.residual.median()),
+        "residual_data": float(real.residual.median()),
+    }
+
+
+def series(x: Tensor) -> Tensor:
+    """(n, length, channels) or (n, length) -> (n * channels, length)."""
+    return x if x.ndim == 2 else x.transpose(1, 2).flatten(0, 1)
+
+
+class Test(NamedTuple):
+    """Of two samples."""
+
+    statistic: float
+    p: float
+
+
+def kolmogorov_smirnov(a: Tensor, b: Tensor) -> Test:
+    """Of numbers a, (n,), and b, (m,)."""
+    found = ks_2samp(a.numpy(), b.numpy())
+    return Test(float(found.statistic), float(found.pvalue))  # type: ignore[union-attr]
+
+
+def kuiper(a: Tensor, b: Tensor) -> Test:
+    """Of angles a, (n,), and b, (m,), in [0, 2 pi): are they of one law on the circle?
+
+    V = max(F_a - F_b) + max(F_b - F_a), and P(V > v) = 2 sum_j (4 j^2 l^2 - 1) exp(-2 j^2 l^2) with
+    l = (sqrt(k) + 0.155 + 0.24 / sqrt(k)) v, k = n m / (n + m) (Stephens, J. R. Stat. Soc. B 32,
+    1970). Asymptotic: for n and m of 50 or more it is good to a few percent.
+    """
+    every = torch.cat([a, b]).sort().values
+    of_a, of_b = (
+        torch.searchsorted(part.sort().values, every, right=True).double() / len(part)
+        for part in (a, b)
+    )
+    # After the last angle both are 1: neither maximum is negative.
+    v = float((of_a - of_b).max() + (of_b - of_a).max())
+    root = math.sqrt(len(a) * len(b) / (len(a) + len(b)))
+    squared = ((root + 0.155 + 0.24 / root) * v) ** 2
+    if squared < 0.16:  # the series converges slowly there, and the answer is 1 to seven digits
+        return Test(v, 1.0)
+    terms = [(4 * j * j * squared - 1) * math.exp(-2 * j * j * squared) for j in range(1, 101)]
+    return Test(v, min(1.0, max(0.0, 2 * sum(terms))))

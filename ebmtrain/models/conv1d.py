@@ -1,0 +1,65 @@
+"""Convolutions along a sequence as an energy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from ebmtrain.models.base_measure import Width, precision_of, with_base
+from ebmtrain.models.sequences import Steps
+from ebmtrain.types import Count, Positive
+
+
+class Conv1d(nn.Module):
+    """E(x) = w . h + b + ||x||^2 / (2 base_std^2), h what strided convolutions make of x.
+
+    Each layer has a window of 4 steps, a stride of 2 and a zero beyond each end, so that it halves
+    the length and meets every step twice (the outermost two once); channels double from layer to
+    layer. The output is read at every place (flattened, not averaged), so that the energy may
+    depend on where in the sequence something is.
+
+    Args:
+        event_shape: (length, channels), or (length,) for one channel; length >= 2^depth.
+        width: channels of the first layer.
+        depth: number of layers.
+        input_scale: factor on the (standardized) input.
+        base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
+
+    Shapes: (batch, *event_shape) -> (batch,).
+
+    Raises:
+        ValueError: points are no sequences, or too short for `depth`.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_shape: tuple[int, ...],
+        width: Count = 32,
+        depth: Count = 3,
+        input_scale: Positive = 1.0,
+        base_std: Width | None = None,
+    ):
+        super().__init__()
+        self.steps = Steps.of(event_shape)
+        places = self.steps.length >> depth
+        if not places:
+            raise ValueError(
+                f"{depth} layers halve a sequence of {self.steps.length} steps to nothing: lower "
+                "model.depth"
+            )
+        widths = [self.steps.channels, *(width << i for i in range(depth))]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(*pair, kernel_size=4, stride=2, padding=1) for pair in pairwise(widths)
+        )
+        self.output = nn.Linear(widths[-1] * places, 1)
+        self.input_scale = input_scale
+        self.base_precision = precision_of(base_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.input_scale * self.steps.read(x).transpose(1, 2)
+        for layer in self.layers:
+            h = silu(layer(h))
+        return with_base(self.output(h.flatten(1)).squeeze(1), x.flatten(1), self.base_precision)

@@ -1,0 +1,95 @@
+"""Sequences as curves: some of the data above as many of the model's samples, with their energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ebmtrain.plots.energies import draw_energies
+from ebmtrain.plots.style import DATA, MODEL, MUTED, finish, new_figure
+from ebmtrain.plots.window import interval_of
+
+SHOWN = 6  # sequences of each, a panel each
+MOST_CHANNELS = 4  # in one panel: more would hide each other
+STYLES = ("-", "--", "-.", ":")  # of the channels
+COUNTED = 2000  # points whose energies are counted
+
+
+def traces(
+    data: Tensor | None,
+    model_samples: Tensor,
+    title: str = "",
+    *,
+    energy: Callable[[Tensor], Tensor],
+) -> Figure:
+    """A row of sequences of the data and one of the model's, in one view, each with its energy; and
+    histograms of the energies of both.
+
+    The samples that are shown are spread evenly over their energies, from the lowest to the
+    highest, and the data likewise: a row that is alike from left to right in both is what one
+    wants to see.
+
+    Args:
+        data: (n, length, channels), or None.
+        model_samples: (m, length, channels), in the data's units.
+        title: above the figure.
+        energy: (batch, length, channels) -> (batch,), in nats.
+
+    Raises:
+        ValueError: no sample is finite.
+    """
+    groups = {"data": data, "model samples": model_samples}
+    shown = {name: finite(x) for name, x in groups.items() if x is not None}
+    if not len(shown["model samples"]):
+        raise ValueError(f"traces need a finite sample, got none of {len(model_samples)}")
+    values = {name: energy(x[:COUNTED]).detach().double() for name, x in shown.items()}
+    channels = min(model_samples.shape[2], MOST_CHANNELS)
+    if model_samples.shape[2] > channels:
+        notice = f"the first {channels} of {model_samples.shape[2]} channels"
+        title = f"{title}\n{notice}" if title else notice
+    figure = new_figure(2.0 * SHOWN + 3.4, 0.9 + 2.1 * len(shown), title)
+    grid = figure.add_gridspec(len(shown), SHOWN + 2, width_ratios=[1.0] * SHOWN + [0.9, 0.9])
+    first = next(iter(shown.values()))[..., :channels]
+    view = interval_of(first.flatten(), 0.15)
+    for row, (name, x) in enumerate(shown.items()):
+        chosen = spread(values[name], SHOWN)
+        for column, i in enumerate(chosen):
+            axes = figure.add_subplot(grid[row, column])
+            colour = DATA if name == "data" else MODEL
+            draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
+            axes.tick_params(labelleft=column == 0, labelbottom=row == len(shown) - 1)
+            finish(
+                axes, title=axes.get_title(), y=name if column == 0 else "",
+                x="step" if row == len(shown) - 1 else "",
+            )  # fmt: skip
+    draw_energies(figure.add_subplot(grid[:, SHOWN:]), values)
+    return figure
+
+
+def finite(x: Tensor) -> Tensor:
+    x = x.detach().cpu().double()
+    return x[x.isfinite().flatten(1).all(1)]
+
+
+def spread(energies: Tensor, count: int) -> Sequence[int]:
+    """Indices of at most `count` points, from the lowest energy to the highest."""
+    order = energies.argsort()
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+    return order[torch.from_numpy(places)].tolist()
+
+
+def draw_trace(
+    axes: Axes, sequence: Tensor, view: tuple[float, float], colour: str, energy: float
+) -> None:
+    """One sequence, (length, channels); a marker at each step where there are few."""
+    marker = "o" if len(sequence) <= 64 else None
+    axes.axhline(0, color=MUTED, linewidth=0.5)
+    for channel, style in zip(sequence.T.numpy(), STYLES, strict=False):
+        axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
+    axes.set_ylim(*view)
+    axes.set_title(f"E = {energy:.4g}")

@@ -1,0 +1,164 @@
+"""The fit of a wave, and the tests of two samples of waves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from ebmtrain.datasets.points import Points, split
+from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.subject import Evaluation, Subject
+from ebmtrain.evaluation.wave_fit import fitted_waves
+from ebmtrain.evaluation.wave_tests import WaveTests, compared, kuiper
+from ebmtrain.samplers.mala import Mala
+
+CHANCE = 6e-5  # 4 sigma
+TURN = 2 * math.pi
+
+
+def uniform(n: int, low: float, high: float, seed: int) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return low + (high - low) * torch.rand(n, dtype=torch.float64, generator=g)
+
+
+def wave(a: Tensor, f: Tensor, phase: Tensor, length: int, std: float, seed: int = 9) -> Tensor:
+    t = torch.arange(length, dtype=torch.float64)
+    x = a[:, None] * torch.sin(TURN * f[:, None] * t / length + phase[:, None])
+    g = torch.Generator().manual_seed(seed)
+    return x + std * torch.randn(x.shape, dtype=torch.float64, generator=g)
+
+
+def of_laws(n: int, seed: int, *, scale=1.0, faster=0.0, turned=0.0, std=0.2) -> Tensor:
+    a, f = scale * uniform(n, 0.5, 1.5, seed), faster + uniform(n, 1, 3, seed + 1)
+    # A law of the phase that a turn changes.
+    return wave(a, f, turned + uniform(n, 0, 0.7 * TURN, seed + 2), 32, std, seed + 3)
+
+
+@pytest.mark.parametrize(("length", "slowest", "fastest"), [(16, 0.8, 6), (32, 0.6, 14), (7, 1, 2)])
+def test_the_fit_gives_back_what_was_put_in(length, slowest, fastest):
+    n = 300
+    a, f = uniform(n, 0.1, 3, 0), uniform(n, slowest, fastest, 1)
+    phase = uniform(n, 0, TURN, 2)
+    found = fitted_waves(wave(a, f, phase, length, 0.0))
+    torch.testing.assert_close(found.frequency, f, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.amplitude, a, rtol=1e-5, atol=0)
+    apart = (found.phase - phase + math.pi).remainder(TURN) - math.pi
+    assert float(apart.abs().max()) < 1e-5
+    assert float(found.residual.max()) < 1e-5
+
+
+def test_the_error_of_the_fit_is_the_least_there_is():
+    """The bound of Cramer and Rao (Rife & Boorstyn, 1974) for a real wave: Var f =
+    6 s^2 / (pi^2 A^2 L), Var A = 2 s^2 / L. The residual is that of the noise."""
+    n, length, std, a = 2000, 64, 0.1, 1.3
+    f = uniform(n, 5, 20, 0)
+    x = wave(torch.full((n,), a, dtype=torch.float64), f, uniform(n, 0, TURN, 1), length, std)
+    found = fitted_waves(x)
+    room = 4 / math.sqrt(2 * n) + 0.02  # of chance, and of terms in 1 / L that the bound leaves out
+    error = math.sqrt(6 / length) * std / (math.pi * a)
+    assert float((found.frequency - f).std()) == pytest.approx(error, rel=room)
+    assert float((found.amplitude - a).std()) == pytest.approx(std * (2 / length) ** 0.5, rel=room)
+    assert float(found.residual.square().mean()) == pytest.approx(std**2, rel=0.02)
+
+
+def test_p_values_are_uniform_where_the_laws_are_the_same():
+    found = [
+        compared(fitted_waves(of_laws(100, s)), fitted_waves(of_laws(100, s + 500)))
+        for s in range(0, 400, 4)
+    ]
+    for name in ("p_amplitude", "p_frequency", "p_phase", "p_residual"):
+        values = [float(f[name]) for f in found]
+        assert stats.kstest(values, "uniform").pvalue > CHANCE
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"scale": 1.15}, "p_amplitude"),
+        ({"faster": 0.2}, "p_frequency"),
+        ({"turned": 0.5}, "p_phase"),
+        ({"std": 0.24}, "p_residual"),
+    ],
+)
+def test_the_law_that_is_off_is_the_one_that_is_told(change, name):
+    found = compared(fitted_waves(of_laws(1500, 1, **change)), fitted_waves(of_laws(1500, 50)))
+    assert float(found[name]) < CHANCE
+    others = {"p_amplitude", "p_frequency", "p_phase"} - {name}
+    assert all(float(found[other]) > CHANCE for other in others)
+    if name != "p_residual":
+        assert float(found["wave_distance"]) > 0.05
+
+
+def test_kuiper_by_hand_and_by_permutation():
+    a, b = torch.tensor([0.1, 0.2, 3.0]), torch.tensor([1.0, 4.0])
+    # F_a - F_b: 1/3, 2/3, 1/6, 1/2, 0.
+    assert kuiper(a, b).statistic == pytest.approx(2 / 3)
+    assert kuiper(b, a).statistic == pytest.approx(2 / 3)
+    a, b = uniform(100, 0, TURN, 0), 0.85 * uniform(120, 0, TURN, 1)
+    both, g = torch.cat([a, b]), torch.Generator().manual_seed(2)
+    n, found = 1000, kuiper(a, b)
+    beyond = sum(
+        kuiper(mixed[:100], mixed[100:]).statistic >= found.statistic - 1e-12
+        for mixed in (both[torch.randperm(220, generator=g)] for _ in range(n))
+    )
+    share = beyond / n
+    assert found.p == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / n) + 0.01)
+    assert 0.02 < share < 0.7
+
+
+def test_kuiper_is_the_same_wherever_the_circle_is_cut():
+    a, b = uniform(200, 0, TURN, 0), 0.9 * uniform(300, 0, TURN, 1)
+    turned = kuiper((a + 2).remainder(TURN), (b + 2).remainder(TURN))
+    assert turned == pytest.approx(kuiper(a, b))
+    assert kuiper(a, a) == (0.0, 1.0)
+
+
+# The evaluation
+
+
+def evaluated(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation:
+    dataset = split(torch.cat([holdout, holdout]), holdout=0.5, standardize=True, seed=0)
+    dataset = Points(dataset.train, holdout, standardization=dataset.standardization)
+    u = dataset.standardization.to_standard(samples).float()
+
+    def unused(*_):
+        raise AssertionError
+
+    box = torch.zeros(holdout[0].numel())
+    subject = Subject(
+        energy=nn.Identity(), temperature=1.0, region=Region(box, box + 1),
+        standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
+        generator=lambda _: torch.Generator(), sampler=Mala(step_size=0.1), method={}, trace=unused,
+    )  # fmt: skip
+    return WaveTests(every=1, points=points)(subject)
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2])
+def test_samples_are_compared_in_the_units_of_the_data(channels):
+    """0: sequences without an axis of channels."""
+
+    def shaped(x: Tensor) -> Tensor:
+        return 100 * (x if not channels else x.view(-1, channels, 32).transpose(1, 2))
+
+    found, warnings = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70)))
+    assert not warnings
+    assert all(float(found[f"p_{name}"]) > CHANCE for name in ("amplitude", "frequency", "phase"))
+    assert found["residual"] == pytest.approx(20, rel=0.05)
+    assert found["residual_data"] == pytest.approx(20, rel=0.05)
+    off, _ = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70, faster=0.5)))
+    assert float(off["p_frequency"]) < CHANCE
+
+
+def test_points_that_are_no_sequences_and_samples_that_are_not_finite():
+    nothing, warnings = evaluated(torch.rand(40, 2).double(), torch.rand(40, 2))
+    assert not nothing
+    assert "the data have shape (2,)" in warnings[0]
+    broken = of_laws(300, 1)
+    broken[7, 3] = math.nan
+    nothing, warnings = evaluated(of_laws(300, 1), broken)
+    assert not nothing
+    assert "1 of 300 samples are not finite" in warnings[0]

@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from ebmtrain.plots.image import png
+from ebmtrain.plots.traces import SHOWN, spread, traces
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def energy(x):
+    return x.square().sum((1, 2))
+
+
+def drawn(axes):
+    """The lines of a panel without the zero line, (channels, length)."""
+    return torch.tensor([list(line.get_ydata()) for line in axes.lines[1:]])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_data_above_samples_each_with_its_energy(channels):
+    data, samples = normal(50, 12, channels), normal(20, 12, channels, seed=1)
+    figure = traces(data, samples, "sequences", energy=energy)
+    assert len(figure.axes) == 2 * SHOWN + 1
+    for row, x in enumerate((data, samples)):
+        panels = figure.axes[row * SHOWN : (row + 1) * SHOWN]
+        order = energy(x).argsort()
+        for axes, i in ((panels[0], order[0]), (panels[-1], order[-1])):  # lowest and highest
+            torch.testing.assert_close(drawn(axes).float(), x[i].T[:4])
+            assert axes.get_title() == f"E = {float(energy(x)[i]):.4g}"
+        assert panels[0].get_ylabel() == ("model samples" if row else "data")
+        assert {axes.get_ylim() for axes in panels} == {figure.axes[0].get_ylim()}
+    assert ("the first 4 of 6 channels" in figure.get_suptitle()) == (channels == 6)
+    assert png(figure, 20)
+
+
+def test_without_data_and_with_samples_that_ran_away():
+    samples = normal(9, 5, 1)
+    samples[3, 2] = math.nan
+    samples[4] = 1e30
+    figure = traces(None, samples, energy=energy)
+    assert len(figure.axes) == SHOWN + 1
+    assert png(figure, 20)
+    with pytest.raises(ValueError, match="none of 4"):
+        traces(None, torch.full((4, 5, 1), math.nan), energy=energy)
+
+
+def test_spread_from_the_lowest_to_the_highest():
+    assert spread(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
+    assert spread(torch.tensor([3.0, 1.0]), 6) == [1, 0]
