@@ -29,6 +29,7 @@ _SHOWN = {
     "clipped": "clipped",
     "kl": "KL",
     "nll": "NLL",
+    "accuracy": "accuracy",
 }
 
 
