@@ -182,7 +182,9 @@ def unknown(key: str, words: list[str]) -> str:
     group, _, rest = key.partition(".")
     owners = [n for n, path in presets.options(group).items() if rest in keys_of(path)]
     if rest and owners and key not in known:
-        return f"unknown key {key}: add {' or '.join(f'{group}={n}' for n in owners)}, which has it"
+        have = "has" if len(owners) == 1 else "have"
+        adding = " or ".join(f"{group}={n}" for n in owners)
+        return f"unknown key {key}: add {adding}, which {have} it"
     return f"unknown key {key}{suggestion(key, known)}"
 
 

@@ -150,7 +150,8 @@ def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures
     [
         (["sampler.target=0.5"], "did you mean sampler.adaptation.target?"),
         (["check", "sampler.target=0.5"], "did you mean sampler.adaptation.target?"),
-        (["dataset.path=odd.csv"], "unknown key dataset.path: add dataset=file, which has it"),
+        (["dataset.path=odd.csv"], "or dataset=file or dataset=idx or dataset=image_folder, which"),
+        (["method.walkers=5"], "unknown key method.walkers: add method=jarzynski, which has it"),
         (["dataset=odd.csv"], "did you mean dataset=file dataset.path=odd.csv?"),
         (["dataset=mons"], "did you mean moons?"),
         (["--steps", "10"], "unknown flag --steps; did you mean train.steps=10?"),

@@ -139,8 +139,8 @@ class Reference:
             if code == 0:  # it ended before it came to that point
                 return [f"no kill at {number}"]
             assert code == -signal.SIGKILL, f"{path}: exit code {code}"
-        if (path / "result.json").exists() and result(path)["status"] == "finished":
-            return left(self.path, path)  # only its last words were lost
+            if (path / "result.json").exists() and result(path)["status"] == "finished":
+                return left(self.path, path)  # only its last words were lost
         code = self.do(path, config=self.config)
         return left(self.path, path) if code == 0 else [f"exit code {code}"]
 

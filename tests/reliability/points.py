@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import ebmtrain.train
+import ebmtrain.run
 from ebmtrain.session import Session
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
@@ -77,4 +77,4 @@ class Points:
             self.wrap(os, call, self.place)
         for event in EVENTS:
             self.wrap(Session, event, lambda *_: "")
-        self.wrap(ebmtrain.train, "update", lambda *_: "")
+        self.wrap(ebmtrain.run, "advanced", lambda *_: "")
