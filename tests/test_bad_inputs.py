@@ -368,7 +368,7 @@ def test_too_many_open_files(made, folder: Path, tiny):
             taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, max(taken) + 1))
             try:
-                original(self)
+                yield from original(self)
             finally:
                 for descriptor in taken:
                     os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ebmtrain.plots.style import DPI
@@ -11,6 +12,8 @@ from ebmtrain.plots.style import DPI
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG file; the same figure gives the same bytes."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    buffer, canvas = BytesIO(), FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    # Not by savefig, which draws twice: once without colours, for the layout.
+    canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
