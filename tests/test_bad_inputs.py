@@ -185,6 +185,7 @@ def test_checkpoints_rarer_than_the_run_is_long(command, folder: Path, tiny):
     assert {"step_00000000.pt", "step_00000003.pt", "last.pt"} <= names
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_model_that_does_not_fit_into_memory(command, folder: Path, tiny_file):
     """Images of 100 x 100, and a layer of 40 terabytes."""
     np.save("images.npy", np.random.default_rng(0).normal(size=(40, 100, 100)))
@@ -202,6 +203,7 @@ def test_a_model_that_does_not_fit_into_memory(command, folder: Path, tiny_file)
 # Devices
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_a_device_that_is_not_there(command, folder: Path, tiny, name):
     there = {"cuda": torch.cuda, "mps": torch.backends.mps}[name].is_available()
@@ -327,6 +329,7 @@ def test_a_file_that_may_not_grow(made, folder: Path, tiny):
     assert main(["resume", "run"]) == 0
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, monkeypatch):
     def deleted(self):
         shutil.rmtree("run", ignore_errors=True)
@@ -338,6 +341,7 @@ def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, mo
     assert not (folder / "run").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_path_that_is_too_long(command, folder: Path, tiny):
     outcome = command(*tiny, f"hydra.run.dir={'x' * 300}")
     one_line(outcome, 6, "cannot write", "File name too long", "choose another hydra.run.dir")
@@ -471,6 +475,7 @@ class Broken(nn.Module):
 """
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("method", ["pcd", "dsm", "nce"])
 def test_an_energy_that_is_nan(command, folder: Path, tiny, method, monkeypatch):
     """The root of what is negative at half of the points."""

@@ -98,6 +98,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("no_pictures", "cache")
+@pytest.mark.usefixtures("no_pictures")
 def test_a_compiled_run(configured, tmp_path, lines):
     """Close to the ordinary run, and the same to the bit where it was stopped between."""
     words = ("sampler=langevin", "method.k=2", "model.depth=1", "train.steps=20")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib
 import json
 import re
@@ -89,6 +90,7 @@ def test_each_command_is_one_that_works(line, example):
         validate(presets.plain(presets.composed(list(job))))
 
 
+@functools.cache
 def known_keys() -> set[str]:
     """Every dotted key that some choice of presets has."""
     keys = set(leaves(yaml.safe_load((presets.BUILT_IN / "config.yaml").read_text())))

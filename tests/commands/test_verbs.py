@@ -24,6 +24,7 @@ from ebmtrain.sampling import energies
 # check, list, init
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_check_writes_nothing(command, folder: Path, tiny):
     outcome = command("check", *tiny)
     assert outcome.code == 0
@@ -97,6 +98,7 @@ def test_init_never_overwrites_without_force(command, folder: Path):
     assert command("init").code == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_preset_of_the_user_comes_before_the_built_in_one(command, folder: Path, tiny):
     command("init", "own", "model/mlp")
     path = folder / "own/model/mlp.yaml"
@@ -521,6 +523,7 @@ def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
     assert (folder / "run/plots/landscape_final.png").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_column_that_never_changes_is_refused(command, folder: Path, tiny_file):
     x = np.c_[np.arange(100.0), np.ones(100)]
     outcome = command(*tiny_file, "dataset=file", saved(folder, x), "hydra.run.dir=run")
@@ -543,6 +546,7 @@ def test_data_far_from_the_units_of_the_presets_are_noticed(command, folder: Pat
     assert remedy in line
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_energy_differences_are_log_density_differences(command, folder: Path, tiny):
     """nll of result.json is the mean energy of the held-out points plus log Z."""
     assert command(*tiny, "hydra.run.dir=run").code == 0
@@ -621,6 +625,7 @@ def own(folder: Path, monkeypatch) -> Path:
     return folder / "presets"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
     words = [w for w in tiny_file if not w.startswith(("model.", "method."))]
     choice = ["model=quartic", "sampler=walk", "method=shrink", "dataset=line"]
