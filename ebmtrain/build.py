@@ -107,7 +107,7 @@ def build(
     settings = Device(**config["device"])
     device, dtype = settings.set_up()
     if trust is None:
-        config = {**config, "dataset": findable(config["dataset"])}
+        config = findable(config)
     sampler = made(config, "sampler")
     taught = with_data(config, sampler, saved, device, dtype)
     return Parts(
@@ -179,16 +179,24 @@ def with_data(
     return Taught(energy, frame, data, job)
 
 
-def findable(dataset: dict[str, Any]) -> dict[str, Any]:
-    """With the path of a file made absolute: the run may be opened from another folder."""
-    path = dataset.get("path")
-    if not isinstance(path, str):
-        return dataset
+def findable(config: dict[str, Any]) -> dict[str, Any]:
+    """With the paths of data, and of runs in a composition, made absolute: the run may be opened
+    from another folder."""
+    dataset, model = config["dataset"], config["model"]
+    if isinstance(dataset.get("path"), str):
+        dataset = {**dataset, "path": absolute(dataset["path"])}
+    if isinstance(model.get("runs"), list):
+        model = {**model, "runs": [absolute(run) for run in model["runs"]]}
+    return {**config, "dataset": dataset, "model": model}
+
+
+def absolute(path: Any) -> Any:
+    """Of a path where there is something; anything else stays, and whoever reads it complains."""
     try:
         file = Path(path).expanduser().absolute()
-        return {**dataset, "path": str(file)} if file.exists() else dataset
-    except (OSError, RuntimeError, ValueError):  # the dataset will say what is wrong with it
-        return dataset
+        return str(file) if file.exists() else path
+    except (OSError, RuntimeError, ValueError, TypeError):
+        return path
 
 
 def same_data(config: dict[str, Any], frame: Frame) -> Dataset:

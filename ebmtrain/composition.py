@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.loading import Run, load
 from ebmtrain.types import Standardization
+
+OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
+"""Runs that are being opened: one composed of itself would be opened for ever."""
 
 
 class Composition(nn.Module):
@@ -85,12 +90,18 @@ class Composition(nn.Module):
 
 
 def open_run(path: str) -> Run:
+    here = Path(path).resolve()
+    if here in OPENING.get():
+        raise ConfigError(f"{path} is composed of itself: name other runs in model.runs")
+    token = OPENING.set(OPENING.get() | {here})
     try:
         return load(path)
     except UnsafeError as error:
         raise ConfigError(
             f"{path} has parts of another package than ebmtrain, which cannot be composed: {error}"
         ) from error
+    finally:
+        OPENING.reset(token)
 
 
 def log_z_of(path: str, run: Run) -> float:

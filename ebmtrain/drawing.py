@@ -63,7 +63,8 @@ def of_class(
         return {}
     with torch.no_grad():
         joint = torch.cat([energy.joint(x) for x in method["chains"].split(8192)])  # type: ignore[operator]
-    log_p = torch.log_softmax(-joint / temperature, 1)[:, label]
+    # (E(x) - E(x, y)) / T, with E(x) = -log sum_y exp(-E(x, y)) at any T.
+    log_p = torch.log_softmax(-joint, 1)[:, label] / temperature
     return {"log_weights": method.get("log_weights", 0.0) + log_p}
 
 

@@ -161,7 +161,8 @@ class Run:
         return getattr(self.standard_energy, "classes", None)
 
     def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
-        """p(y | x) = softmax_y(-E(x, y) / T) of points in the data's own units, (n, classes).
+        """p(y | x) = softmax_y(-E(x, y)), as it was learnt, of points in the data's own units,
+        (n, classes).
 
         Raises:
             ConfigError: the model knows of no classes.
@@ -170,7 +171,7 @@ class Run:
         if not self.classes:
             raise ConfigError("this model tells no classes apart: train with method=jem")
         joint = in_data_units(JointOf(self.standard_energy), self.parts.standardization)
-        return torch.softmax(-joint(x) / self.temperature, 1)
+        return torch.softmax(-joint(x), 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
         """Points in a file, (n, *event) float64, in the data's own units.

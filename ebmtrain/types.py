@@ -70,8 +70,8 @@ class Normalised(Protocol):
 
 @runtime_checkable
 class Joint(Protocol):
-    """An energy of points and classes, E(x) = -log sum_y exp(-E(x, y)); so at T = 1
-    p(y | x) = softmax_y(-E(x, y))."""
+    """An energy of points and classes, E(x) = -log sum_y exp(-E(x, y)), with
+    p(y | x) = softmax_y(-E(x, y)) = exp(E(x) - E(x, y))."""
 
     classes: int | None
     """How many; None: it was made without, and `joint` is not to be called."""

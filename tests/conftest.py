@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,14 @@ def tiny() -> tuple[str, ...]:
 def tiny_file() -> tuple[str, ...]:
     """The same for dataset=file, which has no number of points."""
     return (*TINY, *TINY_BUFFER)
+
+
+@pytest.fixture
+def lines(caplog):
+    """What training says."""
+    logging.getLogger("ebmtrain").propagate = True
+    caplog.set_level(logging.INFO, "ebmtrain")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 @pytest.fixture

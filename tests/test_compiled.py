@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -44,14 +43,6 @@ CASES = [
     "method=multi_dsm model=noise_conditional_mlp",
     "method=jem dataset=iris model.classes=3 method.slots=64",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def lines(caplog):
-    """What training says."""
-    logging.getLogger("ebmtrain").propagate = True
-    caplog.set_level(logging.INFO, "ebmtrain")
-    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def warm(config) -> tuple[Job, TrainState]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,14 +21,6 @@ CASES = [
     "method=pcd method.k=2", "method=cd sampler=langevin method.k=2 optimizer.clip_norm=0.01",
     "method=ed optimizer=sgd train.ema=null", "method=dsm",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def lines(caplog):
-    """What training says."""
-    logging.getLogger("ebmtrain").propagate = True
-    caplog.set_level(logging.INFO, "ebmtrain")
-    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def begun(configured, count: int, *words: str) -> list[Member]:

@@ -96,7 +96,7 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     began = time.perf_counter()
     try:
         members = ensemble.built(config)
-    except Exception as error:
+    except Exception as error:  # whatever it was, the other jobs are not to suffer for it
         outcome(words, error, path, presets.plain(config), choices, began)
         return
     if len(members) > 1:
@@ -104,7 +104,7 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     else:
         try:
             result = begin(members[0], path, choices, quiet=True)
-        except Exception as error:  # whatever it was, the other jobs are not to suffer for it
+        except Exception as error:  # likewise
             result = error
         stopped = outcome(words, result, path, members[0].config, choices, began).get("signal")
     if stopped:

@@ -16,7 +16,8 @@ from ebmtrain.types import Count
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """Of the held-out points, by p(y | x) = softmax_y(-E(x, y) / T):
+    """Of the held-out points, by p(y | x) = softmax_y(-E(x, y)), as it was learnt, whatever the
+    temperature of the chains:
 
     accuracy, accuracy_se    share whose most probable class is the right one, and the standard
                              error sqrt(a (1 - a) / n)
@@ -40,9 +41,7 @@ class Classification:
         energy: Any = exact_copy(subject.energy).cpu()
         u = subject.standardization.to_standard(subject.dataset.holdout)
         with torch.no_grad():
-            logits = torch.cat(
-                [-energy.joint(part) / subject.temperature for part in u.split(4096)]
-            )
+            logits = -torch.cat([energy.joint(part) for part in u.split(4096)])
         confidence, guess = torch.softmax(logits, 1).max(1)
         right = (guess == labels.holdout).double()
         accuracy = float(right.mean())

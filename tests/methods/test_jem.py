@@ -9,6 +9,7 @@ import torch
 from quadratic import normal, seeded
 from torch import nn
 
+from ebmtrain.drawing import of_class
 from ebmtrain.evaluation.classification import calibration_error
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
@@ -89,6 +90,17 @@ def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_s
     torch.testing.assert_close(energy, expected)
     torch.testing.assert_close(written_out, gradient)
     torch.testing.assert_close(OfClass(model, 2)(x), joint[:, 2])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_chains_are_weighted_to_those_of_a_class(temperature):
+    """p(x | y) / p(x) is proportional to exp(-(E(x, y) - E(x)) / T), at any temperature."""
+    x, energy = normal(30, 1), Wells()
+    own = torch.linspace(0, 1, 30, dtype=torch.float64)
+    weighted = of_class(energy, {"chains": x, "log_weights": own}, 1, temperature)["log_weights"]
+    rest = weighted - own - (energy(x) - energy.joint(x)[:, 1]) / temperature
+    torch.testing.assert_close(rest, rest[0].expand(30))
+    assert of_class(energy, {}, 1, temperature) == {}
 
 
 def test_calibration_error():

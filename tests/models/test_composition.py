@@ -87,6 +87,24 @@ def test_the_command(command, folder: Path, runs, tiny):
     assert command("sample", "run", "count=5").code == 0
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_it_is_opened_from_any_folder_but_not_within_itself(
+    command, folder: Path, runs, tiny, monkeypatch
+):
+    monkeypatch.chdir(Path(runs[0]).parent)
+    words = [w for w in tiny if w.split(".")[0] not in ("model", "dataset")]
+    words += ["model=composition", "model.runs=[a,b]", "train.steps=0", "evaluation.tolerance=1"]
+    assert command(*words, f"hydra.run.dir={folder / 'run'}").code == 0
+    monkeypatch.chdir(folder)
+    assert command("sample", "run", "count=5").code == 0
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    config["model"]["runs"] = [str(folder / "run")]
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    refused = command("sample", "run", "count=5")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused
+    assert "composed of itself" in refused.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
