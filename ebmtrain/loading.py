@@ -87,14 +87,20 @@ class Run:
         What is not given is as in the configuration's section `samples`.
 
         Raises:
-            ConfigError: a value out of its range.
+            ConfigError: a value out of its range, or a label for a model without classes.
         """
         wanted, drawn_from = self._wanted(
             seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
         )
+        if label is not None and not self.classes:
+            raise ConfigError(
+                f"label is {label}, but this model knows of no classes: leave it out, or train with "
+                "method=jem"
+            )
         if label is not None and label not in range(self.classes or 0):
-            known = f"0 to {self.classes - 1}" if self.classes else "not to be had: it has none"
-            raise ConfigError(f"label is {label}; classes of this model are {known}")
+            raise ConfigError(
+                f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
+            )
         generator = self.parts.generator("sample", drawn_from)
         points = drawn(
             self.parts, self.standard_energy, self.method_state, wanted, generator, label

@@ -32,5 +32,5 @@ def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) ->
     else:
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)
-    whose = data or "held out"
-    return x, f"{len(x)} points ({whose}), {x.shape[1]} draws of {int((kept == 0).sum())} numbers"
+    missing = f"{int((kept == 0).sum())} of {kept.numel()} numbers"
+    return x, f"{len(x)} points ({data or 'held out'}), {missing} drawn, {x.shape[1]} times each"

@@ -63,7 +63,7 @@ def test_the_command(command, run: Path):
     np.save("some.npy", [[1001.0, 0.0, 0.31], [999.0, 0.0, 0.28]])
     told = command("sample", run, "--inpaint", "mask.csv", "--data", "some.npy", "count=3",
                    "out=x.npz")  # fmt: skip
-    assert told.out == "2 points (some.npy), 3 draws of 1 numbers: x.npz\n", told
+    assert told.out == "2 points (some.npy), 1 of 3 numbers drawn, 3 times each: x.npz\n", told
     with np.load("x.npz") as file:
         x, energy = file["x"], file["energy"]
     assert x.shape == (2, 3, 3)
