@@ -94,8 +94,8 @@ class Run:
         )
         if label is not None and not self.classes:
             raise ConfigError(
-                f"label is {label}, but this model knows of no classes: leave it out, or train with "
-                "method=jem"
+                f"label is {label}, but this model knows of no classes: leave it out, or train "
+                "with method=jem"
             )
         if label is not None and label not in range(self.classes or 0):
             raise ConfigError(
