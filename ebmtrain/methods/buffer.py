@@ -43,13 +43,23 @@ def filled(
 ) -> Tensors:
     """The first state: `chains` (slots, *event) from N(0, noise_std^2 I); `ages` (slots,), steps
     since the slot's last restart; `restarts` (), of all slots so far; what the sampler's adaptation
-    knows."""
-    like = x.new_empty(slots, *x.shape[1:])
+    knows.
+
+    Of sequences of different lengths as many slots have each length as points do, as near as that
+    can be, and keep it when they restart: were some length drawn more often than the data have it,
+    the contrast would raise all energies of that length without end."""
     return {
-        "chains": gaussian_like(like, noise_std, generator),
+        "chains": gaussian_like(evenly(x, slots), noise_std, generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
         "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
     } | start_learning(sampler, x)
+
+
+def evenly(x: Tensor, count: int) -> Tensor:
+    """`count` of the points, spread evenly over how much of them is there."""
+    order = x.isnan().flatten(1).sum(1).argsort(stable=True)
+    places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)
+    return x[order[places]]
 
 
 def moved(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.masks import normal_like
 from ebmtrain.types import Energy, Tensors
 
 
@@ -48,5 +49,6 @@ def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
 
 
 def gaussian_like(x: Tensor, std: float, generator: Generator) -> Tensor:
-    """std * N(0, I) of x's shape: where chains start that start from noise."""
-    return std * torch.empty_like(x).normal_(generator=generator)
+    """std * N(0, I) of x's shape, with the steps that x has: where chains start that start from
+    noise."""
+    return std * normal_like(x, generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor
 
@@ -32,6 +32,8 @@ class ContrastiveDivergence:
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
     """
+
+    ragged: ClassVar[bool] = True
 
     sampler: Sampler
     k: Count = 10
