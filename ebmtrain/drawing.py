@@ -184,8 +184,8 @@ def first_points(
 
 
 def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
-    """`count` points uniform in the region, in standardized units; of sequences of different lengths
-    each is as long as a training sequence drawn at random."""
+    """`count` points uniform in the region, in standardized units; sequences of different lengths
+    are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)
     like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
     uniform = like.uniform_(generator=generator).flatten(1)

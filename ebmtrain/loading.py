@@ -189,8 +189,8 @@ class Run:
         """Points in a file, (n, *event) float64, in the data's own units.
 
         Of a table whose columns have names, those that the run has learnt, whatever stands beside
-        them and in whatever order. Of a run on sequences of different lengths, shorter ones than its
-        longest have NaN at their ends.
+        them and in whatever order. Of a run on sequences of different lengths, those shorter than
+        its longest have NaN at their ends.
 
         Args:
             path: a .npy, .npz, .csv, .tsv or .txt file.

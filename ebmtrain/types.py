@@ -53,8 +53,8 @@ class Energy(Protocol):
     uses it in chains, where no parameter gradient is wanted; and see `Normalised`.
 
     One that is made with an argument `ragged: bool` takes sequences of different lengths where that
-    is true, (batch, length, channels) with NaN at steps that are not there: see `masks`. It must not
-    depend on how many of these there are, and its gradient there must be 0.
+    is true, (batch, length, channels) with NaN at steps that are not there: see `masks`. It must
+    not depend on how many of these there are, and its gradient there must be 0.
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -104,8 +104,8 @@ S = TypeVar("S")
 class Sampler(Protocol[S]):
     """A Markov kernel. It holds no energy and no chain: both come in and go out.
 
-    One whose steps leave NaN where it is, and sum over the elements that are there alone, says so by
-    `ragged = True` and is given sequences of different lengths: see `masks`.
+    One whose steps leave NaN where it is, and sum over the elements that are there alone, says so
+    by `ragged = True` and is given sequences of different lengths: see `masks`.
     """
 
     def init(self, energy: Energy, x: Tensor) -> S: ...
@@ -157,8 +157,8 @@ class Method(Protocol):
     A method that knows the normaliser may offer `log_z(energy, state) -> Tensor`, shape (), of an
     energy near to the trained one over standardized points: it is reported as `log_z_running`.
 
-    A method that takes sequences of different lengths, with NaN at steps that are not there, says so
-    by `ragged = True`: see `masks`.
+    A method that takes sequences of different lengths, with NaN at steps that are not there, says
+    so by `ragged = True`: see `masks`.
     """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:

@@ -103,7 +103,9 @@ def short_run(command, monkeypatch) -> ebmtrain.loading.Run:
     write_waves()
     with monkeypatch.context() as patch:
         patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
-        assert command(*FILE, *KINDS["lstm"], *SMALL, "train.steps=1", "hydra.run.dir=run").code == 0
+        assert (
+            command(*FILE, *KINDS["lstm"], *SMALL, "train.steps=1", "hydra.run.dir=run").code == 0
+        )
     return load("run")
 
 

@@ -57,7 +57,9 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
     try:
         stream = archive.open(info)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} cannot be unpacked ({error}): write it with numpy.savez") from error
+        raise DataError(
+            f"{path} cannot be unpacked ({error}): write it with numpy.savez"
+        ) from error
     with stream:
         return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
 

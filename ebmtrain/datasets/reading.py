@@ -94,7 +94,7 @@ def _check_readable(path: str, status: os.stat_result) -> None:
 
 
 def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
-    """(n, *event) float64, all finite in float32 but for the steps that a sequence does not have."""
+    """(n, *event) float64, all finite in float32 but for steps that a sequence does not have."""
     if values.ndim == 0:
         raise DataError(f"{path} holds one number, not points: save an array (points, coordinates)")
     if values.ndim == 1:

@@ -98,7 +98,7 @@ class Lstm(nn.Module):
     def one_way(self, sequence: Tensor, which: int) -> Tensor:
         """States of one direction of one layer after each step, (batch, length, width)."""
         zero = sequence.new_zeros(1, len(sequence), self.lstm.hidden_size)
-        weights = self.lstm.all_weights[which]
+        weights: list[Tensor] = [*self.lstm.all_weights[which]]
         states, *_ = torch.lstm(sequence, (zero, zero), weights, True, 1, 0.0, True, False, True)
         return states
 

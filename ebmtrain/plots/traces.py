@@ -93,5 +93,6 @@ def draw_trace(
     axes.axhline(0, color=MUTED, linewidth=0.5)
     for channel, style in zip(sequence.T.numpy(), STYLES, strict=False):
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
+    axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # shorter ones are seen to be
     axes.set_ylim(*view)
     axes.set_title(f"E = {energy:.4g}")

@@ -58,9 +58,7 @@ def rows(points) -> list:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(
-    "kind", ["npz", "npz, named", "npz, longer", "npy", "npy, longer", "csv"]
-)
+@pytest.mark.parametrize("kind", ["npz", "npz, named", "npz, longer", "npy", "npy, longer", "csv"])
 def test_every_kind_of_file_is_the_same_sequences(kind):
     points = from_file(**write(kind), seed=1)
     assert rows(points) == sorted(PADDED[~np.isnan(PADDED)].tolist())

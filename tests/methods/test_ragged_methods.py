@@ -81,9 +81,7 @@ def test_persistent_contrastive_divergence(which):
     gaps = []
     for one, chain in zip(alone(x), alone(state["chains"]), strict=True):
         walker = resized(energy, chain.shape[1])
-        gaps.append(
-            resized(energy, one.shape[1])(one) - walker(descended(walker, chain, k))
-        )
+        gaps.append(resized(energy, one.shape[1])(one) - walker(descended(walker, chain, k)))
     expected = torch.cat(gaps).mean()
     torch.testing.assert_close(out.loss, expected)
     assert_same(gradients(energy, out.loss), gradients(energy, expected))

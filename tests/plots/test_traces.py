@@ -61,5 +61,6 @@ def test_a_shorter_sequence_is_a_curve_that_ends():
     lines = [drawn(axes) for axes in figure.axes[: 2 * SHOWN]]
     ends = {int((~line.isnan()).all(0).sum()) for line in lines}
     assert ends == {7, 12}
+    assert len({axes.get_xlim() for axes in figure.axes[: 2 * SHOWN]}) == 1
     assert all(math.isfinite(end) for end in figure.axes[0].get_ylim())
     assert png(figure, 20)
