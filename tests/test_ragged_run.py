@@ -12,9 +12,15 @@ import torch
 from same_state import run_differences
 
 import ebmtrain
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.compiled import close
 from ebmtrain.drawing import noise
+from ebmtrain.errors import DivergedError
 from ebmtrain.loading import load
 from ebmtrain.masks import lengths, whole
+from ebmtrain.state import start
+from ebmtrain.train import check
 
 SMALL = (
     "model.width=8", "sampler=langevin", "train.steps=6", "train.batch_size=16",
@@ -127,6 +133,12 @@ def test_pictures_and_ood_of_a_run(short_run, command):
     assert 0 <= metrics["ood_auroc"] <= 1
     assert "nll" not in metrics
     assert bool(short_run.energy(short_run.read("waves.npz")).isfinite().all())
+    final = dict(np.load("run/samples/final.npz"))
+    final["x"][0, 2] = np.nan
+    np.savez("run/samples/final.npz", **final)
+    outcome = command("plot", "run")
+    assert outcome.code == 2
+    assert "does not hold points of this model" in outcome.err
 
 
 @pytest.mark.usefixtures("short_run")
@@ -147,6 +159,29 @@ def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
         assert outcome.code == 2, words
         assert message in outcome.err
         assert outcome.err.count("\n") == 1
+
+
+def test_padding_does_not_make_two_updates_differ():
+    """Where a compiled update is tried against the ordinary one, rounding is that of numbers."""
+    chains = torch.tensor([[1000.0, 2.0], [3.0, torch.nan]])
+    assert close(chains, chains + 0.5)  # a thousandth of the largest
+    assert not close(chains, chains + 5.0)
+    assert not close(chains, chains.nan_to_num(0.0))
+
+
+@pytest.mark.usefixtures("folder")
+def test_data_that_reach_far_are_named_with_padding_too():
+    x, steps = waves()
+    np.savez("waves.npz", x=300 * x, lengths=steps)
+    presets.prepare(None)
+    words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
+    parts = build(presets.plain(presets.composed(words)))
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    check(parts.job, state)
+    state.diverged.fill_(True)
+    with pytest.raises(DivergedError, match=r"its data reach 3\d\d: dataset\.standardize"):
+        check(parts.job, state)
 
 
 REFUSED = {

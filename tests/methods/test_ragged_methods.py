@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from ragged import KINDS, alone, model, padded, resized
@@ -114,7 +112,7 @@ def test_slots_have_the_lengths_of_the_data_and_keep_them(reinit):
 
 
 def test_shares_of_lengths_are_right_to_one_slot():
-    x = padded([1 + i % 16 for i in range(37)])
+    x = padded(sorted(1 + i % 16 for i in range(37)))
     for count in (5, 36, 100):
         found = lengths(evenly(x, count)).bincount(minlength=17) / count
         wanted = lengths(x).bincount(minlength=17) / len(x)
@@ -131,4 +129,4 @@ def test_losses_of_whole_points_are_as_they_were():
     out = DenoisingScoreMatching(sigma=0.5).loss(energy, Batch(x), {}, seeded())
     xi = torch.empty_like(x).normal_(generator=seeded())
     expected = (xi - 0.5 * (x + 0.5 * xi)).square().sum(1).mean() / 2
-    assert math.isclose(float(out.loss), float(expected))
+    torch.testing.assert_close(out.loss.detach(), expected)
