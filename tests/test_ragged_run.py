@@ -228,10 +228,9 @@ def test_whole_sequences_are_scored_by_whole_ones_alone(command, no_pictures):
     x, steps = waves()
     np.save("whole.npy", x)
     np.savez("waves.npz", x=x, lengths=steps)
-    outcome = command("dataset=file", "dataset.path=whole.npy", *KINDS["conv1d"], *SMALL[:-6],
-                      "samples.count=40", "quality.points=10", "quality.shuffles=20",
-                      "samples.chains=40", "samples.burn_in=1", "diagnostics.draws=8",
-                      "train.steps=1", "hydra.run.dir=run")  # fmt: skip
+    outcome = command("dataset=file", "dataset.path=whole.npy", *KINDS["conv1d"], *SMALL,
+                      "train.steps=1", "quality.points=10", "quality.shuffles=20",
+                      "diagnostics.draws=8", "diagnostics.chains=4", "hydra.run.dir=run")  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "lengths" not in np.load("run/samples/final.npz")
     outcome = command("score", "run", "--data", "waves.npz", "--out", "e.npy")
