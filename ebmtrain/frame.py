@@ -46,7 +46,9 @@ class Frame(NamedTuple):
         return cls(units, region, fingerprint(dataset), names, steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
+        # Of whole points the items that frames have always had.
+        also = {} if self.lengths is None else {"lengths": self.lengths}
+        return also | {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
             "mixing": self.standardization.mixing,
@@ -54,7 +56,6 @@ class Frame(NamedTuple):
             "high": self.region.high,
             "fingerprint": self.fingerprint,
             "names": None if self.names is None else list(self.names),
-            "lengths": self.lengths,
         }
 
     @classmethod
@@ -80,7 +81,6 @@ class Frame(NamedTuple):
                 raise ValueError("its fingerprint is no text")
             if names is not None and not are_names(names, d):
                 raise ValueError("its names are not a line of text for each column")
-            # Frames from before there were sequences of different lengths have none.
             steps = saved.get("lengths")
             if steps is not None and not are_lengths(steps, shift):
                 raise ValueError("its lengths are not counts of sequences")

@@ -230,7 +230,8 @@ def test_whole_sequences_are_scored_by_whole_ones_alone(command, no_pictures):
     np.savez("waves.npz", x=x, lengths=steps)
     outcome = command("dataset=file", "dataset.path=whole.npy", *KINDS["conv1d"], *SMALL,
                       "train.steps=1", "quality.points=10", "quality.shuffles=20",
-                      "diagnostics.draws=8", "diagnostics.chains=4", "hydra.run.dir=run")  # fmt: skip
+                      "diagnostics.draws=8", "diagnostics.chains=4",
+                      "hydra.run.dir=run")  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "lengths" not in np.load("run/samples/final.npz")
     outcome = command("score", "run", "--data", "waves.npz", "--out", "e.npy")

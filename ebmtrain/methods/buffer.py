@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import gaussian_like
+from ebmtrain.masks import normal_like
 from ebmtrain.samplers.bounds import per_chain
 from ebmtrain.samplers.chain import run_chain, start_learning
 from ebmtrain.types import Energy, Sampler, Tensors
@@ -49,7 +49,7 @@ def filled(
     can be, and keep it when they restart: were some length drawn more often than the data have it,
     the contrast would raise all energies of that length without end."""
     return {
-        "chains": gaussian_like(evenly(x, slots), noise_std, generator),
+        "chains": noise_std * normal_like(evenly(x, slots), generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
         "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
     } | start_learning(sampler, x)
@@ -88,7 +88,7 @@ def moved(
     if reinit:
         uniform = torch.empty(batch, device=chains.device).uniform_(generator=generator)
         restart = uniform < reinit
-        fresh = gaussian_like(first, noise_std, generator)
+        fresh = noise_std * normal_like(first, generator)
         first = torch.where(per_chain(restart, first), fresh, first)
         age = age.masked_fill(restart, 0)
         restarts = restarts + restart.sum()

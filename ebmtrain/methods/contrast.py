@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.masks import normal_like
 from ebmtrain.types import Energy, Tensors
 
 
@@ -49,6 +48,5 @@ def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
 
 
 def gaussian_like(x: Tensor, std: float, generator: Generator) -> Tensor:
-    """std * N(0, I) of x's shape, with the steps that x has: where chains start that start from
-    noise."""
-    return std * normal_like(x, generator)
+    """std * N(0, I) of x's shape, whatever x holds: where chains start that start from noise."""
+    return std * torch.empty_like(x).normal_(generator=generator)

@@ -172,8 +172,6 @@ def test_a_frame_knows_how_long_sequences_are():
     again = Frame.from_state(frame.state_dict())
     assert again.lengths is not None
     assert again.lengths.tolist() == frame.lengths.tolist()
-    older = {k: v for k, v in frame.state_dict().items() if k != "lengths"}
-    assert not Frame.from_state(older).ragged
 
 
 @pytest.mark.usefixtures("folder")
