@@ -42,6 +42,7 @@ def main(words: list[str]) -> int:
     from ebmtrain.commands.inpaint import inpainted
     from ebmtrain.durable import write
     from ebmtrain.loading import load_with
+    from ebmtrain.masks import lengths
     from ebmtrain.rundir import RunDir
     from ebmtrain.sampling import energies
 
@@ -60,18 +61,20 @@ def main(words: list[str]) -> int:
     points = x.reshape(-1, *run.parts.standardization.shift.shape)
     energy = energies(run.energy, points).cpu().numpy()
     draws = x.shape[: x.dim() - points.dim() + 1]  # (points,), or (points, draws of each)
-    names = run.parts.frame.names
-    write(target, as_file(target.suffix, x.cpu().numpy(), energy.reshape(draws), names))
+    columns = {"x": x.cpu().numpy(), "energy": energy.reshape(draws)}
+    if run.parts.frame.ragged:
+        columns["lengths"] = lengths(x).cpu().numpy()
+    write(target, as_file(target.suffix, columns, run.parts.frame.names))
     print(f"{told}: {target}")
     return 0
 
 
-def as_file(suffix: str, x: np.ndarray, energy: np.ndarray, names: tuple[str, ...] | None) -> bytes:
-    """npz holds x and energy, npy and csv hold x; csv below the names of its columns, if any, a
-    point a line."""
-    buffer = io.BytesIO()
+def as_file(suffix: str, arrays: dict[str, np.ndarray], names: tuple[str, ...] | None) -> bytes:
+    """npz holds all arrays, npy and csv hold x; csv below the names of its columns, if any, a point
+    a line."""
+    buffer, x = io.BytesIO(), arrays["x"]
     if suffix == ".npz":
-        np.savez(buffer, x=x, energy=energy)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
     elif suffix == ".npy":
         np.save(buffer, x)
     else:
@@ -79,5 +82,5 @@ def as_file(suffix: str, x: np.ndarray, energy: np.ndarray, names: tuple[str, ..
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(names)
             buffer.write(header.getvalue().encode())
-        np.savetxt(buffer, x.reshape(energy.size, -1), delimiter=",")
+        np.savetxt(buffer, x.reshape(arrays["energy"].size, -1), delimiter=",")
     return buffer.getvalue()
