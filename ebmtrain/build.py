@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.classes import check_classes
-from ebmtrain.conflicts import takes, target
+from ebmtrain.conflicts import ragged_problems, takes, target
 from ebmtrain.devices import Device
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.left_out import LeftOut
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.subject import Evaluator
@@ -117,7 +118,7 @@ def build(
         job=taught.job,
         frame=taught.frame,
         data=taught.data,
-        evaluations=evaluations(config),
+        evaluations=evaluations(config, taught.frame),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -127,8 +128,10 @@ def build(
     )
 
 
-def evaluations(config: dict[str, Any]) -> dict[str, Evaluator]:
+def evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
     first: Evaluator = made(config, "evaluation")
+    if frame.ragged:
+        return {"evaluation": LeftOut(every=first.every)}
     found: dict[str, Evaluator] = {
         "evaluation": first,
         "quality": Quality(**config["quality"]),
@@ -162,13 +165,14 @@ def with_data(
         return Taught(energy, landscape_frame(energy, config), None, None)
     if saved is not None:
         frame = saved()
-        energy = energy or initialised(config, event_shape=tuple(frame.standardization.shift.shape))
+        energy = energy or fitting(config, frame)
         return Taught(energy, frame, partial(same_data, config, frame), None)
     dataset = made(config, "dataset").to(dtype=dtype, device=device)
     frame = Frame.of(dataset)
-    event_shape = tuple(dataset.train.shape[1:])
-    energy = energy or initialised(config, event_shape=event_shape)
-    two = torch.zeros(2, *event_shape, device=device, dtype=dtype)
+    if frame.ragged and (problems := ragged_problems(config)):
+        raise ConfigError("\n".join(problems))
+    energy = energy or fitting(config, frame)
+    two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
 
     def data() -> Dataset:
@@ -177,6 +181,14 @@ def with_data(
     job = built_job(config, sampler, dataset)
     check_classes(job.method, energy, dataset)
     return Taught(energy, frame, data, job)
+
+
+def fitting(config: dict[str, Any], frame: Frame) -> nn.Module:
+    """The model, untrained, for points of this shape."""
+    supplied: dict[str, Any] = {"event_shape": tuple(frame.standardization.shift.shape)}
+    if frame.ragged:
+        supplied["ragged"] = True
+    return initialised(config, **supplied)
 
 
 def findable(config: dict[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def close(a: Tensor, b: Tensor) -> bool:
     a, b = a.detach().double(), b.detach().double()
     if not a.numel():
         return True
-    size = a.abs().amax().nan_to_num(0.0, 0.0, 0.0)
+    size = a.abs().nan_to_num(0.0, 0.0, 0.0).amax()
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(size) + 1e-5, equal_nan=True)
 
 

@@ -58,6 +58,12 @@ class Composition(nn.Module):
         opened = [open_run(path) for path in runs]
         self.units: list[Standardization] = [run.parts.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
+        for path, run in zip(runs, opened, strict=True):
+            if run.parts.frame.ragged:
+                raise ConfigError(
+                    f"{path} is of sequences of different lengths, which have no common space to "
+                    "compose energies in: name runs on points of one shape"
+                )
         for path, units in zip(runs, self.units, strict=True):
             if tuple(units.shift.shape) != self.event_shape:
                 raise ConfigError(

@@ -58,6 +58,33 @@ def sampler_problems(config: dict[str, Any]) -> list[str]:
     return problems
 
 
+def ragged_problems(config: dict[str, Any]) -> list[str]:
+    """Of the parts with sequences of different lengths: those that do not say that they take them,
+    a model by its argument `ragged`, a method and a sampler by their attribute of that name."""
+    why = "the sequences are of different lengths, and"
+    cut = "or give all sequences the same length"
+    problems = []
+    if not takes(config["model"], "ragged"):
+        problems.append(
+            f"{why} model {target(config['model']).__name__} reads points of one shape: "
+            f"model=lstm, model=transformer or model=conv1d, {cut}"
+        )
+    if not getattr(target(config["method"]), "ragged", False):
+        problems.append(
+            f"{why} method {target(config['method']).__name__} takes points of one shape: "
+            f"method=pcd, method=cd or method=dsm, {cut}"
+        )
+    for path, sampler in nested(config["sampler"]).items():
+        if not getattr(target(sampler), "ragged", False):
+            problems.append(
+                f"{why} {path} {target(sampler).__name__} moves points of one shape: "
+                f"sampler=langevin, mala, hmc or underdamped, {cut}"
+            )
+        if sampler.get("jumps") is not None:
+            problems.append(f"{why} have no differences to jump by: give {path}.jumps=null")
+    return problems
+
+
 def nested(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
     """A sampler and those inside of it, by their places, the outermost first."""
     if not isinstance(sampler, dict):

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Gt, Le
 
 from ebmtrain.errors import ConfigError
+from ebmtrain.products import choose_library
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -49,7 +50,7 @@ class Device:
         return found
 
     def set_up(self) -> tuple[torch.device, torch.dtype]:
-        """Sets threads and determinism for the process.
+        """Sets threads, determinism and the library of products for the process.
 
         Raises:
             ConfigError: this machine has no such accelerator.
@@ -58,6 +59,7 @@ class Device:
             raise ConfigError("; ".join(problems))
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        choose_library()
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         name = self.accelerator

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ebmtrain.build import Parts
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.subject import Evaluation, Subject, Trace
+from ebmtrain.masks import cut
 from ebmtrain.models.of_class import OfClass
 from ebmtrain.samplers.resampling import systematic
 from ebmtrain.sampling import draw, going_on, learnt_in, settled, starts
@@ -183,9 +184,15 @@ def first_points(
 
 
 def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
-    """`count` points uniform in the region, in standardized units."""
+    """`count` points uniform in the region, in standardized units; sequences of different lengths
+    are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)
     like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
     uniform = like.uniform_(generator=generator).flatten(1)
     low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
-    return (low + uniform * (high - low)).view(shape)
+    points = (low + uniform * (high - low)).view(shape)
+    if parts.frame.lengths is None:
+        return points
+    shares = parts.frame.lengths.to(points)
+    steps = torch.multinomial(shares, count, replacement=True, generator=generator) + 1
+    return cut(points, steps)

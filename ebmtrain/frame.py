@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.masks import bounds, lengths
 from ebmtrain.types import Dataset, Standardization
 
 
@@ -23,16 +24,31 @@ class Frame(NamedTuple):
     fingerprint: str | None = None
     names: tuple[str, ...] | None = None
     """Of the columns of a table."""
+    lengths: Tensor | None = None
+    """(length,), int64: how many training sequences have 1, 2, ... steps, where sequences are of
+    different lengths; None: all points are whole."""
+
+    @property
+    def ragged(self) -> bool:
+        """Whether points are sequences of different lengths: see `masks`."""
+        return self.lengths is not None
 
     @classmethod
     def of(cls, dataset: Dataset) -> Frame:
         units = dataset.standardization
-        u = units.to_standard(dataset.train).reshape(len(dataset.train), -1)
+        u = units.to_standard(dataset.train)
         names = getattr(dataset, "names", None)
-        return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
+        if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
+            u = u.reshape(len(u), -1)
+            return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
+        region = Region(*(end.flatten() for end in bounds(u)))
+        steps = torch.bincount(lengths(u), minlength=u.shape[1] + 1)[1:]
+        return cls(units, region, fingerprint(dataset), names, steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
+        # Of whole points the items that frames have always had.
+        also = {} if self.lengths is None else {"lengths": self.lengths}
+        return also | {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
             "mixing": self.standardization.mixing,
@@ -65,11 +81,15 @@ class Frame(NamedTuple):
                 raise ValueError("its fingerprint is no text")
             if names is not None and not are_names(names, d):
                 raise ValueError("its names are not a line of text for each column")
+            steps = saved.get("lengths")
+            if steps is not None and not are_lengths(steps, shift):
+                raise ValueError("its lengths are not counts of sequences")
             return cls(
                 Standardization(shift, scale, mixing),
                 Region(low, high),
                 saved["fingerprint"],
                 None if names is None else tuple(names),
+                steps,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the checkpoint has no frame of its data: {error}") from error
@@ -94,6 +114,13 @@ def are_names(names: Any, count: int) -> bool:
     return all(isinstance(name, str) and name.isprintable() for name in names)
 
 
+def are_lengths(steps: Any, shift: Tensor) -> bool:
+    """One count for each length that a sequence, (length, channels) like `shift`, may have."""
+    if shift.ndim != 2 or not isinstance(steps, Tensor) or steps.dtype != torch.int64:
+        return False
+    return steps.shape == shift.shape[:1] and bool((steps >= 0).all() and steps.any())
+
+
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of all points and of their split, to about 1e-6 of their spread.
 
@@ -114,5 +141,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def rounded(points: Tensor, quantum: Tensor) -> Tensor:
-    """Whole numbers of quanta, as floats: the largest would not fit into an integer."""
-    return (points.to("cpu", torch.float64) / quantum).round() + 0.0  # -0 is 0
+    """Whole numbers of quanta, as floats: the largest would not fit into an integer. Infinite at
+    steps that are not there: a NaN may be any of many bit patterns."""
+    whole = (points.to("cpu", torch.float64) / quantum).round()
+    return torch.where(whole.isnan(), torch.inf, whole) + 0.0  # -0 is 0

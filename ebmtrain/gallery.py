@@ -173,12 +173,12 @@ class Gallery:
         return png(denoised(noisy, found.mean, found.draws[:, 0], self.look, title))
 
     def chains(self, model: Subject, title: str, name: str) -> None:
-        """plots/<name>.png; nothing where chains do not move or meet what is not finite: the
-        evaluation says so."""
-        diagnostics = self.parts.evaluations["diagnostics"]
-        assert isinstance(diagnostics, Diagnostics)
-        if temperature_of(self.parts.sampler) == 0:
+        """plots/<name>.png; nothing where chains do not move, meet what is not finite or are not
+        judged: the evaluation says so."""
+        diagnostics = self.parts.evaluations.get("diagnostics")
+        if diagnostics is None or temperature_of(self.parts.sampler) == 0:
             return
+        assert isinstance(diagnostics, Diagnostics)
         seen = diagnostics.seen(model)
         if seen is None:
             return

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -137,6 +138,7 @@ class Run:
                                           chains=chains)  # fmt: skip
         points, mask = torch.as_tensor(x).double(), torch.as_tensor(known).bool()
         event = tuple(self.parts.standardization.shift.shape)
+        self._of_one_shape("inpainting fills in")
         if points.shape[1:] != event or mask.shape != event:
             raise ConfigError(
                 f"the points are of shape {tuple(points.shape[1:])} and the mask is of "
@@ -175,6 +177,7 @@ class Run:
         """
         wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
                                           chains=chains)  # fmt: skip
+        self._of_one_shape("denoising draws")
         points = torch.as_tensor(y).double()
         event = tuple(self.parts.standardization.shift.shape)
         if points.shape[1:] != event:
@@ -190,6 +193,17 @@ class Run:
         return denoised(
             self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
         )
+
+    def _of_one_shape(self, act: str) -> None:
+        """
+        Raises:
+            ConfigError: the model takes sequences of different lengths.
+        """
+        if self.parts.frame.ragged:
+            raise ConfigError(
+                f"{act} points of one shape, and these sequences are of different lengths: draw "
+                "whole ones, ebmtrain sample RUN, or train on one length"
+            )
 
     def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
         """What is to be drawn and from which seed; what is None is as the configuration says.
@@ -228,7 +242,8 @@ class Run:
         """Points in a file, (n, *event) float64, in the data's own units.
 
         Of a table whose columns have names, those that the run has learnt, whatever stands beside
-        them and in whatever order.
+        them and in whatever order. Of a run on sequences of different lengths, those shorter than
+        its longest have NaN at their ends.
 
         Args:
             path: a .npy, .npz, .csv, .tsv or .txt file.
@@ -239,15 +254,18 @@ class Run:
         """
         names = self.parts.frame.names
         by_name = names if names is not None and len(set(names)) == len(names) else None
-        learnt = self.config["dataset"]
+        learnt, ragged = self.config["dataset"], self.parts.frame.ragged
         long = None
         if learnt.get("id") is not None and learnt.get("time") is not None:
             by_name, long = learnt.get("columns"), Long(learnt["id"], learnt["time"])
         try:
-            values = read_points(str(path), array, by_name, long).values
+            values = read_points(str(path), array, by_name, long, ragged=ragged).values
         except NoNamesError:
-            values = read_points(str(path), array).values
+            values = read_points(str(path), array, ragged=ragged).values
         event = tuple(self.parts.standardization.shift.shape)
+        if ragged and values.ndim == 3 and values.shape[1] < event[0]:
+            missing = np.full((len(values), event[0] - values.shape[1], values.shape[2]), np.nan)
+            values = np.concatenate([values, missing], 1)
         if values.shape[1:] != event:
             raise DataError(
                 f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: give "

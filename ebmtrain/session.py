@@ -24,6 +24,7 @@ from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
+from ebmtrain.masks import lengths
 from ebmtrain.rundir import RunDir, relative
 from ebmtrain.sampling import draw, energies
 from ebmtrain.signals import Asked, Stop
@@ -285,7 +286,8 @@ class Session:
         parts, wanted = self.parts, self.parts.samples
         samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
         x = parts.standardization.to_data(samples)
-        self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples))
+        also = {"lengths": lengths(x)} if parts.frame.ragged else {}
+        self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None
         model = known or subject(parts, energy, method)

@@ -168,8 +168,9 @@ def check(job: Job, state: TrainState) -> None:
         sound = state.energy(x).mean().abs() < ENERGY_BOUND  # NaN compares false
     if state.diverged | ~sound:
         remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
-        if x.abs().amax() > FAR:
-            remedy = f"its data reach {x.abs().amax():.3g}: dataset.standardize=true, or {remedy}"
+        reach = x.abs().nan_to_num(0.0).amax()  # NaN: a step that is not there
+        if reach > FAR:
+            remedy = f"its data reach {reach:.3g}: dataset.standardize=true, or {remedy}"
         if not job.retries:
             remedy += "; or supervisor=retry"
         times = f" after {len(state.retries)} retries" if state.retries else ""

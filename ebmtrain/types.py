@@ -51,6 +51,10 @@ class Energy(Protocol):
 
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
     uses it in chains, where no parameter gradient is wanted; and see `Normalised`.
+
+    One that is made with an argument `ragged: bool` takes sequences of different lengths where that
+    is true, (batch, length, channels) with NaN at steps that are not there: see `masks`. It must
+    not depend on how many of these there are, and its gradient there must be 0.
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -98,7 +102,11 @@ S = TypeVar("S")
 
 
 class Sampler(Protocol[S]):
-    """A Markov kernel. It holds no energy and no chain: both come in and go out."""
+    """A Markov kernel. It holds no energy and no chain: both come in and go out.
+
+    One whose steps leave NaN where it is, and sum over the elements that are there alone, says so
+    by `ragged = True` and is given sequences of different lengths: see `masks`.
+    """
 
     def init(self, energy: Energy, x: Tensor) -> S: ...
 
@@ -148,6 +156,9 @@ class Method(Protocol):
 
     A method that knows the normaliser may offer `log_z(energy, state) -> Tensor`, shape (), of an
     energy near to the trained one over standardized points: it is reported as `log_z_running`.
+
+    A method that takes sequences of different lengths, with NaN at steps that are not there, says
+    so by `ragged = True`: see `masks`.
     """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
@@ -238,7 +249,7 @@ class Dataset(Protocol):
     """
 
     train: Tensor
-    """(n, *event), float64."""
+    """(n, *event), float64; of sequences of different lengths NaN where a step is not there."""
     holdout: Tensor
     """(m, *event), float64; never trained on."""
     standardization: Standardization

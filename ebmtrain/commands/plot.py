@@ -11,6 +11,7 @@ from ebmtrain.drawing import subject
 from ebmtrain.errors import DataError
 from ebmtrain.gallery import Gallery
 from ebmtrain.loading import Run, load_with
+from ebmtrain.masks import whole
 from ebmtrain.run import title
 from ebmtrain.rundir import RunDir
 from ebmtrain.session import headline
@@ -47,7 +48,8 @@ def points(run: Run) -> Tensor:
     finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
     if finished and file.is_file():
         x = torch.from_numpy(read_npz(file, "x"))
-        if x.shape[1:] != units.shift.shape or not len(x) or not x.isfinite().all():
+        fine = whole(x).all() if run.parts.frame.ragged else x.isfinite().all()
+        if x.shape[1:] != units.shift.shape or not len(x) or not fine:
             raise DataError(f"{file} does not hold points of this model: remove it")
         return units.to_standard(x)
     return units.to_standard(run.sample(run.parts.samples.count))

@@ -48,6 +48,7 @@ def main(words: list[str]) -> int:
     from ebmtrain.commands.inpaint import inpainted
     from ebmtrain.durable import write
     from ebmtrain.loading import load_with
+    from ebmtrain.masks import lengths
     from ebmtrain.rundir import RunDir
     from ebmtrain.sampling import energies
 
@@ -68,6 +69,8 @@ def main(words: list[str]) -> int:
     points = x.reshape(-1, *run.parts.standardization.shift.shape)
     energy = energies(run.energy, points).view(x.shape[: x.dim() - points.dim() + 1])
     arrays = {k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.beside}.items()}
+    if run.parts.frame.ragged:
+        arrays["lengths"] = lengths(x).cpu().numpy()
     write(target, as_file(target.suffix, arrays, run.parts.frame.names))
     print(f"{answer.told}: {target}")
     if answer.picture is not None:
@@ -77,17 +80,17 @@ def main(words: list[str]) -> int:
 
 
 def as_file(suffix: str, arrays: Mapping[str, np.ndarray], names: tuple[str, ...] | None) -> bytes:
-    """npz holds all, npy and csv hold x; csv below the names of its columns, if any, a point a
-    line."""
-    buffer = io.BytesIO()
+    """npz holds all arrays, npy and csv hold x; csv below the names of its columns, if any, a point
+    a line."""
+    buffer, x = io.BytesIO(), arrays["x"]
     if suffix == ".npz":
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
     elif suffix == ".npy":
-        np.save(buffer, arrays["x"])
+        np.save(buffer, x)
     else:
         if names is not None:
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(names)
             buffer.write(header.getvalue().encode())
-        np.savetxt(buffer, arrays["x"].reshape(arrays["energy"].size, -1), delimiter=",")
+        np.savetxt(buffer, x.reshape(arrays["energy"].size, -1), delimiter=",")
     return buffer.getvalue()

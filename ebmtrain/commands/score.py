@@ -39,7 +39,9 @@ def main(words: list[str]) -> int:
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
     log_z = run.log_z
-    if log_z is None:
+    if run.parts.frame.ragged:
+        print("energies compare sequences of one length: between lengths a constant is free")
+    elif log_z is None:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
     else:
         scores["neg_log_p"] = scores["energy"] / run.temperature + log_z

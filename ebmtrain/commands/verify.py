@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ebmtrain import presets
 from ebmtrain.commands.words import overrides_in
+from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from ebmtrain.build import Parts
@@ -40,6 +41,11 @@ def laws(parts: Parts) -> Iterator[Finding]:
     from ebmtrain.laws.of_methods import laws_of_methods
     from ebmtrain.laws.of_samplers import laws_of_samplers
 
+    if parts.frame.ragged:
+        raise ConfigError(
+            "the laws are those of points of one shape, and these sequences are of different "
+            "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
+        )
     x = noise(parts, _POINTS, parts.generator("verify"))
     yield from laws_of_energies(parts.energy, x)
     yield from laws_of_samplers(parts.sampler, parts.energy, x)

@@ -28,17 +28,19 @@ def from_file(
 
     Args:
         path: of the file; the first axis of its array counts the points, the others are the
-            shape of one point. A one-dimensional array is n points of one coordinate.
+            shape of one point. A one-dimensional array is n points of one coordinate. Sequences
+            (n, length, channels) may be of different lengths: NaN at the end of the shorter ones,
+            or an array `lengths` beside them in a .npz file.
         array: name of the array in a .npz file that holds several.
         columns: names of the columns of a table of text to learn, in this order; null: all.
         id, time: names of two columns of a table of text in long format, whose rows are steps: of
             which sequence, and when. A point is then (length, channels), a channel for each other
-            column. All sequences have the same times, in any order of the rows. null: a row is a
-            point.
+            column. All sequences have the same times, as far as they go, in any order of the rows.
+            null: a row is a point.
         holdout: share of the points that is not trained on, in (0, 1); at least one point, and
             at least one is left to train on.
         standardize: give models coordinates of mean 0 and standard deviation 1 over the training
-            points; whiten: uncorrelated ones.
+            points, of sequences of different lengths channels; whiten: uncorrelated ones.
         seed: of the split.
 
     Raises:
@@ -51,7 +53,7 @@ def from_file(
             "sequences: give both, or neither"
         )
     long = None if id is None or time is None else Long(id, time)
-    values, names, _ = read_points(path, array, columns, long)
+    values, names, _ = read_points(path, array, columns, long, ragged=True)
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
     _check_columns(path, values, names)

@@ -20,17 +20,19 @@ class Long(NamedTuple):
     time: str
 
 
-def sequences(path: str, table: Table, long: Long) -> np.ndarray:
+def sequences(path: str, table: Table, long: Long, ragged: bool = False) -> np.ndarray:
     """(n, length, channels) float64: the sequences in the order in which they first appear, each in
-    the order of its times; a channel for each column beside `long`.
+    the order of its times; a channel for each column beside `long`. Those that are shorter than the
+    longest have NaN at their ends.
 
     Args:
         path: of the file, for what is said of it.
         table: with `long.id` as its labels and `long.time` among its columns.
+        ragged: sequences may be of different lengths.
 
     Raises:
-        DataError: no such columns, a step that is there twice, or sequences of other lengths or
-            times than the first.
+        DataError: no such columns, a step that is there twice, sequences of other times than the
+            longest has at these steps, or of other lengths where they may not be.
     """
     assert table.names is not None
     assert table.labels is not None
@@ -47,14 +49,16 @@ def sequences(path: str, table: Table, long: Long) -> np.ndarray:
     lengths = np.bincount(which, minlength=len(ids))
     _check_twice(path, ids, which, rows[:, at], long)
     other = np.flatnonzero(lengths != lengths[:1])
-    if len(other):
+    if len(other) and not ragged:
         raise DataError(
             f"{path} has {lengths[0]} steps of {long.id} {ids[0]} and {lengths[other[0]]} of "
             f"{ids[other[0]]}: give all sequences the same length"
         )
     if not ids:
         return np.empty((0, 0, len(table.names) - 1))
-    whole = rows.reshape(len(ids), -1, len(table.names))
+    step = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    whole = np.full((len(ids), lengths.max(), len(table.names)), np.nan)
+    whole[which, step] = rows
     _check_times(path, ids, whole[:, :, at], long)
     return np.delete(whole, at, axis=2)
 
@@ -69,11 +73,16 @@ def _check_twice(path: str, ids: list[str], which: np.ndarray, t: np.ndarray, lo
 
 
 def _check_times(path: str, ids: list[str], t: np.ndarray, long: Long) -> None:
-    """Models are not told the times: the same step of all sequences must be at the same one."""
-    off = np.abs(t - t[0]) > _SAME * max(np.ptp(t[0]), 1e-300)
+    """Models are not told the times: the same step of all sequences must be at the same one.
+
+    Args:
+        t: (n, length), NaN at steps that are not there.
+    """
+    longest = int(np.argmin(np.isnan(t).sum(1)))
+    off = np.abs(t - t[longest]) > _SAME * max(np.ptp(t[longest]), 1e-300)  # NaN compares false
     if off.any():
         i, step = np.unravel_index(int(np.argmax(off)), off.shape)
-        one, first = (f"{long.id} {ids[j]} at {long.time} {t[j, step]:.12g}" for j in (i, 0))
+        one, other = (f"{long.id} {ids[j]} at {long.time} {t[j, step]:.12g}" for j in (i, longest))
         raise DataError(
-            f"{path} has step {step + 1} of {one}, of {first}: give all sequences the same times"
+            f"{path} has step {step + 1} of {one}, of {other}: give all sequences the same times"
         )

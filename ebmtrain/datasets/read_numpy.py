@@ -23,11 +23,18 @@ def read_npy(path: Path) -> np.ndarray:
         return _read(stream, path.stat().st_size, str(path))
 
 
+LENGTHS = "lengths"  # array beside sequences (n, length, channels): how many steps each has
+
+
 def read_npz(path: Path, array: str | None) -> np.ndarray:
-    """One array of a .npz file: `array`, or the only one there is.
+    """One array of a .npz file: `array`, or the only one there is beside `lengths`.
+
+    Sequences, (n, length, channels), beside which `lengths` stand have NaN, whatever is written
+    there, from the end of each on.
 
     Raises:
-        DataError: it is damaged, the array is missing or ambiguous, or not of real numbers.
+        DataError: it is damaged, the array is missing or ambiguous, or not of real numbers; lengths
+            are none of these sequences.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -39,30 +46,61 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
             for info in archive.infolist()
             if info.filename.endswith(".npy")
         }
-        info = members[_choose(path, list(members), array)]
-        try:
-            stream = archive.open(info)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise DataError(
-                f"{path} cannot be unpacked ({error}): write it with numpy.savez"
-            ) from error
-        with stream:
-            return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
+        chosen = _choose(path, list(members), array)
+        values = _member(path, archive, members[chosen])
+        if LENGTHS not in members or chosen == LENGTHS or (array is not None and values.ndim != 3):
+            return values
+        return _cut(path, values, _member(path, archive, members[LENGTHS]))
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    try:
+        stream = archive.open(info)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path} cannot be unpacked ({error}): write it with numpy.savez"
+        ) from error
+    with stream:
+        return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
+
+
+def _cut(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """float64, with NaN from the end of each sequence on."""
+    if x.ndim != 3:
+        raise DataError(
+            f"{path} has lengths of sequences (n, length, channels), and its points have shape "
+            f"{x.shape}: save sequences, or choose the array with array=NAME"
+        )
+    if lengths.dtype.kind not in "iu" or lengths.shape != x.shape[:1]:
+        raise DataError(
+            f"{path}[{LENGTHS}] is {lengths.dtype} of shape {lengths.shape}: save a whole number "
+            f"for each of the {len(x)} sequences"
+        )
+    wrong = (lengths < 1) | (lengths > x.shape[1])
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise DataError(
+            f"{path}[{LENGTHS}] is {lengths[i]} in row {i + 1} (counted from 1), the sequences "
+            f"have 1 to {x.shape[1]} steps: correct it or leave the row out"
+        )
+    there = np.arange(x.shape[1]) < lengths[:, None]
+    return np.where(there[..., None], x.astype(np.float64), np.nan)
 
 
 def _choose(path: Path, names: list[str], array: str | None) -> str:
     if not names:
         raise DataError(f"{path} holds no array: write it with numpy.savez(path, x=points)")
-    if array is None and len(names) > 1:
+    points = [name for name in names if name != LENGTHS] or names
+    if array is None and len(points) > 1:
         raise DataError(
-            f"{path} holds {len(names)} arrays: choose one with array=NAME, "
-            f"of {', '.join(sorted(names))}"
+            f"{path} holds {len(points)} arrays: choose one with array=NAME, "
+            f"of {', '.join(sorted(points))}"
         )
     if array is not None and array not in names:
         near = get_close_matches(array, names, 1)
         hint = f"did you mean {near[0]}?" if near else f"it holds {', '.join(sorted(names))}"
         raise DataError(f"{path} holds no array {array}: {hint}")
-    return names[0] if array is None else array
+    return points[0] if array is None else array
 
 
 def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ebmtrain.datasets.long_format import Long, sequences
 from ebmtrain.datasets.read_csv import NoNamesError, Table, read_csv
 from ebmtrain.datasets.read_numpy import read_npy, read_npz
 from ebmtrain.errors import DataError
+from ebmtrain.masks import present
 
 
 def read_points(
@@ -20,6 +22,8 @@ def read_points(
     array: str | None = None,
     columns: Sequence[str] | None = None,
     long: Long | None = None,
+    *,
+    ragged: bool = False,
 ) -> Table:
     """The rows of a .npy, .npz, .csv, .tsv or .txt file, (n, *event) float64 with n >= 1.
 
@@ -30,16 +34,24 @@ def read_points(
         columns: names of the columns of a table of text that are wanted, in this order; None: all.
         long: of a table of text whose rows are the steps of sequences: event is (length, channels)
             then, a channel for each column, and columns have no names any more.
+        ragged: sequences (n, length, channels) may be of different lengths: NaN in every channel of
+            the steps at its end that a sequence does not have. The longest has them all.
 
     Raises:
         NoNamesError: columns are wanted by name and have none.
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
-    table = _read(path, array, columns, long)
-    return Table(_checked(path, table.values), table.names)
+    table = _read(path, array, columns, long, ragged)
+    return Table(_checked(path, table.values, ragged), table.names)
 
 
-def _read(path: str, array: str | None, columns: Sequence[str] | None, long: Long | None) -> Table:
+def _read(
+    path: str,
+    array: str | None,
+    columns: Sequence[str] | None,
+    long: Long | None,
+    ragged: bool,
+) -> Table:
     try:
         file = Path(path).expanduser()
         _check_readable(path, file.stat())
@@ -60,7 +72,7 @@ def _read(path: str, array: str | None, columns: Sequence[str] | None, long: Lon
                 if long is None:
                     return read_csv(file, columns)
                 wanted = None if columns is None else [long.time, *columns]
-                return Table(sequences(path, read_csv(file, wanted, long.id), long))
+                return Table(sequences(path, read_csv(file, wanted, long.id), long, ragged))
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -81,8 +93,8 @@ def _check_readable(path: str, status: os.stat_result) -> None:
         raise DataError(f"{path} is empty: write the data again")
 
 
-def _checked(path: str, values: np.ndarray) -> np.ndarray:
-    """(n, *event) float64, all finite in float32."""
+def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
+    """(n, *event) float64, all finite in float32 but for steps that a sequence does not have."""
     if values.ndim == 0:
         raise DataError(f"{path} holds one number, not points: save an array (points, coordinates)")
     if values.ndim == 1:
@@ -92,6 +104,10 @@ def _checked(path: str, values: np.ndarray) -> np.ndarray:
     values = np.ascontiguousarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         fine = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
+    if ragged and values.ndim == 3 and not fine.all():
+        there = present(torch.from_numpy(values)).numpy()
+        values = values[:, : there.sum(1).max()]
+        fine = (fine | ~there[..., None])[:, : values.shape[1]]
     if not fine.all():
         bad = np.unravel_index(int(np.argmin(fine)), fine.shape)
         row, *column = (int(i) + 1 for i in bad)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import gaussian_like
+from ebmtrain.masks import normal_like
 from ebmtrain.samplers.bounds import per_chain
 from ebmtrain.samplers.chain import run_chain, start_learning
 from ebmtrain.types import Energy, Sampler, Tensors
@@ -43,13 +43,23 @@ def filled(
 ) -> Tensors:
     """The first state: `chains` (slots, *event) from N(0, noise_std^2 I); `ages` (slots,), steps
     since the slot's last restart; `restarts` (), of all slots so far; what the sampler's adaptation
-    knows."""
-    like = x.new_empty(slots, *x.shape[1:])
+    knows.
+
+    Of sequences of different lengths as many slots have each length as points do, as near as that
+    can be, and keep it when they restart: were some length drawn more often than the data have it,
+    the contrast would raise all energies of that length without end."""
     return {
-        "chains": gaussian_like(like, noise_std, generator),
+        "chains": noise_std * normal_like(evenly(x, slots), generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
         "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
     } | start_learning(sampler, x)
+
+
+def evenly(x: Tensor, count: int) -> Tensor:
+    """`count` of the points, spread evenly over how much of them is there."""
+    order = x.isnan().flatten(1).sum(1).argsort(stable=True)
+    places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)
+    return x[order[places]]
 
 
 def moved(
@@ -78,7 +88,7 @@ def moved(
     if reinit:
         uniform = torch.empty(batch, device=chains.device).uniform_(generator=generator)
         restart = uniform < reinit
-        fresh = gaussian_like(first, noise_std, generator)
+        fresh = noise_std * normal_like(first, generator)
         first = torch.where(per_chain(restart, first), fresh, first)
         age = age.masked_fill(restart, 0)
         restarts = restarts + restart.sum()

@@ -48,5 +48,5 @@ def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
 
 
 def gaussian_like(x: Tensor, std: float, generator: Generator) -> Tensor:
-    """std * N(0, I) of x's shape: where chains start that start from noise."""
+    """std * N(0, I) of x's shape, whatever x holds: where chains start that start from noise."""
     return std * torch.empty_like(x).normal_(generator=generator)

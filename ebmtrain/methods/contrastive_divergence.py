@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import contrast, gaussian_like, noised
+from ebmtrain.masks import normal_like
+from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.samplers.chain import run_chain, start_learning
 from ebmtrain.types import Batch, Count, Energy, LossOutput, NonNegative, Positive, Sampler, Tensors
 
@@ -33,6 +34,8 @@ class ContrastiveDivergence:
             units of x.
     """
 
+    ragged: ClassVar[bool] = True
+
     sampler: Sampler
     k: Count = 10
     start: Literal["data", "noise"] = "data"
@@ -47,7 +50,7 @@ class ContrastiveDivergence:
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
-        first = x if self.start == "data" else gaussian_like(x, self.noise_std, generator)
+        first = x if self.start == "data" else self.noise_std * normal_like(x, generator)
         chain = run_chain(self.sampler, energy, first, self.k, generator, state)
         loss, energies = contrast(energy, x, chain.x, self.energy_regularization)
         return LossOutput(loss, energies | chain.metrics, chain.learnt)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.masks import squares
 from ebmtrain.score import score
 from ebmtrain.types import Batch, Energy, LossOutput, Positive, Tensors
 
@@ -23,6 +25,8 @@ class DenoisingScoreMatching:
         sigma: standard deviation of the noise, in (standardized) units of x.
     """
 
+    ragged: ClassVar[bool] = True
+
     sigma: Positive = 0.1
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
@@ -33,6 +37,6 @@ class DenoisingScoreMatching:
     ) -> LossOutput:
         xi = torch.empty_like(batch.x).normal_(generator=generator)
         s = score(energy, batch.x + self.sigma * xi)
-        loss = (self.sigma * s + xi).flatten(1).square().sum(1).mean() / 2
+        loss = squares(self.sigma * s + xi, batch.x).mean() / 2
         metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}
         return LossOutput(loss, metrics, state)

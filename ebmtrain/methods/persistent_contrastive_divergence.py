@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -43,6 +44,8 @@ class PersistentContrastiveDivergence:
     State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
     `restarts` () so far; what the sampler's adaptation learnt.
     """
+
+    ragged: ClassVar[bool] = True
 
     sampler: Sampler
     k: Count = 10

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ebmtrain.masks import before, zero_filled
 from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.sequences import Steps
 from ebmtrain.types import Count, Positive
@@ -18,7 +19,9 @@ class Conv1d(nn.Module):
     Each layer has a window of 4 steps, a stride of 2 and a zero beyond each end, so that it halves
     the length and meets every step twice (the outermost two once); channels double from layer to
     layer. The output is read at every place (flattened, not averaged), so that the energy may
-    depend on where in the sequence something is.
+    depend on where in the sequence something is. A shorter sequence has zeros beyond its own end in
+    every layer, half as many places in each as in the one below (rounded down, but one), and is
+    read at these.
 
     Args:
         event_shape: (length, channels), or (length,) for one channel; length >= 2^depth.
@@ -26,6 +29,7 @@ class Conv1d(nn.Module):
         depth: number of layers.
         input_scale: factor on the (standardized) input.
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
+        ragged: sequences are of different lengths (see `masks`).
 
     Shapes: (batch, *event_shape) -> (batch,).
 
@@ -41,9 +45,10 @@ class Conv1d(nn.Module):
         depth: Count = 3,
         input_scale: Positive = 1.0,
         base_std: Width | None = None,
+        ragged: bool = False,
     ):
         super().__init__()
-        self.steps = Steps.of(event_shape)
+        self.steps = Steps.of(event_shape, ragged)
         places = self.steps.length >> depth
         if not places:
             raise ValueError(
@@ -59,7 +64,11 @@ class Conv1d(nn.Module):
         self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.input_scale * self.steps.read(x).transpose(1, 2)
-        for layer in self.layers:
+        values, there = self.steps.read(x)
+        h = self.input_scale * values.transpose(1, 2)
+        for i, layer in enumerate(self.layers, 1):
             h = silu(layer(h))
-        return with_base(self.output(h.flatten(1)).squeeze(1), x.flatten(1), self.base_precision)
+            if there is not None:
+                left = (there.sum(1) >> i).clamp(min=1)
+                h = zero_filled(h.transpose(1, 2), before(left, h.shape[2])).transpose(1, 2)
+        return with_base(self.output(h.flatten(1)).squeeze(1), values, self.base_precision)

@@ -29,6 +29,7 @@ class Lstm(nn.Module):
         depth: layers; each reads both directions of the one below.
         input_scale: factor on the (standardized) input.
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
+        ragged: sequences are of different lengths (see `masks`).
 
     Shapes: (batch, *event_shape) -> (batch,).
 
@@ -44,9 +45,10 @@ class Lstm(nn.Module):
         depth: Count = 2,
         input_scale: Positive = 1.0,
         base_std: Width | None = None,
+        ragged: bool = False,
     ):
         super().__init__()
-        self.steps = Steps.of(event_shape)
+        self.steps = Steps.of(event_shape, ragged)
         self.lstm = nn.LSTM(
             self.steps.channels, width, num_layers=depth, batch_first=True, bidirectional=True
         )
@@ -60,10 +62,47 @@ class Lstm(nn.Module):
         self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = silu(self.hidden(self.ends(self.input_scale * self.steps.read(x))))
-        return with_base(self.output(h).squeeze(1), x.flatten(1), self.base_precision)
+        values, there = self.steps.read(x)
+        scaled = self.input_scale * values
+        ends = self.ends(scaled) if there is None else self.own_ends(scaled, there.sum(1))
+        h = silu(self.hidden(ends))
+        return with_base(self.output(h).squeeze(1), values, self.base_precision)
 
     def ends(self, sequence: Tensor) -> Tensor:
         """[h_forward, h_backward] of the last layer, (batch, 2 * width)."""
         _, (h, _) = self.lstm(sequence)  # (2 * depth, batch, width), last layer last
         return torch.cat([h[-2], h[-1]], 1)
+
+    def own_ends(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """The same of sequences of different lengths: each is read from its first step to its own
+        last one, and from there back.
+
+        So that nothing has to wait for the lengths, all steps are read and the states after the
+        last one are left alone. (Packed sequences want the lengths on the CPU, and took twice as
+        long there.)
+
+        Args:
+            lengths: (batch,) int64, from 1.
+        """
+        t, last = torch.arange(sequence.shape[1], device=sequence.device), lengths[:, None] - 1
+        back = torch.where(t > last, t, last - t)  # exchanges the steps that are there; its inverse
+        h = sequence
+        states: list[Tensor] = []
+        for layer in range(self.lstm.num_layers):
+            forward = self.one_way(h, 2 * layer)
+            backward = self.one_way(at(h, back), 2 * layer + 1)
+            states = [at(forward, last), at(backward, last)]
+            h = torch.cat([forward, at(backward, back)], 2)
+        return torch.cat(states, 2).squeeze(1)
+
+    def one_way(self, sequence: Tensor, which: int) -> Tensor:
+        """States of one direction of one layer after each step, (batch, length, width)."""
+        zero = sequence.new_zeros(1, len(sequence), self.lstm.hidden_size)
+        weights: list[Tensor] = [*self.lstm.all_weights[which]]
+        states, *_ = torch.lstm(sequence, (zero, zero), weights, True, 1, 0.0, True, False, True)
+        return states
+
+
+def at(sequence: Tensor, steps: Tensor) -> Tensor:
+    """Steps of each sequence: (batch, length, width), (batch, n) int64 -> (batch, n, width)."""
+    return sequence.gather(1, steps[..., None].expand(-1, -1, sequence.shape[2]))

@@ -47,7 +47,7 @@ class Observed(nn.Module):
         self.temperature = temperature
         u = (units.to_standard(y) - origin).flatten()
         stiff = (units.scale.flatten() / noise).square()
-        if units.mixing is None:  # all coordinates by themselves: a (d, d) matrix of images is large
+        if units.mixing is None:  # each by itself: a (d, d) matrix of images is large
             axes = torch.ones_like(u)
         else:
             stiff, axes = torch.linalg.eigh(units.mixing.T @ (stiff[:, None] * units.mixing))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ebmtrain.masks import zero_filled
 from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.sequences import Steps
 from ebmtrain.types import Count, Positive
@@ -17,7 +18,8 @@ class Block(nn.Module):
     """h + attention(norm(h)), then h + perceptron(norm(h)): pre-norm (Xiong et al., ICML 2020).
 
     Attention is written out: the fused one of torch has no second derivative, which score matching
-    needs. Shapes: (batch, length, width) -> the same.
+    needs. Shapes: (batch, length, width), and (batch, length) of bool or None, the steps that are
+    there -> the same as the first. Steps that are not there are not attended to.
     """
 
     def __init__(self, width: int, heads: int):
@@ -28,17 +30,19 @@ class Block(nn.Module):
         self.joined = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, h: Tensor) -> Tensor:
-        h = h + self.attention(self.before_attention(h))
+    def forward(self, h: Tensor, there: Tensor | None = None) -> Tensor:
+        h = h + self.attention(self.before_attention(h), there)
         return h + self.down(silu(self.up(self.before_perceptron(h))))
 
-    def attention(self, h: Tensor) -> Tensor:
+    def attention(self, h: Tensor, there: Tensor | None = None) -> Tensor:
         """softmax(Q K' / sqrt(width / heads)) V, in each head."""
         batch, length, width = h.shape
         parts = self.query_key_value(h).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, width / heads)
-        weights = (q @ k.transpose(2, 3) / math.sqrt(width // self.heads)).softmax(3)
-        return self.joined((weights @ v).transpose(1, 2).reshape(batch, length, width))
+        scores = q @ k.transpose(2, 3) / math.sqrt(width // self.heads)
+        if there is not None:  # one step always is, so that no row is -inf alone
+            scores = scores.masked_fill(~there[:, None, None], -torch.inf)
+        return self.joined((scores.softmax(3) @ v).transpose(1, 2).reshape(batch, length, width))
 
 
 class Transformer(nn.Module):
@@ -46,7 +50,8 @@ class Transformer(nn.Module):
     linear after a norm.
 
     Source: Vaswani et al. (NeurIPS 2017). A step is its channels, mapped to `width`, plus a vector
-    learnt for its place. No dropout: an energy draws no random numbers.
+    learnt for its place. No dropout: an energy draws no random numbers. The mean is over the steps
+    that a sequence has.
 
     Args:
         event_shape: (length, channels), or (length,) for one channel.
@@ -55,6 +60,7 @@ class Transformer(nn.Module):
         heads: of the attention.
         input_scale: factor on the (standardized) input.
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
+        ragged: sequences are of different lengths (see `masks`).
 
     Shapes: (batch, *event_shape) -> (batch,).
 
@@ -71,13 +77,14 @@ class Transformer(nn.Module):
         heads: Count = 4,
         input_scale: Positive = 1.0,
         base_std: Width | None = None,
+        ragged: bool = False,
     ):
         super().__init__()
         if width % heads:
             raise ValueError(
                 f"width={width} is no multiple of heads={heads}: change model.width or model.heads"
             )
-        self.steps = Steps.of(event_shape)
+        self.steps = Steps.of(event_shape, ragged)
         self.first = nn.Linear(self.steps.channels, width)
         self.places = nn.Parameter(torch.randn(self.steps.length, width) / math.sqrt(width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
@@ -87,8 +94,15 @@ class Transformer(nn.Module):
         self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(self.input_scale * self.steps.read(x)) + self.places
+        values, there = self.steps.read(x)
+        h = self.first(self.input_scale * values) + self.places
         for block in self.blocks:
-            h = block(h)
-        energy = self.output(self.norm(h.mean(1))).squeeze(1)
-        return with_base(energy, x.flatten(1), self.base_precision)
+            h = block(h, there)
+        mean = h.mean(1) if there is None else mean_of(h, there)
+        energy = self.output(self.norm(mean)).squeeze(1)
+        return with_base(energy, values, self.base_precision)
+
+
+def mean_of(h: Tensor, there: Tensor) -> Tensor:
+    """Over the steps that are there: (batch, length, width), (batch, length) -> (batch, width)."""
+    return zero_filled(h, there).sum(1) / there.sum(1, keepdim=True)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ebmtrain.masks import whole
 from ebmtrain.plots.energies import draw_energies
 from ebmtrain.plots.style import DATA, MODEL, MUTED, finish, new_figure
 from ebmtrain.plots.window import interval_of
@@ -35,7 +36,8 @@ def traces(
     wants to see.
 
     Args:
-        data: (n, length, channels), or None.
+        data: (n, length, channels), or None; NaN at steps that a sequence does not have: a curve
+            ends before them.
         model_samples: (m, length, channels), in the data's units.
         title: above the figure.
         energy: (batch, length, channels) -> (batch,), in nats.
@@ -55,7 +57,7 @@ def traces(
     figure = new_figure(2.0 * SHOWN + 3.4, 0.9 + 2.1 * len(shown), title)
     grid = figure.add_gridspec(len(shown), SHOWN + 2, width_ratios=[1.0] * SHOWN + [0.9, 0.9])
     first = next(iter(shown.values()))[..., :channels]
-    view = interval_of(first.flatten(), 0.15)
+    view = interval_of(first[first.isfinite()], 0.15)
     for row, (name, x) in enumerate(shown.items()):
         chosen = spread(values[name], SHOWN)
         for column, i in enumerate(chosen):
@@ -73,7 +75,7 @@ def traces(
 
 def finite(x: Tensor) -> Tensor:
     x = x.detach().cpu().double()
-    return x[x.isfinite().flatten(1).all(1)]
+    return x[whole(x)]
 
 
 def spread(energies: Tensor, count: int) -> Sequence[int]:
@@ -91,5 +93,6 @@ def draw_trace(
     axes.axhline(0, color=MUTED, linewidth=0.5)
     for channel, style in zip(sequence.T.numpy(), STYLES, strict=False):
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
+    axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # shorter ones are seen to be
     axes.set_ylim(*view)
     axes.set_title(f"E = {energy:.4g}")

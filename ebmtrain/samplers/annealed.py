@@ -4,7 +4,7 @@ NeurIPS 2019)."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Generator, Tensor
 
@@ -45,6 +45,8 @@ class Annealed:
             follows it by itself: the alpha = 2 eta T of Song & Ermon is proportional to T). 1/2 for
             hmc, which goes by E / T.
     """
+
+    ragged: ClassVar[bool] = True  # if the sampler inside is
 
     sampler: Sampler
     temperature_start: Positive

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -54,6 +54,8 @@ class Hmc:
         jumps: moves between modes that a run of chains makes beside these steps; null: none.
     """
 
+    ragged: ClassVar[bool] = True
+
     step_size: Positive
     step_size_end: Positive | None = None
     anneal_steps: Count = 100
@@ -87,6 +89,7 @@ class Hmc:
             clipped = either(clipped, clamped, cut)
             p = p - eps / (2 * self.temperature) * force
 
+        # A step that is not there has no force: its momentum stays and drops out.
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
         log_ratio = (state.energy - e) / self.temperature + kinetic_before - kinetic_after
         accept = accepted(log_ratio, generator)

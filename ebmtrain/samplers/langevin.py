@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -36,6 +36,8 @@ class Langevin:
         gradient_clip: largest Euclidean norm of dE per chain, in energy per unit of x; null: none.
         clamp: bound on every |x_i|, in units of x; null: none.
     """
+
+    ragged: ClassVar[bool] = True
 
     step_size: Positive
     step_size_end: Positive | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.masks import squares
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.bounds import clamp, clip_gradient, either
 from ebmtrain.samplers.jumps import DifferentialEvolution
@@ -50,6 +51,8 @@ class Mala:
         jumps: moves between modes that a run of chains makes beside these steps; null: none.
     """
 
+    ragged: ClassVar[bool] = True
+
     step_size: Positive
     step_size_end: Positive | None = None
     anneal_steps: Count = 100
@@ -75,8 +78,8 @@ class Mala:
         drift, clipped = clip_gradient(gradient, self.gradient_clip)
 
         # log q(x' | x) = -||noise||^2 / 2; the way back needs the noise that would lead to x.
-        there = noise.flatten(1).square().sum(1) / 2
-        back = (state.x - x + eta * drift).flatten(1).square().sum(1) / (4 * eta * self.temperature)
+        there = squares(noise, state.x) / 2
+        back = squares(state.x - x + eta * drift, state.x) / (4 * eta * self.temperature)
         log_ratio = (state.energy - e) / self.temperature + there - back
         accept = accepted(log_ratio, generator)
         new = MalaState(

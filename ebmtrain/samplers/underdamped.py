@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -42,6 +42,8 @@ class Underdamped:
         gradient_clip: largest Euclidean norm of dE per chain, in energy per unit of x; null: none.
         clamp: bound on every |x_i|, in units of x; null: none.
     """
+
+    ragged: ClassVar[bool] = True
 
     step_size: Positive
     friction: Positive = 1.0

@@ -62,7 +62,6 @@ def test_ids_may_be_numbers_and_times_may_be_large(tmp_path):
 
 
 BAD = {
-    "lengths": ("id,t,v\na,0,1\na,1,2\nb,0,3\n", "2 steps of id a and 1 of b: give all sequences"),
     "times": (
         "id,t,v\na,0,1\na,1,2\nb,0,3\nb,2,4\n",
         "step 2 of id b at t 2, of id a at t 1:",

@@ -51,3 +51,16 @@ def test_without_data_and_with_samples_that_ran_away():
 def test_spread_from_the_lowest_to_the_highest():
     assert spread(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
     assert spread(torch.tensor([3.0, 1.0]), 6) == [1, 0]
+
+
+def test_a_shorter_sequence_is_a_curve_that_ends():
+    """It is no sample that ran away, and the view is that of what is there."""
+    samples = normal(9, 12, 2)
+    samples[::2, 7:] = math.nan
+    figure = traces(samples, samples, energy=lambda x: energy(x.nan_to_num(0.0)))
+    lines = [drawn(axes) for axes in figure.axes[: 2 * SHOWN]]
+    ends = {int((~line.isnan()).all(0).sum()) for line in lines}
+    assert ends == {7, 12}
+    assert len({axes.get_xlim() for axes in figure.axes[: 2 * SHOWN]}) == 1
+    assert all(math.isfinite(end) for end in figure.axes[0].get_ylim())
+    assert png(figure, 20)

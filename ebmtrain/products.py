@@ -1,0 +1,45 @@
+"""Which library multiplies matrices of float32 on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def onednn_is_faster(cpuinfo: str) -> bool:
+    """Whether oneDNN makes products of float32 faster than MKL, and as exactly.
+
+    MKL leaves AVX-512 to Intel's processors; on AMD's it has half of the rate that oneDNN has.
+    torch hands such products to oneDNN only where it is permitted to round their factors to
+    bfloat16. oneDNN makes use of that with AMX alone: a processor that has it is left to MKL.
+
+    Args:
+        cpuinfo: what Linux says of the processor; empty elsewhere.
+    """
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    said: dict[str, str] = {}
+    for name, _, value in lines:
+        said.setdefault(name.strip(), value.strip())
+    flags = said.get("flags", "").split()
+    amd = said.get("vendor_id") == "AuthenticAMD"
+    return amd and "avx512f" in flags and not any(flag.startswith("amx") for flag in flags)
+
+
+def choose_library() -> None:
+    """For the whole process. Products of float64 and convolutions stay as they are."""
+    if not CPUINFO.exists() or not torch.backends.mkldnn.is_available():
+        return
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    if onednn_is_faster(CPUINFO.read_text()):
+        matmul.fp32_precision = "bf16"
+        if not exact():
+            matmul.fp32_precision = "ieee"
+
+
+def exact() -> bool:
+    """Whether factors keep the 24 bits of a float32: 1 + 2^-20 is 1 in bfloat16."""
+    x = torch.full((64, 64), 1 + 2**-20)
+    return bool((x @ torch.eye(64) == x).all())

@@ -1,0 +1,90 @@
+"""Models read a padded sequence as they read the same sequence alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from ragged import CHANNELS, FEWEST, KINDS, LONGEST, alone, model, normal, padded, resized
+from torch import Tensor, nn
+
+from ebmtrain.score import score
+
+EVERY = pytest.mark.parametrize("which", sorted(KINDS))
+
+
+def energies_alone(energy, x: Tensor) -> Tensor:
+    return torch.cat([resized(energy, one.shape[1])(one) for one in alone(x)])
+
+
+@EVERY
+def test_a_padded_sequence_has_the_energy_of_the_sequence_alone(which):
+    energy, x = model(which), padded(list(range(FEWEST[which], LONGEST + 1)))
+    torch.testing.assert_close(energy(x), energies_alone(energy, x))
+    assert len({round(e, 9) for e in energy(x).tolist()}) == len(x)
+
+
+@EVERY
+@pytest.mark.parametrize("longer", [20, 33])
+def test_more_padding_changes_nothing(which, longer):
+    """As long as the longest of all data is, which no sequence may depend on."""
+    energy, x = model(which), padded(list(range(1, LONGEST + 1)))
+    more = torch.full((len(x), longer - LONGEST, CHANNELS), math.nan, dtype=x.dtype)
+    torch.testing.assert_close(
+        resized(energy, longer, ragged=True)(torch.cat([x, more], 1)), energy(x)
+    )
+
+
+@EVERY
+def test_other_sequences_of_the_batch_change_nothing(which):
+    energy, x = model(which), padded([5, 16, 9, 1])
+    each = torch.cat([energy(row[None]) for row in x])
+    torch.testing.assert_close(energy(x), each)
+
+
+@EVERY
+def test_whole_sequences_are_read_as_by_a_model_of_one_length(which):
+    x = normal(6, LONGEST, CHANNELS)
+    torch.testing.assert_close(model(which)(x), model(which, ragged=False)(x))
+
+
+@EVERY
+def test_slopes_are_those_of_the_sequence_alone_and_zero_where_it_is_not(which):
+    energy, x = model(which), padded([4, 16, 7, 12])
+    found = score(energy, x.clone())
+    for row, one in zip(found, alone(x), strict=True):
+        n = one.shape[1]
+        torch.testing.assert_close(row[None, :n], score(resized(energy, n), one))
+        assert (row[n:] == 0).all()
+
+
+@EVERY
+def test_a_nan_that_is_no_padding_is_seen(which):
+    """A chain that has diverged must not pass for a shorter sequence."""
+    x = padded([5, 16, 9, 12])
+    x[0, 2] = math.nan
+    x[1, 15, 1] = math.nan
+    x[2] = math.nan
+    assert model(which)(x).isnan().tolist() == [True, True, True, False]
+    whole = normal(2, LONGEST, CHANNELS)
+    whole[0, -1] = math.nan
+    assert model(which, ragged=False)(whole).isnan().tolist() == [True, False]
+
+
+@EVERY
+@pytest.mark.parametrize("step", [0, 4, 8])
+def test_each_step_that_is_there_matters(which, step):
+    energy, x = model(which, base_std=None), padded([9] * 8)
+    moved = x.clone()
+    moved[:, step] += 1
+    assert not torch.isclose(energy(x), energy(moved), rtol=1e-6).any()
+
+
+def test_lstm_reads_back_from_each_own_last_step():
+    """Both states, and those of packed sequences, which torch reads so by itself."""
+    energy, steps = model("lstm"), torch.tensor([6, 16, 1, 11])
+    x = padded(steps.tolist()).nan_to_num(0.0)
+    packed = nn.utils.rnn.pack_padded_sequence(x, steps, batch_first=True, enforce_sorted=False)
+    _, (h, _) = energy.lstm(packed)
+    torch.testing.assert_close(energy.own_ends(x, steps), torch.cat([h[-2], h[-1]], 1))

@@ -1,0 +1,64 @@
+"""Products of float32 are fast where they can be, and exact everywhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ebmtrain import products
+from ebmtrain.devices import Device
+
+AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
+INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    yield
+    matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (AMD, True),
+        (AMD + AMD.replace("AuthenticAMD", "GenuineIntel"), True),  # the first of them speaks
+        (INTEL, False),
+        (AMD.replace(" avx512f avx512_bf16", ""), False),
+        (AMD.replace("avx2", "avx2 amx_tile amx_bf16"), False),
+        ("", False),
+        ("Features : asimd\nCPU implementer : 0x41\n", False),
+    ],
+)
+def test_which_library(cpuinfo, expected):
+    assert products.onednn_is_faster(cpuinfo) is expected
+
+
+@pytest.mark.parametrize("rows", [16, 64, 100, 256, 1024])
+@pytest.mark.parametrize("inner", [2, 64, 130, 512])
+def test_products_are_those_of_float32(rows, inner):
+    """Errors of some units of the last place: bfloat16 would be 2^16 times as far."""
+    Device().set_up()
+    draw = torch.Generator().manual_seed(0)
+    a = torch.randn(rows, inner, generator=draw)
+    b = torch.randn(inner, 128, generator=draw)
+    bound = 4 * inner**0.5 * 2.0**-23 * (a.double().abs() @ b.double().abs())
+    for c in (a @ b, torch.addmm(torch.zeros(128), a, b), torch.bmm(a[None], b[None])[0]):
+        assert ((c.double() - a.double() @ b.double()).abs() <= bound).all()
+
+
+def test_what_rounds_is_not_used(monkeypatch, tmp_path):
+    """A processor that says it is fit, and is not."""
+    monkeypatch.setattr(products, "CPUINFO", tmp_path / "cpuinfo")
+    products.CPUINFO.write_text(AMD)
+    monkeypatch.setattr(products, "exact", lambda: False)
+    products.choose_library()
+    assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+
+
+def test_the_number_that_is_tried_tells_them_apart():
+    x = torch.tensor(1 + 2**-20)
+    assert products.exact()
+    assert x.bfloat16().float() != x
