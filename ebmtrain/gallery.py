@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a pictu
     from matplotlib.figure import Figure
 
     from ebmtrain.build import Parts
+    from ebmtrain.denoising import Denoised
     from ebmtrain.plots.images import Look
     from ebmtrain.plots.window import Window
 
@@ -160,6 +161,16 @@ class Gallery:
         self.hang(f"chain_{name}", strip(frames[rows, :ROWS], few, self.look, title))
         if self.parts.plots.gif and name == "final":
             self.run.write_bytes("plots/chain.gif", evolving(frames, steps, self.look))
+
+    def denoised(self, noisy: Tensor, found: Denoised, noise: float) -> bytes | None:
+        """PNG of noisy images, all in the data's own units; None where points are no images."""
+        if self.look is None:
+            return None
+        from ebmtrain.plots.image import png
+        from ebmtrain.plots.images import denoised
+
+        title = f"noise of standard deviation {noise:g}"
+        return png(denoised(noisy, found.mean, found.draws[:, 0], self.look, title))
 
     def chains(self, model: Subject, title: str, name: str) -> None:
         """plots/<name>.png; nothing where chains do not move, meet what is not finite or are not

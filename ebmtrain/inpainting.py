@@ -8,14 +8,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ebmtrain.build import Parts
+from ebmtrain.conditional import chains_of_each, conditional_draws
 from ebmtrain.drawing import noise
 from ebmtrain.models.on_flat import OnFlat
-from ebmtrain.samplers.chain import start_learning
-from ebmtrain.sampling import draw
 from ebmtrain.settings import Samples
-from ebmtrain.types import Tensors
-
-FEWEST_CHAINS = 64  # of each point: chains that jump propose by each other's differences
 
 
 def inpainted(
@@ -48,29 +44,12 @@ def inpainted(
     for row in x.double():
         v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
         origin = (inverse @ v).view(row.shape).to(parts.device, parts.dtype)
-        chains = min(wanted.chains, max(wanted.count, FEWEST_CHAINS))
-        first = noise(parts, chains, generator).flatten(1)
+        first = noise(parts, chains_of_each(wanted), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
-        z = draw(
-            parts.sampler,
-            OnFlat(energy, origin, directions),
-            start,
-            count=wanted.count,
-            burn_in=wanted.burn_in,
-            thin=wanted.thin,
-            generator=generator,
-            learnt=known_steps(parts, method, start),
-        )
+        conditional = OnFlat(energy, origin, directions)
+        z = conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)
         filled = row.flatten().repeat(wanted.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
         filled[:, missing] = z.to("cpu", torch.float64) * scale + shift
         found.append(filled.view(-1, *row.shape))
     return torch.stack(found)
-
-
-def known_steps(parts: Parts, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
-    """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
-    anew."""
-    first = start_learning(parts.sampler, start)
-    fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
-    return {k: method[k] if k in fits else v for k, v in first.items()}

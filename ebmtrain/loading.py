@@ -19,6 +19,7 @@ from ebmtrain.checkpoint_items import checked
 from ebmtrain.datasets.long_format import Long
 from ebmtrain.datasets.read_csv import NoNamesError
 from ebmtrain.datasets.reading import read_points
+from ebmtrain.denoising import Denoised, denoised
 from ebmtrain.drawing import drawn
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.frame import Frame
@@ -26,8 +27,10 @@ from ebmtrain.inpainting import inpainted
 from ebmtrain.models.of_class import JointOf
 from ebmtrain.models.units import in_data_units
 from ebmtrain.rundir import RunDir
+from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.settings import Samples
 from ebmtrain.trust import Trust
+from ebmtrain.types import Positive
 from ebmtrain.validate import Seed, call_problems, value_problems
 
 
@@ -135,11 +138,7 @@ class Run:
                                           chains=chains)  # fmt: skip
         points, mask = torch.as_tensor(x).double(), torch.as_tensor(known).bool()
         event = tuple(self.parts.standardization.shift.shape)
-        if self.parts.frame.ragged:
-            raise ConfigError(
-                "inpainting fills in points of one shape, and these sequences are of different "
-                "lengths: draw whole ones, ebmtrain sample RUN, or train on one length"
-            )
+        self._of_one_shape("inpainting fills in")
         if points.shape[1:] != event or mask.shape != event:
             raise ConfigError(
                 f"the points are of shape {tuple(points.shape[1:])} and the mask is of "
@@ -151,6 +150,60 @@ class Run:
         return inpainted(
             self.parts, self.standard_energy, self.method_state, points, mask, wanted, generator
         )
+
+    def denoise(
+        self,
+        y: Tensor | ArrayLike,
+        noise: float,
+        count: int = 1,
+        *,
+        burn_in: int | None = None,
+        thin: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+    ) -> Denoised:
+        """Draws of what points were before Gaussian noise came upon them, from p(x | y)
+        proportional to p(x) N(y; x, noise^2 I), `draws` of (n, count, *event), and their `mean`,
+        (n, *event), in the data's own units.
+
+        Args:
+            y: (n, *event).
+            noise: standard deviation of each number, > 0, in the data's own units.
+            count: draws for each point, > 0.
+            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+
+        Raises:
+            ConfigError: a value out of its range, points that do not fit, or chains at T = 0.
+        """
+        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
+                                          chains=chains)  # fmt: skip
+        self._of_one_shape("denoising draws")
+        points = torch.as_tensor(y).double()
+        event = tuple(self.parts.standardization.shift.shape)
+        if points.shape[1:] != event:
+            raise ConfigError(
+                f"the points are of shape {tuple(points.shape[1:])}: the model takes {event}"
+            )
+        problems = value_problems("noise", noise, Positive)
+        if temperature_of(self.parts.sampler) == 0:
+            problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
+        if problems:
+            raise ConfigError("; ".join(problems))
+        generator = self.parts.generator("denoise", drawn_from)
+        return denoised(
+            self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
+        )
+
+    def _of_one_shape(self, act: str) -> None:
+        """
+        Raises:
+            ConfigError: the model takes sequences of different lengths.
+        """
+        if self.parts.frame.ragged:
+            raise ConfigError(
+                f"{act} points of one shape, and these sequences are of different lengths: draw "
+                "whole ones, ebmtrain sample RUN, or train on one length"
+            )
 
     def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
         """What is to be drawn and from which seed; what is None is as the configuration says.

@@ -149,6 +149,7 @@ def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
     np.save("mask.npy", np.arange(32) < 9)
     for words, message in {
         ("sample", "run", "--inpaint", "mask.npy"): "inpainting fills in points of one shape",
+        ("sample", "run", "--denoise", "waves.npz", "noise=1"): "denoising draws points of one",
         ("score", "run", "--data", "longer.npy", "--out", "e.npy"): "holds points of shape (64, 1)",
         ("score", "run", "--data", "hole.npy", "--out", "e.npy"): "nan in row 1, column 4, 1",
         ("model=composition", "model.runs=[run]", "train.steps=0"): "no common space",

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ebmtrain.commands.answer import Answer, rows_of
 from ebmtrain.datasets.reading import read_points
 from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.loading import Run
@@ -15,9 +15,8 @@ from ebmtrain.loading import Run
 ROWS = 16  # held-out points that are shown where no data are given
 
 
-def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> tuple[Tensor, str]:
-    """Draws for each row of the data, (n, count, *event), and what they are."""
-    array = options.pop("array", None)
+def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> Answer:
+    """Draws for each row of the data."""
     event = tuple(run.parts.standardization.shift.shape)
     kept = torch.from_numpy(read_points(mask).values)
     if kept.numel() != math.prod(event) or not ((kept == 0) | (kept == 1)).all():
@@ -26,11 +25,12 @@ def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) ->
             "1 where it is known, 0 where it is to be filled in"
         )
     if data is not None:
-        rows = run.read(data, None if array is None else str(array))
+        rows = rows_of(run, data, options)
     elif run.parts.dataset is not None:
         rows = run.parts.dataset.holdout[:ROWS]
     else:
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)
     missing = f"{int((kept == 0).sum())} of {kept.numel()} numbers"
-    return x, f"{len(x)} points ({data or 'held out'}), {missing} drawn, {x.shape[1]} times each"
+    of = data or "held out"
+    return Answer(x, f"{len(x)} points ({of}), {missing} drawn, {x.shape[1]} times each")

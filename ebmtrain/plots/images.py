@@ -102,6 +102,22 @@ def image_samples(
     return figure
 
 
+def denoised(noisy: Tensor, mean: Tensor, draws: Tensor, look: Look, title: str = "") -> Figure:
+    """Noisy images, what each is taken to have been, and one draw of that, place by place.
+
+    Args:
+        noisy, mean, draws: (n, *event), in the data's own units; the first `MOST` are shown.
+    """
+    figure = new_figure(12.6, 5.0, title)
+    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
+    named = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
+    for axes, (name, images) in zip(panels, named.items(), strict=True):
+        columns = math.ceil(math.sqrt(min(MOST, len(images))))
+        draw(axes, mosaic(look.bytes_of(images[:MOST]), columns))
+        axes.set_title(name, fontsize=PANEL_SIZE)
+    return figure
+
+
 def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> Figure:
     """Chains from step to step, a row a chain.
 

@@ -9,29 +9,11 @@ import pytest
 import torch
 
 import ebmtrain
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.gallery import Gallery
-from ebmtrain.run import begin
-
-ROWS = np.random.default_rng(0).normal(size=(200, 3))
-ROWS = np.array([1000.0, -5.0, 0.3]) + ROWS @ [[3.0, 40.0, 0.01], [0, 20.0, 0], [0, 0, 0.02]]
 
 
 @pytest.fixture(scope="module", params=["true", "whiten"])
-def run(request, tiny_file, tmp_path_factory) -> Path:
-    """A Gaussian that has learnt three numbers of different size, which hang together."""
-    folder = tmp_path_factory.mktemp(request.param)
-    np.save(folder / "rows.npy", ROWS)
-    words = [w for w in tiny_file if not w.startswith("model.")]
-    words += ["dataset=file", f"dataset.path={folder / 'rows.npy'}", "train.steps=100"]
-    words += [f"dataset.standardize={request.param}", "model=gaussian", "optimizer.lr=0.05"]
-    presets.prepare(None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Gallery, "landscape", lambda *_: None)
-        patch.setattr(Gallery, "final", lambda *_: [])
-        begin(build(presets.plain(presets.composed(words))), folder / "run", {}, quiet=True)
-    return folder / "run"
+def run(request, gaussian_run) -> Path:
+    return gaussian_run(f"dataset.standardize={request.param}")
 
 
 def test_draws_are_of_the_conditional_density(run: Path):
