@@ -6,15 +6,14 @@ from pathlib import Path
 
 from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import folder_of
+from ebmtrain.datasets.idx_labels import labels_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.read_idx import read_idx
+from ebmtrain.datasets.read_idx import present, read_idx
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
 LEVELS = 256
-KINDS = {"train": "train-images", "holdout": "t10k-images"}
-ENDINGS = ("-idx3-ubyte", ".idx3-ubyte", "-idx3-ubyte.gz", ".idx3-ubyte.gz")
 WANTED = (
     "put train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz there (of MNIST: "
     "storage.googleapis.com/cvdf-datasets/mnist, of Fashion-MNIST: "
@@ -25,16 +24,20 @@ WANTED = (
 def idx(
     *,
     path: str,
+    labels: str | None = None,
     n_train: Count | None = None,
     standardize: Scaling = "range",
     dequantize: bool = True,
     seed: WholeNumber,
 ) -> Points | Dequantized:
     """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
-    without their classes. Event (height, width).
+    and their classes, where there are train-labels-idx1-ubyte and t10k-labels-idx1-ubyte. Event
+    (height, width).
 
     Args:
-        path: of the folder with the two files, as they are or compressed (.gz).
+        path: of the folder with the two files of images, as they are or compressed (.gz).
+        labels: of the folder with the two files of labels, likewise; null: the same, and where it
+            has none the images have no classes.
         n_train: train on so many of the images, at random; null: all.
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
@@ -45,13 +48,14 @@ def idx(
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
     """
     folder = folder_of(path, WANTED)
-    files = {kind: found(folder, start) for kind, start in KINDS.items()}
-    train, holdout = (read_idx(file) for file in files.values())
+    files = found(folder, "train"), found(folder, "t10k")
+    train, holdout = (read_idx(file) for file in files)
     if train.shape[1:] != holdout.shape[1:]:
         raise DataError(
-            f"{files['train']} holds images of {sized(train.shape)}, {files['holdout'].name} of "
+            f"{files[0]} holds images of {sized(train.shape)}, {files[1].name} of "
             f"{sized(holdout.shape)}: take both files from one data set"
         )
+    classes = labels_of(folder, labels, len(train), len(holdout))
     return image_points(
         train,
         levels=LEVELS,
@@ -60,14 +64,15 @@ def idx(
         standardize=standardize,
         dequantize=dequantize,
         seed=seed,
+        **classes,
     )
 
 
-def found(folder: Path, start: str) -> Path:
-    for ending in ENDINGS:
-        if (folder / f"{start}{ending}").exists():
-            return folder / f"{start}{ending}"
-    raise DataError(f"{folder} has no {start}-idx3-ubyte: {WANTED}")
+def found(folder: Path, part: str) -> Path:
+    file = present(folder, f"{part}-images", 3)
+    if file is None:
+        raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {WANTED}")
+    return file
 
 
 def sized(shape: tuple[int, ...]) -> str:

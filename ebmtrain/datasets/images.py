@@ -27,6 +27,7 @@ def image_points(
     dequantize: bool,
     seed: int,
     labels: np.ndarray | None = None,
+    holdout_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
 ) -> Points | Dequantized:
     """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
@@ -45,7 +46,9 @@ def image_points(
             `standardization_of`, pixel by pixel.
         dequantize: False: x = k + 1/2, the middle.
         seed: of the noise and of the split.
-        labels: (n,), class of each image, counted from 0, where a share is held out; None: none.
+        labels: (n,), class of each image, counted from 0; None: none.
+        holdout_labels: (m,), likewise of the images held out, where these are given and `labels`
+            are.
         classes: names of the classes.
     """
     order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
@@ -66,19 +69,25 @@ def image_points(
         train,
         holdouts,
         standardization=units,
-        labels=labelled(labels, kept, apart, classes),
+        labels=labelled(labels, holdout_labels, kept, apart, classes),
         pixels=(0.0, float(levels)),
     )
     return Dequantized(points) if dequantize else points
 
 
 def labelled(
-    labels: np.ndarray | None, kept: np.ndarray, apart: np.ndarray, classes: tuple[str, ...]
+    labels: np.ndarray | None,
+    holdout_labels: np.ndarray | None,
+    kept: np.ndarray,
+    apart: np.ndarray,
+    classes: tuple[str, ...],
 ) -> Labels | None:
     if labels is None:
         return None
-    y = torch.from_numpy(labels).long()
-    return Labels(y[kept], y[apart], classes)
+    held = labels[apart] if holdout_labels is None else holdout_labels
+    # Copies: what was read from a file may not be written to, which tensors cannot promise.
+    y, y_held = (torch.from_numpy(some.astype(np.int64)) for some in (labels[kept], held))
+    return Labels(y, y_held, classes)
 
 
 def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:

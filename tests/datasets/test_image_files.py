@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import struct
 import zlib
@@ -84,6 +85,94 @@ def refused(saying: str, read, *arguments, **options) -> None:
 def test_bad_idx_files(tmp_path, case):
     data, saying = BAD_IDX[case]
     refused(saying, mnist, tmp_path, data)
+
+
+LABELS = np.array([0, 1, 2, 3, 2, 0], np.uint8)
+TEST_LABELS = np.array([3, 0, 2], np.uint8)
+
+
+def label_files(folder: Path, train: bytes | None, test: bytes | None, ending="-idx1-ubyte"):
+    folder.mkdir(exist_ok=True)
+    for part, data in (("train", train), ("t10k", test)):
+        if data is not None:
+            (folder / f"{part}-labels{ending}").write_bytes(data)
+
+
+def classes_of(points) -> dict[bytes, int]:
+    """The class that each training image of a batch has been given."""
+    x, y = points.batch(0, len(points.train), 0)
+    pixels = points.standardization.to_data(x.double()).add(1e-4).floor().byte()
+    return {bytes(k.numpy()): int(c) for k, c in zip(pixels, y, strict=True)}
+
+
+@pytest.mark.parametrize("ending", ["-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz"])
+@pytest.mark.parametrize("place", [None, "elsewhere"])
+def test_idx_labels_go_with_their_images(tmp_path, ending, place):
+    pack = gzip.compress if ending.endswith("gz") else bytes
+    assert mnist(tmp_path, GOOD).labels is None
+    folder = tmp_path if place is None else tmp_path / place
+    label_files(folder, pack(idx_bytes(LABELS)), pack(idx_bytes(TEST_LABELS)), ending)
+    labels = None if place is None else str(folder)
+    points = idx(path=str(tmp_path), seed=1, dequantize=False, labels=labels)
+    truth = dict(zip(map(bytes, TRAIN), LABELS.tolist(), strict=True))
+    assert classes_of(points) == truth
+    assert points.labels is not None
+    assert points.labels.holdout.tolist() == TEST_LABELS.tolist()
+    assert points.labels.names == ("0", "1", "2", "3")
+    fewer = idx(path=str(tmp_path), n_train=4, seed=1, dequantize=False, labels=labels)
+    assert classes_of(fewer).items() <= truth.items()
+    assert fewer.labels is not None
+    assert fewer.labels.names == points.labels.names
+
+
+Y = idx_bytes(LABELS)
+BAD_LABELS = {
+    "too few": (idx_bytes(LABELS[:5]), "holds 5 labels for 6 images: take labels and images"),
+    "too many": (idx_bytes(LABELS.repeat(2)), "holds 12 labels for 6 images"),
+    "wrong magic": (b"\x89PNG" + Y[4:], "begins with 89 50 4e 47, not with 00 00 08 01"),
+    "images": (GOOD, "has 3 axes and holds images: 1 is wanted, as in idx1: get"),
+    "floats": (idx_bytes(LABELS, 0x0D), "type 0x0d, .*: write labels as bytes$"),
+    "half a header": (Y[:6], "truncated within its header"),
+    "truncated": (Y[:-1], "promises 6 bytes"),
+    "too long": (Y + b"\0", "promises 6 bytes .* more follow"),
+    "none": (idx_bytes(LABELS[:0]), r"holds no labels \(shape \(0,\)\)"),
+    "empty": (b"", "is empty: get it again"),
+    "truncated gz": (gzip.compress(Y)[:-12], "cannot be unpacked"),
+    "a damaged label": (Y[:-1] + b"\xc8", "holds label 200 and no 4: get it again"),
+    "beyond the classes": (
+        idx_bytes(LABELS % 3),
+        "label 3, those of train-labels.* end at 2: take",
+    ),
+    "no file": (None, "has no train-labels-idx1-ubyte: put it there too, or move t10k-labels"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_idx_labels(tmp_path, case):
+    data, saying = BAD_LABELS[case]
+    label_files(tmp_path, data, idx_bytes(TEST_LABELS))
+    refused(saying, mnist, tmp_path, GOOD)
+
+
+def test_labels_that_are_asked_for_must_be_there(tmp_path):
+    mnist(tmp_path, GOOD)
+    for place, saying in (("", "has no train-labels-idx1-ubyte: put train-labels-idx1-ubyte.gz"),
+                          ("nowhere", "cannot be read .*: put train-labels")):  # fmt: skip
+        refused(saying, idx, path=str(tmp_path), labels=str(tmp_path / place), seed=1)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_letters_counted_from_one_and_a_run_that_tells_them_apart(command, tiny_file, folder):
+    mnist(folder, idx_bytes(np.tile(TRAIN, (6, 2, 2))), idx_bytes(np.tile(TEST, (1, 2, 2))))
+    label_files(folder, idx_bytes(np.tile(LABELS + 1, 6)), idx_bytes(TEST_LABELS + 1))
+    small = [word for word in tiny_file if not word.startswith("model.")]
+    outcome = command(*small, "dataset=idx", "dataset.path=.", "method=jem", "model=conv",
+                      "model.widths=[4,4]", "model.classes=5", "method.slots=32",
+                      "train.batch_size=32", "train.steps=2", "hydra.run.dir=run")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((folder / "run/result.json").read_text())["metrics"]
+    assert 0 <= metrics["accuracy"] <= 1
+    assert 0 <= metrics["ece"] <= 1
 
 
 def py2_pickle(images: np.ndarray, *, data: bytes | None = None) -> bytes:
