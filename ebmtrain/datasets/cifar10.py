@@ -10,13 +10,16 @@ from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import content, folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.read_pickle import pickled_bytes
+from ebmtrain.datasets.read_pickle import Pickled
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
 LEVELS = 256
 EVENT = (3, 32, 32)
 PIXELS = 3072
+CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 WANTED = (
     "unpack cifar-10-python.tar.gz or cifar-10-binary.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
@@ -33,7 +36,7 @@ def cifar10(
     dequantize: bool = True,
     seed: WholeNumber,
 ) -> Points | Dequantized:
-    """The images of data_batch_1 to 5 to train on, those of test_batch held out, without their
+    """The images of data_batch_1 to 5 to train on, those of test_batch held out, and their ten
     classes. Event (3, 32, 32): red, green, blue.
 
     Args:
@@ -55,20 +58,23 @@ def cifar10(
     for file in files:
         if not file.exists():
             raise DataError(f"{folder} has no {file.name}: {WANTED}")
-    *train, holdout = (read(file) for file in files)
+    *parts, (holdout, holdout_labels) = (read(file) for file in files)
     return image_points(
-        np.concatenate(train),
+        np.concatenate([images for images, _ in parts]),
         levels=LEVELS,
         holdout=holdout,
         n_train=n_train,
         standardize=standardize,
         dequantize=dequantize,
         seed=seed,
+        labels=np.concatenate([labels for _, labels in parts]),
+        holdout_labels=holdout_labels,
+        classes=CLASSES,
     )
 
 
-def read_binary(path: Path) -> np.ndarray:
-    """Rows of one byte of label and 3072 of pixels -> (n, 3, 32, 32)."""
+def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of one byte of label and 3072 of pixels -> (n, 3, 32, 32), (n,)."""
     data = np.frombuffer(content(path), np.uint8)
     row = 1 + PIXELS
     if len(data) % row:
@@ -76,17 +82,25 @@ def read_binary(path: Path) -> np.ndarray:
             f"{path} has {len(data):,} bytes, which are no whole rows of {row:,}: get it again"
         )
     rows = data.reshape(-1, row)
-    if rows[:, 0].max() > 9:
-        raise DataError(f"{path} has labels above 9: it is no binary file of CIFAR-10")
-    return rows[:, 1:].reshape(-1, *EVENT)
+    if rows[:, 0].max() >= len(CLASSES):
+        raise DataError(
+            f"{path} has labels above 9: it is no binary file of CIFAR-10; get the original again"
+        )
+    return rows[:, 1:].reshape(-1, *EVENT), rows[:, 0]
 
 
-def read_python(path: Path) -> np.ndarray:
-    """The array `data` of a pickled mapping -> (n, 3, 32, 32)."""
-    array = pickled_bytes(content(path), "data", str(path))
+def read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The array `data` and the list `labels` of a pickled mapping -> (n, 3, 32, 32), (n,)."""
+    found = Pickled(content(path), str(path))
+    array = found.array("data")
     if array.ndim != 2 or array.shape[1] != PIXELS or not len(array):
         raise DataError(
             f"{path} holds data of shape {array.shape}, not (images, {PIXELS}): it is no file of "
             "CIFAR-10"
         )
-    return array.reshape(-1, *EVENT)
+    labels = found.whole_numbers("labels", len(CLASSES))
+    if len(labels) != len(array):
+        raise DataError(
+            f"{path} holds {len(labels):,} labels for {len(array):,} images: get the original again"
+        )
+    return array.reshape(-1, *EVENT), labels

@@ -1,4 +1,4 @@
-"""Arrays of bytes in a pickle, without executing what is in it.
+"""Arrays of bytes and lists of numbers in a pickle, without executing what is in it.
 
 A pickle is a program: it names functions and calls them. This reader knows the three names that an
 array is pickled by, and gives each a stand-in of its own that only remembers what it is told; any
@@ -52,18 +52,60 @@ class Reader(pickle.Unpickler):
         raise NotArrays(f"{module_name}.{global_name}")
 
 
-def pickled_bytes(data: bytes, key: str, name: str) -> np.ndarray:
-    """The array of unsigned bytes under `key` of a pickled mapping.
+class Pickled:
+    """A mapping of arrays, lists and plain values.
 
     Args:
+        data: the pickle.
         name: of the file, for messages.
 
     Raises:
         DataError: it is damaged, wants code to run, or holds something else.
     """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.name = name
+        self._found = loaded(data, name)
+
+    def array(self, key: str) -> np.ndarray:
+        """The array of unsigned bytes under `key`.
+
+        Raises:
+            DataError: there is none.
+        """
+        array = self._under(key)
+        if not isinstance(array, Array):
+            raise DataError(f"{self.name} holds no array {key}: get the original file again")
+        return filled(array.state, key, self.name)
+
+    def whole_numbers(self, key: str, below: int) -> np.ndarray:
+        """The list under `key` of whole numbers >= 0 and less than `below`, int64.
+
+        Raises:
+            DataError: there is none.
+        """
+        numbers = self._under(key)
+        if not isinstance(numbers, list):
+            raise DataError(f"{self.name} holds no list {key}: get the original file again")
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < below:
+                shown = number if type(number) is int and abs(number) < 10**9 else "something"
+                raise DataError(
+                    f"{self.name} holds {shown} among its {key}, which are whole numbers from 0 to "
+                    f"{below - 1}: get the original file again"
+                )
+        return np.array(numbers, np.int64)
+
+    def _under(self, key: str) -> Any:
+        if not isinstance(self._found, dict):
+            raise DataError(f"{self.name} holds no mapping with {key}: get the original file again")
+        return self._found.get(key.encode(), self._found.get(key))
+
+
+def loaded(data: bytes, name: str) -> Any:
     try:
         # Strings of Python 2 as bytes, as they are.
-        found = Reader(io.BytesIO(data), encoding="bytes").load()
+        return Reader(io.BytesIO(data), encoding="bytes").load()
     except NotArrays as error:
         what = "".join(c if c.isprintable() else "?" for c in str(error))[:80]
         raise DataError(
@@ -72,12 +114,6 @@ def pickled_bytes(data: bytes, key: str, name: str) -> np.ndarray:
     except Exception as error:  # a pickle that is damaged fails in many ways, MemoryError included
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{name} holds no mapping with {key}: get the original file again")
-    array = found.get(key.encode(), found.get(key))
-    if not isinstance(array, Array):
-        raise DataError(f"{name} holds no array {key}: get the original file again")
-    return filled(array.state, key, name)
 
 
 def filled(state: Any, key: str, name: str) -> np.ndarray:

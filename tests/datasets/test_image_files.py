@@ -99,10 +99,10 @@ def label_files(folder: Path, train: bytes | None, test: bytes | None, ending="-
 
 
 def classes_of(points) -> dict[bytes, int]:
-    """The class that each training image of a batch has been given."""
-    x, y = points.batch(0, len(points.train), 0)
-    pixels = points.standardization.to_data(x.double()).add(1e-4).floor().byte()
-    return {bytes(k.numpy()): int(c) for k, c in zip(pixels, y, strict=True)}
+    """The class that each training image has been given."""
+    pixels = points.train.floor().byte()
+    pairs = zip(pixels, points.labels.train.tolist(), strict=True)
+    return {bytes(image.numpy()): label for image, label in pairs}
 
 
 @pytest.mark.parametrize("ending", ["-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz"])
@@ -213,18 +213,28 @@ def test_cifar_as_python_2_wrote_it(tmp_path):
     assert points.train.shape == (20, 3, 32, 32)
     assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
     assert points.batch(0, 5, 0).x.abs().max() <= 1
+    assert points.labels is not None
+    assert points.labels.names[6] == "frog"
+    assert points.labels.holdout.tolist() == [6] * 4
 
 
 @pytest.mark.parametrize("rows", [ROWS, np.asfortranarray(ROWS)], ids=["C", "Fortran"])
 def test_cifar_pickled_anew(tmp_path, rows):
-    points = cifar(tmp_path, pickled({"data": rows, "labels": [0] * 4}))
+    data = pickled({"data": rows, "labels": [3, 9, 0, 1]})
+    points = cifar(tmp_path, data, data)
     assert sorted_rows(points.train) == sorted(ROWS.tolist() * 5)
+    assert classes_of(points) == dict(zip(map(bytes, ROWS), [3, 9, 0, 1], strict=True))
+    assert points.labels is not None
+    assert points.labels.holdout.tolist() == [3, 9, 0, 1]
 
 
 def test_cifar_binary(tmp_path):
     rows = np.concatenate([np.arange(4, dtype=np.uint8)[:, None], ROWS], 1).tobytes()
     points = cifar(tmp_path, rows, rows, ".bin")
     assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
+    assert classes_of(points) == {bytes(row): label for label, row in enumerate(ROWS)}
+    assert points.labels is not None
+    assert points.labels.holdout.tolist() == [0, 1, 2, 3]
     for data, saying in ((rows[:-1], "no whole rows of 3,073"), (b"", "is empty"),
                          (b"\x0a" + rows[1:], "labels above 9")):  # fmt: skip
         refused(saying, cifar, tmp_path, data, rows, ".bin")
@@ -262,6 +272,12 @@ BAD_PICKLES = {
         py2_pickle(ROWS).replace(b"tbU\tfilenames", b"t0U\tfilenames"),
         "without content",
     ),
+    "no labels": (pickled({"data": ROWS}), "no list labels: get"),
+    "labels in words": (pickled({"data": ROWS, "labels": "frog"}), "no list labels: get"),
+    "a label in words": (pickled({"data": ROWS, "labels": ["frog"] * 4}), "something among its"),
+    "beyond the classes": (pickled({"data": ROWS, "labels": [0, 1, 10, 2]}), "holds 10 among its"),
+    "negative": (pickled({"data": ROWS, "labels": [0, 1, -1, 2]}), "holds -1 among its labels"),
+    "too few labels": (pickled({"data": ROWS, "labels": [0]}), "holds 1 labels for 4 images: get"),
     "too few bytes": (py2_pickle(ROWS, data=b"abc"), r"3 bytes for shape \(4, 3072\)"),
 }
 
