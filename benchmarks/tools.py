@@ -138,10 +138,12 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
     from ebmtrain.models.mlp import MLP
     from ebmtrain.optimizers import Adam
+    from ebmtrain.products import choose_library
     from ebmtrain.samplers.langevin import Langevin
     from ebmtrain.state import Job, start
     from ebmtrain.train import collect, update
 
+    choose_library(s.batch)  # as of every run
     points, first, weights = common(s)
     data = torch.from_numpy(points)
     sampler = Langevin(step_size=ETA)

@@ -106,7 +106,7 @@ def build(
     """
     validate(config, trust)
     settings = Device(**config["device"])
-    device, dtype = settings.set_up()
+    device, dtype = settings.set_up(config["train"]["batch_size"])
     if trust is None:
         config = findable(config)
     sampler = made(config, "sampler")

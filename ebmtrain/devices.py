@@ -49,8 +49,11 @@ class Device:
                 )
         return found
 
-    def set_up(self) -> tuple[torch.device, torch.dtype]:
+    def set_up(self, rows: int) -> tuple[torch.device, torch.dtype]:
         """Sets threads, determinism and the library of products for the process.
+
+        Args:
+            rows: of most of the matrices, the points of a batch.
 
         Raises:
             ConfigError: this machine has no such accelerator.
@@ -59,7 +62,7 @@ class Device:
             raise ConfigError("; ".join(problems))
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        choose_library()
+        choose_library(rows)
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         name = self.accelerator

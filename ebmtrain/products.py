@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 CPUINFO = Path("/proc/cpuinfo")
+FEWEST_ROWS = 256  # where the time that oneDNN takes to begin with is made good
 
 
 def onednn_is_faster(cpuinfo: str) -> bool:
@@ -28,12 +29,18 @@ def onednn_is_faster(cpuinfo: str) -> bool:
     return amd and "avx512f" in flags and not any(flag.startswith("amx") for flag in flags)
 
 
-def choose_library() -> None:
-    """For the whole process. Products of float64 and convolutions stay as they are."""
+def choose_library(rows: int) -> None:
+    """For the whole process. Products of float64 and convolutions stay as they are.
+
+    Args:
+        rows: of most of the matrices. It is a number of the configuration, so that a run and its
+            resumption choose alike.
+    """
     if not CPUINFO.exists() or not torch.backends.mkldnn.is_available():
         return
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if onednn_is_faster(CPUINFO.read_text()):
+    matmul.fp32_precision = "ieee"
+    if rows >= FEWEST_ROWS and onednn_is_faster(CPUINFO.read_text()):
         matmul.fp32_precision = "bf16"
         if not exact():
             matmul.fp32_precision = "ieee"

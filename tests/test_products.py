@@ -40,7 +40,7 @@ def test_which_library(cpuinfo, expected):
 @pytest.mark.parametrize("inner", [2, 64, 130, 512])
 def test_products_are_those_of_float32(rows, inner):
     """Errors of some units of the last place: bfloat16 would be 2^16 times as far."""
-    Device().set_up()
+    Device().set_up(256)
     draw = torch.Generator().manual_seed(0)
     a = torch.randn(rows, inner, generator=draw)
     b = torch.randn(inner, 128, generator=draw)
@@ -54,8 +54,18 @@ def test_what_rounds_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(products, "CPUINFO", tmp_path / "cpuinfo")
     products.CPUINFO.write_text(AMD)
     monkeypatch.setattr(products, "exact", lambda: False)
-    products.choose_library()
+    products.choose_library(256)
     assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(255, "ieee"), (256, "bf16")])
+def test_few_rows_are_left_to_mkl(monkeypatch, tmp_path, rows, kind):
+    monkeypatch.setattr(products, "CPUINFO", tmp_path / "cpuinfo")
+    products.CPUINFO.write_text(AMD)
+    monkeypatch.setattr(products, "exact", lambda: True)
+    products.choose_library(1024)
+    products.choose_library(rows)  # of a sweep's next job, in the same process
+    assert torch.backends.mkldnn.matmul.fp32_precision == kind
 
 
 def test_the_number_that_is_tried_tells_them_apart():
