@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import content, folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.read_pickle import Pickled
+from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
@@ -34,8 +34,10 @@ def cifar10(
     n_train: Count | None = None,
     standardize: Scaling = "range",
     dequantize: bool = True,
+    shift: WholeNumber = 0,
+    flip: bool = False,
     seed: WholeNumber,
-) -> Points | Dequantized:
+) -> Points | Redrawn:
     """The images of data_batch_1 to 5 to train on, those of test_batch held out, and their ten
     classes. Event (3, 32, 32): red, green, blue.
 
@@ -46,7 +48,10 @@ def cifar10(
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
-        seed: of the choice and of the noise.
+        shift: move each training image by up to so many pixels, down or up and across, anew for
+            each batch; what stands at its edge goes on. 0: not at all.
+        flip: mirror every second training image, left and right, anew for each batch.
+        seed: of the choice, of the noise and of the changes.
 
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
@@ -66,6 +71,8 @@ def cifar10(
         n_train=n_train,
         standardize=standardize,
         dequantize=dequantize,
+        shift=shift,
+        flip=flip,
         seed=seed,
         labels=np.concatenate([labels for _, labels in parts]),
         holdout_labels=holdout_labels,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.extras import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
 
@@ -18,8 +18,10 @@ def digits(
     holdout: OpenUnit = 0.2,
     standardize: Scaling = "range",
     dequantize: bool = True,
+    shift: WholeNumber = 0,
+    flip: bool = False,
     seed: WholeNumber,
-) -> Points | Dequantized:
+) -> Points | Redrawn:
     """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), and their
     classes, split at random. Event (8, 8).
 
@@ -29,7 +31,10 @@ def digits(
             whiten: uncorrelated as well; false: as they are.
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`; false: 1/2, and
             no NLL means much.
-        seed: of the split and of the noise.
+        shift: move each training image by up to so many pixels, down or up and across, anew for
+            each batch; what stands at its edge goes on. 0: not at all.
+        flip: mirror every second training image, left and right, anew for each batch.
+        seed: of the split, of the noise and of the changes.
 
     Raises:
         ConfigError: scikit-learn is not installed.
@@ -41,6 +46,8 @@ def digits(
         holdout=holdout,
         standardize=standardize,
         dequantize=dequantize,
+        shift=shift,
+        flip=flip,
         seed=seed,
         labels=found.target,
         classes=tuple(str(name) for name in found.target_names),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import folder_of
 from ebmtrain.datasets.idx_labels import labels_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.read_idx import present, read_idx
+from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
@@ -28,8 +28,10 @@ def idx(
     n_train: Count | None = None,
     standardize: Scaling = "range",
     dequantize: bool = True,
+    shift: WholeNumber = 0,
+    flip: bool = False,
     seed: WholeNumber,
-) -> Points | Dequantized:
+) -> Points | Redrawn:
     """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
     and their classes, where there are train-labels-idx1-ubyte and t10k-labels-idx1-ubyte. Event
     (height, width).
@@ -42,7 +44,10 @@ def idx(
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
-        seed: of the choice and of the noise.
+        shift: move each training image by up to so many pixels, down or up and across, anew for
+            each batch; what stands at its edge goes on. 0: not at all.
+        flip: mirror every second training image, left and right, anew for each batch.
+        seed: of the choice, of the noise and of the changes.
 
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
@@ -63,6 +68,8 @@ def idx(
         n_train=n_train,
         standardize=standardize,
         dequantize=dequantize,
+        shift=shift,
+        flip=flip,
         seed=seed,
         **classes,
     )

@@ -11,10 +11,10 @@ import numpy as np
 from annotated_types import Len
 from PIL import Image
 
-from ebmtrain.datasets.dequantized import Dequantized
 from ebmtrain.datasets.folders import content, folder_of
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
@@ -34,8 +34,10 @@ def image_folder(
     holdout: OpenUnit = 0.2,
     standardize: Scaling = "range",
     dequantize: bool = True,
+    shift: WholeNumber = 0,
+    flip: bool = False,
     seed: WholeNumber,
-) -> Points | Dequantized:
+) -> Points | Redrawn:
     """All .png, .jpg and .jpeg files of a folder and of the folders beneath it, links to folders
     not followed, split at random. Event (height, width) of gray pictures, else (3, height, width).
 
@@ -48,7 +50,10 @@ def image_folder(
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
-        seed: of the split and of the noise.
+        shift: move each training image by up to so many pixels, down or up and across, anew for
+            each batch; what stands at its edge goes on. 0: not at all.
+        flip: mirror every second training image, left and right, anew for each batch.
+        seed: of the split, of the noise and of the changes.
 
     Raises:
         DataError: a picture cannot be used; one line with the reason and the remedy.
@@ -80,6 +85,8 @@ def image_folder(
         n_train=n_train,
         standardize=standardize,
         dequantize=dequantize,
+        shift=shift,
+        flip=flip,
         seed=seed,
     )
 

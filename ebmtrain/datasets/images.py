@@ -1,4 +1,5 @@
-"""Images as points: dequantised, in the units of their pixels, scaled to [-1, 1]."""
+"""Images as points: dequantised, in the units of their pixels, scaled to [-1, 1], and moved and
+mirrored where that is wanted."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ebmtrain.datasets.dequantized import Dequantized
+from ebmtrain.datasets.changes import Change, Flip, Middle, Noise, Shift
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.redrawn import Redrawn, changed
 from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.errors import DataError
 from ebmtrain.seeding import stream
 from ebmtrain.types import Labels, Standardization
 
@@ -25,16 +27,19 @@ def image_points(
     n_train: int | None = None,
     standardize: Scaling,
     dequantize: bool,
+    shift: int,
+    flip: bool,
     seed: int,
     labels: np.ndarray | None = None,
     holdout_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
-) -> Points | Dequantized:
+) -> Points | Redrawn:
     """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
     finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
     van den Oord & Bethge, ICLR 2016). Without u a density could be infinite at these.
 
-    u is drawn from the seed: once for the images held out, and anew for each batch to train on.
+    u is drawn from the seed: once for the images held out, and anew for each batch to train on, and
+    so is what else changes in these. Images held out are neither moved nor mirrored.
 
     Args:
         images: (n, *event) of whole numbers, n >= 1, n >= 2 where some are to be held out.
@@ -45,12 +50,23 @@ def image_points(
         standardize: range: u = 2 x / levels - 1, from -1 to 1, all pixels alike; else as
             `standardization_of`, pixel by pixel.
         dequantize: False: x = k + 1/2, the middle.
+        shift: training images are moved by up to so many pixels, see `Shift`; 0: they are not.
+        flip: every second one is mirrored.
         seed: of the noise and of the split.
         labels: (n,), class of each image, counted from 0; None: none.
         holdout_labels: (m,), likewise of the images held out, where these are given and `labels`
             are.
         classes: names of the classes.
+
+    Raises:
+        DataError: images are moved out of themselves.
     """
+    height, width = images.shape[-2:]
+    if shift >= min(height, width):
+        raise DataError(
+            f"dataset.shift is {shift}, which moves images of {height} x {width} pixels out of "
+            f"sight: at most {min(height, width) - 1}"
+        )
     order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
     if isinstance(holdout, np.ndarray):
         apart, held, kept = order[:0], holdout, order[:n_train]
@@ -58,13 +74,17 @@ def image_points(
         n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
         apart, kept = order[:n_holdout], order[n_holdout:][:n_train]
         held = images[apart]
-    train = dequantized(images[kept], dequantize, seed, "train")
+    seen = torch.from_numpy(images[kept])
+    last: Change = Noise() if dequantize else Middle()
+    changes = [*([Shift(shift)] if shift else []), *([Flip()] if flip else []), last]
+    train = changed(seen, changes, seed, "train")
     if standardize == "range":
         half = torch.full_like(train[0], levels / 2)
         units = Standardization(half, half.clone())
     else:
         units = standardization_of(train, standardize)
-    holdouts = dequantized(held, dequantize, seed, "holdout")
+    # A copy: what was read from a file may not be written to, which tensors cannot promise.
+    holdouts = changed(torch.from_numpy(held.copy()), [last], seed, "holdout")
     points = Points(
         train,
         holdouts,
@@ -72,7 +92,7 @@ def image_points(
         labels=labelled(labels, holdout_labels, kept, apart, classes),
         pixels=(0.0, float(levels)),
     )
-    return Dequantized(points) if dequantize else points
+    return points if changes == [Middle()] else Redrawn(seen, changes, points)
 
 
 def labelled(
@@ -88,12 +108,3 @@ def labelled(
     # Copies: what was read from a file may not be written to, which tensors cannot promise.
     y, y_held = (torch.from_numpy(some.astype(np.int64)) for some in (labels[kept], held))
     return Labels(y, y_held, classes)
-
-
-def dequantized(pixels: np.ndarray, dequantize: bool, seed: int, purpose: str) -> Tensor:
-    """k + u, float64."""
-    x = torch.from_numpy(pixels.astype(np.float64))
-    if not dequantize:
-        return x.add_(0.5)
-    noise = torch.empty_like(x).uniform_(generator=stream(seed, f"dequantize {purpose}"))
-    return x.add_(noise)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 EVALUATIONS, SECONDS = "energy_evaluations", "seconds"
 LANDSCAPES = "landscapes"  # in the place of a data set, where there is none
-# How many of its points there are, and in what units the network sees them: not what they are of.
-SIZES = ("n_train", "n_holdout", "holdout", "fresh", "standardize")
+# How many of its points there are, in what units and in how many places the network sees them: not
+# what they are of.
+SIZES = ("n_train", "n_holdout", "holdout", "fresh", "standardize", "shift", "flip")
 
 
 @dataclass(frozen=True, kw_only=True)

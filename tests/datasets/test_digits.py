@@ -95,7 +95,7 @@ def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
 
     def points(holdout, **options):
         return image_points(images, levels=256, holdout=holdout, standardize="range",
-                            dequantize=True, seed=1, **options)  # fmt: skip
+                            dequantize=True, shift=0, flip=False, seed=1, **options)  # fmt: skip
 
     drawn, given = points(0.25), points(images[:3], n_train=12)
     assert (len(drawn.train), len(drawn.holdout)) == (30, 10)

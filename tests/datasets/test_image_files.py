@@ -375,6 +375,20 @@ def test_one_picture_is_too_few(tmp_path):
     refused("holds 1 pictures, at least 2", image_folder, path=str(tmp_path), seed=1)
 
 
+def test_all_kinds_move_and_mirror_their_images_where_that_is_asked_for(tmp_path):
+    for name in ("mnist", "cifar", "pictures"):
+        (tmp_path / name).mkdir()
+    mnist(tmp_path / "mnist", idx_bytes(TRAIN))
+    cifar(tmp_path / "cifar", py2_pickle(ROWS))
+    for name in "ab":
+        picture(tmp_path / f"pictures/{name}.png")
+    kinds = {"mnist": idx, "cifar": cifar10, "pictures": image_folder}
+    for name, read in kinds.items():
+        points = read(path=str(tmp_path / name), shift=1, flip=True, seed=1)
+        assert [change.purpose for change in points.changes] == ["shift", "flip", "dequantize"]
+        refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
+
+
 @pytest.mark.parametrize("files", ["", "one", "a file"])
 @pytest.mark.parametrize(
     ("option", "wanted"),
