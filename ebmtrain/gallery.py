@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ebmtrain.drawing import noise
+from ebmtrain.drawing import drawn, noise
 from ebmtrain.evaluation.diagnostics import LEAST_ESS, MOST_RHAT, Diagnostics
 from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.units import in_data_units
@@ -18,6 +19,8 @@ from ebmtrain.sampling import evolution, learnt_in
 
 FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
 """Of the animation of chains, of their strip, and how many walk."""
+CLASSES, OF_CLASS = 20, 12
+"""How many have a row, and images in each."""
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from matplotlib.figure import Figure
@@ -26,6 +29,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a pictu
     from ebmtrain.denoising import Denoised
     from ebmtrain.plots.images import Look
     from ebmtrain.plots.window import Window
+    from ebmtrain.types import Labels
 
 
 class Gallery:
@@ -109,7 +113,7 @@ class Gallery:
             if names is not None and len(names) > 1 and self.data is not None:
                 self.hang(f"pairs_{name}", pairs(self.data, x, names, title))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
-        drawn = x[: self.parts.plots.points]
+        few = x[: self.parts.plots.points]
         self.landscape(energy, samples[: self.parts.plots.points], title, name)
         figure = histograms(
             self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
@@ -117,7 +121,7 @@ class Gallery:
         )  # fmt: skip
         self.hang(f"samples_{name}", figure)
         if self.parts.dataset is not None:
-            figure = progress(shown, self.window, rows, data=self.data, samples=drawn, title=title)
+            figure = progress(shown, self.window, rows, data=self.data, samples=few, title=title)
             self.hang("progress" if name == "final" else f"progress_{name}", figure)
         frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
         if self.parts.plots.gif and name == "final" and len(frames) > 1:
@@ -138,7 +142,8 @@ class Gallery:
         return None if pixels is None else Look(*pixels)
 
     def images(self, model: Subject, samples: Tensor, title: str, name: str) -> None:
-        """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif.
+        """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif; where there are
+        classes, plots/classes_<name>.png.
 
         Args:
             samples: in the data's own units.
@@ -161,6 +166,25 @@ class Gallery:
         self.hang(f"chain_{name}", strip(frames[rows, :ROWS], few, self.look, title))
         if self.parts.plots.gif and name == "final":
             self.run.write_bytes("plots/chain.gif", evolving(frames, steps, self.look))
+        self.classes(model, title, name)
+
+    def classes(self, model: Subject, title: str, name: str) -> None:
+        """plots/classes_<name>.png; nothing where the model tells no classes apart."""
+        labels: Labels | None = getattr(self.parts.dataset, "labels", None)
+        if labels is None or self.data is None or not getattr(model.energy, "classes", None):
+            return
+        from ebmtrain.plots.images import class_panels
+
+        assert self.look is not None
+        wanted = replace(self.parts.samples, count=OF_CLASS, chains=OF_CLASS)
+        data, samples = [], []
+        for y in range(len(labels.names[:CLASSES])):
+            generator = model.generator(f"class {y}")
+            u = drawn(self.parts, model.energy, model.method, wanted, generator, label=y)
+            samples.append(self.to_data(u))
+            data.append(self.data[labels.train == y])
+        figure = class_panels(data, samples, labels.names[:CLASSES], self.look, title)
+        self.hang(f"classes_{name}", figure)
 
     def denoised(self, noisy: Tensor, found: Denoised, noise: float) -> bytes | None:
         """PNG of noisy images, all in the data's own units; None where points are no images."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from ebmtrain.gallery import picked, rarer_and_rarer
+import ebmtrain
+from ebmtrain.drawing import subject
+from ebmtrain.gallery import Gallery, picked, rarer_and_rarer
+from ebmtrain.rundir import RunDir
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.sampling import evolution
 
@@ -29,12 +36,50 @@ def test_images_are_drawn_as_images(command, folder, data):
     plots = folder / "run/plots"
     for name in ("samples_final.png", "chain_final.png", "chain.gif"):
         assert (plots / name).stat().st_size > 1000
+    assert not list(plots.glob("classes*"))
     assert not list(plots.glob("landscape*"))
     if data == "file":
         return
     (plots / "samples_final.png").unlink()
     assert command("plot", "run").code == 0
     assert (plots / "samples_final.png").exists()
+
+
+class Levels(nn.Module):
+    """p(x | y): every pixel of class y is N(y / 10, 0.2^2), and p(y | x) follows."""
+
+    classes = 10
+
+    def joint(self, x: Tensor) -> Tensor:
+        levels = torch.arange(10) / 10
+        return (x.flatten(1)[:, None] - levels[:, None]).square().sum(2) / (2 * 0.2**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.logsumexp(-self.joint(x), 1)
+
+
+def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
+    """A row's mean pixel is within 4 standard errors of the level of its class, 0.03, where those of
+    two classes are 0.1 apart; and the training images of a row are those of the class."""
+    outcome = command(*SMALL, "dataset=digits", "method=jem", "model.classes=10")
+    assert outcome.code == 0, outcome.err
+    assert (folder / "run/plots/classes_final.png").stat().st_size > 1000
+    run = ebmtrain.load("run")
+    parts = replace(run.parts, samples=replace(run.parts.samples, burn_in=150))
+    shown = []
+    monkeypatch.setattr("ebmtrain.plots.images.class_panels", lambda *given: shown.extend(given))
+    monkeypatch.setattr(Gallery, "hang", lambda *_: None)
+    gallery = Gallery(parts, RunDir(Path("run")))
+    gallery.classes(subject(parts, Levels(), {}), "title", "final")
+    data, samples, names = shown[:3]
+    assert names == tuple("0123456789")
+    u = torch.stack([parts.standardization.to_standard(x) for x in samples])
+    error = 0.2 / u[0].numel() ** 0.5
+    assert ((u.flatten(1).mean(1) - torch.arange(10) / 10).abs() < 4 * error).all()
+    assert parts.dataset is not None
+    y = parts.dataset.labels.train  # type: ignore[attr-defined]
+    for label, found in enumerate(data):
+        assert torch.equal(found, parts.dataset.train[y == label])
 
 
 def test_a_chain_is_shown_at_the_steps_that_are_named():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ebmtrain.plots.animation import joined
 from ebmtrain.plots.sheet import FONT, LINE, TEXT
-from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure, short
 
 PAPER = 255  # between the images
 MOST = 64  # images of a panel
@@ -99,6 +99,37 @@ def image_samples(
     for axes, images, name in zip(panels, (shown, samples, found.images), names, strict=True):
         draw(axes, mosaic(look.bytes_of(images), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
+    return figure
+
+
+def class_panels(
+    data: Sequence[Tensor],
+    samples: Sequence[Tensor],
+    names: Sequence[str],
+    look: Look,
+    title: str = "",
+) -> Figure:
+    """A row for each class: training images beside draws of p(x | y).
+
+    Args:
+        data: of each class, (n, *event), in the data's own units; n may be 0.
+        samples: of each class, (m, *event), as many of all.
+        names: of the classes.
+    """
+    columns = len(samples[0])
+    height, width = samples[0].shape[-2:]
+    figure = new_figure(12.6, 5.9 * len(names) * height / (columns * width) + 0.7, title)
+    panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
+    named = {"training images": data, "model samples of each class, from p(x | y)": samples}
+    for axes, (name, rows) in zip(panels, named.items(), strict=True):
+        images = np.full((len(names), columns, height, width, 3), PAPER, np.uint8)
+        for row, some in zip(images, rows, strict=True):
+            row[: len(some)] = look.bytes_of(some[:columns])
+        draw(axes, mosaic(images.reshape(-1, height, width, 3), columns))
+        axes.set_title(name, fontsize=PANEL_SIZE)
+        places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
+        axes.set_yticks(places, list(map(short, names)), fontsize=SMALL_SIZE)
+        axes.tick_params(length=0)
     return figure
 
 

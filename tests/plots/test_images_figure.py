@@ -12,7 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from ebmtrain.plots.image import png
-from ebmtrain.plots.images import Look, evolving, image_samples, mosaic, nearest, strip
+from ebmtrain.plots.images import (
+    Look,
+    class_panels,
+    evolving,
+    image_samples,
+    mosaic,
+    nearest,
+    strip,
+)
 
 
 def images(n: int, *event: int) -> Tensor:
@@ -63,6 +71,26 @@ def test_samples_stand_beside_data_and_neighbours(event):
     assert np.abs(shown[1].astype(int) - shown[2]).max() <= 1  # each sample's own source
     assert "median distance" in figure.axes[2].get_title()
     assert "of held-out images" in figure.axes[2].get_title()
+    assert png(figure, 30)
+
+
+@pytest.mark.parametrize("event", [(4, 5), (3, 4, 5)])
+def test_each_class_has_a_row_with_its_name(event):
+    """Of a class with too few training images the places stay empty, of one with more the first
+    ones are shown."""
+    look, samples = Look(0, 1), list(images(9, *event).view(3, 3, *event))
+    data = [images(7, *event), images(1, *event), images(0, *event)]
+    figure = class_panels(data, samples, ["cat", "2", "a $"], look, "classes")
+    left, right = (np.asarray(axes.images[0].get_array()) for axes in figure.axes)
+    assert left.shape == right.shape == (3 * 5 - 1, 3 * 6 - 1, 3)
+    assert np.array_equal(right[5:9, 12:17], look.bytes_of(samples[1])[2])
+    assert np.array_equal(left[:4, 12:17], look.bytes_of(data[0])[2])
+    assert np.array_equal(left[5:9, :5], look.bytes_of(data[1])[0])
+    assert (left[5:9, 6:] == 255).all()
+    assert (left[10:] == 255).all()
+    for axes in figure.axes:
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cat", "2", r"a \$"]
+        assert axes.get_yticks().tolist() == [1.5, 6.5, 11.5]
     assert png(figure, 30)
 
 
