@@ -59,8 +59,8 @@ class Levels(nn.Module):
 
 
 def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
-    """A row's mean pixel is within 4 standard errors of the level of its class, 0.03, where those of
-    two classes are 0.1 apart; and the training images of a row are those of the class."""
+    """A row's mean pixel is within 4 standard errors of the level of its class, 0.03, where those
+    of two classes are 0.1 apart; and the training images of a row are those of the class."""
     outcome = command(*SMALL, "dataset=digits", "method=jem", "model.classes=10")
     assert outcome.code == 0, outcome.err
     assert (folder / "run/plots/classes_final.png").stat().st_size > 1000
