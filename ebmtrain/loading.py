@@ -136,13 +136,11 @@ class Run:
         """
         wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
                                           chains=chains)  # fmt: skip
-        points, mask = torch.as_tensor(x).double(), torch.as_tensor(known).bool()
-        event = tuple(self.parts.standardization.shift.shape)
-        self._of_one_shape("inpainting fills in")
-        if points.shape[1:] != event or mask.shape != event:
+        points, mask = self._points(x, "inpainting fills in"), torch.as_tensor(known).bool()
+        if mask.shape != points.shape[1:]:
             raise ConfigError(
-                f"the points are of shape {tuple(points.shape[1:])} and the mask is of "
-                f"{tuple(mask.shape)}: the model takes {event} for both"
+                f"the mask is of shape {tuple(mask.shape)}: the points are of "
+                f"{tuple(points.shape[1:])}"
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
@@ -177,13 +175,7 @@ class Run:
         """
         wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
                                           chains=chains)  # fmt: skip
-        self._of_one_shape("denoising draws")
-        points = torch.as_tensor(y).double()
-        event = tuple(self.parts.standardization.shift.shape)
-        if points.shape[1:] != event:
-            raise ConfigError(
-                f"the points are of shape {tuple(points.shape[1:])}: the model takes {event}"
-            )
+        points = self._points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
         if temperature_of(self.parts.sampler) == 0:
             problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
@@ -194,16 +186,27 @@ class Run:
             self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
         )
 
-    def _of_one_shape(self, act: str) -> None:
-        """
+    def _points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
+        """Points of the model's one shape, (n, *event), float64.
+
+        Args:
+            act: what is to be done, for what is said.
+
         Raises:
-            ConfigError: the model takes sequences of different lengths.
+            ConfigError: they are of another shape, or the model takes sequences of different
+                lengths.
         """
         if self.parts.frame.ragged:
             raise ConfigError(
                 f"{act} points of one shape, and these sequences are of different lengths: draw "
                 "whole ones, ebmtrain sample RUN, or train on one length"
             )
+        points, event = torch.as_tensor(given).double(), self.parts.standardization.shift.shape
+        if points.shape[1:] != event:
+            raise ConfigError(
+                f"the points are of shape {tuple(points.shape[1:])}: the model takes {tuple(event)}"
+            )
+        return points
 
     def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
         """What is to be drawn and from which seed; what is None is as the configuration says.

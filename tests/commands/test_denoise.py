@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ebmtrain
 from ebmtrain.datasets.digits import digits
+from ebmtrain.errors import ConfigError
 from ebmtrain.models.double_well import DoubleWell
 from ebmtrain.models.observed import Observed
 from ebmtrain.score import energy_and_gradient
@@ -152,3 +153,13 @@ def test_chains_that_only_descend_draw_nothing(command, gaussian_run):
     outcome = command("sample", cold, "--denoise", "some.npy", "noise=1")
     assert outcome.code == 2
     assert "sampler.temperature is 0" in outcome.err
+
+
+def test_points_of_another_shape_are_refused(run: Path):
+    model = ebmtrain.load(run)
+    with pytest.raises(ConfigError, match=r"points are of shape \(2,\): the model takes \(3,\)"):
+        model.denoise(Y[:, :2], 1.0)
+    with pytest.raises(ConfigError, match=r"points are of shape \(2,\): the model takes \(3,\)"):
+        model.inpaint(Y[:, :2], torch.tensor([True, False]))
+    with pytest.raises(ConfigError, match=r"mask is of shape \(2,\): the points are of \(3,\)"):
+        model.inpaint(Y, torch.tensor([True, False]))
