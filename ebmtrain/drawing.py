@@ -62,7 +62,7 @@ def of_class(
     """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
     if "chains" not in method:
         return {}
-    with torch.no_grad():
+    with torch.no_grad():  # `Joint`, which a label was asked of
         joint = torch.cat([energy.joint(x) for x in method["chains"].split(8192)])  # type: ignore[operator]
     # (E(x) - E(x, y)) / T, with E(x) = -log sum_y exp(-E(x, y)) at any T.
     log_p = torch.log_softmax(-joint, 1)[:, label] / temperature

@@ -84,7 +84,7 @@ def as_file(suffix: str, arrays: Mapping[str, np.ndarray], names: tuple[str, ...
     a line."""
     buffer, x = io.BytesIO(), arrays["x"]
     if suffix == ".npz":
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # no array is its allow_pickle
     elif suffix == ".npy":
         np.save(buffer, x)
     else:

@@ -61,7 +61,7 @@ def as_file(suffix: str, scores: dict[str, np.ndarray]) -> bytes:
     """csv and npz hold all columns by name, npy the energies alone."""
     buffer = io.BytesIO()
     if suffix == ".npz":
-        np.savez(buffer, **scores)  # type: ignore[arg-type]
+        np.savez(buffer, **scores)  # type: ignore[arg-type]  # no column is its allow_pickle
     elif suffix == ".npy":
         np.save(buffer, scores["energy"])
     else:

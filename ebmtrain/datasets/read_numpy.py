@@ -56,7 +56,7 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     try:
         stream = archive.open(info)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # or encrypted
         raise DataError(
             f"{path} cannot be unpacked ({error}): write it with numpy.savez"
         ) from error

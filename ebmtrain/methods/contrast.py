@@ -45,8 +45,3 @@ def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
 def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
     """x + std * N(0, I). The model learns the data blurred by it. 0: x itself, nothing drawn."""
     return x + std * torch.empty_like(x).normal_(generator=generator) if std else x
-
-
-def gaussian_like(x: Tensor, std: float, generator: Generator) -> Tensor:
-    """std * N(0, I) of x's shape, whatever x holds: where chains start that start from noise."""
-    return std * torch.empty_like(x).normal_(generator=generator)

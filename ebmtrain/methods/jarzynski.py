@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import contrast, gaussian_like, noised
+from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.samplers.chain import run_chain, start_learning, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic
 from ebmtrain.score import frozen
@@ -86,8 +86,8 @@ class Jarzynski:
             )
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        like = x.new_empty(2 * self.walkers, *x.shape[1:])
-        chains = gaussian_like(like, self.noise_std, generator)
+        walkers = x.new_empty(2 * self.walkers, *x.shape[1:])
+        chains = self.noise_std * walkers.normal_(generator=generator)
         flat = chains.flatten(1) / self.noise_std
         log_scale = math.log(2 * math.pi * self.noise_std**2) / 2
         surprise = flat.square().sum(1) / 2 + log_scale * flat.shape[1]
