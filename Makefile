@@ -2,7 +2,8 @@
 # make test    the same set-up with the tools of development, then all tests
 # make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
 # make lint    style, format, types and the import contract
-# make bench   training steps beside those of other tools, in an environment of its own: .venv-bench
+# make bench   training steps beside those of other tools, half an hour, in an environment of its own:
+#              .venv-bench
 # make clean   remove .venv and caches; outputs/ stays
 
 PYTHON ?= python3

@@ -1,17 +1,21 @@
 """Training steps of ebmtrain and of other tools, side by side: `make bench`.
 
-    python benchmarks/peers.py                              everything, most of an hour
+    python benchmarks/peers.py                              everything, half an hour
     python benchmarks/peers.py --batches 128 --sweeps none --tools ebmtrain by_hand floor
     python benchmarks/peers.py --quick                      all of it at tiny sizes, to see it work
-    python benchmarks/peers.py --render                     table and plot anew from peers.json
+    python benchmarks/peers.py --render                     tables and plot anew from peers.json
 
 Each tool works in a process of its own (see tools.py), on the same cores, one at a time, by turns:
 a round is an epoch of each. What is compared are medians over rounds, and medians of the ratios
 within a round. With one thread (the default, as ebmtrain's presets have it) the time is the
 processor's, which other programs disturb less than the clock's.
 
-Writes benchmarks/results/peers.json, docs/images/speed.png and the table of docs/performance.md;
-with --out elsewhere, or --quick, a plot beside it and no table. A tool that is not installed, or
+The sweeps change one size at a time and train by the first of the methods; growth.py makes slopes
+of them. Their epochs are shorter or longer than a pass through the data: as many updates as make up
+some operations, so that wide networks take no minutes and small ones are no noise.
+
+Writes benchmarks/results/peers.json, docs/images/speed.png and the tables of docs/performance.md;
+with --out elsewhere, or --quick, a plot beside it and no tables. A tool that is not installed, or
 fails, has no row and is named with the reason.
 """
 
@@ -19,27 +23,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import select
 import statistics
-import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tools import TOOLS, Setting
+import growth
+import page
+from loops.setting import METHODS, Setting
+from machine import processor, versions
+from tools import TOOLS
+from worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
-PLOT = ROOT / "docs" / "images" / "speed.png"
-PAGE = ROOT / "docs" / "performance.md"
+PLOT = page.DOCS / "images" / "speed.png"
 BASE = Setting("pcd", 128, 128, 2, 10)
 SWEEPS = {
     "batch": [32, 128, 512, 2048], "width": [32, 128, 512, 1024], "dim": [2, 30, 300, 1000],
@@ -50,62 +51,11 @@ QUICK_SWEEPS = {"batch": [16, 32], "width": [8, 16], "dim": [2, 4], "k": [1, 2]}
 NEEDS = {
     "torchebm": ("torchebm",), "torchebm_defaults": ("torchebm",), "jax": ("jax", "optax"),
 }  # fmt: skip
-SWEPT = ("ebmtrain", "ebmtrain_compiled", "by_hand", "torchebm", "jax", "floor")
-LONGEST = 900.0  # seconds that a tool may take for one answer
-
-
-class Worker:
-    """A tool that waits for its turn."""
-
-    def __init__(self, tool: str, setting: Setting, threads: int, cache: str):
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(threads),
-            "TORCHINDUCTOR_CACHE_DIR": cache,  # no graph is left from earlier ones
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        }
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "benchmarks/tools.py"), tool, json.dumps(asdict(setting))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env=environment,
-        )  # fmt: skip
-        try:
-            self.ready: float = self.answer()["ready"]
-        except BaseException:
-            self.kill()
-            raise
-
-    def answer(self) -> Any:
-        assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], LONGEST)[0]:
-            raise RuntimeError(f"no answer within {LONGEST:.0f} s")
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            raise RuntimeError((self.errors.read().strip().splitlines() or ["it ended"])[-1])
-        return json.loads(line)
-
-    def turn(self) -> tuple[float, float]:
-        """Seconds per update, by the clock and of the processor."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-        return tuple(self.answer())
-
-    def end(self) -> float:
-        """Peak memory in MB."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        peak = self.answer()["peak_mb"]
-        self.kill()
-        return peak
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.errors):
-            assert pipe is not None
-            with suppress(BrokenPipeError):  # of a turn that it was told and did not take
-                pipe.close()
+# TorchEBM has no energy discrepancy; its defaults are those of its persistent Langevin chains.
+HAS = {"torchebm": {"pcd", "hmc", "dsm", "ssm"}, "torchebm_defaults": {"pcd"}}
+OPERATIONS = 2e10  # of an epoch of the sweeps: 0.2 s where the machine makes 100 of them in a ns
+FEWEST, MOST = 8, 80  # updates of such an epoch
+SWEEP_ROUNDS = 5
 
 
 def timed(
@@ -178,6 +128,16 @@ def missing(tools: list[str]) -> dict[str, str]:
     return {tool: f"{', '.join(names)} not installed" for tool, names in lacks.items() if names}
 
 
+def able(tools: list[str], method: str) -> list[str]:
+    """Those of the tools that have the method."""
+    return [tool for tool in tools if method in HAS.get(tool, METHODS)]
+
+
+def for_a_sweep(setting: Setting) -> Setting:
+    steps = min(MOST, max(FEWEST, round(OPERATIONS / setting.flops)))
+    return replace(setting, points=steps * setting.batch)
+
+
 def everything(options: argparse.Namespace) -> dict[str, Any]:
     base, values = (QUICK, QUICK_SWEEPS) if options.quick else (BASE, SWEEPS)
     absent = missing(options.tools)
@@ -190,26 +150,30 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
     failed: list[Any] = []
     with tempfile.TemporaryDirectory() as cache:
         for method in options.methods:
-            # TorchEBM's defaults are those of its persistent chains.
-            chosen = [t for t in tools if (t, method) != ("torchebm_defaults", "dsm")]
+            chosen = able(tools, method)
             for batch in options.batches:
                 print(f"{method} B={batch}", flush=True)
                 setting = replace(base, method=method, batch=batch)
                 rows += measured(chosen, setting, rounds, threads, cache, failed)
         first = replace(base, method=options.methods[0], batch=options.batches[0])
         again = first_epochs_cached(first, threads, cache) if "ebmtrain_compiled" in tools else None
+    chosen = able([tool for tool in growth.SWEPT if tool in tools], options.methods[0])
+    known: dict[Setting, list[Any]] = {}  # the sweeps cross
     for name in options.sweeps:
         for value in values[name]:
-            print(f"{name}={value}", flush=True)
             setting = replace(base, method=options.methods[0], **{name: value})
-            chosen = [tool for tool in SWEPT if tool in tools]
-            with tempfile.TemporaryDirectory() as cache:
-                found = measured(chosen, setting, min(3, rounds), threads, cache, failed)
-            swept += [{**row, "swept": name} for row in found]
+            setting = setting if options.quick else for_a_sweep(setting)
+            if setting not in known:
+                print(f"{name}={value}", flush=True)
+                with tempfile.TemporaryDirectory() as cache:
+                    known[setting] = measured(
+                        chosen, setting, min(SWEEP_ROUNDS, rounds), threads, cache, failed
+                    )
+            swept += [{**row, "swept": name} for row in known[setting]]
     return {
         "date": str(date.today()), "machine": processor(), "threads": threads, "rounds": rounds,
-        "versions": versions(), "missing": absent, "failed": failed,
-        "first_epochs_cached_s": again, "rows": rows, "sweeps": swept,
+        "versions": versions("torch", "torchebm", "jax", "optax"), "missing": absent,
+        "failed": failed, "first_epochs_cached_s": again, "rows": rows, "sweeps": swept,
     }  # fmt: skip
 
 
@@ -222,22 +186,6 @@ def first_epochs_cached(setting: Setting, threads: int, cache: str) -> float | N
         return None
     worker.end()
     return worker.ready
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
-    return f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("torch", "torchebm", "jax", "optax"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -275,42 +223,10 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(row["swept"] for row in results["sweeps"]))
-    if not names:
-        return
-    figure = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    shades = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#777777")
-    colours = dict(zip(SWEPT, shades, strict=True))
-    for ax, name in zip(axes, names, strict=True):
-        for tool in SWEPT:
-            mine = [r for r in results["sweeps"] if r["swept"] == name and r["tool"] == tool]
-            x, y = [r[name] for r in mine], [r["us_per_step"] for r in mine]
-            if mine:
-                line = "--" if tool == "floor" else "o-"
-                ax.loglog(x, y, line, color=colours[tool], label=tool)
-        ax.set_xlabel({"batch": "B", "dim": "dimension"}.get(name, name))
-    axes[0].set_ylabel("microseconds per step")
-    axes[0].legend(frameon=False, fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def render(results: dict[str, Any]) -> None:
-    """Puts the table in its page."""
-    begin, end = "<!-- table: made by make bench -->\n", "<!-- end of table -->"
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(begin)
-    PAGE.write_text(before + begin + table(results) + "\n" + end + rest.split(end)[1], "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
-    parser.add_argument("--methods", nargs="+", choices=["pcd", "dsm"], default=["pcd", "dsm"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--sweeps", nargs="+", choices=[*SWEEPS, "none"])
     parser.add_argument("--rounds", type=int)
@@ -329,11 +245,13 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(everything(options), indent=1) + "\n", encoding="utf-8")
     results = json.loads(options.out.read_text(encoding="utf-8"))
-    print(table(results))
+    tables = {"table": table(results), "growth": growth.table(results["sweeps"])}
+    print(*tables.values(), sep="\n\n")
     official = options.out.resolve() == RESULTS
-    plot(results, PLOT if official else options.out.with_suffix(".png"))
+    growth.plot(results["sweeps"], PLOT if official else options.out.with_suffix(".png"))
     if official:
-        render(results)
+        for name, text in tables.items():
+            page.put(name, text)
 
 
 if __name__ == "__main__":

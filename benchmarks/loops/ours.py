@@ -1,0 +1,69 @@
+"""ebmtrain's own update, as it is shipped and compiled."""
+
+from __future__ import annotations
+
+import torch
+
+from ebmtrain.compiled import Compiled
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.methods.energy_discrepancy import EnergyDiscrepancy
+from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
+from ebmtrain.methods.sliced_score_matching import SlicedScoreMatching
+from ebmtrain.models.mlp import MLP
+from ebmtrain.optimizers import Adam
+from ebmtrain.products import choose_library
+from ebmtrain.samplers.hmc import Hmc
+from ebmtrain.samplers.langevin import Langevin
+from ebmtrain.state import Job, start
+from ebmtrain.train import collect, update
+from ebmtrain.types import Method
+from loops.setting import EPS, ETA, RATE, SIGMA, VARIANCE, Epoch, M, Setting, common, filled
+
+
+def method_of(s: Setting) -> Method:
+    match s.method:
+        case "pcd":
+            sampler = Langevin(step_size=ETA)
+            return PersistentContrastiveDivergence(sampler=sampler, k=s.k, slots=s.batch)
+        case "hmc":  # whose trajectories have a jittered step each, which the others' have not
+            sampler = Hmc(step_size=EPS, n_leapfrog=s.k)
+            return PersistentContrastiveDivergence(sampler=sampler, k=1, slots=s.batch)
+        case "dsm":
+            return DenoisingScoreMatching(sigma=SIGMA)
+        case "ssm":
+            return SlicedScoreMatching(n_projections=1, variance_reduced=False)
+        case "ed":
+            return EnergyDiscrepancy(t=VARIANCE, m=M)
+    raise ValueError(f"no method {s.method}")
+
+
+def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
+    choose_library(s.batch)  # as of every run
+    points, first, weights = common(s)
+    data = torch.from_numpy(points)
+    job = Job(
+        method=method_of(s),
+        dataset=Points(data, data, standardization=standardization_of(data, False)),
+        optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100,
+        seed=0,
+    )  # fmt: skip
+    activation = "silu" if s.smooth else "leaky_relu"
+    energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation=activation)
+    state = start(job, filled(energy, weights), torch.Generator().manual_seed(0))
+    if "chains" in state.method:
+        state.method["chains"] = torch.from_numpy(first)
+    advance = Compiled() if compiled else None
+
+    def epoch() -> None:
+        for _ in range(s.steps):
+            collect(job, state, update(job, state, advance), last=False)
+        if advance is not None and advance.failed:
+            raise RuntimeError("it could not be compiled")
+
+    return epoch
+
+
+def ebmtrain_compiled(s: Setting) -> Epoch:
+    return ebmtrain(s, compiled=True)

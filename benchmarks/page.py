@@ -1,0 +1,21 @@
+"""docs/performance.md: what a benchmark writes there stands between two comments of its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "performance.md"
+
+
+def put(name: str, text: str, page: Path = PAGE) -> None:
+    """`text` in place of all between the line `<!-- name: ...` and `<!-- end of name -->`.
+
+    Raises:
+        ValueError: the page has no such place, or several.
+    """
+    before, rest = page.read_text(encoding="utf-8").split(f"<!-- {name}: ")
+    title, rest = rest.split("\n", 1)
+    after = rest.split(f"<!-- end of {name} -->", 1)[1]
+    begin, end = f"<!-- {name}: {title}\n", f"<!-- end of {name} -->"
+    page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
