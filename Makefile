@@ -4,6 +4,7 @@
 # make lint    style, format, types and the import contract
 # make bench   training steps beside those of other tools, half an hour, in an environment of its own:
 #              .venv-bench
+# make quality KL against seconds, of ebmtrain and of other tools; in .venv-bench, a quarter of an hour
 # make clean   remove .venv and caches; outputs/ stays
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ FROM := pyproject.toml constraints.txt
 # two wait for each other: twenty times slower was seen.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test soak lint bench clean
+.PHONY: train test soak lint bench quality clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
@@ -36,6 +37,9 @@ lint: $(VENV)/.for-development
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/peers.py
+
+quality: .venv-bench/.ready
+	.venv-bench/bin/python benchmarks/quality.py
 
 clean:
 	rm -rf $(VENV) .venv-bench build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,183 @@
+"""One tool training on five Gaussians until its time is over: what benchmarks/quality.py starts.
+
+    python benchmarks/quality_run.py by_hand SEED SECONDS BEGAN
+
+BEGAN is `time.monotonic()` before the start of this process. Says a JSON list of
+[seconds since then, updates, KL(data || model) in nats or null]. The model is copied at moments
+that lie a factor apart, which costs a millisecond each; KL is of the copies, taken when training is
+over.
+
+ebmtrain           the default run's updates (3,000, at the end of which its rate is 0) without its
+                   pictures and files; the averaged weights
+by_hand            persistent contrastive divergence as tutorials write it, on the raw points: 8,192
+                   chains of which 5 % begin anew at noise, ten Langevin steps of 0.01
+torchebm           its example of persistent contrastive divergence for two moons, all numbers as
+                   there, a Langevin step of 0.1 included; on the raw points
+torchebm_step      the same with a Langevin step of 0.01
+
+All but the first: network 2-128-128-1 with SiLU, batch 256, Adam at 1e-3, the last weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from loops.setting import ETA, RATE
+from torch import Tensor, nn
+
+FACTOR = 1.15  # between two moments
+BATCH, K = 256, 10
+SLOTS, RESTARTS = 8_192, 0.05
+
+
+class Flat(nn.Module):
+    """Of a network with one output: energies of shape (batch,)."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).squeeze(-1)
+
+
+def points() -> Tensor:
+    """10,000 of the data set's density, in its own units."""
+    centres = torch.tensor([[0.0, 0.0], [2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]])
+    return centres[torch.randint(5, (10_000,))] + 0.3 * torch.randn(10_000, 2)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(2, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1)
+    )
+
+
+def by_hand(seed: int) -> Iterator[nn.Module]:
+    from loops.by_hand import langevin
+
+    torch.manual_seed(seed)
+    data, net = points(), network()
+    chains = torch.randn(SLOTS, 2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    while True:
+        x = data[torch.randint(len(data), (BATCH,))]
+        rows = torch.randint(SLOTS, (BATCH,))
+        anew = torch.rand(BATCH, 1) < RESTARTS
+        y = torch.where(anew, torch.randn(BATCH, 2), chains[rows])
+        for p in net.parameters():
+            p.requires_grad_(False)
+        y = langevin(net, y, K)
+        for p in net.parameters():
+            p.requires_grad_(True)
+        chains[rows] = y
+        loss = net(x).mean() - net(y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield Flat(net)
+
+
+def torchebm(seed: int, step_size: float = 0.1) -> Iterator[nn.Module]:
+    from torchebm.core import BaseModel
+    from torchebm.losses import ContrastiveDivergence
+    from torchebm.samplers import LangevinDynamics
+
+    class Energy(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x).squeeze(-1)
+
+    torch.manual_seed(seed)
+    data, energy = points(), Energy()
+    sampler = LangevinDynamics(energy, step_size=step_size, noise_scale=1.0)
+    pcd = ContrastiveDivergence(energy, sampler, k_steps=K, persistent=True, buffer_size=SLOTS)
+    optimizer = torch.optim.Adam(energy.parameters(), lr=RATE)
+    while True:
+        loss, _ = pcd(data[torch.randint(len(data), (BATCH,))])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield Flat(energy.net)
+
+
+def torchebm_step(seed: int) -> Iterator[nn.Module]:
+    return torchebm(seed, step_size=ETA)
+
+
+def parts_of(*words: str) -> Any:
+    from ebmtrain import presets
+    from ebmtrain.build import build
+
+    presets.prepare(None)
+    return build(presets.plain(presets.composed([*words, "device=cpu"])))
+
+
+def ebmtrain(seed: int) -> Iterator[nn.Module]:
+    from ebmtrain.state import start
+    from ebmtrain.train import collect, update
+
+    parts = parts_of(f"seed={seed}")
+    job = parts.job
+    state = start(job, parts.energy, parts.generator("train"))
+    while state.step < job.n_steps:
+        metrics = update(job, state)
+        collect(job, state, metrics, last=state.step == job.n_steps)
+        yield state.evaluated
+
+
+TOOLS = {f.__name__: f for f in (ebmtrain, by_hand, torchebm, torchebm_step)}
+
+
+def copies(
+    models: Iterator[nn.Module], seconds: float, began: float
+) -> list[tuple[float, int, nn.Module]]:
+    """The model after its first update, at moments a factor apart, and at its end."""
+    found: list[tuple[float, int, nn.Module]] = []
+    due, step, model = 0.0, 0, None
+    for step, model in enumerate(models, 1):
+        now = time.monotonic() - began
+        if now >= min(due, seconds):
+            found.append((now, step, copy.deepcopy(model)))
+            due = FACTOR * now
+        if now >= seconds:
+            break
+    assert model is not None
+    if found[-1][1] < step:  # its updates ended before its time
+        found.append((time.monotonic() - began, step, copy.deepcopy(model)))
+    return found
+
+
+def kl(energy: nn.Module, parts: Any) -> float | None:
+    """None: it is infinite, or the quadrature cannot tell."""
+    from ebmtrain.drawing import subject
+
+    value = parts.evaluations["evaluation"](subject(parts, energy, {})).metrics.get("kl", math.nan)
+    return value if math.isfinite(value) else None
+
+
+def main() -> None:
+    name, seed, seconds, began = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a tool prints is no answer
+    torch.set_num_threads(1)
+    found = copies(TOOLS[name](seed), seconds, began)
+    # In the units in which the tool saw the points.
+    parts = parts_of(f"seed={seed}", *([] if name == "ebmtrain" else ["dataset.standardize=false"]))
+    answers.write(json.dumps([(now, step, kl(model, parts)) for now, step, model in found]))
+    answers.close()
+
+
+if __name__ == "__main__":
+    main()
