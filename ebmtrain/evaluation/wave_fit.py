@@ -24,7 +24,7 @@ class Waves(NamedTuple):
     phase: Tensor
     """phi in [0, 2 pi), at t = 0."""
     residual: Tensor
-    """Root mean square of what is left, over L - 4 degrees of freedom."""
+    """Root mean square of what is left, over L - 3 degrees of freedom: three numbers are fitted."""
 
 
 def fitted_waves(x: Tensor) -> Waves:
@@ -63,7 +63,7 @@ def _fitted(x: Tensor) -> Waves:
         torch.hypot(along_sin, along_cos),
         frequency,
         torch.atan2(along_cos, along_sin).remainder(2 * math.pi),
-        (left_over / (length - 4)).sqrt(),
+        (left_over / (length - 3)).sqrt(),
     )
 
 

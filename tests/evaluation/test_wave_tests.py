@@ -53,7 +53,7 @@ def test_the_fit_gives_back_what_was_put_in(length, slowest, fastest):
 
 def test_the_error_of_the_fit_is_the_least_there_is():
     """The bound of Cramer and Rao (Rife & Boorstyn, 1974) for a real wave: Var f =
-    6 s^2 / (pi^2 A^2 L), Var A = 2 s^2 / L. The residual is that of the noise."""
+    6 s^2 / (pi^2 A^2 L), Var A = 2 s^2 / L."""
     n, length, std, a = 2000, 64, 0.1, 1.3
     f = uniform(n, 5, 20, 0)
     x = wave(torch.full((n,), a, dtype=torch.float64), f, uniform(n, 0, TURN, 1), length, std)
@@ -62,7 +62,16 @@ def test_the_error_of_the_fit_is_the_least_there_is():
     error = math.sqrt(6 / length) * std / (math.pi * a)
     assert float((found.frequency - f).std()) == pytest.approx(error, rel=room)
     assert float((found.amplitude - a).std()) == pytest.approx(std * (2 / length) ** 0.5, rel=room)
-    assert float(found.residual.square().mean()) == pytest.approx(std**2, rel=0.02)
+
+
+def test_the_residual_has_the_degrees_of_freedom_that_three_numbers_leave():
+    """Its mean square is that of the noise: of L - 3 squares, within 4 standard errors."""
+    n, length, std = 4000, 16, 0.02
+    x = wave(uniform(n, 1, 2, 0), uniform(n, 2, 5, 1), uniform(n, 0, TURN, 2), length, std)
+    error = math.sqrt(2 / ((length - 3) * n))
+    assert float(fitted_waves(x).residual.square().mean()) / std**2 == pytest.approx(
+        1, abs=4 * error
+    )
 
 
 def test_p_values_are_uniform_where_the_laws_are_the_same():
