@@ -222,7 +222,7 @@ class Standardization(NamedTuple):
         u = (x.to(self.shift) - self.shift) / self.scale
         if self.mixing is None:
             return u
-        return torch.linalg.solve(self.mixing, u.view(-1, len(self.mixing)).T).T.view(u.shape)
+        return torch.linalg.solve(self.mixing, u.reshape(-1, len(self.mixing)).T).T.reshape(u.shape)
 
     def to_data(self, u: Tensor) -> Tensor:
         u = u.to(self.shift)

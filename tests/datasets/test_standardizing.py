@@ -57,6 +57,9 @@ def test_points_of_more_axes_and_single_ones():
     assert u.shape == x.shape
     torch.testing.assert_close(units.to_data(u), x)
     torch.testing.assert_close(units.to_standard(x[7]), u[7])
+    turned = x.transpose(1, 2).contiguous().transpose(1, 2)  # the same, otherwise in memory
+    torch.testing.assert_close(units.to_standard(turned), u)
+    torch.testing.assert_close(units.to_data(u.transpose(0, 2).contiguous().transpose(0, 2)), x)
 
 
 def test_densities_are_those_of_the_data():
