@@ -9,6 +9,7 @@ import torch
 from hydra.errors import InstantiationException
 from model_presets import SEQUENCES, preset
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from ebmtrain.models.conv1d import Conv1d
 from ebmtrain.models.lstm import Lstm
@@ -130,6 +131,17 @@ def test_both_ends_of_a_sequence_matter_equally():
     assert abs(float(logs.mean())) < 4 * float(logs.std()) / math.sqrt(len(logs))
 
 
+def test_forget_gates_are_open_at_the_start():
+    """Biases of mean 1 in each layer and direction, those of the other gates of mean 0: sums of two
+    uniform numbers within 1 / sqrt(width), of variance 2 / (3 width); 4 standard errors."""
+    width = 64
+    model = seeded(Lstm, event_shape=(5, 2), width=width)
+    for *_, of_input, of_state in model.lstm.all_weights:  # two layers of two directions
+        gates = (of_input + of_state).view(4, width).mean(1)  # input, forget, cell, output
+        room = 4 * math.sqrt(2 / 3) / width
+        torch.testing.assert_close(gates, torch.tensor([0.0, 1, 0, 0]).to(gates), rtol=0, atol=room)
+
+
 # Transformer
 
 
@@ -141,6 +153,25 @@ def test_attention_is_that_of_torch():
     peer.out_proj.load_state_dict(block.joined.state_dict())
     h = normal(5, 7, 12)
     torch.testing.assert_close(block.attention(h), peer(h, h, h, need_weights=False)[0])
+
+
+def test_a_block_is_that_of_torch():
+    """Pre-norm, with both ways around."""
+    block = seeded(Block, width=12, heads=3)
+    peer = nn.TransformerEncoderLayer(
+        12, 3, 48, dropout=0.0, activation=silu, batch_first=True, norm_first=True
+    ).double()
+    peer.self_attn.in_proj_weight.data = block.query_key_value.weight.data
+    peer.self_attn.in_proj_bias.data = block.query_key_value.bias.data  # type: ignore[union-attr]
+    for other, own in (
+        (peer.self_attn.out_proj, block.joined), (peer.linear1, block.up),
+        (peer.linear2, block.down), (peer.norm1, block.before_attention),
+        (peer.norm2, block.before_perceptron),
+    ):  # fmt: skip
+        nn.init.normal_(own.bias)
+        other.load_state_dict(own.state_dict())
+    h = normal(5, 7, 12)
+    torch.testing.assert_close(block(h), peer(h))
 
 
 def test_steps_are_pooled_whatever_their_order_if_their_places_go_with_them():
