@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from ebmtrain.models.convolutional import Convolutional
 from ebmtrain.models.residual import Residual
@@ -77,6 +78,38 @@ def test_the_layers_of_conv():
     assert found == [(3, 32, (3, 3), (1, 1)), (32, 64, (4, 4), (2, 2)),
                      (64, 128, (4, 4), (2, 2)), (128, 256, (4, 4), (2, 2))]  # fmt: skip
     assert model.output.in_features == 256 * 4 * 4
+
+
+def halved(h: Tensor) -> Tensor:
+    """Means over 2x2 pixels, at the edges over those that are there."""
+    rows, columns = (range(0, n, 2) for n in h.shape[2:])
+    found = [[h[:, :, i : i + 2, j : j + 2].mean((2, 3)) for j in columns] for i in rows]
+    return torch.stack([torch.stack(row, 2) for row in found], 2)
+
+
+@pytest.mark.parametrize("event", [(2, 16, 24), (2, 9, 19)])
+def test_the_layers_of_resnet(event):
+    """Written out: h + B(silu(A(silu(h)))), halved, and in the end w . sum over places of silu."""
+    model, x = seeded("resnet", event, widths=[4, 4, 6]), images(3, *event)
+    h = model.first(x)
+    for block, narrow in zip(model.blocks, (True, True, False), strict=True):
+        kept = h if narrow else block.across(h)
+        h = halved(kept + block.outer(silu(block.inner(silu(h)))))
+    w, b = model.output.weight[0], model.output.bias
+    torch.testing.assert_close(model(x), silu(h).sum((2, 3)) @ w + b)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_begin_with_the_variance_of_their_inputs(name):
+    """1 / (inputs of one unit), within 4 standard errors of a variance of normal numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS[name](event_shape=(3, 16, 16), widths=[16, 32, 64])
+    for layer in (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
+        inputs, n = layer.weight[0].numel(), layer.weight.numel()
+        found = layer.weight.square().mean().item() * inputs
+        assert found == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
+        assert layer.bias is None or not layer.bias.any()
 
 
 def test_spectral_norm_bounds_every_layer():
