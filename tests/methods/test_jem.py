@@ -9,8 +9,12 @@ import torch
 from quadratic import normal, seeded
 from torch import nn
 
+from ebmtrain.datasets.points import Points
 from ebmtrain.drawing import of_class
-from ebmtrain.evaluation.classification import calibration_error
+from ebmtrain.evaluation.classification import Classification, calibration_error
+from ebmtrain.evaluation.subject import Subject
+from ebmtrain.frame import Frame
+from ebmtrain.methods.contrast import noised
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.models.convolutional import Convolutional
@@ -19,7 +23,7 @@ from ebmtrain.models.of_class import JointOf, OfClass
 from ebmtrain.models.residual import Residual
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.score import energy_and_gradient
-from ebmtrain.types import Batch
+from ebmtrain.types import Batch, Labels, Standardization
 
 SAMPLER = Mala(step_size=0.2)
 
@@ -63,6 +67,18 @@ def test_it_is_pcd_and_the_cross_entropy_of_the_classes():
     right = ((p > 0.5).long() == y).double().mean()
     assert both.metrics["accuracy_train"].item() == pytest.approx(right.item())
     assert all(torch.equal(plain.state[name], both.state[name]) for name in plain.state)
+
+
+def test_the_classes_are_those_of_the_points_that_the_density_sees():
+    """With noise on the data: of the noised points."""
+    x, y = normal(40, 1), torch.arange(40) % 2
+    method = JointEnergyModel(sampler=SAMPLER, k=1, slots=50, data_noise=0.7)
+    out, _ = slopes(method, x, y)
+    seen = noised(x, 0.7, seeded(2))
+    p = torch.sigmoid(4 * seen[:, 0] + math.log(3))
+    surprise = -torch.where(y == 1, p, 1 - p).log().mean()
+    assert out.metrics["cross_entropy"].item() == pytest.approx(surprise.item())
+    assert out.metrics["energy_data"].item() == pytest.approx(Wells()(seen).mean().item())
 
 
 def test_a_batch_without_labels_is_refused():
@@ -109,6 +125,48 @@ def test_calibration_error():
     right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     assert calibration_error(confidence, right, 2) == pytest.approx(0.15)
     assert calibration_error(torch.ones(3), torch.ones(3), 15) == 0.0
+    # Too little in one bin does not make up for too much in the other: 0.6 * 2/4 + 0.3 * 2/4.
+    right = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    assert calibration_error(confidence, right, 2) == pytest.approx(0.45)
+    # Bins count by their points: |1 - 0.7| * 3/4 + |0 - 0.2| * 1/4.
+    confidence = torch.tensor([0.7, 0.7, 0.7, 0.2], dtype=torch.float64)
+    right = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    assert calibration_error(confidence, right, 2) == pytest.approx(0.275)
+
+
+def test_classification_of_points_held_out():
+    """Points of the data's own units, at a temperature that p(y | x) does not know of."""
+    u, draw = normal(500, 1).double(), seeded(5)
+    p = torch.sigmoid(4 * u[:, 0] + math.log(3))  # of class 1
+    y = (torch.rand(500, generator=draw, dtype=torch.float64) < p**0.2).long()  # not that often
+    units = Standardization(*torch.tensor([[1000.0], [20.0]]).double())
+    points = Points(
+        units.to_data(u[:40]), units.to_data(u), standardization=units,
+        labels=Labels(1 - y[:40], y, ("a", "b")),
+    )  # fmt: skip
+    found = Classification(every=1, bins=10)(
+        Subject(
+            energy=Wells(), temperature=3.0, region=Frame.of(points).region,
+            standardization=units, dataset=points, draw=unused, generator=unused,
+            sampler=SAMPLER, method={}, trace=unused,
+        )
+    ).metrics  # fmt: skip
+    right = ((p > 0.5).long() == y).double()
+    accuracy, confidence = right.mean().item(), torch.maximum(p, 1 - p)
+    assert 0.55 < accuracy < 0.95
+    assert found["accuracy"] == pytest.approx(accuracy)
+    assert found["accuracy_se"] == pytest.approx((right.var(correction=0).item() / 500) ** 0.5)
+    surprise = -torch.where(y == 1, p, 1 - p).log().mean()
+    assert found["cross_entropy_holdout"] == pytest.approx(surprise.item())
+    ece = sum(
+        abs((right - confidence)[(low / 10 < confidence) & (confidence <= (low + 1) / 10)].sum())
+        for low in range(10)
+    )
+    assert found["ece"] == pytest.approx(float(ece) / 500)
+
+
+def unused(*_):
+    raise AssertionError
 
 
 WORDS = ("method=jem", "dataset=iris", "model.classes=3", "train.batch_size=32", "method.slots=256")
