@@ -55,6 +55,16 @@ def test_a_constant_is_a_law():
     torch.testing.assert_close(found.frequency, torch.full_like(found.frequency, 2.0))
 
 
+def test_a_wave_step_by_step():
+    """x_t = A sin(2 pi f t / L + phi) from t = 0 on; a phase of all of the circle would hide where
+    it begins."""
+    constants = {"amplitude": 1.5, "frequency": 2.3, "phase": 0.4}
+    laws = {name: Uniform(low=value, high=value) for name, value in constants.items()}
+    wave = made(std=0.0, length=10, **laws).train[7, :, 0]
+    expected = [1.5 * math.sin(2 * math.pi * 2.3 * t / 10 + 0.4) for t in range(10)]
+    torch.testing.assert_close(wave, torch.tensor(expected, dtype=torch.float64))
+
+
 def test_noise_is_added_to_the_wave():
     """The same waves with and without: the difference is N(0, std^2), independent at each step."""
     noise = made(std=0.3).train - made(std=0.0).train
