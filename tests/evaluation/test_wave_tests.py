@@ -119,6 +119,17 @@ def test_kuiper_by_hand_and_by_permutation():
     assert 0.02 < share < 0.7
 
 
+def test_kuiper_by_the_table_of_its_author():
+    """5 % lie beyond V (sqrt(k) + 0.155 + 0.24 / sqrt(k)) = 1.747 (Stephens, 1970)."""
+    order = "a" * 16 + "ba" * 27 + "b" * 16 + "ab" * 6 + "b"  # F_a - F_b from 0 to 43/49 - 27/50
+    angles = torch.arange(99, dtype=torch.float64) * TURN / 99
+    of_a = torch.tensor([letter == "a" for letter in order])
+    found, root = kuiper(angles[of_a], angles[~of_a]), math.sqrt(49 * 50 / 99)
+    assert found.statistic == pytest.approx(43 / 49 - 27 / 50)
+    assert found.statistic * (root + 0.155 + 0.24 / root) == pytest.approx(1.747, abs=1e-3)
+    assert found.p == pytest.approx(0.05, rel=0.01)
+
+
 def test_kuiper_is_the_same_wherever_the_circle_is_cut():
     a, b = uniform(200, 0, TURN, 0), 0.9 * uniform(300, 0, TURN, 1)
     turned = kuiper((a + 2).remainder(TURN), (b + 2).remainder(TURN))
