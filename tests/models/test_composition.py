@@ -12,9 +12,11 @@ from model_presets import PRESETS
 import ebmtrain
 from ebmtrain import presets
 from ebmtrain.build import build
-from ebmtrain.composition import Composition
+from ebmtrain.composition import Composition, window
+from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.gallery import Gallery
 from ebmtrain.run import begin
+from ebmtrain.types import Standardization
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,27 @@ def test_its_window_holds_those_of_its_runs(runs):
         train = ebmtrain.load(path).parts.dataset.train  # type: ignore[union-attr]
         assert (train.amin(0) >= low - 1e-6).all()
         assert (train.amax(0) <= high + 1e-6).all()
+
+
+def test_the_window_of_whitened_units():
+    """The least box of the data's units around the images of both regions' corners."""
+    mixing = torch.tensor([[0.8, -0.5], [-0.5, 0.9]], dtype=torch.float64)
+    units = [
+        Standardization(*torch.tensor([[3.0, -1.0], [2.0, 0.5]]).double(), mixing),
+        Standardization(*torch.tensor([[4.0, -1.0], [0.1, 3.0]]).double()),
+    ]
+    regions = [
+        Region(*torch.tensor(v).double()) for v in ([[-1.0, -3], [2, 1]], [[-1.0, -1], [1, 1]])
+    ]
+    corners = torch.cat(
+        [
+            unit.to_data(torch.cartesian_prod(*torch.stack(region, 1)))
+            for unit, region in zip(units, regions, strict=True)
+        ]
+    )
+    low, high = window(regions, units)
+    torch.testing.assert_close(torch.tensor(low).double(), corners.amin(0))
+    torch.testing.assert_close(torch.tensor(high).double(), corners.amax(0))
 
 
 @pytest.mark.usefixtures("no_pictures")
