@@ -40,6 +40,24 @@ def test_draws_are_of_the_conditional_density(run: Path):
         assert ((found - covariance).abs() < 4 * spread).all()
 
 
+def test_chains_begin_uniform_in_the_region_of_the_data(run: Path):
+    """Before any step, the missing numbers are those of x(u), u uniform in the box, whatever mixes
+    the coordinates: mean and covariance within 4.5 standard errors."""
+    model, n = ebmtrain.load(run), 4000
+    units, box = model.parts.standardization, model.parts.region
+    x = torch.tensor([[1004.0, 0.0, 0.0]], dtype=torch.float64)
+    first = model.inpaint(x, [True, False, False], n, chains=n, burn_in=0)[0, :, 1:]
+    mixing = torch.eye(3).double() if units.mixing is None else units.mixing
+    slope = (units.scale[:, None] * mixing)[1:]
+    covariance = slope @ ((box.high - box.low).square() / 12).diag() @ slope.T
+    spread = covariance.diagonal().sqrt()
+    mean = units.to_data((box.low + box.high) / 2)[1:]
+    assert ((first.mean(0) - mean).abs() < 4.5 * spread / n**0.5).all()
+    # Those of normal numbers, which flat ones stay below.
+    error = ((torch.outer(spread, spread).square() + covariance.square()) / n).sqrt()
+    assert ((first.T.cov() - covariance).abs() < 4.5 * error).all()
+
+
 def test_the_command(command, run: Path):
     Path("mask.csv").write_text("1,0,1\n")
     np.save("some.npy", [[1001.0, 0.0, 0.31], [999.0, 0.0, 0.28]])
