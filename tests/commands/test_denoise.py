@@ -68,6 +68,18 @@ def test_draws_are_of_the_posterior(run: Path, noise: float):
     torch.testing.assert_close(found.mean, found.draws.mean(1))
 
 
+def test_chains_begin_about_the_point_within_the_box_of_the_data(run: Path):
+    """Before any step, with next to no noise: at a point inside, and at the nearest one of
+    the box to a point that lies far beyond all data, where no energy was learnt."""
+    model = ebmtrain.load(run)
+    units, box = model.parts.standardization, model.parts.region
+    inside = units.to_data((2 * box.low + box.high) / 3)
+    beyond = units.to_data(box.high + torch.tensor([50.0, 0, 70], dtype=torch.float64))
+    found = model.denoise(torch.stack([inside, beyond]), 1e-6, 5, burn_in=0)
+    for draws, expected in zip(found.draws, (inside, units.to_data(box.high)), strict=True):
+        torch.testing.assert_close(draws, expected.expand(5, 3), rtol=0, atol=1e-3)
+
+
 def test_the_mean_is_of_more_chains_than_are_asked_for(run: Path):
     model = ebmtrain.load(run)
     few, many = (model.denoise(Y, 5.0, count, chains=400, burn_in=100) for count in (1, 64))
