@@ -114,6 +114,24 @@ def between(target=MIXTURE):
     )
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_the_path_and_its_slope(beta):
+    """(1 - beta) times the base, -log N(u; mean, C) + log |du/dz|, and beta times E(u) / T. A wrong
+    slope would be made up for by rejection, and only cost time."""
+    base, path = between()
+    here = replace(path(beta), temperature=1.7)
+    z = torch.randn(20, D, dtype=torch.float64, generator=stream(5)).requires_grad_()
+    u = base.coloured(z)
+    gaussian = torch.distributions.MultivariateNormal(base.mean, scale_tril=base.factor)
+    density = gaussian.log_prob(u) + base.log_volume
+    expected = -(1 - beta) * density + beta * here.energy(u) / 1.7
+    energy, slope = here.energy_and_gradient(z.detach())
+    torch.testing.assert_close(energy, expected)
+    torch.testing.assert_close(here(z.detach()), expected)
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), z)[0])
+    torch.testing.assert_close(base.white(u), z)
+
+
 @pytest.mark.parametrize("kernel", [Hmc(step_size=0.3), Mala(step_size=0.05)])
 def test_weights_are_unbiased_on_any_ladder(kernel):
     """E[w] = Z of the target over z, forward from the base and in reverse from the target, on a
@@ -234,8 +252,12 @@ def test_bennett_joins_both_sides():
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_both_sides_hold_the_truth_in_the_units_of_the_data(ais, temperature):
-    found, warnings = ais()(of(MIXTURE, temperature=temperature))
+    subject = of(MIXTURE, temperature=temperature)
+    found, warnings = ais()(subject)
     assert warnings == []
+    held = subject.dataset.truth.log_prob(subject.dataset.holdout)
+    of_mean = float(held.std()) / math.sqrt(len(held))
+    assert found["nll_se"] == pytest.approx(math.hypot(of_mean, found["log_z_se"]))
     assert found["log_z_lower"] < -OFFSET / temperature < found["log_z_upper"]
     assert found["log_z_upper"] - found["log_z_lower"] < 0.3
     assert found["log_z"] == pytest.approx(-OFFSET / temperature, abs=4 * found["log_z_se"])
