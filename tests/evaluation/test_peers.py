@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
 from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation import peers
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.peers import BesidePeers
 from ebmtrain.evaluation.subject import Evaluation, Subject
@@ -111,6 +112,18 @@ def test_a_mixture_may_be_held_to_its_number_of_components():
     assert free["peer_nll_gmm"] == pytest.approx(free["peer_nll_gaussian"], abs=1e-3)
     with pytest.raises(ValueError, match=r"evaluation.fewest=3 must be at most .*=2: lower it"):
         BesidePeers(ours=Quadrature(every=1), fewest=3, components=2)
+
+
+def test_the_mixture_is_of_the_least_bic_in_units_of_the_data(monkeypatch):
+    """Of one Gaussian whose columns hang together all likelihoods are alike: whitened, a spherical
+    one has them with the fewest parameters."""
+    chosen = []
+    monkeypatch.setattr(peers, "scored", lambda fit, unit, x: chosen.append((fit, unit)) or x[:, 0])
+    dataset = points()
+    beside(dataset)
+    *_, (fit, unit) = chosen
+    assert (fit.covariance_type, fit.n_components) == ("spherical", 1)
+    assert unit.mixing is not None
 
 
 def test_without_scikit_learn_it_is_said_before_anything_is_trained(command, monkeypatch):
