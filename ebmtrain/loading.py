@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoint_items import checked
+from ebmtrain.datasets.images import check_noise
 from ebmtrain.datasets.long_format import Long
 from ebmtrain.datasets.read_csv import NoNamesError
 from ebmtrain.datasets.reading import read_points
@@ -253,7 +254,8 @@ class Run:
             array: name of the array in a .npz file that holds several.
 
         Raises:
-            DataError: the file cannot be read, or holds points of another kind.
+            DataError: the file cannot be read, or holds points of another kind, or pixels as whole
+                numbers for a model of dequantised images.
         """
         names = self.parts.frame.names
         by_name = names if names is not None and len(set(names)) == len(names) else None
@@ -274,6 +276,8 @@ class Run:
                 f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: give "
                 "the columns that it has learnt"
             )
+        if isinstance(dequantize := learnt.get("dequantize"), bool):
+            check_noise(values, str(path), dequantize=dequantize)
         return torch.from_numpy(values)
 
     @property

@@ -95,6 +95,23 @@ def image_points(
     return points if changes == [Middle()] else Redrawn(seen, changes, points)
 
 
+def check_noise(x: np.ndarray, path: str, *, dequantize: bool) -> None:
+    """Of points in a file that are given to a model of `image_points`.
+
+    Raises:
+        DataError: they are the pixels k and not the k + u that it has learnt: at the edge of what
+            it knows in every pixel, whatever they show.
+    """
+    if (x == np.floor(x)).all():
+        learnt, add = (
+            ("k + u, u uniform in [0, 1)", "such noise") if dequantize else ("k + 1/2", "1/2")
+        )
+        raise DataError(
+            f"{path} holds whole numbers, and the model has learnt pixels k as {learnt}: add "
+            f"{add} to them"
+        )
+
+
 def labelled(
     labels: np.ndarray | None,
     holdout_labels: np.ndarray | None,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ebmtrain
+from ebmtrain.datasets.digits import digits
 
 HEADER = "mass,label,length\n"
 
@@ -148,3 +149,38 @@ def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
     assert command(*tiny_file, *words, "hydra.run.dir=run").code == 0
     drawn = {path.name for path in (folder / "run/plots").iterdir()}
     assert {"samples_final.png", "pairs_final.png"} < drawn
+
+
+@pytest.mark.parametrize(
+    ("dequantize", "remedy"), [("true", "add such noise"), ("false", "add 1/2")]
+)
+def test_pixels_of_a_file_are_those_that_were_learnt(
+    command, folder, no_pictures, dequantize, remedy
+):
+    """k + u in place of k: the very images held out would be told from themselves by a model that
+    knows the noise."""
+    words = (
+        "dataset=digits", f"dataset.dequantize={dequantize}", "model=gaussian", "method=sm",
+        "train.steps=2", "evaluation.every=9", "evaluation.resolution=8", "samples.count=20",
+        "samples.chains=20", "samples.burn_in=2", "samples.thin=1", "quality.points=10",
+        "quality.shuffles=5", "diagnostics.chains=4", "diagnostics.draws=8",
+        "diagnostics.thin=1", "device.threads=1", "hydra.run.dir=run",
+    )  # fmt: skip
+    trained = command(*words)
+    assert trained.code == 0, trained.err
+    whole = digits(seed=0).holdout.floor().numpy()
+    np.save("whole.npy", whole)
+    np.save("mask.npy", np.eye(8))
+    for question in (
+        ("score", "run", "--data", "whole.npy", "--out", "x.npz"),
+        ("evaluate", "run", "ood=whole.npy"),
+        ("sample", "run", "--inpaint", "mask.npy", "--data", "whole.npy"),
+        ("sample", "run", "--denoise", "whole.npy", "noise=1"),
+    ):
+        refused = command(*question)
+        assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused
+        assert "whole.npy holds whole numbers" in refused.err
+        assert remedy in refused.err
+    noise = np.random.default_rng(0).random(whole.shape) if dequantize == "true" else 0.5
+    np.save("learnt.npy", whole + noise)
+    assert command("score", "run", "--data", "learnt.npy", "--out", "x.npz").code == 0
