@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import ebmtrain
+from ebmtrain.models.on_flat import OnFlat
+
+
+class Quartic(nn.Module):
+    def forward(self, x):
+        return (x**4 * torch.tensor([1.0, 0.5, 2.0])).sum(1) + x.prod(1)
 
 
 @pytest.fixture(scope="module", params=["true", "whiten"])
@@ -38,6 +45,19 @@ def test_draws_are_of_the_conditional_density(run: Path):
         found = points.T.cov()
         spread = torch.outer(*[covariance.diagonal().sqrt()] * 2) * (2 / n) ** 0.5
         assert ((found - covariance).abs() < 4 * spread).all()
+
+
+def test_the_slope_on_a_flat_is_that_of_the_energy_there():
+    """Of E(b + A z), A of three rows and two columns; rejection would make up for a wrong one."""
+    draw = torch.Generator().manual_seed(0)
+    a, b, z = (torch.randn(n, generator=draw).double() for n in ((3, 2), (3,), (7, 2)))
+    flat = OnFlat(Quartic(), b, a)
+    leaf = z.clone().requires_grad_()
+    expected = Quartic()(torch.stack([b + a @ row for row in leaf]))
+    energy, slope = flat.energy_and_gradient(z)
+    torch.testing.assert_close(energy, expected)
+    torch.testing.assert_close(flat(z), expected)
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), leaf)[0])
 
 
 def test_chains_begin_uniform_in_the_region_of_the_data(run: Path):
