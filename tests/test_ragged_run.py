@@ -132,6 +132,7 @@ def test_pictures_and_ood_of_a_run(short_run, command):
     metrics = json.loads(Path("run/evaluation.json").read_text())["metrics"]
     assert 0 <= metrics["ood_auroc"] <= 1
     assert "nll" not in metrics
+    assert metrics["chain_age_max"] >= metrics["chain_age_mean"] > 0  # by `LeftOut`
     assert bool(short_run.energy(short_run.read("waves.npz")).isfinite().all())
     final = dict(np.load("run/samples/final.npz"))
     final["x"][0, 2] = np.nan
