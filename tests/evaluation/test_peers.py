@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -46,8 +47,8 @@ def beside(dataset: Points, **options) -> Evaluation:
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused,
     )  # fmt: skip
-    options = {"components": 2, "bandwidths": 12, **options}
-    return BesidePeers(ours=Quadrature(every=1), **options)(subject)
+    options = {"ours": Quadrature(every=1), "components": 2, "bandwidths": 12, **options}
+    return BesidePeers(**options)(subject)
 
 
 def test_the_mixture_of_one_gaussian_is_the_gaussian():
@@ -64,6 +65,27 @@ def test_the_mixture_of_one_gaussian_is_the_gaussian():
     assert found["gain_over_gmm"] == pytest.approx(float(gain.mean()), abs=2e-3)
     assert found["gain_over_gmm"] == pytest.approx(found["peer_nll_gmm"] - found["nll"], abs=1e-9)
     assert found["gain_over_gmm_se"] == pytest.approx(float(gain.std()) / 120**0.5, abs=1e-3)
+
+
+@dataclass
+class Estimated:
+    """Says of log Z what it is told."""
+
+    error: float
+    every: int = 1
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        return Evaluation({"log_z": 3.0, "log_z_se": self.error}, [])
+
+
+def test_the_error_of_a_gain_has_that_of_log_z():
+    sure, unsure = (
+        beside(points(), ours=Estimated(error), bandwidths=2, components=1).metrics
+        for error in (0.0, 0.7)
+    )
+    for name in ("gain_over_gmm", "gain_over_kde", "gain_over_gaussian"):
+        assert unsure[name] == sure[name]
+        assert unsure[f"{name}_se"] == pytest.approx(math.hypot(sure[f"{name}_se"], 0.7))
 
 
 def test_kernels_are_a_density_that_is_chosen_well():
