@@ -16,6 +16,7 @@ from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardizing import standardization_of
 from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation import annealing
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, Sides
 from ebmtrain.evaluation.annealing import (
     Between,
@@ -199,6 +200,35 @@ def test_each_temperature_has_its_own_step_size_on_both_ways():
     assert down.seen == [(0.7, 0.3), (0.2, 0.2), (0.0, 0.1)]
 
 
+def test_step_sizes_between_temperatures_are_means_of_their_logarithms():
+    ladder = Ladder([0.0, 0.3, 1.0], [0.1, 0.4, 1.6])
+    finer = refined(ladder, 8)
+    assert finer.betas == pytest.approx([0, 0.075, 0.15, 0.225, 0.3, 0.475, 0.65, 0.825, 1])
+    assert finer.step_sizes == pytest.approx([0.1 * 4 ** (k / 4) for k in range(9)])
+
+
+def test_the_base_of_few_points_is_a_density():
+    """Their covariance and a thousandth of its mean variance: three points of the line in four
+    dimensions have a density too."""
+    line = torch.tensor([[1.0], [2.0], [6.0]]).double() * torch.tensor([1.0, -1, 2, 0])
+    base = Gaussian.fitted(line + 5)
+    covariance = line.T.cov()
+    expected = covariance + 1e-3 * covariance.diagonal().mean() * torch.eye(D)
+    torch.testing.assert_close(base.factor @ base.factor.T, expected)
+    torch.testing.assert_close(base.mean, line.mean(0) + 5)
+
+
+def test_chains_of_the_pilot_that_were_drawn_again_weigh_alike(monkeypatch):
+    seen = []
+    monkeypatch.setattr(annealing, "widest", lambda w, *rest: seen.append(w) or widest(w, *rest))
+    _, path = between(replace(MIXTURE, std=0.1))
+    z = torch.randn(500, D, dtype=torch.float64, generator=stream(2))
+    pilot(path, z, Hmc(step_size=0.1), 0.8, stream(3))
+    alike = [not w.any() for w in seen]
+    assert alike[0]
+    assert 1 < sum(alike) < len(alike)
+
+
 def test_the_pilot_counts_the_weights_that_chains_carry():
     """(sum W v)^2 / sum W v^2 at the step that is found, for W that are not alike."""
     log_w, fall = (s * torch.randn(500, generator=stream(i)).double() for i, s in ((1, 2), (2, 9)))
@@ -236,6 +266,19 @@ def test_the_error_is_at_least_half_of_the_gap():
         gap = abs(float(log_mean_exp(sign * up) + log_mean_exp(sign * down)))
         assert gap == pytest.approx(0.4, abs=0.01)
         assert found["log_z_se"] == pytest.approx(gap / 2)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_gap_is_judged_by_the_errors_of_both_sides(swapped):
+    """One side is exact, the other's error is sqrt((e - 1) / 400) = 0.066: a gap of 0.15 nats may
+    be chance, one of 0.5 is none."""
+    check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
+    noise = torch.randn(400, generator=stream(7), dtype=torch.float64)
+    sure, unsure = torch.zeros_like(noise), noise - log_mean_exp(noise)
+    for gap, complaints in ((0.15, 0), (0.5, 1)):
+        up, down = (unsure, sure) if swapped else (sure, unsure)
+        _, warnings = check.judged(Sides(up, down - gap, unused), stream(1))
+        assert len(warnings) == complaints
 
 
 def test_bennett_joins_both_sides():
