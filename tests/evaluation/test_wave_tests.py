@@ -169,8 +169,10 @@ def test_samples_are_compared_in_the_units_of_the_data(channels):
     assert all(float(found[f"p_{name}"]) > CHANCE for name in ("amplitude", "frequency", "phase"))
     assert found["residual"] == pytest.approx(20, rel=0.05)
     assert found["residual_data"] == pytest.approx(20, rel=0.05)
-    off, _ = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70, faster=0.5)))
+    off, _ = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70, faster=0.5, std=0.3)))
     assert float(off["p_frequency"]) < CHANCE
+    assert off["residual"] == pytest.approx(30, rel=0.05)  # of the samples
+    assert off["residual_data"] == pytest.approx(20, rel=0.05)
 
 
 def test_points_that_are_no_sequences_and_samples_that_are_not_finite():
