@@ -184,3 +184,14 @@ def test_pixels_of_a_file_are_those_that_were_learnt(
     noise = np.random.default_rng(0).random(whole.shape) if dequantize == "true" else 0.5
     np.save("learnt.npy", whole + noise)
     assert command("score", "run", "--data", "learnt.npy", "--out", "x.npz").code == 0
+
+
+def test_densities_at_another_temperature(command, folder, gaussian_run):
+    """E / T + log Z, whose mean over the held-out rows is the NLL of the run."""
+    run = gaussian_run("sampler.temperature=2", "dataset.standardize=whiten")
+    model = ebmtrain.load(run)
+    np.save("holdout.npy", model.parts.dataset.holdout.numpy())  # type: ignore[union-attr]
+    assert command("score", run, "--data", "holdout.npy", "--out", "x.npz").code == 0
+    with np.load("x.npz") as file:
+        found = file["neg_log_p"].mean()
+    assert found == pytest.approx(model.result["metrics"]["nll"], abs=1e-4)
