@@ -52,6 +52,9 @@ class Energy(Protocol):
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
     uses it in chains, where no parameter gradient is wanted; and see `Normalised`.
 
+    One that is made with an argument `training_points: Tensor | None` is given them standardized,
+    (n, *event), to begin at; None where its weights are loaded afterwards.
+
     One that is made with an argument `ragged: bool` takes sequences of different lengths where that
     is true, (batch, length, channels) with NaN at steps that are not there: see `masks`. It must
     not depend on how many of these there are, and its gradient there must be 0.
@@ -243,9 +246,11 @@ class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
     A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown. Points
-    with classes offer `labels: Labels | None`, and put them into their batches. Images, (height,
-    width) or (channels, height, width), offer `pixels: tuple[float, float] | None`, the least and
-    the largest value of a pixel: they are drawn as such.
+    with classes offer `labels: Labels | None`, and put them into their batches; where one of these
+    was left out (`dataset.without`), `anomalies: Tensor | None` are its points, (k, *event), none
+    of which is in `train` or `holdout`. Images, (height, width) or (channels, height, width), offer
+    `pixels: tuple[float, float] | None`, the least and the largest value of a pixel: they are drawn
+    as such.
     """
 
     train: Tensor

@@ -17,6 +17,7 @@ def bundled(
     name: Literal["breast_cancer", "iris", "wine"],
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
+    without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points:
     """Measurements and their classes, split at random as rows of a file are.
@@ -26,11 +27,13 @@ def bundled(
         holdout: share of the points that is not trained on, in (0, 1).
         standardize: give models coordinates of mean 0 and standard deviation 1 over the training
             points; whiten: uncorrelated ones.
+        without: a class, counted from 0, that is neither trained on nor held out; its points are
+            the anomalies of evaluation=anomalies. null: none.
         seed: of the split.
 
     Raises:
         ConfigError: scikit-learn is not installed.
-        DataError: whitening points that are too few.
+        DataError: whitening points that are too few; no such class.
     """
     table = getattr(scikit_learn("datasets", f"dataset={name}"), f"load_{name}")()
     points = torch.from_numpy(table.data)
@@ -43,4 +46,5 @@ def bundled(
         names=names,
         labels=torch.from_numpy(table.target).long(),
         classes=tuple(str(name) for name in table.target_names),
+        without=without,
     )

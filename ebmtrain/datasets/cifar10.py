@@ -36,6 +36,7 @@ def cifar10(
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
+    without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points | Redrawn:
     """The images of data_batch_1 to 5 to train on, those of test_batch held out, and their ten
@@ -51,6 +52,8 @@ def cifar10(
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
+        without: a class, counted from 0, that is neither trained on nor held out; its images are
+            the anomalies of evaluation=anomalies. null: none.
         seed: of the choice, of the noise and of the changes.
 
     Raises:
@@ -73,6 +76,7 @@ def cifar10(
         dequantize=dequantize,
         shift=shift,
         flip=flip,
+        without=without,
         seed=seed,
         labels=np.concatenate([labels for _, labels in parts]),
         holdout_labels=holdout_labels,

@@ -20,6 +20,7 @@ def digits(
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
+    without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points | Redrawn:
     """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), and their
@@ -34,10 +35,13 @@ def digits(
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
+        without: a class, counted from 0, that is neither trained on nor held out; its images are
+            the anomalies of evaluation=anomalies. null: none.
         seed: of the split, of the noise and of the changes.
 
     Raises:
         ConfigError: scikit-learn is not installed.
+        DataError: there is no class `without`.
     """
     found = scikit_learn("datasets", "dataset=digits").load_digits()
     return image_points(
@@ -48,6 +52,7 @@ def digits(
         dequantize=dequantize,
         shift=shift,
         flip=flip,
+        without=without,
         seed=seed,
         labels=found.target,
         classes=tuple(str(name) for name in found.target_names),

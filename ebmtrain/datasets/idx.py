@@ -30,6 +30,7 @@ def idx(
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
+    without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points | Redrawn:
     """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
@@ -47,6 +48,8 @@ def idx(
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
+        without: a class, counted from 0, that is neither trained on nor held out; its images are
+            the anomalies of evaluation=anomalies. null: none.
         seed: of the choice, of the noise and of the changes.
 
     Raises:
@@ -70,6 +73,7 @@ def idx(
         dequantize=dequantize,
         shift=shift,
         flip=flip,
+        without=without,
         seed=seed,
         **classes,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ebmtrain.datasets.changes import Change, Flip, Middle, Noise, Shift
+from ebmtrain.datasets.leaving_out import leaving_out
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.redrawn import Redrawn, changed
 from ebmtrain.datasets.standardizing import standardization_of
@@ -33,6 +34,7 @@ def image_points(
     labels: np.ndarray | None = None,
     holdout_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
+    without: int | None = None,
 ) -> Points | Redrawn:
     """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
     finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
@@ -57,9 +59,12 @@ def image_points(
         holdout_labels: (m,), likewise of the images held out, where these are given and `labels`
             are.
         classes: names of the classes.
+        without: a class that is neither trained on nor held out, see `leaving_out`; None: none.
+            Its images are changed as those held out are.
 
     Raises:
-        DataError: images are moved out of themselves.
+        DataError: images are moved out of themselves; there is no class to be left out, or too
+            little without it.
     """
     height, width = images.shape[-2:]
     if shift >= min(height, width):
@@ -74,7 +79,13 @@ def image_points(
         n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
         apart, kept = order[:n_holdout], order[n_holdout:][:n_train]
         held = images[apart]
-    seen = torch.from_numpy(images[kept])
+    # A copy: what was read from a file may not be written to, which tensors cannot promise.
+    seen, held, known, left = leaving_out(
+        without,
+        torch.from_numpy(images[kept]),
+        torch.from_numpy(held.copy()),
+        labelled(labels, holdout_labels, kept, apart, classes),
+    )
     last: Change = Noise() if dequantize else Middle()
     changes = [*([Shift(shift)] if shift else []), *([Flip()] if flip else []), last]
     train = changed(seen, changes, seed, "train")
@@ -83,13 +94,12 @@ def image_points(
         units = Standardization(half, half.clone())
     else:
         units = standardization_of(train, standardize)
-    # A copy: what was read from a file may not be written to, which tensors cannot promise.
-    holdouts = changed(torch.from_numpy(held.copy()), [last], seed, "holdout")
     points = Points(
         train,
-        holdouts,
+        changed(held, [last], seed, "holdout"),
+        anomalies=None if left is None else changed(left, [last], seed, "anomalies"),
         standardization=units,
-        labels=labelled(labels, holdout_labels, kept, apart, classes),
+        labels=known,
         pixels=(0.0, float(levels)),
     )
     return points if changes == [Middle()] else Redrawn(seen, changes, points)

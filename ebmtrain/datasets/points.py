@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.leaving_out import leaving_out
 from ebmtrain.datasets.standardizing import Standardize, standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Batch, Density, Labels, Standardization
@@ -21,6 +22,7 @@ def split(
     names: tuple[str, ...] | None = None,
     labels: Tensor | None = None,
     classes: tuple[str, ...] = (),
+    without: int | None = None,
 ) -> Points:
     """Some to train on and some held out, at random.
 
@@ -33,17 +35,23 @@ def split(
         names: of the columns.
         labels: (n,), class of each point, counted from 0; None: they have none.
         classes: names of the classes.
+        without: a class that is left out of both, see `leaving_out`; None: none is.
+
+    Raises:
+        DataError: there is no such class, or too little without it.
     """
     order = torch.randperm(len(points), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
     kept, held = order[n_holdout:], order[:n_holdout]
-    train = points[kept]
+    both = None if labels is None else Labels(labels[kept], labels[held], classes)
+    parted = leaving_out(without, points[kept], points[held], both)
     return Points(
-        train,
-        points[held],
-        standardization=standardization_of(train, standardize),
+        parted.train,
+        parted.holdout,
+        anomalies=parted.anomalies,
+        standardization=standardization_of(parted.train, standardize),
         names=names,
-        labels=None if labels is None else Labels(labels[kept], labels[held], classes),
+        labels=parted.labels,
     )
 
 
@@ -63,6 +71,7 @@ class Points:
         names: of the columns of a table.
         labels: classes of the points, where they have any.
         pixels: least and largest value that a pixel of an image has; None: points are no images.
+        anomalies: (k, *event), of the class that was left out; None: none was.
         dtype, device: of the batches.
     """
 
@@ -76,6 +85,7 @@ class Points:
         names: tuple[str, ...] | None = None,
         labels: Labels | None = None,
         pixels: tuple[float, float] | None = None,
+        anomalies: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -86,6 +96,7 @@ class Points:
         self.names = names
         self.labels = labels
         self.pixels = pixels
+        self.anomalies = None if anomalies is None else anomalies.to("cpu", torch.float64)
         self._kind = dtype, device
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
@@ -99,6 +110,7 @@ class Points:
             names=self.names,
             labels=self.labels,
             pixels=self.pixels,
+            anomalies=self.anomalies,
             dtype=dtype,
             device=device,
         )

@@ -53,6 +53,7 @@ class Redrawn:
         self.train, self.holdout = points.train, points.holdout
         self.standardization, self.truth = points.standardization, points.truth
         self.pixels, self.labels = points.pixels, points.labels
+        self.anomalies = points.anomalies
         self.dtype, self.device = dtype, device
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Redrawn:

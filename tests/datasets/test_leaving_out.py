@@ -1,0 +1,88 @@
+"""A class that is left out is nowhere but among the anomalies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_wine
+
+from ebmtrain.datasets.bundled import bundled
+from ebmtrain.datasets.digits import digits
+from ebmtrain.datasets.images import image_points
+from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.errors import DataError
+
+
+def bytes_of(pixels: torch.Tensor) -> list[bytes]:
+    return [bytes(image.numpy()) for image in pixels.add(1e-6).floor().byte()]
+
+
+@pytest.mark.parametrize("dequantize", [True, False])
+def test_no_image_of_the_class_is_trained_on_or_held_out(dequantize):
+    """By the pixels themselves, whatever the labels say."""
+    bunch = load_digits()
+    class_of = dict(zip(map(bytes, bunch.images.astype(np.uint8)), bunch.target, strict=True))
+    points = digits(seed=1, without=3, dequantize=dequantize).to(dtype=torch.float64)
+    n = len(points.train)
+    batches = [points.standardization.to_data(points.batch(i, n // 2, 0).x) for i in range(3)]
+    for seen in (points.train, points.holdout, *batches):
+        assert 3 not in {class_of[image] for image in bytes_of(seen)}
+    assert points.anomalies is not None
+    found = bytes_of(points.anomalies)
+    assert {class_of[image] for image in found} == {3}
+    assert len(found) == int((bunch.target == 3).sum())
+    assert n + len(points.holdout) + len(found) == 1797
+    assert points.labels is not None
+    assert points.labels.train.unique().tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
+def test_the_others_are_split_as_ever():
+    whole, points = (digits(seed=1, without=c, dequantize=False) for c in (None, 3))
+    assert whole.anomalies is None
+    assert whole.labels is not None
+    for name in ("train", "holdout"):
+        others = getattr(whole.labels, name) != 3
+        assert torch.equal(getattr(points, name), getattr(whole, name)[others])
+
+
+def test_units_of_a_table_know_nothing_of_the_class():
+    points, table = bundled(name="wine", without=2, seed=0), load_wine()
+    assert points.anomalies is not None
+    assert sorted(points.anomalies[:, 0].tolist()) == sorted(table.data[table.target == 2, 0])
+    for found, right in zip(
+        points.standardization[:2], standardization_of(points.train, True)[:2], strict=True
+    ):
+        assert torch.equal(found, right)
+
+
+def test_images_held_out_in_a_file_of_their_own_are_left_out_too():
+    images, labels = np.arange(12, dtype=np.uint8).reshape(12, 1, 1), np.arange(12) % 3
+    points = image_points(
+        images, levels=256, holdout=images + 100, standardize="range", dequantize=False, shift=0,
+        flip=False, seed=0, labels=labels, holdout_labels=labels, classes=("a", "b", "c"),
+        without=1,
+    )  # fmt: skip
+    assert points.anomalies is not None
+    assert sorted(points.anomalies.flatten().tolist()) == [
+        k + 0.5 for k in (1, 4, 7, 10, 101, 104, 107, 110)
+    ]
+    assert len(points.train) == len(points.holdout) == 8
+
+
+def test_what_cannot_be_left_out_is_refused():
+    with pytest.raises(DataError, match=r"dataset.without is 3: classes of these data are 0 to 2"):
+        bundled(name="wine", without=3, seed=0)
+    images = np.zeros((4, 2, 2), np.uint8)
+
+    def parted(labels):
+        return image_points(
+            images, levels=2, holdout=0.5, standardize="range", dequantize=False, shift=0,
+            flip=False, seed=0, labels=labels, classes=("a", "b"), without=1,
+        )  # fmt: skip
+
+    with pytest.raises(DataError, match=r"no classes to leave out: dataset.without=null"):
+        parted(None)
+    for labels in (np.zeros(4, int), np.ones(4, int)):
+        with pytest.raises(DataError, match="none may be 0: leave out another class"):
+            parted(labels)
