@@ -171,7 +171,7 @@ def with_data(
     frame = Frame.of(dataset)
     if frame.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
-    energy = energy or fitting(config, frame)
+    energy = energy or fitting(config, frame, frame.standardization.to_standard(dataset.train))
     two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
 
@@ -183,11 +183,18 @@ def with_data(
     return Taught(energy, frame, data, job)
 
 
-def fitting(config: dict[str, Any], frame: Frame) -> nn.Module:
-    """The model, untrained, for points of this shape."""
+def fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) -> nn.Module:
+    """The model, untrained, for points of this shape.
+
+    Args:
+        points: to train on, standardized, for a model that begins at some of them; None: its
+            weights will be loaded.
+    """
     supplied: dict[str, Any] = {"event_shape": tuple(frame.standardization.shift.shape)}
     if frame.ragged:
         supplied["ragged"] = True
+    if takes(config["model"], "training_points"):
+        supplied["training_points"] = points
     return initialised(config, **supplied)
 
 

@@ -33,7 +33,7 @@ from ebmtrain.types import WholeNumber
 # Parts are whatever their `_target_` names; what the builder itself passes to each is not written
 # in the configuration.
 PARTS: dict[str, frozenset[str]] = {
-    "model": frozenset({"event_shape", "ragged"}),
+    "model": frozenset({"event_shape", "ragged", "training_points"}),
     "sampler": frozenset(),
     "method": frozenset({"sampler"}),
     "dataset": frozenset(),

@@ -1,0 +1,85 @@
+"""Mixtures of low-rank Gaussians against torch's own, and where they begin."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
+
+from ebmtrain import presets
+from ebmtrain.build import build
+from ebmtrain.models.mixtures import Mixtures
+
+
+def scattered(mixtures: int, event: tuple[int, ...] = (2, 3), rank: int = 2) -> Mixtures:
+    """With parameters far from where they start."""
+    model = Mixtures(event_shape=event, mixtures=mixtures, components=4, rank=rank).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(generator=generator)
+    return model
+
+
+def points(n: int, *event: int) -> torch.Tensor:
+    return torch.randn(n, *event, generator=torch.Generator().manual_seed(1)).double()
+
+
+def density(model: Mixtures, which: int) -> MixtureSameFamily:
+    """One of its mixtures by torch."""
+    rows = slice(4 * which, 4 * which + 4)
+    variance = (2 * model.log_std[rows]).exp()[:, None].expand(-1, 6)
+    parts = LowRankMultivariateNormal(model.centres[rows], model.directions[rows], variance)
+    return MixtureSameFamily(Categorical(logits=model.logits[which]), parts)
+
+
+def test_one_mixture_is_a_normalised_density():
+    model, x = scattered(1), points(20, 2, 3)
+    torch.testing.assert_close(-model(x), density(model, 0).log_prob(x.flatten(1)))
+    assert model.log_z(1.0) == 0
+    assert model.log_z(2.0) is None
+
+
+def test_several_are_their_geometric_mean_whose_normaliser_is_unknown():
+    model, x = scattered(3), points(20, 2, 3)
+    each = [density(model, i).log_prob(x.flatten(1)) for i in range(3)]
+    torch.testing.assert_close(-model(x), torch.stack(each).mean(0))
+    assert model.log_z(1.0) is None
+
+
+def test_closed_form_is_autograd():
+    model, x = scattered(3), points(20, 2, 3).requires_grad_()
+    energy = model(x)
+    (gradient,) = torch.autograd.grad(energy.sum(), x)
+    closed = model.energy_and_gradient(x)
+    torch.testing.assert_close(closed[0], energy)
+    torch.testing.assert_close(closed[1], gradient)
+
+
+def test_components_begin_at_training_points_and_each_mixture_at_others():
+    x = points(50, 2, 3)
+    model = Mixtures(event_shape=(2, 3), mixtures=2, components=30, training_points=x)
+    flat = x.flatten(1).float()
+    rows = [int((flat == c).all(1).nonzero()) for c in model.centres.detach()]
+    first, second = rows[:30], rows[30:]
+    assert len(set(first)) == len(set(second)) == 30
+    assert set(first) != set(second)
+    many = Mixtures(event_shape=(2, 3), components=120, training_points=x)
+    assert len(many.centres.unique(dim=0)) == 50
+
+
+def test_a_rank_beyond_the_coordinates_is_refused(command):
+    outcome = command("check", "model=mixtures", "model.rank=3")
+    assert outcome.code == 2
+    assert outcome.err == (
+        "ebmtrain: model: model.rank=3 must be at most the 2 coordinates of a point: lower it\n"
+    )
+
+
+def test_the_builder_gives_it_the_training_points_standardized():
+    presets.prepare(None)
+    words = ["model=mixtures", "method=dsm", "dataset=wine", "device.threads=1", "seed=3",
+             "train.batch_size=64"]  # fmt: skip
+    parts = build(presets.plain(presets.composed(words)))
+    assert parts.dataset is not None
+    u = parts.standardization.to_standard(parts.dataset.train).float()
+    assert all((u == c).all(1).any() for c in parts.energy.centres)  # type: ignore[union-attr]
