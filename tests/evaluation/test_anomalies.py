@@ -1,0 +1,91 @@
+"""AUROC of a class left out, of an energy and of scikit-learn's detectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KernelDensity
+from torch import Tensor, nn
+
+from ebmtrain.datasets.points import Points, split
+from ebmtrain.evaluation.anomalies import PEERS, Asked, BesideDetectors, detectors, of_peers
+from ebmtrain.evaluation.subject import Evaluation, Subject
+from ebmtrain.frame import Frame
+from ebmtrain.samplers.mala import Mala
+
+
+class Round(nn.Module):
+    """E(u) = ||u||^2 / 2."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u.square().sum(1) / 2
+
+
+def unused(*_):
+    raise AssertionError
+
+
+def table(far: float, scale: float = 1.0) -> Points:
+    """Two classes of the plane; the second one lies apart."""
+    x = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(300) % 3 // 2
+    x[labels == 1] += far
+    return split(
+        scale * x,
+        holdout=0.3,
+        standardize=True,
+        seed=1,
+        labels=labels,
+        classes=("a", "b"),
+        without=1,
+    )
+
+
+def beside(dataset: Points) -> Evaluation:
+    u = dataset.standardization.to_standard(dataset.train)
+    subject = Subject(
+        energy=Round(), temperature=1.0, region=Frame.of(dataset).region,
+        standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
+        generator=lambda _: torch.Generator(),
+        sampler=Mala(step_size=0.1), method={}, trace=unused,
+    )  # fmt: skip
+    return BesideDetectors(every=1)(subject)
+
+
+def test_it_is_the_auroc_of_held_out_points_against_the_class():
+    dataset = table(1.0)
+    found = beside(dataset).metrics
+    assert dataset.anomalies is not None
+    u = dataset.standardization.to_standard(torch.cat([dataset.holdout, dataset.anomalies]))
+    unusual = torch.arange(len(u)) >= len(dataset.holdout)
+    assert found["auroc"] == pytest.approx(roc_auc_score(unusual, Round()(u)))
+    assert 0 < found["auroc_se"] < 0.06
+    # Kernel estimates of the training points, in the same units.
+    train = dataset.standardization.to_standard(dataset.train)
+    distances = torch.cdist(train, train).fill_diagonal_(torch.inf).amin(1)
+    widths = [float(distances.median()) * w for w in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)]
+    fits = [KernelDensity(bandwidth=w).fit(train.numpy()) for w in widths]
+    right = [roc_auc_score(unusual, -fit.score_samples(u.numpy())) for fit in fits]
+    assert found["auroc_kde"] == pytest.approx(right)
+
+
+def test_all_find_what_is_far_away_and_none_what_is_no_different():
+    far, near = (beside(table(x)).metrics for x in (20.0, 0.0))
+    for name in ("auroc", *(f"auroc_{peer}" for peer in PEERS)):
+        assert np.max(far[name]) == 1
+        assert np.abs(np.subtract(near[name], 0.5)).max() < 0.15
+
+
+def test_units_do_not_matter_to_the_peers():
+    one, other = (beside(table(1.0, scale)).metrics for scale in (1.0, 1e3))
+    for name, value in one.items():
+        assert value == pytest.approx(other[name], abs=0.01)
+
+
+def test_points_that_are_all_there_twice_have_a_width_too():
+    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = of_peers(Asked(x.repeat(2, 1), x[:5], x[5:10] + 30))
+    assert max(found["auroc_lof"]) > 0.5
+    assert {name for name, _ in detectors(x)} == set(PEERS)
