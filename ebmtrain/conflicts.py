@@ -21,10 +21,35 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
+    problems += leaving_out_problems(config)
     problems += sampler_problems(config)
     for name in parts:
         own = getattr(target(config[name]), "conflicts", None)
         problems += own(config) if own is not None else []
+    return problems
+
+
+def leaving_out_problems(config: dict[str, Any]) -> list[str]:
+    """Of `train.leave_one_out`, which itself says how many runs there are and on what."""
+    train, dataset = config["train"], config["dataset"]
+    if not train.get("leave_one_out"):
+        return []
+    problems = []
+    if train.get("ensemble") not in (None, 1):
+        problems.append(
+            f"train.leave_one_out=true and train.ensemble={train['ensemble']} both say which runs "
+            "go side by side: give one of them, and several seeds by -m seed=0,1,2"
+        )
+    if not takes(dataset, "without"):
+        problems.append(
+            f"train.leave_one_out=true leaves out classes, and {target(dataset).__name__} has no "
+            "option dataset.without: dataset=digits, say"
+        )
+    if dataset.get("without") is not None:
+        problems.append(
+            f"train.leave_one_out=true leaves out every class in turn, and dataset.without="
+            f"{dataset['without']} one: dataset.without=null, or train.leave_one_out=false"
+        )
     return problems
 
 

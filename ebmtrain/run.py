@@ -72,11 +72,12 @@ def resume(
     run = RunDir.open(path)
     wanted = config or run.config()
     validate(wanted, trust)  # before anything is written, the lock included
-    if wanted["train"].get("ensemble") not in (None, 1):
-        raise ConfigError(
-            f"train.ensemble={wanted['train']['ensemble']} begins new runs, and {path} is one: "
-            "resume it without"
+    train = wanted["train"]
+    if train.get("leave_one_out") or train.get("ensemble") not in (None, 1):
+        word = (
+            "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
         )
+        raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
     with locked(path):
         parts = build(wanted, trust)
         maker = maker_of(parts)

@@ -23,6 +23,8 @@ class Train:
         log_every: updates per line of metrics; each is a mean over these updates.
         ensemble: so many seeds, from `seed` on, side by side, whose updates are made as one; null
             or 1: the one run. (With a default, for run directories from before there was one.)
+        leave_one_out: a run for each class of the data, in which that one is left out, in place of
+            several seeds; all of them of one seed, so of one split. (With a default, likewise.)
     """
 
     steps: WholeNumber | None
@@ -31,6 +33,7 @@ class Train:
     ema: Decay | None
     log_every: Count
     ensemble: Annotated[int, Ge(1), Le(4096)] | None = None
+    leave_one_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

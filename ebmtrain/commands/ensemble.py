@@ -1,4 +1,5 @@
-"""`train.ensemble=8`: from one configuration to the runs of its seeds, each in its own folder."""
+"""`train.ensemble=8` and `train.leave_one_out=true`: from one configuration to the runs of its
+seeds, or to one for each class that is left out, each in its own folder."""
 
 from __future__ import annotations
 
@@ -10,21 +11,26 @@ from omegaconf import DictConfig, open_dict
 
 from ebmtrain import presets
 from ebmtrain.commands.outcome import outcome
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ebmtrain.build import Parts
 
 
 def configurations(config: DictConfig) -> list[dict[str, Any]]:
-    """Itself, or one for each seed of an ensemble, with all that follows from the seed.
+    """Itself, or one for each member of an ensemble, with all that follows from its seed.
 
     Raises:
         ConfigError: it asks for an ensemble and is not valid.
+        DataError: it asks for classes to be left out and the data have none, or cannot be read.
     """
     whole = presets.plain(config)
     train = whole.get("train")
-    if not isinstance(train, dict) or train.get("ensemble") in (None, 1):
+    if not isinstance(train, dict):
+        return [whole]
+    if train.get("leave_one_out") not in (None, False):
+        return without_each(config, whole)
+    if train.get("ensemble") in (None, 1):
         return [whole]
 
     from ebmtrain.validate import validate
@@ -45,6 +51,27 @@ def configurations(config: DictConfig) -> list[dict[str, Any]]:
     return found
 
 
+def without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """One configuration for each class of the data, the others as they are."""
+    from ebmtrain.making import made
+    from ebmtrain.validate import validate
+
+    validate(whole)
+    labels = getattr(made(whole, "dataset"), "labels", None)
+    if labels is None:
+        raise DataError(
+            "train.leave_one_out=true leaves out one class after the other, and these data have no "
+            "classes: train.leave_one_out=false, or data with labels (dataset=digits)"
+        )
+    found = []
+    for i in range(len(labels.names)):
+        member = config.copy()
+        with open_dict(member):
+            member.dataset.without, member.train.leave_one_out = i, False
+        found.append(presets.plain(member))
+    return found
+
+
 def built(config: DictConfig) -> list[Parts]:
     """The parts of each of these.
 
@@ -55,16 +82,26 @@ def built(config: DictConfig) -> list[Parts]:
 
     members = [build(one) for one in configurations(config)]
     if len(members) > 1 and members[0].job is None:
+        whole = config.train
+        word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"
         raise ConfigError(
-            f"train.ensemble is {len(members)}, but model {type(members[0].energy).__name__} has "
-            "nothing to train and no seed would change it: train.ensemble=null"
+            f"train.{word} is {whole[word]}, but model {type(members[0].energy).__name__} has "
+            "nothing to train and would be the same in all runs: train.ensemble=null "
+            "train.leave_one_out=false"
         )
     return members
 
 
+def words(members: list[Parts]) -> list[str]:
+    """What each member is, and the others are not: its seed, or the class that it has not seen."""
+    if len({parts.seed for parts in members}) == len(members):
+        return [f"seed={parts.seed}" for parts in members]
+    return [f"without={parts.config['dataset']['without']}" for parts in members]
+
+
 def folders(path: Path, members: list[Parts]) -> list[Path]:
-    """Of the members, named like the jobs of a sweep over their seeds."""
-    return [path / f"{i}_seed={parts.seed}" for i, parts in enumerate(members)]
+    """Of the members, named like the jobs of a sweep."""
+    return [path / f"{i}_{word}" for i, word in enumerate(words(members))]
 
 
 def begin(
@@ -83,15 +120,19 @@ def begin(
     """
     from ebmtrain.display import say
     from ebmtrain.ensemble import begin_all
+    from ebmtrain.report.classes import summed_up
 
-    began, paths = time.perf_counter(), folders(path, members)
+    began, paths, each = time.perf_counter(), folders(path, members), words(members)
+    results: dict[int, dict[str, Any]] = {}
 
     def ended(number: int, found: dict[str, Any] | Exception) -> None:
-        parts = members[number]
-        words = f"{name or f'member {number}'}  seed={parts.seed}"
-        outcome(words, found, paths[number], parts.config, choices, began)
+        told = f"{name or f'member {number}'}  {each[number]}"
+        config = members[number].config
+        results[number] = outcome(told, found, paths[number], config, choices, began)
 
     stopped = begin_all(members, paths, choices, ended, quiet=quiet)
     if stopped and not quiet:
-        say(f'next     for run in {path}/*_seed=*; do ebmtrain resume "$run"; done')
+        say(f'next     for run in {path}/*_*=*; do ebmtrain resume "$run"; done')
+    if each[0].startswith("without="):
+        summed_up(path, [results[i] for i in sorted(results)], time.perf_counter() - began)
     return stopped

@@ -34,6 +34,8 @@ class Sweep:
     jobs: list[list[str]]
     key: str = "hydra.sweep.dir"
     """What says where it goes."""
+    quiet: bool = False
+    """The leaderboard goes to files alone: of runs on different data, which are not compared."""
 
     def __post_init__(self) -> None:
         if runs_in(self.path):
@@ -70,7 +72,7 @@ class Sweep:
         """Prints the leaderboard and writes it beside the jobs; 1 if a job failed."""
         from ebmtrain.report.writing import report
 
-        entries = report(self.path)
+        entries = report(self.path, quiet=self.quiet)
         begun = [entry for entry in entries if entry.status != "killed"]
         failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
         missing = len(begun) < len(self.jobs)

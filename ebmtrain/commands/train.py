@@ -59,8 +59,13 @@ class BeforeRun(Callback):
             CALL.members = members = ensemble.built(config)
             if len(members) > 1:
                 presets.place_as("ensemble")
-                jobs = [[f"seed={parts.seed}"] for parts in members]
-                CALL.sweep = sweep.Sweep(Path(config.hydra.run.dir), jobs, "hydra.run.dir")
+                jobs = [[word] for word in ensemble.words(members)]
+                CALL.sweep = sweep.Sweep(
+                    Path(config.hydra.run.dir),
+                    jobs,
+                    "hydra.run.dir",
+                    quiet=bool(config.train.get("leave_one_out")),
+                )
             elif members[0].data is None:
                 presets.place_as("landscape")
         except Exception as error:  # of any kind: Hydra would swallow it

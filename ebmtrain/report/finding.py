@@ -20,7 +20,14 @@ def runs_in(folder: Path) -> list[Path]:
         folders[:] = [f for f in folders if f not in INSIDE]
         if {"config.yaml", "result.json"} & {*files, *folders} and Path(name) != folder:
             found.append(Path(name))
-    return in_order(folder, found)
+    return in_order(folder, [path for path in found if not holds_runs(path)])
+
+
+def holds_runs(path: Path) -> bool:
+    """Whether it is no run itself: its result.json sums up the runs in it."""
+    if (path / "config.yaml").exists():
+        return False
+    return any((inner / "config.yaml").exists() for inner in path.iterdir() if inner.is_dir())
 
 
 def links_in(folder: Path) -> list[Path]:

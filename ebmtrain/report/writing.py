@@ -16,12 +16,13 @@ from ebmtrain.rundir import relative
 MANY = 40  # rows beyond which a table of all runs is left to the files
 
 
-def report(folder: Path, sort: str | None = None) -> list[Entry]:
+def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> list[Entry]:
     """Prints the leaderboard of all runs beneath `folder` and writes summary.csv, summary.md,
     landscapes.png and curves.png into it; returns the runs.
 
     Args:
         sort: a metric, ascending; None: KL, else regret, else NLL.
+        quiet: nothing is printed.
 
     Raises:
         ConfigError: there are no runs, or none has that metric.
@@ -32,12 +33,13 @@ def report(folder: Path, sort: str | None = None) -> list[Entry]:
         raise ConfigError(nothing_in(folder))
     board = sections(entries, sort)
     every = tables(board, entries)
-    for table in every:
+    for table in () if quiet else every:
         if len(table.rows) <= MANY:
             table.show()
         else:
             print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
-    print()
+    if not quiet:
+        print()
     write(folder / "summary.csv", as_csv(board, entries).encode())
     text = as_markdown(
         f"Report on {printable(folder.resolve().name)}", every, PICTURES, counted(entries)
