@@ -1,4 +1,4 @@
-"""Where compiled graphs are kept between runs."""
+"""Where what was compiled is kept between runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ def cache_on_disk() -> None:
     TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
+    if folder := folder_of("inductor"):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def folder_of(kind: str) -> Path | None:
+    """In the user's cache folder, for this kind of processor; None: it cannot be written."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        folder = Path(base) / "ebmtrain" / "inductor" / processor()
+        folder = Path(base) / "ebmtrain" / kind / processor()
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
-        return
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def processor() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
+from ebmtrain.models import perceptron
 from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
 from ebmtrain.models.embedding import Embedding
@@ -95,6 +96,7 @@ class MLP(nn.Module):
             if spectral_norm:
                 parametrizations.spectral_norm(layer)
         self.activation, self.activation_backward = ACTIVATIONS[activation]
+        self.activation_name = activation
         self.base_precision = precision_of(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,27 +116,38 @@ class MLP(nn.Module):
         return self.output(h)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x) and dE/dx without autograd: the chain rule written out, one product a layer."""
+        """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)
-        h = features = self.embedding(flat)
         # Each weight is read once: under spectral_norm reading it computes it.
-        *hidden, output = [(layer.weight, layer.bias) for layer in self.layers()]
-        pre = []
-        for weight, bias in hidden:
-            pre.append(linear(h, weight, bias))
-            h = self.activation(pre[-1])
-        f = linear(h, *output)
-        energy = with_base(marginal(f), flat, self.base_precision)
-        if self.classes is None:
-            g = output[0].expand(len(flat), -1)
+        weights, biases = zip(*((layer.weight, layer.bias) for layer in self.layers()), strict=True)
+        if self.classes is None and perceptron.applies(flat, weights, self.activation_name):
+            f, gradient = torch.ops.ebmtrain.perceptron(
+                flat, self.embedding.scale, self.embedding.frequencies, weights, biases,
+                self.activation_name,
+            )  # fmt: skip
         else:
-            g = torch.softmax(-f, 1) @ output[0]
-        for (weight, _), z in zip(reversed(hidden), reversed(pre), strict=True):
-            g = self.activation_backward(g, z) @ weight
-        gradient = self.embedding.pullback(features, g)
+            f, gradient = self.written_out(flat, weights, biases)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
-        return energy, gradient.view_as(x)
+        return with_base(f, flat, self.base_precision), gradient.view_as(x)
+
+    def written_out(
+        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """f, marginal over classes, and df/dx: the chain rule, one product a layer."""
+        h = features = self.embedding(x)
+        pre = []
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            pre.append(linear(h, weight, bias))
+            h = self.activation(pre[-1])
+        f = linear(h, weights[-1], biases[-1])
+        if self.classes is None:
+            g = weights[-1].expand(len(x), -1)
+        else:
+            g = torch.softmax(-f, 1) @ weights[-1]
+        for weight, z in zip(reversed(weights[:-1]), reversed(pre), strict=True):
+            g = self.activation_backward(g, z) @ weight
+        return marginal(f), self.embedding.pullback(features, g)
 
     def layers(self) -> list[nn.Linear]:
         return [*self.hidden, self.output]  # type: ignore[list-item]
