@@ -54,7 +54,8 @@ def compiled(source: Path) -> Path:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise NotCompiledError("no C++ compiler: " + ", ".join(COMPILERS))
-    text = source.read_bytes()
+    files = [source, *sorted(source.parent.glob("*.h"))]
+    text = [file.read_bytes() for file in files]
     name = hashlib.sha256(repr((text, compiler, ALWAYS, WISHES)).encode()).hexdigest()[:16]
     folder = folder_of("native") or Path(tempfile.mkdtemp(prefix="ebmtrain-"))
     kept = folder / f"{source.stem}-{name}.so"

@@ -16,6 +16,7 @@ from ebmtrain.models import perceptron
 from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
 from ebmtrain.models.embedding import Embedding
+from ebmtrain.models.perceptron import Network
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
@@ -101,53 +102,62 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        return with_base(marginal(self.outputs(x)), x, self.base_precision)
+        network = self.network()
+        if self.classes is None and perceptron.knows(x, network):
+            f = perceptron.output(x, network)
+        else:
+            f = marginal(self.outputs(x, network))
+        return with_base(f, x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
         x = x.flatten(1)
-        return with_base(self.outputs(x).T, x, self.base_precision).T
+        return with_base(self.outputs(x, self.network()).T, x, self.base_precision).T
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor, network: Network) -> Tensor:
         """f(x), (batch, classes), or (batch, 1) without classes."""
         h = self.embedding(x)
-        for layer in self.hidden:
-            h = self.activation(layer(h))
-        return self.output(h)
+        *hidden, output = zip(network.weights, network.biases, strict=True)
+        for layer in hidden:
+            h = self.activation(linear(h, *layer))
+        return linear(h, *output)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)
-        # Each weight is read once: under spectral_norm reading it computes it.
-        weights, biases = zip(*((layer.weight, layer.bias) for layer in self.layers()), strict=True)
-        if self.classes is None and perceptron.applies(flat, weights, self.activation_name):
-            f, gradient = torch.ops.ebmtrain.perceptron(
-                flat, self.embedding.scale, self.embedding.frequencies, weights, biases,
-                self.activation_name,
-            )  # fmt: skip
+        network = self.network()
+        if self.classes is None and perceptron.knows(flat, network):
+            f, gradient = perceptron.output_and_gradient(flat, network)
         else:
-            f, gradient = self.written_out(flat, weights, biases)
+            f, gradient = self.written_out(flat, network)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return with_base(f, flat, self.base_precision), gradient.view_as(x)
 
-    def written_out(
-        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def written_out(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         """f, marginal over classes, and df/dx: the chain rule, one product a layer."""
         h = features = self.embedding(x)
         pre = []
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            pre.append(linear(h, weight, bias))
+        *hidden, (weight, bias) = zip(network.weights, network.biases, strict=True)
+        for w, b in hidden:
+            pre.append(linear(h, w, b))
             h = self.activation(pre[-1])
-        f = linear(h, weights[-1], biases[-1])
-        if self.classes is None:
-            g = weights[-1].expand(len(x), -1)
-        else:
-            g = torch.softmax(-f, 1) @ weights[-1]
-        for weight, z in zip(reversed(weights[:-1]), reversed(pre), strict=True):
-            g = self.activation_backward(g, z) @ weight
+        f = linear(h, weight, bias)
+        g = weight.expand(len(x), -1) if self.classes is None else torch.softmax(-f, 1) @ weight
+        for (w, _), z in zip(reversed(hidden), reversed(pre), strict=True):
+            g = self.activation_backward(g, z) @ w
         return marginal(f), self.embedding.pullback(features, g)
+
+    def network(self) -> Network:
+        """Each weight is read once: under spectral_norm reading it computes it."""
+        layers = self.layers()
+        return Network(
+            self.embedding.scale,
+            self.activation_name,
+            self.embedding.frequencies,
+            [layer.weight for layer in layers],
+            [layer.bias for layer in layers],
+        )
 
     def layers(self) -> list[nn.Linear]:
         return [*self.hidden, self.output]  # type: ignore[list-item]

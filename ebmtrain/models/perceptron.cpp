@@ -1,109 +1,35 @@
-// A perceptron of many points, with the gradient of its output with respect to its inputs.
+// The perceptron of mlp.py, its gradient with respect to points, and with respect to its weights.
 //
-// Points lie side by side in the lanes of a vector register and do not know of each other: a block
-// of them goes through all layers, there and back, before the next one comes, so that what lies
-// between the layers stays in the cache. Layers of any size are products of a matrix, whose weights
-// are taken one by one, and of such columns of points. Called by perceptron.py.
+// Points do not know of each other: a block of them, side by side in the lanes of vector registers,
+// goes through all layers, there and back, before the next one comes, so that what lies between the
+// layers stays in the cache. Called by perceptron.py.
 
-#include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <utility>
+#include <vector>
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-constexpr int REGISTERS = 2;               // of points: each weight is fetched once for both
-constexpr int ROWS = LANES == 16 ? 8 : 4;  // of a matrix, whose sums stay in registers
-constexpr int POINTS = LANES * REGISTERS;  // of a block
-
-typedef float Lanes __attribute__((vector_size(4 * LANES)));
-typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
-
-struct Column {  // the same number of each point of a block
-    Lanes part[REGISTERS];
-};
+#include "lanes.h"
 
 enum Activation { LEAKY_RELU, SILU };
 
 struct Network {
     int64_t dims, n_frequencies;   // what a point has; rows of the random frequencies
-    const int64_t *sizes;          // features, then the units of each hidden layer
-    int depth;                     // hidden layers
-    int activation;
+    int64_t depth;                 // hidden layers
+    const int64_t *sizes;          // features, the units of each hidden layer, the one output
+    const float *const *weights;   // depth + 1 of (outputs, inputs)
+    const float *const *biases;
+    const float *frequencies;      // (n_frequencies, dims)
     float scale;                   // of the inputs
-    const float *const *matrices;  // depth + 1 of (outputs, inputs), the last of one row; then the
-    const float *const *biases;    // frequencies, (n_frequencies, dims)
+    int64_t activation;
 };
 
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE Lanes all(float value) { return Lanes{} + value; }
-
-// out[i] = bias[i] + sum_k w[i * down + k * along] * in[k], for N successive i.
-template <int N>
-INLINE void rows(const float *w, int64_t down, int64_t along, const float *bias, const Column *in,
-                 Column *out, int64_t n) {
-    Column sum[N];
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < REGISTERS; j++) sum[i].part[j] = all(bias ? bias[i] : 0.0f);
-    for (int64_t k = 0; k < n; k++)
-        for (int i = 0; i < N; i++)
-            for (int j = 0; j < REGISTERS; j++)
-                sum[i].part[j] += w[i * down + k * along] * in[k].part[j];
-    for (int i = 0; i < N; i++) out[i] = sum[i];
-}
-
-INLINE void product(const float *w, int64_t down, int64_t along, const float *bias,
-                    const Column *in, Column *out, int64_t m, int64_t n) {
-    int64_t i = 0;
-    for (; i + ROWS <= m; i += ROWS)
-        rows<ROWS>(w + i * down, down, along, bias ? bias + i : nullptr, in, out + i, n);
-    for (; i < m; i++)
-        rows<1>(w + i * down, down, along, bias ? bias + i : nullptr, in, out + i, n);
-}
-
-// e^x to two units of the last place, between the least and the largest normal number: x is taken
-// apart into n log 2 + r, |r| <= log(2) / 2, and e^r is a polynomial (Cephes, expf).
-INLINE Lanes exponential(Lanes x) {
-    x = x < -87.0f ? all(-87.0f) : x;
-    x = x > 88.0f ? all(88.0f) : x;
-    Lanes n = x * 1.44269504f + 12582912.0f - 12582912.0f;  // + 1.5 * 2^23 rounds
-    Lanes r = x - n * 0.693359375f + n * 2.12194440e-4f;     // log 2 in two parts
-    Lanes y = all(1.9875691500e-4f);
-    y = y * r + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * r * r + r + 1.0f;
-    return (Lanes)((Integers)y + (__builtin_convertvector(n, Integers) << 23));
-}
-
-// The cosine and sine of x up to some 10^5, to two units of the last place of 1: x is taken apart
-// into n pi / 2 + r, |r| <= pi / 4, of which both are polynomials (Cephes, sinf and cosf).
-INLINE void circle(Lanes x, Lanes *cosine, Lanes *sine) {
-    Lanes n = x * 0.63661977f + 12582912.0f - 12582912.0f;
-    Lanes r = x - n * 1.5703125f - n * 4.83751297e-4f - n * 7.54978995e-8f;  // pi / 2 in parts
-    r = r < -0.8f ? all(-0.8f) : r;  // of an x beyond all bounds
-    r = r > 0.8f ? all(0.8f) : r;
-    Lanes rr = r * r;
-    Lanes s = ((-1.9515295891e-4f * rr + 8.3321608736e-3f) * rr - 1.6666654611e-1f) * rr * r + r;
-    Lanes c = ((2.443315711809948e-5f * rr - 1.388731625493765e-3f) * rr + 4.166664568298827e-2f) *
-                  rr * rr - 0.5f * rr + 1.0f;
-    Integers quarter = __builtin_convertvector(n, Integers);
-    Integers odd = (quarter & 1) != 0;
-    Integers sign_of_sine = (quarter & 2) << 30, sign_of_cosine = ((quarter + 1) & 2) << 30;
-    *sine = (Lanes)((Integers)(odd ? c : s) ^ sign_of_sine);
-    *cosine = (Lanes)((Integers)(odd ? s : c) ^ sign_of_cosine);
-}
+// What a block leaves on its way there.
+struct Tape {
+    Column *x, *features, *units, *slopes;  // the last two of all hidden layers, one after another
+    Column *one, *other;                    // for the way back
+};
 
 // z -> f(z), and f'(z) beside it.
-INLINE void activate(int activation, Column *units, Column *slopes, int64_t m) {
+INLINE void activate(int64_t activation, Column *units, Column *slopes, int64_t m) {
     for (int64_t i = 0; i < m; i++)
         for (int j = 0; j < REGISTERS; j++) {
             Lanes z = units[i].part[j], slope;
@@ -119,30 +45,13 @@ INLINE void activate(int activation, Column *units, Column *slopes, int64_t m) {
         }
 }
 
-INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
-    for (int64_t i = 0; i < m; i++)
-        for (int j = 0; j < REGISTERS; j++) units[i].part[j] *= slopes[i].part[j];
-}
-
-// Points (n, dims) of memory into columns and back.
-INLINE void gather(const float *x, int64_t count, int64_t dims, Column *columns) {
-    std::memset(columns, 0, dims * sizeof(Column));  // lanes without a point
-    for (int64_t p = 0; p < count; p++)
-        for (int64_t i = 0; i < dims; i++) ((float *)(columns + i))[p] = x[p * dims + i];
-}
-
-INLINE void scatter(const Column *columns, int64_t count, int64_t dims, float *x) {
-    for (int64_t p = 0; p < count; p++)
-        for (int64_t i = 0; i < dims; i++) x[p * dims + i] = ((const float *)(columns + i))[p];
-}
-
 // x -> [scale * x, cos(W x), sin(W x)]
 static void embed(const Network &net, const Column *x, Column *features) {
     int64_t d = net.dims, m = net.n_frequencies;
     for (int64_t i = 0; i < d; i++)
         for (int j = 0; j < REGISTERS; j++) features[i].part[j] = net.scale * x[i].part[j];
     Column *cosines = features + d, *sines = cosines + m;
-    product(net.matrices[net.depth + 1], d, 1, nullptr, x, sines, m, d);
+    times(net.frequencies, nullptr, x, d, sines, m);
     for (int64_t i = 0; i < m; i++)
         for (int j = 0; j < REGISTERS; j++)
             circle(sines[i].part[j], &cosines[i].part[j], &sines[i].part[j]);
@@ -158,85 +67,268 @@ static void pull_back(const Network &net, const Column *features, Column *of_fea
         for (int j = 0; j < REGISTERS; j++)
             of_phases[i].part[j] = of_sines[i].part[j] * cosines[i].part[j] -
                                    of_phases[i].part[j] * sines[i].part[j];
-    product(net.matrices[net.depth + 1], 1, d, nullptr, of_phases, gradient, d, m);
+    times_transposed(net.frequencies, of_phases, m, gradient, d);
     for (int64_t i = 0; i < d; i++)
         for (int j = 0; j < REGISTERS; j++)
             gradient[i].part[j] += net.scale * of_features[i].part[j];
 }
 
-struct Scratch {
-    Column *x, *features, *one, *other, *slopes;
-};
-
-static void block(const Network &net, const float *x, int64_t count, float *f, float *gradient,
-                  const Scratch &scratch) {
-    const int64_t *sizes = net.sizes, last = sizes[net.depth];
-    const float *const *w = net.matrices;
-    gather(x, count, net.dims, scratch.x);
-    embed(net, scratch.x, scratch.features);
-
-    const Column *below = scratch.features;
-    Column *units = scratch.one, *free = scratch.other, *slopes = scratch.slopes;
-    for (int l = 0; l < net.depth; l++) {
-        product(w[l], sizes[l], 1, net.biases[l], below, units, sizes[l + 1], sizes[l]);
-        activate(net.activation, units, slopes, sizes[l + 1]);
-        slopes += sizes[l + 1];
+static Column output(const Network &net, const float *x, int64_t count, const Tape &tape) {
+    gather(x, count, net.dims, tape.x);
+    embed(net, tape.x, tape.features);
+    const Column *below = tape.features;
+    Column *units = tape.units, *slopes = tape.slopes;
+    for (int64_t l = 0; l < net.depth; l++) {
+        int64_t n = net.sizes[l], m = net.sizes[l + 1];
+        times(net.weights[l], net.biases[l], below, n, units, m);
+        activate(net.activation, units, slopes, m);
         below = units;
-        std::swap(units, free);
+        units += m;
+        slopes += m;
     }
-    Column output;
-    product(w[net.depth], last, 1, net.biases[net.depth], below, &output, 1, last);
-    std::memcpy(f, &output, count * sizeof(float));
-
-    for (int64_t i = 0; i < last; i++)
-        for (int j = 0; j < REGISTERS; j++) units[i].part[j] = all(w[net.depth][i]);
-    for (int l = net.depth - 1; l >= 0; l--) {
-        slopes -= sizes[l + 1];
-        multiply(units, slopes, sizes[l + 1]);
-        product(w[l], 1, sizes[l], nullptr, units, free, sizes[l], sizes[l + 1]);
-        std::swap(units, free);
-    }
-    pull_back(net, scratch.features, units, scratch.x);
-    scatter(scratch.x, count, net.dims, gradient);
+    Column f;
+    times(net.weights[net.depth], net.biases[net.depth], below, net.sizes[net.depth], &f, 1);
+    return f;
 }
 
-// f(x) and df/dx of n points for each of several networks of the same sizes, whose weights, points
-// and results follow one another in memory. Returns 0, or 1 where there is no memory left.
-extern "C" int perceptron(int64_t members, int64_t n, int64_t dims, int64_t n_frequencies,
-                          int depth, const int64_t *sizes, const float *const *matrices,
-                          const float *const *biases, float scale, int activation, const float *x,
-                          float *f, float *gradient, int threads) {
-    int64_t widest = 0, hidden = 0, blocks = (n + POINTS - 1) / POINTS;
-    for (int l = 0; l <= depth; l++) {
-        widest = sizes[l] > widest ? sizes[l] : widest;
-        hidden += l ? sizes[l] : 0;
+// On the way back: the gradient with respect to what the last hidden layer gives, from that with
+// respect to the output; and from one layer to the one below.
+INLINE void begin_back(const Network &net, const Column &of_output, Column *gradient) {
+    for (int64_t i = 0; i < net.sizes[net.depth]; i++)
+        for (int j = 0; j < REGISTERS; j++)
+            gradient[i].part[j] = net.weights[net.depth][i] * of_output.part[j];
+}
+
+INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
+    for (int64_t i = 0; i < m; i++)
+        for (int j = 0; j < REGISTERS; j++) units[i].part[j] *= slopes[i].part[j];
+}
+
+static int64_t hidden(const Network &net) {
+    int64_t sum = 0;
+    for (int64_t l = 1; l <= net.depth; l++) sum += net.sizes[l];
+    return sum;
+}
+
+static void gradient_of_points(const Network &net, const Tape &tape, int64_t count,
+                               float *gradient) {
+    Column ones, *now = tape.one, *next = tape.other;
+    for (int j = 0; j < REGISTERS; j++) ones.part[j] = all(1.0f);
+    begin_back(net, ones, now);
+    const Column *slopes = tape.slopes + hidden(net);
+    for (int64_t l = net.depth - 1; l >= 0; l--) {
+        int64_t n = net.sizes[l], m = net.sizes[l + 1];
+        multiply(now, slopes -= m, m);
+        times_transposed(net.weights[l], now, m, next, n);
+        Column *done = now;
+        now = next;
+        next = done;
     }
-    int64_t columns = dims + sizes[0] + 2 * widest + hidden;
-    int failed = 0;
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
-    {
-        Column *memory = (Column *)std::aligned_alloc(sizeof(Column), columns * sizeof(Column));
-        const float **own = (const float **)std::malloc((2 * depth + 3) * sizeof(float *));
-        failed |= !memory || !own;
-        Column *one = memory + dims + sizes[0];
-        Scratch scratch{memory, memory + dims, one, one + widest, one + 2 * widest};
-#pragma omp for
-        for (int64_t place = 0; place < members * blocks; place++) {
-            if (failed) continue;
-            int64_t member = place / blocks, first = place % blocks * POINTS;
-            int64_t count = n - first < POINTS ? n - first : POINTS, at = member * n + first;
-            for (int l = 0; l <= depth; l++) {
-                int64_t units = l < depth ? sizes[l + 1] : 1;
-                own[l] = matrices[l] + member * units * sizes[l];
-                own[depth + 2 + l] = biases[l] + member * units;
-            }
-            own[depth + 1] = matrices[depth + 1] + member * n_frequencies * dims;
-            Network net{dims,       n_frequencies, sizes, depth,
-                        activation, scale,         own,   own + depth + 2};
-            block(net, x + at * dims, count, f + at, gradient + at * dims, scratch);
+    pull_back(net, tape.features, now, tape.x);
+    scatter(tape.x, count, net.dims, gradient);
+}
+
+// Sums over points, of the gradient with respect to a matrix (m, n) and its bias. Where the matrix
+// is small, each lane has a sum of its own until the end; else a column holds POINTS of its n.
+struct Sums {
+    int64_t m, n;
+    bool spread;
+    int64_t columns;  // of a row of the matrix
+    Column *weights, *biases;
+};
+
+INLINE Sums sums_of(int64_t m, int64_t n) {
+    bool spread = m == 1 || n <= 4;
+    return {m, n, spread, spread ? n : (n + POINTS - 1) / POINTS, nullptr, nullptr};
+}
+
+static void add(const Sums &sums, const Column *of_units, const Column *below) {
+    for (int64_t i = 0; i < sums.m; i++)
+        for (int j = 0; j < REGISTERS; j++) sums.biases[i].part[j] += of_units[i].part[j];
+    if (sums.spread) {
+        for (int64_t i = 0; i < sums.m; i++)
+            for (int64_t k = 0; k < sums.n; k++)
+                for (int j = 0; j < REGISTERS; j++)
+                    sums.weights[i * sums.n + k].part[j] +=
+                        of_units[i].part[j] * below[k].part[j];
+        return;
+    }
+    for (int64_t c = 0; c < sums.columns; c++) {
+        Column turned[POINTS];  // a column for each point, of POINTS numbers of it
+        int64_t rest = sums.n - c * POINTS, here = rest < POINTS ? rest : POINTS;
+        if (here < POINTS) std::memset((void *)turned, 0, sizeof(turned));
+        for (int64_t k = 0; k < here; k++)
+            for (int64_t p = 0; p < POINTS; p++)
+                floats(turned + p)[k] = floats(below + c * POINTS + k)[p];
+        product(floats(of_units), POINTS, 1, nullptr, true, turned, POINTS, sums.weights + c,
+                sums.columns, sums.m);
+    }
+}
+
+INLINE float total(const Column &column) {
+    float sum = 0.0f;
+    for (int p = 0; p < POINTS; p++) sum += floats(&column)[p];
+    return sum;
+}
+
+// The sums as (m, n) numbers and m more after them, added to what is there where `more`; returns
+// where they end.
+static float *poured(const Sums &sums, float *to, bool more) {
+    for (int64_t i = 0; i < sums.m; i++)
+        for (int64_t k = 0; k < sums.n; k++, to++)
+            *to = (more ? *to : 0.0f) + (sums.spread ? total(sums.weights[i * sums.n + k])
+                                                     : floats(sums.weights + i * sums.columns)[k]);
+    for (int64_t i = 0; i < sums.m; i++, to++)
+        *to = (more ? *to : 0.0f) + total(sums.biases[i]);
+    return to;
+}
+
+static void gradient_of_weights(const Network &net, const Tape &tape, const Column &of_output,
+                                const std::vector<Sums> &sums) {
+    Column *now = tape.one, *next = tape.other;
+    const Column *end = tape.units + hidden(net), *slopes = tape.slopes + hidden(net);
+    const Column *units = end - net.sizes[net.depth];
+    add(sums[net.depth], &of_output, net.depth ? units : tape.features);
+    begin_back(net, of_output, now);
+    for (int64_t l = net.depth - 1; l >= 0; l--) {
+        int64_t n = net.sizes[l], m = net.sizes[l + 1];
+        multiply(now, slopes -= m, m);
+        units = l ? units - n : tape.features;
+        add(sums[l], now, units);
+        if (l) times_transposed(net.weights[l], now, m, next, n);
+        Column *done = now;
+        now = next;
+        next = done;
+    }
+}
+
+static int64_t widest(const Network &net) {
+    int64_t most = 1;
+    for (int64_t l = 0; l <= net.depth; l++) most = net.sizes[l] > most ? net.sizes[l] : most;
+    return most;
+}
+
+static int64_t length(const Network &net) {
+    return net.dims + net.sizes[0] + 2 * hidden(net) + 2 * widest(net);
+}
+
+static Tape tape_in(const Network &net, Column *memory) {
+    Tape tape;
+    tape.x = memory;
+    tape.features = tape.x + net.dims;
+    tape.units = tape.features + net.sizes[0];
+    tape.slopes = tape.units + hidden(net);
+    tape.one = tape.slopes + hidden(net);
+    tape.other = tape.one + widest(net);
+    return tape;
+}
+
+static std::vector<Sums> sums_in(const Network &net, Column *memory) {
+    std::vector<Sums> found;
+    for (int64_t l = 0; l <= net.depth; l++) {
+        Sums sums = sums_of(net.sizes[l + 1], net.sizes[l]);
+        sums.weights = memory;
+        sums.biases = memory + sums.m * sums.columns;
+        memory = sums.biases + sums.m;
+        found.push_back(sums);
+    }
+    return found;
+}
+
+static int64_t length_of_sums(const Network &net) {
+    int64_t sum = 0;
+    for (const Sums &sums : sums_in(net, nullptr)) sum += sums.m * (sums.columns + 1);
+    return sum;
+}
+
+static int64_t part_of(int64_t n, int threads) {
+    int64_t blocks = (n + POINTS - 1) / POINTS;
+    return (blocks + threads - 1) / threads * POINTS;
+}
+
+struct Memory {
+    Column *columns;
+
+    explicit Memory(int64_t n)
+        : columns((Column *)std::aligned_alloc(sizeof(Column), n * sizeof(Column))) {}
+    ~Memory() { std::free(columns); }
+};
+
+// One of several networks, whose weights follow one another in memory.
+struct Member {
+    std::vector<const float *> weights, biases;
+    Network net;
+
+    Member(const Network &first, int64_t i) : net(first) {
+        for (int64_t l = 0; l <= first.depth; l++) {
+            weights.push_back(first.weights[l] + i * first.sizes[l + 1] * first.sizes[l]);
+            biases.push_back(first.biases[l] + i * first.sizes[l + 1]);
         }
-        std::free(own);
-        std::free(memory);
+        net.weights = weights.data();
+        net.biases = biases.data();
+        net.frequencies += i * first.n_frequencies * first.dims;
     }
-    return failed;
+};
+
+// Blocks are dealt out to threads in equal parts. Both functions return 0, or 1 where there is no
+// memory left. Points, results and gradients of the members follow one another as well.
+
+// For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
+// respect to x.
+extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
+                                 float *f, float *gradient, int threads) {
+    int64_t each = length(*first), part = part_of(n, threads);
+    Memory memory(threads * each);
+    if (!memory.columns) return 1;
+    for (int64_t i = 0; i < members; i++) {
+        Member member(*first, i);
+        const Network &net = member.net;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (int t = 0; t < threads; t++) {
+            Tape tape = tape_in(net, memory.columns + t * each);
+            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
+                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
+                Column found = output(net, x + at * net.dims, count, tape);
+                std::memcpy(f + at, &found, count * sizeof(float));
+                if (gradient) gradient_of_points(net, tape, count, gradient + at * net.dims);
+            }
+        }
+    }
+    return 0;
+}
+
+// The gradient of sum_p v[p] f(x[p]) with respect to weights and biases, each matrix followed by
+// its bias. Each thread has sums of its own, which are added in the same order every time.
+extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
+                                  const float *v, float *gradient, int threads) {
+    int64_t part = part_of(n, threads), sums_each = length_of_sums(*first);
+    int64_t each = length(*first) + sums_each;
+    Memory memory(threads * each);
+    if (!memory.columns) return 1;
+    for (int64_t i = 0; i < members; i++) {
+        Member member(*first, i);
+        const Network &net = member.net;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (int t = 0; t < threads; t++) {
+            Column *own = memory.columns + t * each;
+            std::memset((void *)own, 0, sums_each * sizeof(Column));
+            std::vector<Sums> sums = sums_in(net, own);
+            Tape tape = tape_in(net, own + sums_each);
+            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
+                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
+                Column of_output;
+                output(net, x + at * net.dims, count, tape);
+                gather(v + at, count, 1, &of_output);
+                gradient_of_weights(net, tape, of_output, sums);
+            }
+        }
+        float *end = gradient;
+        for (int t = 0; t < threads; t++) {
+            end = gradient;
+            for (const Sums &sums : sums_in(net, memory.columns + t * each))
+                end = poured(sums, end, t > 0);
+        }
+        gradient = end;
+    }
+    return 0;
 }

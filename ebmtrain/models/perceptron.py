@@ -1,54 +1,70 @@
-"""A perceptron and its gradient in one pass of C++: `torch.ops.ebmtrain.perceptron`.
+"""The perceptron of mlp.py in C++, with its gradients: for float32 on the CPU.
 
-What `MLP.energy_and_gradient` writes out layer by layer, in a half to a third of the time
-(docs/performance.md): activations stay in the cache, and no operation waits for another's launch.
-An operation of torch's own kind, so that it has its place in compiled graphs and in those of an
-ensemble. For points and weights of float32 on the CPU.
+What `MLP` writes out layer by layer, in less than half of the time (docs/performance.md): what lies
+between the layers stays in the cache, and nothing waits for the launch of one operation after the
+other. They are operations of torch's own kind (`torch.ops.ebmtrain`), so that they have their place
+in compiled graphs and in those of an ensemble.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ebmtrain import native
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 ACTIVATIONS = {"leaky_relu": 0, "silu": 1}
+FEWEST = 500_000  # multiplications, below which the way to C++ and back takes longer than they do
 
+
+class Network(NamedTuple):
+    """f(embed(x)); see `MLP` and `Embedding`. For several of them, members in front."""
+
+    scale: float
+    activation: str
+    frequencies: Tensor
+    """(m, dims)"""
+    weights: Sequence[Tensor]
+    """Of each layer, (outputs, inputs); the first has dims + 2 m inputs, the last one output."""
+    biases: Sequence[Tensor]
+    """(outputs,)"""
+
+
+ARGUMENTS = "Tensor x, float scale, str activation, Tensor frequencies, Tensor[] weights, Tensor[] biases"
 LIBRARY = torch.library.Library("ebmtrain", "DEF")
-LIBRARY.define(
-    "perceptron(Tensor x, float scale, Tensor frequencies, Tensor[] weights, Tensor[] biases, "
-    "str activation) -> (Tensor, Tensor)"
-)
-
-
-def applies(x: Tensor, weights: Sequence[Tensor], activation: str) -> bool:
-    """Whether the operation can be asked for: no derivative of it, of what it knows, and here."""
-    return (
-        not torch.is_grad_enabled()
-        and activation in ACTIVATIONS
-        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, weights[0]))
-        and usable()
-    )
-
+LIBRARY.define(f"perceptron({ARGUMENTS}) -> Tensor")
+LIBRARY.define(f"perceptron_and_gradient({ARGUMENTS}) -> (Tensor, Tensor)")
+LIBRARY.define(f"perceptron_weights({ARGUMENTS}, Tensor v) -> Tensor")
 
 _wanted = True
 
 
 def use(wanted: bool) -> None:
-    """For the whole process, `device.native`."""
+    """For the whole process: `device.native`."""
     global _wanted
     _wanted = wanted
 
 
-def usable() -> bool:
-    return _wanted and agrees()
+def knows(x: Tensor, network: Network) -> bool:
+    """Whether it is to be used for these, and can be: no derivative in x will be asked for."""
+    return (
+        _wanted
+        and network.activation in ACTIVATIONS
+        and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
+        and x.device.type == "cpu"
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and torch.autograd.forward_ad._current_level < 0
+        and torch._C._functorch.maybe_current_level() is None
+        and agrees()
+    )
 
 
 @cache
@@ -58,83 +74,163 @@ def agrees() -> bool:
         return False
     draw = torch.Generator().manual_seed(0)
     w, *weights = (torch.randn(m, n, generator=draw) for m, n in ((5, 3), (9, 13), (1, 9)))
-    b, c = torch.randn(9, generator=draw), torch.randn(1, generator=draw)
+    biases = [torch.randn(n, generator=draw) for n in (9, 1)]
     x = torch.randn(50, 3, generator=draw)
-    f, _ = torch.ops.ebmtrain.perceptron(x, 2.0, w, weights, [b, c], "leaky_relu")
+    found = torch.ops.ebmtrain.perceptron(x, *Network(2.0, "leaky_relu", w, weights, biases))
     features = torch.cat([2 * x, (x @ w.T).cos(), (x @ w.T).sin()], 1)
-    h = torch.nn.functional.leaky_relu(features @ weights[0].T + b)
-    return torch.allclose(f, (h @ weights[1].T + c)[:, 0], rtol=1e-4, atol=1e-4)
+    h = torch.nn.functional.leaky_relu(features @ weights[0].T + biases[0])
+    return torch.allclose(found, (h @ weights[1].T + biases[1])[:, 0], rtol=1e-4, atol=1e-4)
 
 
-@torch.library.impl(LIBRARY, "perceptron", "CPU")
-def perceptron(
-    x: Tensor,
-    scale: float,
-    frequencies: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    activation: str,
-) -> tuple[Tensor, Tensor]:
-    """f(embed(x)) and its gradient with respect to x; see `Embedding`.
-
-    Args:
-        x: (n, dims), or (members, n, dims) for several networks of the same sizes; so all others.
-        frequencies: (m, dims).
-        weights: of each layer, (outputs, inputs); of the first dims + 2 m inputs, of the last 1
-            output.
-        biases: (outputs,).
-
-    Returns:
-        Shapes x.shape[:-1] and x.shape.
+def output(x: Tensor, network: Network) -> Tensor:
+    """f(x), (n,), differentiable once, in weights and biases.
 
     Raises:
         MemoryError: there is none left.
     """
-    lib = native.library(SOURCE)
-    assert lib is not None
-    x = x.contiguous()
-    matrices = [m.contiguous() for m in (*weights, frequencies)]
-    biases = [b.contiguous() for b in biases]
-    f, gradient = x.new_empty(x.shape[:-1]), torch.empty_like(x)
-    failed = lib.perceptron(
+    scale, activation, frequencies, weights, biases = network
+    return Output.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+
+
+def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+    """f(x), (n,), and df/dx, (n, dims); without derivatives.
+
+    Raises:
+        MemoryError: there is none left.
+    """
+    return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
+
+
+class Output(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, activation: str, w: Tensor, *rest: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w, *rest)
+        ctx.settings = scale, activation
+        n = len(rest) // 2
+        return torch.ops.ebmtrain.perceptron(x, scale, activation, w, rest[:n], rest[n:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, *rest = ctx.saved_tensors
+        n = len(rest) // 2
+        network = Network(*ctx.settings, w, rest[:n], rest[n:])
+        flat = torch.ops.ebmtrain.perceptron_weights(x, *network, v)
+        parts = flat.split([t.numel() for pair in zip(rest[:n], rest[n:], strict=True) for t in pair])
+        weights = [part.view_as(t) for part, t in zip(parts[::2], rest[:n], strict=True)]
+        return None, None, None, None, *weights, *parts[1::2]
+
+
+class _Network(ctypes.Structure):
+    """`Network` of perceptron.cpp."""
+
+    _fields_ = (
+        ("dims", ctypes.c_int64),
+        ("n_frequencies", ctypes.c_int64),
+        ("depth", ctypes.c_int64),
+        ("sizes", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p),
+        ("frequencies", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+        ("activation", ctypes.c_int64),
+    )
+
+
+def called(name: str, x: Tensor, network: Network, *others: Tensor | None) -> None:
+    """Hands all of it to the function of this name.
+
+    Args:
+        x: (n, dims), or (members, n, dims); like all tensors without gaps in memory.
+        others: further arguments of the function, null for None.
+    """
+    library = native.library(SOURCE)
+    assert library is not None
+    _, _, frequencies, weights, biases = network
+    layers = len(weights)
+    sizes = (ctypes.c_int64 * (layers + 1))(*(w.shape[-1] for w in weights), 1)
+    of_weights = (ctypes.c_void_p * layers)(*(w.data_ptr() for w in weights))
+    of_biases = (ctypes.c_void_p * layers)(*(b.data_ptr() for b in biases))
+    told = _Network(
+        x.shape[-1], frequencies.shape[-2], layers - 1, ctypes.addressof(sizes),
+        ctypes.addressof(of_weights), ctypes.addressof(of_biases), frequencies.data_ptr(),
+        network.scale, ACTIVATIONS[network.activation],
+    )  # fmt: skip
+    failed = getattr(library, name)(
+        ctypes.byref(told),
         ctypes.c_int64(len(x) if x.dim() == 3 else 1),
         ctypes.c_int64(x.shape[-2]),
-        ctypes.c_int64(x.shape[-1]),
-        ctypes.c_int64(frequencies.shape[-2]),
-        len(weights) - 1,
-        (ctypes.c_int64 * len(weights))(*(w.shape[-1] for w in weights)),
-        (ctypes.c_void_p * len(matrices))(*(m.data_ptr() for m in matrices)),
-        (ctypes.c_void_p * len(biases))(*(b.data_ptr() for b in biases)),
-        ctypes.c_float(scale),
-        ACTIVATIONS[activation],
-        *(ctypes.c_void_p(t.data_ptr()) for t in (x, f, gradient)),
+        *(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, *others)),
         torch.get_num_threads(),
     )
     if failed:
-        raise MemoryError(f"no memory for {len(weights)} layers of a perceptron")
+        raise MemoryError(f"no memory for the {layers} layers of a perceptron")
+
+
+def dense(network: Network) -> Network:
+    return network._replace(
+        frequencies=network.frequencies.contiguous(),
+        weights=[w.contiguous() for w in network.weights],
+        biases=[b.contiguous() for b in network.biases],
+    )
+
+
+def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
+    """For the operation of this name: what is decorated computes it, `shapes` tells what comes out,
+    and what it is for tensors with members is that all of them have them in front."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        torch.library.impl(LIBRARY, name, "CPU")(function)
+        torch.library.register_fake(f"ebmtrain::{name}", shapes, lib=LIBRARY)
+        operation = getattr(torch.ops.ebmtrain, name)
+
+        def mapped(info: Any, dims: Any, x: Any, scale: Any, activation: Any, *tensors: Any) -> Any:
+            def stacked(value: Any, dim: Any) -> Any:
+                if isinstance(value, (list, tuple)):
+                    return list(map(stacked, value, dim))
+                if dim is None:
+                    return value.expand(info.batch_size, *value.shape)
+                return value.movedim(dim, 0)
+
+            rest = map(stacked, tensors, dims[3:])
+            found = operation(stacked(x, dims[0]), scale, activation, *rest)
+            return found, (0, 0) if isinstance(found, tuple) else 0
+
+        torch.library.register_vmap(f"ebmtrain::{name}", mapped, lib=LIBRARY)
+        return function
+
+    return register
+
+
+@implements("perceptron", lambda x, *_: x.new_empty(x.shape[:-1]))
+def _perceptron(x: Tensor, *network: Any) -> Tensor:
+    x = x.contiguous()
+    f = x.new_empty(x.shape[:-1])
+    called("perceptron_points", x, dense(Network(*network)), f, None)
+    return f
+
+
+@implements(
+    "perceptron_and_gradient", lambda x, *_: (x.new_empty(x.shape[:-1]), x.new_empty(x.shape))
+)
+def _perceptron_and_gradient(x: Tensor, *network: Any) -> tuple[Tensor, Tensor]:
+    x = x.contiguous()
+    f, gradient = x.new_empty(x.shape[:-1]), torch.empty_like(x)
+    called("perceptron_points", x, dense(Network(*network)), f, gradient)
     return f, gradient
 
 
-@torch.library.register_fake("ebmtrain::perceptron", lib=LIBRARY)
-def shapes(x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[:-1]), x.new_empty(x.shape)
+def _flat(x: Tensor, *arguments: Any) -> Tensor:
+    *_, weights, biases, _ = arguments
+    n = sum(t.shape[-2] * t.shape[-1] for t in weights) + sum(t.shape[-1] for t in biases)
+    return x.new_empty((*x.shape[:-2], n))
 
 
-@torch.library.register_vmap("ebmtrain::perceptron", lib=LIBRARY)
-def of_members(info, dims, x, scale, frequencies, weights, biases, activation):  # noqa: ANN001, ANN201
-    """Members in front."""
-
-    def stacked(tensor: Tensor, dim: int | None) -> Tensor:
-        if dim is None:
-            return tensor.expand(info.batch_size, *tensor.shape)
-        return tensor.movedim(dim, 0)
-
-    found = torch.ops.ebmtrain.perceptron(
-        stacked(x, dims[0]),
-        scale,
-        stacked(frequencies, dims[2]),
-        list(map(stacked, weights, dims[3])),
-        list(map(stacked, biases, dims[4])),
-        activation,
-    )
-    return found, (0, 0)
+@implements("perceptron_weights", _flat)
+def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
+    """The gradient of sum_p v_p f(x_p) with respect to weights and biases, flat: each matrix and
+    its bias after it."""
+    *network, v = arguments
+    flat = _flat(x, *arguments)
+    called("perceptron_weights", x.contiguous(), dense(Network(*network)), v.contiguous(), flat)
+    return flat
