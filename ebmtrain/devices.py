@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt, Le
 
+from ebmtrain import native
 from ebmtrain.errors import ConfigError
 from ebmtrain.products import choose_library
 
@@ -27,6 +28,8 @@ class Device:
         deterministic: refuse operations that may give other bits from run to run.
         compile: make each update as one compiled graph; auto: where the run is long enough to pay
             for the compilation. On the CPU it takes a C++ compiler.
+        native: perceptrons of float32 on the CPU by C++ of ours (see `native`), where the machine
+            has a compiler; false: by torch's operations.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -34,6 +37,7 @@ class Device:
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
     compile: bool | Literal["auto"] = False
+    native: bool = True
 
     def problems(self) -> list[str]:
         """Why this machine cannot do it; empty if it can."""
@@ -63,6 +67,7 @@ class Device:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         choose_library(rows)
+        native.use(self.native)
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         name = self.accelerator

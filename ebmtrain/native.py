@@ -1,7 +1,8 @@
-"""C++ of ours, compiled by the machine's own compiler where it is first used.
+"""C++ of ours, compiled by the machine's own compiler where it is first used: `device.native`.
 
-Kept in the user's cache folder, for this kind of processor. Nothing depends on it: where there is
-no compiler, or it fails, torch's operations do the same in more time.
+That takes a second, once: it is kept in the user's cache folder, for this kind of processor.
+Nothing depends on it: where there is no compiler, or it fails, torch's operations do the same in
+more time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,19 @@ WISHES = (  # in turn, until one is granted
     (),
 )
 PATIENCE = 120.0  # seconds
+
+
+_wanted = True
+
+
+def use(wanted: bool) -> None:
+    """For the whole process."""
+    global _wanted
+    _wanted = wanted
+
+
+def wanted() -> bool:
+    return _wanted
 
 
 class NotCompiledError(Exception):

@@ -36,9 +36,14 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 def score(energy: Energy, x: Tensor) -> Tensor:
     """s(x) = -dE/dx, the shape of x, differentiable in the parameters. For losses.
 
-    Differentiable in x as well if x already requires a gradient.
+    Differentiable in x as well if x already requires a gradient. Else the energy's own
+    `gradient(x)` is used, where it has one and that knows x: once differentiable in the parameters.
     """
     if not x.requires_grad:
+        closed_form = getattr(energy, "gradient", None)
+        found = None if closed_form is None else closed_form(x.detach())
+        if found is not None:
+            return -found
         x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(energy(x).sum(), x, create_graph=True)
     return -gradient

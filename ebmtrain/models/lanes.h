@@ -27,6 +27,36 @@ struct Column {  // the same number of each point of a block
 
 INLINE Lanes all(float value) { return Lanes{} + value; }
 
+INLINE Column constant(float value) {
+    Column result;
+    for (int j = 0; j < REGISTERS; j++) result.part[j] = all(value);
+    return result;
+}
+
+INLINE Column operator+(const Column &a, const Column &b) {
+    Column result;
+    for (int j = 0; j < REGISTERS; j++) result.part[j] = a.part[j] + b.part[j];
+    return result;
+}
+
+INLINE Column operator-(const Column &a, const Column &b) {
+    Column result;
+    for (int j = 0; j < REGISTERS; j++) result.part[j] = a.part[j] - b.part[j];
+    return result;
+}
+
+INLINE Column operator*(const Column &a, const Column &b) {
+    Column result;
+    for (int j = 0; j < REGISTERS; j++) result.part[j] = a.part[j] * b.part[j];
+    return result;
+}
+
+INLINE Column operator*(float a, const Column &b) {
+    Column result;
+    for (int j = 0; j < REGISTERS; j++) result.part[j] = a * b.part[j];
+    return result;
+}
+
 INLINE float *floats(Column *columns) { return (float *)columns; }
 
 INLINE const float *floats(const Column *columns) { return (const float *)columns; }
@@ -37,13 +67,9 @@ template <int N>
 INLINE void rows(const float *w, int64_t down, int64_t along, const float *bias, bool more,
                  const Column *in, int64_t n, Column *out, int64_t step) {
     Column sum[N];
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < REGISTERS; j++)
-            sum[i].part[j] = more ? out[i * step].part[j] : all(bias ? bias[i] : 0.0f);
+    for (int i = 0; i < N; i++) sum[i] = more ? out[i * step] : constant(bias ? bias[i] : 0.0f);
     for (int64_t k = 0; k < n; k++)
-        for (int i = 0; i < N; i++)
-            for (int j = 0; j < REGISTERS; j++)
-                sum[i].part[j] += w[i * down + k * along] * in[k].part[j];
+        for (int i = 0; i < N; i++) sum[i] = sum[i] + w[i * down + k * along] * in[k];
     for (int i = 0; i < N; i++) out[i * step] = sum[i];
 }
 

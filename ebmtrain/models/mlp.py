@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -121,6 +121,16 @@ class MLP(nn.Module):
         for layer in hidden:
             h = self.activation(linear(h, *layer))
         return linear(h, *output)
+
+    def gradient(self, x: Tensor) -> Tensor | None:
+        """dE/dx, differentiable in the parameters, once; None: only autograd knows it."""
+        flat, network = x.flatten(1), self.network()
+        if self.classes is not None or not perceptron.knows(flat, network):
+            return None
+        _, gradient = perceptron.output_and_gradient(flat, network)
+        if self.base_precision:
+            gradient = gradient.add(flat, alpha=self.base_precision)
+        return gradient.view_as(x)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd."""

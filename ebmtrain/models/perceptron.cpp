@@ -7,126 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "lanes.h"
-
-enum Activation { LEAKY_RELU, SILU };
-
-struct Network {
-    int64_t dims, n_frequencies;   // what a point has; rows of the random frequencies
-    int64_t depth;                 // hidden layers
-    const int64_t *sizes;          // features, the units of each hidden layer, the one output
-    const float *const *weights;   // depth + 1 of (outputs, inputs)
-    const float *const *biases;
-    const float *frequencies;      // (n_frequencies, dims)
-    float scale;                   // of the inputs
-    int64_t activation;
-};
-
-// What a block leaves on its way there.
-struct Tape {
-    Column *x, *features, *units, *slopes;  // the last two of all hidden layers, one after another
-    Column *one, *other;                    // for the way back
-};
-
-// z -> f(z), and f'(z) beside it.
-INLINE void activate(int64_t activation, Column *units, Column *slopes, int64_t m) {
-    for (int64_t i = 0; i < m; i++)
-        for (int j = 0; j < REGISTERS; j++) {
-            Lanes z = units[i].part[j], slope;
-            if (activation == SILU) {
-                Lanes s = 1.0f / (1.0f + exponential(-z));
-                units[i].part[j] = z * s;
-                slope = s + z * s * (1.0f - s);
-            } else {
-                slope = z > 0.0f ? all(1.0f) : all(0.01f);
-                units[i].part[j] = z * slope;
-            }
-            slopes[i].part[j] = slope;
-        }
-}
-
-// x -> [scale * x, cos(W x), sin(W x)]
-static void embed(const Network &net, const Column *x, Column *features) {
-    int64_t d = net.dims, m = net.n_frequencies;
-    for (int64_t i = 0; i < d; i++)
-        for (int j = 0; j < REGISTERS; j++) features[i].part[j] = net.scale * x[i].part[j];
-    Column *cosines = features + d, *sines = cosines + m;
-    times(net.frequencies, nullptr, x, d, sines, m);
-    for (int64_t i = 0; i < m; i++)
-        for (int j = 0; j < REGISTERS; j++)
-            circle(sines[i].part[j], &cosines[i].part[j], &sines[i].part[j]);
-}
-
-// What `embed` makes of a gradient, on the way back; that of the features is used up.
-static void pull_back(const Network &net, const Column *features, Column *of_features,
-                      Column *gradient) {
-    int64_t d = net.dims, m = net.n_frequencies;
-    const Column *cosines = features + d, *sines = cosines + m;
-    Column *of_phases = of_features + d, *of_sines = of_phases + m;
-    for (int64_t i = 0; i < m; i++)
-        for (int j = 0; j < REGISTERS; j++)
-            of_phases[i].part[j] = of_sines[i].part[j] * cosines[i].part[j] -
-                                   of_phases[i].part[j] * sines[i].part[j];
-    times_transposed(net.frequencies, of_phases, m, gradient, d);
-    for (int64_t i = 0; i < d; i++)
-        for (int j = 0; j < REGISTERS; j++)
-            gradient[i].part[j] += net.scale * of_features[i].part[j];
-}
-
-static Column output(const Network &net, const float *x, int64_t count, const Tape &tape) {
-    gather(x, count, net.dims, tape.x);
-    embed(net, tape.x, tape.features);
-    const Column *below = tape.features;
-    Column *units = tape.units, *slopes = tape.slopes;
-    for (int64_t l = 0; l < net.depth; l++) {
-        int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        times(net.weights[l], net.biases[l], below, n, units, m);
-        activate(net.activation, units, slopes, m);
-        below = units;
-        units += m;
-        slopes += m;
-    }
-    Column f;
-    times(net.weights[net.depth], net.biases[net.depth], below, net.sizes[net.depth], &f, 1);
-    return f;
-}
-
-// On the way back: the gradient with respect to what the last hidden layer gives, from that with
-// respect to the output; and from one layer to the one below.
-INLINE void begin_back(const Network &net, const Column &of_output, Column *gradient) {
-    for (int64_t i = 0; i < net.sizes[net.depth]; i++)
-        for (int j = 0; j < REGISTERS; j++)
-            gradient[i].part[j] = net.weights[net.depth][i] * of_output.part[j];
-}
-
-INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
-    for (int64_t i = 0; i < m; i++)
-        for (int j = 0; j < REGISTERS; j++) units[i].part[j] *= slopes[i].part[j];
-}
-
-static int64_t hidden(const Network &net) {
-    int64_t sum = 0;
-    for (int64_t l = 1; l <= net.depth; l++) sum += net.sizes[l];
-    return sum;
-}
-
-static void gradient_of_points(const Network &net, const Tape &tape, int64_t count,
-                               float *gradient) {
-    Column ones, *now = tape.one, *next = tape.other;
-    for (int j = 0; j < REGISTERS; j++) ones.part[j] = all(1.0f);
-    begin_back(net, ones, now);
-    const Column *slopes = tape.slopes + hidden(net);
-    for (int64_t l = net.depth - 1; l >= 0; l--) {
-        int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        multiply(now, slopes -= m, m);
-        times_transposed(net.weights[l], now, m, next, n);
-        Column *done = now;
-        now = next;
-        next = done;
-    }
-    pull_back(net, tape.features, now, tape.x);
-    scatter(tape.x, count, net.dims, gradient);
-}
+#include "layers.h"
 
 // Sums over points, of the gradient with respect to a matrix (m, n) and its bias. Where the matrix
 // is small, each lane has a sum of its own until the end; else a column holds POINTS of its n.
@@ -142,15 +23,17 @@ INLINE Sums sums_of(int64_t m, int64_t n) {
     return {m, n, spread, spread ? n : (n + POINTS - 1) / POINTS, nullptr, nullptr};
 }
 
+static void add_bias(const Sums &sums, const Column *of_units) {
+    for (int64_t i = 0; i < sums.m; i++) sums.biases[i] = sums.biases[i] + of_units[i];
+}
+
 static void add(const Sums &sums, const Column *of_units, const Column *below) {
-    for (int64_t i = 0; i < sums.m; i++)
-        for (int j = 0; j < REGISTERS; j++) sums.biases[i].part[j] += of_units[i].part[j];
     if (sums.spread) {
         for (int64_t i = 0; i < sums.m; i++)
-            for (int64_t k = 0; k < sums.n; k++)
-                for (int j = 0; j < REGISTERS; j++)
-                    sums.weights[i * sums.n + k].part[j] +=
-                        of_units[i].part[j] * below[k].part[j];
+            for (int64_t k = 0; k < sums.n; k++) {
+                Column &sum = sums.weights[i * sums.n + k];
+                sum = sum + of_units[i] * below[k];
+            }
         return;
     }
     for (int64_t c = 0; c < sums.columns; c++) {
@@ -183,22 +66,34 @@ static float *poured(const Sums &sums, float *to, bool more) {
     return to;
 }
 
-static void gradient_of_weights(const Network &net, const Tape &tape, const Column &of_output,
+// Of sum_p v[p] f(x[p]); and, after `along`, + u[p] . df/dx[p], which is f's derivative along u:
+// units h and their derivatives t come from z = W h + b and dz = W t as h = f(z), t = f'(z) dz.
+static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool along,
                                 const std::vector<Sums> &sums) {
-    Column *now = tape.one, *next = tape.other;
-    const Column *end = tape.units + hidden(net), *slopes = tape.slopes + hidden(net);
-    const Column *units = end - net.sizes[net.depth];
-    add(sums[net.depth], &of_output, net.depth ? units : tape.features);
-    begin_back(net, of_output, now);
-    for (int64_t l = net.depth - 1; l >= 0; l--) {
+    const Column one = constant(1.0f);
+    Column *now = tape.one, *next = tape.other;                  // with respect to h, then z
+    Column *now_t = tape.one_along, *next_t = tape.other_along;  // with respect to t, then dz
+    const Column *of_z = &v, *of_dz = &one;
+    int64_t at = hidden(net);
+    for (int64_t l = net.depth; l >= 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        multiply(now, slopes -= m, m);
-        units = l ? units - n : tape.features;
-        add(sums[l], now, units);
-        if (l) times_transposed(net.weights[l], now, m, next, n);
-        Column *done = now;
-        now = next;
-        next = done;
+        at -= l ? n : 0;  // of the layer below
+        add_bias(sums[l], of_z);
+        add(sums[l], of_z, l ? tape.units + at : tape.features);
+        if (along) add(sums[l], of_dz, l ? tape.units_along + at : tape.features_along);
+        if (!l) return;
+        times_transposed(net.weights[l], of_z, m, now, n);
+        multiply(now, tape.slopes + at, n);
+        if (along) {
+            times_transposed(net.weights[l], of_dz, m, now_t, n);
+            for (int64_t i = 0; i < n; i++)
+                now[i] = now[i] + now_t[i] * tape.curves[at + i] * tape.z_along[at + i];
+            multiply(now_t, tape.slopes + at, n);
+        }
+        of_z = now;
+        of_dz = now_t;
+        std::swap(now, next);
+        std::swap(now_t, next_t);
     }
 }
 
@@ -208,19 +103,36 @@ static int64_t widest(const Network &net) {
     return most;
 }
 
-static int64_t length(const Network &net) {
-    return net.dims + net.sizes[0] + 2 * hidden(net) + 2 * widest(net);
+// Where the parts of a tape begin in the memory of a thread, and, from nothing, how long it is.
+static Tape tape_in(const Network &net, Column *memory, bool along, int64_t *length = nullptr) {
+    int64_t at = 0, all_units = hidden(net), most = widest(net);
+    auto next = [&](int64_t n, bool needed = true) {
+        Column *begin = needed && memory ? memory + at : nullptr;
+        at += needed ? n : 0;
+        return begin;
+    };
+    Tape tape;
+    tape.x = next(net.dims);
+    tape.features = next(net.sizes[0]);
+    tape.units = next(all_units);
+    tape.slopes = next(all_units);
+    tape.one = next(most);
+    tape.other = next(most);
+    tape.curves = next(all_units, along);
+    tape.u = next(net.dims, along);
+    tape.features_along = next(net.sizes[0], along);
+    tape.units_along = next(all_units, along);
+    tape.z_along = next(all_units, along);
+    tape.one_along = next(most, along);
+    tape.other_along = next(most, along);
+    if (length) *length = at;
+    return tape;
 }
 
-static Tape tape_in(const Network &net, Column *memory) {
-    Tape tape;
-    tape.x = memory;
-    tape.features = tape.x + net.dims;
-    tape.units = tape.features + net.sizes[0];
-    tape.slopes = tape.units + hidden(net);
-    tape.one = tape.slopes + hidden(net);
-    tape.other = tape.one + widest(net);
-    return tape;
+static int64_t length_of_tape(const Network &net, bool along) {
+    int64_t length;
+    tape_in(net, nullptr, along, &length);
+    return length;
 }
 
 static std::vector<Sums> sums_in(const Network &net, Column *memory) {
@@ -246,13 +158,25 @@ static int64_t part_of(int64_t n, int threads) {
     return (blocks + threads - 1) / threads * POINTS;
 }
 
+// Of the calling thread, until it ends: new memory at each call would be cleared page by page.
 struct Memory {
-    Column *columns;
+    Column *columns = nullptr;
+    int64_t length = 0;
 
-    explicit Memory(int64_t n)
-        : columns((Column *)std::aligned_alloc(sizeof(Column), n * sizeof(Column))) {}
+    // At least n columns, of any content; null where there is no memory left.
+    Column *at_least(int64_t n) {
+        if (n > length) {
+            std::free(columns);
+            columns = (Column *)std::aligned_alloc(sizeof(Column), n * sizeof(Column));
+            length = columns ? n : 0;
+        }
+        return columns;
+    }
+
     ~Memory() { std::free(columns); }
 };
+
+static thread_local Memory memory_of_thread;
 
 // One of several networks, whose weights follow one another in memory.
 struct Member {
@@ -277,15 +201,15 @@ struct Member {
 // respect to x.
 extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
                                  float *f, float *gradient, int threads) {
-    int64_t each = length(*first), part = part_of(n, threads);
-    Memory memory(threads * each);
-    if (!memory.columns) return 1;
+    int64_t each = length_of_tape(*first, false), part = part_of(n, threads);
+    Column *memory = memory_of_thread.at_least(threads * each);
+    if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
         Member member(*first, i);
         const Network &net = member.net;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Tape tape = tape_in(net, memory.columns + t * each);
+            Tape tape = tape_in(net, memory + t * each, false);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
                 Column found = output(net, x + at * net.dims, count, tape);
@@ -297,35 +221,37 @@ extern "C" int perceptron_points(const Network *first, int64_t members, int64_t 
     return 0;
 }
 
-// The gradient of sum_p v[p] f(x[p]) with respect to weights and biases, each matrix followed by
-// its bias. Each thread has sums of its own, which are added in the same order every time.
+// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] with respect to weights and biases, each
+// matrix followed by its bias; without the second where u, (n, dims) of each member, is null. Each
+// thread has sums of its own, which are added in the same order every time.
 extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
-                                  const float *v, float *gradient, int threads) {
-    int64_t part = part_of(n, threads), sums_each = length_of_sums(*first);
-    int64_t each = length(*first) + sums_each;
-    Memory memory(threads * each);
-    if (!memory.columns) return 1;
+                                  const float *v, const float *u, float *gradient, int threads) {
+    int64_t part = part_of(n, threads), of_sums = length_of_sums(*first);
+    int64_t each = of_sums + length_of_tape(*first, u);
+    Column *memory = memory_of_thread.at_least(threads * each);
+    if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
         Member member(*first, i);
         const Network &net = member.net;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Column *own = memory.columns + t * each;
-            std::memset((void *)own, 0, sums_each * sizeof(Column));
+            Column *own = memory + t * each;
+            std::memset((void *)own, 0, of_sums * sizeof(Column));
             std::vector<Sums> sums = sums_in(net, own);
-            Tape tape = tape_in(net, own + sums_each);
+            Tape tape = tape_in(net, own + of_sums, u);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
                 Column of_output;
                 output(net, x + at * net.dims, count, tape);
                 gather(v + at, count, 1, &of_output);
-                gradient_of_weights(net, tape, of_output, sums);
+                if (u) along(net, u + at * net.dims, count, tape);
+                gradient_of_weights(net, tape, of_output, u, sums);
             }
         }
         float *end = gradient;
         for (int t = 0; t < threads; t++) {
             end = gradient;
-            for (const Sums &sums : sums_in(net, memory.columns + t * each))
+            for (const Sums &sums : sums_in(net, memory + t * each))
                 end = poured(sums, end, t > 0);
         }
         gradient = end;

@@ -22,7 +22,6 @@ from ebmtrain import native
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 ACTIVATIONS = {"leaky_relu": 0, "silu": 1}
-FEWEST = 500_000  # multiplications, below which the way to C++ and back takes longer than they do
 
 
 class Network(NamedTuple):
@@ -38,25 +37,18 @@ class Network(NamedTuple):
     """(outputs,)"""
 
 
-ARGUMENTS = "Tensor x, float scale, str activation, Tensor frequencies, Tensor[] weights, Tensor[] biases"
+ARGUMENTS = (
+    "Tensor x, float scale, str activation, Tensor frequencies, Tensor[] weights, Tensor[] biases"
+)
 LIBRARY = torch.library.Library("ebmtrain", "DEF")
 LIBRARY.define(f"perceptron({ARGUMENTS}) -> Tensor")
 LIBRARY.define(f"perceptron_and_gradient({ARGUMENTS}) -> (Tensor, Tensor)")
-LIBRARY.define(f"perceptron_weights({ARGUMENTS}, Tensor v) -> Tensor")
-
-_wanted = True
-
-
-def use(wanted: bool) -> None:
-    """For the whole process: `device.native`."""
-    global _wanted
-    _wanted = wanted
-
+LIBRARY.define(f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u) -> Tensor")
 
 def knows(x: Tensor, network: Network) -> bool:
     """Whether it is to be used for these, and can be: no derivative in x will be asked for."""
     return (
-        _wanted
+        native.wanted()
         and network.activation in ACTIVATIONS
         and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
         and x.device.type == "cpu"
@@ -83,7 +75,7 @@ def agrees() -> bool:
 
 
 def output(x: Tensor, network: Network) -> Tensor:
-    """f(x), (n,), differentiable once, in weights and biases.
+    """f(x), (n,), differentiable in weights and biases, once.
 
     Raises:
         MemoryError: there is none left.
@@ -93,32 +85,64 @@ def output(x: Tensor, network: Network) -> Tensor:
 
 
 def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-    """f(x), (n,), and df/dx, (n, dims); without derivatives.
+    """f(x), (n,), and df/dx, (n, dims), both differentiable in weights and biases, once.
 
     Raises:
         MemoryError: there is none left.
     """
-    return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
+    scale, activation, frequencies, weights, biases = network
+    return OutputAndGradient.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 
 
 class Output(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, activation: str, w: Tensor, *rest: Tensor) -> Tensor:
-        ctx.save_for_backward(x, w, *rest)
-        ctx.settings = scale, activation
-        n = len(rest) // 2
-        return torch.ops.ebmtrain.perceptron(x, scale, activation, w, rest[:n], rest[n:])
+    def forward(
+        ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
+    ) -> Tensor:
+        network = kept(ctx, x, scale, activation, frequencies, *layers)
+        return torch.ops.ebmtrain.perceptron(x, *network)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, *rest = ctx.saved_tensors
-        n = len(rest) // 2
-        network = Network(*ctx.settings, w, rest[:n], rest[n:])
-        flat = torch.ops.ebmtrain.perceptron_weights(x, *network, v)
-        parts = flat.split([t.numel() for pair in zip(rest[:n], rest[n:], strict=True) for t in pair])
-        weights = [part.view_as(t) for part, t in zip(parts[::2], rest[:n], strict=True)]
-        return None, None, None, None, *weights, *parts[1::2]
+        return of_layers(ctx, v, None)
+
+
+class OutputAndGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        network = kept(ctx, x, scale, activation, frequencies, *layers)
+        return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, u: Tensor) -> tuple[Tensor | None, ...]:
+        return of_layers(ctx, v, u)
+
+
+def kept(
+    ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
+) -> Network:
+    """The network of these arguments, which are kept for the way back."""
+    ctx.save_for_backward(x, frequencies, *layers)
+    ctx.settings = scale, activation
+    half = len(layers) // 2
+    return Network(scale, activation, frequencies, layers[:half], layers[half:])
+
+
+def of_layers(ctx: Any, v: Tensor, u: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradient with respect to each argument, from those with respect to f and df/dx."""
+    x, frequencies, *layers = ctx.saved_tensors
+    half = len(layers) // 2
+    scale, activation = ctx.settings
+    network = Network(scale, activation, frequencies, layers[:half], layers[half:])
+    flat = torch.ops.ebmtrain.perceptron_weights(x, *network, v, u)
+    in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
+    parts = flat.split([t.numel() for t in in_turn])
+    found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]
+    return None, None, None, None, *found[::2], *found[1::2]
 
 
 class _Network(ctypes.Structure):
@@ -186,6 +210,8 @@ def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
 
         def mapped(info: Any, dims: Any, x: Any, scale: Any, activation: Any, *tensors: Any) -> Any:
             def stacked(value: Any, dim: Any) -> Any:
+                if value is None:
+                    return None
                 if isinstance(value, (list, tuple)):
                     return list(map(stacked, value, dim))
                 if dim is None:
@@ -221,16 +247,18 @@ def _perceptron_and_gradient(x: Tensor, *network: Any) -> tuple[Tensor, Tensor]:
 
 
 def _flat(x: Tensor, *arguments: Any) -> Tensor:
-    *_, weights, biases, _ = arguments
+    *_, weights, biases, _, _ = arguments
     n = sum(t.shape[-2] * t.shape[-1] for t in weights) + sum(t.shape[-1] for t in biases)
     return x.new_empty((*x.shape[:-2], n))
 
 
 @implements("perceptron_weights", _flat)
 def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
-    """The gradient of sum_p v_p f(x_p) with respect to weights and biases, flat: each matrix and
-    its bias after it."""
-    *network, v = arguments
+    """The gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) with respect to weights and biases, flat:
+    each matrix and its bias after it. u may be None."""
+    *network, v, u = arguments
     flat = _flat(x, *arguments)
-    called("perceptron_weights", x.contiguous(), dense(Network(*network)), v.contiguous(), flat)
+    u = None if u is None else u.contiguous()
+    v = v.contiguous()
+    called("perceptron_weights", x.contiguous(), dense(Network(*network)), v, u, flat)
     return flat
