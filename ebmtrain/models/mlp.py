@@ -16,7 +16,7 @@ from ebmtrain.models import perceptron
 from ebmtrain.models.base_measure import Width, precision_of, with_base
 from ebmtrain.models.classes import marginal
 from ebmtrain.models.embedding import Embedding
-from ebmtrain.models.perceptron import Network
+from ebmtrain.models.perceptron_library import Network
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
@@ -103,7 +103,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         network = self.network()
-        if self.classes is None and perceptron.knows(x, network):
+        if self.known(x, network) and perceptron.pays(x, network):
             f = perceptron.output(x, network)
         else:
             f = marginal(self.outputs(x, network))
@@ -125,7 +125,7 @@ class MLP(nn.Module):
     def gradient(self, x: Tensor) -> Tensor | None:
         """dE/dx, differentiable in the parameters, once; None: only autograd knows it."""
         flat, network = x.flatten(1), self.network()
-        if self.classes is not None or not perceptron.knows(flat, network):
+        if not self.known(flat, network):
             return None
         _, gradient = perceptron.output_and_gradient(flat, network)
         if self.base_precision:
@@ -136,7 +136,7 @@ class MLP(nn.Module):
         """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)
         network = self.network()
-        if self.classes is None and perceptron.knows(flat, network):
+        if self.known(flat, network):
             f, gradient = perceptron.output_and_gradient(flat, network)
         else:
             f, gradient = self.written_out(flat, network)
@@ -157,6 +157,10 @@ class MLP(nn.Module):
         for (w, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ w
         return marginal(f), self.embedding.pullback(features, g)
+
+    def known(self, x: Tensor, network: Network) -> bool:
+        """Whether C++ of ours does it."""
+        return self.classes is None and perceptron.knows(x, network)
 
     def network(self) -> Network:
         """Each weight is read once: under spectral_norm reading it computes it."""

@@ -1,0 +1,287 @@
+"""The perceptron in C++ is the one that is written out in torch's operations."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from ebmtrain import native
+from ebmtrain.devices import Device
+from ebmtrain.models import perceptron
+from ebmtrain.models.mlp import MLP
+from ebmtrain.models.perceptron_library import Network
+from ebmtrain.score import energy_and_gradient, frozen, score
+
+# (dims, Fourier features, width, depth, points): of no size that fits a register, but for the last.
+SIZES = [
+    (1, 0, 1, 1, 1), (2, 0, 5, 1, 31), (3, 7, 37, 2, 33), (6, 0, 40, 3, 100), (70, 2, 9, 2, 65),
+    (2, 64, 128, 2, 256),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_use():
+    before, threads = native.wanted(), torch.get_num_threads()
+    native.use(True)
+    assert perceptron.agrees()
+    yield
+    native.use(before)
+    torch.set_num_threads(threads)
+
+
+def model(sizes: tuple[int, ...], activation: str, seed: int = 0) -> MLP:
+    dims, m, width, depth, _ = sizes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = MLP(
+            event_shape=(dims,), width=width, depth=depth, activation=activation,
+            input_scale=1.7, fourier_features=m, fourier_scale=2.0, base_std=1.5,
+        )  # fmt: skip
+        for layer in made.layers():
+            torch.nn.init.normal_(layer.bias)
+    return made
+
+
+def points(sizes: tuple[int, ...], seed: int = 1) -> Tensor:
+    return torch.randn(sizes[-1], sizes[0], generator=torch.Generator().manual_seed(seed))
+
+
+def close(found: Tensor, exact: Tensor) -> bool:
+    """By rounding of float32, as a part of the whole."""
+    return bool((found.double() - exact).norm() <= 1e-5 * exact.norm() + 1e-6)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
+class TestAgainstFloat64:
+    """Which C++ does not know."""
+
+    def test_energy_and_gradient(self, sizes, activation):
+        energy, x = model(sizes, activation), points(sizes)
+        exact = copy.deepcopy(energy).double()
+        with torch.no_grad():
+            assert energy.known(x, energy.network())
+            assert not exact.known(x.double(), exact.network())
+            assert close(energy(x), exact(x.double()))
+        y = x.double().requires_grad_()
+        (gradient,) = torch.autograd.grad(exact(y).sum(), y)
+        found = energy_and_gradient(energy, x)
+        assert close(found[0], exact(y).detach())
+        assert close(found[1], gradient)
+
+    def test_weights_of_an_energy(self, sizes, activation, monkeypatch):
+        monkeypatch.setattr(perceptron, "FEWEST", 0)
+        energy, x = model(sizes, activation), points(sizes)
+        exact = copy.deepcopy(energy).double()
+        v = torch.randn(len(x), generator=torch.Generator().manual_seed(2))
+        found = energy(x)
+        assert "Output" in str(found.grad_fn.next_functions)
+        (found * v).sum().backward()
+        (exact(x.double()) * v).sum().backward()
+        for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
+            assert close(mine.grad, theirs.grad)
+
+    def test_weights_of_a_score(self, sizes, activation):
+        """Also those that autograd leaves out: the last bias does not move a gradient."""
+        energy, x = model(sizes, activation), points(sizes)
+        exact = copy.deepcopy(energy).double()
+        target = points(sizes, 3)
+        assert energy.gradient(x) is not None
+        assert exact.gradient(x.double()) is None
+        (score(energy, x) - target).square().sum().backward()
+        (score(exact, x.double()) - target).square().sum().backward()
+        for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
+            assert close(mine.grad, torch.zeros_like(mine) if theirs.grad is None else theirs.grad)
+
+
+def test_energy_and_score_at_once():
+    """v and u together: the gradient of sum_p v_p f + u_p . df/dx."""
+    sizes = SIZES[2]
+    energy, x = model(sizes, "silu"), points(sizes)
+    u, v = points(sizes, 4), points(sizes, 5)[:, 0]
+    f, gradient = perceptron.output_and_gradient(x, energy.network())
+    ((f * v).sum() + (gradient * u).sum()).backward()
+    exact = copy.deepcopy(energy).double()
+    exact.zero_grad()
+    y = x.double().requires_grad_()
+    f = exact.outputs(y, exact.network())[:, 0]
+    (gradient,) = torch.autograd.grad(f.sum(), y, create_graph=True)
+    ((f * v).sum() + (gradient * u).sum()).backward()
+    for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
+        assert close(mine.grad, theirs.grad)
+
+
+def line(activation: str, x: Tensor) -> Tensor:
+    """f(x) itself, of a perceptron with one unit."""
+    one, zero = torch.ones(1, 1), torch.zeros(1)
+    network = Network(1.0, activation, torch.zeros(0, 1), [one, one], [zero, zero])
+    return perceptron.output(x[:, None], network)
+
+
+def test_silu_over_the_whole_range():
+    """To some units of the last place; beyond e^88 it is as small as can be, not nothing."""
+    x = torch.linspace(-120, 120, 40_001)
+    exact = torch.nn.functional.silu(x.double())
+    error = (line("silu", x).double() - exact).abs()
+    assert (error <= 1e-6 * exact.abs() + 1e-35).all()
+
+
+def test_circle():
+    """cos and sin of large phases, to some units of the last place of 1."""
+    x = torch.linspace(-3e4, 3e4, 40_001)[:, None]
+    for place, function in ((1, torch.cos), (2, torch.sin)):
+        first = torch.zeros(1, 3)
+        first[0, place] = 1.0
+        network = Network(
+            1.0, "leaky_relu", torch.ones(1, 1), [first, torch.ones(1, 1)],
+            [torch.full((1,), 2.0), torch.zeros(1)],
+        )  # fmt: skip
+        found = perceptron.output(x, network).double() - 2.0  # above 0, where nothing is bent
+        assert (found - function(x.double()[:, 0])).abs().max() < 1e-6
+
+
+def test_what_is_not_a_number_stays_with_its_point():
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    whole = energy_and_gradient(energy, x)
+    for bad in (torch.nan, torch.inf, 1e30):
+        y = x.clone()
+        y[5] = bad
+        for found, good in zip(energy_and_gradient(energy, y), whole, strict=True):
+            rest = torch.arange(len(x)) != 5
+            assert torch.equal(found[rest], good[rest])
+        assert not energy_and_gradient(energy, y)[0][5].abs() < 1e4
+
+
+def test_a_point_does_not_know_its_place():
+    """Bit by bit: neither block nor lane nor the number of threads."""
+    energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
+    f, gradient = energy_and_gradient(energy, x)
+    for start, threads in ((0, 2), (1, 1), (37, 3), (255, 1)):
+        torch.set_num_threads(threads)
+        part_f, part_gradient = energy_and_gradient(energy, x[start:])
+        assert torch.equal(part_f, f[start:])
+        assert torch.equal(part_gradient, gradient[start:])
+
+
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_threads_add_up(threads):
+    energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
+    grads = []
+    for n in (1, threads, threads):
+        torch.set_num_threads(n)
+        energy.zero_grad()
+        energy(x).sum().backward()
+        grads.append([p.grad.clone() for p in energy.parameters()])
+    for one, several, again in zip(*grads, strict=True):
+        assert close(several, one.double())
+        assert torch.equal(several, again)
+
+
+@pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
+def test_members_are_each_as_alone(activation):
+    """By vmap, with what they share and what they do not."""
+    sizes = SIZES[2]
+    several = [model(sizes, activation, seed) for seed in range(3)]
+    networks = [m.network() for m in several]
+    x = torch.stack([points(sizes, seed) for seed in range(3)])
+    v, u = x[..., 0].contiguous(), x.roll(1, 0)
+    stacked = [
+        torch.stack([n.frequencies for n in networks]),
+        [torch.stack(ws) for ws in zip(*(n.weights for n in networks), strict=True)],
+        [torch.stack(bs) for bs in zip(*(n.biases for n in networks), strict=True)],
+    ]
+    op = torch.ops.ebmtrain
+    with torch.no_grad():
+        for name, others in (
+            ("perceptron", []), ("perceptron_and_gradient", []), ("perceptron_weights", [v, u]),
+            ("perceptron_weights", [v, None]),
+        ):  # fmt: skip
+            function = getattr(op, name)
+
+            def asked(x, w, ws, bs, *others, function=function):
+                found = function(x, 1.7, activation, w, ws, bs, *others)
+                return found if isinstance(found, tuple) else (found,)
+
+            dims = (0, 0, 0, 0, *(None if t is None else 0 for t in others))
+            mapped = torch.vmap(asked, in_dims=dims)(x, *stacked, *others)
+            for i, n in enumerate(networks):
+                mine = [None if t is None else t[i] for t in others]
+                alone = asked(x[i], n.frequencies, n.weights, n.biases, *mine)
+                assert all(torch.equal(a[i], b) for a, b in zip(mapped, alone, strict=True))
+            shared = torch.vmap(asked, in_dims=(None, *dims[1:]))(x[0], *stacked, *others)
+            assert torch.equal(shared[0][0], mapped[0][0])
+
+
+def test_no_points():
+    energy = model(SIZES[2], "silu")
+    f, gradient = energy_and_gradient(energy, torch.empty(0, 3))
+    assert f.shape == (0,)
+    assert gradient.shape == (0, 3)
+
+
+def test_weights_with_gaps_in_memory():
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    network = energy.network()
+    turned = network._replace(weights=[w.T.contiguous().T for w in network.weights])
+    assert torch.equal(perceptron.output(x, turned), perceptron.output(x, network))
+
+
+class TestLeftToTorch:
+    """What C++ does not know is done as before, and right."""
+
+    def test_derivatives_in_x(self):
+        energy, x = model(SIZES[2], "silu"), points(SIZES[2]).requires_grad_()
+        assert torch.autograd.grad(energy(x).sum(), x)[0].abs().sum() > 0
+
+    def test_of_functions(self):
+        energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+        with frozen(energy):
+            found = torch.func.grad(lambda y: energy(y).sum())(x)
+        assert torch.allclose(found, energy_and_gradient(energy, x)[1], atol=1e-4)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about itself
+    def test_forward_derivatives(self):
+        energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+        u = points(SIZES[2], 4)
+        with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, u)
+            _, along = torch.autograd.forward_ad.unpack_dual(energy(dual))
+        expected = (energy_and_gradient(energy, x)[1] * u).sum(1)
+        assert torch.allclose(along, expected, rtol=1e-4, atol=1e-3)
+
+    def test_other_activations_and_classes(self):
+        x = points(SIZES[2])
+        for options in ({"activation": "tanh"}, {"activation": "softplus"}, {"classes": 3}):
+            energy = MLP(event_shape=(3,), **options)
+            with torch.no_grad():
+                assert not energy.known(x, energy.network())
+                assert energy(x).shape == (len(x),)
+
+    def test_where_it_is_not_wanted(self):
+        energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+        Device(native=False).set_up(16)
+        with torch.no_grad():
+            assert not energy.known(x, energy.network())
+        assert energy.gradient(x) is None
+        Device().set_up(16)
+        assert energy.gradient(x) is not None
+
+    def test_where_there_is_no_library(self, monkeypatch):
+        monkeypatch.setattr(native, "library", lambda source: None)
+        perceptron.agrees.cache_clear()
+        try:
+            assert not perceptron.agrees()
+        finally:
+            perceptron.agrees.cache_clear()
+
+    def test_second_derivatives_are_refused(self):
+        """And not silently wrong."""
+        energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
+        (first, *_) = torch.autograd.grad(
+            energy(x).square().sum(), list(energy.parameters()), create_graph=True
+        )
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            first.sum().backward()
