@@ -37,10 +37,10 @@ def score(energy: Energy, x: Tensor) -> Tensor:
     """s(x) = -dE/dx, the shape of x, differentiable in the parameters. For losses.
 
     Differentiable in x as well if x already requires a gradient. Else the energy's own
-    `gradient(x)` is used, where it has one and that knows x: once differentiable in the parameters.
+    `differentiable_gradient(x)` is used, where it has one that knows x: then only once.
     """
     if not x.requires_grad:
-        closed_form = getattr(energy, "gradient", None)
+        closed_form = getattr(energy, "differentiable_gradient", None)
         found = None if closed_form is None else closed_form(x.detach())
         if found is not None:
             return -found
@@ -124,13 +124,18 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
         def noting(x: Tensor) -> Any:
             before = tally.points
             found = method(x)
-            tally.points = before + len(x)  # once, also where it passes through the energy
+            if found is not None:
+                tally.points = before + len(x)  # once, also where it passes through the energy
             return found
 
         return noting
 
     hook = energy.register_forward_pre_hook(note)
-    others = [name for name in ("energy_and_gradient", "joint") if hasattr(energy, name)]
+    others = [
+        name
+        for name in ("energy_and_gradient", "differentiable_gradient", "joint")
+        if hasattr(energy, name)
+    ]
     energy.__dict__.update({name: noted(getattr(energy, name)) for name in others})
     try:
         yield tally

@@ -50,7 +50,9 @@ class Energy(Protocol):
     """E: (batch, *event) -> (batch,), with p(x) proportional to exp(-E(x)).
 
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
-    uses it in chains, where no parameter gradient is wanted; and see `Normalised`.
+    uses it in chains, where no parameter gradient is wanted. And `differentiable_gradient(x)`,
+    dE/dx differentiable once in the parameters, or None where autograd is to do it: for losses.
+    And see `Normalised`.
 
     One that is made with an argument `training_points: Tensor | None` is given them standardized,
     (n, *event), to begin at; None where its weights are loaded afterwards.

@@ -122,7 +122,7 @@ class MLP(nn.Module):
             h = self.activation(linear(h, *layer))
         return linear(h, *output)
 
-    def gradient(self, x: Tensor) -> Tensor | None:
+    def differentiable_gradient(self, x: Tensor) -> Tensor | None:
         """dE/dx, differentiable in the parameters, once; None: only autograd knows it."""
         flat, network = x.flatten(1), self.network()
         if not self.known(flat, network):

@@ -53,9 +53,9 @@ class _Network(ctypes.Structure):
         ("dims", ctypes.c_int64),
         ("n_frequencies", ctypes.c_int64),
         ("depth", ctypes.c_int64),
-        ("sizes", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("biases", ctypes.c_void_p),
+        ("sizes", ctypes.POINTER(ctypes.c_int64)),
+        ("weights", ctypes.POINTER(ctypes.c_void_p)),
+        ("biases", ctypes.POINTER(ctypes.c_void_p)),
         ("frequencies", ctypes.c_void_p),
         ("scale", ctypes.c_float),
         ("activation", ctypes.c_int64),
@@ -77,9 +77,8 @@ def called(name: str, x: Tensor, network: Network, *others: Tensor | None) -> No
     of_weights = (ctypes.c_void_p * layers)(*(w.data_ptr() for w in weights))
     of_biases = (ctypes.c_void_p * layers)(*(b.data_ptr() for b in biases))
     told = _Network(
-        x.shape[-1], frequencies.shape[-2], layers - 1, ctypes.addressof(sizes),
-        ctypes.addressof(of_weights), ctypes.addressof(of_biases), frequencies.data_ptr(),
-        network.scale, ACTIVATIONS[network.activation],
+        x.shape[-1], frequencies.shape[-2], layers - 1, sizes, of_weights, of_biases,
+        frequencies.data_ptr(), network.scale, ACTIVATIONS[network.activation],
     )  # fmt: skip
     failed = getattr(cpp, name)(
         ctypes.byref(told),

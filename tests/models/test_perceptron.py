@@ -89,8 +89,8 @@ class TestAgainstFloat64:
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
         target = points(sizes, 3)
-        assert energy.gradient(x) is not None
-        assert exact.gradient(x.double()) is None
+        assert energy.differentiable_gradient(x) is not None
+        assert exact.differentiable_gradient(x.double()) is None
         (score(energy, x) - target).square().sum().backward()
         (score(exact, x.double()) - target).square().sum().backward()
         for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
@@ -265,9 +265,9 @@ class TestLeftToTorch:
         Device(native=False).set_up(16)
         with torch.no_grad():
             assert not energy.known(x, energy.network())
-        assert energy.gradient(x) is None
+        assert energy.differentiable_gradient(x) is None
         Device().set_up(16)
-        assert energy.gradient(x) is not None
+        assert energy.differentiable_gradient(x) is not None
 
     def test_where_there_is_no_library(self, monkeypatch):
         monkeypatch.setattr(native, "library", lambda source: None)
