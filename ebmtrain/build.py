@@ -20,6 +20,7 @@ from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.left_out import LeftOut
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.quality import Quality
+from ebmtrain.evaluation.ragged_quality import RaggedQuality
 from ebmtrain.evaluation.subject import Evaluator
 from ebmtrain.frame import Frame
 from ebmtrain.making import initialised, made
@@ -131,7 +132,11 @@ def build(
 def evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
     first: Evaluator = made(config, "evaluation")
     if frame.ragged:
-        return {"evaluation": LeftOut(every=first.every)}
+        taken = {"evaluation": first} if getattr(first, "ragged", False) else {}
+        return taken | {
+            "left_out": LeftOut(every=first.every),
+            "quality": RaggedQuality(**config["quality"]),
+        }
     found: dict[str, Evaluator] = {
         "evaluation": first,
         "quality": Quality(**config["quality"]),

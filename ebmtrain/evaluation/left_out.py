@@ -10,8 +10,8 @@ from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.types import Count
 
 NOTICE = (
-    "no quadrature, AIS, sample quality, wave tests or R-hat: sequences of different lengths are "
-    "no points of one space; look at plots/samples_final.png, or give all sequences the same length"
+    "no quadrature, AIS or R-hat: sequences of different lengths are no points of one space; see "
+    "energy_distance and plots/samples_final.png, or give all sequences the same length"
 )
 
 

@@ -12,6 +12,7 @@ _PER_PERIOD = 8  # frequencies tried for each whole one
 _HALVINGS = 30  # of the interval around the best of them, to 1e-7 periods
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _AT_ONCE = 4096  # sequences
+SHORTEST = 5  # steps that a wave can be fitted to, and something is left
 
 
 class Waves(NamedTuple):
@@ -39,6 +40,21 @@ def fitted_waves(x: Tensor) -> Waves:
         x: (n, L), L >= 5, all finite; in float64.
     """
     return Waves(*map(torch.cat, zip(*map(_fitted, x.double().split(_AT_ONCE)), strict=True)))
+
+
+def fitted_to_ends(x: Tensor) -> Waves:
+    """`fitted_waves` of sequences of different lengths, each on the steps that it has; f in periods
+    per L steps for all of them. Those of fewer than 5 steps are left out.
+
+    Args:
+        x: (n, L), finite up to the end of each sequence and NaN from there on.
+    """
+    longest, steps = x.shape[1], (~x.isnan()).sum(1)
+    found = [Waves(*x.new_zeros(4, 0, dtype=torch.float64))]
+    for n in steps[steps >= SHORTEST].unique().tolist():
+        waves = fitted_waves(x[steps == n, :n])
+        found.append(waves._replace(frequency=waves.frequency * (longest / n)))
+    return Waves(*map(torch.cat, zip(*found, strict=True)))
 
 
 def _fitted(x: Tensor) -> Waves:

@@ -12,17 +12,20 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
-from ebmtrain.evaluation.wave_fit import Waves, fitted_waves
+from ebmtrain.evaluation.wave_fit import SHORTEST, Waves, fitted_to_ends
+from ebmtrain.masks import whole
 from ebmtrain.types import Count
 
-_SHORTEST = 5  # steps that a wave can be fitted to, and something is left
+_NONE = (
+    f"no test of waves: they are fitted to sequences (length, channels) of {SHORTEST} steps or more"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveTests:
-    """The wave nearest to each sample and to each held-out sequence (`fitted_waves`), every channel
-    for itself, and two-sample tests of what was fitted. Estimates of both sides carry the same
-    error, so that a p-value is uniform where the samples are of the data's own law.
+    """The wave nearest to each sample and to each held-out sequence (`fitted_to_ends`), every
+    channel for itself, and two-sample tests of what was fitted. Estimates of both sides carry the
+    same error, so that a p-value is uniform where the samples are of the data's own law.
 
     p_amplitude, p_frequency   Kolmogorov-Smirnov, exact or asymptotic as scipy chooses
     p_phase                    Kuiper, whose statistic is the same wherever the circle is cut: see
@@ -41,6 +44,7 @@ class WaveTests:
     """
 
     at_start: ClassVar[bool] = False
+    ragged: ClassVar[bool] = True
 
     every: Count
     points: Annotated[int, Ge(10), Le(100_000)] = 1000
@@ -50,17 +54,14 @@ class WaveTests:
         if dataset is None:
             return Evaluation({}, [])
         event = tuple(dataset.holdout.shape[1:])
-        if len(event) not in (1, 2) or event[0] < _SHORTEST:
-            notice = (
-                f"no test of waves: they are fitted to sequences (length, channels) of {_SHORTEST} "
-                f"steps or more, the data have shape {event}"
-            )
-            return Evaluation({}, [f"{notice}; choose evaluation=ais"])
+        if len(event) not in (1, 2) or event[0] < SHORTEST:
+            return Evaluation({}, [f"{_NONE}, the data have shape {event}; choose evaluation=ais"])
         generator = torch.Generator().manual_seed(subject.generator("waves").initial_seed())
         order = torch.randperm(len(dataset.holdout), generator=generator)[: self.points]
-        real = fitted_waves(series(dataset.holdout[order]))
+        real = fitted_to_ends(series(dataset.holdout[order]))
         x = subject.standardization.to_data(subject.draw(self.points))
-        lost = int((~x.flatten(1).isfinite().all(1)).sum())
+        ragged = any(points.isnan().any() for points in (dataset.train, dataset.holdout))
+        lost = int((~(whole(x) if ragged else x.isfinite().flatten(1).all(1))).sum())
         if lost:
             return Evaluation(
                 {},
@@ -69,7 +70,10 @@ class WaveTests:
                     "sampler.step_size, or set model.base_std"
                 ],
             )
-        return Evaluation(compared(fitted_waves(series(x)), real), [])
+        ours = fitted_to_ends(series(x))
+        if not len(real.amplitude) or not len(ours.amplitude):
+            return Evaluation({}, [f"{_NONE}, the data have none"])
+        return Evaluation(compared(ours, real), [])
 
 
 def compared(ours: Waves, real: Waves) -> dict[str, Metric]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ebmtrain.datasets.points import Points, split
 from ebmtrain.evaluation.quadrature import Region
 from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.evaluation.wave_fit import fitted_waves
+from ebmtrain.evaluation.wave_fit import fitted_to_ends, fitted_waves
 from ebmtrain.evaluation.wave_tests import WaveTests, compared, kuiper
+from ebmtrain.masks import cut
 from ebmtrain.samplers.mala import Mala
 
 CHANCE = 6e-5  # 4 sigma
@@ -184,3 +185,54 @@ def test_points_that_are_no_sequences_and_samples_that_are_not_finite():
     nothing, warnings = evaluated(of_laws(300, 1), broken)
     assert not nothing
     assert "1 of 300 samples are not finite" in warnings[0]
+
+
+# Sequences of different lengths
+
+
+def ragged(n: int, seed: int, *, std: float = 0.2, faster: float = 0.0) -> Tensor:
+    """`of_laws`, of 16 to 32 steps, and NaN from there on."""
+    g = torch.Generator().manual_seed(seed + 9)
+    steps = torch.randint(16, 33, (n,), generator=g)
+    return cut(of_laws(n, seed, std=std, faster=faster)[..., None], steps)
+
+
+def test_each_sequence_is_fitted_on_the_steps_that_it_has():
+    """The waves that were put in, in periods per longest sequence; a few steps are no wave."""
+    n = 200
+    a, f, phase = uniform(n, 0.1, 3, 0), uniform(n, 2, 6, 1), uniform(n, 0, TURN, 2)
+    steps = torch.arange(n) % 16 + 17
+    x = cut(wave(a, f, phase, 32, 0.0)[..., None], steps).squeeze(2)
+    x[3, 4:] = math.nan
+    found = fitted_to_ends(x)
+    assert len(found.frequency) == n - 1
+    there = torch.arange(n) != 3
+    order = steps[there].argsort(stable=True)  # the shortest come first
+    torch.testing.assert_close(found.frequency, f[there][order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.amplitude, a[there][order], rtol=1e-4, atol=0)
+    whole = fitted_to_ends(of_laws(50, 0))
+    assert all(map(torch.equal, whole, fitted_waves(of_laws(50, 0))))
+
+
+def test_samples_of_different_lengths_are_tested_too():
+    found, warnings = evaluated(ragged(800, 1), ragged(800, 70), points=600)
+    assert not warnings
+    assert all(float(found[f"p_{name}"]) > CHANCE for name in ("amplitude", "frequency", "phase"))
+    assert found["residual"] == pytest.approx(found["residual_data"], rel=0.05)
+    off, _ = evaluated(ragged(800, 1), ragged(800, 70, std=0.24), points=600)
+    assert float(off["p_residual"]) < CHANCE
+    off, _ = evaluated(ragged(800, 1), ragged(800, 70, faster=0.5), points=600)
+    assert float(off["p_frequency"]) < CHANCE
+
+
+def test_a_chain_that_is_lost_is_no_short_sequence():
+    """Where all sequences are whole, an end of NaN is no end."""
+    broken = of_laws(300, 1)[..., None]
+    broken[7, 20:] = math.nan
+    nothing, warnings = evaluated(of_laws(300, 1)[..., None], broken)
+    assert not nothing
+    assert "1 of 300 samples are not finite" in warnings[0]
+    short = cut(torch.randn(300, 32, 1).double(), torch.full((300,), 4))
+    nothing, warnings = evaluated(short, short)
+    assert not nothing
+    assert "5 steps or more, the data have none" in warnings[0]
