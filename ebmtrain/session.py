@@ -21,6 +21,7 @@ from ebmtrain.errors import (
     out_of_memory,
 )
 from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.evaluation.held_apart import held_apart
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Evaluator, Subject, apart
 from ebmtrain.gallery import Gallery
@@ -201,7 +202,9 @@ class Session:
         self.run.still_there()
         self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
+        regularization = self.parts.config["method"].get("energy_regularization", 0.0)
         alarm = runaway(row, self.parts.standardization.shift.numel())
+        alarm = alarm or held_apart(row, regularization)
         if alarm is not None and not self.alarmed:
             LOG.warning("warning: %s (step %d)", alarm, state.step)
             self.alarmed = True

@@ -16,6 +16,7 @@ from ebmtrain.drawing import subject
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.coordinates import MOST, watched
 from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.held_apart import held_apart
 from ebmtrain.evaluation.runaway import runaway
 from ebmtrain.evaluation.subject import Subject, Trace
 from ebmtrain.score import counted
@@ -241,6 +242,30 @@ def test_runaway_energies():
     assert said.startswith("energies run away: E(data) is -3e+04; lower optimizer.lr")
     assert runaway({"energy_model": -3e4}, 1000) is None  # a sum over a thousand coordinates
     assert runaway({"kl": 1.0}, 2) is None
+
+
+def test_energies_that_the_regularization_keeps_apart():
+    apart = {"energy_data": -50.0, "energy_model": 50.0}
+    said = held_apart(apart, 0.01)  # 2 * 0.01 * (2500 + 2500): the balance itself
+    assert said is not None
+    assert "energy_regularization=0.01 keeps the energies of chains and data 1e+02 nats" in said
+    assert held_apart(apart, 0.0) is None  # a gap of another cause
+    # Half of the balance: 0.01 * (3600 + 400) = 40.
+    assert held_apart({"energy_data": -60.0, "energy_model": -20.1}, 0.01) is None
+    assert held_apart({"energy_data": -60.0, "energy_model": -19.0}, 0.01) is not None
+    assert held_apart({"energy_data": -1.0, "energy_model": -0.9}, 0.01) is None
+    assert held_apart({"loss": 1e5}, 0.01) is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_chains_that_are_kept_apart_are_named_in_the_log(command, folder, tiny):
+    own = ("train.steps", "train.log_every", "method.slots")
+    words = [w for w in tiny if not w.startswith(own)]
+    held = ("train.steps=4", "train.log_every=1", "method=cd", "method.start=noise",
+            "method.noise_std=10", "method.k=1", "method.energy_regularization=0.01")  # fmt: skip
+    outcome = command(*words, *held)
+    assert outcome.code == 0, outcome.err
+    assert "keeps the energies of chains and data" in outcome.out
 
 
 @pytest.mark.usefixtures("no_pictures")
