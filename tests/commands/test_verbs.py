@@ -74,7 +74,7 @@ def test_help_shows_the_options_of_the_users_folder(command, folder: Path):
     own.write_text("_target_: mine.Mine")
     assert "model: ackley, composition" in command("-h").out
     shown = command("--config-dir", "own", "--help").out
-    assert "mine, mlp" in shown
+    assert "mine, mixtures, mlp" in shown
     assert all(f"ebmtrain {verb}" in shown or f"|{verb}" in shown for verb in VERBS)
 
 
