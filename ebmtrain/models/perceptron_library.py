@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,12 +69,16 @@ def called(name: str, x: Tensor, network: Network, *others: Tensor | None) -> No
     Args:
         x: (n, dims), or (members, n, dims); like all tensors without gaps in memory.
         others: further arguments of the function, null for None.
+
+    Raises:
+        ValueError: see `sizes_of`.
+        MemoryError: there is none left.
     """
     cpp = library()
     assert cpp is not None
     _, _, frequencies, weights, biases = network
     layers = len(weights)
-    sizes = (ctypes.c_int64 * (layers + 1))(*(w.shape[-1] for w in weights), 1)
+    sizes = (ctypes.c_int64 * (layers + 1))(*sizes_of(x, network))
     of_weights = (ctypes.c_void_p * layers)(*(w.data_ptr() for w in weights))
     of_biases = (ctypes.c_void_p * layers)(*(b.data_ptr() for b in biases))
     told = _Network(
@@ -89,6 +94,34 @@ def called(name: str, x: Tensor, network: Network, *others: Tensor | None) -> No
     )
     if failed:
         raise MemoryError(f"no memory for the {layers} layers of a perceptron")
+
+
+def sizes_of(x: Tensor, network: Network) -> list[int]:
+    """Features, the units of each hidden layer, and the one output.
+
+    Raises:
+        ValueError: points and layers do not fit together: C++ would read what is not theirs.
+    """
+    *members, _, dims = x.shape
+    frequencies, weights, biases = network[2:]
+    sizes = [dims + 2 * frequencies.shape[-2], *(w.shape[-2] for w in weights)]
+    layers = zip(weights, biases, pairwise(sizes), strict=True)
+    if (
+        len(members) > 1
+        or sizes[-1] != 1
+        or frequencies.shape != (*members, frequencies.shape[-2], dims)
+        or any(
+            w.shape != (*members, n_out, n_in) or b.shape != (*members, n_out)
+            for w, b, (n_in, n_out) in layers
+        )
+        or any(t.dtype != torch.float32 for t in (x, frequencies, *weights, *biases))
+    ):
+        told = ", ".join(f"{tuple(w.shape)}" for w in weights)
+        raise ValueError(
+            f"points of shape {tuple(x.shape)} do not fit a perceptron of float32 whose layers are "
+            f"{told}, with frequencies {tuple(frequencies.shape)}"
+        )
+    return sizes
 
 
 def dense(network: Network) -> Network:
@@ -155,6 +188,9 @@ def _flat(x: Tensor, *arguments: Any) -> Tensor:
 @implements("perceptron_weights", _flat)
 def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
     *network, v, u = arguments
+    if v.shape != x.shape[:-1] or (u is not None and u.shape != x.shape):
+        told = None if u is None else tuple(u.shape)
+        raise ValueError(f"v {tuple(v.shape)} and u {told} do not fit points {tuple(x.shape)}")
     flat = _flat(x, *arguments)
     u = None if u is None else u.contiguous()
     v = v.contiguous()

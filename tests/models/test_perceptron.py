@@ -229,6 +229,49 @@ def test_weights_with_gaps_in_memory():
     assert torch.equal(perceptron.output(x, turned), perceptron.output(x, network))
 
 
+class TestWhatDoesNotFit:
+    """Is refused, where C++ would read and write what is not its own."""
+
+    @pytest.mark.parametrize("sizes", [SIZES[1], SIZES[2]])
+    @pytest.mark.parametrize("dims", [1, 4])
+    def test_points(self, sizes, dims):
+        energy, x = model(sizes, "silu"), torch.zeros(33, dims)
+        with torch.no_grad():
+            for of_points in (energy, energy.energy_and_gradient, energy.differentiable_gradient):
+                with pytest.raises(ValueError, match=r"\(33, \d\) do not fit a perceptron"):
+                    of_points(x)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda n: {"frequencies": n.frequencies[:, :2]},
+            lambda n: {"weights": [n.weights[0][:5], *n.weights[1:]]},
+            lambda n: {"weights": [*n.weights[:-1], torch.zeros(2, 37)]},
+            lambda n: {"biases": [n.biases[0][:1], *n.biases[1:]]},
+            lambda n: {"biases": [n.biases[0].double(), *n.biases[1:]]},
+            lambda n: {"biases": [n.biases[0].half(), *n.biases[1:]]},
+        ],
+    )
+    def test_layers(self, change):
+        network = model(SIZES[2], "silu").network()
+        with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
+            perceptron.output(points(SIZES[2]), network._replace(**change(network)))
+
+    def test_members_of_members(self):
+        x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+        twice = torch.vmap(torch.vmap(lambda x: torch.ops.ebmtrain.perceptron(x, *network)))
+        with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
+            twice(x.expand(2, 3, *x.shape))
+
+    def test_gradients(self):
+        x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+        v = x[:, 0]
+        with torch.no_grad():
+            for wrong in ((v[1:], None), (v, x[:, :2])):
+                with pytest.raises(ValueError, match="do not fit"):
+                    perceptron.of_weights(x, network, *wrong)
+
+
 class TestLeftToTorch:
     """What C++ does not know is done as before, and right."""
 
