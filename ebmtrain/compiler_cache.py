@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import stat
 from pathlib import Path
 
 
@@ -18,14 +19,17 @@ def cache_on_disk() -> None:
 
 
 def folder_of(kind: str) -> Path | None:
-    """In the user's cache folder, for this kind of processor; None: it cannot be written."""
+    """In the user's cache folder, for this kind of processor; None: it cannot be written, or other
+    users can: what is found there is run."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         folder = Path(base) / "ebmtrain" / kind / processor()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        told = folder.stat()
     except (OSError, RuntimeError):
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    others = told.st_uid != os.geteuid() or told.st_mode & stat.S_IWOTH
+    return folder if os.access(folder, os.W_OK) and not others else None
 
 
 def processor() -> str:

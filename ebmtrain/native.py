@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -53,17 +54,42 @@ class NotCompiledError(Exception):
 def library(source: Path) -> ctypes.CDLL | None:
     """The library that this file makes; None, and a line that says why, where there is none."""
     try:
-        return ctypes.CDLL(str(compiled(source)))
+        with place() as folder:
+            return opened(source, folder)
     except (NotCompiledError, OSError) as error:
         LOG.info("%s is not compiled (%s): torch's operations take its place", source.name, error)
         return None
 
 
-def compiled(source: Path) -> Path:
+@contextmanager
+def place() -> Iterator[Path]:
+    """Where libraries are kept; else a folder that goes once they have been opened."""
+    if folder := folder_of("native"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="ebmtrain-") as temporary:
+        yield Path(temporary)
+
+
+def opened(source: Path, folder: Path) -> ctypes.CDLL:
     """
     Raises:
+        NotCompiledError, OSError: see `compiled`.
+        OSError: what the compiler makes cannot be opened.
+    """
+    try:
+        return ctypes.CDLL(str(compiled(source, folder)))
+    except OSError:  # damaged, or it wants a library that another machine of this home has
+        compiled(source, folder).unlink()
+        return ctypes.CDLL(str(compiled(source, folder)))
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """The library in this folder, where it is made if it is not there.
+
+    Raises:
         NotCompiledError: it could not be.
-        OSError: neither the cache nor a folder for temporary files can be written.
+        OSError: the folder cannot be written.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
@@ -71,12 +97,13 @@ def compiled(source: Path) -> Path:
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
     name = hashlib.sha256(repr((text, compiler, ALWAYS, WISHES)).encode()).hexdigest()[:16]
-    folder = folder_of("native") or Path(tempfile.mkdtemp(prefix="ebmtrain-"))
     kept = folder / f"{source.stem}-{name}.so"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             made = Path(fresh) / kept.name
             compile_to(made, source, compiler)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())  # a power loss is not to leave a part under this name
             made.replace(kept)  # at once: another process may be at it
     return kept
 
@@ -84,17 +111,22 @@ def compiled(source: Path) -> Path:
 def compile_to(made: Path, source: Path, compiler: str) -> None:
     """
     Raises:
-        NotCompiledError: no set of options would do.
+        NotCompiledError: no set of options would do, or the compiler was stopped.
     """
     reason = ""
     for command in commands(made, source, compiler):
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
-            return
-        except subprocess.CalledProcessError as error:
-            reason = " ".join(error.stderr.split())[:200]
+            # In a session of its own: what interrupts training does not stop the compiler.
+            ended = subprocess.run(
+                command, capture_output=True, timeout=PATIENCE, start_new_session=True
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotCompiledError(f"{compiler}: {error}") from error
+        if ended.returncode == 0:
+            return
+        if ended.returncode < 0:  # which says nothing of the options
+            raise NotCompiledError(f"{compiler}: stopped by signal {-ended.returncode}")
+        reason = " ".join(ended.stderr.decode(errors="replace").split())[:200]
     raise NotCompiledError(f"{compiler}: {reason}")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
 
 import pytest
 
 from ebmtrain import native
+from ebmtrain.compiler_cache import folder_of
 from ebmtrain.models import perceptron, perceptron_library
 
 
@@ -19,24 +22,58 @@ def source(tmp_path, monkeypatch):
     native.library.cache_clear()
 
 
+@pytest.fixture
+def kept(source):
+    """The folder in which libraries are kept."""
+    with native.place() as folder:
+        yield folder
+
+
 def write(source, number):
     source.write_text(f'extern "C" int two() {{ return {number}; }}\n')
     native.library.cache_clear()
     return source
 
 
-def test_compiled_once(source, monkeypatch):
+def test_compiled_once(source, kept, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
-    kept = native.compiled(source)
+    first = native.compiled(source, kept)
     with monkeypatch.context() as patched:
         patched.setattr(native, "compile_to", None)  # it would fail
-        assert native.compiled(source) == kept
+        assert native.compiled(source, kept) == first
     assert native.library(write(source, 3)).two() == 3
-    assert native.compiled(source) != kept
+    assert native.compiled(source, kept) != first
     source.with_name("part.h").write_text("// changed")
-    assert len({kept, native.compiled(source)}) == 2
-    left = [path for path in kept.parent.iterdir() if path.suffix != ".so"]
-    assert not left
+    assert len({first, native.compiled(source, kept)}) == 2
+    assert not [path for path in kept.iterdir() if path.suffix != ".so"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no library at all"])
+def test_a_damaged_library_is_made_anew(source, kept, damage):
+    path = native.compiled(write(source, 2), kept)
+    path.unlink()  # and not changed in place: it may be in use
+    path.write_bytes(damage)
+    assert native.library(source).two() == 2
+    assert path.read_bytes()[:4] == b"\x7fELF" or sys.platform != "linux"
+
+
+def test_on_the_disk_before_it_has_its_name(source, kept, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    path = native.compiled(write(source, 2), kept)
+    assert synced == [path.stat().st_ino]
+
+
+def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, monkeypatch, caplog):
+    """A library without threads would be kept for good."""
+    compiler = source.with_name("compiler")
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) kill -INT $$;; esac\nc++ "$@"\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CXX", str(compiler))
+    with caplog.at_level(logging.INFO, "ebmtrain"):
+        assert native.library(write(source, 2)) is None
+    assert "stopped by signal 2" in caplog.text
+    assert not list(kept.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -70,10 +107,25 @@ def test_errors_of_the_source_are_told(source, caplog):
 
 
 def test_without_a_place_to_keep_it(source, tmp_path, monkeypatch):
+    """Nothing of it is left behind."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert native.library(write(source, 2)).two() == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "two.cpp"}
+
+
+def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
+    """They could put a library of theirs there, which would be run."""
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert folder_of("native") == kept
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: kept.stat().st_uid + 1)
+        assert folder_of("native") is None
+    kept.chmod(0o777)
+    assert folder_of("native") is None
+    assert native.library(write(source, 2)).two() == 2
+    assert not list(kept.iterdir())
 
 
 @pytest.mark.parametrize(
