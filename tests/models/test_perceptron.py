@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -112,6 +114,15 @@ def test_energy_and_score_at_once():
     ((f * v).sum() + (gradient * u).sum()).backward()
     for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
         assert close(mine.grad, theirs.grad)
+
+
+@contextmanager
+def default_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def line(activation: str, x: Tensor) -> Tensor:
@@ -227,6 +238,24 @@ def test_weights_with_gaps_in_memory():
     network = energy.network()
     turned = network._replace(weights=[w.T.contiguous().T for w in network.weights])
     assert torch.equal(perceptron.output(x, turned), perceptron.output(x, network))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        lambda: torch.device("meta"),
+        default_float64,
+    ],
+)
+def test_the_first_call_decides_for_all_whatever_is_set_for_it(first):
+    perceptron.agrees.cache_clear()
+    try:
+        with first():
+            assert perceptron.agrees()
+    finally:
+        perceptron.agrees.cache_clear()
 
 
 class TestWhatDoesNotFit:
