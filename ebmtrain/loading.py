@@ -194,8 +194,8 @@ class Run:
             act: what is to be done, for what is said.
 
         Raises:
-            ConfigError: they are of another shape, or the model takes sequences of different
-                lengths.
+            ConfigError: they are of another shape, or not all finite, or the model takes sequences
+                of different lengths.
         """
         if self.parts.frame.ragged:
             raise ConfigError(
@@ -206,6 +206,12 @@ class Run:
         if points.shape[1:] != event:
             raise ConfigError(
                 f"the points are of shape {tuple(points.shape[1:])}: the model takes {tuple(event)}"
+            )
+        if not points.isfinite().all():
+            bad = points[~points.isfinite()][0]
+            raise ConfigError(
+                f"the points hold {bad}, and {act} points of finite numbers: leave such points "
+                "out, or give any number where one is missing and have it inpainted"
             )
         return points
 

@@ -167,6 +167,17 @@ def test_chains_that_only_descend_draw_nothing(command, gaussian_run):
     assert "sampler.temperature is 0" in outcome.err
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_points_that_are_not_finite_are_refused(run: Path, bad: float):
+    """Draws would be none either, and the means silently with them."""
+    model, y = ebmtrain.load(run), Y.clone()
+    y[1, 2] = bad
+    with pytest.raises(ConfigError, match=f"hold {bad}, and denoising draws points of finite"):
+        model.denoise(y, 1.0)
+    with pytest.raises(ConfigError, match=f"hold {bad}, and inpainting fills in points of finite"):
+        model.inpaint(y, torch.tensor([True, True, False]))
+
+
 def test_points_of_another_shape_are_refused(run: Path):
     model = ebmtrain.load(run)
     with pytest.raises(ConfigError, match=r"points are of shape \(2,\): the model takes \(3,\)"):
