@@ -153,6 +153,12 @@ static int64_t length_of_sums(const Network &net) {
     return sum;
 }
 
+// No more than have a block to work at: the others would be waited for.
+static int busy(int64_t n, int threads) {
+    int64_t blocks = (n + POINTS - 1) / POINTS;
+    return blocks < threads ? (blocks > 1 ? blocks : 1) : threads;
+}
+
 static int64_t part_of(int64_t n, int threads) {
     int64_t blocks = (n + POINTS - 1) / POINTS;
     return (blocks + threads - 1) / threads * POINTS;
@@ -201,6 +207,7 @@ struct Member {
 // respect to x.
 extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
                                  float *f, float *gradient, int threads) {
+    threads = busy(n, threads);
     int64_t each = length_of_tape(*first, false), part = part_of(n, threads);
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
@@ -226,6 +233,7 @@ extern "C" int perceptron_points(const Network *first, int64_t members, int64_t 
 // thread has sums of its own, which are added in the same order every time.
 extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
                                   const float *v, const float *u, float *gradient, int threads) {
+    threads = busy(n, threads);
     int64_t part = part_of(n, threads), of_sums = length_of_sums(*first);
     int64_t each = of_sums + length_of_tape(*first, u);
     Column *memory = memory_of_thread.at_least(threads * each);

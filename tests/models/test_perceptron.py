@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -22,6 +24,8 @@ SIZES = [
     (1, 0, 1, 1, 1), (2, 0, 5, 1, 31), (3, 7, 37, 2, 33), (6, 0, 40, 3, 100), (70, 2, 9, 2, 65),
     (2, 64, 128, 2, 256),
 ]  # fmt: skip
+
+TASKS = Path("/proc/self/task")
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +193,27 @@ def test_threads_add_up(threads):
     for one, several, again in zip(*grads, strict=True):
         assert close(several, one.double())
         assert torch.equal(several, again)
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="counts threads as Linux does")
+def test_no_more_threads_than_blocks():
+    """On busy cores one point would wait milliseconds for threads that have nothing to do."""
+    energy, one, many = model(SIZES[-1], "silu"), torch.zeros(1, 2), torch.zeros(256, 2)
+    more = []
+
+    def count() -> None:  # in a thread of its own, which has helped nobody yet
+        torch.set_num_threads(5)
+        for x in (one, many):
+            before = len(list(TASKS.iterdir()))
+            energy_and_gradient(energy, x)
+            perceptron.of_weights(x, energy.network(), x[:, 0], x)
+            more.append(len(list(TASKS.iterdir())) - before)
+
+    alone = Thread(target=count)
+    alone.start()
+    alone.join()
+    assert more[0] == 0
+    assert more[1] in (0, 4)  # 0 of a compiler without OpenMP
 
 
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
