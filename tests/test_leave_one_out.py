@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
     assert found["metrics"]["auroc_kde_per_class"] == [0.125, 0.5]
     assert found["metrics"]["gain_over_best_peer"] == 0.3125
     assert "the energy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_no_means_of_what_is_no_number(tmp_path: Path, value: float | None):
+    """None: as result.json has it."""
+    peers = {f"auroc_{peer}": [0.5] for peer in PEERS}
+    runs = [result("finished", auroc=number, **peers) for number in (0.75, value)]
+    found = summed_up(tmp_path, runs, 1.0)
+    assert found == json.loads((tmp_path / "result.json").read_text())
+    assert found is not None
+    assert (found["status"], found["metrics"], found["finished"]) == ("finished", {}, 2)
 
 
 def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):

@@ -15,12 +15,15 @@ def auroc(usual: Tensor, unusual: Tensor) -> tuple[float, float]:
     It is the area under the curve of the share of unusual points that are found against the share
     of usual ones that are mistaken for them: 1/2 by chance, 1 if every unusual point has a higher
     score than every usual one (Mann & Whitney, 1947). The error is that of DeLong et al.
-    (Biometrics 44, 1988), and says little of fewer than about ten points of either kind.
+    (Biometrics 44, 1988), and says little of fewer than about ten points of either kind. NaN, both,
+    where a score is none: it has no place in the order.
 
     Args:
         usual: (m,), m >= 1.
         unusual: (n,), n >= 1.
     """
+    if usual.isnan().any() or unusual.isnan().any():
+        return math.nan, math.nan
     below = shares_below(usual, unusual)  # of each unusual point: the usual ones under it
     above = 1 - shares_below(unusual, usual)
     variance = sum(float(s.var(correction=1)) / len(s) for s in (below, above) if len(s) > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,8 +28,8 @@ def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[s
 
     Args:
         folder: that the runs are in.
-        results: of the runs, in the order of the classes. Unless all have finished, there are no
-            means.
+        results: of the runs, in the order of the classes. Unless all have finished and found a
+            number, there are no means.
         seconds: that all of them took.
 
     Raises:
@@ -37,7 +38,9 @@ def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[s
     finished = [result["status"] == "finished" for result in results]
     if not any("auroc" in result["metrics"] for result in results):
         return None
-    metrics = means(results) if all(finished) else {}
+    numbers = (result["metrics"].get("auroc") for result in results)
+    known = all(value is not None and isfinite(value) for value in numbers)
+    metrics = means(results) if all(finished) and known else {}
     status = "finished" if all(finished) else "failed"
     if any(result["status"] == "interrupted" for result in results):
         status = "interrupted"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -26,6 +28,13 @@ def test_the_ends():
     assert auroc(high, low)[0] == 0.0
     assert auroc(low, low)[0] == 0.5
     assert auroc(torch.zeros(5), torch.zeros(7))[0] == 0.5
+
+
+def test_scores_that_are_no_numbers():
+    """And are not taken for the highest of all."""
+    some, nan = torch.tensor([1.0, 2.0]), torch.tensor([torch.nan, 1.0])
+    assert all(map(math.isnan, (*auroc(some, nan), *auroc(nan, some))))
+    assert auroc(some, torch.tensor([torch.inf]))[0] == 1.0
 
 
 def test_the_error_is_that_of_repeats():
