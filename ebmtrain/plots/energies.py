@@ -54,5 +54,9 @@ def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
         weights = torch.full_like(e, 1 / (len(e) * (bins[1] - bins[0]))).numpy()
         axes.hist(e.clamp(low, high).numpy(), bins=bins, weights=weights, label=label, **style)
     axes.set_xlim(low, high)
-    axes.legend(fontsize=SMALL_SIZE, frameon=False)
+    # Above the axes: a narrow panel has no free corner that holds it.
+    axes.legend(
+        fontsize=SMALL_SIZE, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.2,
+    )  # fmt: skip
     finish(axes, x="energy / T, in nats", y="probability density")

@@ -89,10 +89,10 @@ def image_samples(
     # Evenly from all of them: neighbours in a chain are alike, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
     found = nearest(samples, data)
-    said = f"median distance {float(found.distance.median()):.3g}"
+    said = f"median distance {rounded(float(found.distance.median()))}"
     if holdout is not None and len(holdout):
         apart = float(nearest(holdout[:1000], data).distance.median())
-        said += f"; of held-out images {apart:.3g}"
+        said += f"; of held-out ones {rounded(apart)}"
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     names = ("training images", "model samples", f"training image nearest to each sample\n{said}")
@@ -100,6 +100,11 @@ def image_samples(
         draw(axes, mosaic(look.bytes_of(images), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
+
+
+def rounded(distance: float) -> str:
+    """Without an exponent: pixels of 256 values are thousands apart, and a title has one line."""
+    return f"{distance:,.0f}" if distance >= 1000 else f"{distance:.3g}"
 
 
 def class_panels(

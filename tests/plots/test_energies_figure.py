@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from ebmtrain.plots.energies import energies
+from ebmtrain.plots.energies import draw_energies, energies
 from ebmtrain.plots.image import png
+from ebmtrain.plots.style import new_figure
 
 
 def normal(count, mean=0.0, seed=0):
@@ -33,3 +34,19 @@ def test_what_is_far_beyond_does_not_hide_the_data():
 @pytest.mark.parametrize("value", [0.0, 1e6])
 def test_energies_that_are_all_the_same(value):
     assert png(energies({"data": torch.full((9,), value), "other": torch.ones(1)}), 30)
+
+
+def test_the_legend_covers_no_histogram_and_stays_inside():
+    """A panel as narrow as that beside sequences, where no corner is free."""
+    groups = {"data": normal(500), "model samples": 99 * normal(2000, seed=1)}
+    figure = new_figure(3.7, 4.4)
+    axes = figure.add_subplot()
+    draw_energies(axes, groups)
+    assert png(figure, 30)  # lays it out
+    drawn = axes.get_legend()
+    assert drawn is not None
+    legend, panel = drawn.get_window_extent(), axes.get_window_extent()
+    assert "beyond the view" in labels(figure)[1]
+    assert legend.y0 >= panel.y1 - 1
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import Any
 
@@ -70,8 +71,19 @@ def test_samples_stand_beside_data_and_neighbours(event):
     assert len(shown) == 3
     assert np.abs(shown[1].astype(int) - shown[2]).max() <= 1  # each sample's own source
     assert "median distance" in figure.axes[2].get_title()
-    assert "of held-out images" in figure.axes[2].get_title()
+    assert "of held-out ones" in figure.axes[2].get_title()
     assert png(figure, 30)
+
+
+def test_the_median_distances_are_not_cut_off():
+    """Pixels from 0 to 255 lie thousands apart, which an exponent would not fit into the title."""
+    data = images(20, 3, 64, 64) * 255
+    figure = image_samples(data, data.flip(1) + 3e3, Look(0, 256), holdout=data + 9e3)
+    assert png(figure, 30)  # lays it out
+    box = figure.axes[2].title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert not re.search(r"e\+\d", figure.axes[2].get_title())
 
 
 @pytest.mark.parametrize("event", [(4, 5), (3, 4, 5)])
