@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
 from ebmtrain.build import build
+from ebmtrain.commands.words import quoting
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.validate import validate
 
@@ -32,6 +35,9 @@ BAD = {
     "section removed": (["~checkpoint"], ["checkpoint is missing"]),
     "part removed": (["~sampler"], ["sampler"]),
     "comma list without -m": (["seed=0,1"], ["seed=0,1", "add -m", "[a,b]"]),
+    "name with = in a list": (
+        ["model.runs=[a/0_seed=0,b]"], ["quotes", """'model.runs=["a/0_seed=0","b"]'"""]),
+    "path with brackets": (["dataset.path=t(1).csv"], ["""'dataset.path="t(1).csv"'"""]),
     "empty value": (["optimizer.lr="], ["optimizer.lr", "number", "got ''"]),
     "null value": (["optimizer.lr=null"], ["optimizer.lr", "nothing (null)"]),
     "lr zero": (["optimizer.lr=0"], ["optimizer.lr must be greater than 0, got 0"]),
@@ -150,6 +156,19 @@ def test_bad_configuration(command, folder: Path, name):
     assert len(outcome.err) < 1000
     assert outcome.out == ""
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dataset.path", "a=b.csv"), ("dataset.path", "t (1).csv"), ("model.runs", ["0_s=0", "b"])],
+)
+def test_the_quotes_that_are_advised_do(key, value):
+    written = f"[{','.join(value)}]" if isinstance(value, list) else value
+    advice = quoting(f"{key}={written}")
+    assert advice is not None
+    (word,) = shlex.split(advice.partition(": ")[2])
+    assert OverridesParser.create().parse_override(word).value() == value
+    assert quoting(word) is None
 
 
 @pytest.mark.parametrize("verb", ["check"])

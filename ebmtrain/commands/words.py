@@ -85,6 +85,21 @@ def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any],
     return Path(runs[0]), options, trusted
 
 
+def quoting(word: str) -> str | None:
+    """How to write a word whose value holds what means something to the grammar of overrides, as
+    the folder of a sweep's job, 0_seed=0, or a second download, table(1).csv; None of others."""
+    key, _, value = word.partition("=")
+    if not key or not re.search(r"[=()]", value) or re.search(r"['\"]", value):
+        return None
+    listed = re.fullmatch(r"\[(.*)\]", value)
+    inner = f"[{','.join(map(in_quotes, listed[1].split(',')))}]" if listed else in_quotes(value)
+    return f"put values that hold =, ( or ) into quotes, and all for the shell: '{key}={inner}'"
+
+
+def in_quotes(text: str) -> str:
+    return f'"{text.strip()}"'
+
+
 def value_of(key: str, text: str) -> Any:
     try:
         # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
@@ -159,7 +174,7 @@ def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
         word = text.split("'")[1]
         return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
     if isinstance(error, OverrideParseException):
-        return [f"{error.override} cannot be read: {text}"], 2
+        return [f"{error.override} cannot be read: {quoting(error.override) or text}"], 2
     if text.startswith("Config group override must be"):
         return ["a group cannot be null or a number: give the name of an option"], 2
     if isinstance(error, UnicodeDecodeError):
