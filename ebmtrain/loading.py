@@ -278,9 +278,15 @@ class Run:
             missing = np.full((len(values), event[0] - values.shape[1], values.shape[2]), np.nan)
             values = np.concatenate([values, missing], 1)
         if values.shape[1:] != event:
+            last = len(event) == 3 and values.shape[1:] == (*event[1:], event[0])
+            remedy = (
+                "put the channels first, x.transpose(0, 3, 1, 2) in numpy"
+                if last
+                else "give the columns that it has learnt"
+            )
             raise DataError(
-                f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: give "
-                "the columns that it has learnt"
+                f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: "
+                f"{remedy}"
             )
         if isinstance(dequantize := learnt.get("dequantize"), bool):
             check_noise(values, str(path), dequantize=dequantize)

@@ -189,6 +189,24 @@ def test_pixels_of_a_file_are_those_that_were_learnt(
     assert command("score", "run", "--data", "learnt.npy", "--out", "x.npz").code == 0
 
 
+def test_channels_that_stand_last_are_told_from_a_wrong_shape(
+    command, folder, tiny_file, no_pictures
+):
+    images = np.random.default_rng(0).normal(size=(40, 2, 3, 4))
+    np.save("first.npy", images)
+    small = [word for word in tiny_file if not word.startswith("model.")]
+    words = ("dataset=file", "dataset.path=first.npy", "model=gaussian", "method=sm",
+             "train.batch_size=16", "train.steps=2", "hydra.run.dir=run")  # fmt: skip
+    small = [word for word in small if not word.startswith("method.")]
+    trained = command(*small, *words)
+    assert trained.code == 0, trained.err
+    for shape, remedy in (((0, 2, 3, 1), "put the channels first"), ((0, 3, 2, 1), "columns")):
+        np.save("other.npy", images.transpose(shape))
+        refused = command("score", "run", "--data", "other.npy", "--out", "x.npz")
+        assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused
+        assert remedy in refused.err
+
+
 def test_densities_at_another_temperature(command, folder, gaussian_run):
     """E / T + log Z, whose mean over the held-out rows is the NLL of the run."""
     run = gaussian_run("sampler.temperature=2", "dataset.standardize=whiten")
