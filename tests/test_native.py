@@ -67,12 +67,12 @@ def test_on_the_disk_before_it_has_its_name(source, kept, monkeypatch):
 def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, monkeypatch, caplog):
     """A library without threads would be kept for good."""
     compiler = source.with_name("compiler")
-    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) kill -INT $$;; esac\nc++ "$@"\n')
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) kill -TERM $$;; esac\nc++ "$@"\n')
     compiler.chmod(0o700)
     monkeypatch.setenv("CXX", str(compiler))
     with caplog.at_level(logging.INFO, "ebmtrain"):
         assert native.library(write(source, 2)) is None
-    assert "stopped by signal 2" in caplog.text
+    assert "stopped by signal 15" in caplog.text
     assert not list(kept.iterdir())
 
 
