@@ -89,6 +89,19 @@ def test_the_floor_makes_as_many(loops):
 
 
 @pytest.mark.parametrize("method", ["pcd", "hmc", "dsm", "ssm", "ed"])
-def test_ebmtrain_trains_by_every_method(loops, method):
+def test_ebmtrain_trains_by_every_method(loops, method, monkeypatch):
+    """An epoch is so many updates, and each of them moves every matrix, by finite steps."""
     s = loops["setting"].Setting(method, 16, 8, 2, 2, points=32)
+    seen = []
+
+    def noted(job, state, metrics, *, last):
+        seen.append([p.detach().clone() for p in state.energy.parameters() if p.dim() == 2])
+
+    monkeypatch.setattr(loops["ours"], "collect", noted)
     loops["ours"].ebmtrain(s)()
+    assert len(seen) == s.steps == 2
+    before = [torch.from_numpy(w) for w in loops["setting"].common(s)[2] if w.ndim == 2]
+    for after in seen:
+        for old, new in zip(before, after, strict=True):
+            assert 0 < (new - old).abs().max() < 0.01
+        before = after
