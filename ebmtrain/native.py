@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 import os
 import shutil
 import subprocess
@@ -21,7 +20,6 @@ from pathlib import Path
 
 from ebmtrain.compiler_cache import folder_of
 
-LOG = logging.getLogger("ebmtrain")
 COMPILERS = ("c++", "g++", "clang++")
 ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
 WISHES = (  # in turn, until one is granted
@@ -34,6 +32,7 @@ PATIENCE = 120.0  # seconds
 
 
 _wanted = True
+_refused: dict[str, str] = {}  # why, for each source
 
 
 def use(wanted: bool) -> None:
@@ -46,19 +45,37 @@ def wanted() -> bool:
     return _wanted
 
 
+def refuse(source: Path, reason: str) -> None:
+    """It is not used, which is for those to hear who begin or resume a run."""
+    _refused[source.name] = reason
+
+
+def refusals() -> list[str]:
+    """A line for each source that is wanted and not used. (Not logged where it is found out: the
+    first to ask is whoever builds a model, before there is a run to have a log.)"""
+    if not _wanted:
+        return []
+    return [
+        f"{name} is not used ({reason}): torch's operations take its place"
+        for name, reason in _refused.items()
+    ]
+
+
 class NotCompiledError(Exception):
     """There is no compiler, or it cannot do it."""
 
 
 @cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The library that this file makes; None, and a line that says why, where there is none."""
+    """The library that this file makes; None where there is none, see `refusals`."""
     try:
         with place() as folder:
-            return opened(source, folder)
+            found = opened(source, folder)
     except (NotCompiledError, OSError) as error:
-        LOG.info("%s is not compiled (%s): torch's operations take its place", source.name, error)
+        refuse(source, str(error))
         return None
+    _refused.pop(source.name, None)
+    return found
 
 
 @contextmanager

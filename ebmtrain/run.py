@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import ebmtrain
+from ebmtrain import native
 from ebmtrain.build import Parts, build
 from ebmtrain.checkpoint_items import checked
 from ebmtrain.compiled import Compiled, chosen
@@ -147,7 +148,7 @@ def carry_on(
     n_steps = parts.job.n_steps if parts.job else 0
     run.clear()
     with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
-        for line in summary(parts, choices):
+        for line in [*summary(parts, choices), *native.refusals()]:
             LOG.info("%s", line)
         for note in notes or []:
             LOG.warning("warning: %s", note)

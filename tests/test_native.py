@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -17,9 +16,16 @@ from ebmtrain.models import perceptron, perceptron_library
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(native, "_refused", {})
+    monkeypatch.setattr(native, "_wanted", True)
     native.library.cache_clear()
     yield tmp_path / "two.cpp"
     native.library.cache_clear()
+
+
+def said(source):
+    """What a run would say of it."""
+    return "\n".join(line for line in native.refusals() if line.startswith(source.name))
 
 
 @pytest.fixture
@@ -64,15 +70,14 @@ def test_on_the_disk_before_it_has_its_name(source, kept, monkeypatch):
     assert synced == [path.stat().st_ino]
 
 
-def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, monkeypatch, caplog):
+def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, monkeypatch):
     """A library without threads would be kept for good."""
     compiler = source.with_name("compiler")
     compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) kill -TERM $$;; esac\nc++ "$@"\n')
     compiler.chmod(0o700)
     monkeypatch.setenv("CXX", str(compiler))
-    with caplog.at_level(logging.INFO, "ebmtrain"):
-        assert native.library(write(source, 2)) is None
-    assert "stopped by signal 15" in caplog.text
+    assert native.library(write(source, 2)) is None
+    assert "stopped by signal 15" in said(source)
     assert not list(kept.iterdir())
 
 
@@ -80,17 +85,18 @@ def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, mo
     ("compiler", "told"),
     [("no-such-compiler", "No such file"), ("false", "false: "), ("", "no C++ compiler")],
 )
-def test_without_a_compiler(source, monkeypatch, caplog, compiler, told):
+def test_without_a_compiler(source, monkeypatch, compiler, told):
     """One line, and None."""
     if compiler:
         monkeypatch.setenv("CXX", compiler)
     else:
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setattr(shutil, "which", lambda name: None)
-    with caplog.at_level(logging.INFO, "ebmtrain"):
-        assert native.library(write(source, 2)) is None
-    assert told in caplog.text
-    assert "torch's operations take its place" in caplog.text
+    assert native.library(write(source, 2)) is None
+    assert told in said(source)
+    assert "torch's operations take its place" in said(source)
+    native.use(False)
+    assert not native.refusals()  # who does not want it need not hear of it
 
 
 def test_options_are_wishes(source, monkeypatch):
@@ -99,11 +105,13 @@ def test_options_are_wishes(source, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
 
 
-def test_errors_of_the_source_are_told(source, caplog):
+def test_errors_of_the_source_are_told(source):
     source.write_text("no C++ at all\n")
-    with caplog.at_level(logging.INFO, "ebmtrain"):
-        assert native.library(source) is None
-    assert "error" in caplog.text
+    assert native.library(source) is None
+    assert "error" in said(source)
+    write(source, 2)
+    assert native.library(source).two() == 2
+    assert not said(source)
 
 
 def test_without_a_place_to_keep_it(source, tmp_path, monkeypatch):
@@ -149,7 +157,27 @@ def test_a_library_that_errs_is_not_used(source, monkeypatch, file, right, wrong
     monkeypatch.setattr(perceptron_library, "SOURCE", source.with_name("perceptron.cpp"))
     perceptron.agrees.cache_clear()
     assert not perceptron.agrees()
+    assert "does something else" in said(changed.with_name("perceptron.cpp"))
     changed.write_text(text)
     native.library.cache_clear()
     perceptron.agrees.cache_clear()
     assert perceptron.agrees()
+
+
+def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
+    """In run.log, to which nothing goes while the model is built; and goes on as ever."""
+    monkeypatch.setenv("CXX", "false")
+    perceptron.agrees.cache_clear()
+    few = ["train.steps=2", "plots.gif=false", "samples.count=10", "samples.chains=10"]
+    few += ["quality.points=10", "diagnostics.chains=4", "diagnostics.draws=10"]
+    try:
+        assert command(*few, "hydra.run.dir=without").code == 0
+        native.library.cache_clear()
+        perceptron.agrees.cache_clear()
+        monkeypatch.delenv("CXX")
+        assert command(*few, "hydra.run.dir=with").code == 0
+    finally:
+        perceptron.agrees.cache_clear()
+    line = "perceptron.cpp is not used (false: ): torch's operations take its place"
+    assert (folder / "without/run.log").read_text().count(line) == 1
+    assert "is not used" not in (folder / "with/run.log").read_text()

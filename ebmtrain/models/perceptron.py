@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ebmtrain import native
-from ebmtrain.models.perceptron_library import ACTIVATIONS, Network, library
+from ebmtrain.models.perceptron_library import ACTIVATIONS, SOURCE, Network, library
 
 FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
 
@@ -48,7 +48,10 @@ def agrees() -> bool:
     if library() is None:
         return False
     with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-        return all(map(agrees_for, ACTIVATIONS))
+        right = all(map(agrees_for, ACTIVATIONS))
+    if not right:
+        native.refuse(SOURCE, "compiled it does something else")
+    return right
 
 
 def agrees_for(activation: str) -> bool:
