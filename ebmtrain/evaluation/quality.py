@@ -25,6 +25,9 @@ from ebmtrain.types import Count, Dataset, Density, Modes
 _TRUE_POINTS = 50_000  # that tell how much of the truth is nearest to each mode
 
 
+TOO_FEW = "a single held-out point: no sample quality; hold out more of them"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """Samples of the model beside held-out points. Lengths are in standardized units, whatever the
@@ -80,14 +83,9 @@ class Quality:
             signs = random_signs(len(real.holdout), self.shuffles, generator)
             metrics |= of_slopes(energy, real.holdout, subject.temperature, dataset, signs)
         else:
-            warnings.append("a single held-out point: no sample quality; hold out more of them")
-        lost = int((~samples.flatten(1).isfinite().all(1)).sum())
-        if lost:
-            warnings.append(
-                f"{lost} of {len(samples)} samples are not finite, and of no quality: lower "
-                "sampler.step_size, or set model.base_std"
-            )
-            return Evaluation(metrics, warnings)
+            warnings.append(TOO_FEW)
+        if said := of_no_quality(samples.flatten(1).isfinite().all(1)):
+            return Evaluation(metrics, [*warnings, said])
         if comparable:
             along = directions(self.projections, samples[0].numel(), generator)
             metrics |= of_samples(samples, real, along, signs)
@@ -105,6 +103,17 @@ class Real(NamedTuple):
 
     train: Tensor
     holdout: Tensor
+
+
+def of_no_quality(finite: Tensor) -> str | None:
+    """What to say of samples, (n,), not all of which are finite; None: they are."""
+    lost = int((~finite).sum())
+    if not lost:
+        return None
+    return (
+        f"{lost} of {len(finite)} samples are not finite, and of no quality: lower "
+        "sampler.step_size, or set model.base_std"
+    )
 
 
 def real_points(dataset: Dataset, most: int, generator: Generator) -> Real:

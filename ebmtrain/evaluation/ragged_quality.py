@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from ebmtrain.evaluation.discrepancies import directions
-from ebmtrain.evaluation.quality import Real, of_samples, real_points
+from ebmtrain.evaluation.quality import TOO_FEW, Real, of_no_quality, of_samples, real_points
 from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.evaluation.u_statistics import random_signs
 from ebmtrain.masks import present, whole, zero_filled
@@ -44,14 +44,8 @@ class RaggedQuality:
         samples = subject.draw(self.points).to("cpu", torch.float64)
         real = Real(*map(as_vectors, real_points(dataset, self.points, generator)))
         if len(real.holdout) < 2:
-            said = "a single held-out point: no sample quality; hold out more of them"
-            return Evaluation({}, [said])
-        lost = int((~whole(samples)).sum())
-        if lost:
-            said = (
-                f"{lost} of {len(samples)} samples are not finite, and of no quality: lower "
-                "sampler.step_size, or set model.base_std"
-            )
+            return Evaluation({}, [TOO_FEW])
+        if said := of_no_quality(whole(samples)):
             return Evaluation({}, [said])
         signs = random_signs(len(real.holdout), self.shuffles, generator)
         along = directions(self.projections, real.holdout.shape[1], generator)
