@@ -39,6 +39,7 @@ static void add(const Sums &sums, const Column *of_units, const Column *below) {
     for (int64_t c = 0; c < sums.columns; c++) {
         Column turned[POINTS];  // a column for each point, of POINTS numbers of it
         int64_t rest = sums.n - c * POINTS, here = rest < POINTS ? rest : POINTS;
+        // Lanes beyond `here` go into no result; they are filled to be of defined content.
         if (here < POINTS) std::memset((void *)turned, 0, sizeof(turned));
         for (int64_t k = 0; k < here; k++)
             for (int64_t p = 0; p < POINTS; p++)
