@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.types import Energy
+from ebmtrain.types import AtOnce, Energy
 
 
 def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +31,11 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
         e = energy(x)
         (gradient,) = torch.autograd.grad(e.sum(), x)
     return e.detach(), gradient
+
+
+def at_once(energy: Energy, x: Tensor) -> TypeGuard[AtOnce]:
+    """Whether the energy has steps of chains of its own, for points like these."""
+    return hasattr(energy, "at_once") and energy.at_once(x)  # type: ignore[attr-defined]
 
 
 def score(energy: Energy, x: Tensor) -> Tensor:
@@ -110,6 +115,15 @@ class Tally:
     points: int = 0
 
 
+PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other arguments
+    "energy_and_gradient": lambda: 1,
+    "differentiable_gradient": lambda: 1,
+    "joint": lambda: 1,
+    "langevin": lambda noise, sizes, scales: len(sizes),
+    "leapfrog": lambda momentum, gradient, eps, temperature, steps: steps,
+}
+
+
 @contextmanager
 def counted(energy: nn.Module) -> Iterator[Tally]:
     """Counts the energy evaluations made in here: a point counts once for each pass through the
@@ -120,23 +134,19 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         tally.points += len(inputs[0])
 
-    def noted(method: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-        def noting(x: Tensor) -> Any:
+    def noted(method: Callable[..., Any], passes: Callable[..., int]) -> Callable[..., Any]:
+        def noting(x: Tensor, *others: Any) -> Any:
             before = tally.points
-            found = method(x)
-            if found is not None:
-                tally.points = before + len(x)  # once, also where it passes through the energy
+            found = method(x, *others)
+            if found is not None:  # also where it passes through the energy
+                tally.points = before + len(x) * passes(*others)
             return found
 
         return noting
 
     hook = energy.register_forward_pre_hook(note)
-    others = [
-        name
-        for name in ("energy_and_gradient", "differentiable_gradient", "joint")
-        if hasattr(energy, name)
-    ]
-    energy.__dict__.update({name: noted(getattr(energy, name)) for name in others})
+    others = [name for name in PASSES if hasattr(energy, name)]
+    energy.__dict__.update({name: noted(getattr(energy, name), PASSES[name]) for name in others})
     try:
         yield tally
     finally:

@@ -6,6 +6,7 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -52,7 +53,7 @@ class Energy(Protocol):
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
     uses it in chains, where no parameter gradient is wanted. And `differentiable_gradient(x)`,
     dE/dx differentiable once in the parameters, or None where autograd is to do it: for losses.
-    And see `Normalised`.
+    And see `Normalised`, and `AtOnce`.
 
     One that is made with an argument `training_points: Tensor | None` is given them standardized,
     (n, *event), to begin at; None where its weights are loaded afterwards.
@@ -63,6 +64,30 @@ class Energy(Protocol):
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class AtOnce(Protocol):
+    """What an energy may offer that makes many steps of a chain faster in one go than one by one.
+    Without autograd."""
+
+    def at_once(self, x: Tensor) -> bool:
+        """Whether the others are to be used for these points."""
+        ...
+
+    def langevin(
+        self, x: Tensor, noise: Tensor, sizes: Sequence[float], scales: Sequence[float]
+    ) -> Tensor:
+        """Where x <- x - sizes[t] * dE(x) + scales[t] * noise[t], t = 0, 1, ..., ends: points of
+        the shape of x, (batch, *event); noise is (steps, batch, *event)."""
+        ...
+
+    def leapfrog(
+        self, x: Tensor, momentum: Tensor, gradient: Tensor, eps: Tensor, temperature: float,
+        steps: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Points, momenta, dE and E after leapfrog steps of sizes eps, (batch,), of the dynamics of
+        E / temperature + ||p||^2 / 2, from points, momenta and dE of shape (batch, *event)."""
+        ...
 
 
 @runtime_checkable
@@ -111,6 +136,9 @@ class Sampler(Protocol[S]):
 
     One whose steps leave NaN where it is, and sum over the elements that are there alone, says so
     by `ragged = True` and is given sequences of different lengths: see `masks`.
+
+    May offer `run(energy, state, n_steps, generator) -> (state, info)`: what that many times `step`
+    does, with the same random numbers in the same order; None where it is to be `step`.
     """
 
     def init(self, energy: Energy, x: Tensor) -> S: ...

@@ -23,7 +23,8 @@ struct Network {
 // another. Of a direction u of each point there are the derivatives along it: of features and
 // units, and of what activations are applied to.
 struct Tape {
-    Column *x, *features, *units, *slopes, *curves;
+    Column *x, *of_x, *p;  // points, the gradient with respect to them, momenta or noise of chains
+    Column *features, *units, *slopes, *curves;
     Column *u, *features_along, *units_along, *z_along;
     Column *one, *other, *one_along, *other_along;  // for the way back
 };
@@ -86,8 +87,8 @@ static void embed_along(const Network &net, const Column *features, const Column
     }
 }
 
-static Column output(const Network &net, const float *x, int64_t count, const Tape &tape) {
-    gather(x, count, net.dims, tape.x);
+// f of the points of a tape.
+static Column output(const Network &net, const Tape &tape) {
     embed(net, tape.x, tape.features);
     const Column *below = tape.features;
     Column *units = tape.units, *slopes = tape.slopes, *curves = tape.curves;
@@ -133,8 +134,8 @@ static int64_t hidden(const Network &net) {
     return sum;
 }
 
-static void gradient_of_points(const Network &net, const Tape &tape, int64_t count,
-                               float *gradient) {
+// After `output`: its gradient with respect to the points.
+static void gradient_of_points(const Network &net, const Tape &tape) {
     const Column one = constant(1.0f), *of_z = &one;
     Column *now = tape.one, *next = tape.other;
     int64_t at = hidden(net);
@@ -145,6 +146,5 @@ static void gradient_of_points(const Network &net, const Tape &tape, int64_t cou
         of_z = now;
         std::swap(now, next);
     }
-    pull_back(net, tape.features, next, tape.x);
-    scatter(tape.x, count, net.dims, gradient);
+    pull_back(net, tape.features, next, tape.of_x);
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -143,6 +143,29 @@ class MLP(nn.Module):
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return with_base(f, flat, self.base_precision), gradient.view_as(x)
+
+    def at_once(self, x: Tensor) -> bool:
+        """See `AtOnce`, also of the next two."""
+        return self.known(x.flatten(1), self.network())
+
+    def langevin(
+        self, x: Tensor, noise: Tensor, sizes: Sequence[float], scales: Sequence[float]
+    ) -> Tensor:
+        ends = perceptron.langevin(
+            x.flatten(1), self.network(), noise.flatten(2), self.base_precision, sizes, scales
+        )
+        return ends.view_as(x)
+
+    def leapfrog(
+        self, x: Tensor, momentum: Tensor, gradient: Tensor, eps: Tensor, temperature: float,
+        steps: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        *moved, f = perceptron.leapfrog(
+            x.flatten(1), self.network(), momentum.flatten(1), gradient.flatten(1), eps,
+            self.base_precision, temperature, steps,
+        )  # fmt: skip
+        end, momentum, gradient = (t.view_as(x) for t in moved)
+        return end, momentum, gradient, with_base(f, moved[0], self.base_precision)
 
     def written_out(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         """f, marginal over classes, and df/dx: the chain rule, one product a layer."""

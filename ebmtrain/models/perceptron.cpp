@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "chains.h"
 #include "layers.h"
 
 // Sums over points, of the gradient with respect to a matrix (m, n) and its bias. Where the matrix
@@ -114,6 +115,8 @@ static Tape tape_in(const Network &net, Column *memory, bool along, int64_t *len
     };
     Tape tape;
     tape.x = next(net.dims);
+    tape.of_x = next(net.dims);
+    tape.p = next(net.dims);
     tape.features = next(net.sizes[0]);
     tape.units = next(all_units);
     tape.slopes = next(all_units);
@@ -201,13 +204,12 @@ struct Member {
     }
 };
 
-// Blocks are dealt out to threads in equal parts. Both functions return 0, or 1 where there is no
-// memory left. Points, results and gradients of the members follow one another as well.
-
-// For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
-// respect to x.
-extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
-                                 float *f, float *gradient, int threads) {
+// Does `work` for each block of n points of each member: it is given the network, a tape, where
+// the block begins among the points of all members, and how many points it has. Blocks are dealt
+// out to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do
+// that are called from outside. Points, results and gradients of members follow one another.
+template <class Work>
+static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Work work) {
     threads = busy(n, threads);
     int64_t each = length_of_tape(*first, false), part = part_of(n, threads);
     Column *memory = memory_of_thread.at_least(threads * each);
@@ -218,15 +220,63 @@ extern "C" int perceptron_points(const Network *first, int64_t members, int64_t 
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
             Tape tape = tape_in(net, memory + t * each, false);
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
-                Column found = output(net, x + at * net.dims, count, tape);
-                std::memcpy(f + at, &found, count * sizeof(float));
-                if (gradient) gradient_of_points(net, tape, count, gradient + at * net.dims);
-            }
+            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS)
+                work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
         }
     }
     return 0;
+}
+
+// For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
+// respect to x.
+extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
+                                 float *f, float *gradient, int threads) {
+    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
+        gather(x + at * net.dims, count, net.dims, tape.x);
+        Column found = output(net, tape);
+        std::memcpy(f + at, &found, count * sizeof(float));
+        if (!gradient) return;
+        gradient_of_points(net, tape);
+        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
+    };
+    return for_blocks(first, members, n, threads, work);
+}
+
+// k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each member;
+// see `langevin`.
+extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_t n,
+                                   const float *x, const float *noise, const float *sizes,
+                                   const float *scales, float *ends, float precision, int64_t k,
+                                   int threads) {
+    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
+        int64_t member = at / n, step = n * net.dims;
+        gather(x + at * net.dims, count, net.dims, tape.x);
+        langevin(net, tape, count, precision, k, sizes, scales,
+                 noise + member * (k - 1) * step + at * net.dims, step);
+        scatter(tape.x, count, net.dims, ends + at * net.dims);
+    };
+    return for_blocks(first, members, n, threads, work);
+}
+
+// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), each point with
+// an eps (n) of its own: into x, p, gradient and f (n); see `leapfrog`.
+extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_t n, float *x,
+                                   float *p, float *gradient, const float *eps, float *f,
+                                   float precision, float inverse_temperature, int64_t k,
+                                   int threads) {
+    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
+        Column size;
+        gather(eps + at, count, 1, &size);
+        gather(x + at * net.dims, count, net.dims, tape.x);
+        gather(p + at * net.dims, count, net.dims, tape.p);
+        gather(gradient + at * net.dims, count, net.dims, tape.of_x);
+        Column found = leapfrog(net, tape, precision, k, size, inverse_temperature);
+        std::memcpy(f + at, &found, count * sizeof(float));
+        scatter(tape.x, count, net.dims, x + at * net.dims);
+        scatter(tape.p, count, net.dims, p + at * net.dims);
+        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
+    };
+    return for_blocks(first, members, n, threads, work);
 }
 
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] with respect to weights and biases, each
@@ -251,7 +301,8 @@ extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
                 Column of_output;
-                output(net, x + at * net.dims, count, tape);
+                gather(x + at * net.dims, count, net.dims, tape.x);
+                output(net, tape);
                 gather(v + at, count, 1, &of_output);
                 if (u) along(net, u + at * net.dims, count, tape);
                 gradient_of_weights(net, tape, of_output, u, sums);

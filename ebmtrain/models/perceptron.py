@@ -7,6 +7,7 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -93,6 +94,8 @@ def output(x: Tensor, network: Network) -> Tensor:
     Raises:
         MemoryError: there is none left.
     """
+    if not torch.is_grad_enabled():
+        return torch.ops.ebmtrain.perceptron(x, *network)
     scale, activation, frequencies, weights, biases = network
     return Output.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 
@@ -103,8 +106,38 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
     Raises:
         MemoryError: there is none left.
     """
+    if not torch.is_grad_enabled():
+        return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
     scale, activation, frequencies, weights, biases = network
     return OutputAndGradient.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+
+
+def langevin(
+    x: Tensor,
+    network: Network,
+    noise: Tensor,
+    precision: float,
+    sizes: Sequence[float],
+    scales: Sequence[float],
+) -> Tensor:
+    """Where x <- x - sizes[t] dE/dx + scales[t] noise[t] ends, E = f + precision ||x||^2 / 2."""
+    return torch.ops.ebmtrain.perceptron_langevin(x, *network, noise, precision, sizes, scales)
+
+
+def leapfrog(
+    x: Tensor,
+    network: Network,
+    momentum: Tensor,
+    gradient: Tensor,
+    eps: Tensor,
+    precision: float,
+    temperature: float,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points, momenta, dE/dx and f after that many leapfrog steps of E / temperature."""
+    return torch.ops.ebmtrain.perceptron_leapfrog(
+        x, *network, momentum, gradient, eps, precision, temperature, steps
+    )
 
 
 def of_weights(x: Tensor, network: Network, v: Tensor, u: Tensor | None) -> Tensor:

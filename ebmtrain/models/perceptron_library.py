@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,14 @@ LIBRARY = torch.library.Library("ebmtrain", "DEF")
 LIBRARY.define(f"perceptron({ARGUMENTS}) -> Tensor")
 LIBRARY.define(f"perceptron_and_gradient({ARGUMENTS}) -> (Tensor, Tensor)")
 LIBRARY.define(f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u) -> Tensor")
+LIBRARY.define(
+    f"perceptron_langevin({ARGUMENTS}, Tensor noise, float precision, float[] sizes, "
+    "float[] scales) -> Tensor"
+)
+LIBRARY.define(
+    f"perceptron_leapfrog({ARGUMENTS}, Tensor momentum, Tensor gradient, Tensor eps, "
+    "float precision, float temperature, int steps) -> (Tensor, Tensor, Tensor, Tensor)"
+)
 
 
 class _Network(ctypes.Structure):
@@ -63,65 +72,88 @@ class _Network(ctypes.Structure):
     )
 
 
-def called(name: str, x: Tensor, network: Network, *others: Tensor | None) -> None:
+Argument = Tensor | float | int | Sequence[float] | None
+Description = tuple[int, torch.Size, torch.dtype]  # of a tensor: address, shape, type
+
+
+def described(tensor: Tensor) -> Description:
+    return tensor.data_ptr(), tensor.shape, tensor.dtype
+
+
+def called(name: str, x: Tensor, network: Network, *others: Argument) -> None:
     """Hands all of it to the function of this name.
 
     Args:
         x: (n, dims), or (members, n, dims); like all tensors without gaps in memory.
-        others: further arguments of the function, null for None.
+        others: further arguments of the function.
 
     Raises:
-        ValueError: see `sizes_of`.
+        ValueError: see `laid_out`.
         MemoryError: there is none left.
     """
     cpp = library()
     assert cpp is not None
-    _, _, frequencies, weights, biases = network
-    layers = len(weights)
-    sizes = (ctypes.c_int64 * (layers + 1))(*sizes_of(x, network))
-    of_weights = (ctypes.c_void_p * layers)(*(w.data_ptr() for w in weights))
-    of_biases = (ctypes.c_void_p * layers)(*(b.data_ptr() for b in biases))
-    told = _Network(
-        x.shape[-1], frequencies.shape[-2], layers - 1, sizes, of_weights, of_biases,
-        frequencies.data_ptr(), network.scale, ACTIVATIONS[network.activation],
-    )  # fmt: skip
+    scale, activation, frequencies, weights, biases = network
+    tensors = map(described, [frequencies, *weights, *biases])
+    told = laid_out(x.shape, x.dtype, scale, activation, *tensors)
     failed = getattr(cpp, name)(
         ctypes.byref(told),
         ctypes.c_int64(len(x) if x.dim() == 3 else 1),
         ctypes.c_int64(x.shape[-2]),
-        *(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, *others)),
+        *map(in_c, (x, *others)),
         torch.get_num_threads(),
     )
     if failed:
-        raise MemoryError(f"no memory for the {layers} layers of a perceptron")
+        raise MemoryError(f"no memory for the {len(weights)} layers of a perceptron")
 
 
-def sizes_of(x: Tensor, network: Network) -> list[int]:
-    """Features, the units of each hidden layer, and the one output.
+def in_c(value: Argument) -> Any:
+    """Addresses of tensors, null for None; lists of numbers as floats."""
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    if isinstance(value, Sequence):
+        return (ctypes.c_float * len(value))(*value)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int64(value)
+
+
+@lru_cache(maxsize=512)  # most calls are of the same tensors as the one before
+def laid_out(
+    x: torch.Size, dtype: torch.dtype, scale: float, activation: str, *tensors: Description
+) -> _Network:
+    """The network of frequencies, weights and biases, for points of this shape.
 
     Raises:
         ValueError: points and layers do not fit together: C++ would read what is not theirs.
     """
-    *members, _, dims = x.shape
-    frequencies, weights, biases = network[2:]
-    sizes = [dims + 2 * frequencies.shape[-2], *(w.shape[-2] for w in weights)]
-    layers = zip(weights, biases, pairwise(sizes), strict=True)
+    *members, _, dims = x
+    addresses, shapes, dtypes = zip(*tensors, strict=True)
+    layers = len(tensors) // 2
+    frequencies, weights, biases = shapes[0], shapes[1 : layers + 1], shapes[layers + 1 :]
+    sizes = [dims + 2 * frequencies[-2], *(w[-2] for w in weights)]
     if (
         len(members) > 1
         or sizes[-1] != 1
-        or frequencies.shape != (*members, frequencies.shape[-2], dims)
+        or frequencies != (*members, frequencies[-2], dims)
         or any(
-            w.shape != (*members, n_out, n_in) or b.shape != (*members, n_out)
-            for w, b, (n_in, n_out) in layers
+            w != (*members, n_out, n_in) or b != (*members, n_out)
+            for w, b, (n_in, n_out) in zip(weights, biases, pairwise(sizes), strict=True)
         )
-        or any(t.dtype != torch.float32 for t in (x, frequencies, *weights, *biases))
+        or {dtype, *dtypes} != {torch.float32}
     ):
-        told = ", ".join(f"{tuple(w.shape)}" for w in weights)
         raise ValueError(
-            f"points of shape {tuple(x.shape)} do not fit a perceptron of float32 whose layers are "
-            f"{told}, with frequencies {tuple(frequencies.shape)}"
+            f"points of shape {tuple(x)} do not fit a perceptron of float32 whose layers are "
+            f"{', '.join(f'{tuple(w)}' for w in weights)}, with frequencies {tuple(frequencies)}"
         )
-    return sizes
+    parts = [
+        (ctypes.c_int64 * (layers + 1))(*sizes),
+        (ctypes.c_void_p * layers)(*addresses[1 : layers + 1]),
+        (ctypes.c_void_p * layers)(*addresses[layers + 1 :]),
+    ]
+    told = _Network(
+        dims, frequencies[-2], layers - 1, *parts, addresses[0], scale, ACTIVATIONS[activation]
+    )
+    told.parts = parts  # which it points to
+    return told
 
 
 def dense(network: Network) -> Network:
@@ -141,19 +173,18 @@ def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
         torch.library.register_fake(f"ebmtrain::{name}", shapes, lib=LIBRARY)
         operation = getattr(torch.ops.ebmtrain, name)
 
-        def mapped(info: Any, dims: Any, x: Any, scale: Any, activation: Any, *tensors: Any) -> Any:
+        def mapped(info: Any, dims: Any, *arguments: Any) -> Any:
             def stacked(value: Any, dim: Any) -> Any:
-                if value is None:
-                    return None
-                if isinstance(value, (list, tuple)):
+                if isinstance(value, (list, tuple)) and any(isinstance(t, Tensor) for t in value):
                     return list(map(stacked, value, dim))
+                if not isinstance(value, Tensor):
+                    return value
                 if dim is None:
                     return value.expand(info.batch_size, *value.shape)
                 return value.movedim(dim, 0)
 
-            rest = map(stacked, tensors, dims[3:])
-            found = operation(stacked(x, dims[0]), scale, activation, *rest)
-            return found, (0, 0) if isinstance(found, tuple) else 0
+            found = operation(*map(stacked, arguments, dims))
+            return found, (0,) * len(found) if isinstance(found, tuple) else 0
 
         torch.library.register_vmap(f"ebmtrain::{name}", mapped, lib=LIBRARY)
         return function
@@ -183,6 +214,45 @@ def _flat(x: Tensor, *arguments: Any) -> Tensor:
     *_, weights, biases, _, _ = arguments
     n = sum(t.shape[-2] * t.shape[-1] for t in weights) + sum(t.shape[-1] for t in biases)
     return x.new_empty((*x.shape[:-2], n))
+
+
+@implements("perceptron_langevin", lambda x, *_: x.new_empty(x.shape))
+def _perceptron_langevin(x: Tensor, *arguments: Any) -> Tensor:
+    *network, noise, precision, sizes, scales = arguments
+    *members, n, dims = x.shape
+    if noise.shape != (*members, len(sizes), n, dims) or len(scales) != len(sizes):
+        raise ValueError(
+            f"noise {tuple(noise.shape)} and {len(scales)} scales do not fit {len(sizes)} steps of "
+            f"points {tuple(x.shape)}"
+        )
+    x, noise, ends = x.contiguous(), noise.contiguous(), x.new_empty(x.shape)
+    called(
+        "perceptron_langevin", x, dense(Network(*network)), noise, sizes, scales, ends, precision,
+        len(sizes),
+    )  # fmt: skip
+    return ends
+
+
+@implements(
+    "perceptron_leapfrog",
+    lambda x, *_: (*(x.new_empty(x.shape) for _ in range(3)), x.new_empty(x.shape[:-1])),
+)
+def _perceptron_leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *network, momentum, gradient, eps, precision, temperature, steps = arguments
+    if not momentum.shape == gradient.shape == x.shape or eps.shape != x.shape[:-1]:
+        raise ValueError(
+            f"momenta {tuple(momentum.shape)}, gradients {tuple(gradient.shape)} and eps "
+            f"{tuple(eps.shape)} do not fit points {tuple(x.shape)}"
+        )
+    # They come in as what goes out, and are written over.
+    given = (t.clone(memory_format=torch.contiguous_format) for t in (x, momentum, gradient))
+    x, momentum, gradient = given
+    f = x.new_empty(x.shape[:-1])
+    called(
+        "perceptron_leapfrog", x, dense(Network(*network)), momentum, gradient, eps.contiguous(), f,
+        precision, 1.0 / temperature, steps,
+    )  # fmt: skip
+    return x, momentum, gradient, f
 
 
 @implements("perceptron_weights", _flat)

@@ -60,21 +60,9 @@ def run_chain(
     known = start_learning(sampler, x) if learnt is None else learnt
     adaptation: Adaptation | None = getattr(sampler, "adaptation", None)
     kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
-    jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
-    # A run shorter than that ends in one: chains run a few steps at a time would never jump.
-    rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
-    infos, jumped = [], []
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
-        for done in range(1, n_steps + 1):
-            state, info = kernel.step(energy, state, generator)
-            infos.append(info)
-            # Spread evenly, the last round after the last step.
-            if jumps is not None and done * rounds // n_steps > (done - 1) * rounds // n_steps:
-                state, accepted = jumps.move(
-                    kernel, energy, state, temperature_of(kernel), generator
-                )
-                jumped.append(accepted)
+        state, infos, jumped = stepped(kernel, energy, state, n_steps, generator)
     metrics = {}
     for name in StepInfo._fields:
         values = [value for info in infos if (value := getattr(info, name)) is not None]
@@ -87,3 +75,29 @@ def run_chain(
         if "step_size" in known:
             metrics["step_size"] = known["step_size"]
     return Chain(state.x, known, metrics, state)
+
+
+def stepped(
+    kernel: Sampler, energy: Energy, state: Any, n_steps: int, generator: Generator
+) -> tuple[Any, list[StepInfo], list[Tensor]]:
+    """The state after so many steps, what they reported, and how many of the jumps were accepted.
+
+    All at once where sampler and energy can: see `Sampler`.
+    """
+    jumps = getattr(kernel, "jumps", None) if len(state.x) >= _FEWEST_TO_JUMP else None
+    run = getattr(kernel, "run", None)
+    if jumps is None and run is not None and n_steps:
+        found = run(energy, state, n_steps, generator)
+        if found is not None:
+            return found[0], [found[1]], []
+    # A run shorter than that ends in one: chains run a few steps at a time would never jump.
+    rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
+    infos, jumped = [], []
+    for done in range(1, n_steps + 1):
+        state, info = kernel.step(energy, state, generator)
+        infos.append(info)
+        # Spread evenly, the last round after the last step.
+        if jumps is not None and done * rounds // n_steps > (done - 1) * rounds // n_steps:
+            state, accepted = jumps.move(kernel, energy, state, temperature_of(kernel), generator)
+            jumped.append(accepted)
+    return state, infos, jumped

@@ -13,7 +13,7 @@ from ebmtrain.samplers.bounds import clamp, clip_gradient, either, per_chain
 from ebmtrain.samplers.jumps import DifferentialEvolution
 from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
 from ebmtrain.samplers.step_size import geometric
-from ebmtrain.score import energy_and_gradient
+from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
 
 
@@ -76,18 +76,16 @@ class Hmc:
     ) -> tuple[HmcState, StepInfo]:
         eps = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
         spread = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
-        eps = per_chain(eps * (1 + self.jitter * spread), state.x)
+        eps = eps * (1 + self.jitter * spread)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        x, e, force, cut, p = *state[:4], momentum
-        clipped = cut  # anywhere on the trajectory
-        for _ in range(self.n_leapfrog):
-            p = p - eps / (2 * self.temperature) * force
-            x, clamped = clamp(x + eps * p, self.clamp)
-            e, gradient = energy_and_gradient(energy, x)
-            force, cut = clip_gradient(gradient, self.gradient_clip)
-            clipped = either(clipped, clamped, cut)
-            p = p - eps / (2 * self.temperature) * force
+        if self.gradient_clip is None and self.clamp is None and at_once(energy, state.x):
+            x, p, force, e = energy.leapfrog(
+                state.x, momentum, state.force, eps, self.temperature, self.n_leapfrog
+            )
+            clipped = cut = None
+        else:
+            x, p, force, e, clipped, cut = self.leapfrog(energy, state, momentum, eps)
 
         # A step that is not there has no force: its momentum stays and drops out.
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
@@ -101,3 +99,20 @@ class Hmc:
             state.index + 1,
         )
         return new, StepInfo(probability(log_ratio), clipped)
+
+    def leapfrog(
+        self, energy: Energy, state: HmcState, p: Tensor, eps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Points, momenta, force and energy at the end of a trajectory; where it was clipped or
+        clamped anywhere, and where the last force was."""
+        x, e, force, cut = state[:4]
+        eps = per_chain(eps, x)
+        clipped = cut
+        for _ in range(self.n_leapfrog):
+            p = p - eps / (2 * self.temperature) * force
+            x, clamped = clamp(x + eps * p, self.clamp)
+            e, gradient = energy_and_gradient(energy, x)
+            force, cut = clip_gradient(gradient, self.gradient_clip)
+            clipped = either(clipped, clamped, cut)
+            p = p - eps / (2 * self.temperature) * force
+        return x, p, force, e, clipped, cut

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ebmtrain.samplers.bounds import clamp, clip_gradient, either
 from ebmtrain.samplers.step_size import geometric
-from ebmtrain.score import energy_and_gradient
+from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
 
@@ -52,11 +52,30 @@ class Langevin:
     def step(
         self, energy: Energy, state: LangevinState, generator: Generator
     ) -> tuple[LangevinState, StepInfo]:
-        eta = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        eta = self.size(state.index)
         _, gradient = energy_and_gradient(energy, state.x)
         gradient, clipped = clip_gradient(gradient, self.gradient_clip)
         noise = torch.empty_like(state.x).normal_(generator=generator)
         x = torch.add(state.x, gradient, alpha=-eta)
-        x = x.add_(noise, alpha=(2 * eta * self.temperature) ** 0.5)
+        x = x.add_(noise, alpha=self.scale(eta))
         x, clamped = clamp(x, self.clamp)
         return LangevinState(x, state.index + 1), StepInfo(clipped=either(clipped, clamped))
+
+    def run(
+        self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
+    ) -> tuple[LangevinState, StepInfo] | None:
+        """As many steps at once, where the energy offers that: see `AtOnce`."""
+        bounded = self.gradient_clip is not None or self.clamp is not None
+        if bounded or not at_once(energy, state.x):
+            return None
+        steps = range(state.index, state.index + n_steps)
+        sizes = [self.size(index) for index in steps]
+        noise = [torch.empty_like(state.x).normal_(generator=generator) for _ in steps]
+        x = energy.langevin(state.x, torch.stack(noise), sizes, [self.scale(eta) for eta in sizes])
+        return LangevinState(x, state.index + n_steps), StepInfo()
+
+    def size(self, index: int) -> float:
+        return geometric(self.step_size, self.step_size_end, self.anneal_steps, index)
+
+    def scale(self, eta: float) -> float:
+        return (2 * eta * self.temperature) ** 0.5

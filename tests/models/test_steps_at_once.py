@@ -1,0 +1,181 @@
+"""Steps of chains that the perceptron in C++ makes in one go are those made one by one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from test_perceptron import SIZES, model, points
+from torch import Generator, Tensor, nn
+
+from ebmtrain import native
+from ebmtrain.models import perceptron
+from ebmtrain.samplers.chain import run_chain
+from ebmtrain.samplers.hmc import Hmc, HmcState
+from ebmtrain.samplers.langevin import Langevin
+from ebmtrain.score import counted, energy_and_gradient
+
+SAMPLERS = [
+    Langevin(step_size=0.01),
+    Langevin(step_size=0.02, step_size_end=0.001, anneal_steps=4, temperature=0.5),
+    Hmc(step_size=0.05, n_leapfrog=3, temperature=2.0),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_use():
+    before, threads = native.wanted(), torch.get_num_threads()
+    native.use(True)
+    assert perceptron.agrees()
+    yield
+    native.use(before)
+    torch.set_num_threads(threads)
+
+
+class WithoutC(nn.Module):
+    """An energy of float32 points that is computed by torch, in float64, step by step."""
+
+    def __init__(self, energy: nn.Module):
+        super().__init__()
+        self.exact = copy.deepcopy(energy).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.exact(x.double()).float()
+
+
+def ends(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Of chains, and the next random number after them."""
+    draw = Generator().manual_seed(3)
+    chain = run_chain(sampler, energy, x, n_steps, draw)
+    return chain.x, torch.rand(1, generator=draw)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
+def test_chains(sampler, activation, sizes):
+    energy, x = model(sizes, activation), points(sizes)
+    assert energy.at_once(x)
+    found, after = ends(sampler, energy, x, 6)
+    exact, after_exact = ends(sampler, WithoutC(energy), x, 6)
+    assert torch.equal(after, after_exact)
+    assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(found, x, rtol=1e-3, atol=1e-3)
+
+
+def test_what_comes_out_of_a_trajectory():
+    """Points, momenta, gradient and energy, with a step size for each chain."""
+    sizes, draw = SIZES[2], Generator().manual_seed(4)
+    energy, x = model(sizes, "silu"), points(sizes)
+    sampler = Hmc(step_size=0.1, n_leapfrog=4, temperature=0.7)
+    momentum, eps = torch.randn(x.shape, generator=draw), torch.rand(len(x), generator=draw) / 10
+    e, force = energy_and_gradient(energy, x)
+    found = energy.leapfrog(x, momentum, force, eps, 0.7, 4)
+    state = HmcState(x, e, force, None, 0)
+    *exact, clipped, cut = sampler.leapfrog(WithoutC(energy), state, momentum, eps)
+    assert clipped is cut is None
+    for mine, theirs in zip(found, exact, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    again = energy.leapfrog(x, momentum, force, eps, 0.7, 4)  # what went in is as it was
+    assert all(map(torch.equal, found, again))
+
+
+def test_one_step_is_the_formula():
+    """x - eta dE/dx + sqrt(2 eta T) xi."""
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    sampler = Langevin(step_size=0.03, temperature=1.7)
+    noise = torch.randn(x.shape, generator=Generator().manual_seed(3))
+    _, gradient = energy_and_gradient(energy, x)
+    expected = x - 0.03 * gradient + (2 * 0.03 * 1.7) ** 0.5 * noise
+    assert torch.allclose(ends(sampler, energy, x, 1)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bound", [{"gradient_clip": 0.1}, {"clamp": 0.3}])
+@pytest.mark.parametrize("kind", [Langevin, Hmc])
+def test_bounds_are_kept(kind, bound):
+    """By the steps one by one."""
+    sampler = kind(step_size=0.05, **bound)
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    found, exact = ends(sampler, energy, x, 3)[0], ends(sampler, WithoutC(energy), x, 3)[0]
+    free = ends(kind(step_size=0.05), energy, x, 3)[0]
+    assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(found, free, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
+def test_a_chain_does_not_know_its_place(sampler):
+    """Nor the number of threads, to the bit."""
+    energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
+    torch.set_num_threads(1)
+    one = ends(sampler, energy, x, 5)[0]
+    torch.set_num_threads(3)
+    assert torch.equal(ends(sampler, energy, x, 5)[0], one)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
+@pytest.mark.parametrize("n_steps", [0, 5])
+def test_evaluations_are_counted(sampler, n_steps):
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    tallies = []
+    for wanted in (True, False):
+        native.use(wanted)
+        with counted(energy) as tally:
+            run_chain(sampler, energy, x, n_steps, Generator().manual_seed(0))
+        tallies.append(tally.points)
+    assert tallies[0] == tallies[1]
+    assert (tallies[0] > 0) == (n_steps > 0 or isinstance(sampler, Hmc))
+
+
+def test_members_are_each_as_alone():
+    """By vmap, with what they share and what they do not."""
+    sizes, draw = SIZES[2], Generator().manual_seed(5)
+    networks = [model(sizes, "silu", seed).network() for seed in range(3)]
+    n, dims = sizes[-1], sizes[0]
+    x, momentum, gradient = torch.randn(3, 3, n, dims, generator=draw)
+    noise, eps = torch.randn(3, 4, n, dims, generator=draw), torch.rand(3, n, generator=draw) / 10
+    stacked = [
+        torch.stack([n.frequencies for n in networks]),
+        [torch.stack(ws) for ws in zip(*(n.weights for n in networks), strict=True)],
+        [torch.stack(bs) for bs in zip(*(n.biases for n in networks), strict=True)],
+    ]
+    op = torch.ops.ebmtrain
+
+    def langevin(x, noise, w, ws, bs):
+        sizes, scales = [0.01, 0.02, 0.03, 0.04], [0.1, 0.2, 0.3, 0.4]
+        return (op.perceptron_langevin(x, 1.7, "silu", w, ws, bs, noise, 0.3, sizes, scales),)
+
+    def leapfrog(x, momentum, gradient, eps, w, ws, bs):
+        return op.perceptron_leapfrog(
+            x, 1.7, "silu", w, ws, bs, momentum, gradient, eps, 0.3, 2.0, 3
+        )
+
+    with torch.no_grad():
+        for function, given in ((langevin, (x, noise)), (leapfrog, (x, momentum, gradient, eps))):
+            mapped = torch.vmap(function)(*given, *stacked)
+            for i, one in enumerate(networks):
+                mine = [t[i] for t in given]
+                alone = function(*mine, one.frequencies, one.weights, one.biases)
+                assert all(torch.equal(a[i], b) for a, b in zip(mapped, alone, strict=True))
+            shared = torch.vmap(function, in_dims=(None, *[0] * (len(given) + 2)))
+            first = shared(given[0][0], *given[1:], *stacked)
+            assert all(torch.equal(a[0], b[0]) for a, b in zip(first, mapped, strict=True))
+
+
+@pytest.mark.parametrize("change", ["noise", "scales", "momentum", "gradient", "eps"])
+def test_what_does_not_fit_is_refused(change):
+    """C++ would read what is not its own."""
+    x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+    noise, scales = x.expand(2, *x.shape), [0.1, 0.1]
+    given = {"momentum": x, "gradient": x, "eps": x[:, 0]}
+    if change == "noise":
+        noise = noise[:1]
+    elif change == "scales":
+        scales = scales[:1]
+    else:
+        given[change] = given[change][1:]
+    with pytest.raises(ValueError, match=r"do not fit"):  # noqa: PT012
+        if change in given:
+            perceptron.leapfrog(x, network, **given, precision=0.0, temperature=1.0, steps=1)
+        else:
+            perceptron.langevin(x, network, noise, 0.0, [0.1, 0.1], scales)
