@@ -9,6 +9,7 @@ numbers in the same order as without a compiler, and its state can be saved.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,7 +87,7 @@ def inputs(
 ) -> list[Tensor]:
     """In the order of the graph: what it changes, what it reads, random numbers."""
     # Filled on the device: a tensor made from a number on the host would wait for it.
-    like = next(state.energy.parameters())
+    like = state.kept[0]
     scalars = [
         torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers(state, weight)
     ]
@@ -96,15 +97,13 @@ def inputs(
 
 def held(state: TrainState) -> list[Tensor]:
     """What an update changes in place, beside what the method learns."""
-    modules = [state.energy] if state.average is None else [state.energy, state.average]
-    kept = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     moments = [
         value
         for parameters in state.optimizer.state.values()
         for value in parameters.values()
         if isinstance(value, Tensor)
     ]
-    return [*kept, *moments, state.diverged]
+    return [*state.kept, *moments, state.diverged]
 
 
 def numbers(state: TrainState, weight: float | None) -> list[float]:
@@ -190,9 +189,14 @@ def adam(
             g = g + weight_decay * p
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).add_((1 - beta2) * (g * g))
-        exact = t if t.device.type == "mps" else t.double()  # 1 - beta2^t is small at first
-        unbiased = (v.sqrt() / (1 - beta2**exact).sqrt().to(v)).add_(eps)
-        p.sub_((lr / (1 - beta1**exact)).to(m) * m / unbiased)
+        unbiased = (v.sqrt() / one_less_power(beta2, t.to(v)).sqrt()).add_(eps)
+        p.sub_(lr / one_less_power(beta1, t.to(m)) * m / unbiased)
+
+
+def one_less_power(beta: float, t: Tensor) -> Tensor:
+    """1 - beta^t, without cancellation where it is small, and by what compilers write for many
+    numbers at once: they compute it anew for each few of a parameter's."""
+    return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
 
 
 def sgd(

@@ -21,6 +21,8 @@ from ebmtrain.types import Batch
 LOG = logging.getLogger("ebmtrain")
 MOST = 8  # graphs, one for each set of shapes, before compiling is given up
 LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
+# Shapes are those of the example, by which a program is chosen: they are not asserted each time.
+OPTIONS: dict[str, Any] = {"size_asserts": False}
 
 
 class Compiled:
@@ -95,7 +97,7 @@ def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any
     # Without an environment for shapes inductor passes its cache of graphs by.
     shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with torch.no_grad(), tracing(TracingContext(shapes)):
-        run: Any = _inductor.compile(graph, list[Any](examples))
+        run: Any = _inductor.compile(graph, list[Any](examples), options=OPTIONS)
     return run
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,6 +52,13 @@ class TrainState:
     """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
+
+    @cached_property
+    def kept(self) -> list[Tensor]:
+        """Parameters and buffers of the energy and of its average: always the very same tensors,
+        for what is loaded is copied into them."""
+        modules = [self.energy] if self.average is None else [self.energy, self.average]
+        return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 
     @property
     def evaluated(self) -> nn.Module:

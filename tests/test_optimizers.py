@@ -137,3 +137,11 @@ def test_what_is_not_written_down_is_refused(others: dict[str, bool]) -> None:
             [w], [w], [w], [w], [], [torch.ones(())], lr=torch.tensor(0.1), beta1=spec.beta1,
             beta2=spec.beta2, weight_decay=0.0, eps=spec.eps, **flags,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 0.999999])
+def test_what_is_left_of_a_power(beta):
+    """1 - beta^t in float32, also where it is tiny."""
+    t = torch.tensor([1.0, 2.0, 10.0, 1000.0, 1e6])
+    exact = 1 - torch.tensor(beta, dtype=torch.float64) ** t.double()
+    assert torch.allclose(capture.one_less_power(beta, t).double(), exact, rtol=1e-6, atol=0)

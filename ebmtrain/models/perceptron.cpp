@@ -56,15 +56,16 @@ INLINE float total(const Column &column) {
     return sum;
 }
 
-// The sums as (m, n) numbers and m more after them, added to what is there where `more`; returns
-// where they end.
-static float *poured(const Sums &sums, float *to, bool more) {
-    for (int64_t i = 0; i < sums.m; i++)
-        for (int64_t k = 0; k < sums.n; k++, to++)
-            *to = (more ? *to : 0.0f) + (sums.spread ? total(sums.weights[i * sums.n + k])
-                                                     : floats(sums.weights + i * sums.columns)[k]);
-    for (int64_t i = 0; i < sums.m; i++, to++)
-        *to = (more ? *to : 0.0f) + total(sums.biases[i]);
+// The sums as (m, n) numbers and m more after them; returns where they end.
+static float *poured(const Sums &sums, float *to) {
+    for (int64_t i = 0; i < sums.m; i++, to += sums.n) {
+        const Column *row = sums.weights + i * sums.columns;
+        if (sums.spread)
+            for (int64_t k = 0; k < sums.n; k++) to[k] = total(row[k]);
+        else
+            std::memcpy(to, row, sums.n * sizeof(float));
+    }
+    for (int64_t i = 0; i < sums.m; i++) *to++ = total(sums.biases[i]);
     return to;
 }
 
@@ -308,13 +309,9 @@ extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t
                 gradient_of_weights(net, tape, of_output, u, sums);
             }
         }
-        float *end = gradient;
-        for (int t = 0; t < threads; t++) {
-            end = gradient;
-            for (const Sums &sums : sums_in(net, memory + t * each))
-                end = poured(sums, end, t > 0);
-        }
-        gradient = end;
+        for (int t = 1; t < threads; t++)
+            for (int64_t j = 0; j < of_sums; j++) memory[j] = memory[j] + memory[t * each + j];
+        for (const Sums &sums : sums_in(net, memory)) gradient = poured(sums, gradient);
     }
     return 0;
 }

@@ -127,6 +127,17 @@ def test_evaluations_are_counted(sampler, n_steps):
     assert (tallies[0] > 0) == (n_steps > 0 or isinstance(sampler, Hmc))
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
+def test_a_chain_goes_on(sampler):
+    """From its state: where it is in its annealing as well."""
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    whole = ends(sampler, energy, x, 5)[0]
+    draw = Generator().manual_seed(3)
+    chain = run_chain(sampler, energy, x, 3, draw)
+    chain = run_chain(sampler, energy, chain.x, 2, draw, state=chain.state)
+    assert torch.equal(chain.x, whole)
+
+
 def test_members_are_each_as_alone():
     """By vmap, with what they share and what they do not."""
     sizes, draw = SIZES[2], Generator().manual_seed(5)
