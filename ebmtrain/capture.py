@@ -106,6 +106,15 @@ def held(state: TrainState) -> list[Tensor]:
     return [*state.kept, *moments, state.diverged]
 
 
+def changed(update: Captured, state: TrainState) -> list[int]:
+    """Which of the graph's inputs it may change in place, counted from 0: what is `held`, and of
+    the method's state what does not come out anew."""
+    count = len(update.graph.graph.find_nodes(op="placeholder"))
+    first = count - len(update.draws) - len(state.method)
+    kept = [i for i, name in enumerate(state.method, first) if name not in update.replaced]
+    return [*range(len(held(state))), *kept]
+
+
 def numbers(state: TrainState, weight: float | None) -> list[float]:
     """Those that depend on the step: the learning rate and the newest weight of the average."""
     rate = state.optimizer.param_groups[0]["lr"]

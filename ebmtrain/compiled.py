@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ebmtrain.capture import Captured, captured, duplicate, inputs
+from ebmtrain.capture import Captured, captured, changed, duplicate, inputs
 from ebmtrain.compiler_cache import cache_on_disk
+from ebmtrain.errors import reason
+from ebmtrain.recorded import Recorded, Run, recorder
 from ebmtrain.signals import put_off
 from ebmtrain.state import Job, TrainState
-from ebmtrain.train import Update, advanced
+from ebmtrain.train import Made, Update, advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
@@ -23,10 +25,12 @@ MOST = 8  # graphs, one for each set of shapes, before compiling is given up
 LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
 # Shapes are those of the example, by which a program is chosen: they are not asserted each time.
 OPTIONS: dict[str, Any] = {"size_asserts": False}
+Program = Callable[[TrainState, Batch, float | None], Made]
 
 
 class Compiled:
-    """What `train.advanced` does, as a graph that torch's inductor has compiled.
+    """What `train.advanced` does, as a graph that torch's inductor has compiled, and on an NVIDIA
+    GPU as a CUDA graph of that: see `recorded`.
 
     The first update is never compiled: before it an optimizer has no moments. Each graph is tried
     against `advanced` before it is used. Where anything of this fails, one warning says so and
@@ -35,16 +39,14 @@ class Compiled:
     """
 
     def __init__(self) -> None:
-        self.programs: dict[Any, Callable[..., tuple[dict[str, Tensor], int]]] = {}
+        self.programs: dict[Any, Program] = {}
         self.failed = False
 
     @property
     def compiled(self) -> bool:
         return not self.failed
 
-    def __call__(
-        self, job: Job, state: TrainState, batch: Batch, weight: float | None
-    ) -> tuple[dict[str, Tensor], int]:
+    def __call__(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Made:
         if state.step == 0 or self.failed:
             return advanced(job, state, batch, weight)
         key = batch.x.shape, *(value.shape for value in state.method.values())
@@ -54,17 +56,14 @@ class Compiled:
                     self.programs[key] = self.compile(job, state, batch, weight)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
-                reason = " ".join(str(error).split())[:300]
                 LOG.warning(
                     "warning: device.compile: the update is not compiled and training goes on "
-                    "without (%s: %s)", type(error).__name__, reason,
+                    "without (%s)", reason(error),
                 )  # fmt: skip
                 return advanced(job, state, batch, weight)
         return self.programs[key](state, batch, weight)
 
-    def compile(
-        self, job: Job, state: TrainState, batch: Batch, weight: float | None
-    ) -> Callable[..., tuple[dict[str, Tensor], int]]:
+    def compile(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
@@ -76,10 +75,16 @@ class Compiled:
         began = time.perf_counter()
         cache_on_disk()
         update = captured(job, state, batch, weight)
-        program = compiled(update, state, batch, weight)
+        run = compiled(update, state, batch, weight)
+        program = program_of(update, run)
         difference = disagreement(job, state, batch, weight, program)
         if difference:
             raise ValueError(f"compiled it does something else: {difference}")
+        if record := recorder(state.diverged.device):
+            recording = Recorded(run, changed(update, state), record)
+            program = program_of(update, recording)
+            if difference := disagreement(job, state, batch, weight, program):
+                recording.give_up(f"played again it does something else: {difference}")
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
             time.perf_counter() - began, len(self.programs),
@@ -101,16 +106,19 @@ def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any
     return run
 
 
-def compiled(
-    update: Captured, state: TrainState, batch: Batch, weight: float | None
-) -> Callable[..., tuple[dict[str, Tensor], int]]:
+def compiled(update: Captured, state: TrainState, batch: Batch, weight: float | None) -> Run:
     drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
-    examples = [tensor.detach() for tensor in inputs(state, batch, weight, drawn)]
-    run = by_inductor(update.graph, examples)
+    return by_inductor(update.graph, [t.detach() for t in inputs(state, batch, weight, drawn)])
 
-    def program(
-        state: TrainState, batch: Batch, weight: float | None
-    ) -> tuple[dict[str, Tensor], int]:
+
+def program_of(update: Captured, run: Run) -> Program:
+    """What makes the update, as `advanced` does.
+
+    Args:
+        run: what the update's graph does.
+    """
+
+    def program(state: TrainState, batch: Batch, weight: float | None) -> Made:
         drawn = [draw.again(state.generator) for draw in update.draws]
         with torch.no_grad():
             metrics, *new = run(*inputs(state, batch, weight, drawn))

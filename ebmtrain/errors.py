@@ -54,6 +54,11 @@ class UnsafeError(EbmtrainError):
     exit_code = 7
 
 
+def reason(error: BaseException) -> str:
+    """Its kind and what it says, on one line, for a warning."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Python, NumPy and torch, on a processor or an accelerator, say it in their own ways."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -20,9 +20,11 @@ from torch.func import vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ebmtrain.capture import Captured, Draw, captured, duplicate, held, numbers
+from ebmtrain.capture import Captured, Draw, captured, changed, duplicate, held, numbers
 from ebmtrain.compiled import MOST, by_inductor, difference
 from ebmtrain.compiler_cache import cache_on_disk
+from ebmtrain.errors import reason
+from ebmtrain.recorded import Recorded, recorder
 from ebmtrain.signals import put_off
 from ebmtrain.train import Made, Update, advanced
 
@@ -99,6 +101,7 @@ class Together:
                 cache_on_disk()
                 found = Batched(update, group, compile=True)
                 tried(found, group)
+                self.record(found, group)
                 return found
             except Exception as error:  # of torch or of the C++ compiler
                 self.compile = False
@@ -108,6 +111,18 @@ class Together:
                 )  # fmt: skip
         tried(batched, group)
         return batched
+
+    def record(self, found: Batched, group: Sequence[Update]) -> None:
+        """On a device that can: see `Compiled.recorded`."""
+        state = group[0].state
+        record = recorder(state.diverged.device)
+        if record is None:
+            return
+        found.run = recording = Recorded(found.run, changed(found.update, state), record)
+        try:
+            tried(found, group)
+        except ValueError as error:
+            recording.give_up(f"played again, {error}")
 
 
 def apart(group: Sequence[Update]) -> list[Made]:
@@ -124,10 +139,6 @@ def kind_of(update: Update) -> Any:
 def given_in(update: Update) -> list[Tensor]:
     """What the batch has: points, and labels if there are some."""
     return [part for part in update.batch if part is not None]
-
-
-def reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def tried(program: Program, group: Sequence[Update]) -> None:

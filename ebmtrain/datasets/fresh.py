@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.sending import sent
 from ebmtrain.seeding import stream
 from ebmtrain.types import Batch, Density
 
@@ -40,4 +41,4 @@ class Fresh:
     def batch(self, step: int, size: int, seed: int) -> Batch:
         # Drawn on the CPU, so that every device sees the same batches.
         x = self.truth.sample(size, stream(seed, "fresh", step))
-        return Batch(self.standardization.to_standard(x).to(self.device, self.dtype))
+        return Batch(sent(self.standardization.to_standard(x), self.device, self.dtype))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.datasets.leaving_out import leaving_out
+from ebmtrain.datasets.sending import sent
 from ebmtrain.datasets.standardizing import Standardize, standardization_of
 from ebmtrain.seeding import stream
 from ebmtrain.types import Batch, Density, Labels, Standardization
@@ -161,6 +162,6 @@ class Points:
             return known[2]
         # Drawn on the CPU, so that every device sees the same batches.
         order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-        order = order.to(self._kind[1])
+        order = sent(order, self._kind[1])
         self._shuffled = (seed, epoch, order)
         return order

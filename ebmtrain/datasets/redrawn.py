@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebmtrain.datasets.changes import Change
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.sending import sent
 from ebmtrain.seeding import stream
 from ebmtrain.types import Batch
 
@@ -64,5 +65,6 @@ class Redrawn:
         # Drawn on the CPU, so that every device sees the same batches.
         rows = self.points.rows(step, size, seed)
         x = changed(self.images[rows], self.changes, seed, "batch", step)
-        x = self.standardization.to_standard(x).to(self.device, self.dtype)
-        return Batch(x, None if self.labels is None else self.labels.train[rows].to(self.device))
+        x = sent(self.standardization.to_standard(x), self.device, self.dtype)
+        y = None if self.labels is None else sent(self.labels.train[rows], self.device)
+        return Batch(x, y)

@@ -141,7 +141,7 @@ class Jarzynski:
         ess = effective_sample_size(a) / self.walkers
         low = (ess < self.resample_below)[:, None]
         own = torch.arange(2 * self.walkers, device=a.device)
-        first = torch.tensor([[0], [self.walkers]], device=a.device)
+        first = self.walkers * torch.arange(2, device=a.device)[:, None]
         index = torch.where(low, systematic(a, generator) + first, self.groups(own)).flatten()
         even = torch.where(low, log_mean_exp(a)[:, None], a).flatten()
         survivors = {"chains": walkers["chains"][index], "energies": walkers["energies"][index]}

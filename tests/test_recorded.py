@@ -1,0 +1,235 @@
+"""An update that is recorded and played again does what the graph itself does, bit for bit.
+
+There are no CUDA graphs on the CPU; `tape` keeps to their rules instead: it has the inputs of the
+recording, whatever is handed over later, and its outputs are always the same tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from same_state import differences
+from test_together import begun, updated
+
+from ebmtrain import compiled, recorded, together
+from ebmtrain.build import build
+from ebmtrain.capture import captured, changed, duplicate
+from ebmtrain.compiled import Compiled, program_of
+from ebmtrain.recorded import Recorded, apart, recorder
+from ebmtrain.state import start
+from ebmtrain.together import Together
+from ebmtrain.train import newest_weight, update
+
+# Torch's compiler, to itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+
+def tape(run, inputs, changed):
+    outputs = [x.clone() for x in run(*apart(inputs, changed))]
+
+    def play():
+        for there, value in zip(outputs, run(*inputs), strict=True):
+            there.copy_(value)
+        return outputs
+
+    return play
+
+
+def warm(config):
+    """A job and its state after the first update, which is never compiled."""
+    parts = build(config)
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    return parts.job, state
+
+
+def both(job, state):
+    """Two makers of this state's updates: its graph by itself, and recorded."""
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    graph = captured(job, state, batch, weight)
+    recording = Recorded(graph.graph, changed(graph, state), tape)
+    makers = [program_of(graph, run) for run in (graph.graph, recording)]
+    return recording, *(lambda _, *rest, make=make: make(*rest) for make in makers)
+
+
+def differences_by_name(one, other):
+    return [name for name in other if differences(one[name], other[name])]
+
+
+CASES = [
+    "method=pcd", "method=pcd optimizer=sgd train.ema=null method.k=2", "method=dsm",
+    "method=cd sampler=hmc method.k=2", "method=pcd model.spectral_norm=true method.k=2",
+    "method=jarzynski method.walkers=64 method.moved=32 method.moved_measuring=32 method.k=2",
+    "method=nce",  # learns a parameter of its own, which lives in the method's state
+    "method=jem dataset=iris model.classes=3 method.slots=64",  # has labels
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_updates_in_a_row(configured, words):
+    job, state = warm(configured(*words.split()))
+    other, saved = duplicate(job, state), copy.deepcopy(state.state_dict())
+    recording, directly, played = both(job, state)
+    kept, method = [], []
+    for _ in range(4):
+        expected, metrics = update(job, state, directly), update(job, other, played)
+        kept.append((expected, metrics))
+        method.append((dict(other.method), copy.deepcopy(other.method)))
+    play = recording.play
+    assert play is not None
+    # Back to what was saved: the moments are other tensors now, at other places.
+    for one in (state, other):
+        one.load_state_dict(copy.deepcopy(saved))
+    for _ in range(3):
+        expected, metrics = update(job, state, directly), update(job, other, played)
+        kept.append((expected, metrics))
+    assert recording.play is not play
+    assert differences(state.state_dict(), other.state_dict()) == []
+    assert differences(saved, other.state_dict()) != []
+    for expected, metrics in kept:  # looked at last: no later update has overwritten them
+        assert differences(expected, metrics) == []
+    for now, then in method:
+        learnt = [name for name in then if then[name].requires_grad]  # in place, by the optimizer
+        assert set(differences_by_name(now, then)) <= set(learnt)
+
+
+def test_a_recording_is_made_once(configured):
+    job, state = warm(configured("method=pcd"))
+    recording, _, played = both(job, state)
+    made = []
+    recording.record = lambda *words: made.append(words) or tape(*words)
+    for _ in range(4):
+        update(job, state, played)
+    assert len(made) == 1
+
+
+def test_recording_leaves_the_state_as_it_is(configured):
+    job, state = warm(configured("method=nce"))
+    recording, _, played = both(job, state)
+    before = duplicate(job, state)
+    found = []
+
+    def looking(run, inputs, changed):
+        play = tape(run, inputs, changed)
+        found.extend(differences(before.energy.state_dict(), state.energy.state_dict()))
+        found.extend(differences(before.method, state.method))
+        return play
+
+    recording.record = looking
+    update(job, state, played)
+    assert found == []
+
+
+def unwilling(*_):
+    raise RuntimeError("operation not permitted when\nstream is capturing")
+
+
+def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
+    job, state = warm(configured("method=pcd"))
+    other = duplicate(job, state)
+    recording, directly, played = both(job, state)
+    update(job, state, directly)
+    update(job, other, played)
+    recording.record = unwilling  # from the second recording on
+    other.load_state_dict(copy.deepcopy(other.state_dict()))
+    for _ in range(3):
+        update(job, state, directly)
+        update(job, other, played)
+    assert differences(state.state_dict(), other.state_dict()) == []
+    warnings = [line for line in lines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "not recorded as a CUDA graph" in warnings[0]
+    assert "RuntimeError: operation not permitted when stream is capturing" in warnings[0]
+
+
+def stuck(run, inputs, changed):
+    """Plays, but does nothing."""
+    outputs = run(*apart(inputs, changed))
+    return lambda: outputs
+
+
+@pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
+def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path, record, told):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    job, state = warm(configured("method=dsm", "model.depth=1"))
+    other = duplicate(job, state)
+    directly, played = Compiled(), Compiled()
+    made = []
+    for _ in range(3):
+        update(job, state, directly)
+    monkeypatch.setattr(
+        compiled, "recorder", lambda _: lambda *words: made.append(1) or record(*words)
+    )
+    for _ in range(3):
+        update(job, other, played)
+    assert made
+    assert differences(state.state_dict(), other.state_dict()) == []
+    warnings = [line for line in lines() if line.startswith("warning")]
+    assert len(warnings) == (told is not None)
+    assert all("not recorded as a CUDA graph" in w and told in w for w in warnings)
+
+
+@pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
+def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record, told):
+    monkeypatch.setattr(together, "by_inductor", lambda graph, _: graph)  # half a minute less
+    made, ends = [], []
+    for by in (None, lambda *words: made.append(1) or record(*words)):
+        monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
+        members = begun(configured, 2, "method=pcd", "method.k=2")
+        advance = Together(compile=True)
+        updated(members, advance, 4)
+        saved = copy.deepcopy(members[0][1].state_dict())
+        updated(members, advance, 1)
+        members[0][1].load_state_dict(saved)
+        updated(members, advance, 3)
+        assert advance.compiled
+        ends.append([state.state_dict() for _, state in members])
+    assert made
+    assert differences(*ends) == []
+    warnings = [line for line in lines() if line.startswith("warning")]
+    assert len(warnings) == (told is not None)
+    assert all("not recorded as a CUDA graph" in w and told in w for w in warnings)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("words", ["method=pcd", "method=cd sampler=hmc", "method=dsm"])
+def test_on_a_gpu(configured, lines, monkeypatch, words):
+    """The same bits as by the compiled update itself, and no wait for the device in between."""
+    job, state = warm(configured(*words.split(), "device=cuda"))
+    other, saved = duplicate(job, state), copy.deepcopy(state.state_dict())
+    played, directly = Compiled(), Compiled()
+    update(job, state, played)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "recorder", lambda _: None)
+        update(job, other, directly)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            update(job, state, played)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for _ in range(3):
+        update(job, other, directly)
+    assert differences(state.state_dict(), other.state_dict()) == []
+    for one, advance in ((state, played), (other, directly)):
+        one.load_state_dict(copy.deepcopy(saved))
+        for _ in range(3):
+            update(job, one, advance)
+    assert differences(state.state_dict(), other.state_dict()) == []
+    assert [line for line in lines() if line.startswith("warning")] == []
+
+
+def test_recorded_on_nvidias_gpus_alone():
+    assert recorder(torch.device("cuda", 0)) is recorded.cuda_graph
+    assert recorder(torch.device("cpu")) is None
+    assert recorder(torch.device("mps")) is None
+
+
+def test_what_lives_on_the_host_is_not_recorded():
+    """It would be computed once, and stand still ever after."""
+    with pytest.raises(ValueError, match="on the GPU"):
+        recorded.cuda_graph(lambda x: [x + 1], [torch.zeros(3)], ())
