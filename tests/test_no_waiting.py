@@ -1,0 +1,95 @@
+"""An update never waits for the device: it reads no value and brings nothing from the host.
+
+A GPU would have to finish all that it was given before. Operations that make a host wait for it are
+refused here, on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from same_state import differences
+from test_compiled import CASES
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ebmtrain.build import build
+from ebmtrain.capture import duplicate
+from ebmtrain.compiled import Compiled
+from ebmtrain.state import start
+from ebmtrain.train import collect, update
+
+# Torch's compiler, to itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+aten = torch.ops.aten
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what reads a value (`x.item()`, `if x:`), has a shape that values decide
+    (`x[x > 0]`), or makes a tensor of numbers of the host (`torch.tensor(...)`, `x[[0, 1]]`)."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        shaped = torch.Tag.dynamic_output_shape in func.tags
+        if func is aten.index.Tensor:  # with whole numbers alone, its shape is known
+            shaped = any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        if (
+            shaped
+            or torch.Tag.data_dependent_output in func.tags
+            or func is aten.lift_fresh.default
+        ):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+WAITING = {
+    "item": lambda x: x[0].item(),
+    "bool": lambda x: bool(x.sum() > 0),
+    "mask": lambda x: x[x > 0],
+    "nonzero": lambda x: x.nonzero(),
+    "equal": lambda x: torch.equal(x, x),
+    "list": lambda x: x[[0, 1]],
+    "tensor": lambda x: torch.tensor([1.0], device=x.device),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_waits_is_refused(name):
+    x = torch.arange(4.0)
+    with NoWaiting(), pytest.raises(AssertionError, match="waits for the device"):
+        WAITING[name](x)
+
+
+def warm(configured, words):
+    """A job and its state after the first update, when all is in its place."""
+    parts = build(configured(*words.split(), "train.log_every=1000"))
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    return parts.job, state
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_an_update(configured, words):
+    """With the batch that it takes, and what the loop does between two rows."""
+    job, state = warm(configured, words)
+    with NoWaiting():
+        for _ in range(3):
+            assert collect(job, state, update(job, state), last=False) == {}
+    assert state.step == 4
+
+
+def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    job, state = warm(configured, "method=pcd method.k=2 model.depth=1")
+    advance = Compiled()
+    update(job, state, advance)
+    other = duplicate(job, state)
+    with NoWaiting():
+        for _ in range(3):
+            assert collect(job, state, update(job, state, advance), last=False) == {}
+    for _ in range(3):
+        update(job, other, advance)
+    assert differences(state.energy.state_dict(), other.energy.state_dict()) == []
+    assert [line for line in lines() if line.startswith("warning")] == []
