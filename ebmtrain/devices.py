@@ -10,7 +10,7 @@ from annotated_types import Gt, Le
 
 from ebmtrain import native
 from ebmtrain.errors import ConfigError
-from ebmtrain.products import choose_library
+from ebmtrain.products import choose_library, keep_float32
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -26,8 +26,9 @@ class Device:
             nothing from a second thread, and lose a factor of ten where cores are shared.
         dtype: of parameters, data and chains.
         deterministic: refuse operations that may give other bits from run to run.
-        compile: make each update as one compiled graph; auto: where the run is long enough to pay
-            for the compilation. On the CPU it takes a C++ compiler.
+        compile: make each update as one compiled graph, on an NVIDIA GPU as one CUDA graph of it;
+            auto: where the run is long enough to pay for the compilation. On the CPU it takes a C++
+            compiler.
         native: perceptrons of float32 on the CPU by C++ of ours (see `native`), where the machine
             has a compiler; false: by torch's operations.
     """
@@ -73,4 +74,6 @@ class Device:
         name = self.accelerator
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda":
+            keep_float32()
         return torch.device(name), _DTYPES[self.dtype]

@@ -71,3 +71,21 @@ def test_few_rows_are_left_to_mkl(monkeypatch, tmp_path, rows, kind):
 def test_a_product_of_rounded_factors_is_told_from_an_exact_one():
     assert products.exact()
     assert not products.exact(lambda a, b: (a.bfloat16() @ b.bfloat16()).float())
+
+
+def test_on_a_gpu_nothing_is_rounded_to_tf32(monkeypatch):
+    backends = torch.backends
+    flags = [(backends.cudnn, "allow_tf32"), (backends.cuda.matmul, "allow_tf32")]
+    before = [getattr(*flag) for flag in flags]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    try:
+        for flag in flags:
+            setattr(*flag, True)
+        Device(accelerator="cpu").set_up(256)
+        assert [getattr(*flag) for flag in flags] == [True, True]
+        assert Device(accelerator="auto").set_up(256)[0] == torch.device("cuda")
+        assert [getattr(*flag) for flag in flags] == [False, False]
+        assert backends.cudnn.conv.fp32_precision != "tf32"
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            setattr(*flag, value)
