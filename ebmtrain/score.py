@@ -67,7 +67,8 @@ def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x), once, and v' (ds/dx) v for each of the given v: one backward pass per direction.
+    """s(x), once, and v' (ds/dx) v for each of the given v: one backward pass per direction, or the
+    energy's own `differentiable_gradient_and_curvatures`, where it has one that knows x.
 
     Args:
         directions: (n, batch, *event).
@@ -75,6 +76,11 @@ def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[T
     Returns:
         Shapes (batch, *event) and (n, batch).
     """
+    closed_form = getattr(energy, "differentiable_gradient_and_curvatures", None)
+    found = None if closed_form is None else closed_form(x.detach(), directions)
+    if found is not None:
+        gradient, curvatures = found
+        return -gradient, -curvatures
     x = x.detach().requires_grad_()
     s = score(energy, x)
     products = (
@@ -118,6 +124,7 @@ class Tally:
 PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other arguments
     "energy_and_gradient": lambda: 1,
     "differentiable_gradient": lambda: 1,
+    "differentiable_gradient_and_curvatures": lambda directions: 1,
     "joint": lambda: 1,
     "langevin": lambda noise, sizes, scales: len(sizes),
     "leapfrog": lambda momentum, gradient, eps, temperature, steps: steps,

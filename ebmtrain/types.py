@@ -53,7 +53,8 @@ class Energy(Protocol):
     May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
     uses it in chains, where no parameter gradient is wanted. And `differentiable_gradient(x)`,
     dE/dx differentiable once in the parameters, or None where autograd is to do it: for losses.
-    And see `Normalised`, and `AtOnce`.
+    And `differentiable_gradient_and_curvatures(x, directions)`, that and v' (d2E/dx2) v for each v
+    of directions (n, batch, *event), shape (n, batch). And see `Normalised`, and `AtOnce`.
 
     One that is made with an argument `training_points: Tensor | None` is given them standardized,
     (n, *event), to begin at; None where its weights are loaded afterwards.

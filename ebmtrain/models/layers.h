@@ -19,33 +19,43 @@ struct Network {
     int64_t activation;
 };
 
-// What a block leaves on its way there. Units, f'(z) and f''(z) are of all hidden layers, one after
-// another. Of a direction u of each point there are the derivatives along it: of features and
+// A derivative of what a block leaves: of its points, of the phases that embed them, of features and
 // units, and of what activations are applied to.
-struct Tape {
-    Column *x, *of_x, *p;  // points, the gradient with respect to them, momenta or noise of chains
-    Column *features, *units, *slopes, *curves;
-    Column *u, *features_along, *units_along, *z_along;
-    Column *one, *other, *one_along, *other_along;  // for the way back
+struct Along {
+    Column *x, *phases, *features, *units, *z;
+    Column *one, *other;  // for the way back
 };
 
-// z -> f(z), with f'(z) beside it and, where not null, f''(z).
-INLINE void activate(int64_t activation, Column *units, Column *slopes, Column *curves, int64_t m) {
+// What a block leaves on its way there. Units, f'(z), f''(z) and f'''(z) are of all hidden layers,
+// one after another. Of a path x + t w + t^2 / 2 u of each point there are the first and the second
+// derivative at t = 0; without w the second is the derivative along u.
+struct Tape {
+    Column *x, *of_x, *p;  // points, the gradient with respect to them, momenta or noise of chains
+    Column *features, *units, *slopes, *curves, *bends;
+    Column *one, *other;  // for the way back
+    Along first, second;
+};
+
+// z -> f(z), with f'(z) beside it and, where not null, f''(z) and f'''(z).
+INLINE void activate(int64_t activation, Column *units, Column *slopes, Column *curves,
+                     Column *bends, int64_t m) {
     for (int64_t i = 0; i < m; i++)
         for (int j = 0; j < REGISTERS; j++) {
-            Lanes z = units[i].part[j], slope, curve;
+            Lanes z = units[i].part[j], slope, curve, bend;
             if (activation == SILU) {
-                Lanes s = 1.0f / (1.0f + exponential(-z));
+                Lanes s = 1.0f / (1.0f + exponential(-z)), of_s = s * (1.0f - s);
                 units[i].part[j] = z * s;
-                slope = s + z * s * (1.0f - s);
-                curve = s * (1.0f - s) * (2.0f + z * (1.0f - 2.0f * s));
+                slope = s + z * of_s;
+                curve = of_s * (2.0f + z * (1.0f - 2.0f * s));
+                bend = of_s * (3.0f * (1.0f - 2.0f * s) + z * (1.0f - 6.0f * of_s));
             } else {
                 slope = z > 0.0f ? all(1.0f) : all(0.01f);
                 units[i].part[j] = z * slope;
-                curve = all(0.0f);
+                curve = bend = all(0.0f);
             }
             slopes[i].part[j] = slope;
             if (curves) curves[i].part[j] = curve;
+            if (bends) bends[i].part[j] = bend;
         }
 }
 
@@ -72,34 +82,38 @@ static void pull_back(const Network &net, const Column *features, Column *of_fea
     for (int64_t i = 0; i < d; i++) gradient[i] = gradient[i] + net.scale * of_features[i];
 }
 
-// What `embed` makes of a direction.
-static void embed_along(const Network &net, const Column *features, const Column *u,
-                        Column *along) {
+// What `embed` makes of a direction; in a second derivative also of a first one, whose squares count
+// b times.
+static void embed_along(const Network &net, const Column *features, const Along &to,
+                        const Along *first, const Column &b) {
     int64_t d = net.dims, m = net.n_frequencies;
-    for (int64_t i = 0; i < d; i++) along[i] = net.scale * u[i];
+    for (int64_t i = 0; i < d; i++) to.features[i] = net.scale * to.x[i];
     const Column *cosines = features + d, *sines = cosines + m;
-    Column *of_cosines = along + d, *of_sines = of_cosines + m;
-    times(net.frequencies, nullptr, u, d, of_sines, m);
+    Column *of_cosines = to.features + d, *of_sines = of_cosines + m;
+    times(net.frequencies, nullptr, to.x, d, to.phases, m);
     for (int64_t i = 0; i < m; i++) {
-        Column of_phase = of_sines[i];
-        of_cosines[i] = -1.0f * of_phase * sines[i];
-        of_sines[i] = of_phase * cosines[i];
+        of_cosines[i] = -1.0f * to.phases[i] * sines[i];
+        of_sines[i] = to.phases[i] * cosines[i];
+        if (!first) continue;
+        Column square = b * first->phases[i] * first->phases[i];
+        of_cosines[i] = of_cosines[i] - square * cosines[i];
+        of_sines[i] = of_sines[i] - square * sines[i];
     }
 }
 
-// f of the points of a tape.
 static Column output(const Network &net, const Tape &tape) {
     embed(net, tape.x, tape.features);
     const Column *below = tape.features;
-    Column *units = tape.units, *slopes = tape.slopes, *curves = tape.curves;
+    Column *units = tape.units, *slopes = tape.slopes, *curves = tape.curves, *bends = tape.bends;
     for (int64_t l = 0; l < net.depth; l++) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
         times(net.weights[l], net.biases[l], below, n, units, m);
-        activate(net.activation, units, slopes, curves, m);
+        activate(net.activation, units, slopes, curves, bends, m);
         below = units;
         units += m;
         slopes += m;
         if (curves) curves += m;
+        if (bends) bends += m;
     }
     Column f;
     times(net.weights[net.depth], net.biases[net.depth], below, net.sizes[net.depth], &f, 1);
@@ -110,21 +124,24 @@ INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
     for (int64_t i = 0; i < m; i++) units[i] = units[i] * slopes[i];
 }
 
-// After `output`: the derivatives along directions u (count, dims).
-static void along(const Network &net, const float *u, int64_t count, const Tape &tape) {
-    gather(u, count, net.dims, tape.u);
-    embed_along(net, tape.features, tape.u, tape.features_along);
-    const Column *below = tape.features_along, *slopes = tape.slopes;
-    Column *units = tape.units_along, *z = tape.z_along;
+// After `output`: the derivatives along directions u (count, dims). With a first derivative, along w,
+// they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
+// h'' = b f''(z) z'^2 + f'(z) z''.
+static void along(const Network &net, const float *u, int64_t count, const Tape &tape,
+                  const Along &to, const Along *first = nullptr, const Column &b = Column()) {
+    gather(u, count, net.dims, to.x);
+    embed_along(net, tape.features, to, first, b);
+    const Column *below = to.features;
+    int64_t at = 0;
     for (int64_t l = 0; l < net.depth; l++) {
-        int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        times(net.weights[l], nullptr, below, n, z, m);
-        std::memcpy((void *)units, z, m * sizeof(Column));
-        multiply(units, slopes, m);
+        int64_t m = net.sizes[l + 1];
+        Column *units = to.units + at, *z = to.z + at;
+        times(net.weights[l], nullptr, below, net.sizes[l], z, m);
+        for (int64_t i = 0; i < m; i++) units[i] = z[i] * tape.slopes[at + i];
+        for (int64_t i = 0; first && i < m; i++)
+            units[i] = units[i] + b * tape.curves[at + i] * first->z[at + i] * first->z[at + i];
         below = units;
-        units += m;
-        z += m;
-        slopes += m;
+        at += m;
     }
 }
 
@@ -135,16 +152,29 @@ static int64_t hidden(const Network &net) {
 }
 
 // After `output`: its gradient with respect to the points.
-static void gradient_of_points(const Network &net, const Tape &tape) {
+// After `output`: its gradient with respect to the points. Returns, where wanted and after `along`,
+// the curvature w' (d^2f/dx^2) w along its direction w: what bends at each activation, and in the
+// embedding, times the derivative of f with respect to it.
+static Column gradient_of_points(const Network &net, const Tape &tape, bool curvature = false) {
     const Column one = constant(1.0f), *of_z = &one;
-    Column *now = tape.one, *next = tape.other;
+    Column *now = tape.one, *next = tape.other, sum = constant(0.0f);
     int64_t at = hidden(net);
     for (int64_t l = net.depth; l >= 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
         times_transposed(net.weights[l], of_z, m, now, n);
-        if (l) multiply(now, tape.slopes + (at -= n), n);
+        at -= l ? n : 0;
+        for (int64_t i = 0; l && curvature && i < n; i++)
+            sum = sum + now[i] * tape.curves[at + i] * tape.first.z[at + i] * tape.first.z[at + i];
+        if (l) multiply(now, tape.slopes + at, n);
         of_z = now;
         std::swap(now, next);
     }
+    int64_t m = net.n_frequencies;
+    for (int64_t i = net.dims; curvature && i < net.dims + m; i++) {
+        Column phase = tape.first.phases[i - net.dims];
+        Column bent = tape.features[i] * next[i] + tape.features[m + i] * next[m + i];
+        sum = sum - bent * phase * phase;
+    }
     pull_back(net, tape.features, next, tape.of_x);
+    return sum;
 }

@@ -132,6 +132,24 @@ class MLP(nn.Module):
             gradient = gradient.add(flat, alpha=self.base_precision)
         return gradient.view_as(x)
 
+    def differentiable_gradient_and_curvatures(
+        self, x: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """dE/dx and v' (d2E/dx2) v, (n, batch), for each v of directions, (n, batch, *event), both
+        differentiable in the parameters, once; None: only autograd knows them."""
+        flat, v, network = x.flatten(1), directions.flatten(2), self.network()
+        if directions.requires_grad or not self.known(flat, network):
+            return None
+        repeated = flat.expand(v.shape).flatten(0, 1)
+        _, gradient, curvatures = perceptron.output_and_curvature(
+            repeated, v.flatten(0, 1), network
+        )
+        gradient, curvatures = gradient[: len(x)], curvatures.view(v.shape[:2])
+        if self.base_precision:
+            gradient = gradient.add(flat, alpha=self.base_precision)
+            curvatures = curvatures.add(v.square().sum(2), alpha=self.base_precision)
+        return gradient.view_as(x), curvatures
+
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)

@@ -69,34 +69,47 @@ static float *poured(const Sums &sums, float *to) {
     return to;
 }
 
-// Of sum_p v[p] f(x[p]); and, after `along`, + u[p] . df/dx[p], which is f's derivative along u:
-// units h and their derivatives t come from z = W h + b and dz = W t as h = f(z), t = f'(z) dz.
-static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool along,
-                                const std::vector<Sums> &sums) {
-    const Column one = constant(1.0f);
-    Column *now = tape.one, *next = tape.other;                  // with respect to h, then z
-    Column *now_t = tape.one_along, *next_t = tape.other_along;  // with respect to t, then dz
-    const Column *of_z = &v, *of_dz = &one;
+// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it, in which
+// squares of the first one, where there is one, count b times.
+static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool first,
+                                bool second, const Column &b, const std::vector<Sums> &sums) {
+    const Column one = constant(1.0f), zero = constant(0.0f);
+    const Column *of_z = &v, *of_z1 = &zero, *of_z2 = &one;  // with respect to z, z' and z''
+    Column *now = tape.one, *next = tape.other;              // with respect to h, then z
+    Column *now1 = tape.first.one, *next1 = tape.first.other;
+    Column *now2 = tape.second.one, *next2 = tape.second.other;
     int64_t at = hidden(net);
     for (int64_t l = net.depth; l >= 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
         at -= l ? n : 0;  // of the layer below
         add_bias(sums[l], of_z);
         add(sums[l], of_z, l ? tape.units + at : tape.features);
-        if (along) add(sums[l], of_dz, l ? tape.units_along + at : tape.features_along);
+        if (first) add(sums[l], of_z1, l ? tape.first.units + at : tape.first.features);
+        if (second) add(sums[l], of_z2, l ? tape.second.units + at : tape.second.features);
         if (!l) return;
         times_transposed(net.weights[l], of_z, m, now, n);
         multiply(now, tape.slopes + at, n);
-        if (along) {
-            times_transposed(net.weights[l], of_dz, m, now_t, n);
+        if (second) {
+            times_transposed(net.weights[l], of_z2, m, now2, n);
             for (int64_t i = 0; i < n; i++)
-                now[i] = now[i] + now_t[i] * tape.curves[at + i] * tape.z_along[at + i];
-            multiply(now_t, tape.slopes + at, n);
+                now[i] = now[i] + now2[i] * tape.curves[at + i] * tape.second.z[at + i];
         }
+        if (first) {  // of h'' = b f''(z) z'^2 + f'(z) z'' and h' = f'(z) z'
+            times_transposed(net.weights[l], of_z1, m, now1, n);
+            for (int64_t i = 0; i < n; i++) {
+                Column z1 = tape.first.z[at + i], curve = tape.curves[at + i] * z1;
+                Column of_square = b * now2[i];
+                now[i] = now[i] + now1[i] * curve + of_square * tape.bends[at + i] * z1 * z1;
+                now1[i] = now1[i] * tape.slopes[at + i] + 2.0f * of_square * curve;
+            }
+        }
+        if (second) multiply(now2, tape.slopes + at, n);
         of_z = now;
-        of_dz = now_t;
+        of_z1 = now1;
+        of_z2 = now2;
         std::swap(now, next);
-        std::swap(now_t, next_t);
+        std::swap(now1, next1);
+        std::swap(now2, next2);
     }
 }
 
@@ -107,12 +120,24 @@ static int64_t widest(const Network &net) {
 }
 
 // Where the parts of a tape begin in the memory of a thread, and, from nothing, how long it is.
-static Tape tape_in(const Network &net, Column *memory, bool along, int64_t *length = nullptr) {
+static Tape tape_in(const Network &net, Column *memory, bool second, bool first = false,
+                    int64_t *length = nullptr) {
     int64_t at = 0, all_units = hidden(net), most = widest(net);
     auto next = [&](int64_t n, bool needed = true) {
         Column *begin = needed && memory ? memory + at : nullptr;
         at += needed ? n : 0;
         return begin;
+    };
+    auto derivative = [&](bool needed) {
+        Along found;
+        found.x = next(net.dims, needed);
+        found.phases = next(net.n_frequencies, needed);
+        found.features = next(net.sizes[0], needed);
+        found.units = next(all_units, needed);
+        found.z = next(all_units, needed);
+        found.one = next(most, needed);
+        found.other = next(most, needed);
+        return found;
     };
     Tape tape;
     tape.x = next(net.dims);
@@ -123,20 +148,17 @@ static Tape tape_in(const Network &net, Column *memory, bool along, int64_t *len
     tape.slopes = next(all_units);
     tape.one = next(most);
     tape.other = next(most);
-    tape.curves = next(all_units, along);
-    tape.u = next(net.dims, along);
-    tape.features_along = next(net.sizes[0], along);
-    tape.units_along = next(all_units, along);
-    tape.z_along = next(all_units, along);
-    tape.one_along = next(most, along);
-    tape.other_along = next(most, along);
+    tape.curves = next(all_units, first || second);
+    tape.bends = next(all_units, first && second);
+    tape.first = derivative(first);
+    tape.second = derivative(second);
     if (length) *length = at;
     return tape;
 }
 
-static int64_t length_of_tape(const Network &net, bool along) {
+static int64_t length_of_tape(const Network &net, bool second, bool first = false) {
     int64_t length;
-    tape_in(net, nullptr, along, &length);
+    tape_in(net, nullptr, second, first, &length);
     return length;
 }
 
@@ -206,13 +228,14 @@ struct Member {
 };
 
 // Does `work` for each block of n points of each member: it is given the network, a tape, where
-// the block begins among the points of all members, and how many points it has. Blocks are dealt
-// out to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do
+// the block begins among the points of all members, and how many points it has. Its tape has room for
+// first derivatives where they are wanted. Blocks are dealt out to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do
 // that are called from outside. Points, results and gradients of members follow one another.
 template <class Work>
-static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Work work) {
+static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Work work,
+                      bool of_first = false) {
     threads = busy(n, threads);
-    int64_t each = length_of_tape(*first, false), part = part_of(n, threads);
+    int64_t each = length_of_tape(*first, false, of_first), part = part_of(n, threads);
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
@@ -220,7 +243,7 @@ static int for_blocks(const Network *first, int64_t members, int64_t n, int thre
         const Network &net = member.net;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Tape tape = tape_in(net, memory + t * each, false);
+            Tape tape = tape_in(net, memory + t * each, false, of_first);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS)
                 work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
         }
@@ -229,18 +252,21 @@ static int for_blocks(const Network *first, int64_t members, int64_t n, int thre
 }
 
 // For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
-// respect to x.
+// respect to x; and, where w (n, dims) is not null either, the curvature w' (d^2f/dx^2) w (n).
 extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
-                                 float *f, float *gradient, int threads) {
+                                 const float *w, float *f, float *gradient, float *curvature,
+                                 int threads) {
     auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
         gather(x + at * net.dims, count, net.dims, tape.x);
         Column found = output(net, tape);
         std::memcpy(f + at, &found, count * sizeof(float));
         if (!gradient) return;
-        gradient_of_points(net, tape);
+        if (w) along(net, w + at * net.dims, count, tape, tape.first);
+        found = gradient_of_points(net, tape, w);
         scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
+        if (w) std::memcpy(curvature + at, &found, count * sizeof(float));
     };
-    return for_blocks(first, members, n, threads, work);
+    return for_blocks(first, members, n, threads, work, w);
 }
 
 // k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each member;
@@ -280,14 +306,16 @@ extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_
     return for_blocks(first, members, n, threads, work);
 }
 
-// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] with respect to weights and biases, each
-// matrix followed by its bias; without the second where u, (n, dims) of each member, is null. Each
-// thread has sums of its own, which are added in the same order every time.
+// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with respect
+// to weights and biases, each matrix followed by its bias; without the third where w, (n, dims) of
+// each member, is null, and without either where u is. Each thread has sums of its own, which are
+// added in the same order every time.
 extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
-                                  const float *v, const float *u, float *gradient, int threads) {
+                                  const float *v, const float *u, const float *w, const float *b,
+                                  float *gradient, int threads) {
     threads = busy(n, threads);
     int64_t part = part_of(n, threads), of_sums = length_of_sums(*first);
-    int64_t each = of_sums + length_of_tape(*first, u);
+    int64_t each = of_sums + length_of_tape(*first, u, w);
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
@@ -298,15 +326,21 @@ extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t
             Column *own = memory + t * each;
             std::memset((void *)own, 0, of_sums * sizeof(Column));
             std::vector<Sums> sums = sums_in(net, own);
-            Tape tape = tape_in(net, own + of_sums, u);
+            Tape tape = tape_in(net, own + of_sums, u, w);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
-                Column of_output;
+                Column of_output, of_curvature = constant(0.0f);
                 gather(x + at * net.dims, count, net.dims, tape.x);
                 output(net, tape);
                 gather(v + at, count, 1, &of_output);
-                if (u) along(net, u + at * net.dims, count, tape);
-                gradient_of_weights(net, tape, of_output, u, sums);
+                if (w) {
+                    gather(b + at, count, 1, &of_curvature);
+                    along(net, w + at * net.dims, count, tape, tape.first);
+                }
+                if (u)
+                    along(net, u + at * net.dims, count, tape, tape.second,
+                          w ? &tape.first : nullptr, of_curvature);
+                gradient_of_weights(net, tape, of_output, w, u, of_curvature, sums);
             }
         }
         for (int t = 1; t < threads; t++)

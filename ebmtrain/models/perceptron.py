@@ -61,17 +61,25 @@ def agrees_for(activation: str) -> bool:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float32, device="cpu")
 
-    w, *weights = normal(5, 3), normal(9, 13), normal(1, 9)
-    network = Network(2.0, activation, w, weights, [normal(9), normal(1)])
+    frequencies, *weights = normal(5, 3), normal(9, 13), normal(1, 9)
+    network = Network(2.0, activation, frequencies, weights, [normal(9), normal(1)])
     x, u = normal(2, 50, 3)
-    found = *output_and_gradient(x, network), of_weights(x, network, x[:, 0], u)
-    expected = by_autograd(x, network, x[:, 0], u)
-    return all(map(torch.allclose, found, expected, [1e-3] * 3, [1e-3] * 3))
+    v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
+    found = [
+        *output_and_curvature(x, w, network), *output_and_gradient(x, network),
+        of_weights(x, network, v, u), of_weights(x, network, v, u, w, b),
+    ]  # fmt: skip
+    f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
+    expected = [f, gradient, curvature, f, gradient, *parts]
+    pairs = zip(found, expected, strict=True)
+    return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
 
 
-def by_autograd(x: Tensor, network: Network, v: Tensor, u: Tensor) -> tuple[Tensor, ...]:
-    """f(x), df/dx, and the gradient of sum_p v_p f(x_p) + u_p . df/dx with respect to weights and
-    biases, as `of_weights` has it: in torch's operations, for one hidden layer."""
+def by_autograd(
+    x: Tensor, network: Network, v: Tensor, u: Tensor, w: Tensor, b: Tensor
+) -> tuple[Tensor, ...]:
+    """f(x), df/dx, w' (d2f/dx2) w, and what `of_weights` finds without and with w and b: in torch's
+    operations, for one hidden layer."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         pairs = zip(network.weights, network.biases, strict=True)
@@ -84,8 +92,13 @@ def by_autograd(x: Tensor, network: Network, v: Tensor, u: Tensor) -> tuple[Tens
         h = activation(features @ first.T + first_bias)
         f = (h @ last.T + last_bias)[:, 0]
         (gradient,) = torch.autograd.grad(f.sum(), x, create_graph=True)
-        parts = torch.autograd.grad((f * v).sum() + (gradient * u).sum(), layers)
-    return f.detach(), gradient.detach(), torch.cat([part.flatten() for part in parts])
+        (bent,) = torch.autograd.grad((gradient * w).sum(), x, create_graph=True)
+        curvature = (bent * w).sum(1)
+        total = (f * v).sum() + (gradient * u).sum()
+        without = torch.autograd.grad(total, layers, retain_graph=True)
+        with_it = torch.autograd.grad(total + (curvature * b).sum(), layers)
+        flat = [torch.cat([part.flatten() for part in parts]) for parts in (without, with_it)]
+    return f.detach(), gradient.detach(), curvature.detach(), *flat
 
 
 def output(x: Tensor, network: Network) -> Tensor:
@@ -140,10 +153,31 @@ def leapfrog(
     )
 
 
-def of_weights(x: Tensor, network: Network, v: Tensor, u: Tensor | None) -> Tensor:
-    """The gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) with respect to weights and biases, flat:
-    each matrix and its bias after it. Without the second sum where u is None."""
-    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u)
+def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor, Tensor, Tensor]:
+    """f(x), (n,), df/dx, (n, dims), and w' (d2f/dx2) w, (n,), of directions w, (n, dims): all
+    differentiable in weights and biases, once.
+
+    Raises:
+        MemoryError: there is none left.
+    """
+    if not torch.is_grad_enabled():
+        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
+    scale, activation, frequencies, weights, biases = network
+    return OutputAndCurvature.apply(x, w, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+
+
+def of_weights(
+    x: Tensor,
+    network: Network,
+    v: Tensor,
+    u: Tensor | None,
+    w: Tensor | None = None,
+    b: Tensor | None = None,
+) -> Tensor:
+    """The gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) + b_p w_p' (d2f/dx2) w_p with respect to
+    weights and biases, flat: each matrix and its bias after it. Without the third sum where w and b
+    are None, without the second as well where u is."""
+    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b)
 
 
 class Output(torch.autograd.Function):
@@ -151,13 +185,13 @@ class Output(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
     ) -> Tensor:
-        network = kept(ctx, x, scale, activation, frequencies, *layers)
+        network = kept(ctx, x, None, scale, activation, frequencies, *layers)
         return torch.ops.ebmtrain.perceptron(x, *network)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        return of_layers(ctx, v, None)
+        return None, *of_layers(ctx, v)
 
 
 class OutputAndGradient(torch.autograd.Function):
@@ -165,33 +199,62 @@ class OutputAndGradient(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
     ) -> tuple[Tensor, Tensor]:
-        network = kept(ctx, x, scale, activation, frequencies, *layers)
+        network = kept(ctx, x, None, scale, activation, frequencies, *layers)
         return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor, u: Tensor) -> tuple[Tensor | None, ...]:
-        return of_layers(ctx, v, u)
+        return None, *of_layers(ctx, v, u)
+
+
+class OutputAndCurvature(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        scale: float,
+        activation: str,
+        frequencies: Tensor,
+        *layers: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        network = kept(ctx, x, w, scale, activation, frequencies, *layers)
+        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *of_layers(ctx, v, u, b)
 
 
 def kept(
-    ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
+    ctx: Any,
+    x: Tensor,
+    w: Tensor | None,
+    scale: float,
+    activation: str,
+    frequencies: Tensor,
+    *layers: Tensor,
 ) -> Network:
     """The network of these arguments, which are kept for the way back."""
-    ctx.save_for_backward(x, frequencies, *layers)
+    ctx.save_for_backward(x, w, frequencies, *layers)
     ctx.settings = scale, activation
     half = len(layers) // 2
     return Network(scale, activation, frequencies, layers[:half], layers[half:])
 
 
-def of_layers(ctx: Any, v: Tensor, u: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The gradient with respect to each argument, from those with respect to f and df/dx."""
-    x, frequencies, *layers = ctx.saved_tensors
+def of_layers(
+    ctx: Any, v: Tensor, u: Tensor | None = None, b: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
+    """The gradient with respect to each argument of the network, from those with respect to f,
+    df/dx and the curvature."""
+    x, w, frequencies, *layers = ctx.saved_tensors
     half = len(layers) // 2
     scale, activation = ctx.settings
     network = Network(scale, activation, frequencies, layers[:half], layers[half:])
-    flat = of_weights(x, network, v, u)
+    flat = of_weights(x, network, v, u, w, b)
     in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
     parts = flat.split([t.numel() for t in in_turn])
     found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]
-    return None, None, None, None, *found[::2], *found[1::2]
+    return None, None, None, *found[::2], *found[1::2]

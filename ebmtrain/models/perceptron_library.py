@@ -45,7 +45,10 @@ ARGUMENTS = (
 LIBRARY = torch.library.Library("ebmtrain", "DEF")
 LIBRARY.define(f"perceptron({ARGUMENTS}) -> Tensor")
 LIBRARY.define(f"perceptron_and_gradient({ARGUMENTS}) -> (Tensor, Tensor)")
-LIBRARY.define(f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u) -> Tensor")
+LIBRARY.define(f"perceptron_and_curvature({ARGUMENTS}, Tensor w) -> (Tensor, Tensor, Tensor)")
+LIBRARY.define(
+    f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u, Tensor? w, Tensor? b) -> Tensor"
+)
 LIBRARY.define(
     f"perceptron_langevin({ARGUMENTS}, Tensor noise, float precision, float[] sizes, "
     "float[] scales) -> Tensor"
@@ -196,7 +199,7 @@ def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
 def _perceptron(x: Tensor, *network: Any) -> Tensor:
     x = x.contiguous()
     f = x.new_empty(x.shape[:-1])
-    called("perceptron_points", x, dense(Network(*network)), f, None)
+    called("perceptron_points", x, dense(Network(*network)), None, f, None, None)
     return f
 
 
@@ -206,12 +209,38 @@ def _perceptron(x: Tensor, *network: Any) -> Tensor:
 def _perceptron_and_gradient(x: Tensor, *network: Any) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     f, gradient = x.new_empty(x.shape[:-1]), torch.empty_like(x)
-    called("perceptron_points", x, dense(Network(*network)), f, gradient)
+    called("perceptron_points", x, dense(Network(*network)), None, f, gradient, None)
     return f, gradient
 
 
+@implements(
+    "perceptron_and_curvature",
+    lambda x, *_: (x.new_empty(x.shape[:-1]), x.new_empty(x.shape), x.new_empty(x.shape[:-1])),
+)
+def _perceptron_and_curvature(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *network, w = arguments
+    fits(x, w=w)
+    x = x.contiguous()
+    found = x.new_empty(x.shape[:-1]), torch.empty_like(x), x.new_empty(x.shape[:-1])
+    called("perceptron_points", x, dense(Network(*network)), w.contiguous(), *found)
+    return found
+
+
+def fits(x: Tensor, **others: Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: one of them is not as the points are, or has not one number for each of them.
+    """
+    for name, t in others.items():
+        expected = x.shape[:-1] if name in ("v", "b") else x.shape
+        if t is not None and (t.shape != expected or t.dtype != x.dtype):
+            raise ValueError(
+                f"{name} {tuple(t.shape)} of {t.dtype} does not fit points {tuple(x.shape)}"
+            )
+
+
 def _flat(x: Tensor, *arguments: Any) -> Tensor:
-    *_, weights, biases, _, _ = arguments
+    *_, weights, biases, _, _, _, _ = arguments
     n = sum(t.shape[-2] * t.shape[-1] for t in weights) + sum(t.shape[-1] for t in biases)
     return x.new_empty((*x.shape[:-2], n))
 
@@ -257,12 +286,11 @@ def _perceptron_leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Te
 
 @implements("perceptron_weights", _flat)
 def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
-    *network, v, u = arguments
-    if v.shape != x.shape[:-1] or (u is not None and u.shape != x.shape):
-        told = None if u is None else tuple(u.shape)
-        raise ValueError(f"v {tuple(v.shape)} and u {told} do not fit points {tuple(x.shape)}")
+    *network, v, u, w, b = arguments
+    fits(x, v=v, u=u, w=w, b=b)
+    if w is not None and (u is None or b is None):
+        raise ValueError("w needs u and b")
     flat = _flat(x, *arguments)
-    u = None if u is None else u.contiguous()
-    v = v.contiguous()
-    called("perceptron_weights", x.contiguous(), dense(Network(*network)), v, u, flat)
+    others = [None if t is None else t.contiguous() for t in (v, u, w, b)]
+    called("perceptron_weights", x.contiguous(), dense(Network(*network)), *others, flat)
     return flat

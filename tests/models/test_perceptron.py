@@ -232,8 +232,9 @@ def test_members_are_each_as_alone(activation):
     op = torch.ops.ebmtrain
     with torch.no_grad():
         for name, others in (
-            ("perceptron", []), ("perceptron_and_gradient", []), ("perceptron_weights", [v, u]),
-            ("perceptron_weights", [v, None]),
+            ("perceptron", []), ("perceptron_and_gradient", []), ("perceptron_and_curvature", [u]),
+            ("perceptron_weights", [v, None, None, None]),
+            ("perceptron_weights", [v, u, None, None]), ("perceptron_weights", [v, u, x, -v]),
         ):  # fmt: skip
             function = getattr(op, name)
 
@@ -322,7 +323,7 @@ class TestWhatDoesNotFit:
         v = x[:, 0]
         with torch.no_grad():
             for wrong in ((v[1:], None), (v, x[:, :2])):
-                with pytest.raises(ValueError, match="do not fit"):
+                with pytest.raises(ValueError, match="does not fit"):
                     perceptron.of_weights(x, network, *wrong)
 
 
