@@ -142,13 +142,16 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
         ("layers.h", "0.01f", "0.02f"),
         ("layers.h", "(2.0f + z", "(3.0f + z"),
         ("lanes.h", "4.83751297e-4f", "4.83751297e-2f"),
-        ("perceptron.cpp", "now_t[i] * tape.curves", "now[i] * tape.curves"),
+        ("layers.h", "bend = of_s * (3.0f", "bend = of_s * (2.0f"),
+        ("layers.h", "sum = sum - bent", "sum = sum + bent"),
+        ("perceptron.cpp", "now2[i] * tape.curves", "now[i] * tape.curves"),
+        ("perceptron.cpp", "2.0f * of_square", "of_square"),
     ],
 )
 def test_a_library_that_errs_is_not_used(source, monkeypatch, file, right, wrong):
     """A compiler that makes something else of it."""
-    for name in ("layers.h", "lanes.h"):
-        shutil.copy(perceptron_library.SOURCE.with_name(name), source.parent)
+    for header in perceptron_library.SOURCE.parent.glob("*.h"):
+        shutil.copy(header, source.parent)
     shutil.copy(perceptron_library.SOURCE, source.with_name("perceptron.cpp"))
     changed = source.with_name(file)
     text = changed.read_text()

@@ -19,7 +19,7 @@ struct Network {
     int64_t activation;
 };
 
-// A derivative of what a block leaves: of its points, of the phases that embed them, of features and
+// A derivative of what a block leaves: of points, of the phases that embed them, of features and
 // units, and of what activations are applied to.
 struct Along {
     Column *x, *phases, *features, *units, *z;
@@ -82,8 +82,8 @@ static void pull_back(const Network &net, const Column *features, Column *of_fea
     for (int64_t i = 0; i < d; i++) gradient[i] = gradient[i] + net.scale * of_features[i];
 }
 
-// What `embed` makes of a direction; in a second derivative also of a first one, whose squares count
-// b times.
+// What `embed` makes of a direction; in a second derivative also of a first one, whose squares
+// count b times.
 static void embed_along(const Network &net, const Column *features, const Along &to,
                         const Along *first, const Column &b) {
     int64_t d = net.dims, m = net.n_frequencies;
@@ -124,8 +124,8 @@ INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
     for (int64_t i = 0; i < m; i++) units[i] = units[i] * slopes[i];
 }
 
-// After `output`: the derivatives along directions u (count, dims). With a first derivative, along w,
-// they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
+// After `output`: the derivatives along directions u (count, dims). With a first derivative, along
+// w, they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
 // h'' = b f''(z) z'^2 + f'(z) z''.
 static void along(const Network &net, const float *u, int64_t count, const Tape &tape,
                   const Along &to, const Along *first = nullptr, const Column &b = Column()) {

@@ -1,4 +1,5 @@
-// The perceptron of mlp.py, its gradient with respect to points, and with respect to its weights.
+// The perceptron of mlp.py, its gradient and curvature with respect to points, and the gradients of
+// all of these with respect to its weights.
 //
 // Points do not know of each other: a block of them, side by side in the lanes of vector registers,
 // goes through all layers, there and back, before the next one comes, so that what lies between the
@@ -69,8 +70,8 @@ static float *poured(const Sums &sums, float *to) {
     return to;
 }
 
-// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it, in which
-// squares of the first one, where there is one, count b times.
+// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it, in
+// which squares of the first one, where there is one, count b times.
 static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool first,
                                 bool second, const Column &b, const std::vector<Sums> &sums) {
     const Column one = constant(1.0f), zero = constant(0.0f);
@@ -228,14 +229,15 @@ struct Member {
 };
 
 // Does `work` for each block of n points of each member: it is given the network, a tape, where
-// the block begins among the points of all members, and how many points it has. Its tape has room for
-// first derivatives where they are wanted. Blocks are dealt out to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do
-// that are called from outside. Points, results and gradients of members follow one another.
+// the block begins among the points of all members, and how many points it has. The tape has room
+// for a first derivative where `along` says so. Blocks are dealt out to threads in equal parts.
+// Returns 0, or 1 where there is no memory left, as all functions do that are called from outside.
+// Points, results and gradients of members follow one another.
 template <class Work>
 static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Work work,
-                      bool of_first = false) {
+                      bool along = false) {
     threads = busy(n, threads);
-    int64_t each = length_of_tape(*first, false, of_first), part = part_of(n, threads);
+    int64_t each = length_of_tape(*first, false, along), part = part_of(n, threads);
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
@@ -243,7 +245,7 @@ static int for_blocks(const Network *first, int64_t members, int64_t n, int thre
         const Network &net = member.net;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Tape tape = tape_in(net, memory + t * each, false, of_first);
+            Tape tape = tape_in(net, memory + t * each, false, along);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS)
                 work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
         }
@@ -306,10 +308,10 @@ extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_
     return for_blocks(first, members, n, threads, work);
 }
 
-// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with respect
-// to weights and biases, each matrix followed by its bias; without the third where w, (n, dims) of
-// each member, is null, and without either where u is. Each thread has sums of its own, which are
-// added in the same order every time.
+// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
+// respect to weights and biases, each matrix followed by its bias; without the third where w,
+// (n, dims) of each member, is null, and without either where u is. Each thread has sums of its
+// own, which are added in the same order every time.
 extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
                                   const float *v, const float *u, const float *w, const float *b,
                                   float *gradient, int threads) {
