@@ -229,6 +229,11 @@ def adamw(*arguments: Any, **options: Any) -> None:
     adam(*arguments, **options, decoupled=True)
 
 
+def norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
+    """One by one, for torch's operation for all of them has a launch of its own."""
+    return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
+
+
 def add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
     """x + alpha * y in two operations: inductor of torch 2.13 drops alpha where y is a product of
     matrices."""
@@ -243,6 +248,7 @@ TABLE = {
     aten._fused_adam_.tensor_lr: adam,
     aten._fused_adamw_.tensor_lr: adamw,
     aten._fused_sgd_.tensor_lr: sgd,
+    aten._foreach_norm.Scalar: norms,
     aten.add.Tensor: add,
     aten.add_.Tensor: add_,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,10 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return e.detach(), gradient
 
 
-def at_once(energy: Energy, x: Tensor) -> TypeGuard[AtOnce]:
-    """Whether the energy has steps of chains of its own, for points like these."""
-    return hasattr(energy, "at_once") and energy.at_once(x)  # type: ignore[attr-defined]
+def at_once(energy: Energy, x: Tensor) -> AtOnce | None:
+    """The energy, if it has steps of chains of its own for points like these."""
+    asked: Any = getattr(energy, "at_once", None)
+    return cast(AtOnce, energy) if asked is not None and asked(x) else None
 
 
 def score(energy: Energy, x: Tensor) -> Tensor:

@@ -73,6 +73,18 @@ INLINE void rows(const float *w, int64_t down, int64_t along, const float *bias,
     for (int i = 0; i < N; i++) out[i * step] = sum[i];
 }
 
+// The same for a single i, in four sums, for each waits for the one before it.
+INLINE void row(const float *w, int64_t along, const float *bias, bool more, const Column *in,
+                int64_t n, Column *out) {
+    Column sum[4] = {more ? *out : constant(bias ? *bias : 0.0f)};
+    for (int i = 1; i < 4; i++) sum[i] = constant(0.0f);
+    int64_t k = 0;
+    for (; k + 4 <= n; k += 4)
+        for (int i = 0; i < 4; i++) sum[i] = sum[i] + w[(k + i) * along] * in[k + i];
+    for (; k < n; k++) sum[0] = sum[0] + w[k * along] * in[k];
+    *out = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 // The same for m successive i.
 INLINE void product(const float *w, int64_t down, int64_t along, const float *bias, bool more,
                     const Column *in, int64_t n, Column *out, int64_t step, int64_t m) {
@@ -81,8 +93,7 @@ INLINE void product(const float *w, int64_t down, int64_t along, const float *bi
         rows<ROWS>(w + i * down, down, along, bias ? bias + i : nullptr, more, in, n,
                    out + i * step, step);
     for (; i < m; i++)
-        rows<1>(w + i * down, down, along, bias ? bias + i : nullptr, more, in, n, out + i * step,
-                step);
+        row(w + i * down, along, bias ? bias + i : nullptr, more, in, n, out + i * step);
 }
 
 // in -> W in + bias, W (m, n); and in -> W' in.

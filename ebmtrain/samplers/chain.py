@@ -82,14 +82,13 @@ def stepped(
 ) -> tuple[Any, list[StepInfo], list[Tensor]]:
     """The state after so many steps, what they reported, and how many of the jumps were accepted.
 
-    All at once where sampler and energy can: see `Sampler`.
+    By the sampler's own `run` where it has one: see `Sampler`.
     """
     jumps = getattr(kernel, "jumps", None) if len(state.x) >= _FEWEST_TO_JUMP else None
     run = getattr(kernel, "run", None)
-    if jumps is None and run is not None and n_steps:
-        found = run(energy, state, n_steps, generator)
-        if found is not None:
-            return found[0], [found[1]], []
+    if jumps is None and run is not None:
+        state, infos = run(energy, state, n_steps, generator)
+        return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.
     rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
     infos, jumped = [], []

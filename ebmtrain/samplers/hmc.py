@@ -79,8 +79,9 @@ class Hmc:
         eps = eps * (1 + self.jitter * spread)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        if self.gradient_clip is None and self.clamp is None and at_once(energy, state.x):
-            x, p, force, e = energy.leapfrog(
+        bounded = self.gradient_clip is not None or self.clamp is not None
+        if not bounded and (steps := at_once(energy, state.x)):
+            x, p, force, e = steps.leapfrog(
                 state.x, momentum, state.force, eps, self.temperature, self.n_leapfrog
             )
             clipped = cut = None

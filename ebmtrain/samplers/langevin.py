@@ -13,6 +13,8 @@ from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
+NOISE = 2**22  # numbers drawn at once, at most
+
 
 class LangevinState(NamedTuple):
     x: Tensor
@@ -52,30 +54,53 @@ class Langevin:
     def step(
         self, energy: Energy, state: LangevinState, generator: Generator
     ) -> tuple[LangevinState, StepInfo]:
+        noise = torch.empty_like(state.x).normal_(generator=generator)
+        return self.moved(energy, state, noise)
+
+    def run(
+        self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
+    ) -> tuple[LangevinState, list[StepInfo]]:
+        """Noise for many steps is drawn at once, and these are made by the energy where it can."""
+        most = max(1, NOISE // max(1, state.x.numel()))
+        infos = []
+        while n_steps:
+            count = min(n_steps, most)
+            noise = noise_of(state.x, count, generator)
+            bounded = self.gradient_clip is not None or self.clamp is not None
+            if not bounded and (steps := at_once(energy, state.x)):
+                sizes = [self.size(state.index + i) for i in range(count)]
+                x = steps.langevin(state.x, noise, sizes, [self.scale(eta) for eta in sizes])
+                state = LangevinState(x, state.index + count)
+            else:
+                for of_step in noise:
+                    state, info = self.moved(energy, state, of_step)
+                    infos.append(info)
+            n_steps -= count
+        return state, infos
+
+    def moved(
+        self, energy: Energy, state: LangevinState, noise: Tensor
+    ) -> tuple[LangevinState, StepInfo]:
         eta = self.size(state.index)
         _, gradient = energy_and_gradient(energy, state.x)
         gradient, clipped = clip_gradient(gradient, self.gradient_clip)
-        noise = torch.empty_like(state.x).normal_(generator=generator)
         x = torch.add(state.x, gradient, alpha=-eta)
         x = x.add_(noise, alpha=self.scale(eta))
         x, clamped = clamp(x, self.clamp)
         return LangevinState(x, state.index + 1), StepInfo(clipped=either(clipped, clamped))
-
-    def run(
-        self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
-    ) -> tuple[LangevinState, StepInfo] | None:
-        """As many steps at once, where the energy offers that: see `AtOnce`."""
-        bounded = self.gradient_clip is not None or self.clamp is not None
-        if bounded or not at_once(energy, state.x):
-            return None
-        steps = range(state.index, state.index + n_steps)
-        sizes = [self.size(index) for index in steps]
-        noise = [torch.empty_like(state.x).normal_(generator=generator) for _ in steps]
-        x = energy.langevin(state.x, torch.stack(noise), sizes, [self.scale(eta) for eta in sizes])
-        return LangevinState(x, state.index + n_steps), StepInfo()
 
     def size(self, index: int) -> float:
         return geometric(self.step_size, self.step_size_end, self.anneal_steps, index)
 
     def scale(self, eta: float) -> float:
         return (2 * eta * self.temperature) ** 0.5
+
+
+def noise_of(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
+    """N(0, I) of so many steps, (n_steps, *x.shape): on the CPU, however many, the numbers that
+    one draw for each step gives. Torch makes them 16 at a time, so one draw does where none of
+    these is shared by two steps."""
+    noise = x.new_empty((n_steps, *x.shape))
+    for part in [noise] if x.numel() % 16 == 0 else noise:
+        part.normal_(generator=generator)
+    return noise

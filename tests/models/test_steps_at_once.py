@@ -13,7 +13,7 @@ from ebmtrain import native
 from ebmtrain.models import perceptron
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc, HmcState
-from ebmtrain.samplers.langevin import Langevin
+from ebmtrain.samplers.langevin import Langevin, noise_of
 from ebmtrain.score import counted, energy_and_gradient
 
 SAMPLERS = [
@@ -128,14 +128,34 @@ def test_evaluations_are_counted(sampler, n_steps):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
-def test_a_chain_goes_on(sampler):
+@pytest.mark.parametrize("sizes", [SIZES[2], SIZES[-1]])
+def test_a_chain_goes_on(sampler, sizes):
     """From its state: where it is in its annealing as well."""
-    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    energy, x = model(sizes, "silu"), points(sizes)
     whole = ends(sampler, energy, x, 5)[0]
     draw = Generator().manual_seed(3)
     chain = run_chain(sampler, energy, x, 3, draw)
     chain = run_chain(sampler, energy, chain.x, 2, draw, state=chain.state)
     assert torch.equal(chain.x, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(8, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
+def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
+    draw, again = (Generator().manual_seed(7) for _ in range(2))
+    found = noise_of(torch.zeros(shape, dtype=dtype), 6, draw)
+    single = [torch.empty(shape, dtype=dtype).normal_(generator=again) for _ in range(6)]
+    assert torch.equal(found, torch.stack(single))
+    assert torch.equal(draw.get_state(), again.get_state())
+
+
+def test_noise_is_drawn_in_parts(monkeypatch):
+    """Where one draw for all steps would take too much memory."""
+    sizes = SIZES[-1]
+    energy, x = model(sizes, "silu"), points(sizes)
+    whole = ends(SAMPLERS[1], energy, x, 7)
+    monkeypatch.setattr("ebmtrain.samplers.langevin.NOISE", 3 * x.numel() + 1)
+    assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
 
 
 def test_members_are_each_as_alone():

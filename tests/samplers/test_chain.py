@@ -57,6 +57,8 @@ class Scripted:
 
     def draw(self, tables: list[Tensor]):
         def fill(tensor: Tensor, generator: torch.Generator) -> Tensor:
+            if tensor.dim() == 3:  # of several steps
+                return torch.stack([fill(part, generator) for part in tensor])
             table = tables[self.index % len(tables)]
             self.index += 1
             rows = table[: len(tensor)]
