@@ -191,20 +191,26 @@ def adam(
     """Adam's formula; torch offers it as one operation."""
     if amsgrad or maximize:
         raise ValueError("amsgrad and maximize are not written down")
-    for p, g, m, v, t in zip(parameters, gradients, firsts, seconds, steps, strict=True):
+    # Stacked, so that compilers keep them: else they compute each anew for each few numbers.
+    known = torch.stack([
+        one_less_power(beta, t.to(p)) for p, t in zip(parameters, steps, strict=True)
+        for beta in (beta1, beta2)
+    ]).unbind()  # fmt: skip
+    corrections = zip(known[::2], known[1::2], strict=True)
+    each = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
+    for p, g, m, v, (of_first, of_second) in each:
         if weight_decay and decoupled:
             p.mul_(1 - lr * weight_decay)
         elif weight_decay:
             g = g + weight_decay * p
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).add_((1 - beta2) * (g * g))
-        unbiased = (v.sqrt() / one_less_power(beta2, t.to(v)).sqrt()).add_(eps)
-        p.sub_(lr / one_less_power(beta1, t.to(m)) * m / unbiased)
+        unbiased = (v.sqrt() / of_second.sqrt()).add_(eps)
+        p.sub_(lr / of_first * m / unbiased)
 
 
 def one_less_power(beta: float, t: Tensor) -> Tensor:
-    """1 - beta^t, without cancellation where it is small, and by what compilers write for many
-    numbers at once: they compute it anew for each few of a parameter's."""
+    """1 - beta^t, without cancellation where it is small."""
     return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
 
 
