@@ -144,7 +144,7 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
         ("lanes.h", "4.83751297e-4f", "4.83751297e-2f"),
         ("layers.h", "bend = of_s * (3.0f", "bend = of_s * (2.0f"),
         ("layers.h", "sum = sum - bent", "sum = sum + bent"),
-        ("perceptron.cpp", "now2[i] * tape.curves", "now[i] * tape.curves"),
+        ("perceptron.cpp", "of_h2[i] * tape.curves", "now[i] * tape.curves"),
         ("perceptron.cpp", "2.0f * of_square", "of_square"),
     ],
 )

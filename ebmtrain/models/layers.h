@@ -26,12 +26,13 @@ struct Along {
     Column *one, *other;  // for the way back
 };
 
-// What a block leaves on its way there. Units, f'(z), f''(z) and f'''(z) are of all hidden layers,
-// one after another. Of a path x + t w + t^2 / 2 u of each point there are the first and the second
-// derivative at t = 0; without w the second is the derivative along u.
+// What a block leaves on its way there. Units, f'(z), f''(z), f'(z) and the derivatives of the output
+// with respect to units are of all hidden layers, one after another. Of a path x + t w + t^2 / 2 u of
+// each point there are the first and the second derivative at t = 0; without w the second is the
+// derivative along u.
 struct Tape {
     Column *x, *of_x, *p;  // points, the gradient with respect to them, momenta or noise of chains
-    Column *features, *units, *slopes, *curves, *bends;
+    Column *features, *units, *slopes, *curves, *bends, *of_units;
     Column *one, *other;  // for the way back
     Along first, second;
 };
@@ -120,9 +121,6 @@ static Column output(const Network &net, const Tape &tape) {
     return f;
 }
 
-INLINE void multiply(Column *units, const Column *slopes, int64_t m) {
-    for (int64_t i = 0; i < m; i++) units[i] = units[i] * slopes[i];
-}
 
 // After `output`: the derivatives along directions u (count, dims). With a first derivative, along
 // w, they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
@@ -151,30 +149,32 @@ static int64_t hidden(const Network &net) {
     return sum;
 }
 
-// After `output`: its gradient with respect to the points.
 // After `output`: its gradient with respect to the points. Returns, where wanted and after `along`,
 // the curvature w' (d^2f/dx^2) w along its direction w: what bends at each activation, and in the
 // embedding, times the derivative of f with respect to it.
 static Column gradient_of_points(const Network &net, const Tape &tape, bool curvature = false) {
     const Column one = constant(1.0f), *of_z = &one;
-    Column *now = tape.one, *next = tape.other, sum = constant(0.0f);
+    Column sum = constant(0.0f);
     int64_t at = hidden(net);
-    for (int64_t l = net.depth; l >= 0; l--) {
+    for (int64_t l = net.depth; l > 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        times_transposed(net.weights[l], of_z, m, now, n);
-        at -= l ? n : 0;
-        for (int64_t i = 0; l && curvature && i < n; i++)
-            sum = sum + now[i] * tape.curves[at + i] * tape.first.z[at + i] * tape.first.z[at + i];
-        if (l) multiply(now, tape.slopes + at, n);
-        of_z = now;
-        std::swap(now, next);
+        at -= n;
+        Column *of_units = tape.of_units + at;
+        times_transposed(net.weights[l], of_z, m, of_units, n);
+        for (int64_t i = 0; curvature && i < n; i++)
+            sum = sum +
+                  of_units[i] * tape.curves[at + i] * tape.first.z[at + i] * tape.first.z[at + i];
+        for (int64_t i = 0; i < n; i++) tape.one[i] = of_units[i] * tape.slopes[at + i];
+        of_z = tape.one;
     }
+    Column *of_features = tape.other;
+    times_transposed(net.weights[0], of_z, net.sizes[1], of_features, net.sizes[0]);
     int64_t m = net.n_frequencies;
     for (int64_t i = net.dims; curvature && i < net.dims + m; i++) {
         Column phase = tape.first.phases[i - net.dims];
-        Column bent = tape.features[i] * next[i] + tape.features[m + i] * next[m + i];
+        Column bent = tape.features[i] * of_features[i] + tape.features[m + i] * of_features[m + i];
         sum = sum - bent * phase * phase;
     }
-    pull_back(net, tape.features, next, tape.of_x);
+    pull_back(net, tape.features, of_features, tape.of_x);
     return sum;
 }

@@ -70,15 +70,14 @@ static float *poured(const Sums &sums, float *to) {
     return to;
 }
 
-// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it, in
-// which squares of the first one, where there is one, count b times.
+// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it after
+// `gradient_of_points`, in which squares of the first one, where there is one, count b times.
 static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool first,
                                 bool second, const Column &b, const std::vector<Sums> &sums) {
     const Column one = constant(1.0f), zero = constant(0.0f);
     const Column *of_z = &v, *of_z1 = &zero, *of_z2 = &one;  // with respect to z, z' and z''
     Column *now = tape.one, *next = tape.other;              // with respect to h, then z
     Column *now1 = tape.first.one, *next1 = tape.first.other;
-    Column *now2 = tape.second.one, *next2 = tape.second.other;
     int64_t at = hidden(net);
     for (int64_t l = net.depth; l >= 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
@@ -89,28 +88,27 @@ static void gradient_of_weights(const Network &net, const Tape &tape, const Colu
         if (second) add(sums[l], of_z2, l ? tape.second.units + at : tape.second.features);
         if (!l) return;
         times_transposed(net.weights[l], of_z, m, now, n);
-        multiply(now, tape.slopes + at, n);
-        if (second) {
-            times_transposed(net.weights[l], of_z2, m, now2, n);
+        for (int64_t i = 0; i < n; i++) now[i] = now[i] * tape.slopes[at + i];
+        const Column *of_h2 = tape.of_units + at;
+        if (second)
             for (int64_t i = 0; i < n; i++)
-                now[i] = now[i] + now2[i] * tape.curves[at + i] * tape.second.z[at + i];
-        }
+                now[i] = now[i] + of_h2[i] * tape.curves[at + i] * tape.second.z[at + i];
         if (first) {  // of h'' = b f''(z) z'^2 + f'(z) z'' and h' = f'(z) z'
             times_transposed(net.weights[l], of_z1, m, now1, n);
             for (int64_t i = 0; i < n; i++) {
                 Column z1 = tape.first.z[at + i], curve = tape.curves[at + i] * z1;
-                Column of_square = b * now2[i];
+                Column of_square = b * of_h2[i];
                 now[i] = now[i] + now1[i] * curve + of_square * tape.bends[at + i] * z1 * z1;
                 now1[i] = now1[i] * tape.slopes[at + i] + 2.0f * of_square * curve;
             }
         }
-        if (second) multiply(now2, tape.slopes + at, n);
+        Column *now2 = tape.second.one;
+        for (int64_t i = 0; second && i < n; i++) now2[i] = of_h2[i] * tape.slopes[at + i];
         of_z = now;
         of_z1 = now1;
         of_z2 = now2;
         std::swap(now, next);
         std::swap(now1, next1);
-        std::swap(now2, next2);
     }
 }
 
@@ -120,47 +118,64 @@ static int64_t widest(const Network &net) {
     return most;
 }
 
-// Where the parts of a tape begin in the memory of a thread, and, from nothing, how long it is.
-static Tape tape_in(const Network &net, Column *memory, bool second, bool first = false,
-                    int64_t *length = nullptr) {
-    int64_t at = 0, all_units = hidden(net), most = widest(net);
-    auto next = [&](int64_t n, bool needed = true) {
+// How many derivatives with respect to points there are to be, up to two, and whether all that is
+// to be differentiated by the weights.
+struct Wanted {
+    int order;
+    bool again;
+};
+
+// Columns of a tape: of what the way there leaves for the one back, and of all else.
+struct Lengths {
+    int64_t kept, other;
+};
+
+// Where the parts of a tape begin in two pieces of memory, and, from nothing, how long these are.
+static Tape tape_in(const Network &net, Wanted wanted, Column *kept, Column *other,
+                    Lengths *lengths = nullptr) {
+    Lengths at = {0, 0};
+    int64_t all_units = hidden(net), most = widest(net);
+    auto take = [](Column *memory, int64_t &at, int64_t n, bool needed) {
         Column *begin = needed && memory ? memory + at : nullptr;
         at += needed ? n : 0;
         return begin;
     };
-    auto derivative = [&](bool needed) {
+    auto keep = [&](int64_t n, bool needed = true) { return take(kept, at.kept, n, needed); };
+    auto use = [&](int64_t n, bool needed = true) { return take(other, at.other, n, needed); };
+    auto derivative = [&](auto next, bool needed) {
         Along found;
         found.x = next(net.dims, needed);
         found.phases = next(net.n_frequencies, needed);
         found.features = next(net.sizes[0], needed);
         found.units = next(all_units, needed);
         found.z = next(all_units, needed);
-        found.one = next(most, needed);
-        found.other = next(most, needed);
+        found.one = use(most, needed && wanted.again);
+        found.other = use(most, needed && wanted.again);
         return found;
     };
+    bool gradient = wanted.order > 0, curvature = wanted.order > 1;
     Tape tape;
-    tape.x = next(net.dims);
-    tape.of_x = next(net.dims);
-    tape.p = next(net.dims);
-    tape.features = next(net.sizes[0]);
-    tape.units = next(all_units);
-    tape.slopes = next(all_units);
-    tape.one = next(most);
-    tape.other = next(most);
-    tape.curves = next(all_units, first || second);
-    tape.bends = next(all_units, first && second);
-    tape.first = derivative(first);
-    tape.second = derivative(second);
-    if (length) *length = at;
+    tape.x = use(net.dims);
+    tape.of_x = use(net.dims);
+    tape.p = use(net.dims);
+    tape.one = use(most);
+    tape.other = use(most);
+    tape.features = keep(net.sizes[0]);
+    tape.units = keep(all_units);
+    tape.slopes = keep(all_units);
+    tape.of_units = keep(all_units, gradient);
+    tape.curves = keep(all_units, curvature || (gradient && wanted.again));
+    tape.bends = keep(all_units, curvature && wanted.again);
+    tape.first = derivative(keep, curvature);
+    tape.second = derivative(use, gradient && wanted.again);
+    if (lengths) *lengths = at;
     return tape;
 }
 
-static int64_t length_of_tape(const Network &net, bool second, bool first = false) {
-    int64_t length;
-    tape_in(net, nullptr, second, first, &length);
-    return length;
+static Lengths lengths_of(const Network &net, Wanted wanted) {
+    Lengths lengths;
+    tape_in(net, wanted, nullptr, nullptr, &lengths);
+    return lengths;
 }
 
 static std::vector<Sums> sums_in(const Network &net, Column *memory) {
@@ -181,15 +196,16 @@ static int64_t length_of_sums(const Network &net) {
     return sum;
 }
 
+static int64_t blocks_of(int64_t n) { return (n + POINTS - 1) / POINTS; }
+
 // No more than have a block to work at: the others would be waited for.
 static int busy(int64_t n, int threads) {
-    int64_t blocks = (n + POINTS - 1) / POINTS;
+    int64_t blocks = blocks_of(n);
     return blocks < threads ? (blocks > 1 ? blocks : 1) : threads;
 }
 
 static int64_t part_of(int64_t n, int threads) {
-    int64_t blocks = (n + POINTS - 1) / POINTS;
-    return (blocks + threads - 1) / threads * POINTS;
+    return (blocks_of(n) + threads - 1) / threads * POINTS;
 }
 
 // Of the calling thread, until it ends: new memory at each call would be cleared page by page.
@@ -229,35 +245,49 @@ struct Member {
 };
 
 // Does `work` for each block of n points of each member: it is given the network, a tape, where
-// the block begins among the points of all members, and how many points it has. The tape has room
-// for a first derivative where `along` says so. Blocks are dealt out to threads in equal parts.
-// Returns 0, or 1 where there is no memory left, as all functions do that are called from outside.
-// Points, results and gradients of members follow one another.
+// the block begins among the points of all members, and how many points it has. What the way there
+// leaves is of each block, where there is memory for that; else of each thread. Blocks are dealt out
+// to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do that
+// are called from outside. Points, results and gradients of members follow one another.
 template <class Work>
-static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Work work,
-                      bool along = false) {
+static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Wanted wanted,
+                      Column *kept, Work work) {
     threads = busy(n, threads);
-    int64_t each = length_of_tape(*first, false, along), part = part_of(n, threads);
+    Lengths lengths = lengths_of(*first, wanted);
+    int64_t each = lengths.other + (kept ? 0 : lengths.kept), part = part_of(n, threads);
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
         Member member(*first, i);
         const Network &net = member.net;
+        Column *of_member = kept ? kept + i * blocks_of(n) * lengths.kept : nullptr;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Tape tape = tape_in(net, memory + t * each, false, along);
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS)
+            Column *own = memory + t * each;
+            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
+                Column *of_block = kept ? of_member + p / POINTS * lengths.kept : own + lengths.other;
+                Tape tape = tape_in(net, wanted, of_block, own);
                 work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
+            }
         }
     }
     return 0;
 }
 
+// How many numbers the way there leaves for each block of points, and how many points that has.
+extern "C" int64_t perceptron_kept(const Network *net, int order) {
+    return lengths_of(*net, {order, true}).kept * POINTS;
+}
+
+extern "C" int64_t perceptron_block() { return POINTS; }
+
 // For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
-// respect to x; and, where w (n, dims) is not null either, the curvature w' (d^2f/dx^2) w (n).
+// respect to x; and, where w (n, dims) is not null either, the curvature w' (d^2f/dx^2) w (n). What
+// `perceptron_weights` needs of it goes to `kept`, where not null: `perceptron_kept` numbers for
+// each block.
 extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
                                  const float *w, float *f, float *gradient, float *curvature,
-                                 int threads) {
+                                 float *kept, int threads) {
     auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
         gather(x + at * net.dims, count, net.dims, tape.x);
         Column found = output(net, tape);
@@ -268,7 +298,8 @@ extern "C" int perceptron_points(const Network *first, int64_t members, int64_t 
         scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
         if (w) std::memcpy(curvature + at, &found, count * sizeof(float));
     };
-    return for_blocks(first, members, n, threads, work, w);
+    Wanted wanted = {w ? 2 : gradient ? 1 : 0, kept != nullptr};
+    return for_blocks(first, members, n, threads, wanted, (Column *)kept, work);
 }
 
 // k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each member;
@@ -284,7 +315,7 @@ extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_
                  noise + member * (k - 1) * step + at * net.dims, step);
         scatter(tape.x, count, net.dims, ends + at * net.dims);
     };
-    return for_blocks(first, members, n, threads, work);
+    return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
 }
 
 // k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), each point with
@@ -305,40 +336,39 @@ extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_
         scatter(tape.p, count, net.dims, p + at * net.dims);
         scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
     };
-    return for_blocks(first, members, n, threads, work);
+    return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
 }
 
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
 // respect to weights and biases, each matrix followed by its bias; without the third where w,
 // (n, dims) of each member, is null, and without either where u is. Each thread has sums of its
-// own, which are added in the same order every time.
-extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *x,
+// own, which are added in the same order every time. The points themselves are not looked at again:
+// `kept` is what `perceptron_points` left of them.
+extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *,
                                   const float *v, const float *u, const float *w, const float *b,
-                                  float *gradient, int threads) {
+                                  const float *kept, float *gradient, int threads) {
     threads = busy(n, threads);
+    Wanted wanted = {w ? 2 : u ? 1 : 0, true};
+    Lengths lengths = lengths_of(*first, wanted);
     int64_t part = part_of(n, threads), of_sums = length_of_sums(*first);
-    int64_t each = of_sums + length_of_tape(*first, u, w);
+    int64_t each = of_sums + lengths.other;
     Column *memory = memory_of_thread.at_least(threads * each);
     if (!memory) return 1;
     for (int64_t i = 0; i < members; i++) {
         Member member(*first, i);
         const Network &net = member.net;
+        Column *of_member = (Column *)kept + i * blocks_of(n) * lengths.kept;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Column *own = memory + t * each;
+            Column *own = memory + t * each, *free = own + of_sums;
             std::memset((void *)own, 0, of_sums * sizeof(Column));
             std::vector<Sums> sums = sums_in(net, own);
-            Tape tape = tape_in(net, own + of_sums, u, w);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
+                Tape tape = tape_in(net, wanted, of_member + p / POINTS * lengths.kept, free);
                 Column of_output, of_curvature = constant(0.0f);
-                gather(x + at * net.dims, count, net.dims, tape.x);
-                output(net, tape);
                 gather(v + at, count, 1, &of_output);
-                if (w) {
-                    gather(b + at, count, 1, &of_curvature);
-                    along(net, w + at * net.dims, count, tape, tape.first);
-                }
+                if (w) gather(b + at, count, 1, &of_curvature);
                 if (u)
                     along(net, u + at * net.dims, count, tape, tape.second,
                           w ? &tape.first : nullptr, of_curvature);

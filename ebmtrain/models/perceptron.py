@@ -65,9 +65,10 @@ def agrees_for(activation: str) -> bool:
     network = Network(2.0, activation, frequencies, weights, [normal(9), normal(1)])
     x, u = normal(2, 50, 3)
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
+    (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
     found = [
-        *output_and_curvature(x, w, network), *output_and_gradient(x, network),
-        of_weights(x, network, v, u), of_weights(x, network, v, u, w, b),
+        *second, *first[:2], of_weights(x, network, kept, v, u),
+        of_weights(x, network, kept_second, v, u, w, b),
     ]  # fmt: skip
     f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
     expected = [f, gradient, curvature, f, gradient, *parts]
@@ -109,8 +110,7 @@ def output(x: Tensor, network: Network) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return torch.ops.ebmtrain.perceptron(x, *network)
-    scale, activation, frequencies, weights, biases = network
-    return Output.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+    return differentiable(x, network, 0)[0]
 
 
 def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
@@ -121,8 +121,28 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
     """
     if not torch.is_grad_enabled():
         return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
+    f, gradient = differentiable(x, network, 1)
+    return f, gradient
+
+
+def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor, Tensor, Tensor]:
+    """f(x), (n,), df/dx, (n, dims), and w' (d2f/dx2) w, (n,), of directions w, (n, dims): all
+    differentiable in weights and biases, once.
+
+    Raises:
+        MemoryError: there is none left.
+    """
+    if not torch.is_grad_enabled():
+        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
+    f, gradient, curvature = differentiable(x, network, 2, w)
+    return f, gradient, curvature
+
+
+def differentiable(
+    x: Tensor, network: Network, order: int, w: Tensor | None = None
+) -> tuple[Tensor, ...]:
     scale, activation, frequencies, weights, biases = network
-    return OutputAndGradient.apply(x, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+    return Output.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 
 
 def langevin(
@@ -153,108 +173,65 @@ def leapfrog(
     )
 
 
-def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor, Tensor, Tensor]:
-    """f(x), (n,), df/dx, (n, dims), and w' (d2f/dx2) w, (n,), of directions w, (n, dims): all
-    differentiable in weights and biases, once.
-
-    Raises:
-        MemoryError: there is none left.
-    """
-    if not torch.is_grad_enabled():
-        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
-    scale, activation, frequencies, weights, biases = network
-    return OutputAndCurvature.apply(x, w, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+def there(
+    x: Tensor, network: Network, order: int, w: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """f, df/dx and the curvature along w, of which those beyond the order are empty, and what
+    `of_weights` needs of that."""
+    return torch.ops.ebmtrain.perceptron_kept(x, *network, w, order)
 
 
 def of_weights(
     x: Tensor,
     network: Network,
+    kept: Tensor,
     v: Tensor,
-    u: Tensor | None,
+    u: Tensor | None = None,
     w: Tensor | None = None,
     b: Tensor | None = None,
 ) -> Tensor:
     """The gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) + b_p w_p' (d2f/dx2) w_p with respect to
     weights and biases, flat: each matrix and its bias after it. Without the third sum where w and b
-    are None, without the second as well where u is."""
-    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b)
+    are None, without the second as well where u is.
+
+    Args:
+        kept: of the way there with as many derivatives: see `there`.
+    """
+    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)
 
 
 class Output(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
-    ) -> Tensor:
-        network = kept(ctx, x, None, scale, activation, frequencies, *layers)
-        return torch.ops.ebmtrain.perceptron(x, *network)
+    """f, and after it, for an order of 1, df/dx, and, for one of 2, the curvature along w."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *of_layers(ctx, v)
-
-
-class OutputAndGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: float, activation: str, frequencies: Tensor, *layers: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        network = kept(ctx, x, None, scale, activation, frequencies, *layers)
-        return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor, u: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *of_layers(ctx, v, u)
-
-
-class OutputAndCurvature(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        w: Tensor,
+        w: Tensor | None,
+        order: int,
         scale: float,
         activation: str,
         frequencies: Tensor,
         *layers: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        network = kept(ctx, x, w, scale, activation, frequencies, *layers)
-        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
+    ) -> tuple[Tensor, ...]:
+        half = len(layers) // 2
+        network = Network(scale, activation, frequencies, layers[:half], layers[half:])
+        *found, kept = there(x, network, order, w)
+        ctx.save_for_backward(x, w, kept, frequencies, *layers)
+        ctx.settings = scale, activation
+        return tuple(found[: order + 1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *of_layers(ctx, v, u, b)
-
-
-def kept(
-    ctx: Any,
-    x: Tensor,
-    w: Tensor | None,
-    scale: float,
-    activation: str,
-    frequencies: Tensor,
-    *layers: Tensor,
-) -> Network:
-    """The network of these arguments, which are kept for the way back."""
-    ctx.save_for_backward(x, w, frequencies, *layers)
-    ctx.settings = scale, activation
-    half = len(layers) // 2
-    return Network(scale, activation, frequencies, layers[:half], layers[half:])
-
-
-def of_layers(
-    ctx: Any, v: Tensor, u: Tensor | None = None, b: Tensor | None = None
-) -> tuple[Tensor | None, ...]:
-    """The gradient with respect to each argument of the network, from those with respect to f,
-    df/dx and the curvature."""
-    x, w, frequencies, *layers = ctx.saved_tensors
-    half = len(layers) // 2
-    scale, activation = ctx.settings
-    network = Network(scale, activation, frequencies, layers[:half], layers[half:])
-    flat = of_weights(x, network, v, u, w, b)
-    in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
-    parts = flat.split([t.numel() for t in in_turn])
-    found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]
-    return None, None, None, *found[::2], *found[1::2]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, kept, frequencies, *layers = ctx.saved_tensors
+        half = len(layers) // 2
+        scale, activation = ctx.settings
+        network = Network(scale, activation, frequencies, layers[:half], layers[half:])
+        v, u, b = (*gradients, None, None)[:3]
+        assert v is not None
+        flat = of_weights(x, network, kept, v, u, w, b)
+        in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
+        parts = flat.split([t.numel() for t in in_turn])
+        found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]
+        return *[None] * 6, *found[::2], *found[1::2]

@@ -47,7 +47,11 @@ LIBRARY.define(f"perceptron({ARGUMENTS}) -> Tensor")
 LIBRARY.define(f"perceptron_and_gradient({ARGUMENTS}) -> (Tensor, Tensor)")
 LIBRARY.define(f"perceptron_and_curvature({ARGUMENTS}, Tensor w) -> (Tensor, Tensor, Tensor)")
 LIBRARY.define(
-    f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u, Tensor? w, Tensor? b) -> Tensor"
+    f"perceptron_kept({ARGUMENTS}, Tensor? w, int order) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+LIBRARY.define(
+    f"perceptron_weights({ARGUMENTS}, Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor kept) "
+    "-> Tensor"
 )
 LIBRARY.define(
     f"perceptron_langevin({ARGUMENTS}, Tensor noise, float precision, float[] sizes, "
@@ -199,7 +203,7 @@ def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
 def _perceptron(x: Tensor, *network: Any) -> Tensor:
     x = x.contiguous()
     f = x.new_empty(x.shape[:-1])
-    called("perceptron_points", x, dense(Network(*network)), None, f, None, None)
+    called("perceptron_points", x, dense(Network(*network)), None, f, None, None, None)
     return f
 
 
@@ -209,7 +213,7 @@ def _perceptron(x: Tensor, *network: Any) -> Tensor:
 def _perceptron_and_gradient(x: Tensor, *network: Any) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     f, gradient = x.new_empty(x.shape[:-1]), torch.empty_like(x)
-    called("perceptron_points", x, dense(Network(*network)), None, f, gradient, None)
+    called("perceptron_points", x, dense(Network(*network)), None, f, gradient, None, None)
     return f, gradient
 
 
@@ -222,7 +226,55 @@ def _perceptron_and_curvature(x: Tensor, *arguments: Any) -> tuple[Tensor, Tenso
     fits(x, w=w)
     x = x.contiguous()
     found = x.new_empty(x.shape[:-1]), torch.empty_like(x), x.new_empty(x.shape[:-1])
-    called("perceptron_points", x, dense(Network(*network)), w.contiguous(), *found)
+    called("perceptron_points", x, dense(Network(*network)), w.contiguous(), *found, None)
+    return found
+
+
+def _kept(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *network, _, order = arguments
+    members = x.shape[:-2]
+    return (
+        x.new_empty(x.shape[:-1]),
+        x.new_empty(x.shape if order > 0 else (*members, 0)),
+        x.new_empty(x.shape[:-1] if order > 1 else (*members, 0)),
+        x.new_empty(kept_shape(x, Network(*network), order)),
+    )
+
+
+def kept_shape(x: Tensor, network: Network, order: int) -> tuple[int, ...]:
+    *members, n, dims = map(int, x.shape)  # of a compiler they may be symbols
+    units = tuple(int(w.shape[-2]) for w in network.weights)
+    return *members, kept_size(n, order, dims, int(network.frequencies.shape[-2]), units)
+
+
+@lru_cache(maxsize=512)
+def kept_size(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
+    """Numbers that C++ keeps of the way there for the one back."""
+    cpp = library()
+    assert cpp is not None
+    sizes = [dims + 2 * n_frequencies, *units]
+    in_c = (ctypes.c_int64 * len(sizes))(*sizes)
+    network = _Network(dims, n_frequencies, len(units) - 1, in_c)
+    cpp.perceptron_kept.restype = cpp.perceptron_block.restype = ctypes.c_int64
+    each = cpp.perceptron_kept(ctypes.byref(network), order)
+    return -(-n // cpp.perceptron_block()) * each
+
+
+@implements("perceptron_kept", _kept)
+def _perceptron_kept(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the three operations above give, and what `perceptron_weights` needs of the way there.
+
+    `order`: 0: f; 1: and the gradient; 2: and the curvature; what is not wanted is empty."""
+    *network, w, order = arguments
+    fits(x, w=w)
+    if (w is not None) != (order > 1):
+        raise ValueError(f"the directions w belong to order 2, not to {order}")
+    x, found = x.contiguous(), _kept(x, *arguments)
+    f, gradient, curvature, kept = found
+    called(
+        "perceptron_points", x, dense(Network(*network)), None if w is None else w.contiguous(), f,
+        gradient if order > 0 else None, curvature if order > 1 else None, kept,
+    )  # fmt: skip
     return found
 
 
@@ -240,9 +292,10 @@ def fits(x: Tensor, **others: Tensor | None) -> None:
 
 
 def _flat(x: Tensor, *arguments: Any) -> Tensor:
-    *_, weights, biases, _, _, _, _ = arguments
-    n = sum(t.shape[-2] * t.shape[-1] for t in weights) + sum(t.shape[-1] for t in biases)
-    return x.new_empty((*x.shape[:-2], n))
+    *_, weights, biases, _, _, _, _, _ = arguments
+    members = x.shape[:-2]
+    n = sum(t.numel() for t in (*weights, *biases)) // (members[0] if members else 1)
+    return x.new_empty((*members, n))
 
 
 @implements("perceptron_langevin", lambda x, *_: x.new_empty(x.shape))
@@ -286,11 +339,14 @@ def _perceptron_leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Te
 
 @implements("perceptron_weights", _flat)
 def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
-    *network, v, u, w, b = arguments
+    *network, v, u, w, b, kept = arguments
     fits(x, v=v, u=u, w=w, b=b)
     if w is not None and (u is None or b is None):
         raise ValueError("w needs u and b")
+    of_points = kept_shape(x, Network(*network), (u is not None) + (w is not None))
+    if kept.shape != of_points or kept.dtype != torch.float32:
+        raise ValueError(f"kept {tuple(kept.shape)} does not fit points {tuple(x.shape)}")
     flat = _flat(x, *arguments)
-    others = [None if t is None else t.contiguous() for t in (v, u, w, b)]
+    others = [None if t is None else t.contiguous() for t in (v, u, w, b, kept)]
     called("perceptron_weights", x.contiguous(), dense(Network(*network)), *others, flat)
     return flat

@@ -206,7 +206,7 @@ def test_no_more_threads_than_blocks():
         for x in (one, many):
             before = len(list(TASKS.iterdir()))
             energy_and_gradient(energy, x)
-            perceptron.of_weights(x, energy.network(), x[:, 0], x)
+            score(energy, x).sum().backward()
             more.append(len(list(TASKS.iterdir())) - before)
 
     alone = Thread(target=count)
@@ -230,11 +230,20 @@ def test_members_are_each_as_alone(activation):
         [torch.stack(bs) for bs in zip(*(n.biases for n in networks), strict=True)],
     ]
     op = torch.ops.ebmtrain
+    kept = [
+        torch.stack([
+            perceptron.there(x[i], n, order, x[i] if order == 2 else None)[-1]
+            for i, n in enumerate(networks)
+        ])
+        for order in range(3)
+    ]  # fmt: skip
     with torch.no_grad():
         for name, others in (
             ("perceptron", []), ("perceptron_and_gradient", []), ("perceptron_and_curvature", [u]),
-            ("perceptron_weights", [v, None, None, None]),
-            ("perceptron_weights", [v, u, None, None]), ("perceptron_weights", [v, u, x, -v]),
+            ("perceptron_kept", [None, 0]), ("perceptron_kept", [None, 1]),
+            ("perceptron_kept", [u, 2]), ("perceptron_weights", [v, None, None, None, kept[0]]),
+            ("perceptron_weights", [v, u, None, None, kept[1]]),
+            ("perceptron_weights", [v, u, x, -v, kept[2]]),
         ):  # fmt: skip
             function = getattr(op, name)
 
@@ -242,14 +251,25 @@ def test_members_are_each_as_alone(activation):
                 found = function(x, 1.7, activation, w, ws, bs, *others)
                 return found if isinstance(found, tuple) else (found,)
 
-            dims = (0, 0, 0, 0, *(None if t is None else 0 for t in others))
+            tensors = [isinstance(t, Tensor) for t in others]
+            dims = (0, 0, 0, 0, *(0 if tensor else None for tensor in tensors))
             mapped = torch.vmap(asked, in_dims=dims)(x, *stacked, *others)
             for i, n in enumerate(networks):
-                mine = [None if t is None else t[i] for t in others]
+                mine = [t[i] if isinstance(t, Tensor) else t for t in others]
                 alone = asked(x[i], n.frequencies, n.weights, n.biases, *mine)
                 assert all(torch.equal(a[i], b) for a, b in zip(mapped, alone, strict=True))
             shared = torch.vmap(asked, in_dims=(None, *dims[1:]))(x[0], *stacked, *others)
             assert torch.equal(shared[0][0], mapped[0][0])
+
+
+def test_the_way_there_is_the_same_where_it_is_kept():
+    x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+    with torch.no_grad():
+        curvature = perceptron.output_and_curvature(x, x, network)
+        for order in range(3):
+            found = perceptron.there(x, network, order, x if order == 2 else None)
+            assert all(map(torch.equal, found[: order + 1], curvature))
+            assert [t.numel() > 0 for t in found[:-1]] == [True, order > 0, order > 1]
 
 
 def test_no_points():
@@ -322,9 +342,16 @@ class TestWhatDoesNotFit:
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         v = x[:, 0]
         with torch.no_grad():
-            for wrong in ((v[1:], None), (v, x[:, :2])):
+            energies, gradients = (perceptron.there(x, network, order)[-1] for order in (0, 1))
+            for wrong in (
+                (energies, v[1:]), (gradients, v, x[:, :2]), (energies, v, x), (gradients, v),
+                (energies[1:], v), (energies.double(), v),
+            ):  # fmt: skip
                 with pytest.raises(ValueError, match="does not fit"):
                     perceptron.of_weights(x, network, *wrong)
+            for order, directions in ((2, None), (1, x), (0, x)):
+                with pytest.raises(ValueError, match="belong to order 2"):
+                    perceptron.there(x, network, order, directions)
 
 
 class TestLeftToTorch:
