@@ -7,8 +7,9 @@
 
 Each tool works in a process of its own (see tools.py), on the same cores, one at a time, by turns:
 a round is an epoch of each. What is compared are medians over rounds, and medians of the ratios
-within a round. With one thread (the default, as ebmtrain's presets have it) the time is the
-processor's, which other programs disturb less than the clock's.
+within a round: with two threads each (device.threads=2 for ebmtrain), and with one, as ebmtrain's
+presets have it. There the time is the processor's, which other programs disturb less than the
+clock's.
 
 The sweeps change one size at a time and train by the first of the methods; growth.py makes slopes
 of them. Their epochs are shorter or longer than a pass through the data: as many updates as make up
@@ -28,6 +29,7 @@ import tempfile
 from dataclasses import asdict, replace
 from datetime import date
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ def measured(
             for other, theirs in times.items() if other != tool
         }  # fmt: skip
         rows.append({
-            "tool": tool, **asdict(setting),
+            "tool": tool, "threads": threads, **asdict(setting),
             "us_per_step": 1e6 * statistics.median(times[tool]),
             "us_per_step_clock": 1e6 * statistics.median(t[0] for t in one["times"]),
             "ratio_to_floor": ratios.get("floor", 1.0 if tool == "floor" else None),
@@ -144,19 +146,18 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
     for tool, reason in absent.items():
         print(f"{tool}: {reason}: left out", flush=True)
     tools = [tool for tool in options.tools if tool not in absent]
-    rounds, threads = options.rounds, options.threads
+    rounds, counts = options.rounds, options.threads
     rows: list[Any] = []
     swept: list[Any] = []
     failed: list[Any] = []
     with tempfile.TemporaryDirectory() as cache:
-        for method in options.methods:
-            chosen = able(tools, method)
-            for batch in options.batches:
-                print(f"{method} B={batch}", flush=True)
-                setting = replace(base, method=method, batch=batch)
-                rows += measured(chosen, setting, rounds, threads, cache, failed)
+        for threads, method, batch in product(counts, options.methods, options.batches):
+            print(f"{threads} thread(s), {method}, B={batch}", flush=True)
+            setting = replace(base, method=method, batch=batch)
+            rows += measured(able(tools, method), setting, rounds, threads, cache, failed)
         first = replace(base, method=options.methods[0], batch=options.batches[0])
-        again = first_epochs_cached(first, threads, cache) if "ebmtrain_compiled" in tools else None
+        compiles = "ebmtrain_compiled" in tools
+        again = first_epochs_cached(first, counts[0], cache) if compiles else None
     chosen = able([tool for tool in growth.SWEPT if tool in tools], options.methods[0])
     known: dict[Setting, list[Any]] = {}  # the sweeps cross
     for name in options.sweeps:
@@ -167,11 +168,11 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{name}={value}", flush=True)
                 with tempfile.TemporaryDirectory() as cache:
                     known[setting] = measured(
-                        chosen, setting, min(SWEEP_ROUNDS, rounds), threads, cache, failed
+                        chosen, setting, min(SWEEP_ROUNDS, rounds), counts[0], cache, failed
                     )
             swept += [{**row, "swept": name} for row in known[setting]]
     return {
-        "date": str(date.today()), "machine": processor(), "threads": threads, "rounds": rounds,
+        "date": str(date.today()), "machine": processor(), "rounds": rounds,
         "versions": versions("torch", "torchebm", "jax", "optax"), "missing": absent,
         "failed": failed, "first_epochs_cached_s": again, "rows": rows, "sweeps": swept,
     }  # fmt: skip
@@ -196,16 +197,18 @@ def table(results: dict[str, Any]) -> str:
     words = ", ".join(f"{name} {v}" for name, v in results["versions"].items())
     cached = results["first_epochs_cached_s"]
     lines = [
-        f"{results['date']}, {results['machine']}; {results['threads']} thread(s), medians of "
-        f"{results['rounds']} rounds; {words}.", "",
-        "| method | B | tool | us per step | times the floor | ebmtrain's time to it | compiled "
-        "ebmtrain's | first two epochs, s | peak MB |", "|---|---|---|---|---|---|---|---|---|",
+        f"{results['date']}, {results['machine']}; medians of {results['rounds']} rounds; {words}.",
+        "", "| threads | method | B | tool | us per step | times the floor | ebmtrain's time to it "
+        "| compiled ebmtrain's | first two epochs, s | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in results["rows"]:
-        same = [r for r in results["rows"] if all(r[k] == row[k] for k in ("method", "batch"))]
+        setting = ("threads", "method", "batch")
+        same = [r for r in results["rows"] if all(r[k] == row[k] for k in setting)]
         ours = {r["tool"]: r["ratio_to"].get(row["tool"]) for r in same}
         lines.append(
-            f"| {row['method']} | {row['batch']} | {row['tool']} | {row['us_per_step']:.0f} "
+            f"| {row['threads']} | {row['method']} | {row['batch']} | {row['tool']} "
+            f"| {row['us_per_step']:.0f} "
             f"| {number(row['ratio_to_floor'])} | {number(ours.get('ebmtrain'))} "
             f"| {number(ours.get('ebmtrain_compiled'))} | {row['first_epochs_s']:.1f} "
             f"| {row['peak_mb']:.0f} |"
@@ -230,7 +233,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--sweeps", nargs="+", choices=[*SWEEPS, "none"])
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", nargs="+", type=int, help="sweeps take the first")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; into a file of its own")
     parser.add_argument("--render", action="store_true")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/peers.json")
@@ -238,6 +241,7 @@ def main() -> None:
     quick = options.quick
     options.batches = options.batches or ([32] if quick else [128, 256, 1024])
     options.rounds = options.rounds or (2 if quick else 9)
+    options.threads = options.threads or ([1] if quick else [2, 1])
     options.out = options.out or (RESULTS.with_name("quick.json") if quick else RESULTS)
     options.sweeps = options.sweeps or (["batch"] if quick else list(SWEEPS))
     options.sweeps = [name for name in options.sweeps if name != "none"]

@@ -49,7 +49,7 @@ def test_what_is_not_installed_or_fails_is_named(monkeypatch, tmp_path):
     assert [row["tool"] for row in rows] == ["floor"]
     assert [(row["tool"], row["reason"]) for row in failed] == [("broken", "KeyError: 'broken'")]
     found = {
-        "date": "", "machine": "", "threads": 1, "rounds": 1, "versions": {}, "rows": rows,
+        "date": "", "machine": "", "rounds": 1, "versions": {}, "rows": rows,
         "first_epochs_cached_s": None, "missing": {"jax": "none"}, "failed": failed,
     }  # fmt: skip
     line = "jax (none); broken, pcd, B = 32, width 16, dim 2, k = 2 (KeyError: 'broken')."
