@@ -22,8 +22,9 @@ class Device:
     Args:
         accelerator: auto takes cuda where there is one, else cpu. (Not mps by itself: for networks
             of this size its launches cost more than the CPU's arithmetic.)
-        threads: of the CPU; null leaves torch's own choice. The presets say 1: small networks gain
-            nothing from a second thread, and lose a factor of ten where cores are shared.
+        threads: of the CPU; null leaves torch's own choice. The presets say 1: where the cores are
+            shared, threads wait for each other and lose a factor of ten. Where they are idle, a
+            second one helps perceptrons (docs/performance.md).
         dtype: of parameters, data and chains.
         deterministic: refuse operations that may give other bits from run to run.
         compile: make each update as one compiled graph, on an NVIDIA GPU as one CUDA graph of it;

@@ -19,6 +19,7 @@ from torch import Tensor
 from ebmtrain import native
 
 SOURCE = Path(__file__).with_name("perceptron.cpp")
+ALIGNMENT = 64  # bytes, of what C++ takes for vectors; torch's own tensors begin at such places
 ACTIVATIONS = {"leaky_relu": 0, "silu": 1}
 
 
@@ -346,6 +347,8 @@ def _perceptron_weights(x: Tensor, *arguments: Any) -> Tensor:
     of_points = kept_shape(x, Network(*network), (u is not None) + (w is not None))
     if kept.shape != of_points or kept.dtype != torch.float32:
         raise ValueError(f"kept {tuple(kept.shape)} does not fit points {tuple(x.shape)}")
+    if kept.data_ptr() % ALIGNMENT:
+        kept = kept.clone()
     flat = _flat(x, *arguments)
     others = [None if t is None else t.contiguous() for t in (v, u, w, b, kept)]
     called("perceptron_weights", x.contiguous(), dense(Network(*network)), *others, flat)

@@ -272,6 +272,17 @@ def test_the_way_there_is_the_same_where_it_is_kept():
             assert [t.numel() > 0 for t in found[:-1]] == [True, order > 0, order > 1]
 
 
+@pytest.mark.parametrize("offset", [1, 4, 16])
+def test_what_is_kept_may_lie_anywhere(offset):
+    """C++ takes it for vectors, which begin at certain places."""
+    x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+    with torch.no_grad():
+        kept = perceptron.there(x, network, 0)[-1]
+        elsewhere = torch.cat([torch.zeros(offset), kept])[offset:]
+        found = [perceptron.of_weights(x, network, k, x[:, 0]) for k in (kept, elsewhere)]
+    assert torch.equal(*found)
+
+
 def test_no_points():
     energy = model(SIZES[2], "silu")
     f, gradient = energy_and_gradient(energy, torch.empty(0, 3))
