@@ -24,6 +24,7 @@ COMPILERS = ("c++", "g++", "clang++")
 ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
 WISHES = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
+    ("-mcpu=native", "-fopenmp"),
     ("-march=native",),
     ("-mcpu=native",),
     (),

@@ -143,11 +143,11 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
         tally.points += len(inputs[0])
 
     def noted(method: Callable[..., Any], passes: Callable[..., int]) -> Callable[..., Any]:
-        def noting(x: Tensor, *others: Any) -> Any:
+        def noting(x: Tensor, *others: Any, **named: Any) -> Any:
             before = tally.points
-            found = method(x, *others)
+            found = method(x, *others, **named)
             if found is not None:  # also where it passes through the energy
-                tally.points = before + len(x) * passes(*others)
+                tally.points = before + len(x) * passes(*others, **named)
             return found
 
         return noting

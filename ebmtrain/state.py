@@ -56,7 +56,8 @@ class TrainState:
     @cached_property
     def kept(self) -> list[Tensor]:
         """Parameters and buffers of the energy and of its average: always the very same tensors,
-        for what is loaded is copied into them."""
+        for what is loaded is copied into them. A model that puts another in the place of one, and
+        does not change it in place, cannot be compiled."""
         modules = [self.energy] if self.average is None else [self.energy, self.average]
         return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 

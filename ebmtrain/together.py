@@ -113,7 +113,7 @@ class Together:
         return batched
 
     def record(self, found: Batched, group: Sequence[Update]) -> None:
-        """On a device that can: see `Compiled.recorded`."""
+        """On a device that can: see `Compiled.compile`."""
         state = group[0].state
         record = recorder(state.diverged.device)
         if record is None:
@@ -285,12 +285,6 @@ def without_warnings() -> Iterator[None]:
 # What vmap does not know, in operations that it knows.
 
 
-def norms(
-    tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None
-) -> list[Tensor]:
-    return [torch.linalg.vector_norm(x, order, dtype=dtype) for x in tensors]
-
-
 def multiplied(tensors: list[Tensor], factor: Tensor) -> None:
     for x in tensors:
         x.mul_(factor)
@@ -310,7 +304,6 @@ def quotient(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
 
 
 SPELT_OUT = {
-    aten._foreach_norm.Scalar: norms,
     aten._foreach_mul_.Tensor: multiplied,
     aten._foreach_add_.Scalar: increased,
     aten.lerp_.Scalar: moved,

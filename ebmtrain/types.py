@@ -138,8 +138,8 @@ class Sampler(Protocol[S]):
     One whose steps leave NaN where it is, and sum over the elements that are there alone, says so
     by `ragged = True` and is given sequences of different lengths: see `masks`.
 
-    May offer `run(energy, state, n_steps, generator) -> (state, infos)`, many steps that are made
-    faster together than one by one; infos are of those that have something to report.
+    May offer `steps(energy, state, n_steps, generator) -> (state, infos)`, which makes many of them
+    faster than one by one; infos are of those that have something to report.
     """
 
     def init(self, energy: Energy, x: Tensor) -> S: ...

@@ -146,6 +146,9 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
         ("layers.h", "sum = sum - bent", "sum = sum + bent"),
         ("perceptron.cpp", "of_h2[i] * tape.curves", "now[i] * tape.curves"),
         ("perceptron.cpp", "2.0f * of_square", "of_square"),
+        ("chains.h", "t ? 1.0f : 0.5f", "1.0f"),
+        ("chains.h", "noise += apart", "noise += 0"),
+        ("chains.h", "+ precision * tape.x[i]", ""),
     ],
 )
 def test_a_library_that_errs_is_not_used(source, monkeypatch, file, right, wrong):

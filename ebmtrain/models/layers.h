@@ -26,8 +26,8 @@ struct Along {
     Column *one, *other;  // for the way back
 };
 
-// What a block leaves on its way there. Units, f'(z), f''(z), f'(z) and the derivatives of the output
-// with respect to units are of all hidden layers, one after another. Of a path x + t w + t^2 / 2 u of
+// What a block leaves on its way there. Units, f'(z), f''(z), f'''(z) and the derivatives of f with
+// respect to units are of all hidden layers, one after another. Of a path x + t w + t^2 / 2 u of
 // each point there are the first and the second derivative at t = 0; without w the second is the
 // derivative along u.
 struct Tape {
@@ -120,7 +120,6 @@ static Column output(const Network &net, const Tape &tape) {
     times(net.weights[net.depth], net.biases[net.depth], below, net.sizes[net.depth], &f, 1);
     return f;
 }
-
 
 // After `output`: the derivatives along directions u (count, dims). With a first derivative, along
 // w, they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have

@@ -1,9 +1,9 @@
-// The perceptron of mlp.py, its gradient and curvature with respect to points, and the gradients of
-// all of these with respect to its weights.
+// The perceptron of mlp.py, its gradient and curvature with respect to points, the gradients of all
+// of these with respect to its weights, and steps of chains on it.
 //
 // Points do not know of each other: a block of them, side by side in the lanes of vector registers,
 // goes through all layers, there and back, before the next one comes, so that what lies between the
-// layers stays in the cache. Called by perceptron.py.
+// layers stays in the cache. Called by perceptron_library.py.
 
 #include <cstdlib>
 #include <vector>
@@ -246,9 +246,9 @@ struct Member {
 
 // Does `work` for each block of n points of each member: it is given the network, a tape, where
 // the block begins among the points of all members, and how many points it has. What the way there
-// leaves is of each block, where there is memory for that; else of each thread. Blocks are dealt out
-// to threads in equal parts. Returns 0, or 1 where there is no memory left, as all functions do that
-// are called from outside. Points, results and gradients of members follow one another.
+// leaves is kept of each block where there is memory for that. Blocks are dealt out to threads in
+// equal parts. Returns 0, or 1 where there is no memory left, as all functions do that are called
+// from outside. Points, results and gradients of members follow one another.
 template <class Work>
 static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Wanted wanted,
                       Column *kept, Work work) {
@@ -265,8 +265,9 @@ static int for_blocks(const Network *first, int64_t members, int64_t n, int thre
         for (int t = 0; t < threads; t++) {
             Column *own = memory + t * each;
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                Column *of_block = kept ? of_member + p / POINTS * lengths.kept : own + lengths.other;
-                Tape tape = tape_in(net, wanted, of_block, own);
+                Column *there = own + lengths.other;
+                if (kept) there = of_member + p / POINTS * lengths.kept;
+                Tape tape = tape_in(net, wanted, there, own);
                 work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
             }
         }
@@ -302,8 +303,8 @@ extern "C" int perceptron_points(const Network *first, int64_t members, int64_t 
     return for_blocks(first, members, n, threads, wanted, (Column *)kept, work);
 }
 
-// k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each member;
-// see `langevin`.
+// k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each
+// member; see `langevin`.
 extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_t n,
                                    const float *x, const float *noise, const float *sizes,
                                    const float *scales, float *ends, float precision, int64_t k,
@@ -318,8 +319,8 @@ extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_
     return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
 }
 
-// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), each point with
-// an eps (n) of its own: into x, p, gradient and f (n); see `leapfrog`.
+// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), with an eps (n)
+// of its own: into x, p, gradient and f (n); see `leapfrog`.
 extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_t n, float *x,
                                    float *p, float *gradient, const float *eps, float *f,
                                    float precision, float inverse_temperature, int64_t k,

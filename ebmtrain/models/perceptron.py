@@ -1,4 +1,4 @@
-"""The perceptron of mlp.py in C++, with its gradients: for float32 on the CPU.
+"""The perceptron of mlp.py in C++, with its gradients and steps of chains: for float32 on the CPU.
 
 What `MLP` writes out layer by layer, in less than half of the time (docs/performance.md): what lies
 between the layers stays in the cache, and nothing waits for the launch of one operation after the
@@ -37,9 +37,13 @@ def knows(x: Tensor, network: Network) -> bool:
 
 def pays(x: Tensor, network: Network) -> bool:
     """Whether `output` is the faster, also where its derivative is asked for."""
-    if not torch.is_grad_enabled():
-        return True
-    return len(x) * sum(w.numel() for w in network.weights) >= FEWEST
+    return not learns(network) or len(x) * sum(w.numel() for w in network.weights) >= FEWEST
+
+
+def learns(network: Network) -> bool:
+    """Whether a derivative with respect to weights may be asked for."""
+    layers = *network.weights, *network.biases
+    return torch.is_grad_enabled() and any(t.requires_grad for t in layers)
 
 
 @cache
@@ -66,14 +70,44 @@ def agrees_for(activation: str) -> bool:
     x, u = normal(2, 50, 3)
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
     (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
+    with torch.no_grad():
+        alone = output(x, network), *output_and_gradient(x, network)
     found = [
         *second, *first[:2], of_weights(x, network, kept, v, u),
-        of_weights(x, network, kept_second, v, u, w, b),
+        of_weights(x, network, kept_second, v, u, w, b), *alone,
+        of_weights(x, network, there(x, network, 0)[-1], v),
+        langevin(x, network, torch.stack([u, w]), 0.5, [0.01, 0.02], [0.1, 0.2]),
+        *leapfrog(x, network, u, w, 0.1 * v, 0.5, 2.0, 2),
     ]  # fmt: skip
     f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
-    expected = [f, gradient, curvature, f, gradient, *parts]
+    of_energies = by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
+    expected = [
+        f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
+        *steps_by_autograd(x, network, u, w, 0.1 * v[:, None]),
+    ]  # fmt: skip
     pairs = zip(found, expected, strict=True)
     return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
+
+
+def steps_by_autograd(
+    x: Tensor, network: Network, u: Tensor, w: Tensor, eps: Tensor
+) -> tuple[Tensor, ...]:
+    """The end of the Langevin steps, and of the trajectory, that `agrees_for` makes."""
+
+    def energy_and_slope(y: Tensor) -> tuple[Tensor, Tensor]:
+        f, gradient, *_ = by_autograd(y, network, y[:, 0], y, y, y[:, 0])
+        return f, gradient + 0.5 * y
+
+    end = x
+    for size, scale, noise in ((0.01, 0.1, u), (0.02, 0.2, w)):
+        end = end - size * energy_and_slope(end)[1] + scale * noise
+    y, momentum, slope, f = x, u, w, x[:, 0]
+    for _ in range(2):
+        momentum = momentum - eps / 4 * slope
+        y = y + eps * momentum
+        f, slope = energy_and_slope(y)
+        momentum = momentum - eps / 4 * slope
+    return end, y, momentum, slope, f
 
 
 def by_autograd(
@@ -108,7 +142,7 @@ def output(x: Tensor, network: Network) -> Tensor:
     Raises:
         MemoryError: there is none left.
     """
-    if not torch.is_grad_enabled():
+    if not learns(network):
         return torch.ops.ebmtrain.perceptron(x, *network)
     return differentiable(x, network, 0)[0]
 
@@ -119,7 +153,7 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
     Raises:
         MemoryError: there is none left.
     """
-    if not torch.is_grad_enabled():
+    if not learns(network):
         return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
     f, gradient = differentiable(x, network, 1)
     return f, gradient
@@ -132,7 +166,7 @@ def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor
     Raises:
         MemoryError: there is none left.
     """
-    if not torch.is_grad_enabled():
+    if not learns(network):
         return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
     f, gradient, curvature = differentiable(x, network, 2, w)
     return f, gradient, curvature

@@ -173,8 +173,12 @@ def dense(network: Network) -> Network:
 
 
 def implements(name: str, shapes: Callable[..., Any]) -> Callable[..., Any]:
-    """For the operation of this name: what is decorated computes it, `shapes` tells what comes out,
-    and what it is for tensors with members is that all of them have them in front."""
+    """Makes what is decorated the operation of this name.
+
+    Args:
+        shapes: of the same arguments, makes tensors like those that come out. By vmap it is asked
+            once, for tensors which all have the members in front.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         torch.library.impl(LIBRARY, name, "CPU")(function)
@@ -285,7 +289,7 @@ def fits(x: Tensor, **others: Tensor | None) -> None:
         ValueError: one of them is not as the points are, or has not one number for each of them.
     """
     for name, t in others.items():
-        expected = x.shape[:-1] if name in ("v", "b") else x.shape
+        expected = x.shape[:-1] if name in ("v", "b", "eps") else x.shape
         if t is not None and (t.shape != expected or t.dtype != x.dtype):
             raise ValueError(
                 f"{name} {tuple(t.shape)} of {t.dtype} does not fit points {tuple(x.shape)}"
@@ -303,10 +307,11 @@ def _flat(x: Tensor, *arguments: Any) -> Tensor:
 def _perceptron_langevin(x: Tensor, *arguments: Any) -> Tensor:
     *network, noise, precision, sizes, scales = arguments
     *members, n, dims = x.shape
-    if noise.shape != (*members, len(sizes), n, dims) or len(scales) != len(sizes):
+    shape = *members, len(sizes), n, dims
+    if noise.shape != shape or noise.dtype != x.dtype or len(scales) != len(sizes):
         raise ValueError(
-            f"noise {tuple(noise.shape)} and {len(scales)} scales do not fit {len(sizes)} steps of "
-            f"points {tuple(x.shape)}"
+            f"noise {tuple(noise.shape)} of {noise.dtype} and {len(scales)} scales do not fit "
+            f"{len(sizes)} steps of points {tuple(x.shape)}"
         )
     x, noise, ends = x.contiguous(), noise.contiguous(), x.new_empty(x.shape)
     called(
@@ -322,11 +327,7 @@ def _perceptron_langevin(x: Tensor, *arguments: Any) -> Tensor:
 )
 def _perceptron_leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *network, momentum, gradient, eps, precision, temperature, steps = arguments
-    if not momentum.shape == gradient.shape == x.shape or eps.shape != x.shape[:-1]:
-        raise ValueError(
-            f"momenta {tuple(momentum.shape)}, gradients {tuple(gradient.shape)} and eps "
-            f"{tuple(eps.shape)} do not fit points {tuple(x.shape)}"
-        )
+    fits(x, momentum=momentum, gradient=gradient, eps=eps)
     # They come in as what goes out, and are written over.
     given = (t.clone(memory_format=torch.contiguous_format) for t in (x, momentum, gradient))
     x, momentum, gradient = given

@@ -7,8 +7,23 @@ off by default, and the fraction of steps in which they bit is reported as `clip
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Bounds(Protocol):
+    """What a sampler has of them; null: none."""
+
+    @property
+    def gradient_clip(self) -> float | None: ...
+    @property
+    def clamp(self) -> float | None: ...
+
+
+def bounded(sampler: Bounds) -> bool:
+    return sampler.gradient_clip is not None or sampler.clamp is not None
 
 
 def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:

@@ -82,12 +82,12 @@ def stepped(
 ) -> tuple[Any, list[StepInfo], list[Tensor]]:
     """The state after so many steps, what they reported, and how many of the jumps were accepted.
 
-    By the sampler's own `run` where it has one: see `Sampler`.
+    By the sampler's own `steps` where it has such: see `Sampler`.
     """
     jumps = getattr(kernel, "jumps", None) if len(state.x) >= _FEWEST_TO_JUMP else None
-    run = getattr(kernel, "run", None)
-    if jumps is None and run is not None:
-        state, infos = run(energy, state, n_steps, generator)
+    several = getattr(kernel, "steps", None)
+    if jumps is None and several is not None:
+        state, infos = several(energy, state, n_steps, generator)
         return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.
     rounds = 0 if jumps is None else max(1, n_steps // jumps.every)

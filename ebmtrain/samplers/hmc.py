@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import clamp, clip_gradient, either, per_chain
+from ebmtrain.samplers.bounds import bounded, clamp, clip_gradient, either, per_chain
 from ebmtrain.samplers.jumps import DifferentialEvolution
 from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
 from ebmtrain.samplers.step_size import geometric
@@ -79,9 +79,8 @@ class Hmc:
         eps = eps * (1 + self.jitter * spread)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        bounded = self.gradient_clip is not None or self.clamp is not None
-        if not bounded and (steps := at_once(energy, state.x)):
-            x, p, force, e = steps.leapfrog(
+        if not bounded(self) and (closed_form := at_once(energy, state.x)):
+            x, p, force, e = closed_form.leapfrog(
                 state.x, momentum, state.force, eps, self.temperature, self.n_leapfrog
             )
             clipped = cut = None

@@ -8,12 +8,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import clamp, clip_gradient, either
+from ebmtrain.samplers.bounds import bounded, clamp, clip_gradient, either
 from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
 NOISE = 2**22  # numbers drawn at once, at most
+STEPS = 1000  # made at once, at most: between them, signals are heard
 
 
 class LangevinState(NamedTuple):
@@ -57,19 +58,18 @@ class Langevin:
         noise = torch.empty_like(state.x).normal_(generator=generator)
         return self.moved(energy, state, noise)
 
-    def run(
+    def steps(
         self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
     ) -> tuple[LangevinState, list[StepInfo]]:
         """Noise for many steps is drawn at once, and these are made by the energy where it can."""
-        most = max(1, NOISE // max(1, state.x.numel()))
+        most = min(STEPS, max(1, NOISE // max(1, state.x.numel())))
         infos = []
         while n_steps:
             count = min(n_steps, most)
             noise = noise_of(state.x, count, generator)
-            bounded = self.gradient_clip is not None or self.clamp is not None
-            if not bounded and (steps := at_once(energy, state.x)):
+            if not bounded(self) and (closed_form := at_once(energy, state.x)):
                 sizes = [self.size(state.index + i) for i in range(count)]
-                x = steps.langevin(state.x, noise, sizes, [self.scale(eta) for eta in sizes])
+                x = closed_form.langevin(state.x, noise, sizes, [self.scale(eta) for eta in sizes])
                 state = LangevinState(x, state.index + count)
             else:
                 for of_step in noise:
@@ -98,9 +98,10 @@ class Langevin:
 
 def noise_of(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
     """N(0, I) of so many steps, (n_steps, *x.shape): on the CPU, however many, the numbers that
-    one draw for each step gives. Torch makes them 16 at a time, so one draw does where none of
-    these is shared by two steps."""
+    one draw for each step gives. There torch makes them 16 at a time, so one draw does where none
+    of these is shared by two steps."""
     noise = x.new_empty((n_steps, *x.shape))
-    for part in [noise] if x.numel() % 16 == 0 else noise:
+    shared = x.device.type == "cpu" and x.numel() % 16
+    for part in noise if shared else [noise]:
         part.normal_(generator=generator)
     return noise

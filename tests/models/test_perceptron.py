@@ -283,6 +283,23 @@ def test_what_is_kept_may_lie_anywhere(offset):
     assert torch.equal(*found)
 
 
+def test_where_nothing_is_learnt_nothing_is_kept():
+    """Of a loaded run, though autograd is on."""
+    energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
+    network, v = energy.network(), torch.ones(len(x))
+    for learnt in (True, False):
+        energy.requires_grad_(learnt)
+        found = [
+            perceptron.output(x, network), *perceptron.output_and_gradient(x, network),
+            *perceptron.output_and_curvature(x, x, network),
+        ]  # fmt: skip
+        assert all(t.requires_grad == learnt for t in found)
+        assert energy(x).requires_grad == learnt
+    energy.output.bias.requires_grad_()  # alone
+    (energy(x) * v).sum().backward()
+    assert energy.output.bias.grad == len(x)
+
+
 def test_no_points():
     energy = model(SIZES[2], "silu")
     f, gradient = energy_and_gradient(energy, torch.empty(0, 3))

@@ -149,6 +149,15 @@ def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
     assert torch.equal(draw.get_state(), again.get_state())
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_long_run_is_made_in_parts(most, monkeypatch):
+    """Between which signals are heard."""
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    whole = ends(SAMPLERS[1], energy, x, 7)
+    monkeypatch.setattr("ebmtrain.samplers.langevin.STEPS", most)
+    assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
+
+
 def test_noise_is_drawn_in_parts(monkeypatch):
     """Where one draw for all steps would take too much memory."""
     sizes = SIZES[-1]
@@ -156,6 +165,14 @@ def test_noise_is_drawn_in_parts(monkeypatch):
     whole = ends(SAMPLERS[1], energy, x, 7)
     monkeypatch.setattr("ebmtrain.samplers.langevin.NOISE", 3 * x.numel() + 1)
     assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
+
+
+def test_named_arguments_are_counted_as_well():
+    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+    with counted(energy) as tally:
+        energy.leapfrog(x, momentum=x, gradient=x, eps=x[:, 0], temperature=1.0, steps=3)
+        energy.langevin(x, noise=x.expand(2, *x.shape), sizes=[0.1, 0.1], scales=[0.0, 0.0])
+    assert tally.points == 5 * len(x)
 
 
 def test_members_are_each_as_alone():
@@ -193,19 +210,20 @@ def test_members_are_each_as_alone():
             assert all(torch.equal(a[0], b[0]) for a, b in zip(first, mapped, strict=True))
 
 
+@pytest.mark.parametrize("wrong", [lambda t: t[1:], lambda t: t.double(), lambda t: t.half()])
 @pytest.mark.parametrize("change", ["noise", "scales", "momentum", "gradient", "eps"])
-def test_what_does_not_fit_is_refused(change):
-    """C++ would read what is not its own."""
+def test_what_does_not_fit_is_refused(change, wrong):
+    """C++ would read and write what is not its own."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     noise, scales = x.expand(2, *x.shape), [0.1, 0.1]
     given = {"momentum": x, "gradient": x, "eps": x[:, 0]}
     if change == "noise":
-        noise = noise[:1]
+        noise = wrong(noise)
     elif change == "scales":
         scales = scales[:1]
     else:
-        given[change] = given[change][1:]
-    with pytest.raises(ValueError, match=r"do not fit"):  # noqa: PT012
+        given[change] = wrong(given[change])
+    with pytest.raises(ValueError, match=r"(do|does) not fit"):  # noqa: PT012
         if change in given:
             perceptron.leapfrog(x, network, **given, precision=0.0, temperature=1.0, steps=1)
         else:
