@@ -319,8 +319,8 @@ extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_
     return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
 }
 
-// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), with an eps (n)
-// of its own: into x, p, gradient and f (n); see `leapfrog`.
+// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), with an eps of
+// its own (n): into x, p, gradient and f (n); see `leapfrog`.
 extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_t n, float *x,
                                    float *p, float *gradient, const float *eps, float *f,
                                    float precision, float inverse_temperature, int64_t k,

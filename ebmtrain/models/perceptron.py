@@ -20,12 +20,15 @@ from ebmtrain.models.perceptron_library import ACTIVATIONS, SOURCE, Network, lib
 
 FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
 
+LARGEST = 2**18  # numbers of a matrix, beyond which it leaves the cache before the next points come
+
 
 def knows(x: Tensor, network: Network) -> bool:
     """Whether it is to be used for these, and can be: no derivative in x will be asked for."""
     return (
         native.wanted()
         and network.activation in ACTIVATIONS
+        and max(w.numel() for w in network.weights) <= LARGEST
         and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
         and x.device.type == "cpu"
         and not (x.requires_grad and torch.is_grad_enabled())

@@ -405,6 +405,13 @@ class TestLeftToTorch:
         expected = (energy_and_gradient(energy, x)[1] * u).sum(1)
         assert torch.allclose(along, expected, rtol=1e-4, atol=1e-3)
 
+    def test_wide_layers(self):
+        """Whose weights come from memory for each block of points; torch's products block those."""
+        for width, known in ((512, True), (513, False)):
+            energy = MLP(event_shape=(2,), width=width)
+            with torch.no_grad():
+                assert energy.known(torch.zeros(3, 2), energy.network()) == known
+
     def test_other_activations_and_classes(self):
         x = points(SIZES[2])
         for options in ({"activation": "tanh"}, {"activation": "softplus"}, {"classes": 3}):
