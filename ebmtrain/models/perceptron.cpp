@@ -150,7 +150,6 @@ static Tape tape_in(const Network &net, Wanted wanted, Column *kept, Column *oth
         found.units = next(all_units, needed);
         found.z = next(all_units, needed);
         found.one = use(most, needed && wanted.again);
-        found.other = use(most, needed && wanted.again);
         return found;
     };
     bool gradient = wanted.order > 0, curvature = wanted.order > 1;
@@ -167,6 +166,7 @@ static Tape tape_in(const Network &net, Wanted wanted, Column *kept, Column *oth
     tape.curves = keep(all_units, curvature || (gradient && wanted.again));
     tape.bends = keep(all_units, curvature && wanted.again);
     tape.first = derivative(keep, curvature);
+    tape.first.other = use(most, curvature && wanted.again);
     tape.second = derivative(use, gradient && wanted.again);
     if (lengths) *lengths = at;
     return tape;

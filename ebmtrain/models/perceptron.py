@@ -68,8 +68,10 @@ def agrees_for(activation: str) -> bool:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float32, device="cpu")
 
-    frequencies, *weights = normal(5, 3), normal(9, 13), normal(1, 9)
-    network = Network(2.0, activation, frequencies, weights, [normal(9), normal(1)])
+    # Weights of variance 1 / inputs: sums of some hundred numbers would hide an error, or err.
+    sizes = ((9, 13), (7, 9), (1, 7))
+    weights = [normal(m, n) / n**0.5 for m, n in sizes]
+    network = Network(2.0, activation, normal(5, 3), weights, [normal(m) for m, _ in sizes])
     x, u = normal(2, 50, 3)
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
     (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
@@ -117,17 +119,17 @@ def by_autograd(
     x: Tensor, network: Network, v: Tensor, u: Tensor, w: Tensor, b: Tensor
 ) -> tuple[Tensor, ...]:
     """f(x), df/dx, w' (d2f/dx2) w, and what `of_weights` finds without and with w and b: in torch's
-    operations, for one hidden layer."""
+    operations."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         pairs = zip(network.weights, network.biases, strict=True)
-        first, first_bias, last, last_bias = layers = [
-            t.detach().requires_grad_() for pair in pairs for t in pair
-        ]
+        layers = [t.detach().requires_grad_() for pair in pairs for t in pair]
         phase = x @ network.frequencies.T
-        features = torch.cat([network.scale * x, phase.cos(), phase.sin()], 1)
+        h = torch.cat([network.scale * x, phase.cos(), phase.sin()], 1)
         activation = getattr(torch.nn.functional, network.activation)
-        h = activation(features @ first.T + first_bias)
+        *hidden, (last, last_bias) = zip(layers[::2], layers[1::2], strict=True)
+        for weight, bias in hidden:
+            h = activation(h @ weight.T + bias)
         f = (h @ last.T + last_bias)[:, 0]
         (gradient,) = torch.autograd.grad(f.sum(), x, create_graph=True)
         (bent,) = torch.autograd.grad((gradient * w).sum(), x, create_graph=True)

@@ -258,6 +258,8 @@ def test_members_are_each_as_alone(activation):
                 mine = [t[i] if isinstance(t, Tensor) else t for t in others]
                 alone = asked(x[i], n.frequencies, n.weights, n.biases, *mine)
                 assert all(torch.equal(a[i], b) for a, b in zip(mapped, alone, strict=True))
+            turned = torch.vmap(asked, in_dims=(1, *dims[1:]))(x.movedim(0, 1), *stacked, *others)
+            assert all(map(torch.equal, turned, mapped))
             shared = torch.vmap(asked, in_dims=(None, *dims[1:]))(x[0], *stacked, *others)
             assert torch.equal(shared[0][0], mapped[0][0])
 
@@ -270,16 +272,22 @@ def test_the_way_there_is_the_same_where_it_is_kept():
             found = perceptron.there(x, network, order, x if order == 2 else None)
             assert all(map(torch.equal, found[: order + 1], curvature))
             assert [t.numel() > 0 for t in found[:-1]] == [True, order > 0, order > 1]
+            whole = [
+                perceptron.there(t, network, 0)[-1].numel() for t in (x[:16], x[:16].repeat(4, 1))
+            ]
+            assert whole[1] in (whole[0] * 2, whole[0] * 4)  # by the lanes of the processor
 
 
+@pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("offset", [1, 4, 16])
-def test_what_is_kept_may_lie_anywhere(offset):
+def test_what_is_kept_may_lie_anywhere(offset, order):
     """C++ takes it for vectors, which begin at certain places."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
-        kept = perceptron.there(x, network, 0)[-1]
+        kept = perceptron.there(x, network, order, x if order == 2 else None)[-1]
         elsewhere = torch.cat([torch.zeros(offset), kept])[offset:]
-        found = [perceptron.of_weights(x, network, k, x[:, 0]) for k in (kept, elsewhere)]
+        others = [x, x, x[:, 1]][: (0, 1, 3)[order]]
+        found = [perceptron.of_weights(x, network, k, x[:, 0], *others) for k in (kept, elsewhere)]
     assert torch.equal(*found)
 
 

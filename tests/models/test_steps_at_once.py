@@ -48,6 +48,8 @@ def ends(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
     """Of chains, and the next random number after them."""
     draw = Generator().manual_seed(3)
     chain = run_chain(sampler, energy, x, n_steps, draw)
+    bounds = sampler.gradient_clip is not None or sampler.clamp is not None
+    assert ("clipped" in chain.metrics) == bounds
     return chain.x, torch.rand(1, generator=draw)
 
 
@@ -140,7 +142,7 @@ def test_a_chain_goes_on(sampler, sizes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(8, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
+@pytest.mark.parametrize("shape", [(8, 2), (12, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
 def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
     draw, again = (Generator().manual_seed(7) for _ in range(2))
     found = noise_of(torch.zeros(shape, dtype=dtype), 6, draw)
@@ -149,22 +151,19 @@ def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
     assert torch.equal(draw.get_state(), again.get_state())
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_long_run_is_made_in_parts(most, monkeypatch):
-    """Between which signals are heard."""
-    energy, x = model(SIZES[2], "silu"), points(SIZES[2])
+@pytest.mark.parametrize("limit", ["STEPS", "NOISE"])
+def test_a_long_run_is_made_in_parts(limit, monkeypatch):
+    """Between which signals are heard; and noise of all steps would take too much memory."""
+    energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     whole = ends(SAMPLERS[1], energy, x, 7)
-    monkeypatch.setattr("ebmtrain.samplers.langevin.STEPS", most)
+    most = 3 if limit == "STEPS" else 3 * x.numel() + 1
+    monkeypatch.setattr(f"ebmtrain.samplers.langevin.{limit}", most)
+    parts, at_once = [], energy.langevin
+    energy.langevin = lambda x, noise, *others: (
+        parts.append(len(noise)) or at_once(x, noise, *others)
+    )
     assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
-
-
-def test_noise_is_drawn_in_parts(monkeypatch):
-    """Where one draw for all steps would take too much memory."""
-    sizes = SIZES[-1]
-    energy, x = model(sizes, "silu"), points(sizes)
-    whole = ends(SAMPLERS[1], energy, x, 7)
-    monkeypatch.setattr("ebmtrain.samplers.langevin.NOISE", 3 * x.numel() + 1)
-    assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
+    assert parts == [3, 3, 1]
 
 
 def test_named_arguments_are_counted_as_well():
