@@ -13,8 +13,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 FROM := pyproject.toml constraints.txt
 
-# Per process. A second thread gains a tenth on an idle machine, and where something else runs the
-# two wait for each other: twenty times slower was seen.
+# Per process. A second thread gains up to a half on an idle machine, and where something else runs
+# the two wait for each other: twenty times slower was seen.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: train test soak lint bench quality clean

@@ -1,6 +1,6 @@
 """Training steps of ebmtrain and of other tools, side by side: `make bench`.
 
-    python benchmarks/peers.py                              everything, half an hour
+    python benchmarks/peers.py                              everything, three quarters of an hour
     python benchmarks/peers.py --batches 128 --sweeps none --tools ebmtrain by_hand floor
     python benchmarks/peers.py --quick                      all of it at tiny sizes, to see it work
     python benchmarks/peers.py --render                     tables and plot anew from peers.json

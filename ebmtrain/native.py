@@ -57,7 +57,8 @@ def refusals() -> list[str]:
     if not _wanted:
         return []
     return [
-        f"{name} is not used ({reason}): torch's operations take its place"
+        f"{name} is not used ({reason}): torch's operations take its place, which are slower; install "
+        "g++ or name a compiler by CXX, or device.native=false"
         for name, reason in _refused.items()
     ]
 
@@ -140,11 +141,12 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotCompiledError(f"{compiler}: {error}") from error
-        if ended.returncode == 0:
+        if ended.returncode == 0 and made.exists():
             return
         if ended.returncode < 0:  # which says nothing of the options
             raise NotCompiledError(f"{compiler}: stopped by signal {-ended.returncode}")
-        reason = " ".join(ended.stderr.decode(errors="replace").split())[:200]
+        said = " ".join(ended.stderr.decode(errors="replace").split())[:200]
+        reason = said or f"exit code {ended.returncode}, and nothing made"
     raise NotCompiledError(f"{compiler}: {reason}")
 
 

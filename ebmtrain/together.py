@@ -74,6 +74,8 @@ class Together:
             try:
                 if len({kind, *(known for known, _ in self.programs)}) > MOST:
                     raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+                if self.compile and not self.programs:
+                    LOG.info("compiling the update: a minute or so, less where the cache knows it")
                 began = time.perf_counter()
                 with put_off():
                     self.programs[key] = self.made(group)

@@ -83,7 +83,12 @@ def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, mo
 
 @pytest.mark.parametrize(
     ("compiler", "told"),
-    [("no-such-compiler", "No such file"), ("false", "false: "), ("", "no C++ compiler")],
+    [
+        ("no-such-compiler", "No such file"),
+        ("false", "false: exit code 1"),
+        ("true", "true: exit code 0, and nothing made"),
+        ("", "no C++ compiler"),
+    ],
 )
 def test_without_a_compiler(source, monkeypatch, compiler, told):
     """One line, and None."""
@@ -184,6 +189,6 @@ def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
         assert command(*few, "hydra.run.dir=with").code == 0
     finally:
         perceptron.agrees.cache_clear()
-    line = "perceptron.cpp is not used (false: ): torch's operations take its place"
+    line = "perceptron.cpp is not used (false: exit code 1, and nothing made): torch's operations"
     assert (folder / "without/run.log").read_text().count(line) == 1
     assert "is not used" not in (folder / "with/run.log").read_text()
