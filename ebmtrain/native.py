@@ -57,8 +57,8 @@ def refusals() -> list[str]:
     if not _wanted:
         return []
     return [
-        f"{name} is not used ({reason}): torch's operations take its place, which are slower; install "
-        "g++ or name a compiler by CXX, or device.native=false"
+        f"{name} is not used ({reason}): torch's operations take its place, which are slower; "
+        "install g++ or name a compiler by CXX, or device.native=false"
         for name, reason in _refused.items()
     ]
 
