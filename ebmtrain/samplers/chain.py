@@ -62,7 +62,8 @@ def run_chain(
     kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
-        state, infos, jumped = stepped(kernel, energy, state, n_steps, generator)
+        jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
+        state, infos, jumped = stepped(kernel, jumps, energy, state, n_steps, generator)
     metrics = {}
     for name in StepInfo._fields:
         values = [value for info in infos if (value := getattr(info, name)) is not None]
@@ -77,17 +78,30 @@ def run_chain(
     return Chain(state.x, known, metrics, state)
 
 
+def steps_by_itself(kernel: Sampler) -> bool:
+    """Whether it has `steps` that are those of its `step`, which a class derived from it may have
+    replaced."""
+    owners = [
+        next((kind for kind in type(kernel).__mro__ if name in vars(kind)), None)
+        for name in ("steps", "step")
+    ]
+    return owners[0] is not None and owners[0] is owners[1]
+
+
 def stepped(
-    kernel: Sampler, energy: Energy, state: Any, n_steps: int, generator: Generator
+    kernel: Sampler,
+    jumps: Any,
+    energy: Energy,
+    state: Any,
+    n_steps: int,
+    generator: Generator,
 ) -> tuple[Any, list[StepInfo], list[Tensor]]:
     """The state after so many steps, what they reported, and how many of the jumps were accepted.
 
     By the sampler's own `steps` where it has such: see `Sampler`.
     """
-    jumps = getattr(kernel, "jumps", None) if len(state.x) >= _FEWEST_TO_JUMP else None
-    several = getattr(kernel, "steps", None)
-    if jumps is None and several is not None:
-        state, infos = several(energy, state, n_steps, generator)
+    if jumps is None and steps_by_itself(kernel):
+        state, infos = kernel.steps(energy, state, n_steps, generator)  # type: ignore[attr-defined]
         return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.
     rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
