@@ -15,6 +15,7 @@ import torch
 from same_state import differences, load
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from ebmtrain import compiled
 from ebmtrain.build import build
@@ -166,14 +167,14 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
 
 def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
     job, state = warm(configured("method=dsm", "model.depth=1"))
     other = duplicate(job, state)
     advance = Compiled()
-    for _ in range(2):
-        update(job, state, advance)
-        update(job, other)
+    # Not by monkeypatch, which leaves torch's settings as ones that do not exist.
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
+        for _ in range(2):
+            update(job, state, advance)
+            update(job, other)
     assert differences(other.state_dict(), state.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
