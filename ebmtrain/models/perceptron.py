@@ -1,8 +1,7 @@
 """The perceptron of mlp.py in C++, with its gradients and steps of chains: for float32 on the CPU.
 
-What `MLP` writes out layer by layer, in less than half of the time (docs/performance.md): what lies
-between the layers stays in the cache, and nothing waits for the launch of one operation after the
-other.
+What `MLP` writes out layer by layer, in less time: what lies between the layers stays in the cache,
+and nothing waits for the launch of one operation after the other.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from ebmtrain import native
 from ebmtrain.models.perceptron_library import ACTIVATIONS, SOURCE, Network, library
 
 FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
-
 LARGEST = 2**18  # numbers of a matrix, beyond which it leaves the cache before the next points come
 
 

@@ -258,8 +258,8 @@ def kept_size(n: int, order: int, dims: int, n_frequencies: int, units: tuple[in
     cpp = library()
     assert cpp is not None
     sizes = [dims + 2 * n_frequencies, *units]
-    in_c = (ctypes.c_int64 * len(sizes))(*sizes)
-    network = _Network(dims, n_frequencies, len(units) - 1, in_c)
+    of_layers = (ctypes.c_int64 * len(sizes))(*sizes)
+    network = _Network(dims, n_frequencies, len(units) - 1, of_layers)
     cpp.perceptron_kept.restype = cpp.perceptron_block.restype = ctypes.c_int64
     each = cpp.perceptron_kept(ctypes.byref(network), order)
     return -(-n // cpp.perceptron_block()) * each

@@ -7,6 +7,9 @@ import torch
 from model_presets import PRESETS, preset
 from torch import nn
 
+from ebmtrain import native
+from ebmtrain.models import perceptron
+
 
 # Without what is made of finished runs: see test_composition.py.
 @pytest.fixture(params=sorted({path.stem for path in PRESETS.glob("*.yaml")} - {"composition"}))
@@ -22,3 +25,14 @@ def model(name: str) -> nn.Module:
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def dtype(request) -> torch.dtype:
     return request.param
+
+
+@pytest.fixture
+def cpp():
+    """Perceptrons by C++, as it is set when a test begins; it may set otherwise."""
+    before, threads = native.wanted(), torch.get_num_threads()
+    native.use(True)
+    assert perceptron.agrees()
+    yield
+    native.use(before)
+    torch.set_num_threads(threads)

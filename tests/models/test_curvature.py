@@ -31,14 +31,7 @@ CURVATURE = torch.ops.ebmtrain.perceptron_kept.default
 WEIGHTS = torch.ops.ebmtrain.perceptron_weights.default
 
 
-@pytest.fixture(autouse=True)
-def in_use():
-    before, threads = native.wanted(), torch.get_num_threads()
-    native.use(True)
-    assert perceptron.agrees()
-    yield
-    native.use(before)
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cpp")
 
 
 def directions(sizes: tuple[int, ...], n: int = 2) -> Tensor:

@@ -28,14 +28,7 @@ SIZES = [
 TASKS = Path("/proc/self/task")
 
 
-@pytest.fixture(autouse=True)
-def in_use():
-    before, threads = native.wanted(), torch.get_num_threads()
-    native.use(True)
-    assert perceptron.agrees()
-    yield
-    native.use(before)
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cpp")
 
 
 def model(sizes: tuple[int, ...], activation: str, seed: int = 0) -> MLP:

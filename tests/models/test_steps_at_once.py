@@ -23,14 +23,7 @@ SAMPLERS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def in_use():
-    before, threads = native.wanted(), torch.get_num_threads()
-    native.use(True)
-    assert perceptron.agrees()
-    yield
-    native.use(before)
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cpp")
 
 
 class WithoutC(nn.Module):
