@@ -1,6 +1,6 @@
 """C++ of ours, compiled by the machine's own compiler where it is first used: `device.native`.
 
-That takes a second, once: it is kept in the user's cache folder, for this kind of processor.
+That takes some seconds, once: it is kept in the user's cache folder, for this kind of processor.
 Nothing depends on it: where there is no compiler, or it fails, torch's operations do the same in
 more time.
 """
@@ -18,10 +18,15 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from ebmtrain.compiler_cache import folder_of
 
 COMPILERS = ("c++", "g++", "clang++")
 ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
+TORCH = Path(torch.__file__).parent  # whose libraries are in the process already when ours comes
+HEADERS = ("-isystem", str(TORCH / "include"))
+LIBRARIES = (f"-L{TORCH / 'lib'}", "-ltorch_cpu", f"-Wl,-rpath,{TORCH / 'lib'}")
 WISHES = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
@@ -115,7 +120,8 @@ def compiled(source: Path, folder: Path) -> Path:
         raise NotCompiledError("no C++ compiler: " + ", ".join(COMPILERS))
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
-    name = hashlib.sha256(repr((text, compiler, ALWAYS, WISHES)).encode()).hexdigest()[:16]
+    made_of = text, compiler, ALWAYS, WISHES, TORCH, torch.__version__
+    name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     kept = folder / f"{source.stem}-{name}.so"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
@@ -152,4 +158,5 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
 
 def commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
     for wish in WISHES:
-        yield [*compiler.split(), *ALWAYS, *wish, str(source), "-o", str(made)]
+        ours = [*ALWAYS, *wish, *HEADERS, str(source), "-o", str(made)]
+        yield [*compiler.split(), *ours, *LIBRARIES]

@@ -1,4 +1,4 @@
-// Steps of chains on a perceptron, E = f + precision ||x||^2 / 2, for a block; see perceptron.cpp.
+// Steps of chains on a perceptron, E = f + precision ||x||^2 / 2, for a block; see perceptron.h.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// Points side by side in the lanes of vector registers, and what perceptron.cpp does with them.
+// Points side by side in the lanes of vector registers, and what perceptron.h does with them.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The layers of a perceptron, there and back, for a block of points; see perceptron.cpp.
+// The layers of a perceptron, there and back, for a block of points; see perceptron.h.
 
 #pragma once
 

@@ -1,384 +1,234 @@
-// The perceptron of mlp.py, its gradient and curvature with respect to points, the gradients of all
-// of these with respect to its weights, and steps of chains on it.
+// The operations that perceptron_library.py declares, for tensors of float32 on the CPU. They look
+// whether what they are given fits together, and hand addresses of it to perceptron.h.
 //
-// Points do not know of each other: a block of them, side by side in the lanes of vector registers,
-// goes through all layers, there and back, before the next one comes, so that what lies between the
-// layers stays in the cache. Called by perceptron_library.py.
+// Written to the part of torch's interface that stays the same from release to release.
 
-#include <cstdlib>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
 #include <vector>
 
-#include "chains.h"
-#include "layers.h"
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
 
-// Sums over points, of the gradient with respect to a matrix (m, n) and its bias. Where the matrix
-// is small, each lane has a sum of its own until the end; else a column holds POINTS of its n.
-struct Sums {
-    int64_t m, n;
-    bool spread;
-    int64_t columns;  // of a row of the matrix
-    Column *weights, *biases;
-};
+#include "perceptron.h"
 
-INLINE Sums sums_of(int64_t m, int64_t n) {
-    bool spread = m == 1 || n <= 4;
-    return {m, n, spread, spread ? n : (n + POINTS - 1) / POINTS, nullptr, nullptr};
+namespace {
+
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+using Tensors = std::vector<Tensor>;
+using Shape = std::vector<int64_t>;
+using Floats = std::vector<double>;
+
+constexpr size_t ALIGNMENT = 64;  // of vectors; torch's own tensors begin at such places
+
+Shape shape_of(const Tensor &t) {
+    auto sizes = t.sizes();
+    return Shape(sizes.begin(), sizes.end());
 }
 
-static void add_bias(const Sums &sums, const Column *of_units) {
-    for (int64_t i = 0; i < sums.m; i++) sums.biases[i] = sums.biases[i] + of_units[i];
+std::string text(const Shape &shape) {
+    std::string said = "(";
+    for (size_t i = 0; i < shape.size(); i++) said += (i ? ", " : "") + std::to_string(shape[i]);
+    return said + (shape.size() == 1 ? ",)" : ")");
 }
 
-static void add(const Sums &sums, const Column *of_units, const Column *below) {
-    if (sums.spread) {
-        for (int64_t i = 0; i < sums.m; i++)
-            for (int64_t k = 0; k < sums.n; k++) {
-                Column &sum = sums.weights[i * sums.n + k];
-                sum = sum + of_units[i] * below[k];
-            }
-        return;
-    }
-    for (int64_t c = 0; c < sums.columns; c++) {
-        Column turned[POINTS];  // a column for each point, of POINTS numbers of it
-        int64_t rest = sums.n - c * POINTS, here = rest < POINTS ? rest : POINTS;
-        // Lanes beyond `here` go into no result; they are filled to be of defined content.
-        if (here < POINTS) std::memset((void *)turned, 0, sizeof(turned));
-        for (int64_t k = 0; k < here; k++)
-            for (int64_t p = 0; p < POINTS; p++)
-                floats(turned + p)[k] = floats(below + c * POINTS + k)[p];
-        product(floats(of_units), POINTS, 1, nullptr, true, turned, POINTS, sums.weights + c,
-                sums.columns, sums.m);
-    }
+bool of_float32(const Tensor &t) {
+    return t.scalar_type() == torch::headeronly::ScalarType::Float;
 }
 
-INLINE float total(const Column &column) {
-    float sum = 0.0f;
-    for (int p = 0; p < POINTS; p++) sum += floats(&column)[p];
-    return sum;
-}
+bool is(const Tensor &t, const Shape &shape) { return of_float32(t) && shape_of(t) == shape; }
 
-// The sums as (m, n) numbers and m more after them; returns where they end.
-static float *poured(const Sums &sums, float *to) {
-    for (int64_t i = 0; i < sums.m; i++, to += sums.n) {
-        const Column *row = sums.weights + i * sums.columns;
-        if (sums.spread)
-            for (int64_t k = 0; k < sums.n; k++) to[k] = total(row[k]);
-        else
-            std::memcpy(to, row, sums.n * sizeof(float));
-    }
-    for (int64_t i = 0; i < sums.m; i++) *to++ = total(sums.biases[i]);
-    return to;
-}
+// Its numbers one after another, without gaps.
+Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it after
-// `gradient_of_points`, in which squares of the first one, where there is one, count b times.
-static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool first,
-                                bool second, const Column &b, const std::vector<Sums> &sums) {
-    const Column one = constant(1.0f), zero = constant(0.0f);
-    const Column *of_z = &v, *of_z1 = &zero, *of_z2 = &one;  // with respect to z, z' and z''
-    Column *now = tape.one, *next = tape.other;              // with respect to h, then z
-    Column *now1 = tape.first.one, *next1 = tape.first.other;
-    int64_t at = hidden(net);
-    for (int64_t l = net.depth; l >= 0; l--) {
-        int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        at -= l ? n : 0;  // of the layer below
-        add_bias(sums[l], of_z);
-        add(sums[l], of_z, l ? tape.units + at : tape.features);
-        if (first) add(sums[l], of_z1, l ? tape.first.units + at : tape.first.features);
-        if (second) add(sums[l], of_z2, l ? tape.second.units + at : tape.second.features);
-        if (!l) return;
-        times_transposed(net.weights[l], of_z, m, now, n);
-        for (int64_t i = 0; i < n; i++) now[i] = now[i] * tape.slopes[at + i];
-        const Column *of_h2 = tape.of_units + at;
-        if (second)
-            for (int64_t i = 0; i < n; i++)
-                now[i] = now[i] + of_h2[i] * tape.curves[at + i] * tape.second.z[at + i];
-        if (first) {  // of h'' = b f''(z) z'^2 + f'(z) z'' and h' = f'(z) z'
-            times_transposed(net.weights[l], of_z1, m, now1, n);
-            for (int64_t i = 0; i < n; i++) {
-                Column z1 = tape.first.z[at + i], curve = tape.curves[at + i] * z1;
-                Column of_square = b * of_h2[i];
-                now[i] = now[i] + now1[i] * curve + of_square * tape.bends[at + i] * z1 * z1;
-                now1[i] = now1[i] * tape.slopes[at + i] + 2.0f * of_square * curve;
-            }
-        }
-        Column *now2 = tape.second.one;
-        for (int64_t i = 0; second && i < n; i++) now2[i] = of_h2[i] * tape.slopes[at + i];
-        of_z = now;
-        of_z1 = now1;
-        of_z2 = now2;
-        std::swap(now, next);
-        std::swap(now1, next1);
-    }
-}
+float *in(const Tensor &t) { return static_cast<float *>(t.data_ptr()); }
 
-static int64_t widest(const Network &net) {
-    int64_t most = 1;
-    for (int64_t l = 0; l <= net.depth; l++) most = net.sizes[l] > most ? net.sizes[l] : most;
-    return most;
-}
+const float *in(const Maybe &t) { return t ? in(*t) : nullptr; }
 
-// How many derivatives with respect to points there are to be, up to two, and whether all that is
-// to be differentiated by the weights.
-struct Wanted {
-    int order;
-    bool again;
-};
+std::vector<float> singles(const Floats &doubles) { return {doubles.begin(), doubles.end()}; }
 
-// Columns of a tape: of what the way there leaves for the one back, and of all else.
-struct Lengths {
-    int64_t kept, other;
-};
-
-// Where the parts of a tape begin in two pieces of memory, and, from nothing, how long these are.
-static Tape tape_in(const Network &net, Wanted wanted, Column *kept, Column *other,
-                    Lengths *lengths = nullptr) {
-    Lengths at = {0, 0};
-    int64_t all_units = hidden(net), most = widest(net);
-    auto take = [](Column *memory, int64_t &at, int64_t n, bool needed) {
-        Column *begin = needed && memory ? memory + at : nullptr;
-        at += needed ? n : 0;
-        return begin;
-    };
-    auto keep = [&](int64_t n, bool needed = true) { return take(kept, at.kept, n, needed); };
-    auto use = [&](int64_t n, bool needed = true) { return take(other, at.other, n, needed); };
-    auto derivative = [&](auto next, bool needed) {
-        Along found;
-        found.x = next(net.dims, needed);
-        found.phases = next(net.n_frequencies, needed);
-        found.features = next(net.sizes[0], needed);
-        found.units = next(all_units, needed);
-        found.z = next(all_units, needed);
-        found.one = use(most, needed && wanted.again);
-        return found;
-    };
-    bool gradient = wanted.order > 0, curvature = wanted.order > 1;
-    Tape tape;
-    tape.x = use(net.dims);
-    tape.of_x = use(net.dims);
-    tape.p = use(net.dims);
-    tape.one = use(most);
-    tape.other = use(most);
-    tape.features = keep(net.sizes[0]);
-    tape.units = keep(all_units);
-    tape.slopes = keep(all_units);
-    tape.of_units = keep(all_units, gradient);
-    tape.curves = keep(all_units, curvature || (gradient && wanted.again));
-    tape.bends = keep(all_units, curvature && wanted.again);
-    tape.first = derivative(keep, curvature);
-    tape.first.other = use(most, curvature && wanted.again);
-    tape.second = derivative(use, gradient && wanted.again);
-    if (lengths) *lengths = at;
-    return tape;
-}
-
-static Lengths lengths_of(const Network &net, Wanted wanted) {
-    Lengths lengths;
-    tape_in(net, wanted, nullptr, nullptr, &lengths);
-    return lengths;
-}
-
-static std::vector<Sums> sums_in(const Network &net, Column *memory) {
-    std::vector<Sums> found;
-    for (int64_t l = 0; l <= net.depth; l++) {
-        Sums sums = sums_of(net.sizes[l + 1], net.sizes[l]);
-        sums.weights = memory;
-        sums.biases = memory + sums.m * sums.columns;
-        memory = sums.biases + sums.m;
-        found.push_back(sums);
-    }
-    return found;
-}
-
-static int64_t length_of_sums(const Network &net) {
-    int64_t sum = 0;
-    for (const Sums &sums : sums_in(net, nullptr)) sum += sums.m * (sums.columns + 1);
-    return sum;
-}
-
-static int64_t blocks_of(int64_t n) { return (n + POINTS - 1) / POINTS; }
-
-// No more than have a block to work at: the others would be waited for.
-static int busy(int64_t n, int threads) {
-    int64_t blocks = blocks_of(n);
-    return blocks < threads ? (blocks > 1 ? blocks : 1) : threads;
-}
-
-static int64_t part_of(int64_t n, int threads) {
-    return (blocks_of(n) + threads - 1) / threads * POINTS;
-}
-
-// Of the calling thread, until it ends: new memory at each call would be cleared page by page.
-struct Memory {
-    Column *columns = nullptr;
-    int64_t length = 0;
-
-    // At least n columns, of any content; null where there is no memory left.
-    Column *at_least(int64_t n) {
-        if (n > length) {
-            std::free(columns);
-            columns = (Column *)std::aligned_alloc(sizeof(Column), n * sizeof(Column));
-            length = columns ? n : 0;
-        }
-        return columns;
-    }
-
-    ~Memory() { std::free(columns); }
-};
-
-static thread_local Memory memory_of_thread;
-
-// One of several networks, whose weights follow one another in memory.
-struct Member {
+// The network that tensors make up, with the points that it is for: (n, dims) or, as everything
+// else of several members, (members, n, dims).
+class Given {
+    Tensors held;  // while C++ has their addresses
+    Shape sizes;
     std::vector<const float *> weights, biases;
-    Network net;
 
-    Member(const Network &first, int64_t i) : net(first) {
-        for (int64_t l = 0; l <= first.depth; l++) {
-            weights.push_back(first.weights[l] + i * first.sizes[l + 1] * first.sizes[l]);
-            biases.push_back(first.biases[l] + i * first.sizes[l + 1]);
+    const float *hold(const Tensor &t) {
+        held.push_back(dense(t));
+        return in(held.back());
+    }
+
+   public:
+    Tensor x;
+    Shape members;  // none, or their number
+    Networks all;
+
+    Given(const Tensor &points, double scale, const std::string &activation,
+          const Tensor &frequencies, const Tensors &w, const Tensors &b)
+        : x(dense(points)) {
+        Shape shape = shape_of(x), f = shape_of(frequencies);
+        bool fits = (shape.size() == 2 || shape.size() == 3) && of_float32(x) &&
+                    f.size() == shape.size() && w.size() == b.size() && !w.empty();
+        if (fits) {
+            members.assign(shape.begin(), shape.end() - 2);
+            int64_t dims = shape.back(), m = f[f.size() - 2];
+            fits = is(frequencies, with(m, dims));
+            sizes.push_back(dims + 2 * m);
+            for (size_t l = 0; fits && l < w.size(); l++) {
+                Shape of_layer = shape_of(w[l]);
+                fits = of_layer.size() == shape.size();
+                if (!fits) break;
+                int64_t outputs = of_layer[of_layer.size() - 2];
+                fits = is(w[l], with(outputs, sizes.back())) && is(b[l], with(outputs));
+                sizes.push_back(outputs);
+                weights.push_back(hold(w[l]));
+                biases.push_back(hold(b[l]));
+            }
+            fits = fits && sizes.back() == 1;
         }
-        net.weights = weights.data();
-        net.biases = biases.data();
-        net.frequencies += i * first.n_frequencies * first.dims;
+        if (!fits) {
+            std::string layers;
+            for (const Tensor &t : w) layers += (layers.empty() ? "" : ", ") + text(shape_of(t));
+            throw std::invalid_argument(
+                "points of shape " + text(shape) + " do not fit a perceptron of float32 whose "
+                "layers are " + layers + ", with frequencies " + text(f));
+        }
+        if (activation != "silu" && activation != "leaky_relu")
+            throw std::invalid_argument("no activation " + activation + ": silu, leaky_relu");
+        int64_t depth = sizes.size() - 2;
+        Network first = {shape.back(), f[f.size() - 2], depth, sizes.data(), weights.data(),
+                         biases.data(), hold(frequencies), float(scale),
+                         activation == "silu" ? SILU : LEAKY_RELU};
+        all = {first, members.empty() ? 1 : members[0], shape[shape.size() - 2],
+               int(torch::stable::get_num_threads())};
+    }
+
+    Given(const Given &) = delete;  // it points into itself
+
+    // A shape with the members in front.
+    template <class... Lengths>
+    Shape with(Lengths... lengths) const {
+        Shape shape = members;
+        (shape.push_back(lengths), ...);
+        return shape;
+    }
+
+    Shape of_points() const { return with(all.n, all.first.dims); }
+
+    Shape of_numbers() const { return with(all.n); }
+
+    Tensor fresh(const Shape &shape) const { return torch::stable::new_empty(x, shape); }
+
+    // t without gaps.
+    Tensor fitting(const char *name, const Tensor &t, const Shape &shape) const {
+        if (!is(t, shape))
+            throw std::invalid_argument(std::string(name) + " " + text(shape_of(t)) +
+                                        (of_float32(t) ? "" : " of another type than float32") +
+                                        " does not fit: it has to be " + text(shape));
+        return dense(t);
+    }
+
+    Maybe fitting(const char *name, const Maybe &t, const Shape &shape) const {
+        return t ? Maybe(fitting(name, *t, shape)) : t;
+    }
+
+    int64_t parameters() const {
+        int64_t sum = 0;
+        for (size_t l = 1; l < sizes.size(); l++) sum += sizes[l] * (sizes[l - 1] + 1);
+        return sum;
     }
 };
 
-// Does `work` for each block of n points of each member: it is given the network, a tape, where
-// the block begins among the points of all members, and how many points it has. What the way there
-// leaves is kept of each block where there is memory for that. Blocks are dealt out to threads in
-// equal parts. Returns 0, or 1 where there is no memory left, as all functions do that are called
-// from outside. Points, results and gradients of members follow one another.
-template <class Work>
-static int for_blocks(const Network *first, int64_t members, int64_t n, int threads, Wanted wanted,
-                      Column *kept, Work work) {
-    threads = busy(n, threads);
-    Lengths lengths = lengths_of(*first, wanted);
-    int64_t each = lengths.other + (kept ? 0 : lengths.kept), part = part_of(n, threads);
-    Column *memory = memory_of_thread.at_least(threads * each);
-    if (!memory) return 1;
-    for (int64_t i = 0; i < members; i++) {
-        Member member(*first, i);
-        const Network &net = member.net;
-        Column *of_member = kept ? kept + i * blocks_of(n) * lengths.kept : nullptr;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (int t = 0; t < threads; t++) {
-            Column *own = memory + t * each;
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                Column *there = own + lengths.other;
-                if (kept) there = of_member + p / POINTS * lengths.kept;
-                Tape tape = tape_in(net, wanted, there, own);
-                work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
-            }
-        }
-    }
-    return 0;
+std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
+    const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
+    const Tensors &weights, const Tensors &biases, const Maybe &w, int64_t order, bool keep) {
+    Given given(x, scale, activation, frequencies, weights, biases);
+    if (order < 0 || order > 2 || w.has_value() != (order == 2))
+        throw std::invalid_argument("directions w belong to order 2, which is the highest, not to " +
+                                    std::to_string(order));
+    Maybe along = given.fitting("w", w, given.of_points());
+    int64_t kept = keep ? numbers_kept(given.all.first, given.all.n, order) : 0;
+    Tensor f = given.fresh(given.of_numbers());
+    Tensor gradient = given.fresh(order > 0 ? given.of_points() : given.with(0));
+    Tensor curvature = given.fresh(order > 1 ? given.of_numbers() : given.with(0));
+    Tensor left = given.fresh(given.with(kept));
+    evaluate(given.all, in(given.x), in(along), in(f), order > 0 ? in(gradient) : nullptr,
+             order > 1 ? in(curvature) : nullptr, keep ? in(left) : nullptr);
+    return {f, gradient, curvature, left};
 }
 
-// How many numbers the way there leaves for each block of points, and how many points that has.
-extern "C" int64_t perceptron_kept(const Network *net, int order) {
-    return lengths_of(*net, {order, true}).kept * POINTS;
+Tensor perceptron_weights(const Tensor &x, double scale, const std::string &activation,
+                          const Tensor &frequencies, const Tensors &weights,
+                          const Tensors &biases, const Tensor &v, const Maybe &u, const Maybe &w,
+                          const Maybe &b, const Tensor &kept) {
+    Given given(x, scale, activation, frequencies, weights, biases);
+    if (w.has_value() != b.has_value() || (w && !u))
+        throw std::invalid_argument("w and b belong together, and to u");
+    int64_t of_kept = numbers_kept(given.all.first, given.all.n, w ? 2 : u ? 1 : 0);
+    Tensor of_f = given.fitting("v", v, given.of_numbers());
+    Maybe of_gradient = given.fitting("u", u, given.of_points());
+    Maybe along = given.fitting("w", w, given.of_points());
+    Maybe of_curvature = given.fitting("b", b, given.of_numbers());
+    Tensor left = given.fitting("kept", kept, given.with(of_kept));
+    if (reinterpret_cast<size_t>(left.data_ptr()) % ALIGNMENT) left = torch::stable::clone(left);
+    Tensor flat = given.fresh(given.with(given.parameters()));
+    differentiate(given.all, in(of_f), in(of_gradient), in(along), in(of_curvature), in(left),
+                  in(flat));
+    return flat;
 }
 
-extern "C" int64_t perceptron_block() { return POINTS; }
-
-// For n points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
-// respect to x; and, where w (n, dims) is not null either, the curvature w' (d^2f/dx^2) w (n). What
-// `perceptron_weights` needs of it goes to `kept`, where not null: `perceptron_kept` numbers for
-// each block.
-extern "C" int perceptron_points(const Network *first, int64_t members, int64_t n, const float *x,
-                                 const float *w, float *f, float *gradient, float *curvature,
-                                 float *kept, int threads) {
-    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
-        gather(x + at * net.dims, count, net.dims, tape.x);
-        Column found = output(net, tape);
-        std::memcpy(f + at, &found, count * sizeof(float));
-        if (!gradient) return;
-        if (w) along(net, w + at * net.dims, count, tape, tape.first);
-        found = gradient_of_points(net, tape, w);
-        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
-        if (w) std::memcpy(curvature + at, &found, count * sizeof(float));
-    };
-    Wanted wanted = {w ? 2 : gradient ? 1 : 0, kept != nullptr};
-    return for_blocks(first, members, n, threads, wanted, (Column *)kept, work);
+Tensor perceptron_langevin(const Tensor &x, double scale, const std::string &activation,
+                           const Tensor &frequencies, const Tensors &weights,
+                           const Tensors &biases, const Tensor &noise, double precision,
+                           const Floats &sizes, const Floats &scales) {
+    Given given(x, scale, activation, frequencies, weights, biases);
+    int64_t k = sizes.size();
+    if (scales.size() != sizes.size())
+        throw std::invalid_argument(std::to_string(scales.size()) + " scales do not fit " +
+                                    std::to_string(k) + " steps");
+    Tensor drawn = given.fitting("noise", noise, given.with(k, given.all.n, given.all.first.dims));
+    Tensor ends = given.fresh(given.of_points());
+    langevin_chains(given.all, in(given.x), in(drawn), singles(sizes).data(),
+                    singles(scales).data(), in(ends), float(precision), k);
+    return ends;
 }
 
-// k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each
-// member; see `langevin`.
-extern "C" int perceptron_langevin(const Network *first, int64_t members, int64_t n,
-                                   const float *x, const float *noise, const float *sizes,
-                                   const float *scales, float *ends, float precision, int64_t k,
-                                   int threads) {
-    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
-        int64_t member = at / n, step = n * net.dims;
-        gather(x + at * net.dims, count, net.dims, tape.x);
-        langevin(net, tape, count, precision, k, sizes, scales,
-                 noise + member * (k - 1) * step + at * net.dims, step);
-        scatter(tape.x, count, net.dims, ends + at * net.dims);
-    };
-    return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
+std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron_leapfrog(
+    const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
+    const Tensors &weights, const Tensors &biases, const Tensor &momentum, const Tensor &gradient,
+    const Tensor &eps, double precision, double temperature, int64_t steps) {
+    Given given(x, scale, activation, frequencies, weights, biases);
+    Shape shape = given.of_points();
+    Tensor p = given.fitting("momentum", momentum, shape);
+    Tensor slope = given.fitting("gradient", gradient, shape);
+    Tensor size = given.fitting("eps", eps, given.of_numbers());
+    Tensor f = given.fresh(given.of_numbers());
+    // What goes in is written over by what comes out.
+    Tensor end = torch::stable::clone(given.x);
+    p = torch::stable::clone(p);
+    slope = torch::stable::clone(slope);
+    leapfrog_chains(given.all, in(end), in(p), in(slope), in(size), in(f), float(precision),
+                    float(1.0 / temperature), steps);
+    return {end, p, slope, f};
 }
 
-// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), with an eps of
-// its own (n): into x, p, gradient and f (n); see `leapfrog`.
-extern "C" int perceptron_leapfrog(const Network *first, int64_t members, int64_t n, float *x,
-                                   float *p, float *gradient, const float *eps, float *f,
-                                   float precision, float inverse_temperature, int64_t k,
-                                   int threads) {
-    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
-        Column size;
-        gather(eps + at, count, 1, &size);
-        gather(x + at * net.dims, count, net.dims, tape.x);
-        gather(p + at * net.dims, count, net.dims, tape.p);
-        gather(gradient + at * net.dims, count, net.dims, tape.of_x);
-        Column found = leapfrog(net, tape, precision, k, size, inverse_temperature);
-        std::memcpy(f + at, &found, count * sizeof(float));
-        scatter(tape.x, count, net.dims, x + at * net.dims);
-        scatter(tape.p, count, net.dims, p + at * net.dims);
-        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
-    };
-    return for_blocks(first, members, n, threads, {1, false}, nullptr, work);
+}  // namespace
+
+// How many numbers `perceptron` keeps of n points, for whoever has to know without calling it.
+extern "C" int64_t perceptron_kept(int64_t n, int order, int64_t dims, int64_t n_frequencies,
+                                   int64_t depth, const int64_t *sizes) {
+    Network net = {dims, n_frequencies, depth, sizes, nullptr, nullptr, nullptr, 0.0f, SILU};
+    return numbers_kept(net, n, order);
 }
 
-// The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
-// respect to weights and biases, each matrix followed by its bias; without the third where w,
-// (n, dims) of each member, is null, and without either where u is. Each thread has sums of its
-// own, which are added in the same order every time. The points themselves are not looked at again:
-// `kept` is what `perceptron_points` left of them.
-extern "C" int perceptron_weights(const Network *first, int64_t members, int64_t n, const float *,
-                                  const float *v, const float *u, const float *w, const float *b,
-                                  const float *kept, float *gradient, int threads) {
-    threads = busy(n, threads);
-    Wanted wanted = {w ? 2 : u ? 1 : 0, true};
-    Lengths lengths = lengths_of(*first, wanted);
-    int64_t part = part_of(n, threads), of_sums = length_of_sums(*first);
-    int64_t each = of_sums + lengths.other;
-    Column *memory = memory_of_thread.at_least(threads * each);
-    if (!memory) return 1;
-    for (int64_t i = 0; i < members; i++) {
-        Member member(*first, i);
-        const Network &net = member.net;
-        Column *of_member = (Column *)kept + i * blocks_of(n) * lengths.kept;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (int t = 0; t < threads; t++) {
-            Column *own = memory + t * each, *free = own + of_sums;
-            std::memset((void *)own, 0, of_sums * sizeof(Column));
-            std::vector<Sums> sums = sums_in(net, own);
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
-                Tape tape = tape_in(net, wanted, of_member + p / POINTS * lengths.kept, free);
-                Column of_output, of_curvature = constant(0.0f);
-                gather(v + at, count, 1, &of_output);
-                if (w) gather(b + at, count, 1, &of_curvature);
-                if (u)
-                    along(net, u + at * net.dims, count, tape, tape.second,
-                          w ? &tape.first : nullptr, of_curvature);
-                gradient_of_weights(net, tape, of_output, w, u, of_curvature, sums);
-            }
-        }
-        for (int t = 1; t < threads; t++)
-            for (int64_t j = 0; j < of_sums; j++) memory[j] = memory[j] + memory[t * each + j];
-        for (const Sums &sums : sums_in(net, memory)) gradient = poured(sums, gradient);
-    }
-    return 0;
+STABLE_TORCH_LIBRARY_IMPL(ebmtrain, CPU, m) {
+    m.impl("perceptron", TORCH_BOX(&perceptron));
+    m.impl("perceptron_weights", TORCH_BOX(&perceptron_weights));
+    m.impl("perceptron_langevin", TORCH_BOX(&perceptron_langevin));
+    m.impl("perceptron_leapfrog", TORCH_BOX(&perceptron_leapfrog));
 }

@@ -146,7 +146,7 @@ def output(x: Tensor, network: Network) -> Tensor:
         MemoryError: there is none left.
     """
     if not learns(network):
-        return torch.ops.ebmtrain.perceptron(x, *network)
+        return torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0]
     return differentiable(x, network, 0)[0]
 
 
@@ -157,7 +157,7 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         MemoryError: there is none left.
     """
     if not learns(network):
-        return torch.ops.ebmtrain.perceptron_and_gradient(x, *network)
+        return torch.ops.ebmtrain.perceptron(x, *network, None, 1, False)[:2]
     f, gradient = differentiable(x, network, 1)
     return f, gradient
 
@@ -170,7 +170,7 @@ def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor
         MemoryError: there is none left.
     """
     if not learns(network):
-        return torch.ops.ebmtrain.perceptron_and_curvature(x, *network, w)
+        return torch.ops.ebmtrain.perceptron(x, *network, w, 2, False)[:3]
     f, gradient, curvature = differentiable(x, network, 2, w)
     return f, gradient, curvature
 
@@ -215,7 +215,7 @@ def there(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """f, df/dx and the curvature along w, of which those beyond the order are empty, and what
     `of_weights` needs of that."""
-    return torch.ops.ebmtrain.perceptron_kept(x, *network, w, order)
+    return torch.ops.ebmtrain.perceptron(x, *network, w, order, True)
 
 
 def of_weights(

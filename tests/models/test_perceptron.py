@@ -232,9 +232,9 @@ def test_members_are_each_as_alone(activation):
     ]  # fmt: skip
     with torch.no_grad():
         for name, others in (
-            ("perceptron", []), ("perceptron_and_gradient", []), ("perceptron_and_curvature", [u]),
-            ("perceptron_kept", [None, 0]), ("perceptron_kept", [None, 1]),
-            ("perceptron_kept", [u, 2]), ("perceptron_weights", [v, None, None, None, kept[0]]),
+            *(("perceptron", [w, order, keep]) for w, order in ((None, 0), (None, 1), (u, 2))
+              for keep in (False, True)),
+            ("perceptron_weights", [v, None, None, None, kept[0]]),
             ("perceptron_weights", [v, u, None, None, kept[1]]),
             ("perceptron_weights", [v, u, x, -v, kept[2]]),
         ):  # fmt: skip
@@ -363,7 +363,8 @@ class TestWhatDoesNotFit:
 
     def test_members_of_members(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
-        twice = torch.vmap(torch.vmap(lambda x: torch.ops.ebmtrain.perceptron(x, *network)))
+        once = torch.vmap(lambda x: torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0])
+        twice = torch.vmap(once)
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
             twice(x.expand(2, 3, *x.shape))
 
