@@ -19,6 +19,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ebmtrain.models.perceptron_fusion import in_one_go
 from ebmtrain.state import Job, TrainState, start, trained
 from ebmtrain.train import advanced
 from ebmtrain.types import Batch
@@ -175,6 +176,7 @@ def captured(
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # marks that torch's optimizers leave
             graph.graph.erase_node(node)
+    in_one_go(graph.graph)
     graph.recompile()
     return Captured(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
 

@@ -162,24 +162,26 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
     return {f, gradient, curvature, left};
 }
 
-Tensor perceptron_weights(const Tensor &x, double scale, const std::string &activation,
-                          const Tensor &frequencies, const Tensors &weights,
-                          const Tensors &biases, const Tensor &v, const Maybe &u, const Maybe &w,
-                          const Maybe &b, const Tensor &kept) {
+std::tuple<Tensor, Tensor> perceptron_weights(
+    const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
+    const Tensors &weights, const Tensors &biases, const Tensor &v, const Maybe &u, const Maybe &w,
+    const Maybe &b, const Maybe &kept) {
     Given given(x, scale, activation, frequencies, weights, biases);
-    if (w.has_value() != b.has_value() || (w && !u))
-        throw std::invalid_argument("w and b belong together, and to u");
+    if (w.has_value() != b.has_value() || (w && !u) || (u && !kept))
+        throw std::invalid_argument("w and b belong together, and to u, and u to what was kept");
     int64_t of_kept = numbers_kept(given.all.first, given.all.n, w ? 2 : u ? 1 : 0);
     Tensor of_f = given.fitting("v", v, given.of_numbers());
     Maybe of_gradient = given.fitting("u", u, given.of_points());
     Maybe along = given.fitting("w", w, given.of_points());
     Maybe of_curvature = given.fitting("b", b, given.of_numbers());
-    Tensor left = given.fitting("kept", kept, given.with(of_kept));
-    if (reinterpret_cast<size_t>(left.data_ptr()) % ALIGNMENT) left = torch::stable::clone(left);
+    Maybe left = given.fitting("kept", kept, given.with(of_kept));
+    if (left && reinterpret_cast<size_t>(left->data_ptr()) % ALIGNMENT)
+        left = torch::stable::clone(*left);
     Tensor flat = given.fresh(given.with(given.parameters()));
-    differentiate(given.all, in(of_f), in(of_gradient), in(along), in(of_curvature), in(left),
-                  in(flat));
-    return flat;
+    Tensor f = given.fresh(kept ? given.with(0) : given.of_numbers());
+    differentiate(given.all, in(given.x), in(of_f), in(of_gradient), in(along), in(of_curvature),
+                  in(left), in(flat), in(f));
+    return {flat, f};
 }
 
 Tensor perceptron_langevin(const Tensor &x, double scale, const std::string &activation,

@@ -346,16 +346,19 @@ static void leapfrog_chains(const Networks &all, float *x, float *p, float *grad
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
 // respect to weights and biases, each matrix followed by its bias; without the third where w,
 // (n, dims) of each member, is null, and without either where u is. Each thread has sums of its
-// own, which are added in the same order every time. The points themselves are not looked at again:
-// `kept` is what `evaluate` left of them.
-static void differentiate(const Networks &all, const float *v, const float *u, const float *w,
-                          const float *b, const float *kept, float *gradient) {
+// own, which are added in the same order every time.
+//
+// `kept` is what `evaluate` left of the points, which are not looked at again. Where it is null,
+// and u as well, each block of them goes there and back at once: f (n) comes out beside.
+static void differentiate(const Networks &all, const float *x, const float *v, const float *u,
+                          const float *w, const float *b, const float *kept, float *gradient,
+                          float *f) {
     int64_t n = all.n;
     int threads = busy(n, all.threads);
     Wanted wanted = {w ? 2 : u ? 1 : 0, true};
     Lengths lengths = lengths_of(all.first, wanted);
     int64_t part = part_of(n, threads), of_sums = length_of_sums(all.first);
-    int64_t each = of_sums + lengths.other;
+    int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
     for (int64_t i = 0; i < all.members; i++) {
         Member member(all.first, i);
@@ -368,7 +371,13 @@ static void differentiate(const Networks &all, const float *v, const float *u, c
             std::vector<Sums> sums = sums_in(net, own);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
-                Tape tape = tape_in(net, wanted, of_member + p / POINTS * lengths.kept, free);
+                Column *there = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
+                Tape tape = tape_in(net, wanted, there, free);
+                if (!kept) {
+                    gather(x + at * net.dims, count, net.dims, tape.x);
+                    Column found = output(net, tape);
+                    std::memcpy(f + at, &found, count * sizeof(float));
+                }
                 Column of_output, of_curvature = constant(0.0f);
                 gather(v + at, count, 1, &of_output);
                 if (w) gather(b + at, count, 1, &of_curvature);

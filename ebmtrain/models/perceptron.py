@@ -80,13 +80,13 @@ def agrees_for(activation: str) -> bool:
         of_weights(x, network, kept_second, v, u, w, b), *alone,
         of_weights(x, network, there(x, network, 0)[-1], v),
         langevin(x, network, torch.stack([u, w]), 0.5, [0.01, 0.02], [0.1, 0.2]),
-        *leapfrog(x, network, u, w, 0.1 * v, 0.5, 2.0, 2),
+        *leapfrog(x, network, u, w, 0.1 * v, 0.5, 2.0, 2), *output_and_of_weights(x, network, v),
     ]  # fmt: skip
     f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
     of_energies = by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
     expected = [
         f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
-        *steps_by_autograd(x, network, u, w, 0.1 * v[:, None]),
+        *steps_by_autograd(x, network, u, w, 0.1 * v[:, None]), f, of_energies,
     ]  # fmt: skip
     pairs = zip(found, expected, strict=True)
     return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
@@ -234,7 +234,14 @@ def of_weights(
     Args:
         kept: of the way there with as many derivatives: see `there`.
     """
-    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)
+    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)[0]
+
+
+def output_and_of_weights(x: Tensor, network: Network, v: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x), and the gradient of sum_p v_p f(x_p) as of `of_weights`: in one go, keeping nothing.
+    For v that do not depend on f; see perceptron_fusion.py."""
+    flat, f = torch.ops.ebmtrain.perceptron_weights(x, *network, v, None, None, None, None)
+    return f, flat
 
 
 class Output(torch.autograd.Function):

@@ -6,7 +6,7 @@ refused there, by a ValueError.
 
 perceptron           f(x), df/dx and w' (d2f/dx2) w of directions w, as far as `order` goes, 0 to 2,
                      what is beyond it being empty; and, if `keep`, what the next one needs of it
-perceptron_weights   see `perceptron.of_weights`
+perceptron_weights   see `perceptron.of_weights`; and f(x), if nothing was kept, else what is empty
 perceptron_langevin  see `perceptron.langevin`
 perceptron_leapfrog  see `perceptron.leapfrog`
 """
@@ -102,11 +102,12 @@ def numbers_kept(n: int, order: int, dims: int, n_frequencies: int, units: tuple
     return cpp.perceptron_kept(ctypes.c_int64(n), ctypes.c_int(order), *counts, of_layers)
 
 
-def of_weights(x: Tensor, *arguments: Any) -> Tensor:
-    _, _, _, weights, biases, *_ = arguments
+def of_weights(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    _, _, _, weights, biases, *_, kept = arguments
     members = x.shape[:-2]
     n = sum(t.numel() for t in (*weights, *biases)) // (members[0] if members else 1)
-    return x.new_empty((*members, n))
+    f = x.new_empty(x.shape[:-1] if kept is None else (*members, 0))
+    return x.new_empty((*members, n)), f
 
 
 def of_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
@@ -116,8 +117,8 @@ def of_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
 FOUR = "(Tensor, Tensor, Tensor, Tensor)"
 declare("perceptron", "Tensor? w, int order, bool keep", FOUR, of_perceptron)
 declare(
-    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor kept", "Tensor",
-    of_weights,
+    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor? kept",
+    "(Tensor, Tensor)", of_weights,
 )  # fmt: skip
 declare(
     "perceptron_langevin", "Tensor noise, float precision, float[] sizes, float[] scales", "Tensor",
@@ -128,3 +129,6 @@ declare(
     "Tensor momentum, Tensor gradient, Tensor eps, float precision, float temperature, int steps",
     FOUR, of_leapfrog,
 )  # fmt: skip
+
+THERE = torch.ops.ebmtrain.perceptron.default
+BACK = torch.ops.ebmtrain.perceptron_weights.default

@@ -234,6 +234,7 @@ def test_members_are_each_as_alone(activation):
         for name, others in (
             *(("perceptron", [w, order, keep]) for w, order in ((None, 0), (None, 1), (u, 2))
               for keep in (False, True)),
+            ("perceptron_weights", [v, None, None, None, None]),
             ("perceptron_weights", [v, None, None, None, kept[0]]),
             ("perceptron_weights", [v, u, None, None, kept[1]]),
             ("perceptron_weights", [v, u, x, -v, kept[2]]),
@@ -299,6 +300,17 @@ def test_where_nothing_is_learnt_nothing_is_kept():
     energy.output.bias.requires_grad_()  # alone
     (energy(x) * v).sum().backward()
     assert energy.output.bias.grad == len(x)
+
+
+@pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
+@pytest.mark.parametrize("sizes", SIZES)
+def test_there_and_back_at_once(sizes, activation):
+    x, v, network = points(sizes), points(sizes, 5)[:, 0], model(sizes, activation).network()
+    with torch.no_grad():
+        *found, kept = perceptron.there(x, network, 0)
+        f, flat = perceptron.output_and_of_weights(x, network, v)
+        assert torch.equal(f, found[0])
+        assert torch.equal(flat, perceptron.of_weights(x, network, kept, v))
 
 
 def test_no_points():

@@ -1,0 +1,128 @@
+"""Energies and their derivative by the weights in one go: where a graph allows it."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ebmtrain import capture
+from ebmtrain.build import build
+from ebmtrain.capture import captured
+from ebmtrain.compiled import program_of
+from ebmtrain.models import perceptron
+from ebmtrain.models.mlp import MLP
+from ebmtrain.models.perceptron_fusion import in_one_go
+from ebmtrain.models.perceptron_library import BACK, THERE
+from ebmtrain.state import Job, TrainState, start
+from ebmtrain.train import newest_weight, update
+
+pytestmark = pytest.mark.usefixtures("cpp")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """C++ for the small networks of tests as well."""
+    monkeypatch.setattr(perceptron, "FEWEST", 0)
+
+
+def begun(configured, *words: str) -> tuple[Job, TrainState]:
+    parts = build(configured("sampler=langevin", *words))
+    assert parts.job is not None
+    state = start(parts.job, parts.energy, parts.generator("train"))
+    update(parts.job, state)
+    return parts.job, state
+
+
+def graph_of(job: Job, state: TrainState) -> capture.Captured:
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    return captured(job, state, batch, weight)
+
+
+def counts(graph: torch.fx.Graph) -> tuple[int, int]:
+    targets = [node.target for node in graph.nodes]
+    return targets.count(THERE), targets.count(BACK)
+
+
+@pytest.mark.parametrize("activation", ["silu", "leaky_relu"])
+def test_updates_are_the_same_to_the_bit(configured, monkeypatch, activation):
+    words = "method.energy_regularization=0", f"model.activation={activation}"
+    states, rows, found = [], [], []
+    for join in (in_one_go, lambda graph: None):
+        monkeypatch.setattr(capture, "in_one_go", join)
+        job, state = begun(configured, *words)
+        graph = graph_of(job, state)
+        found.append(counts(graph.graph.graph))
+        program = program_of(graph, graph.graph)
+        rows.append(update(job, state, lambda job, *update, p=program: p(*update)))
+        states.append(state)
+    assert found == [(0, 1), (1, 1)]
+    one, other = (s.state_dict() for s in states)
+    assert all(map(torch.equal, one["energy"].values(), other["energy"].values()))
+    assert all(map(torch.equal, one["method"].values(), other["method"].values()))
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method.energy_regularization=0.1"],  # 2 a f of each energy f
+        ["method=ed"],
+        ["method=dsm"],
+        ["method=ssm"],
+    ],
+)
+def test_not_where_the_derivative_depends_on_the_energies(configured, words):
+    assert counts(graph_of(*begun(configured, *words)).graph.graph) == (1, 1)
+
+
+def parts() -> tuple[perceptron.Network, Tensor, Tensor]:
+    energy = MLP(event_shape=(2,), width=8, activation="leaky_relu").requires_grad_(False)
+    draw = torch.Generator().manual_seed(0)
+    return energy.network(), torch.randn(40, 2, generator=draw), torch.randn(40, generator=draw)
+
+
+def joined(step, *arguments: Tensor) -> tuple[torch.fx.GraphModule, tuple[int, int]]:
+    graph = make_fx(step)(*(t.clone() for t in arguments))
+    in_one_go(graph.graph)
+    graph.graph.lint()
+    graph.recompile()
+    return graph, counts(graph.graph)
+
+
+def test_what_it_needs_is_computed_earlier():
+    network, x, v = parts()
+
+    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        f, _, _, kept = perceptron.there(x, network, 0)
+        weights = (torch.zeros_like(f) + v).neg() / 2
+        return f.sum(), perceptron.of_weights(x, network, kept, weights)
+
+    graph, found = joined(step, x, v)
+    assert found == (0, 1)
+    assert all(map(torch.equal, graph(x, v), step(x, v)))
+
+
+def test_not_across_what_changes_a_tensor():
+    network, x, v = parts()
+
+    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        f, _, _, kept = perceptron.there(x, network, 0)
+        x.add_(1)  # what was kept is of what it was
+        return f.sum(), perceptron.of_weights(x, network, kept, v)
+
+    graph, found = joined(step, x, v)
+    assert found == (1, 1)
+    assert all(map(torch.equal, graph(x.clone(), v), step(x.clone(), v)))
+
+
+def test_not_where_what_is_kept_is_wanted_twice():
+    network, x, v = parts()
+
+    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        _, _, _, kept = perceptron.there(x, network, 0)
+        return tuple(perceptron.of_weights(x, network, kept, w) for w in (v, -v))
+
+    graph, found = joined(step, x, v)
+    assert found == (1, 2)
+    assert all(map(torch.equal, graph(x, v), step(x, v)))
