@@ -71,12 +71,13 @@ class Draws(TorchDispatchMode):
 
 
 class Captured(NamedTuple):
-    """What goes into the graph is listed by `inputs`; out come the metrics, stacked, and the new
+    """What goes into the graph is listed by `inputs`; out come the metrics' vector and the new
     tensors of the method's state. All else it changes in place."""
 
     graph: GraphModule
     draws: list[Draw]
-    metrics: list[str]
+    metrics: tuple[str, ...]
+    """Their names."""
     replaced: list[str]
     """Names in the method's state of the tensors that come out."""
     points: int
@@ -169,8 +170,8 @@ def captured(
         for p in trained(twin.energy, twin.method):
             p.grad = None
         replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
-        found.update(metrics=list(metrics), points=points, replaced=replaced)
-        return torch.stack(list(metrics.values())), *(twin.method[n].detach() for n in replaced)
+        found.update(metrics=metrics.names, points=points, replaced=replaced)
+        return metrics.vector, *(twin.method[n].detach() for n in replaced)
 
     graph = make_fx(step, decomposition_table=TABLE | dict(table or {}))(*arguments)
     for node in reversed(graph.graph.nodes):

@@ -17,7 +17,7 @@ from ebmtrain.errors import reason
 from ebmtrain.recorded import Recorded, Run, recorder
 from ebmtrain.signals import put_off
 from ebmtrain.state import Job, TrainState
-from ebmtrain.train import Made, Update, advanced
+from ebmtrain.train import Made, Metrics, Update, advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
@@ -121,9 +121,9 @@ def program_of(update: Captured, run: Run) -> Program:
     def program(state: TrainState, batch: Batch, weight: float | None) -> Made:
         drawn = [draw.again(state.generator) for draw in update.draws]
         with torch.no_grad():
-            metrics, *new = run(*inputs(state, batch, weight, drawn))
+            vector, *new = run(*inputs(state, batch, weight, drawn))
         state.method = state.method | dict(zip(update.replaced, new, strict=True))
-        return dict(zip(update.metrics, metrics.unbind(), strict=True)), update.points
+        return Metrics(update.metrics, vector), update.points
 
     return program
 
@@ -154,7 +154,7 @@ def disagreement(
 
 
 def difference(
-    update: Update, before: TrainState, other: TrainState, metrics: dict[str, Tensor]
+    update: Update, before: TrainState, other: TrainState, metrics: Metrics
 ) -> str | None:
     """Makes an update of a state that was like `before`, and tells what of it is not as in the
     `other` state and its metrics."""

@@ -26,7 +26,7 @@ from ebmtrain.compiler_cache import cache_on_disk
 from ebmtrain.errors import reason
 from ebmtrain.recorded import Recorded, recorder
 from ebmtrain.signals import put_off
-from ebmtrain.train import Made, Update, advanced
+from ebmtrain.train import Made, Metrics, Update, advanced
 
 LOG = logging.getLogger("ebmtrain")
 aten = torch.ops.aten
@@ -184,14 +184,11 @@ class Batched:
     def __call__(self, group: Sequence[Update]) -> list[Made]:
         update, states = self.update, [u.state for u in group]
         with torch.no_grad():
-            metrics, *new = self.run(*self.inputs(group))
+            vectors, *new = self.run(*self.inputs(group))
         for name, value in zip(update.replaced, new, strict=True):
             for state, row in zip(states, self.rows.given(name, value), strict=True):
                 state.method[name] = row
-        return [
-            (dict(zip(update.metrics, row.unbind(), strict=True)), update.points)
-            for row in metrics.unbind()
-        ]
+        return [(Metrics(update.metrics, row), update.points) for row in vectors.unbind()]
 
     def inputs(self, group: Sequence[Update]) -> list[Tensor]:
         """As `capture.inputs`, each with a row per member."""

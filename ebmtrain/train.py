@@ -6,7 +6,7 @@ one loop serves a run by itself (`alone`) and many side by side, whose updates a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -56,7 +56,32 @@ class Update(NamedTuple):
     weight: float | None
 
 
-Made = tuple[dict[str, Tensor], int]
+class Metrics(Mapping[str, Tensor]):
+    """Of an update: numbers by name, of shape () each, detached and left on the device as one
+    vector, for that is how rows of them are averaged."""
+
+    def __init__(self, names: tuple[str, ...], vector: Tensor):
+        self.names = names
+        self.vector = vector
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Tensor]) -> Metrics:
+        """Copies: the method may own these tensors."""
+        return cls(tuple(numbers), torch.stack(list(numbers.values())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.vector[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+Made = tuple[Metrics, int]
 """The metrics of an update, and the energy evaluations that it took."""
 Advance = Callable[[Job, TrainState, Batch, float | None], Made]
 """What `advanced` does, maybe by other means."""
@@ -122,12 +147,9 @@ def retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> 
     events.retried(state)
 
 
-def collect(
-    job: Job, state: TrainState, metrics: dict[str, Tensor], *, last: bool
-) -> dict[str, float]:
+def collect(job: Job, state: TrainState, metrics: Metrics, *, last: bool) -> dict[str, float]:
     """Puts an update's metrics into the window; where a row is due, the window's means."""
-    vector = torch.stack(list(metrics.values()))  # a copy: the method may own these tensors
-    state.window.setdefault(tuple(metrics), []).append(vector)
+    state.window.setdefault(metrics.names, []).append(metrics.vector)
     if not last and state.step % job.log_every:
         return {}
     row = means(state.window)
@@ -180,7 +202,7 @@ def check(job: Job, state: TrainState) -> None:
         )
 
 
-def update(job: Job, state: TrainState, advance: Advance | None = None) -> dict[str, Tensor]:
+def update(job: Job, state: TrainState, advance: Advance | None = None) -> Metrics:
     """`updating`, by itself.
 
     Args:
@@ -189,8 +211,8 @@ def update(job: Job, state: TrainState, advance: Advance | None = None) -> dict[
     return alone(updating(job, state), advance or advanced)
 
 
-def updating(job: Job, state: TrainState) -> Updates[dict[str, Tensor]]:
-    """One update of the parameters; its metrics, detached, of shape (), left on the device."""
+def updating(job: Job, state: TrainState) -> Updates[Metrics]:
+    """One update of the parameters; its metrics."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
     rate *= 0.5 ** len(state.retries)
@@ -231,7 +253,7 @@ def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor |
     loss = loss.detach()
     size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
     state.diverged |= ~(size.abs().amax() < ENERGY_BOUND)  # NaN compares false: it diverged
-    return {"loss": loss, "grad_norm": norm, **metrics}, tally.points
+    return Metrics.of({"loss": loss, "grad_norm": norm, **metrics}), tally.points
 
 
 def newest_weight(decay: float, step: int) -> float:

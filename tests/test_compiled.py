@@ -70,10 +70,10 @@ def test_what_is_written_down_is_the_update(configured, words):
     with torch.no_grad():
         vector, *new = graph.graph(*inputs(other, batch, weight, drawn))
     other.method.update(zip(graph.replaced, new, strict=True))
-    assert graph.metrics == list(metrics)
+    assert graph.metrics == metrics.names
     assert graph.points == points
     assert torch.equal(other.generator.get_state(), plain.generator.get_state())
-    torch.testing.assert_close(vector, torch.stack(list(metrics.values())), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(vector, metrics.vector, rtol=1e-9, atol=1e-9)
     for name, value in plain.method.items():
         torch.testing.assert_close(other.method[name], value, rtol=1e-9, atol=1e-9)
     assert compiled.distance(plain, other) < 1e-6 * compiled.distance(plain, before)
