@@ -11,6 +11,10 @@
 #include <new>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "chains.h"
 #include "layers.h"
 
@@ -202,13 +206,16 @@ static int64_t length_of_sums(const Network &net) {
 static int64_t blocks_of(int64_t n) { return (n + POINTS - 1) / POINTS; }
 
 // No more than have a block to work at: the others would be waited for.
-static int busy(int64_t n, int threads) {
-    int64_t blocks = blocks_of(n);
+static int busy(int64_t blocks, int threads) {
     return blocks < threads ? (blocks > 1 ? blocks : 1) : threads;
 }
 
-static int64_t part_of(int64_t n, int threads) {
-    return (blocks_of(n) + threads - 1) / threads * POINTS;
+INLINE int this_thread() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
 }
 
 // Of the calling thread, until it ends: new memory at each call would be cleared page by page.
@@ -256,31 +263,33 @@ struct Member {
     }
 };
 
+static std::vector<Member> members_of(const Networks &all) {
+    std::vector<Member> found;
+    found.reserve(all.members);
+    for (int64_t i = 0; i < all.members; i++) found.emplace_back(all.first, i);
+    return found;
+}
+
 // Does `work` for each block of points of each member: it is given the network, a tape, where the
 // block begins among the points of all members, and how many points it has. What the way there
-// leaves is kept of each block where there is memory for that. Blocks are dealt out to threads in
-// equal parts.
+// leaves is kept of each block where there is memory for that. Whichever thread is free takes the
+// next block, for two cores are seldom equally fast.
 template <class Work>
 static void for_blocks(const Networks &all, Wanted wanted, Column *kept, Work work) {
-    int64_t n = all.n;
-    int threads = busy(n, all.threads);
+    int64_t n = all.n, blocks = blocks_of(n), count = all.members * blocks;
+    int threads = busy(count, all.threads);
     Lengths lengths = lengths_of(all.first, wanted);
-    int64_t each = lengths.other + (kept ? 0 : lengths.kept), part = part_of(n, threads);
+    int64_t each = lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
-    for (int64_t i = 0; i < all.members; i++) {
-        Member member(all.first, i);
-        const Network &net = member.net;
-        Column *of_member = kept ? kept + i * blocks_of(n) * lengths.kept : nullptr;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (int t = 0; t < threads; t++) {
-            Column *own = memory + t * each;
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                Column *there = own + lengths.other;
-                if (kept) there = of_member + p / POINTS * lengths.kept;
-                Tape tape = tape_in(net, wanted, there, own);
-                work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
-            }
-        }
+    const std::vector<Member> members = members_of(all);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (int64_t j = 0; j < count; j++) {
+        int64_t i = j / blocks, p = j % blocks * POINTS;
+        const Network &net = members[i].net;
+        Column *own = memory + this_thread() * each;
+        Column *there = kept ? kept + j * lengths.kept : own + lengths.other;
+        Tape tape = tape_in(net, wanted, there, own);
+        work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
     }
 }
 
@@ -353,17 +362,18 @@ static void leapfrog_chains(const Networks &all, float *x, float *p, float *grad
 static void differentiate(const Networks &all, const float *x, const float *v, const float *u,
                           const float *w, const float *b, const float *kept, float *gradient,
                           float *f) {
-    int64_t n = all.n;
-    int threads = busy(n, all.threads);
+    int64_t n = all.n, blocks = blocks_of(n);
+    int threads = busy(blocks, all.threads);
     Wanted wanted = {w ? 2 : u ? 1 : 0, true};
     Lengths lengths = lengths_of(all.first, wanted);
-    int64_t part = part_of(n, threads), of_sums = length_of_sums(all.first);
+    int64_t part = (blocks + threads - 1) / threads * POINTS;
+    int64_t of_sums = length_of_sums(all.first);
     int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
     for (int64_t i = 0; i < all.members; i++) {
         Member member(all.first, i);
         const Network &net = member.net;
-        Column *of_member = (Column *)kept + i * blocks_of(n) * lengths.kept;
+        Column *of_member = (Column *)kept + i * blocks * lengths.kept;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
             Column *own = memory + t * each, *free = own + of_sums;
