@@ -31,7 +31,8 @@ class Device:
             auto: where the run is long enough to pay for the compilation. On the CPU it takes a C++
             compiler.
         native: perceptrons of float32 on the CPU by C++ of ours (see `native`), where the machine
-            has a compiler; false: by torch's operations.
+            has a compiler, and chains on them by a kernel on an NVIDIA GPU; false: by torch's
+            operations.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

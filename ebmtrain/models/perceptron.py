@@ -1,4 +1,5 @@
 """The perceptron of mlp.py in C++, with its gradients and steps of chains: for float32 on the CPU.
+On NVIDIA's GPUs steps of chains alone, in one kernel.
 
 What `MLP` writes out layer by layer, in less time: what lies between the layers stays in the cache,
 and nothing waits for the launch of one operation after the other.
@@ -6,33 +7,64 @@ and nothing waits for the launch of one operation after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ebmtrain import native
+from ebmtrain.errors import reason
+from ebmtrain.models.perceptron_gpu import Layout
 from ebmtrain.models.perceptron_library import ACTIVATIONS, SOURCE, Network, library
 
+LOG = logging.getLogger("ebmtrain")
 FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
 LARGEST = 2**18  # numbers of a matrix, beyond which it leaves the cache before the next points come
 
 
 def knows(x: Tensor, network: Network) -> bool:
-    """Whether it is to be used for these, and can be: no derivative in x will be asked for."""
+    """Whether C++ is to be used for these, and can be: no derivative in x will be asked for."""
+    return (
+        x.device.type == "cpu"
+        and plain(x, network)
+        and max(w.numel() for w in network.weights) <= LARGEST
+        and agrees()
+    )
+
+
+def knows_steps(x: Tensor, network: Network) -> bool:
+    """Whether `langevin` and `leapfrog` are to be used for these, and can be."""
+    if x.device.type != "cuda":
+        return knows(x, network)
+    layout = Layout.of(x, network)
+    return (
+        plain(x, network)
+        and layout.fits(shared_memory_of(x.device))
+        and agrees_on(x.device, layout)
+    )
+
+
+def shared_memory_of(device: torch.device) -> int:
+    """Of a program on this GPU, in bytes; 0 where torch does not tell, as of those of AMD."""
+    there = torch.cuda.get_device_properties(device)
+    return getattr(there, "shared_memory_per_block_optin", 0)
+
+
+def plain(x: Tensor, network: Network) -> bool:
+    """Whether it is wanted, and these are float32 that no derivative in x is asked of."""
     return (
         native.wanted()
         and network.activation in ACTIVATIONS
-        and max(w.numel() for w in network.weights) <= LARGEST
         and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
-        and x.device.type == "cpu"
         and not (x.requires_grad and torch.is_grad_enabled())
         and torch.autograd.forward_ad._current_level < 0
         and torch._C._functorch.maybe_current_level() is None  # type: ignore[attr-defined]
-        and agrees()
     )
 
 
@@ -53,56 +85,114 @@ def agrees() -> bool:
     the whole process, whatever is set for the call that happens to be the first."""
     if library() is None:
         return False
-    with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+    with undisturbed():
         right = all(map(agrees_for, ACTIVATIONS))
     if not right:
         native.refuse(SOURCE, "compiled it does something else")
     return right
 
 
-def agrees_for(activation: str) -> bool:
+@cache
+def agrees_on(device: torch.device, layout: Layout) -> bool:
+    """Whether there is a kernel for this layout, and it makes the right steps of a small example.
+    Where not, one warning says so. This waits for the device, once."""
+    why = "it makes other steps"
+    try:
+        with undisturbed():
+            found, expected = steps_on(device, layout)
+            right = alike(found, expected)
+    except Exception as error:  # of Triton, of its compilers or of the driver, or it is not there
+        right, why = False, reason(error)
+    if not right:
+        LOG.warning(
+            "warning: device.native: chains on %s are stepped by torch's operations, which are "
+            "slower, and not by a kernel of Triton's (%s)", device, why,
+        )  # fmt: skip
+    return right
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """In here nothing is as the caller has set it: neither noted, nor inferred, nor rounded."""
+    with (
+        _disable_current_modes(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield
+
+
+def alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
+
+
+def example(layout: Layout) -> tuple[Network, Tensor, Tensor]:
+    """A network and two sets of points."""
     draw = torch.Generator("cpu").manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float32, device="cpu")
 
+    activation, dims, m, units = layout
+    sizes = list(zip([*units, 1], [dims + 2 * m, *units], strict=True))
     # Weights of variance 1 / inputs: sums of some hundred numbers would hide an error, or err.
-    sizes = ((9, 13), (7, 9), (1, 7))
-    weights = [normal(m, n) / n**0.5 for m, n in sizes]
-    network = Network(2.0, activation, normal(5, 3), weights, [normal(m) for m, _ in sizes])
-    x, u = normal(2, 50, 3)
+    weights = [normal(*pair) / pair[1] ** 0.5 for pair in sizes]
+    biases = [normal(n_out) for n_out, _ in sizes]
+    network = Network(2.0, activation, normal(m, dims), weights, biases)
+    return network, normal(50, dims), normal(50, dims)
+
+
+def agrees_for(activation: str) -> bool:
+    network, x, u = example(Layout(activation, 3, 5, (9, 7)))
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
     (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
-    with torch.no_grad():
-        alone = output(x, network), *output_and_gradient(x, network)
+    alone = output(x, network), *output_and_gradient(x, network)
     found = [
         *second, *first[:2], of_weights(x, network, kept, v, u),
         of_weights(x, network, kept_second, v, u, w, b), *alone,
         of_weights(x, network, there(x, network, 0)[-1], v),
-        langevin(x, network, torch.stack([u, w]), 0.5, [0.01, 0.02], [0.1, 0.2]),
-        *leapfrog(x, network, u, w, 0.1 * v, 0.5, 2.0, 2), *output_and_of_weights(x, network, v),
+        *steps(x, network, u, w), *output_and_of_weights(x, network, v),
     ]  # fmt: skip
     f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
     of_energies = by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
     expected = [
         f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
-        *steps_by_autograd(x, network, u, w, 0.1 * v[:, None]), f, of_energies,
+        *steps_by_autograd(x, network, u, w), f, of_energies,
     ]  # fmt: skip
-    pairs = zip(found, expected, strict=True)
-    return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
+    return alike(found, expected)
 
 
-def steps_by_autograd(
-    x: Tensor, network: Network, u: Tensor, w: Tensor, eps: Tensor
-) -> tuple[Tensor, ...]:
-    """The end of the Langevin steps, and of the trajectory, that `agrees_for` makes."""
+def steps_on(device: torch.device, layout: Layout) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """What `steps` finds there, and what it should find."""
+    network, x, u = example(layout)
+    w = u.roll(1, 0)
+    scale, activation, frequencies, weights, biases = network
+    moved = Network(
+        scale, activation, frequencies.to(device), [t.to(device) for t in weights],
+        [t.to(device) for t in biases],
+    )  # fmt: skip
+    found = steps(x.to(device), moved, u.to(device), w.to(device))
+    return [t.cpu() for t in found], steps_by_autograd(x, network, u, w)
+
+
+def steps(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+    """Three Langevin steps, and a trajectory of two."""
+    end = langevin(x, network, torch.stack([u, w, u]), 0.5, [0.01, 0.01, 0.02], [0.1, 0.1, 0.2])
+    return end, *leapfrog(x, network, u, w, 0.1 * x[:, 0], 0.5, 2.0, 2)
+
+
+def steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+    """What `steps` is to find."""
+    eps = 0.1 * x[:, :1]
 
     def energy_and_slope(y: Tensor) -> tuple[Tensor, Tensor]:
         f, gradient, *_ = by_autograd(y, network, y[:, 0], y, y, y[:, 0])
         return f, gradient + 0.5 * y
 
     end = x
-    for size, scale, noise in ((0.01, 0.1, u), (0.02, 0.2, w)):
+    for size, scale, noise in ((0.01, 0.1, u), (0.01, 0.1, w), (0.02, 0.2, u)):
         end = end - size * energy_and_slope(end)[1] + scale * noise
     y, momentum, slope, f = x, u, w, x[:, 0]
     for _ in range(2):

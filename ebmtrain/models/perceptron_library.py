@@ -2,7 +2,7 @@
 
 For tensors of float32 on the CPU; of several networks of the same sizes at once, where all tensors
 have members in front. Without autograd, which perceptron.py adds. What does not fit together is
-refused there, by a ValueError.
+refused there, by a ValueError. The last two also on NVIDIA's GPUs: see perceptron_gpu.py.
 
 perceptron           f(x), df/dx and w' (d2f/dx2) w of directions w, as far as `order` goes, 0 to 2,
                      what is beyond it being empty; and, if `keep`, what the next one needs of it

@@ -1,0 +1,302 @@
+"""Steps of chains by Triton's kernels are those that C++ makes, which are those made one by one.
+
+No GPU is needed: kernels are run by Triton's interpreter, and compiled for one that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_perceptron import model, points
+from test_steps_at_once import WithoutC
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from ebmtrain import native
+from ebmtrain.capture import Draws
+from ebmtrain.models import perceptron, perceptron_library
+from ebmtrain.models.mlp import MLP
+from ebmtrain.models.perceptron_library import Layout, Network
+from ebmtrain.samplers.chain import run_chain
+from ebmtrain.samplers.hmc import Hmc
+from ebmtrain.samplers.langevin import Langevin
+
+pytest.importorskip("triton", reason="no wheels of Triton for this machine")
+pytestmark = pytest.mark.usefixtures("cpp")
+
+# Activation, members, points, (dims, Fourier features, units), precision of the base.
+CASES = [
+    ("silu", (), 37, (2, 0, (12, 7)), 0.3), ("leaky_relu", (), 37, (2, 0, (12, 7)), 0.0),
+    ("silu", (), 5, (1, 7, (5, 17, 9)), 0.0), ("leaky_relu", (), 16, (3, 5, (20,)), 0.3),
+    ("silu", (), 33, (4, 0, (1,)), 0.3), ("silu", (), 18, (5, 1, (33, 33)), 0.3),
+    ("silu", (3,), 20, (2, 3, (8, 9)), 0.3), ("leaky_relu", (2,), 3, (5, 0, (4, 3, 2)), 0.0),
+    ("silu", (), 17, (2, 64, (128, 128)), 0.3), ("silu", (), 0, (2, 0, (4,)), 0.3),
+]  # fmt: skip
+SIZES, SCALES = [0.01, 0.02, 0.02, 0.03, 0.03], [0.1, 0.2, 0.2, 0.3, 0.4]
+
+
+def case(activation, members, n, sizes, precision, seed: int = 0) -> tuple[Any, ...]:
+    """Arguments of Langevin steps, of none of them, and of a trajectory."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*members, *shape, generator=draw)
+
+    dims, m, units = sizes
+    shapes = list(zip([*units, 1], [dims + 2 * m, *units], strict=True))
+    network = Network(
+        1.7, activation, normal(m, dims), [normal(*s) / s[1] ** 0.5 for s in shapes],
+        [normal(s[0]) for s in shapes],
+    )  # fmt: skip
+    x, noise, eps = normal(n, dims), normal(len(SIZES), n, dims), normal(n).abs() / 10
+    rest = normal(n, dims), normal(n, dims), eps, precision, 2.0, 3
+    return (
+        ("langevin", x, network, noise, precision, SIZES, SCALES),
+        ("langevin", x, network, noise[..., :0, :, :], precision, [], []),
+        ("leapfrog", x, network, *rest),
+    )
+
+
+def interpreted(asked: list[Any], folder: Path) -> list[Any]:
+    given, found = folder / "given.pt", folder / "found.pt"
+    torch.save(asked, given)
+    worker = [sys.executable, str(Path(__file__).with_name("by_interpreter.py"))]
+    ended = subprocess.run(
+        [*worker, str(given), str(found)], env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return torch.load(found)
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory) -> list[tuple[Any, ...]]:
+    """By the interpreter, of all cases."""
+    asked = [
+        (name, x, tuple(network), *others)
+        for words in CASES
+        for name, x, network, *others in case(*words)
+    ]
+    found = interpreted(asked, tmp_path_factory.mktemp("interpreted"))
+    return list(zip(*[iter(found)] * 3, strict=True))
+
+
+@pytest.mark.parametrize("i", range(len(CASES)))
+class TestInterpreted:
+    def test_langevin(self, steps, i):
+        (_, x, network, *others), none, _ = case(*CASES[i])
+        expected = perceptron.langevin(x, network, *others)
+        assert torch.allclose(steps[i][0], expected, rtol=1e-5, atol=1e-5)
+        assert not x.numel() or not torch.allclose(expected, x, rtol=1e-2, atol=1e-2)
+        assert torch.equal(steps[i][1], none[1])
+
+    def test_leapfrog(self, steps, i):
+        _, _, (_, x, network, *others) = case(*CASES[i])
+        expected = perceptron.leapfrog(x, network, *others)
+        for mine, theirs in zip(steps[i][2], expected, strict=True):
+            assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_kernel_that_errs_is_not_used(tmp_path):
+    """Whatever a compiler makes of it."""
+    source = Path(perceptron_library.__file__).with_name("perceptron_triton.py")
+    text, files = source.read_text(), [str(source)]
+    for i, (right, wrong) in enumerate(WRONG):
+        assert text.count(right) == 1, right
+        changed = tmp_path / f"changed_{i}.py"
+        changed.write_text(text.replace(right, wrong))
+        files.append(str(changed))
+    found = interpreted(files, tmp_path)
+    assert [pair for pair, agrees in zip(WRONG, found[1:], strict=True) if agrees] == []
+    assert found[0]
+
+
+WRONG = [
+    ("(1.0 + z * (1.0 - s))", "(1.0 - z * (1.0 - s))"),
+    ("tl.where(z > 0, 1.0, 0.01)", "tl.where(z > 0, 1.0, 0.02)"),
+    ("* slopes[k - 1]", "* slopes[k]"),
+    ("times_transposed(of_sin, g) * cos", "times_transposed(of_sin, g) * sin"),
+    ("gradient = precision * x", "gradient = 0.0 * x"),
+    ("(member * n_steps + t) * n", "(member * n_steps + begin) * n"),
+    ("tl.where(t > 0, 1.0, 0.5)", "1.0"),
+    ("begin, end = end,", "begin, end = 0,"),
+    ("+ tl.load(net.biases[depth] + i)", ""),
+]  # fmt: skip
+
+
+class OnlyCompiled:
+    """A kernel that is not launched."""
+
+    def __init__(self, kernel, compiled):
+        self.kernel, self.compiled = kernel, compiled
+
+    def __getitem__(self, grid):
+        return lambda *words, **options: self.compiled.append(
+            self.kernel.warmup(*words, grid=grid, **options)
+        )
+
+
+class NoGpu:
+    """A driver of Triton's that is asked for no more than what to compile for: H100 and H200."""
+
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 90  # of no GPU that may be here: kernels remember what they are compiled for
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def folder_of_triton(tmp_path_factory):
+    """Not the user's own: what is found there is not compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("sizes", "spilled"),
+    [((2, 0, (128, 128)), 0), ((2, 64, (128, 128)), 256), ((2, 0, (30, 7)), 64)],
+)
+@pytest.mark.parametrize("name", ["langevin", "leapfrog"])
+def test_compiled_for_hopper(name, sizes, spilled, folder_of_triton, monkeypatch, tmp_path):
+    """It fits the 227 KB and the 255 registers of a thread; and no product is rounded to TF32."""
+    from triton import knobs
+    from triton.runtime.driver import driver
+
+    from ebmtrain.models import perceptron_triton
+
+    compiled = []
+    monkeypatch.setattr(driver, "_active", NoGpu())
+    kernel = getattr(perceptron_triton, f"{name}_kernel")
+    monkeypatch.setattr(perceptron_triton, f"{name}_kernel", OnlyCompiled(kernel, compiled))
+    steps, _, trajectory = case("silu", (), 37, sizes, 0.3)
+    _, x, network, *others = steps if name == "langevin" else trajectory
+    getattr(perceptron_triton, name)(x, network, *others)
+    assert len(compiled) == (4 if name == "langevin" else 1)  # steps of a size are one launch
+    assert len({id(made) for made in compiled}) == 1  # and all are one compilation
+    made = compiled[0]
+    layout = Layout.of(x, network)
+    assert made.metadata.shared <= layout.shared_memory()
+    assert layout.fits(227 * 1024)
+    assert "bf16x6" in made.asm["ttir"]
+    assert set(re.findall(r"inputPrecision = (\w+)", made.asm["ttir"])) == {"bf16x6"}
+    binary = tmp_path / "kernel.cubin"
+    binary.write_bytes(made.asm["cubin"])
+    told = subprocess.run(
+        [knobs.nvidia.cuobjdump.path, "-res-usage", str(binary)], capture_output=True, text=True
+    ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", told)
+    assert found is not None
+    assert int(found[2]) <= spilled, found[0]  # bytes of a thread
+
+
+class TestWhereItIsUsed:
+    """By points that claim to be on a GPU and hold nothing."""
+
+    def asked(self, monkeypatch, held: int = 227 * 1024, agrees: bool = True, **options) -> bool:
+        monkeypatch.setattr(perceptron, "shared_memory_of", lambda device: held)
+        monkeypatch.setattr(perceptron, "agrees_on", lambda device, layout: agrees)
+        energy = MLP(event_shape=(options.pop("dims", 2),), **options)
+        with FakeTensorMode():
+            x = torch.empty(3, energy.embedding.frequencies.shape[1], device="cuda")
+        with torch.no_grad():
+            assert not energy.known(x, energy.network())  # energies and gradients are torch's
+            return energy.at_once(x)
+
+    def test_there(self, monkeypatch):
+        assert self.asked(monkeypatch)
+        assert self.asked(monkeypatch, fourier_features=64)
+        assert self.asked(monkeypatch, depth=3)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"width": 129}, {"depth": 4}, {"fourier_features": 65}, {"dims": 17},
+            {"activation": "tanh"}, {"classes": 2}, {"held": 99 * 1024}, {"held": 0},
+            {"agrees": False},
+        ],
+    )  # fmt: skip
+    def test_not_there(self, monkeypatch, change):
+        assert not self.asked(monkeypatch, **change)
+
+    def test_not_where_it_is_not_wanted(self, monkeypatch):
+        native.use(False)
+        assert not self.asked(monkeypatch)
+
+    @pytest.mark.parametrize(
+        ("found", "why"),
+        [
+            (lambda *_: ([torch.zeros(2)], [torch.ones(2)]), "it makes other steps"),
+            (lambda *_: 1 / 0, "ZeroDivisionError"),
+        ],
+    )
+    def test_one_warning(self, monkeypatch, lines, found, why):
+        monkeypatch.setattr(perceptron, "steps_on", found)
+        perceptron.agrees_on.cache_clear()
+        try:
+            for _ in range(2):
+                assert not perceptron.agrees_on(torch.device("cuda"), Layout("silu", 2, 0, (5,)))
+        finally:
+            perceptron.agrees_on.cache_clear()
+        (line,) = lines()
+        assert line.startswith("warning: device.native: chains on cuda are")
+        assert why in line
+
+    def test_the_first_call_is_no_part_of_an_update(self):
+        """That is written down at this moment; the answer is that of C++ here."""
+        perceptron.agrees_on.cache_clear()
+        with Draws(torch.Generator()) as draws, torch.inference_mode():
+            assert perceptron.agrees_on(torch.device("cpu"), Layout("silu", 2, 3, (5, 4)))
+        perceptron.agrees_on.cache_clear()
+        assert draws.noted == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, network, noise: (x[:, :1], network, noise[..., :1]),
+        lambda x, network, noise: (x, network, noise[:, 1:]),
+        lambda x, network, noise: (x, network, noise.double()),
+        lambda x, network, noise: (x, network._replace(biases=network.biases[::-1]), noise),
+        lambda x, network, noise: (
+            x, network._replace(weights=[w.half() for w in network.weights]), noise
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(change):
+    """A kernel would read and write what is not its own."""
+    (_, x, network, noise, *others), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
+    x, network, noise = change(x, network, noise)
+    with pytest.raises(ValueError, match="not fit"):
+        perceptron_library._langevin_on_gpu(x, *network, noise, *others)
+    with pytest.raises(ValueError, match="not fit"):
+        perceptron_library._leapfrog_on_gpu(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("sampler", [Langevin(step_size=0.01), Hmc(step_size=0.05)])
+def test_on_a_gpu(sampler, lines):
+    sizes = (2, 64, 128, 2, 256)
+    energy, x = model(sizes, "silu"), points(sizes)
+    energy, x = energy.cuda(), x.cuda()
+    assert energy.at_once(x), lines()
+    found, exact = (chain_end(sampler, e, x) for e in (energy, WithoutC(energy)))
+    assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
+
+
+def chain_end(sampler, energy, x: Tensor) -> Tensor:
+    draw = torch.Generator(x.device).manual_seed(3)
+    return run_chain(sampler, energy, x, 6, draw).x
