@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from triton.runtime import interpreter
 
-from ebmtrain.models import perceptron, perceptron_library, perceptron_triton
+from ebmtrain.models import perceptron, perceptron_triton
+from ebmtrain.models.perceptron_gpu import Layout
+from ebmtrain.models.perceptron_library import Network
 
 
 def parts(numbers: np.ndarray) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def agreement(sources: list[str]) -> list[bool]:
         spec.loader.exec_module(changed)
         perceptron.langevin, perceptron.leapfrog = changed.langevin, changed.leapfrog
         perceptron.agrees_on.cache_clear()
-        layouts = [perceptron_library.Layout(a, 3, 5, (9, 7)) for a in perceptron.ACTIVATIONS]
+        layouts = [Layout(a, 3, 5, (9, 7)) for a in perceptron.ACTIVATIONS]
         found.append(all(perceptron.agrees_on(torch.device("cpu"), each) for each in layouts))
     return found
 
@@ -61,7 +63,7 @@ if __name__ == "__main__":
         results = agreement(asked)
     else:
         results = [
-            getattr(perceptron_triton, name)(x, perceptron_library.Network(*network), *others)
+            getattr(perceptron_triton, name)(x, Network(*network), *others)
             for name, x, network, *others in asked
         ]
     torch.save(results, found)

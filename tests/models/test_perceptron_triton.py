@@ -21,9 +21,10 @@ from torch._subclasses import FakeTensorMode
 
 from ebmtrain import native
 from ebmtrain.capture import Draws
-from ebmtrain.models import perceptron, perceptron_library
+from ebmtrain.models import perceptron, perceptron_gpu
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.perceptron_library import Layout, Network
+from ebmtrain.models.perceptron_gpu import Layout
+from ebmtrain.models.perceptron_library import Network
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
@@ -106,7 +107,7 @@ class TestInterpreted:
 
 def test_a_kernel_that_errs_is_not_used(tmp_path):
     """Whatever a compiler makes of it."""
-    source = Path(perceptron_library.__file__).with_name("perceptron_triton.py")
+    source = Path(perceptron_gpu.__file__).with_name("perceptron_triton.py")
     text, files = source.read_text(), [str(source)]
     for i, (right, wrong) in enumerate(WRONG):
         assert text.count(right) == 1, right
@@ -270,6 +271,7 @@ class TestWhereItIsUsed:
         lambda x, network, noise: (x[:, :1], network, noise[..., :1]),
         lambda x, network, noise: (x, network, noise[:, 1:]),
         lambda x, network, noise: (x, network, noise.double()),
+        lambda x, network, noise: (x, network._replace(activation="tanh"), noise),
         lambda x, network, noise: (x, network._replace(biases=network.biases[::-1]), noise),
         lambda x, network, noise: (
             x, network._replace(weights=[w.half() for w in network.weights]), noise
@@ -281,9 +283,9 @@ def test_what_does_not_fit_is_refused(change):
     (_, x, network, noise, *others), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
     x, network, noise = change(x, network, noise)
     with pytest.raises(ValueError, match="not fit"):
-        perceptron_library._langevin_on_gpu(x, *network, noise, *others)
+        perceptron_gpu.langevin(x, *network, noise, *others)
     with pytest.raises(ValueError, match="not fit"):
-        perceptron_library._leapfrog_on_gpu(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
+        perceptron_gpu.leapfrog(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -300,3 +302,8 @@ def test_on_a_gpu(sampler, lines):
 def chain_end(sampler, energy, x: Tensor) -> Tensor:
     draw = torch.Generator(x.device).manual_seed(3)
     return run_chain(sampler, energy, x, 6, draw).x
+
+
+def test_these_are_the_operations_of_gpus():
+    for name in ("perceptron_langevin", "perceptron_leapfrog"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ebmtrain::{name}", "CUDA")
