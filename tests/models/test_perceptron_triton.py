@@ -288,6 +288,17 @@ def test_what_does_not_fit_is_refused(change):
         perceptron_gpu.leapfrog(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
 
 
+def test_what_belongs_to_each_point_or_step_is_there():
+    (_, x, network, noise, *_), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
+    with pytest.raises(ValueError, match="2 scales do not fit 5 sizes"):
+        perceptron_gpu.langevin(x, *network, noise, 0.3, SIZES, SCALES[:2])
+    right = {"momentum": noise[0], "gradient": noise[1], "eps": x[:, 0]}
+    for name, t in right.items():
+        given = right | {name: t[1:]}
+        with pytest.raises(ValueError, match=f"{name} .* does not fit"):
+            perceptron_gpu.leapfrog(x, *network, *given.values(), 0.3, 1.0, 1)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("sampler", [Langevin(step_size=0.01), Hmc(step_size=0.05)])
 def test_on_a_gpu(sampler, lines):
