@@ -25,8 +25,6 @@ from ebmtrain.compiler_cache import folder_of
 COMPILERS = ("c++", "g++", "clang++")
 ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
 TORCH = Path(torch.__file__).parent  # whose libraries are in the process already when ours comes
-HEADERS = ("-isystem", str(TORCH / "include"))
-LIBRARIES = (f"-L{TORCH / 'lib'}", "-ltorch_cpu", f"-Wl,-rpath,{TORCH / 'lib'}")
 WISHES = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
@@ -157,6 +155,9 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
 
 
 def commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
+    headers, libraries = str(TORCH / "include"), str(TORCH / "lib")
+    # -Wl,-rpath,... would end at a comma in the path.
+    linked = ["-L", libraries, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", libraries]
     for wish in WISHES:
-        ours = [*ALWAYS, *wish, *HEADERS, str(source), "-o", str(made)]
-        yield [*compiler.split(), *ours, *LIBRARIES]
+        ours = [*ALWAYS, *wish, "-isystem", headers, str(source), "-o", str(made)]
+        yield [*compiler.split(), *ours, *linked]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -141,38 +143,55 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
     assert not list(kept.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("file", "right", "wrong"),
-    [
-        ("layers.h", "0.01f", "0.02f"),
-        ("layers.h", "(2.0f + z", "(3.0f + z"),
-        ("lanes.h", "4.83751297e-4f", "4.83751297e-2f"),
-        ("layers.h", "bend = of_s * (3.0f", "bend = of_s * (2.0f"),
-        ("layers.h", "sum = sum - bent", "sum = sum + bent"),
-        ("perceptron.h", "of_h2[i] * tape.curves", "now[i] * tape.curves"),
-        ("perceptron.h", "2.0f * of_square", "of_square"),
-        ("chains.h", "t ? 1.0f : 0.5f", "1.0f"),
-        ("chains.h", "noise += apart", "noise += 0"),
-        ("chains.h", "+ precision * tape.x[i]", ""),
-    ],
-)
-def test_a_library_that_errs_is_not_used(source, monkeypatch, file, right, wrong):
+def test_torch_may_be_installed_anywhere(source, kept, tmp_path, monkeypatch):
+    place = tmp_path / "here, and there"
+    place.symlink_to(native.TORCH)
+    monkeypatch.setattr(native, "TORCH", place)
+    source.write_text(
+        "#include <torch/csrc/inductor/aoti_torch/c/shim.h>\n"
+        'extern "C" int two() { return 2 + aoti_torch_device_type_cpu(); }\n'
+    )
+    cpp = native.library(source)
+    assert cpp is not None, said(source)
+    assert cpp.two() == 2
+
+
+WRONG = [
+    ("layers.h", "0.01f", "0.02f"),
+    ("layers.h", "(2.0f + z", "(3.0f + z"),
+    ("lanes.h", "4.83751297e-4f", "4.83751297e-2f"),
+    ("layers.h", "bend = of_s * (3.0f", "bend = of_s * (2.0f"),
+    ("layers.h", "sum = sum - bent", "sum = sum + bent"),
+    ("perceptron.h", "of_h2[i] * tape.curves", "now[i] * tape.curves"),
+    ("perceptron.h", "2.0f * of_square", "of_square"),
+    ("perceptron.h", "if (!kept) {\n", "if (!kept && p > 0) {\n"),
+    ("chains.h", "t ? 1.0f : 0.5f", "1.0f"),
+    ("chains.h", "noise += apart", "noise += 0"),
+    ("chains.h", "+ precision * tape.x[i]", ""),
+]
+
+
+def test_a_library_that_errs_is_not_used(source):
     """A compiler that makes something else of it."""
-    for header in perceptron_library.SOURCE.parent.glob("*.h"):
-        shutil.copy(header, source.parent)
-    shutil.copy(perceptron_library.SOURCE, source.with_name("perceptron.cpp"))
-    changed = source.with_name(file)
-    text = changed.read_text()
-    assert right in text
-    changed.write_text(text.replace(right, wrong))
-    monkeypatch.setattr(perceptron_library, "SOURCE", source.with_name("perceptron.cpp"))
-    perceptron.agrees.cache_clear()
-    assert not perceptron.agrees()
-    assert "does something else" in said(changed.with_name("perceptron.cpp"))
-    changed.write_text(text)
-    native.library.cache_clear()
-    perceptron.agrees.cache_clear()
-    assert perceptron.agrees()
+    folders = []
+    for i, (file, right, wrong) in enumerate([("layers.h", "0.01f", "0.01f"), *WRONG]):
+        folders.append(source.parent / str(i))
+        folders[-1].mkdir()
+        for part in perceptron_library.SOURCE, *perceptron_library.SOURCE.parent.glob("*.h"):
+            shutil.copy(part, folders[-1])
+        changed = folders[-1] / file
+        text = changed.read_text()
+        assert text.count(right) == 1, right
+        changed.write_text(text.replace(right, wrong))
+    worker = [sys.executable, str(Path(__file__).with_name("broken_libraries.py"))]
+    ended = subprocess.run([*worker, *folders], capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    right, *wrong = ended.stdout.splitlines()
+    assert right == "True"
+    assert len(wrong) == len(WRONG)
+    for words, line in zip(WRONG, wrong, strict=True):
+        assert line.startswith("False perceptron.cpp is not used"), words
+        assert "does something else" in line, words
 
 
 def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
