@@ -363,6 +363,15 @@ class TestWhatDoesNotFit:
             lambda n: {"frequencies": n.frequencies[:, :2]},
             lambda n: {"weights": [n.weights[0][:5], *n.weights[1:]]},
             lambda n: {"weights": [*n.weights[:-1], torch.zeros(2, 37)]},
+            lambda n: {
+                "weights": [*n.weights[:-1], n.weights[-1].repeat(2, 1)],
+                "biases": [*n.biases[:-1], n.biases[-1].repeat(2)],
+            },
+            lambda n: {"weights": [n.weights[0][0], *n.weights[1:]]},
+            lambda n: {"weights": [n.weights[0][0, 0], *n.weights[1:]]},
+            lambda n: {"frequencies": n.frequencies[None]},
+            lambda n: {"weights": n.weights[1:]},
+            lambda n: {"weights": [], "biases": []},
             lambda n: {"biases": [n.biases[0][:1], *n.biases[1:]]},
             lambda n: {"biases": [n.biases[0].double(), *n.biases[1:]]},
             lambda n: {"biases": [n.biases[0].half(), *n.biases[1:]]},
@@ -372,6 +381,17 @@ class TestWhatDoesNotFit:
         network = model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
             perceptron.output(points(SIZES[2]), network._replace(**change(network)))
+
+    def test_activation(self):
+        network = model(SIZES[2], "silu").network()._replace(activation="tanh")
+        with torch.no_grad(), pytest.raises(ValueError, match="no activation tanh: silu, leaky"):
+            perceptron.output(points(SIZES[2]), network)
+
+    @pytest.mark.parametrize("order", [-1, 1, 3])
+    def test_directions(self, order):
+        x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+        with torch.no_grad(), pytest.raises(ValueError, match=f"belong to order 2, .* {order}"):
+            perceptron.there(x, network, order, x)
 
     def test_members_of_members(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
