@@ -121,12 +121,11 @@ static Column output(const Network &net, const Tape &tape) {
     return f;
 }
 
-// After `output`: the derivatives along directions u (count, dims). With a first derivative, along
+// After `output`: the derivatives along the directions u in `to`. With a first derivative, along
 // w, they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
 // h'' = b f''(z) z'^2 + f'(z) z''.
-static void along(const Network &net, const float *u, int64_t count, const Tape &tape,
-                  const Along &to, const Along *first = nullptr, const Column &b = Column()) {
-    gather(u, count, net.dims, to.x);
+static void along(const Network &net, const Tape &tape, const Along &to,
+                  const Along *first = nullptr, const Column &b = Column()) {
     embed_along(net, tape.features, to, first, b);
     const Column *below = to.features;
     int64_t at = 0;

@@ -47,7 +47,7 @@ Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::co
 
 float *in(const Tensor &t) { return static_cast<float *>(t.data_ptr()); }
 
-const float *in(const Maybe &t) { return t ? in(*t) : nullptr; }
+float *in(const Maybe &t) { return t ? in(*t) : nullptr; }
 
 std::vector<float> singles(const Floats &doubles) { return {doubles.begin(), doubles.end()}; }
 
@@ -144,6 +144,18 @@ class Given {
     }
 };
 
+// Tensors for what is found of the points, as far as the order goes.
+struct Finds {
+    Tensor f, gradient, curvature;
+    Found found;
+
+    Finds(const Given &given, int64_t order)
+        : f(given.fresh(given.of_numbers())),
+          gradient(given.fresh(order > 0 ? given.of_points() : given.with(0))),
+          curvature(given.fresh(order > 1 ? given.of_numbers() : given.with(0))),
+          found{in(f), order > 0 ? in(gradient) : nullptr, order > 1 ? in(curvature) : nullptr} {}
+};
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
     const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
     const Tensors &weights, const Tensors &biases, const Maybe &w, int64_t order, bool keep) {
@@ -153,35 +165,62 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
                                     std::to_string(order));
     Maybe along = given.fitting("w", w, given.of_points());
     int64_t kept = keep ? numbers_kept(given.all.first, given.all.n, order) : 0;
-    Tensor f = given.fresh(given.of_numbers());
-    Tensor gradient = given.fresh(order > 0 ? given.of_points() : given.with(0));
-    Tensor curvature = given.fresh(order > 1 ? given.of_numbers() : given.with(0));
+    Finds finds(given, order);
     Tensor left = given.fresh(given.with(kept));
-    evaluate(given.all, in(given.x), in(along), in(f), order > 0 ? in(gradient) : nullptr,
-             order > 1 ? in(curvature) : nullptr, keep ? in(left) : nullptr);
-    return {f, gradient, curvature, left};
+    evaluate(given.all, in(given.x), in(along), finds.found, keep ? in(left) : nullptr);
+    return {finds.f, finds.gradient, finds.curvature, left};
 }
 
-std::tuple<Tensor, Tensor> perceptron_weights(
+// Derivatives of a loss, of which u and b may be none, and the directions w that belong to b.
+struct Derivatives {
+    Tensor v;
+    Maybe u, w, b;
+    int64_t order;
+
+    Derivatives(const Given &given, const Tensor &of_f, const Maybe &of_gradient,
+                const Maybe &along, const Maybe &of_curvature)
+        : v(given.fitting("v", of_f, given.of_numbers())),
+          u(given.fitting("u", of_gradient, given.of_points())),
+          w(given.fitting("w", along, given.of_points())),
+          b(given.fitting("b", of_curvature, given.of_numbers())),
+          order(w ? 2 : u ? 1 : 0) {
+        if (w.has_value() != b.has_value() || (w && !u))
+            throw std::invalid_argument("w and b belong together, and to u");
+    }
+
+    OfLoss numbers() const { return {in(v), in(u), in(b)}; }
+};
+
+Tensor perceptron_weights(const Tensor &x, double scale, const std::string &activation,
+                          const Tensor &frequencies, const Tensors &weights, const Tensors &biases,
+                          const Tensor &v, const Maybe &u, const Maybe &w, const Maybe &b,
+                          const Tensor &kept) {
+    Given given(x, scale, activation, frequencies, weights, biases);
+    Derivatives of(given, v, u, w, b);
+    int64_t of_kept = numbers_kept(given.all.first, given.all.n, of.order);
+    Tensor left = given.fitting("kept", kept, given.with(of_kept));
+    if (reinterpret_cast<size_t>(left.data_ptr()) % ALIGNMENT) left = torch::stable::clone(left);
+    Tensor flat = given.fresh(given.with(given.parameters()));
+    differentiate(given.all, in(given.x), in(of.w), of.numbers(), {}, in(left), in(flat), {});
+    return flat;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron_at_once(
     const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
     const Tensors &weights, const Tensors &biases, const Tensor &v, const Maybe &u, const Maybe &w,
-    const Maybe &b, const Maybe &kept) {
+    const Maybe &b, const Maybe &slope_of_v, const Maybe &slope_of_u, const Maybe &slope_of_b) {
     Given given(x, scale, activation, frequencies, weights, biases);
-    if (w.has_value() != b.has_value() || (w && !u) || (u && !kept))
-        throw std::invalid_argument("w and b belong together, and to u, and u to what was kept");
-    int64_t of_kept = numbers_kept(given.all.first, given.all.n, w ? 2 : u ? 1 : 0);
-    Tensor of_f = given.fitting("v", v, given.of_numbers());
-    Maybe of_gradient = given.fitting("u", u, given.of_points());
-    Maybe along = given.fitting("w", w, given.of_points());
-    Maybe of_curvature = given.fitting("b", b, given.of_numbers());
-    Maybe left = given.fitting("kept", kept, given.with(of_kept));
-    if (left && reinterpret_cast<size_t>(left->data_ptr()) % ALIGNMENT)
-        left = torch::stable::clone(*left);
+    Derivatives of(given, v, u, w, b);
+    if ((slope_of_u && !u) || (slope_of_b && !b))
+        throw std::invalid_argument("slopes belong to the u and b that have them");
+    Maybe of_v = given.fitting("slope_of_v", slope_of_v, given.of_numbers());
+    Maybe of_u = given.fitting("slope_of_u", slope_of_u, given.of_points());
+    Maybe of_b = given.fitting("slope_of_b", slope_of_b, given.of_numbers());
+    Finds finds(given, of.order);
     Tensor flat = given.fresh(given.with(given.parameters()));
-    Tensor f = given.fresh(kept ? given.with(0) : given.of_numbers());
-    differentiate(given.all, in(given.x), in(of_f), in(of_gradient), in(along), in(of_curvature),
-                  in(left), in(flat), in(f));
-    return {flat, f};
+    differentiate(given.all, in(given.x), in(of.w), of.numbers(), {in(of_v), in(of_u), in(of_b)},
+                  nullptr, in(flat), finds.found);
+    return {flat, finds.f, finds.gradient, finds.curvature};
 }
 
 Tensor perceptron_langevin(const Tensor &x, double scale, const std::string &activation,
@@ -231,6 +270,7 @@ extern "C" int64_t perceptron_kept(int64_t n, int order, int64_t dims, int64_t n
 STABLE_TORCH_LIBRARY_IMPL(ebmtrain, CPU, m) {
     m.impl("perceptron", TORCH_BOX(&perceptron));
     m.impl("perceptron_weights", TORCH_BOX(&perceptron_weights));
+    m.impl("perceptron_at_once", TORCH_BOX(&perceptron_at_once));
     m.impl("perceptron_langevin", TORCH_BOX(&perceptron_langevin));
     m.impl("perceptron_leapfrog", TORCH_BOX(&perceptron_leapfrog));
 }

@@ -298,22 +298,43 @@ static int64_t numbers_kept(const Network &net, int64_t n, int order) {
     return blocks_of(n) * lengths_of(net, {order, true}).kept * POINTS;
 }
 
-// For points x (n, dims) of each member: f (n), and, where not null, its gradient (n, dims) with
-// respect to x; and, where w (n, dims) is not null either, the curvature w' (d^2f/dx^2) w (n). What
-// `differentiate` needs of it goes to `kept`, where not null: see `numbers_kept`.
-static void evaluate(const Networks &all, const float *x, const float *w, float *f,
-                     float *gradient, float *curvature, float *kept) {
-    auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
-        gather(x + at * net.dims, count, net.dims, tape.x);
-        Column found = output(net, tape);
-        std::memcpy(f + at, &found, count * sizeof(float));
-        if (!gradient) return;
-        if (w) along(net, w + at * net.dims, count, tape, tape.first);
-        found = gradient_of_points(net, tape, w);
-        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
-        if (w) std::memcpy(curvature + at, &found, count * sizeof(float));
+// Of points x (n, dims) of each member: f (n), its gradient (n, dims) with respect to x, and the
+// curvature w' (d^2f/dx^2) w (n) along directions w (n, dims). Each may be null, but for the first.
+struct Found {
+    float *f, *gradient, *curvature;
+};
+
+// What is found of the `count` points of a block that begins `at` one of them; it stays in the tape,
+// f and the curvature as columns.
+struct There {
+    Column f, curvature;
+};
+
+static There go_there(const Network &net, const Tape &tape, int64_t at, int64_t count,
+                      const float *x, const float *w, const Found &found) {
+    There there = {constant(0.0f), constant(0.0f)};
+    gather(x + at * net.dims, count, net.dims, tape.x);
+    there.f = output(net, tape);
+    std::memcpy(found.f + at, &there.f, count * sizeof(float));
+    if (!found.gradient) return there;
+    if (w) {
+        gather(w + at * net.dims, count, net.dims, tape.first.x);
+        along(net, tape, tape.first);
+    }
+    there.curvature = gradient_of_points(net, tape, w);
+    scatter(tape.of_x, count, net.dims, found.gradient + at * net.dims);
+    if (w) std::memcpy(found.curvature + at, &there.curvature, count * sizeof(float));
+    return there;
+}
+
+// All that is found of points x, and of directions w where not null. What `differentiate` needs of
+// it goes to `kept`, where not null: see `numbers_kept`.
+static void evaluate(const Networks &all, const float *x, const float *w, const Found &found,
+                     float *kept) {
+    auto work = [&](const Network &net, const Tape &tape, int64_t at, int64_t count) {
+        go_there(net, tape, at, count, x, w, found);
     };
-    for_blocks(all, {w ? 2 : gradient ? 1 : 0, kept != nullptr}, (Column *)kept, work);
+    for_blocks(all, {w ? 2 : found.gradient ? 1 : 0, kept != nullptr}, (Column *)kept, work);
 }
 
 // k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each
@@ -352,24 +373,54 @@ static void leapfrog_chains(const Networks &all, float *x, float *p, float *grad
     for_blocks(all, {1, false}, nullptr, work);
 }
 
+// Derivatives of a loss with respect to f (n), to its gradient (n, dims) and to the curvature (n)
+// of each member; the latter two null where it does not depend on them.
+struct OfLoss {
+    const float *v, *u, *b;
+};
+
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
-// respect to weights and biases, each matrix followed by its bias; without the third where w,
-// (n, dims) of each member, is null, and without either where u is. Each thread has sums of its
-// own, which are added in the same order every time.
+// respect to weights and biases, each matrix followed by its bias. Each thread has sums of its own,
+// which are added in the same order every time.
 //
 // `kept` is what `evaluate` left of the points, which are not looked at again. Where it is null,
-// and u as well, each block of them goes there and back at once: f (n) comes out beside.
-static void differentiate(const Networks &all, const float *x, const float *v, const float *u,
-                          const float *w, const float *b, const float *kept, float *gradient,
-                          float *f) {
+// each block of them goes there and back at once, and all is found beside; v there is v + slope f,
+// with the slopes' v, where not null, and u and b likewise.
+static void differentiate(const Networks &all, const float *x, const float *w,
+                          const OfLoss &of_loss, const OfLoss &slopes, const float *kept,
+                          float *gradient, const Found &found) {
     int64_t n = all.n, blocks = blocks_of(n);
     int threads = busy(blocks, all.threads);
-    Wanted wanted = {w ? 2 : u ? 1 : 0, true};
+    Wanted wanted = {w ? 2 : of_loss.u ? 1 : 0, true};
     Lengths lengths = lengths_of(all.first, wanted);
     int64_t part = (blocks + threads - 1) / threads * POINTS;
     int64_t of_sums = length_of_sums(all.first);
     int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
+    auto back = [&](const Network &net, const Tape &tape, int64_t at, int64_t count, bool again,
+                    const std::vector<Sums> &sums) {
+        There there;
+        if (again) there = go_there(net, tape, at, count, x, w, found);
+        auto number = [&](const float *numbers, const float *slope, const Column &of) {
+            Column offset, factor;
+            gather(numbers + at, count, 1, &offset);
+            if (!again || !slope) return offset;
+            gather(slope + at, count, 1, &factor);
+            return offset + factor * of;
+        };
+        Column v = number(of_loss.v, slopes.v, there.f), b = constant(0.0f);
+        if (w) b = number(of_loss.b, slopes.b, there.curvature);
+        if (of_loss.u) {
+            Column *u = tape.second.x, *factors = tape.p;
+            gather(of_loss.u + at * net.dims, count, net.dims, u);
+            if (again && slopes.u) {
+                gather(slopes.u + at * net.dims, count, net.dims, factors);
+                for (int64_t i = 0; i < net.dims; i++) u[i] = u[i] + factors[i] * tape.of_x[i];
+            }
+            along(net, tape, tape.second, w ? &tape.first : nullptr, b);
+        }
+        gradient_of_weights(net, tape, v, w, of_loss.u, b, sums);
+    };
     for (int64_t i = 0; i < all.members; i++) {
         Member member(all.first, i);
         const Network &net = member.net;
@@ -380,21 +431,9 @@ static void differentiate(const Networks &all, const float *x, const float *v, c
             std::memset((void *)own, 0, of_sums * sizeof(Column));
             std::vector<Sums> sums = sums_in(net, own);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
                 Column *there = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
                 Tape tape = tape_in(net, wanted, there, free);
-                if (!kept) {
-                    gather(x + at * net.dims, count, net.dims, tape.x);
-                    Column found = output(net, tape);
-                    std::memcpy(f + at, &found, count * sizeof(float));
-                }
-                Column of_output, of_curvature = constant(0.0f);
-                gather(v + at, count, 1, &of_output);
-                if (w) gather(b + at, count, 1, &of_curvature);
-                if (u)
-                    along(net, u + at * net.dims, count, tape, tape.second,
-                          w ? &tape.first : nullptr, of_curvature);
-                gradient_of_weights(net, tape, of_output, w, u, of_curvature, sums);
+                back(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS, !kept, sums);
             }
         }
         for (int t = 1; t < threads; t++)

@@ -153,13 +153,16 @@ def agrees_for(activation: str) -> bool:
         *second, *first[:2], of_weights(x, network, kept, v, u),
         of_weights(x, network, kept_second, v, u, w, b), *alone,
         of_weights(x, network, there(x, network, 0)[-1], v),
-        *steps(x, network, u, w), *output_and_of_weights(x, network, v),
+        *steps(x, network, u, w), at_once(x, network, v)[-1],
+        *at_once(x, network, v, u, w, b, (b, w, v)),
     ]  # fmt: skip
     f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
     of_energies = by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
+    shifted = v + b * f, u + w * gradient, w, b + v * curvature
     expected = [
         f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
-        *steps_by_autograd(x, network, u, w), f, of_energies,
+        *steps_by_autograd(x, network, u, w), of_energies,
+        f, gradient, curvature, by_autograd(x, network, *shifted)[4],
     ]  # fmt: skip
     return alike(found, expected)
 
@@ -324,14 +327,27 @@ def of_weights(
     Args:
         kept: of the way there with as many derivatives: see `there`.
     """
-    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)[0]
+    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)
 
 
-def output_and_of_weights(x: Tensor, network: Network, v: Tensor) -> tuple[Tensor, Tensor]:
-    """f(x), and the gradient of sum_p v_p f(x_p) as of `of_weights`: in one go, keeping nothing.
-    For v that do not depend on f; see perceptron_fusion.py."""
-    flat, f = torch.ops.ebmtrain.perceptron_weights(x, *network, v, None, None, None, None)
-    return f, flat
+def at_once(
+    x: Tensor,
+    network: Network,
+    v: Tensor,
+    u: Tensor | None = None,
+    w: Tensor | None = None,
+    b: Tensor | None = None,
+    slopes: Sequence[Tensor | None] = (None, None, None),
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `of_weights` finds, and before it f, df/dx and the curvature along w as of `there`, each
+    block of points going there and back before the next: see perceptron_fusion.py.
+
+    Args:
+        slopes: a, c and d, like v, u and b, where these are v + a f, u + c df/dx (number by number)
+            and b + d w' (d2f/dx2) w; None: they are as given.
+    """
+    flat, *found = torch.ops.ebmtrain.perceptron_at_once(x, *network, v, u, w, b, *slopes)
+    return *found, flat
 
 
 class Output(torch.autograd.Function):

@@ -1,9 +1,10 @@
-"""In the graph of an update: energies of a perceptron and their derivative by its weights at once.
+"""In the graph of an update: what a perceptron finds and its derivative by the weights at once.
 
 Autograd goes there with all points before it comes back with the first of them, and what is kept in
-between, 2 KB of each, has left the cache by then. Where the derivative of the loss with respect to
-energies does not depend on these, as the +-1/n of contrastive losses, each block of points may go
-there and back before the next one: perceptron.h does.
+between, kilobytes of each, has left the cache by then. Where the derivative of the loss with
+respect to energies does not depend on these, as the +-1/n of contrastive losses, or is a * f + b of
+an energy f, as that of squares is, each block of points may go there and back before the next one:
+perceptron.h does. Likewise with gradients, as of score matching, and with curvatures.
 """
 
 from __future__ import annotations
@@ -15,26 +16,31 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from ebmtrain.models.perceptron_library import BACK
+from ebmtrain.models.affine import Parting
+from ebmtrain.models.perceptron_library import AT_ONCE, BACK
 
 aten = torch.ops.aten
 FILLED: dict[Any, int] = {aten.ones_like.default: 1, aten.zeros_like.default: 0}
+Parted = tuple[Node | None, Node | None]
+"""Of a derivative, and its slope by what it is taken with respect to: None, it has none."""
 
 
 def in_one_go(graph: Graph) -> None:
-    """Changes it where that is so; what it computes stays the same.
+    """Changes it where that is so; what it computes stays the same, but for rounding.
 
     Args:
         graph: of torch's operations, as `make_fx` writes it.
     """
     for back in graph.find_nodes(op="call_function", target=BACK):
-        v, u, _, _, kept = back.args[-5:]
-        if u is None and kept is not None and len(kept.users) == 1:
-            there = kept.args[0]
-            fill(graph, before(v))
-            needed = before(v)
-            if there not in needed and all(map(pure, between(there, back))):
-                join(graph, there, back, v, needed)
+        *_, v, u, w, b, kept = back.args
+        there = kept.args[0]
+        if len(kept.users) == 1 and all(map(pure, between(there, back))):
+            derivatives = v, u, b
+            fill(graph, before(derivatives))
+            found = [parted(there, i, one, back) for i, one in enumerate(derivatives)]
+            if None not in found:
+                join(there, back, w, found)
+            graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
 
 
 def between(first: Node, last: Node) -> list[Node]:
@@ -42,15 +48,24 @@ def between(first: Node, last: Node) -> list[Node]:
     return order[order.index(first) : order.index(last)]
 
 
-def before(node: Node) -> list[Node]:
-    """The node, and all that it is computed from."""
-    found, waiting = set[Node](), [node]
+def before(ends: Iterable[Node | None]) -> list[Node]:
+    """These nodes, and all that they are computed from, in order."""
+    found, waiting = set[Node](), [end for end in ends if end]
     while waiting:
         one = waiting.pop()
         if one not in found:
             found.add(one)
             waiting.extend(one.all_input_nodes)
-    return [one for one in node.graph.nodes if one in found]
+    return sorted(found)
+
+
+def after(first: Node) -> set[Node]:
+    """The node, and all that is computed from it."""
+    found = {first}
+    for node in first.graph.nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def fill(graph: Graph, nodes: Iterable[Node]) -> None:
@@ -76,27 +91,37 @@ def pure(node: Node) -> bool:
     return schema is not None and not schema.is_mutable
 
 
-def join(graph: Graph, there: Node, back: Node, v: Node, needed: Iterable[Node]) -> None:
+def parted(there: Node, i: int, derivative: Node | None, back: Node) -> Parted | None:
+    """The derivative with respect to the i-th of what is found there; None: it is not affine."""
+    dependent = after(there)
+    if derivative not in dependent:
+        return derivative, None
+    same = [node for node in there.users if node.args[1] == i]
+    found = Parting(same, dependent, back).of(before([derivative])) if same else None
+    return found and (found.offset, found.slope)
+
+
+def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]) -> None:
     """One operation in the place of `there` that does what both do.
 
     Args:
-        v: the derivative of the loss with respect to the energies.
-        needed: for it.
+        found: of the derivatives with respect to energies, gradients and curvatures.
     """
+    graph = there.graph
+    (v, slope_of_v), (u, slope_of_u), (b, slope_of_b) = (one for one in found if one)
+    of_loss = v, u, w, b, slope_of_v, slope_of_u, slope_of_b
+    needed = before(of_loss)
     for node in between(there, back):
         if node in needed:
             there.prepend(node)
     *points_and_network, _, _, _ = there.args
     with graph.inserting_before(there):
-        both = graph.call_function(BACK, (*points_and_network, v, None, None, None, None))
-        flat, f = (graph.call_function(getitem, (both, i)) for i in range(2))
-    for part in [*back.users]:
-        if part.args[1] == 0:
-            part.replace_all_uses_with(flat)
-        graph.erase_node(part)
+        both = graph.call_function(AT_ONCE, (*points_and_network, *of_loss))
+        flat, *results = (graph.call_function(getitem, (both, i)) for i in range(4))
+    back.replace_all_uses_with(flat)
     graph.erase_node(back)
     for part in [*there.users]:
-        if part.args[1] == 0:
-            part.replace_all_uses_with(f)
+        if part.args[1] < len(results):
+            part.replace_all_uses_with(results[part.args[1]])
         graph.erase_node(part)
     graph.erase_node(there)

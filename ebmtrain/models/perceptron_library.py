@@ -6,7 +6,8 @@ refused there, by a ValueError. The last two also on NVIDIA's GPUs: see perceptr
 
 perceptron           f(x), df/dx and w' (d2f/dx2) w of directions w, as far as `order` goes, 0 to 2,
                      what is beyond it being empty; and, if `keep`, what the next one needs of it
-perceptron_weights   see `perceptron.of_weights`; and f(x), if nothing was kept, else what is empty
+perceptron_weights   see `perceptron.of_weights`
+perceptron_at_once   both, keeping nothing: see `perceptron.at_once`
 perceptron_langevin  see `perceptron.langevin`
 perceptron_leapfrog  see `perceptron.leapfrog`
 """
@@ -102,12 +103,17 @@ def numbers_kept(n: int, order: int, dims: int, n_frequencies: int, units: tuple
     return cpp.perceptron_kept(ctypes.c_int64(n), ctypes.c_int(order), *counts, of_layers)
 
 
-def of_weights(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    _, _, _, weights, biases, *_, kept = arguments
+def of_weights(x: Tensor, *arguments: Any) -> Tensor:
+    _, _, _, weights, biases, *_ = arguments
     members = x.shape[:-2]
     n = sum(t.numel() for t in (*weights, *biases)) // (members[0] if members else 1)
-    f = x.new_empty(x.shape[:-1] if kept is None else (*members, 0))
-    return x.new_empty((*members, n)), f
+    return x.new_empty((*members, n))
+
+
+def at_once(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    *network, _, u, w, _, _, _, _ = arguments
+    order = 0 if u is None else 1 if w is None else 2
+    return of_weights(x, *arguments), *of_perceptron(x, *network, w, order, False)[:3]
 
 
 def of_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
@@ -117,8 +123,14 @@ def of_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
 FOUR = "(Tensor, Tensor, Tensor, Tensor)"
 declare("perceptron", "Tensor? w, int order, bool keep", FOUR, of_perceptron)
 declare(
-    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor? kept",
-    "(Tensor, Tensor)", of_weights,
+    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor kept", "Tensor",
+    of_weights,
+)  # fmt: skip
+declare(
+    "perceptron_at_once",
+    "Tensor v, Tensor? u, Tensor? w, Tensor? b, "
+    "Tensor? slope_of_v, Tensor? slope_of_u, Tensor? slope_of_b",
+    FOUR, at_once,
 )  # fmt: skip
 declare(
     "perceptron_langevin", "Tensor noise, float precision, float[] sizes, float[] scales", "Tensor",
@@ -132,3 +144,4 @@ declare(
 
 THERE = torch.ops.ebmtrain.perceptron.default
 BACK = torch.ops.ebmtrain.perceptron_weights.default
+AT_ONCE = torch.ops.ebmtrain.perceptron_at_once.default
