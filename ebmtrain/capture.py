@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -99,13 +100,7 @@ def inputs(
 
 def held(state: TrainState) -> list[Tensor]:
     """What an update changes in place, beside what the method learns."""
-    moments = [
-        value
-        for parameters in state.optimizer.state.values()
-        for value in parameters.values()
-        if isinstance(value, Tensor)
-    ]
-    return [*state.kept, *moments, state.diverged]
+    return [*state.kept, *state.moments, state.diverged]
 
 
 def changed(update: Captured, state: TrainState) -> list[int]:
@@ -173,7 +168,12 @@ def captured(
         found.update(metrics=metrics.names, points=points, replaced=replaced)
         return metrics.vector, *(twin.method[n].detach() for n in replaced)
 
-    graph = make_fx(step, decomposition_table=TABLE | dict(table or {}))(*arguments)
+    of_adam = partial(adam, together=one_count(twin.optimizer))
+    known = TABLE | {
+        aten._fused_adam_.tensor_lr: of_adam,
+        aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
+    }
+    graph = make_fx(step, decomposition_table=known | dict(table or {}))(*arguments)
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # marks that torch's optimizers leave
             graph.graph.erase_node(node)
@@ -185,21 +185,33 @@ def captured(
 # What compilers do not know, or get wrong, in operations that they know.
 
 
+def one_count(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all parameters have had as many updates, as they go on to have: a graph makes the
+    same ones each time."""
+    counts = {float(s["step"]) for s in optimizer.state.values() if s.get("step") is not None}
+    return len(counts) <= 1
+
+
 def adam(
     parameters: list[Tensor], gradients: list[Tensor], firsts: list[Tensor], seconds: list[Tensor],
     maxima: list[Tensor], steps: list[Tensor], *, lr: Tensor, beta1: float, beta2: float,
     weight_decay: float, eps: float, amsgrad: bool, maximize: bool, decoupled: bool = False,
-    **scaling: Any,
+    together: bool = False, **scaling: Any,
 ) -> None:  # fmt: skip
-    """Adam's formula; torch offers it as one operation."""
+    """Adam's formula; torch offers it as one operation.
+
+    Args:
+        decoupled: that of AdamW.
+        together: all parameters have had as many updates, and one count stands for all.
+    """
     if amsgrad or maximize:
         raise ValueError("amsgrad and maximize are not written down")
+    counts = steps[:1] if together else steps
     # Stacked, so that compilers keep them: else they compute each anew for each few numbers.
     known = torch.stack([
-        one_less_power(beta, t.to(p)) for p, t in zip(parameters, steps, strict=True)
-        for beta in (beta1, beta2)
+        one_less_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
     ]).unbind()  # fmt: skip
-    corrections = zip(known[::2], known[1::2], strict=True)
+    corrections = [*zip(known[::2], known[1::2], strict=True)] * (len(steps) // len(counts))
     each = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
     for p, g, m, v, (of_first, of_second) in each:
         if weight_decay and decoupled:
@@ -234,10 +246,6 @@ def sgd(
         p.sub_(lr * g)
 
 
-def adamw(*arguments: Any, **options: Any) -> None:
-    adam(*arguments, **options, decoupled=True)
-
-
 def norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
     """One by one, for torch's operation for all of them has a launch of its own."""
     return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
@@ -254,8 +262,6 @@ def add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
 
 
 TABLE = {
-    aten._fused_adam_.tensor_lr: adam,
-    aten._fused_adamw_.tensor_lr: adamw,
     aten._fused_sgd_.tensor_lr: sgd,
     aten._foreach_norm.Scalar: norms,
     aten.add.Tensor: add,

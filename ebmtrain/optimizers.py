@@ -34,12 +34,15 @@ class Schedule:
     def factor(self, step: int, n_steps: int) -> float:
         """lr(step) / lr, for step = 0 ... n_steps - 1."""
         done = step / max(n_steps, 1)
-        decay = {
-            "constant": 1.0,
-            "cosine": self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2,
-            "linear": 1 - (1 - self.floor) * done,
-        }[self.shape]
-        return decay * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        match self.shape:
+            case "constant":
+                left = 1.0
+            case "cosine":
+                left = (1 + math.cos(math.pi * done)) / 2
+            case "linear":
+                left = 1 - done
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        return (self.floor + (1 - self.floor) * left) * warm
 
 
 class OptimizerSpec(Protocol):

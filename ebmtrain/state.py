@@ -61,6 +61,13 @@ class TrainState:
         modules = [self.energy] if self.average is None else [self.energy, self.average]
         return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 
+    @cached_property
+    def moments(self) -> list[Tensor]:
+        """What the optimizer keeps: the very same tensors from its first update on, until others
+        are loaded. To be asked for after that update."""
+        of_each = (kept.values() for kept in self.optimizer.state.values())
+        return [t for kept in of_each for t in kept if isinstance(t, Tensor)]
+
     @property
     def evaluated(self) -> nn.Module:
         """The weights that are shown to the user: the average where one is kept."""
@@ -120,6 +127,7 @@ class TrainState:
 
     def load_optimizer(self, saved: dict[str, Any]) -> None:
         """Its moments; everything else of it stays as it is configured now."""
+        self.__dict__.pop("moments", None)
         groups = self.optimizer.state_dict()["param_groups"]
         for group, mine in zip(saved["param_groups"], groups, strict=True):
             if set(group) != set(mine):

@@ -119,12 +119,39 @@ def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterato
                 is_first_step=bool(step == 1),
             )  # fmt: skip
         else:
-            update = capture.adamw if isinstance(spec, AdamW) else capture.adam
-            update(
+            capture.adam(
                 [w], [g], [m], [v], [], [step], lr=lr, beta1=spec.beta1, beta2=spec.beta2,
                 weight_decay=spec.weight_decay, eps=spec.eps, amsgrad=False, maximize=False,
+                decoupled=isinstance(spec, AdamW),
             )  # fmt: skip
         torch.testing.assert_close(w, expected)
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None:
+    """A parameter may have come to the optimizer later than another."""
+    ws = [first().requires_grad_(), first().requires_grad_()]
+    optimizer = Adam(lr=LR).build(ws)
+    for i, g in enumerate(gradients()):
+        for w, since in zip(ws, (0, late), strict=True):
+            w.grad = g.clone() if i >= since else None
+        optimizer.step()
+        agree = capture.one_count(optimizer)
+        assert agree == (late == 0 or i < late)
+    kept = [optimizer.state[w] for w in ws]
+    written = [[s[name].clone() for s in kept] for name in ("exp_avg", "exp_avg_sq", "step")]
+    copies = [w.detach().clone() for w in ws]
+    g = next(iter(gradients()))
+    for w in ws:
+        w.grad = g.clone()
+    optimizer.step()
+    capture.adam(
+        copies, [g, g], *written[:2], [], [t + 1 for t in written[2]], lr=torch.tensor(LR),
+        beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+        together=agree,
+    )  # fmt: skip
+    for one, other in zip(copies, ws, strict=True):
+        torch.testing.assert_close(one, other.detach())
 
 
 @pytest.mark.parametrize("others", [{"amsgrad": True}, {"maximize": True}])

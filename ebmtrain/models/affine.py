@@ -4,6 +4,7 @@ a nor b depends on x."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 from operator import getitem
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ LINEAR: dict[Any, tuple[int, ...]] = {
     aten.unsqueeze.default: (0,), aten.expand.default: (0,), aten.mul.Scalar: (0,),
     aten.div.Scalar: (0,), aten.div.Tensor: (0,), aten.add.Tensor: (0, 1), aten.sub.Tensor: (0, 1),
     aten.where.self: (1, 2), aten.slice.Tensor: (0,), aten.slice_backward.default: (0,),
-    aten.cat.default: (0,),
+    aten.cat.default: (0,), aten.rsub.Scalar: (0, 1),
 }  # fmt: skip
 
 
@@ -45,9 +46,7 @@ class Parting:
         self.dependent = dependent
         self.place = place
         self.length = size(next(iter(same)))
-        self.known = {
-            x: Affine(self.full(x, 1.0), self.full(x, 0.0), 0, self.length) for x in same
-        }
+        self.known = {x: Affine(self.full(x, 1.0), self.full(x, 0.0), 0, self.length) for x in same}
 
     def of(self, nodes: Iterable[Node]) -> Affine | None:
         """The last of them, with all of x in it; None where it is not a * x + b.
@@ -58,12 +57,14 @@ class Parting:
         found = None
         for node in nodes:
             found = self.known.get(node)
-            # Of a split the pieces are looked at; of what makes x nothing is.
-            if node in self.dependent and found is None and not isinstance(val(node), (list, tuple)):
-                found = self.parted(node)
-                if found is None:
-                    return None
-                self.known[node] = found
+            if (
+                node not in self.dependent or found or several(node)
+            ):  # of which pieces are looked at
+                continue
+            found = self.parted(node)
+            if found is None:
+                return None
+            self.known[node] = found
         return found if found and (found.first, found.last) == (0, self.length) else None
 
     def parted(self, node: Node) -> Affine | None:
@@ -81,11 +82,11 @@ class Parting:
         reach = self.reach(node, target, arguments, [self.known.get(n) for n in terms])
         if reach is None:
             return None
-        both = (
+        slope, offset = (
             self.new(node, target, self.replaced(arguments, linear, part))
             for part in ("slope", "offset")
         )
-        return Affine(*both, *reach)
+        return Affine(slope, offset, *reach)
 
     def reach(
         self, node: Node, target: Any, arguments: tuple[Any, ...], terms: list[Affine | None]
@@ -94,8 +95,9 @@ class Parting:
         known = [term for term in terms if term]
         first, last = known[0].first, known[-1].last
         if target is aten.cat.default:
-            follow = all(a.last == b.first for a, b in zip(known, known[1:], strict=False))
-            return (first, last) if follow and known == terms and not any(arguments[1:]) else None
+            follow = all(a.last == b.first for a, b in pairwise(known))
+            rows_alone = not any(arguments[1:])
+            return (first, last) if follow and known == terms and rows_alone else None
         if any((term.first, term.last) != (first, last) for term in known):
             return None
         if target is aten.slice.Tensor:
@@ -134,6 +136,11 @@ class Parting:
 def val(node: Node) -> Any:
     """What it was when the graph was written: for shapes and types."""
     return node.meta.get("val")
+
+
+def several(node: Node) -> bool:
+    """Whether it is not a tensor, but some of them."""
+    return isinstance(val(node), (list, tuple))
 
 
 def size(node: Node) -> int:

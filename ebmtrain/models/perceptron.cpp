@@ -14,6 +14,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include "perceptron.h"
+#include "pieces.h"
 
 namespace {
 
@@ -124,6 +125,20 @@ class Given {
 
     Tensor fresh(const Shape &shape) const { return torch::stable::new_empty(x, shape); }
 
+    // For what the way there leaves of the points for the one back.
+    Tensor kept(int64_t order) const {
+        Shape shape = with(numbers_kept(all.first, all.n, order));
+        size_t bytes = sizeof(float);
+        for (int64_t length : shape) bytes *= length;
+        if (!bytes) return fresh(shape);
+        static Pieces &pieces = *new Pieces;  // for good: a tensor may live until the very end
+        Shape strides = {shape.back(), 1};
+        if (members.empty()) strides.erase(strides.begin());
+        return torch::stable::from_blob(
+            pieces.take(bytes, ALIGNMENT), shape, strides, x.device(), x.scalar_type(),
+            [bytes](void *memory) { pieces.give_back(memory, bytes); });
+    }
+
     // t without gaps.
     Tensor fitting(const char *name, const Tensor &t, const Shape &shape) const {
         if (!is(t, shape))
@@ -164,9 +179,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
         throw std::invalid_argument("directions w belong to order 2, which is the highest, not to " +
                                     std::to_string(order));
     Maybe along = given.fitting("w", w, given.of_points());
-    int64_t kept = keep ? numbers_kept(given.all.first, given.all.n, order) : 0;
     Finds finds(given, order);
-    Tensor left = given.fresh(given.with(kept));
+    Tensor left = keep ? given.kept(order) : given.fresh(given.with(0));
     evaluate(given.all, in(given.x), in(along), finds.found, keep ? in(left) : nullptr);
     return {finds.f, finds.gradient, finds.curvature, left};
 }

@@ -118,10 +118,12 @@ def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]
     with graph.inserting_before(there):
         both = graph.call_function(AT_ONCE, (*points_and_network, *of_loss))
         flat, *results = (graph.call_function(getitem, (both, i)) for i in range(4))
+    found_at: dict[Any, Node] = dict(enumerate(results))
     back.replace_all_uses_with(flat)
     graph.erase_node(back)
     for part in [*there.users]:
-        if part.args[1] < len(results):
-            part.replace_all_uses_with(results[part.args[1]])
+        result = found_at.get(part.args[1])
+        if result:
+            part.replace_all_uses_with(result)
         graph.erase_node(part)
     graph.erase_node(there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,7 +235,8 @@ def test_members_are_each_as_alone(activation):
         for name, others in (
             *(("perceptron", [w, order, keep]) for w, order in ((None, 0), (None, 1), (u, 2))
               for keep in (False, True)),
-            ("perceptron_weights", [v, None, None, None, None]),
+            ("perceptron_at_once", [v, None, None, None, None, None, None]),
+            ("perceptron_at_once", [v, u, x, -v, v, x, v]),
             ("perceptron_weights", [v, None, None, None, kept[0]]),
             ("perceptron_weights", [v, u, None, None, kept[1]]),
             ("perceptron_weights", [v, u, x, -v, kept[2]]),
@@ -304,13 +306,67 @@ def test_where_nothing_is_learnt_nothing_is_kept():
 
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
 @pytest.mark.parametrize("sizes", SIZES)
-def test_there_and_back_at_once(sizes, activation):
-    x, v, network = points(sizes), points(sizes, 5)[:, 0], model(sizes, activation).network()
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_there_and_back_at_once(sizes, activation, order):
+    """As one after the other: to the bit, or, where the derivatives depend on what is found, but
+    for the rounding of these."""
+    x, u, w, c = (points(sizes, seed) for seed in (1, 2, 3, 4))
+    v, b, a, d = (points(sizes, seed)[:, 0] for seed in (5, 6, 7, 8))
+    network = model(sizes, activation).network()
+    given = [(v,), (v, u), (v, u, w, b)][order]
     with torch.no_grad():
-        *found, kept = perceptron.there(x, network, 0)
-        f, flat = perceptron.output_and_of_weights(x, network, v)
-        assert torch.equal(f, found[0])
-        assert torch.equal(flat, perceptron.of_weights(x, network, kept, v))
+        *found, kept = perceptron.there(x, network, order, w if order == 2 else None)
+        *there, flat = perceptron.at_once(x, network, *given)
+        assert all(map(torch.equal, there, found))
+        assert torch.equal(flat, perceptron.of_weights(x, network, kept, *given))
+
+        depending, slopes = [v + a * found[0]], [a, None, None]
+        if order > 0:
+            depending, slopes[1] = [*depending, u + c * found[1]], c
+        if order > 1:
+            depending, slopes[2] = [*depending, w, b + d * found[2]], d
+        *there, flat = perceptron.at_once(x, network, *given, slopes=slopes)
+        assert all(map(torch.equal, there, found))
+        assert close(flat, perceptron.of_weights(x, network, kept, *depending).double())
+
+
+def test_memory_of_what_is_kept_is_used_again():
+    """And not while somebody has it."""
+    x, network = points(SIZES[-1]), model(SIZES[-1], "silu").network()
+    with torch.no_grad():
+        first = perceptron.there(x, network, 1)[-1]
+        place, numbers = first.data_ptr(), first.clone()
+        second = perceptron.there(x + 1, network, 1)[-1]
+        assert second.data_ptr() != place
+        assert torch.equal(first, numbers)
+        part = first[1:]
+        del first
+        assert perceptron.there(x + 1, network, 1)[-1].data_ptr() != place  # a part is in use
+        assert torch.equal(part, numbers[1:])
+        del part
+        again = perceptron.there(x, network, 1)[-1]
+        assert again.data_ptr() == place
+        assert torch.equal(again, numbers)
+        longer = perceptron.there(torch.cat([x, x]), network, 1)[-1]
+        assert longer.numel() == 2 * again.numel()
+
+
+def test_memory_of_what_is_kept_is_bounded():
+    """Of sizes that do not come again no more than a few pieces stay."""
+    network = model(SIZES[-1], "silu").network()
+
+    def resident() -> int:  # bytes
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("tells memory as Linux does")
+    with torch.no_grad():
+        for n in range(2000, 2020):
+            perceptron.there(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
+        before = resident()
+        for n in range(2020, 2400, 10):  # 20 MB each
+            perceptron.there(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
+    assert resident() - before < 200 * 2**20
 
 
 def test_no_points():
@@ -414,6 +470,24 @@ class TestWhatDoesNotFit:
             for order, directions in ((2, None), (1, x), (0, x)):
                 with pytest.raises(ValueError, match="belong to order 2"):
                     perceptron.there(x, network, order, directions)
+
+    def test_derivatives_and_their_slopes(self):
+        x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
+        v = x[:, 0]
+        with torch.no_grad():
+            for wrong in (
+                (v[1:],), (v, x[:, :2]), (v, x, x[1:], v), (v, x, x, v[1:]), (v.double(),),
+                (v, x, x, v, (v[1:], None, None)), (v, x, x, v, (None, v, None)),
+                (v, x, x, v, (None, None, x)),
+            ):  # fmt: skip
+                with pytest.raises(ValueError, match="does not fit"):
+                    perceptron.at_once(x, network, *wrong)
+            for wrong in ((v, x, x, None), (v, x, None, v), (v, None, x, v)):
+                with pytest.raises(ValueError, match="w and b belong together, and to u"):
+                    perceptron.at_once(x, network, *wrong)
+            for slopes in ((None, x, None), (None, None, v)):
+                with pytest.raises(ValueError, match="slopes belong to the u and b that have them"):
+                    perceptron.at_once(x, network, v, slopes=slopes)
 
 
 class TestLeftToTorch:
