@@ -379,13 +379,43 @@ struct OfLoss {
     const float *v, *u, *b;
 };
 
+// Numbers of a block; where there are slopes, slope * found + number.
+INLINE Column numbers_of(const float *numbers, const float *slopes, const Column &found,
+                         int64_t count) {
+    Column offset, slope;
+    gather(numbers, count, 1, &offset);
+    if (!slopes) return offset;
+    gather(slopes, count, 1, &slope);
+    return offset + slope * found;
+}
+
+// From a block of points, of which all is in the tape, to sums over them; see `differentiate`.
+static void come_back(const Network &net, const Tape &tape, int64_t at, int64_t count,
+                      bool curvature, const OfLoss &of_loss, const OfLoss &slopes,
+                      const There &there, const std::vector<Sums> &sums) {
+    auto from = [&](const float *numbers, int64_t length) {
+        return numbers ? numbers + at * length : nullptr;
+    };
+    Column v = numbers_of(from(of_loss.v, 1), from(slopes.v, 1), there.f, count);
+    Column b = constant(0.0f);
+    if (curvature) b = numbers_of(from(of_loss.b, 1), from(slopes.b, 1), there.curvature, count);
+    if (of_loss.u) {
+        gather(from(of_loss.u, net.dims), count, net.dims, tape.second.x);
+        if (slopes.u) gather(from(slopes.u, net.dims), count, net.dims, tape.p);
+        for (int64_t i = 0; slopes.u && i < net.dims; i++)
+            tape.second.x[i] = tape.second.x[i] + tape.p[i] * tape.of_x[i];
+        along(net, tape, tape.second, curvature ? &tape.first : nullptr, b);
+    }
+    gradient_of_weights(net, tape, v, curvature, of_loss.u, b, sums);
+}
+
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
 // respect to weights and biases, each matrix followed by its bias. Each thread has sums of its own,
 // which are added in the same order every time.
 //
 // `kept` is what `evaluate` left of the points, which are not looked at again. Where it is null,
-// each block of them goes there and back at once, and all is found beside; v there is v + slope f,
-// with the slopes' v, where not null, and u and b likewise.
+// each block of them goes there and back at once, and all is found beside; then v stands for
+// v + slope f, where the slopes have a v that is not null, and u and b likewise.
 static void differentiate(const Networks &all, const float *x, const float *w,
                           const OfLoss &of_loss, const OfLoss &slopes, const float *kept,
                           float *gradient, const Found &found) {
@@ -397,30 +427,6 @@ static void differentiate(const Networks &all, const float *x, const float *w,
     int64_t of_sums = length_of_sums(all.first);
     int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
-    auto back = [&](const Network &net, const Tape &tape, int64_t at, int64_t count, bool again,
-                    const std::vector<Sums> &sums) {
-        There there;
-        if (again) there = go_there(net, tape, at, count, x, w, found);
-        auto number = [&](const float *numbers, const float *slope, const Column &of) {
-            Column offset, factor;
-            gather(numbers + at, count, 1, &offset);
-            if (!again || !slope) return offset;
-            gather(slope + at, count, 1, &factor);
-            return offset + factor * of;
-        };
-        Column v = number(of_loss.v, slopes.v, there.f), b = constant(0.0f);
-        if (w) b = number(of_loss.b, slopes.b, there.curvature);
-        if (of_loss.u) {
-            Column *u = tape.second.x, *factors = tape.p;
-            gather(of_loss.u + at * net.dims, count, net.dims, u);
-            if (again && slopes.u) {
-                gather(slopes.u + at * net.dims, count, net.dims, factors);
-                for (int64_t i = 0; i < net.dims; i++) u[i] = u[i] + factors[i] * tape.of_x[i];
-            }
-            along(net, tape, tape.second, w ? &tape.first : nullptr, b);
-        }
-        gradient_of_weights(net, tape, v, w, of_loss.u, b, sums);
-    };
     for (int64_t i = 0; i < all.members; i++) {
         Member member(all.first, i);
         const Network &net = member.net;
@@ -431,9 +437,12 @@ static void differentiate(const Networks &all, const float *x, const float *w,
             std::memset((void *)own, 0, of_sums * sizeof(Column));
             std::vector<Sums> sums = sums_in(net, own);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
-                Column *there = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
-                Tape tape = tape_in(net, wanted, there, free);
-                back(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS, !kept, sums);
+                int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
+                Column *left = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
+                Tape tape = tape_in(net, wanted, left, free);
+                There there = {constant(0.0f), constant(0.0f)};
+                if (!kept) there = go_there(net, tape, at, count, x, w, found);
+                come_back(net, tape, at, count, w, of_loss, slopes, there, sums);
             }
         }
         for (int t = 1; t < threads; t++)
