@@ -85,7 +85,7 @@ def plot(sweeps: list[dict[str, Any]], path: Path) -> None:
     names = swept_names(sweeps)
     if not names:
         return
-    figure = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(names) + 1.8, 3.4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     shades = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#777777")
     colours = dict(zip(SWEPT, shades, strict=True))
@@ -97,6 +97,6 @@ def plot(sweeps: list[dict[str, Any]], path: Path) -> None:
                 ax.loglog(*zip(*points, strict=True), style, color=colours[tool], label=tool)
         ax.set_xlabel(NAMES.get(name, name))
     axes[0].set_ylabel("microseconds per step")
-    axes[0].legend(frameon=False, fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
