@@ -1,17 +1,16 @@
 """An update as one graph of tensor operations, for a compiler.
 
 The update that `train.advanced` makes is made once, on a copy, while every operation of it is
-written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. The
-random numbers are not drawn in the graph but go into it, so that the same generator gives the same
-numbers in the same order as without a compiler, and its state can be saved.
+written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. What
+perceptrons do there and back is put together afterwards: see `perceptron_fusion`. The random
+numbers are not drawn in the graph but go into it, so that the same generator gives the same numbers
+in the same order as without a compiler, and its state can be saved.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +19,11 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ebmtrain.decompositions import written_out
 from ebmtrain.models.perceptron_fusion import in_one_go
 from ebmtrain.state import Job, TrainState, start, trained
 from ebmtrain.train import advanced
 from ebmtrain.types import Batch
-
-aten = torch.ops.aten
 
 
 class Draw(NamedTuple):
@@ -168,102 +166,14 @@ def captured(
         found.update(metrics=metrics.names, points=points, replaced=replaced)
         return metrics.vector, *(twin.method[n].detach() for n in replaced)
 
-    of_adam = partial(adam, together=one_count(twin.optimizer))
-    known = TABLE | {
-        aten._fused_adam_.tensor_lr: of_adam,
-        aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
-    }
-    graph = make_fx(step, decomposition_table=known | dict(table or {}))(*arguments)
+    kept = len(twin.optimizer.state)
+    known = written_out(twin.optimizer) | dict(table or {})
+    graph = make_fx(step, decomposition_table=known)(*arguments)
+    if len(twin.optimizer.state) != kept:  # the graph would begin it anew each time
+        raise ValueError("a parameter has its first gradient in an update that is not the first")
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # marks that torch's optimizers leave
             graph.graph.erase_node(node)
     in_one_go(graph.graph)
     graph.recompile()
     return Captured(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
-
-
-# What compilers do not know, or get wrong, in operations that they know.
-
-
-def one_count(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether all parameters have had as many updates, as they go on to have: a graph makes the
-    same ones each time."""
-    counts = {float(s["step"]) for s in optimizer.state.values() if s.get("step") is not None}
-    return len(counts) <= 1
-
-
-def adam(
-    parameters: list[Tensor], gradients: list[Tensor], firsts: list[Tensor], seconds: list[Tensor],
-    maxima: list[Tensor], steps: list[Tensor], *, lr: Tensor, beta1: float, beta2: float,
-    weight_decay: float, eps: float, amsgrad: bool, maximize: bool, decoupled: bool = False,
-    together: bool = False, **scaling: Any,
-) -> None:  # fmt: skip
-    """Adam's formula; torch offers it as one operation.
-
-    Args:
-        decoupled: that of AdamW.
-        together: all parameters have had as many updates, and one count stands for all.
-    """
-    if amsgrad or maximize:
-        raise ValueError("amsgrad and maximize are not written down")
-    counts = steps[:1] if together else steps
-    # Stacked, so that compilers keep them: else they compute each anew for each few numbers.
-    known = torch.stack([
-        one_less_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
-    ]).unbind()  # fmt: skip
-    corrections = [*zip(known[::2], known[1::2], strict=True)] * (len(steps) // len(counts))
-    each = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
-    for p, g, m, v, (of_first, of_second) in each:
-        if weight_decay and decoupled:
-            p.mul_(1 - lr * weight_decay)
-        elif weight_decay:
-            g = g + weight_decay * p
-        m.lerp_(g, 1 - beta1)
-        v.mul_(beta2).add_((1 - beta2) * (g * g))
-        unbiased = (v.sqrt() / of_second.sqrt()).add_(eps)
-        p.sub_(lr / of_first * m / unbiased)
-
-
-def one_less_power(beta: float, t: Tensor) -> Tensor:
-    """1 - beta^t, without cancellation where it is small."""
-    return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
-
-
-def sgd(
-    parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], *, lr: Tensor,
-    weight_decay: float, momentum: float, dampening: float, nesterov: bool, maximize: bool,
-    is_first_step: bool, **scaling: Any,
-) -> None:  # fmt: skip
-    if maximize:
-        raise ValueError("maximize is not written down")
-    for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-        if weight_decay:
-            g = g + weight_decay * p
-        if momentum:
-            b = momenta[i]
-            b.copy_(g if is_first_step else momentum * b + (1 - dampening) * g)
-            g = g + momentum * b if nesterov else b
-        p.sub_(lr * g)
-
-
-def norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
-    """One by one, for torch's operation for all of them has a launch of its own."""
-    return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
-
-
-def add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
-    """x + alpha * y in two operations: inductor of torch 2.13 drops alpha where y is a product of
-    matrices."""
-    return NotImplemented if alpha == 1 else x + y * alpha
-
-
-def add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
-    return NotImplemented if alpha == 1 else x.add_(y * alpha)
-
-
-TABLE = {
-    aten._fused_sgd_.tensor_lr: sgd,
-    aten._foreach_norm.Scalar: norms,
-    aten.add.Tensor: add,
-    aten.add_.Tensor: add_,
-}

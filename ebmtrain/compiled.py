@@ -49,7 +49,7 @@ class Compiled:
     def __call__(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Made:
         if state.step == 0 or self.failed:
             return advanced(job, state, batch, weight)
-        key = batch.x.shape, *(value.shape for value in state.method.values())
+        key = shapes_of(batch, state)
         if key not in self.programs:
             try:
                 with put_off():
@@ -90,6 +90,12 @@ class Compiled:
             time.perf_counter() - began, len(self.programs),
         )  # fmt: skip
         return program
+
+
+def shapes_of(batch: Batch, state: TrainState) -> Any:
+    """By which updates of a run have graphs of their own."""
+    seen = tuple(part.shape for part in batch if part is not None)
+    return seen, *(value.shape for value in state.method.values())
 
 
 def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:

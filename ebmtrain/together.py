@@ -21,8 +21,9 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ebmtrain.capture import Captured, Draw, captured, changed, duplicate, held, numbers
-from ebmtrain.compiled import MOST, by_inductor, difference
+from ebmtrain.compiled import MOST, by_inductor, difference, shapes_of
 from ebmtrain.compiler_cache import cache_on_disk
+from ebmtrain.decompositions import FOR_VMAP
 from ebmtrain.errors import reason
 from ebmtrain.recorded import Recorded, recorder
 from ebmtrain.signals import put_off
@@ -58,7 +59,11 @@ class Together:
     def __call__(self, wanted: Sequence[Update]) -> list[Made]:
         groups: dict[Any, list[int]] = {}
         for place, update in enumerate(wanted):
-            kind = None if self.failed or update.state.step == 0 else kind_of(update)
+            kind = (
+                None
+                if self.failed or update.state.step == 0
+                else shapes_of(update.batch, update.state)
+            )
             groups.setdefault(kind, []).append(place)
         made: dict[int, Made] = {}
         for kind, places in groups.items():
@@ -96,7 +101,7 @@ class Together:
         Raises:
             Exception: of any kind, where it cannot be done.
         """
-        update = captured(*group[0], table=SPELT_OUT)
+        update = captured(*group[0], table=FOR_VMAP)
         batched = Batched(update, group)
         if self.compile:
             try:
@@ -130,12 +135,6 @@ class Together:
 def apart(group: Sequence[Update]) -> list[Made]:
     """One after the other."""
     return [advanced(*update) for update in group]
-
-
-def kind_of(update: Update) -> Any:
-    """Updates of one kind can be made by one graph."""
-    seen = tuple(part.shape for part in given_in(update))
-    return seen, *(value.shape for value in update.state.method.values())
 
 
 def given_in(update: Update) -> list[Tensor]:
@@ -279,33 +278,3 @@ def without_warnings() -> Iterator[None]:
         yield
     finally:
         torch._C._functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore
-
-
-# What vmap does not know, in operations that it knows.
-
-
-def multiplied(tensors: list[Tensor], factor: Tensor) -> None:
-    for x in tensors:
-        x.mul_(factor)
-
-
-def increased(tensors: list[Tensor], by: float) -> None:
-    for x in tensors:
-        x.add_(by)
-
-
-def moved(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
-    return start.add_(weight * (end - start))
-
-
-def quotient(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
-    return out.copy_(x / y)
-
-
-SPELT_OUT = {
-    aten._foreach_mul_.Tensor: multiplied,
-    aten._foreach_add_.Scalar: increased,
-    aten.lerp_.Scalar: moved,
-    aten.lerp_.Tensor: moved,
-    aten.div.out: quotient,
-}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -225,6 +225,34 @@ def test_a_program_that_does_something_else_is_noticed(configured):
     assert disagreement(job, state, batch, 0.1, same) is None
     assert disagreement(job, state, batch, 0.1, lazy) == "the weights"
     assert disagreement(job, state, batch, 0.1, wandering) == "chains"
+
+
+@dataclass(frozen=True)
+class Later(DenoisingScoreMatching):
+    """Learns the bias of the output from the second update on."""
+
+    calls: list = field(default_factory=list)
+
+    def loss(self, energy, batch, state, generator) -> LossOutput:
+        loss, metrics, state = super().loss(energy, batch, state, generator)
+        self.calls.append(None)
+        if len(self.calls) > 1:
+            loss = loss + energy.output.bias.square().sum()
+        return LossOutput(loss, metrics, state)
+
+
+def test_what_the_optimizer_would_forget_is_not_compiled(configured):
+    """A moment that begins in the graph would begin anew with each update."""
+    parts = build(configured("method=dsm"))
+    assert parts.job is not None
+    job = replace(parts.job, method=Later(sigma=0.1))
+    state = start(job, parts.energy, parts.generator("train"))
+    parts.energy.output.bias.requires_grad_(False)
+    update(job, state)
+    parts.energy.output.bias.requires_grad_()
+    batch = job.dataset.batch(1, job.batch_size, job.seed)
+    with pytest.raises(ValueError, match="has its first gradient in an update that is not the"):
+        captured(job, state, batch, None)
 
 
 def test_close():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain import capture
+from ebmtrain import decompositions
 from ebmtrain.optimizers import Adam, AdamW, OptimizerSpec, Sgd
 from ebmtrain.uncompiled import uncompiled
 
@@ -113,13 +113,13 @@ def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterato
     for g, expected in zip(gradients(), formula(spec, first()), strict=True):
         step += 1  # as torch does before its operation
         if isinstance(spec, Sgd):
-            capture.sgd(
+            decompositions.sgd(
                 [w], [g], [m], lr=lr, weight_decay=spec.weight_decay, momentum=spec.momentum,
                 dampening=0.0, nesterov=spec.nesterov, maximize=False,
                 is_first_step=bool(step == 1),
             )  # fmt: skip
         else:
-            capture.adam(
+            decompositions.adam(
                 [w], [g], [m], [v], [], [step], lr=lr, beta1=spec.beta1, beta2=spec.beta2,
                 weight_decay=spec.weight_decay, eps=spec.eps, amsgrad=False, maximize=False,
                 decoupled=isinstance(spec, AdamW),
@@ -136,7 +136,7 @@ def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None
         for w, since in zip(ws, (0, late), strict=True):
             w.grad = g.clone() if i >= since else None
         optimizer.step()
-        agree = capture.one_count(optimizer)
+        agree = decompositions.one_count(optimizer)
         assert agree == (late == 0 or i < late)
     kept = [optimizer.state[w] for w in ws]
     written = [[s[name].clone() for s in kept] for name in ("exp_avg", "exp_avg_sq", "step")]
@@ -145,7 +145,7 @@ def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None
     for w in ws:
         w.grad = g.clone()
     optimizer.step()
-    capture.adam(
+    decompositions.adam(
         copies, [g, g], *written[:2], [], [t + 1 for t in written[2]], lr=torch.tensor(LR),
         beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         together=agree,
@@ -160,7 +160,7 @@ def test_what_is_not_written_down_is_refused(others: dict[str, bool]) -> None:
     spec, w = Adam(lr=0.1), first()
     flags = {"amsgrad": False, "maximize": False} | others
     with pytest.raises(ValueError, match="not written down"):
-        capture.adam(
+        decompositions.adam(
             [w], [w], [w], [w], [], [torch.ones(())], lr=torch.tensor(0.1), beta1=spec.beta1,
             beta2=spec.beta2, weight_decay=0.0, eps=spec.eps, **flags,
         )  # fmt: skip
@@ -171,4 +171,4 @@ def test_what_is_left_of_a_power(beta):
     """1 - beta^t in float32, also where it is tiny."""
     t = torch.tensor([1.0, 2.0, 10.0, 1000.0, 1e6])
     exact = 1 - torch.tensor(beta, dtype=torch.float64) ** t.double()
-    assert torch.allclose(capture.one_less_power(beta, t).double(), exact, rtol=1e-6, atol=0)
+    assert torch.allclose(decompositions.one_less_power(beta, t).double(), exact, rtol=1e-6, atol=0)

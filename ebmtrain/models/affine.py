@@ -74,11 +74,10 @@ class Parting:
         if target is aten.mul.Tensor:  # in one of them
             linear = tuple(i for i in (0, 1) if arguments[i] in self.dependent)[:1]
         others = [v for i, v in enumerate(arguments) if i not in linear]
+        # (An `alpha` of sums is none of the arguments: capture.py has it written out.)
         if not linear or node.kwargs or any(n in self.dependent for n in nodes_in(others)):
             return None
         terms = nodes_in([arguments[i] for i in linear])
-        if any(n in self.dependent and n not in self.known for n in terms):
-            return None
         reach = self.reach(node, target, arguments, [self.known.get(n) for n in terms])
         if reach is None:
             return None

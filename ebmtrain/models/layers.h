@@ -31,7 +31,8 @@ struct Along {
 // each point there are the first and the second derivative at t = 0; without w the second is the
 // derivative along u.
 struct Tape {
-    Column *x, *of_x, *p;  // points, the gradient with respect to them, momenta or noise of chains
+    Column *x, *of_x, *p;  // points, the gradient with respect to them; momenta or noise of chains,
+                           // or what is as long
     Column *features, *units, *slopes, *curves, *bends, *of_units;
     Column *one, *other;  // for the way back
     Along first, second;

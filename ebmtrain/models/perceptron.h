@@ -427,6 +427,8 @@ static void differentiate(const Networks &all, const float *x, const float *w,
     int64_t of_sums = length_of_sums(all.first);
     int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
     Column *memory = memory_of_thread.at_least(threads * each);
+    std::vector<std::vector<Sums>> sums_of_thread;
+    for (int t = 0; t < threads; t++) sums_of_thread.push_back(sums_in(all.first, memory + t * each));
     for (int64_t i = 0; i < all.members; i++) {
         Member member(all.first, i);
         const Network &net = member.net;
@@ -435,18 +437,17 @@ static void differentiate(const Networks &all, const float *x, const float *w,
         for (int t = 0; t < threads; t++) {
             Column *own = memory + t * each, *free = own + of_sums;
             std::memset((void *)own, 0, of_sums * sizeof(Column));
-            std::vector<Sums> sums = sums_in(net, own);
             for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
                 Column *left = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
                 Tape tape = tape_in(net, wanted, left, free);
                 There there = {constant(0.0f), constant(0.0f)};
                 if (!kept) there = go_there(net, tape, at, count, x, w, found);
-                come_back(net, tape, at, count, w, of_loss, slopes, there, sums);
+                come_back(net, tape, at, count, w, of_loss, slopes, there, sums_of_thread[t]);
             }
         }
         for (int t = 1; t < threads; t++)
             for (int64_t j = 0; j < of_sums; j++) memory[j] = memory[j] + memory[t * each + j];
-        for (const Sums &sums : sums_in(net, memory)) gradient = poured(sums, gradient);
+        for (const Sums &sums : sums_of_thread[0]) gradient = poured(sums, gradient);
     }
 }

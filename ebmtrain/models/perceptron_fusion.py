@@ -17,12 +17,13 @@ import torch
 from torch.fx import Graph, Node
 
 from ebmtrain.models.affine import Parting
-from ebmtrain.models.perceptron_library import AT_ONCE, BACK
+from ebmtrain.models.perceptron_library import AT_ONCE, BACK, THERE
 
 aten = torch.ops.aten
 FILLED: dict[Any, int] = {aten.ones_like.default: 1, aten.zeros_like.default: 0}
 Parted = tuple[Node | None, Node | None]
-"""Of a derivative, and its slope by what it is taken with respect to: None, it has none."""
+"""Slope and offset of a derivative, by what it is taken with respect to. A slope of None: it has
+none. No offset: nothing depends on it."""
 
 
 def in_one_go(graph: Graph) -> None:
@@ -32,15 +33,21 @@ def in_one_go(graph: Graph) -> None:
         graph: of torch's operations, as `make_fx` writes it.
     """
     for back in graph.find_nodes(op="call_function", target=BACK):
-        *_, v, u, w, b, kept = back.args
-        there = kept.args[0]
-        if len(kept.users) == 1 and all(map(pure, between(there, back))):
+        *network, v, u, w, b, kept = back.args
+        there = kept.args[0] if kept.target is getitem else None
+        if (
+            there is not None
+            and there.target is THERE
+            and [*there.args[: len(network)]] == network
+            and len(kept.users) == 1
+            and all(map(pure, between(there, back)))
+        ):
             derivatives = v, u, b
             fill(graph, before(derivatives))
             found = [parted(there, i, one, back) for i, one in enumerate(derivatives)]
             if None not in found:
                 join(there, back, w, found)
-            graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
+    graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
 
 
 def between(first: Node, last: Node) -> list[Node]:
@@ -95,10 +102,10 @@ def parted(there: Node, i: int, derivative: Node | None, back: Node) -> Parted |
     """The derivative with respect to the i-th of what is found there; None: it is not affine."""
     dependent = after(there)
     if derivative not in dependent:
-        return derivative, None
+        return None, derivative
     same = [node for node in there.users if node.args[1] == i]
     found = Parting(same, dependent, back).of(before([derivative])) if same else None
-    return found and (found.offset, found.slope)
+    return found and (found.slope, found.offset)
 
 
 def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]) -> None:
@@ -108,8 +115,8 @@ def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]
         found: of the derivatives with respect to energies, gradients and curvatures.
     """
     graph = there.graph
-    (v, slope_of_v), (u, slope_of_u), (b, slope_of_b) = (one for one in found if one)
-    of_loss = v, u, w, b, slope_of_v, slope_of_u, slope_of_b
+    slopes, (v, u, b) = zip(*(one for one in found if one), strict=True)
+    of_loss = v, u, w, b, *slopes
     needed = before(of_loss)
     for node in between(there, back):
         if node in needed:
@@ -118,12 +125,13 @@ def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]
     with graph.inserting_before(there):
         both = graph.call_function(AT_ONCE, (*points_and_network, *of_loss))
         flat, *results = (graph.call_function(getitem, (both, i)) for i in range(4))
-    found_at: dict[Any, Node] = dict(enumerate(results))
+    flat.meta = dict(back.meta)
     back.replace_all_uses_with(flat)
     graph.erase_node(back)
     for part in [*there.users]:
-        result = found_at.get(part.args[1])
-        if result:
-            part.replace_all_uses_with(result)
+        for i, result in enumerate(results):
+            if part.args[1] == i:
+                result.meta = dict(part.meta)
+                part.replace_all_uses_with(result)
         graph.erase_node(part)
     graph.erase_node(there)

@@ -24,7 +24,7 @@ class Pieces {
    public:
     Pieces() { kept.reserve(MOST + 1); }
 
-    // Memory of any content, aligned as vectors have to be; `bytes` a multiple of that.
+    // Memory of any content, aligned as vectors have to be.
     void *take(size_t bytes, size_t alignment) {
         {
             std::lock_guard<std::mutex> alone(lock);
@@ -35,9 +35,19 @@ class Pieces {
                 return memory;
             }
         }
-        void *memory = std::aligned_alloc(alignment, bytes);
+        size_t whole = (bytes + alignment - 1) / alignment * alignment;
+        void *memory = std::aligned_alloc(alignment, whole);
+        if (memory) return memory;
+        release();  // there is no more than what is kept
+        memory = std::aligned_alloc(alignment, whole);
         if (!memory) throw std::bad_alloc();
         return memory;
+    }
+
+    void release() {
+        std::lock_guard<std::mutex> alone(lock);
+        for (const Piece &piece : kept) std::free(piece.memory);
+        kept.clear();
     }
 
     // Of `take`, and of as many bytes.

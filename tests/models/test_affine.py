@@ -61,6 +61,8 @@ AFFINE: list[Function] = [
 OTHER: list[Function] = [
     lambda x, y: x * x,
     lambda x, y: x**2,
+    lambda x, y: torch.add(x, y, alpha=2),  # an option
+    lambda x, y: torch.cat([x[:3], y[:1], x[3:]]),
     lambda x, y: y / x,
     lambda x, y: x.exp(),
     lambda x, y: x.sum() * y,

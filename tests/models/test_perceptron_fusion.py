@@ -1,5 +1,8 @@
 """What a perceptron finds and its derivative by the weights in one go: where a graph allows it."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,15 +11,19 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ebmtrain import capture
 from ebmtrain.build import build
 from ebmtrain.capture import captured
-from ebmtrain.compiled import program_of
+from ebmtrain.compiled import compiled, disagreement, program_of
+from ebmtrain.decompositions import FOR_VMAP
 from ebmtrain.models import perceptron
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.perceptron_fusion import in_one_go
 from ebmtrain.models.perceptron_library import AT_ONCE, BACK, THERE
 from ebmtrain.state import Job, TrainState, start
-from ebmtrain.train import newest_weight, update
+from ebmtrain.together import Batched, tried
+from ebmtrain.train import Update, newest_weight, update
 
-pytestmark = pytest.mark.usefixtures("cpp")
+# Torch's compiler, to itself.
+own_warnings = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [pytest.mark.usefixtures("cpp"), own_warnings]
 
 
 @pytest.fixture(autouse=True)
@@ -114,47 +121,125 @@ def parts() -> tuple[perceptron.Network, Tensor, Tensor]:
     return energy.network(), torch.randn(40, 2, generator=draw), torch.randn(40, generator=draw)
 
 
-def joined(step, *arguments: Tensor) -> tuple[torch.fx.GraphModule, tuple[int, int, int]]:
-    graph = make_fx(step)(*(t.clone() for t in arguments))
+def joined(step, network: perceptron.Network, *arguments: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """What is made of step(network, *arguments), to be called with the latter, and its counts."""
+    layers = [network.frequencies, [*network.weights], [*network.biases]]
+
+    def whole(frequencies: Tensor, weights: list[Tensor], biases: list[Tensor], *others: Tensor):
+        return step(network._replace(
+            frequencies=frequencies, weights=weights, biases=biases), *others)  # fmt: skip
+
+    graph = make_fx(whole)(*layers, *(t.clone() for t in arguments))
     in_one_go(graph.graph)
     graph.graph.lint()
     graph.recompile()
-    return graph, counts(graph.graph)
+    return partial(graph, *layers), counts(graph.graph)
 
 
 def test_what_it_needs_is_computed_earlier():
     network, x, v = parts()
 
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         f, _, _, kept = perceptron.there(x, network, 0)
         weights = (torch.zeros_like(f) + v).neg() / 2
         return f.sum(), perceptron.of_weights(x, network, kept, weights)
 
-    graph, found = joined(step, x, v)
+    graph, found = joined(step, network, x, v)
     assert found == TOGETHER
-    assert all(map(torch.equal, graph(x, v), step(x, v)))
+    assert all(map(torch.equal, graph(x, v), step(network, x, v)))
 
 
 def test_not_across_what_changes_a_tensor():
     network, x, v = parts()
 
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         f, _, _, kept = perceptron.there(x, network, 0)
         x.add_(1)  # what was kept is of what it was
         return f.sum(), perceptron.of_weights(x, network, kept, v)
 
-    graph, found = joined(step, x, v)
+    graph, found = joined(step, network, x, v)
     assert found == APART
-    assert all(map(torch.equal, graph(x.clone(), v), step(x.clone(), v)))
+    assert all(map(torch.equal, graph(x.clone(), v), step(network, x.clone(), v)))
 
 
 def test_not_where_what_is_kept_is_wanted_twice():
     network, x, v = parts()
 
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         _, _, _, kept = perceptron.there(x, network, 0)
         return tuple(perceptron.of_weights(x, network, kept, w) for w in (v, -v))
 
-    graph, found = joined(step, x, v)
+    graph, found = joined(step, network, x, v)
     assert found == (1, 2, 0)
-    assert all(map(torch.equal, graph(x, v), step(x, v)))
+    assert all(map(torch.equal, graph(x, v), step(network, x, v)))
+
+
+def pair(x: Tensor, network: perceptron.Network, v: Tensor, points: Tensor) -> Tensor:
+    """A derivative by the weights that ends in what is found of other points."""
+    f, _, _, kept = perceptron.there(x, network, 0)
+    return perceptron.of_weights(points, network, kept, v + 2 * f)
+
+
+def test_not_where_there_and_back_differ():
+    network, x, v = parts()
+    graph, found = joined(lambda n, x, v: pair(x, n, v, x + 1), network, x, v)
+    assert found == APART
+    graph, found = joined(lambda n, x, v: pair(x, n, v, x), network, x, v)
+    assert found == TOGETHER
+    torch.testing.assert_close(graph(x, v), pair(x, network, v, x))
+
+
+def test_not_where_what_is_kept_comes_from_elsewhere():
+    network, x, v = parts()
+    kept = perceptron.there(x, network, 0)[-1]
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor, kept: Tensor) -> Tensor:
+        return perceptron.of_weights(x, network, kept, v)
+
+    graph, found = joined(step, network, x, v, kept)
+    assert found == (0, 1, 0)
+    assert torch.equal(graph(x, v, kept), step(network, x, v, kept))
+
+
+def test_two_of_which_the_second_is_a_part_of_the_first_one():
+    network, x, v = parts()
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        f, _, _, kept = perceptron.there(x, network, 0)
+        y = x + 1
+        g, _, _, kept_too = perceptron.there(y, network, 0)
+        second = perceptron.of_weights(y, network, kept_too, v - g)
+        return second, perceptron.of_weights(x, network, kept, v * f + g)
+
+    graph, found = joined(step, network, x, v)
+    assert found == (0, 0, 2)
+    for one, other in zip(graph(x, v), step(network, x, v), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_nobody_asks_for_is_left_out():
+    network, x, v = parts()
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
+        for _ in range(2):
+            _, _, _, kept = perceptron.there(x, network, 0)
+            perceptron.of_weights(x, network, kept, v)
+        return v
+
+    graph, found = joined(step, network, x, v)
+    assert found == (0, 0, 0)
+    assert torch.equal(graph(x, v), v)
+
+
+@pytest.mark.parametrize("words", [["method.energy_regularization=0.1"], ["method=dsm"]])
+def test_compiled_and_of_several_members(configured, words):
+    """As of every graph: what inductor and vmap make of it is the update."""
+    job, state = begun(configured, *words)
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    graph = graph_of(job, state)
+    assert counts(graph.graph.graph) == TOGETHER
+    program = program_of(graph, compiled(graph, state, batch, weight))
+    assert disagreement(job, state, batch, weight, program) is None
+    group = [Update(*begun(configured, *words, f"seed={seed}"), batch, weight) for seed in (0, 1)]
+    tried(Batched(captured(*group[0], table=FOR_VMAP), group), group)
