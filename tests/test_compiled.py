@@ -20,7 +20,7 @@ from torch._inductor import config as inductor
 from ebmtrain import compiled
 from ebmtrain.build import build
 from ebmtrain.capture import captured, duplicate, inputs
-from ebmtrain.compiled import LONG, Compiled, chosen, close, disagreement
+from ebmtrain.compiled import LONG, Compiled, chosen, close, disagreement, program_of
 from ebmtrain.compiler_cache import cache_on_disk, processor
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
@@ -253,6 +253,23 @@ def test_what_the_optimizer_would_forget_is_not_compiled(configured):
     batch = job.dataset.batch(1, job.batch_size, job.seed)
     with pytest.raises(ValueError, match="has its first gradient in an update that is not the"):
         captured(job, state, batch, None)
+
+
+def test_a_parameter_that_has_had_fewer_updates(configured):
+    """Adam divides its first ones by more."""
+    job, state = warm(configured("method=dsm", "optimizer=adam"))
+    for _ in range(5):
+        update(job, state)
+    parameter = next(state.energy.parameters())
+    state.optimizer.state[parameter]["step"].sub_(4)
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    graph = captured(job, state, batch, weight)
+    plain = duplicate(job, state)
+    program_of(graph, graph.graph)(state, batch, weight)
+    advanced(job, plain, batch, weight)
+    for one, other in zip(state.energy.parameters(), plain.energy.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_close():

@@ -157,8 +157,11 @@ def operation(node: Node) -> tuple[Any, tuple[Any, ...]]:
     target, arguments = node.target, node.args
     if target is aten.pow.Tensor_Scalar and arguments[1] == 1:
         return aten.detach.default, arguments[:1]
-    if target is getitem and arguments[0].target is aten.split_with_sizes.default:  # type: ignore
-        whole, sizes, *dim = arguments[0].args  # type: ignore[union-attr]
+    split = arguments[0] if target is getitem else None
+    if isinstance(split, Node) and split.target is aten.split_with_sizes.default:
+        if split.kwargs:
+            return target, arguments
+        whole, sizes, *dim = split.args
         start = sum(sizes[: arguments[1]])  # type: ignore
         end = start + sizes[arguments[1]]  # type: ignore
         return aten.slice.Tensor, (whole, *(dim or [0]), start, end)
@@ -175,5 +178,6 @@ def rows(whole: Node, place: tuple[Any, ...], first: int) -> tuple[int, int] | N
     dim, start, end, step = (*place, *(0, None, None, 1)[len(place) :])
     count = val(whole).shape[0]
     start, end, step = slice(start, end, step).indices(count)
+    end = max(start, end)  # nothing is taken where it ends before it begins
     row = size(whole) // max(count, 1)
     return (first + start * row, first + end * row) if dim == 0 and step == 1 else None

@@ -33,17 +33,18 @@ def in_one_go(graph: Graph) -> None:
         graph: of torch's operations, as `make_fx` writes it.
     """
     for back in graph.find_nodes(op="call_function", target=BACK):
-        *network, v, u, w, b, kept = back.args
+        *network, _, _, w, _, kept = back.args
         there = kept.args[0] if kept.target is getitem else None
         if (
             there is not None
             and there.target is THERE
-            and [*there.args[: len(network)]] == network
+            and [*there.args[:-2]] == [*network, w]
             and len(kept.users) == 1
             and all(map(pure, between(there, back)))
         ):
+            fill(graph, before(back.all_input_nodes))
+            *_, v, u, _, b, _ = back.args
             derivatives = v, u, b
-            fill(graph, before(derivatives))
             found = [parted(there, i, one, back) for i, one in enumerate(derivatives)]
             if None not in found:
                 join(there, back, w, found)

@@ -62,7 +62,13 @@ OTHER: list[Function] = [
     lambda x, y: x * x,
     lambda x, y: x**2,
     lambda x, y: torch.add(x, y, alpha=2),  # an option
+    lambda x, y: torch.sub(x, y, alpha=2),
     lambda x, y: torch.cat([x[:3], y[:1], x[3:]]),
+    lambda x, y: torch.cat([x[:3], y[:1], x[3:]])[:6],
+    lambda x, y: torch.cat([x[:4].view(2, 2), x[4:].view(2, 1)], 1).view(6),
+    lambda x, y: x + x[5:],
+    lambda x, y: torch.cat([torch.cat(x[:4].view(2, 2).split([1, 1], 1)).view(4), x[4:]]),
+    lambda x, y: torch.cat([x[:4], torch.ops.aten.slice.Tensor(x, 0, 4, 2), x[2:]])[:6],
     lambda x, y: y / x,
     lambda x, y: x.exp(),
     lambda x, y: x.sum() * y,

@@ -189,6 +189,42 @@ def test_not_where_there_and_back_differ():
     torch.testing.assert_close(graph(x, v), pair(x, network, v, x))
 
 
+def test_not_where_the_network_differs():
+    network, x, v = parts()
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
+        other = network._replace(biases=[b + 1 for b in network.biases])
+        _, _, _, kept = perceptron.there(x, network, 0)
+        return perceptron.of_weights(x, other, kept, v)
+
+    assert joined(step, network, x, v)[1] == APART
+
+
+def test_not_where_directions_differ():
+    network, x, v = parts()
+    network = network._replace(activation="silu")
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
+        _, _, _, kept = perceptron.there(x, network, 2, x)
+        return perceptron.of_weights(x, network, kept, v, x, 2 * x, v)
+
+    assert joined(step, network, x, v)[1] == APART
+
+
+def test_a_derivative_that_is_made_of_the_shape_alone():
+    network, x, v = parts()
+
+    def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
+        f, gradient, _, kept = perceptron.there(x, network, 1)
+        return perceptron.of_weights(
+            x, network, kept, torch.ones_like(f), torch.zeros_like(gradient)
+        )
+
+    graph, found = joined(step, network, x, v)
+    assert found == TOGETHER
+    torch.testing.assert_close(graph(x, v), step(network, x, v))
+
+
 def test_not_where_what_is_kept_comes_from_elsewhere():
     network, x, v = parts()
     kept = perceptron.there(x, network, 0)[-1]
