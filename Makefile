@@ -2,7 +2,7 @@
 # make test    the same set-up with the tools of development, then all tests
 # make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
 # make lint    style, format, types and the import contract
-# make bench   training steps beside those of other tools, half an hour, in an environment of its own:
+# make bench   training steps beside those of other tools, half an hour or more, in an environment of its own:
 #              .venv-bench
 # make quality KL against seconds, of ebmtrain and of other tools; in .venv-bench, a quarter of an hour
 # make clean   remove .venv and caches; outputs/ stays

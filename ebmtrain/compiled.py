@@ -21,6 +21,9 @@ from ebmtrain.train import Made, Metrics, Update, advanced
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
+COMPILING = (
+    "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
+)
 MOST = 8  # graphs, one for each set of shapes, before compiling is given up
 LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
 # Shapes are those of the example, by which a program is chosen: they are not asserted each time.
@@ -71,7 +74,7 @@ class Compiled:
         if len(self.programs) == MOST:
             raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
         if not self.programs:
-            LOG.info("compiling the update: a minute or so, less where the cache knows it")
+            LOG.info(COMPILING)
         began = time.perf_counter()
         cache_on_disk()
         update = captured(job, state, batch, weight)

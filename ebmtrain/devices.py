@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,6 +14,7 @@ from ebmtrain import native
 from ebmtrain.errors import ConfigError
 from ebmtrain.products import choose_library, keep_float32
 
+LOG = logging.getLogger("ebmtrain")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -69,6 +72,12 @@ class Device:
             raise ConfigError("; ".join(problems))
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+            cores = os.cpu_count() or self.threads
+            if self.threads > cores:
+                LOG.warning(
+                    "warning: device.threads is %d, and there are %d cores: threads that share one "
+                    "wait for each other", self.threads, cores,
+                )  # fmt: skip
         choose_library(rows)
         native.use(self.native)
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.

@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ebmtrain.capture import Captured, Draw, captured, changed, duplicate, held, numbers
-from ebmtrain.compiled import MOST, by_inductor, difference, shapes_of
+from ebmtrain.compiled import COMPILING, MOST, by_inductor, difference, shapes_of
 from ebmtrain.compiler_cache import cache_on_disk
 from ebmtrain.decompositions import FOR_VMAP
 from ebmtrain.errors import reason
@@ -80,7 +80,7 @@ class Together:
                 if len({kind, *(known for known, _ in self.programs)}) > MOST:
                     raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
                 if self.compile and not self.programs:
-                    LOG.info("compiling the update: a minute or so, less where the cache knows it")
+                    LOG.info(COMPILING)
                 began = time.perf_counter()
                 with put_off():
                     self.programs[key] = self.made(group)

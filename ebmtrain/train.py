@@ -189,7 +189,9 @@ def check(job: Job, state: TrainState) -> None:
     with frozen(state.energy), torch.no_grad():
         sound = state.energy(x).mean().abs() < ENERGY_BOUND  # NaN compares false
     if state.diverged | ~sound:
-        remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
+        remedy = "lower optimizer.lr, or set model.base_std"
+        if hasattr(job.method, "energy_regularization"):
+            remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
         reach = x.abs().nan_to_num(0.0).amax()  # NaN: a step that is not there
         if reach > FAR:
             remedy = f"its data reach {reach:.3g}: dataset.standardize=true, or {remedy}"

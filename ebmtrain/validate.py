@@ -193,7 +193,7 @@ def value_problems(path: str, value: Any, hint: Any) -> list[str]:
         # As JSON, because there a list is the only sequence, and strict: "1" is no number.
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        return list(dict.fromkeys(sentence(path, value, e) for e in error.errors()))
+        return sentences(path, value, error.errors(), hint)
     if not fits(value):
         return [f"{path} must fit into 64 bits, got {shown(value)}"]
     return []
@@ -215,6 +215,14 @@ def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
         return None
     except PydanticUserError:  # a dataclass brings its own settings
         return TypeAdapter(hint)
+
+
+def sentences(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
+    """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
+    words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
+    if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
+        return [f"{path} must be true, false or {' or '.join(words)}, got {shown(value)}"]
+    return list(dict.fromkeys(sentence(path, value, error) for error in errors))
 
 
 def sentence(path: str, value: Any, error: Any) -> str:

@@ -309,5 +309,8 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 
 
 def test_the_word_is_checked(configured):
-    with pytest.raises(ConfigError, match=r"device\.compile"):
-        build(configured("device.compile=sometimes"))
+    for word in ("sometimes", "1", "null"):
+        with pytest.raises(ConfigError) as raised:
+            build(configured(f"device.compile={word}"))
+        assert "device.compile must be true, false or auto, got" in str(raised.value)
+        assert "problems" not in str(raised.value)  # one

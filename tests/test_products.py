@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -89,3 +91,16 @@ def test_on_a_gpu_nothing_is_rounded_to_tf32(monkeypatch):
     finally:
         for flag, value in zip(flags, before, strict=True):
             setattr(*flag, value)
+
+
+def test_more_threads_than_cores_are_told(caplog):
+    cores, before = os.cpu_count(), torch.get_num_threads()
+    assert cores is not None
+    try:
+        with caplog.at_level("WARNING", "ebmtrain"):
+            Device(threads=cores).set_up(1)
+            assert not caplog.records
+            Device(threads=cores + 1).set_up(1)
+        assert f"device.threads is {cores + 1}, and there are {cores} cores" in caplog.text
+    finally:
+        torch.set_num_threads(before)

@@ -110,7 +110,7 @@ class Diagnostics:
             "ess_per_second": bulk / record.seconds,
         }
         if self.draws >= ENOUGH:
-            warnings += of_mixing(found, record.names, self.chains * self.draws)
+            warnings += of_mixing(found, record.names, self.chains * self.draws, subject.sampler)
         return Evaluation(metrics, warnings)
 
     def record(self, subject: Subject) -> Record:
@@ -186,7 +186,7 @@ def clamped(sampler: Any) -> bool:
     return False
 
 
-def of_mixing(found: Mixing, names: Sequence[str], draws: int) -> list[str]:
+def of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler) -> list[str]:
     """What R-hat and the effective sample sizes say."""
     worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
     rhat, bulk = found.rhat[worst], found.bulk[fewest]
@@ -195,7 +195,9 @@ def of_mixing(found: Mixing, names: Sequence[str], draws: int) -> list[str]:
     said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
     if rhat <= MOST_RHAT:
         said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
+    # Of chains that neither reject nor jump the weights of modes follow the way there.
+    jumps = "sampler.jumps.every=2" if hasattr(sampler, "jumps") else "sampler=mala"
     return [
-        f"chains do not mix: {said}; try sampler=tempering, sampler.jumps.every=2, a larger "
-        "samples.burn_in or diagnostics.thin"
+        f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
+        "diagnostics.thin"
     ]

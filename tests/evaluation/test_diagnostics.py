@@ -56,6 +56,14 @@ def test_chains_that_stay_in_two_far_modes(landscape):
     assert "sampler.jumps.every=2" in said
 
 
+def test_what_is_advised_is_there(landscape):
+    """sampler=langevin has no jumps."""
+    _, warnings = told(landscape("sampler=langevin"))
+    (said,) = (w for w in warnings if "do not mix" in w)
+    assert "sampler=mala" in said
+    assert "jumps" not in said
+
+
 def test_jumps_make_the_same_chains_mix(landscape):
     found, warnings = told(landscape("sampler.jumps.every=2", "diagnostics.draws=200"))
     assert warnings == []
