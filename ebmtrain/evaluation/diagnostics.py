@@ -195,7 +195,7 @@ def of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler)
     said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
     if rhat <= MOST_RHAT:
         said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
-    # Of chains that neither reject nor jump the weights of modes follow the way there.
+    # Other samplers' chains do not get from mode to mode; those of mala jump as they are shipped.
     jumps = "sampler.jumps.every=2" if hasattr(sampler, "jumps") else "sampler=mala"
     return [
         f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "

@@ -57,14 +57,12 @@ class Parting:
         found = None
         for node in nodes:
             found = self.known.get(node)
-            if (
-                node not in self.dependent or found or several(node)
-            ):  # of which pieces are looked at
-                continue
-            found = self.parted(node)
-            if found is None:
-                return None
-            self.known[node] = found
+            asked = found is None and not several(node)  # of several, the pieces will be
+            if asked and node in self.dependent:
+                found = self.parted(node)
+                if found is None:
+                    return None
+                self.known[node] = found
         return found if found and (found.first, found.last) == (0, self.length) else None
 
     def parted(self, node: Node) -> Affine | None:

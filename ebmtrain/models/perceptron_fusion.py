@@ -32,7 +32,8 @@ def in_one_go(graph: Graph) -> None:
     Args:
         graph: of torch's operations, as `make_fx` writes it.
     """
-    for back in graph.find_nodes(op="call_function", target=BACK):
+    backs = graph.find_nodes(op="call_function", target=BACK)
+    for back in backs:
         *network, _, _, w, _, kept = back.args
         there = kept.args[0] if kept.target is getitem else None
         if (
@@ -48,7 +49,8 @@ def in_one_go(graph: Graph) -> None:
             found = [parted(there, i, one, back) for i, one in enumerate(derivatives)]
             if None not in found:
                 join(there, back, w, found)
-    graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
+    if backs:  # of what was tried, and of what has another in its place
+        graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
 
 
 def between(first: Node, last: Node) -> list[Node]:
