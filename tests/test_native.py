@@ -203,6 +203,7 @@ def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
     few += ["quality.points=10", "diagnostics.chains=4", "diagnostics.draws=10"]
     try:
         assert command(*few, "hydra.run.dir=without").code == 0
+        checked = command("check", *few)
         native.library.cache_clear()
         perceptron.agrees.cache_clear()
         monkeypatch.delenv("CXX")
@@ -211,4 +212,6 @@ def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
         perceptron.agrees.cache_clear()
     line = "perceptron.cpp is not used (false: exit code 1, and nothing made): torch's operations"
     assert (folder / "without/run.log").read_text().count(line) == 1
+    assert checked.code == 0
+    assert checked.out.count(line) == 1
     assert "is not used" not in (folder / "with/run.log").read_text()

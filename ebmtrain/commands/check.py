@@ -1,7 +1,8 @@
-"""`ebmtrain check [key=value ...]`: compose, validate, build, one step. Writes nothing."""
+"""`ebmtrain check [key=value ...]`: compose, validate, build, some steps. Writes nothing."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ def main(words: list[str]) -> int:
     presets.prepare(folder)
     config = presets.composed(overrides, hydra=True)
 
+    from ebmtrain import native
     from ebmtrain.run import summary
     from ebmtrain.state import start
     from ebmtrain.train import check
@@ -33,17 +35,24 @@ def main(words: list[str]) -> int:
         step = stepping(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
             step()
-        began = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - began
+        seconds = statistics.median(duration(step) for _ in range(3))
         for one, state in begun:
             check(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
         print(
             f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
         )
+    for line in native.refusals():
+        print(line)
     print("ok")
     return 0
+
+
+def duration(step: Callable[[], None]) -> float:
+    """In seconds."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
 
 
 def stepping(
