@@ -72,7 +72,7 @@ class Parting:
         if target is aten.mul.Tensor:  # in one of them
             linear = tuple(i for i in (0, 1) if arguments[i] in self.dependent)[:1]
         others = [v for i, v in enumerate(arguments) if i not in linear]
-        # (An `alpha` of sums is none of the arguments: capture.py has it written out.)
+        # (An `alpha` of sums is none of the arguments: decompositions.py has it written out.)
         if not linear or node.kwargs or any(n in self.dependent for n in nodes_in(others)):
             return None
         terms = nodes_in([arguments[i] for i in linear])
