@@ -32,18 +32,18 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmtrain import presets
+from ebmtrain.config import presets
+from ebmtrain.config.instantiate import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
-from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.evaluation.subject import Subject, Trace
-from ebmtrain.making import made
+from ebmtrain.evaluation.protocol import Subject, Trace
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
+from ebmtrain.runtime.seeding import stream
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.seeding import stream
+from ebmtrain.types import Region
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- ais: begin -->", "<!-- ais: end -->"

@@ -18,12 +18,11 @@ from collections.abc import Callable
 
 import torch
 
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.ensemble import side_by_side
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.together import Together
-from ebmtrain.train import Updates, advanced, alone, collect, updating
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.training.loop import Updates, advanced, alone, collect, side_by_side, updating
+from ebmtrain.training.state import Job, TrainState, start
 
 
 def begun(count: int, words: list[str]) -> list[tuple[Job, TrainState]]:

@@ -16,11 +16,11 @@ import time
 
 import torch
 
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.evaluation.quadrature import log_z
-from ebmtrain.state import start
-from ebmtrain.train import update
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.evaluation.estimators.grid_quadrature import log_z
+from ebmtrain.training.loop import update
+from ebmtrain.training.state import start
 
 
 def errors(words: list[str]) -> tuple[float, float, float]:

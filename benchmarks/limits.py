@@ -27,14 +27,15 @@ from pathlib import Path
 
 import torch
 
-from ebmtrain import presets
-from ebmtrain.build import Parts, build
-from ebmtrain.display import Display
-from ebmtrain.run import begin
-from ebmtrain.rundir import RunDir
-from ebmtrain.session import Session
-from ebmtrain.state import start
-from ebmtrain.train import collect, happen, update
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.config.experiment import Parts
+from ebmtrain.runs.console import Display
+from ebmtrain.runs.launch import begin
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.training.loop import collect, happen, update
+from ebmtrain.training.state import start
 
 TINY = ["plots.gif=false", "samples.count=100", "samples.chains=100", "samples.burn_in=0"]
 NEVER = [
@@ -50,7 +51,9 @@ def parts_of(words: list[str]) -> Parts:
 
 def seconds_of(*words: str) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "ebmtrain.cli", *words], capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "ebmtrain.cli.main", *words], capture_output=True, check=True
+    )
     return time.perf_counter() - began
 
 
@@ -59,8 +62,8 @@ def start_up() -> None:
         print(f"start    {name:12} {median(lambda w=words: seconds_of(*w)):.2f} s")
     codes = {
         "first step": "from ebmtrain import presets; presets.prepare(None);"
-        "from ebmtrain.build import build;"
-        "from ebmtrain.state import start; from ebmtrain.train import update;"
+        "from ebmtrain.config.build import build;"
+        "from ebmtrain.training.state import start; from ebmtrain.training.loop import update;"
         "p = build(presets.plain(presets.composed([])));"
         "update(p.job, start(p.job, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"

@@ -190,7 +190,7 @@ def tests_fail(place: Path, tests: str) -> bool:
 
 
 def verify_fails(place: Path, words: str) -> bool:
-    return code(place, "-m", "ebmtrain.cli", "verify", *words.split()) == 1
+    return code(place, "-m", "ebmtrain.cli.main", "verify", *words.split()) == 1
 
 
 def examine(mutant: Mutant) -> tuple[bool, bool | None]:

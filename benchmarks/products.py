@@ -3,7 +3,7 @@
     python benchmarks/products.py
     python benchmarks/products.py seed=0 method=ed train.batch_size=1024    # updates of these alone
 
-Says something on processors where `ebmtrain.products` has a choice. By turns in one process, one
+Says something on processors where `ebmtrain.runtime.matmul` has a choice. By turns in one process, one
 thread, medians of 9 blocks.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Callable
 import torch
 from limits import parts_of
 
-from ebmtrain.products import CPUINFO, onednn_is_faster
-from ebmtrain.state import start
-from ebmtrain.train import update
+from ebmtrain.runtime.matmul import CPUINFO, onednn_is_faster
+from ebmtrain.training.loop import update
+from ebmtrain.training.state import start
 
 KINDS = {"ieee": "MKL", "bf16": "oneDNN"}
 UPDATES = (

@@ -126,16 +126,16 @@ def torchebm_step(seed: int) -> Iterator[nn.Module]:
 
 
 def parts_of(*words: str) -> Any:
-    from ebmtrain import presets
-    from ebmtrain.build import build
+    from ebmtrain.config import presets
+    from ebmtrain.config.build import build
 
     presets.prepare(None)
     return build(presets.plain(presets.composed([*words, "device=cpu"])))
 
 
 def ebmtrain(seed: int) -> Iterator[nn.Module]:
-    from ebmtrain.state import start
-    from ebmtrain.train import collect, update
+    from ebmtrain.training.loop import collect, update
+    from ebmtrain.training.state import start
 
     parts = parts_of(f"seed={seed}")
     job = parts.job
@@ -170,7 +170,7 @@ def copies(
 
 def kl(energy: nn.Module, parts: Any) -> float | None:
     """None: it is infinite, or the quadrature cannot tell."""
-    from ebmtrain.drawing import subject
+    from ebmtrain.runs.evaluate import subject
 
     value = parts.evaluations["evaluation"](subject(parts, energy, {})).metrics.get("kl", math.nan)
     return value if math.isfinite(value) else None

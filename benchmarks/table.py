@@ -94,7 +94,7 @@ def run(job: Job) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [
-            sys.executable, "-m", "ebmtrain.cli", *shlex.split(job.words), f"seed={job.seed}",
+            sys.executable, "-m", "ebmtrain.cli.main", *shlex.split(job.words), f"seed={job.seed}",
             "device.threads=1", f"hydra.run.dir={out}",
         ]  # fmt: skip
         with (Path(folder) / "said").open("w+", encoding="utf-8") as said:

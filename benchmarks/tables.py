@@ -36,7 +36,7 @@ FIELDS = ("experiment", "seed", "status", *METRICS, "cpu_seconds")
 def run(name: str, seed: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-m", "ebmtrain.cli", f"experiment={name}", f"seed={seed}",
+            sys.executable, "-m", "ebmtrain.cli.main", f"experiment={name}", f"seed={seed}",
             "device.threads=1", f"hydra.run.dir={folder}/run",
         ]  # fmt: skip
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from ebmtrain.loading import Run, load
+from ebmtrain._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from ebmtrain.runs.loading import load
+    from ebmtrain.runs.trained_run import Run
+
 __all__ = ["Run", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import, and `ebmtrain --help` does not need it.
-    if name in ("Run", "load"):
-        from ebmtrain import loading
+    if name == "Run":
+        from ebmtrain.runs.trained_run import Run
 
-        return getattr(loading, name)
+        return Run
+    if name == "load":
+        from ebmtrain.runs.loading import load
+
+        return load
     raise AttributeError(f"module 'ebmtrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

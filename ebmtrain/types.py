@@ -6,6 +6,7 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -15,12 +16,25 @@ from torch import Generator, Tensor
 
 # Ranges. The validator reads them from the signatures of the parts, a user's own included.
 Positive = Annotated[float, Gt(0)]
+
+
 NonNegative = Annotated[float, Ge(0)]
+
+
 Probability = Annotated[float, Ge(0), Le(1)]
+
+
 OpenUnit = Annotated[float, Gt(0), Lt(1)]
+
+
 Decay = Annotated[float, Ge(0), Lt(1)]
+
+
 Count = Annotated[int, Gt(0)]
+
+
 WholeNumber = Annotated[int, Ge(0)]
+
 
 Tensors = dict[str, Tensor]
 """State that a checkpoint can hold: flat, names to tensors, nothing else."""
@@ -299,3 +313,38 @@ class Dataset(Protocol):
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """The batch of one training step, standardized: a pure function of its arguments."""
         ...
+
+
+def check_mixture(centres: Sequence[Sequence[float]], weights: Sequence[float] | None) -> None:
+    """
+    Raises:
+        ValueError: centres of unequal length, or weights that do not fit them.
+    """
+    widths = {len(centre) for centre in centres}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(
+            f"centres must be one or more lists of equal length, got {centres}: "
+            "write one [x, y] for each mode"
+        )
+    if weights is None:
+        return
+    if len(weights) != len(centres):
+        raise ValueError(
+            f"got {len(weights)} weights for {len(centres)} centres: give one for each, or null"
+        )
+    if not (all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf):
+        raise ValueError(f"weights must be >= 0 with a positive sum, got {list(weights)}")
+
+
+class Region(NamedTuple):
+    """An axis-aligned box that holds the data (or an analytic energy's wells)."""
+
+    low: Tensor
+    """(d,)"""
+    high: Tensor
+    """(d,)"""
+
+    def grown(self, factor: float) -> Region:
+        """`factor` times as wide about the same centre."""
+        centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return Region(centre - factor * half, centre + factor * half)

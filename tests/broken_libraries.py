@@ -6,13 +6,14 @@ In a process of its own, whose operations it becomes. Called by test_native.py.
 import sys
 from pathlib import Path
 
-from ebmtrain import native
-from ebmtrain.models import perceptron, perceptron_library
+from ebmtrain.models.perceptron import ops as perceptron_library
+from ebmtrain.models.perceptron import selfcheck
+from ebmtrain.runtime import native
 
 native.ALWAYS = tuple(
     "-O0" if option == "-O3" else option for option in native.ALWAYS
 )  # sooner made
 for folder in sys.argv[1:]:
-    perceptron_library.SOURCE = perceptron.SOURCE = Path(folder, "perceptron.cpp")
+    perceptron_library.SOURCE = selfcheck.SOURCE = Path(folder, "perceptron.cpp")
     perceptron.agrees.cache_clear()
     print(perceptron.agrees(), *native.refusals())

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ebmtrain import presets
-from ebmtrain.cli import main
-from ebmtrain.gallery import Gallery
+from ebmtrain.cli.main import main
+from ebmtrain.config import presets
+from ebmtrain.runs.figures import Gallery
 
 TINY = (
     "model.width=8", "model.fourier_features=0", "train.steps=20", "train.batch_size=32",
@@ -91,7 +91,7 @@ def no_pictures(monkeypatch):
     """Drawing is what takes longest in a small run."""
     monkeypatch.setattr(Gallery, "landscape", lambda *_: None)
     monkeypatch.setattr(Gallery, "final", lambda *_: [])
-    monkeypatch.setattr("ebmtrain.report.writing.pictures", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.runs.report.write.pictures", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,12 @@ import numpy as np
 import torch
 import yaml
 
-from ebmtrain import memory, presets
-from ebmtrain.checkpoints import FORMAT, TRAILER, encode
-from ebmtrain.cli import main
-from ebmtrain.gallery import Gallery
-from ebmtrain.rundir import RunDir
+from ebmtrain.cli.main import main
+from ebmtrain.config import presets
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.storage.checkpoint_format import FORMAT, TRAILER, encode
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.runtime import memory_limit as memory
 
 DOCUMENTED = {0, 2, 3, 4, 7}
 SECONDS = 60  # of wall clock; a case that takes longer is one that hangs
@@ -102,7 +103,12 @@ LARGE = [10**4, 10**6, 10**9, 10**12]
 
 def targets() -> list[str]:
     """Of all presets, and some that are none."""
-    found = ["os.system", "ebmtrain.cli.main", "builtins.eval", "ebmtrain.models.mlp.torch.load"]
+    found = [
+        "os.system",
+        "ebmtrain.cli.main.main",
+        "builtins.eval",
+        "ebmtrain.models.mlp.torch.load",
+    ]
     for path in sorted(presets.BUILT_IN.rglob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         found += [content["_target_"]] if "_target_" in content else []

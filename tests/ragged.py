@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ebmtrain.masks import cut
 from ebmtrain.models.conv1d import Conv1d
+from ebmtrain.models.layers import Steps
 from ebmtrain.models.lstm import Lstm
-from ebmtrain.models.sequences import Steps
 from ebmtrain.models.transformer import Transformer
 
 LONGEST, CHANNELS = 16, 2

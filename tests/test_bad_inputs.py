@@ -24,9 +24,9 @@ import torch
 from forked import Child, Ended
 from same_state import load, result
 
-from ebmtrain.cli import main
-from ebmtrain.devices import Device
-from ebmtrain.session import Session
+from ebmtrain.cli.main import main
+from ebmtrain.runs.session import Session
+from ebmtrain.runtime.devices import Device
 
 NOBODY = 65534
 VALIDATE = "test_validate.py::test_bad_configuration"
@@ -349,7 +349,7 @@ def test_a_path_that_is_too_long(command, folder: Path, tiny):
 
 
 def process(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ebmtrain.cli", *words], cwd=folder, text=True,
+    return subprocess.run([sys.executable, "-m", "ebmtrain.cli.main", *words], cwd=folder, text=True,
                           timeout=200, stderr=subprocess.PIPE, **options)  # fmt: skip
 
 
@@ -392,7 +392,7 @@ def test_streams(folder: Path, tiny, case):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [*tiny, "hydra.run.dir='é数'", "train.steps=2", "plots.gif=false"]
     if case == "closed":
-        shell = f'exec "{sys.executable}" -m ebmtrain.cli "$@" >&-'
+        shell = f'exec "{sys.executable}" -m ebmtrain.cli.main "$@" >&-'
         done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True, timeout=200,
                               stderr=subprocess.PIPE)  # fmt: skip
     elif case == "full":

@@ -13,9 +13,9 @@ import pytest
 import torch
 from same_state import differences
 
-from ebmtrain.checkpoint_items import KINDS, checked
-from ebmtrain.checkpoints import FORMAT, decode, encode
 from ebmtrain.errors import CheckpointError, UnsafeError
+from ebmtrain.runs.storage.checkpoint_format import FORMAT, decode, encode
+from ebmtrain.runs.storage.checkpoint_schema import KINDS, checked
 
 STATE = {
     "step": 7,

@@ -17,16 +17,24 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from ebmtrain import compiled
-from ebmtrain.build import build
-from ebmtrain.capture import captured, duplicate, inputs
-from ebmtrain.compiled import LONG, Compiled, chosen, close, disagreement, program_of
-from ebmtrain.compiler_cache import cache_on_disk, processor
+from ebmtrain.config.build import build
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.run import begin, resume
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.train import advanced, newest_weight, update
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runtime.compiler_cache import cache_on_disk, processor
+from ebmtrain.training.compiled import inductor as compiled
+from ebmtrain.training.compiled.inductor import (
+    LONG,
+    Compiled,
+    chosen,
+    close,
+    disagreement,
+    program_of,
+)
+from ebmtrain.training.compiled.trace import captured, duplicate, inputs
+from ebmtrain.training.ema import newest_weight
+from ebmtrain.training.loop import advanced, update
+from ebmtrain.training.state import Job, TrainState, start
 from ebmtrain.types import LossOutput
 
 # Torch's compiler, to itself.

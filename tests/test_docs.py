@@ -18,10 +18,10 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ebmtrain import presets
-from ebmtrain.cli import VERBS
-from ebmtrain.commands.words import leaves, overrides_in
-from ebmtrain.validate import validate
+from ebmtrain.cli.arguments import leaves, overrides_in
+from ebmtrain.cli.main import VERBS
+from ebmtrain.config import presets
+from ebmtrain.config.validate import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

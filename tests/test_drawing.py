@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.drawing import finite
-from ebmtrain.evaluation.subject import Evaluation
-from ebmtrain.gallery import Gallery
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.evaluation.protocol import Evaluation
 from ebmtrain.plots.landscape import landscape
 from ebmtrain.plots.samples import samples
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.evaluate import finite
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.storage.rundir import RunDir
 
 
 def test_what_is_no_number_is_not_sold_as_one():

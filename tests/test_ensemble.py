@@ -13,12 +13,13 @@ import pytest
 import torch
 from same_state import load, rows
 
-from ebmtrain.build import Parts, build
-from ebmtrain.durable import locked
-from ebmtrain.ensemble import begin_all
-from ebmtrain.run import begin, resume
-from ebmtrain.rundir import RunDir
-from ebmtrain.session import Session
+from ebmtrain.config.build import build
+from ebmtrain.config.experiment import Parts
+from ebmtrain.runs.ensemble import begin_all
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.atomic_io import locked
+from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.types import Batch
 
 WORDS = ("method=dsm", "train.log_every=10")
@@ -103,7 +104,8 @@ def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "step"), [("ebmtrain.session.Session.log", 1), ("ebmtrain.session.drawn", 20)]
+    ("place", "step"),
+    [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.drawn", 20)],
 )
 def test_a_signal_stops_all_of_them_with_their_states_saved(
     two, tmp_path, monkeypatch, place, step

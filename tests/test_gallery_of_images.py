@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import ebmtrain
-from ebmtrain.drawing import subject
-from ebmtrain.gallery import Gallery, picked, rarer_and_rarer
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.figures import Gallery, picked, rarer_and_rarer
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.samplers.draw import evolution
 from ebmtrain.samplers.langevin import Langevin
-from ebmtrain.sampling import evolution
 
 SMALL = (
     "model=conv", "model.widths=[4,4]", "train.steps=3", "train.batch_size=16",

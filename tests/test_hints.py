@@ -9,10 +9,16 @@ import pytest
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ebmtrain.hints import alternatives, is_plain, lacking, may_be_collection, type_hints
-from ebmtrain.optimizers import Schedule
+from ebmtrain.config.annotations import (
+    alternatives,
+    is_plain,
+    lacking,
+    may_be_collection,
+    type_hints,
+)
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.langevin import Langevin
+from ebmtrain.training.optimizers import Schedule
 from ebmtrain.types import Adaptation, Density, Positive, Sampler
 
 S = TypeVar("S")

@@ -21,10 +21,10 @@ import pytest
 import torch
 import yaml
 
-from ebmtrain.build import build
-from ebmtrain.checkpoints import FORMAT
-from ebmtrain.run import begin
-from ebmtrain.rundir import RunDir
+from ebmtrain.config.build import build
+from ebmtrain.runs.launch import begin
+from ebmtrain.runs.storage.checkpoint_format import FORMAT
+from ebmtrain.runs.storage.rundir import RunDir
 
 READING = ("sample", "evaluate", "plot", "resume")
 SECONDS, MEGABYTES = 2.0, 200.0  # of the processor and of memory, at most, to refuse
@@ -88,8 +88,8 @@ def memory(*, peak: bool = False) -> float:
 def run(tmp_path_factory, configured) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
         begin(build(configured("train.steps=2")), path, {}, quiet=True)
     return path
 
@@ -136,7 +136,7 @@ PART: dict[str, dict[str, Any]] = {
 # Beyond the list.
 MORE: dict[str, dict[str, Any]] = {
     "through ebmtrain": {"_target_": "ebmtrain.models.mlp.torch.load", "f": "x"},
-    "a verb": {"_target_": "ebmtrain.cli.main", "argv": ["init", "executed"]},
+    "a verb": {"_target_": "ebmtrain.cli.main.main", "argv": ["init", "executed"]},
     "a package beside it": {"_target_": "evil.Thing"},
     "a control character in a key": {"_target_": "ebmtrain.models.mlp.MLP", "wid\x1b[2Jth": 3},
 }

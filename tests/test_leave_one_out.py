@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from ebmtrain.evaluation import anomalies
-from ebmtrain.evaluation.anomalies import PEERS
-from ebmtrain.gallery import Gallery
-from ebmtrain.report.classes import summed_up
-from ebmtrain.report.finding import runs_in
-from ebmtrain.together import Together, apart
+from ebmtrain.evaluation import ood_detection as anomalies
+from ebmtrain.evaluation.ood_detection import PEERS
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.report.discovery import runs_in
+from ebmtrain.runs.report.leave_one_out import summed_up
+from ebmtrain.training.compiled.vmap import Together, apart
 
 FEW = (
     "dataset=iris", "model=mixtures", "model.components=8", "method=dsm", "method.sigma=0.5",

@@ -8,16 +8,7 @@ import torch
 from ragged import normal, padded
 from torch import Tensor
 
-from ebmtrain.masks import (
-    bounds,
-    cut,
-    lengths,
-    normal_like,
-    present,
-    squares,
-    whole,
-    zero_filled,
-)
+from ebmtrain.masks import bounds, cut, lengths, normal_like, present, squares, whole, zero_filled
 
 STEPS = [3, 16, 1, 9]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain import memory
+from ebmtrain.runtime import memory_limit as memory
 
 TAKES = """
 import sys

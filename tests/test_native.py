@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain import native
-from ebmtrain.compiler_cache import folder_of
-from ebmtrain.models import perceptron, perceptron_library
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import ops as perceptron_library
+from ebmtrain.runtime import native
+from ebmtrain.runtime.compiler_cache import folder_of
 
 
 @pytest.fixture

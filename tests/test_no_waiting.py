@@ -14,11 +14,11 @@ from same_state import differences
 from test_compiled import CASES
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebmtrain.build import build
-from ebmtrain.capture import duplicate
-from ebmtrain.compiled import Compiled
-from ebmtrain.state import start
-from ebmtrain.train import collect, update
+from ebmtrain.config.build import build
+from ebmtrain.training.compiled.inductor import Compiled
+from ebmtrain.training.compiled.trace import duplicate
+from ebmtrain.training.loop import collect, update
+from ebmtrain.training.state import start
 
 # Torch's compiler, to itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain import decompositions
-from ebmtrain.optimizers import Adam, AdamW, OptimizerSpec, Sgd
-from ebmtrain.uncompiled import uncompiled
+from ebmtrain.training.compiled import decompositions
+from ebmtrain.training.optimizer_import import uncompiled
+from ebmtrain.training.optimizers import Adam, AdamW, OptimizerSpec, Sgd
 
 LR = 0.1
 

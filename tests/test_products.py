@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from ebmtrain import products
-from ebmtrain.devices import Device
+from ebmtrain.runtime import matmul as products
+from ebmtrain.runtime.devices import Device
 
 AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
 INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")

@@ -12,15 +12,15 @@ import torch
 from same_state import run_differences
 
 import ebmtrain
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.compiled import close
-from ebmtrain.drawing import noise
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
 from ebmtrain.errors import DivergedError
-from ebmtrain.loading import load
 from ebmtrain.masks import lengths, whole
-from ebmtrain.state import start
-from ebmtrain.train import check
+from ebmtrain.runs.loading import load
+from ebmtrain.runs.sampling import noise
+from ebmtrain.training.compiled.inductor import close
+from ebmtrain.training.divergence import check
+from ebmtrain.training.state import start
 
 SMALL = (
     "model.width=8", "sampler=langevin", "train.steps=6", "train.batch_size=16",
@@ -108,10 +108,10 @@ def test_trained_resumed_sampled_and_scored(command, which):
 
 
 @pytest.fixture
-def short_run(command, monkeypatch) -> ebmtrain.loading.Run:
+def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
     write_waves()
     with monkeypatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
         assert (
             command(*FILE, *KINDS["lstm"], *SMALL, "train.steps=1", "hydra.run.dir=run").code == 0
         )

@@ -13,14 +13,17 @@ import torch
 from same_state import differences
 from test_together import begun, updated
 
-from ebmtrain import compiled, recorded, together
-from ebmtrain.build import build
-from ebmtrain.capture import captured, changed, duplicate
-from ebmtrain.compiled import Compiled, program_of
-from ebmtrain.recorded import Recorded, apart, recorder
-from ebmtrain.state import start
-from ebmtrain.together import Together
-from ebmtrain.train import newest_weight, update
+from ebmtrain.config.build import build
+from ebmtrain.training.compiled import cuda_graph as recorded
+from ebmtrain.training.compiled import inductor as compiled
+from ebmtrain.training.compiled import vmap as together
+from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
+from ebmtrain.training.compiled.inductor import Compiled, program_of
+from ebmtrain.training.compiled.trace import captured, changed, duplicate
+from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.training.ema import newest_weight
+from ebmtrain.training.loop import update
+from ebmtrain.training.state import start
 
 # Torch's compiler, to itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -16,15 +16,15 @@ import torch
 from same_state import differences, load, result, rows, run_differences
 
 import ebmtrain
-from ebmtrain.build import build
-from ebmtrain.checkpoints import encode
-from ebmtrain.cli import main
+from ebmtrain.cli.main import main
+from ebmtrain.config.build import build
 from ebmtrain.errors import CheckpointError, ConfigError
 from ebmtrain.evaluation.exact import Evaluation, Quadrature
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.run import begin, resume
-from ebmtrain.rundir import RunDir
-from ebmtrain.session import Session
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.checkpoint_format import encode
+from ebmtrain.runs.storage.rundir import RunDir
 
 STEPS, EVERY = 14, 4  # saves at 0, 4, 8, 12 and 14, rows at 5, 10 and 14: the grids differ
 LENGTH = (f"train.steps={STEPS}", f"checkpoint.every={EVERY}", "checkpoint.keep=100",
@@ -90,8 +90,8 @@ def stopped_after(run: Path, step: int, copy: Path) -> Path:
 @pytest.fixture(scope="module", params=TRAININGS)
 def trained(request, configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
         config = configured(*TRAININGS[request.param], *LENGTH)
         return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
 
@@ -233,8 +233,8 @@ LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.
 @pytest.fixture(scope="module")
 def long_run(configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
         return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
 
 
@@ -395,7 +395,7 @@ def test_killed_after_training_and_before_the_samples(configured, tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ebmtrain.session.drawn", killed)
+        patch.setattr("ebmtrain.runs.session.drawn", killed)
         with pytest.raises(KeyboardInterrupt):
             resume(run, config, quiet=True)
     assert load(run / "checkpoints/last.pt")["step"] == 40

@@ -15,9 +15,9 @@ import torch
 import yaml
 from same_state import load
 
-from ebmtrain.durable import write
 from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.storage.atomic_io import write
+from ebmtrain.runs.storage.rundir import RunDir
 
 # Writing
 

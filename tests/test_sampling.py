@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
+from ebmtrain.samplers.draw import draw, learnt_in, starts
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.sampling import draw, learnt_in, starts
 from ebmtrain.types import StepInfo
 
 

@@ -13,11 +13,11 @@ import pytest
 from forked import Child
 from same_state import load, result, run_differences
 
-from ebmtrain.cli import main
-from ebmtrain.gallery import Gallery
-from ebmtrain.signals import Stop
-from ebmtrain.state import Job, TrainState
-from ebmtrain.train import Updates, updating
+from ebmtrain.cli.main import main
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runtime.signals import Stop
+from ebmtrain.training.loop import Updates, updating
+from ebmtrain.training.state import Job, TrainState
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
@@ -26,15 +26,15 @@ LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.ev
 # Where the signals arrive: in the first call of this function in this step.
 PHASES = {
     "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5),
-    "evaluation": ("ebmtrain.session.measured", 4),
-    "plotting": ("ebmtrain.gallery.Gallery.landscape", 4),
-    "saving": ("ebmtrain.rundir.encode", 6),
+    "evaluation": ("ebmtrain.runs.session.measured", 4),
+    "plotting": ("ebmtrain.runs.figures.Gallery.landscape", 4),
+    "saving": ("ebmtrain.runs.storage.rundir.encode", 6),
     "writing": ("os.fsync", 6),
 }
 # What follows the last save: there is nothing left to save, and it may take long.
 AFTER = {
-    "samples": ("ebmtrain.session.drawn", 9),
-    "pictures": ("ebmtrain.gallery.Gallery.final", 9),
+    "samples": ("ebmtrain.runs.session.drawn", 9),
+    "pictures": ("ebmtrain.runs.figures.Gallery.final", 9),
 }
 
 
@@ -52,7 +52,7 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
             os.kill(os.getpid(), left.pop(0))
         return original(*words, **named)
 
-    patch.setattr("ebmtrain.train.updating", counted)
+    patch.setattr("ebmtrain.training.loop.updating", counted)
     patch.setattr(owner, name, interrupted)
 
 
@@ -138,7 +138,9 @@ def test_a_second_signal_leaves_at_once(whole, folder: Path, tiny, phase, second
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, number):
-    ended = child(folder, (*tiny, *LENGTH), ("ebmtrain.build.check_width", 0), [number]).ended()
+    ended = child(
+        folder, (*tiny, *LENGTH), ("ebmtrain.config.build.check_width", 0), [number]
+    ).ended()
     assert ended == (128 + number, "", "")
     assert not (folder / "run").exists()
 
@@ -146,7 +148,9 @@ def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, numb
 def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
     words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
     words += ["model=double_well", "train.steps=0", "hydra.run.dir=run"]
-    ended = child(folder, tuple(words), ("ebmtrain.session.drawn", 0), [signal.SIGTERM]).ended()
+    ended = child(
+        folder, tuple(words), ("ebmtrain.runs.session.drawn", 0), [signal.SIGTERM]
+    ).ended()
     assert ended.code == 143
     assert "start it anew" in ended.out
     assert "resume" not in ended.out
@@ -157,8 +161,8 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
 def test_a_verb_is_interrupted(whole, folder: Path, verb):
     place = {
         "evaluate": "ebmtrain.evaluation.exact.Quadrature.__call__",
-        "sample": "ebmtrain.loading.drawn",
-        "plot": "ebmtrain.gallery.Gallery.final",
+        "sample": "ebmtrain.runs.loading.drawn",
+        "plot": "ebmtrain.runs.figures.Gallery.final",
     }
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     ended = child(folder, (verb, str(whole)), (place[verb], 0), [signal.SIGTERM]).ended()
@@ -169,11 +173,11 @@ def test_a_verb_is_interrupted(whole, folder: Path, verb):
 # Sweeps
 
 IN_A_SWEEP = {
-    "first job is built": ("ebmtrain.build.check_width", 0, 0),
+    "first job is built": ("ebmtrain.config.build.check_width", 0, 0),
     "first job": ("ebmtrain.samplers.mala.Mala.step", 5, 1),
-    "its end": ("ebmtrain.session.drawn", 9, 1),
-    "between": ("ebmtrain.display.say", 9, 1),
-    "second job is built": ("ebmtrain.build.check_width", 9, 1),
+    "its end": ("ebmtrain.runs.session.drawn", 9, 1),
+    "between": ("ebmtrain.runs.console.say", 9, 1),
+    "second job is built": ("ebmtrain.config.build.check_width", 9, 1),
 }
 
 

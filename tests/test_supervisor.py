@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from same_state import differences, load, result, rows, run_differences
 
-from ebmtrain.build import build
+from ebmtrain.config.build import build
 from ebmtrain.errors import CheckpointError, DivergedError
-from ebmtrain.run import begin, resume
-from ebmtrain.rundir import RunDir
-from ebmtrain.session import Session
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.rundir import RunDir
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -33,7 +33,7 @@ def retried(request, configured, tmp_path_factory) -> tuple[Path, dict[str, Any]
     config = configured(*words, *LENGTH)
     path = tmp_path_factory.mktemp("supervisor") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
         begin(build(config), path, {}, quiet=True)
     return path, config, back_to, halvings
 
@@ -195,8 +195,10 @@ def test_nothing_is_made_of_a_state_that_has_diverged(
 ):
     """The first event after the divergence notices it: NaN is neither measured nor drawn."""
     made = []
-    monkeypatch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: made.append("plot"))
-    monkeypatch.setattr("ebmtrain.session.measured", lambda *_: made.append("evaluate") or ({}, []))
+    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: made.append("plot"))
+    monkeypatch.setattr(
+        "ebmtrain.runs.session.measured", lambda *_: made.append("evaluate") or ({}, [])
+    )
     rare = ("train.log_every=20", "checkpoint.every=20", "evaluation.every=20", "plots.every=20")
     config = configured("method=pcd", "optimizer.lr=1e6", *rare, word)
     with pytest.raises(DivergedError, match="diverged by step 3"):

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import pytest
 from same_state import differences
 
-from ebmtrain.build import build
+from ebmtrain.config.build import build
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.together import Together, apart, tried
-from ebmtrain.train import Made, Update, update, updating
+from ebmtrain.training.compiled.vmap import Together, apart, tried
+from ebmtrain.training.loop import Made, Update, update, updating
+from ebmtrain.training.state import Job, TrainState, start
 from ebmtrain.types import LossOutput
 
 Member = tuple[Job, TrainState]
@@ -160,7 +160,7 @@ def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkey
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("ebmtrain.together.by_inductor", broken)
+    monkeypatch.setattr("ebmtrain.training.compiled.vmap.by_inductor", broken)
     members = begun(configured, 2, "method=dsm")
     advance = Together(compile=True)
     updated(members, advance, 3)

@@ -13,24 +13,17 @@ import torch
 from same_state import differences, load, rows
 from torch import nn
 
-from ebmtrain.build import build
-from ebmtrain.cli import main
+from ebmtrain.cli.main import main
+from ebmtrain.config.build import build
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import DivergedError
-from ebmtrain.optimizers import Schedule, Sgd
-from ebmtrain.run import begin
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.train import (
-    ENERGY_BOUND,
-    advanced,
-    alone,
-    check,
-    follow,
-    newest_weight,
-    training,
-    update,
-)
+from ebmtrain.runs.launch import begin
+from ebmtrain.training.divergence import ENERGY_BOUND, check
+from ebmtrain.training.ema import follow, newest_weight
+from ebmtrain.training.loop import advanced, alone, training, update
+from ebmtrain.training.optimizers import Schedule, Sgd
+from ebmtrain.training.state import Job, TrainState, start
 from ebmtrain.types import Batch, LossOutput
 
 

@@ -12,10 +12,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
-from ebmtrain.build import build
-from ebmtrain.commands.words import quoting
+from ebmtrain.cli.arguments import quoting
+from ebmtrain.config.build import build
+from ebmtrain.config.validate import validate
 from ebmtrain.errors import ConfigError, UnsafeError
-from ebmtrain.validate import validate
 
 # words: what the message must say (value, cause, remedy), all of it.
 BAD = {
@@ -267,8 +267,8 @@ def test_no_interpolation_from_a_run_directory(configured, value, trust):
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "posix.system", "builtins.open", "ebmtrain.rundir.os.system", "torch.load",
-     "ebmtrain.validate.get_object", "ebmtrain.commands.train.hydra.main", "ebmtrain"],
+    ["os.system", "posix.system", "builtins.open", "ebmtrain.runs.storage.rundir.os.system", "torch.load",
+     "ebmtrain.config.validate.get_object", "ebmtrain.cli.train.hydra.main", "ebmtrain"],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["model", "adaptation", "list"])
 def test_no_foreign_part_from_a_run_directory(configured, target, place):
@@ -287,8 +287,8 @@ def test_no_foreign_part_from_a_run_directory(configured, target, place):
 
 EVIL = {"_target_": "os.system", "command": "touch executed"}
 HIDDEN = {
-    "verb": (("optimizer",), {"_target_": "ebmtrain.cli.main", "argv": ["check"]}),
-    "reader": (("optimizer",), {"_target_": "ebmtrain.presets.freeze", "target": "x"}),
+    "verb": (("optimizer",), {"_target_": "ebmtrain.cli.main.main", "argv": ["check"]}),
+    "reader": (("optimizer",), {"_target_": "ebmtrain.config.presets.freeze", "target": "x"}),
     "private": (("optimizer",), {"_target_": "ebmtrain.datasets.file._read", "path": "x"}),
     "below a mapping": (("model", "window"), {"a": {"b": [{"c": EVIL}]}}),
     "below a mapping of numbers": (("train", "steps"), {"a": EVIL}),
@@ -409,7 +409,7 @@ class Open:
 
 def test_parts_inside_of_plain_mappings_are_checked_in_training_too(configured):
     config = configured()
-    schedule = {"_target_": "ebmtrain.optimizers.Schedule", "warmup_steps": -1}
+    schedule = {"_target_": "ebmtrain.training.optimizers.Schedule", "warmup_steps": -1}
     target = f"{Open.__module__}.Open"
     config["method"] = {"_target_": target, "inner": {"a": [schedule]}, "b": {"c": schedule}}
     with pytest.raises(ConfigError) as caught:

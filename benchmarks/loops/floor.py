@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from ebmtrain.products import choose_library
+from ebmtrain.runtime.matmul import choose_library
 from loops.setting import Epoch, Setting
 
 

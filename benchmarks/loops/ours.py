@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from ebmtrain.compiled import Compiled
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.energy_discrepancy import EnergyDiscrepancy
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.methods.sliced_score_matching import SlicedScoreMatching
 from ebmtrain.models.mlp import MLP
-from ebmtrain.optimizers import Adam
-from ebmtrain.products import choose_library
+from ebmtrain.runtime.matmul import choose_library
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
-from ebmtrain.state import Job, start
-from ebmtrain.train import collect, update
+from ebmtrain.training.compiled.inductor import Compiled
+from ebmtrain.training.loop import collect, update
+from ebmtrain.training.optimizers import Adam
+from ebmtrain.training.state import Job, start
 from ebmtrain.types import Method
 from loops.setting import EPS, ETA, RATE, SIGMA, VARIANCE, Epoch, M, Setting, common, filled
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 
 from ebmtrain.datasets.points import Points, split
-from ebmtrain.datasets.standardizing import Standardize
-from ebmtrain.extras import scikit_learn
+from ebmtrain.datasets.standardization import Standardize
+from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
 
 

@@ -6,21 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.folders import content, folder_of
+from ebmtrain.datasets.augmentation import Redrawn
 from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.io.folders import content, folder_of
+from ebmtrain.datasets.io.read_pickle import Pickled
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.read_pickle import Pickled
-from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
 LEVELS = 256
+
+
 EVENT = (3, 32, 32)
+
+
 PIXELS = 3072
+
+
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+
+
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
 WANTED = (
     "unpack cifar-10-python.tar.gz or cifar-10-binary.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
     "and put data_batch_1 to data_batch_5 and test_batch there (or the same with .bin), or give "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ebmtrain.datasets.augmentation import Redrawn
 from ebmtrain.datasets.images import Scaling, image_points
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.redrawn import Redrawn
-from ebmtrain.extras import scikit_learn
+from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
 
 LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ebmtrain.datasets.long_format import Long
+from ebmtrain.datasets.io.long_format import Long
+from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.points import Points, split
-from ebmtrain.datasets.reading import read_points
-from ebmtrain.datasets.standardizing import Standardize
+from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.types import OpenUnit, WholeNumber
 

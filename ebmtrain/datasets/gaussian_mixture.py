@@ -12,8 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.quadrature import log_gaussian_sum
-from ebmtrain.mixture import check_mixture
-from ebmtrain.types import Count, Modes, Positive
+from ebmtrain.types import Count, Modes, Positive, check_mixture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.datasets.folders import folder_of
-from ebmtrain.datasets.idx_labels import labels_of
+from ebmtrain.datasets.augmentation import Redrawn
 from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.io.folders import folder_of
+from ebmtrain.datasets.io.idx_labels import labels_of
+from ebmtrain.datasets.io.read_idx import present, read_idx
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.read_idx import present, read_idx
-from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
 LEVELS = 256
+
+
 WANTED = (
     "put train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz there (of MNIST: "
     "storage.googleapis.com/cvdf-datasets/mnist, of Fashion-MNIST: "

@@ -11,17 +11,25 @@ import numpy as np
 from annotated_types import Len
 from PIL import Image
 
-from ebmtrain.datasets.folders import content, folder_of
+from ebmtrain.datasets.augmentation import Redrawn
 from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.io.folders import content, folder_of
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
 LEVELS = 256
+
+
 ENDINGS = (".png", ".jpg", ".jpeg")
+
+
 MODES = {1: "L", 3: "RGB"}
+
+
 WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
+
+
 LARGEST = 50_000_000  # pixels of one picture
 
 

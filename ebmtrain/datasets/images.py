@@ -8,13 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ebmtrain.datasets.changes import Change, Flip, Middle, Noise, Shift
-from ebmtrain.datasets.leaving_out import leaving_out
+from ebmtrain.datasets.augmentation import Change, Flip, Middle, Noise, Redrawn, Shift, changed
+from ebmtrain.datasets.leave_class_out import leaving_out
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.redrawn import Redrawn, changed
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import DataError
-from ebmtrain.seeding import stream
+from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Labels, Standardization
 
 Scaling = Literal["range", True, False, "whiten"]

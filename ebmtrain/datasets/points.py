@@ -7,10 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.leaving_out import leaving_out
-from ebmtrain.datasets.sending import sent
-from ebmtrain.datasets.standardizing import Standardize, standardization_of
-from ebmtrain.seeding import stream
+from ebmtrain.datasets.leave_class_out import leaving_out
+from ebmtrain.datasets.standardization import Standardize, standardization_of
+from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch, Density, Labels, Standardization
 
 
@@ -165,3 +164,15 @@ class Points:
         order = sent(order, self._kind[1])
         self._shuffled = (seed, epoch, order)
         return order
+
+
+def sent(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """x on a device, in a type (None: in its own), without waiting for the device.
+
+    A copy from ordinary memory may wait until a GPU has done all that it was given before. One from
+    pinned memory lines up behind it; torch keeps that memory until the copy is done.
+    """
+    x = x.to(dtype or x.dtype)
+    if torch.device(device).type != "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)

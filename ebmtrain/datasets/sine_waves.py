@@ -11,12 +11,14 @@ from torch import Generator, Tensor
 
 from ebmtrain.datasets.distributions import Law
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import Standardize, standardization_of
+from ebmtrain.datasets.standardization import Standardize, standardization_of
 from ebmtrain.datasets.toy import SampleSize
-from ebmtrain.seeding import stream
+from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import NonNegative, WholeNumber
 
 Length = Annotated[int, Ge(4), Le(10_000)]
+
+
 Channels = Annotated[int, Ge(1), Le(1_000)]
 
 

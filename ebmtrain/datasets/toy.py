@@ -6,10 +6,10 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from ebmtrain.datasets.fresh import Fresh
+from ebmtrain.datasets.online import Fresh
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
-from ebmtrain.seeding import stream
+from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Density, WholeNumber
 
 # All of them are in memory at once. Without a bound a slip of the finger ends in the system's

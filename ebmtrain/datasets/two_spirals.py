@@ -9,8 +9,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.neighbourhoods import neighbourhoods
-from ebmtrain.datasets.quadrature import gauss_legendre, log_sum, plane_entropy
+from ebmtrain.datasets.quadrature import gauss_legendre, log_sum, neighbourhoods, plane_entropy
 from ebmtrain.types import Positive
 
 _END = 3 * math.pi

@@ -1,0 +1,1 @@
+"""What is reported of a model: each evaluator returns numbers and warnings."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.evaluation.annealing import (
+from ebmtrain.evaluation.estimators.annealing import (
     Between,
     Gaussian,
     anneal,
@@ -20,15 +20,17 @@ from ebmtrain.evaluation.annealing import (
     refined,
     turned,
 )
-from ebmtrain.evaluation.exact import likelihood, log_density
-from ebmtrain.evaluation.floor import held_to_floor
-from ebmtrain.evaluation.normaliser import known_log_z
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.evaluation.exact import held_to_floor, known_log_z, likelihood, log_density
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.types import Count, OpenUnit, Sampler
 
 DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
+
+
 TOLERATED = 0.05  # nats between them that nobody is warned of
+
+
 FEWEST = 30  # effective chains below which a bootstrap says little
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ebmtrain.evaluation.subject import Evaluation, Subject, exact_copy
+from ebmtrain.evaluation.protocol import Evaluation, Subject, exact_copy
 from ebmtrain.types import Count
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
-from ebmtrain.evaluation.coordinates import watched
-from ebmtrain.evaluation.mixing import Mixing, autocorrelation, growth, mixing
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
+from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, growth, mixing
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen
 from ebmtrain.types import Count, Sampler
@@ -20,8 +20,14 @@ from ebmtrain.types import Count, Sampler
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
 # sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
 MOST_RHAT = 1.1
+
+
 LEAST_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
+
+
 LEAST_ACCEPTANCE = 0.1
+
+
 ENOUGH = 50  # draws of each chain below which there is no verdict on its mixing
 
 
@@ -142,6 +148,8 @@ class Diagnostics:
 
 
 RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
+
+
 STUCK = (
     "chains are stuck: not one of them moved along some axis; lower sampler.step_size, or give "
     "sampler.adaptation"
@@ -201,3 +209,33 @@ def of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler)
         f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
         "diagnostics.thin"
     ]
+
+
+MOST = 8  # quantities beside the energy
+
+
+_FEW = 500  # points that principal axes are computed from
+
+
+class Watched(NamedTuple):
+    names: list[str]
+    axes: Tensor | None
+    """(d, watched), orthonormal; None: every coordinate."""
+
+    def of(self, points: Tensor) -> Tensor:
+        """(n, *event) -> (n, watched)."""
+        flat = points.flatten(1)
+        return flat if self.axes is None else flat @ self.axes.to(flat)
+
+
+def watched(points: Tensor) -> Watched:
+    """What to watch of chains whose draws are about as `points`, (n, *event): each coordinate, and
+    of more than MOST the first principal axes, along which modes are farthest apart."""
+    flat = points.flatten(1).double()
+    d = flat.shape[1]
+    if d <= MOST:
+        return Watched([f"coordinate {i + 1}" for i in range(d)], None)
+    few = flat[:: -(-len(flat) // _FEW)]
+    _, _, axes = torch.linalg.svd(few - few.mean(0), full_matrices=False)
+    kept = axes[:MOST].T
+    return Watched([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)

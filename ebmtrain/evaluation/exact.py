@@ -4,20 +4,20 @@ KL, regret, mode weights."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ebmtrain.evaluation.floor import held_to_floor
-from ebmtrain.evaluation.modes import mass_divergence, nearest_mass
-from ebmtrain.evaluation.normaliser import known_log_z
-from ebmtrain.evaluation.quadrature import CHUNK, LogZ, log_z
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
-from ebmtrain.types import Count, Dataset, Density, Positive, Standardization
+from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, log_z
+from ebmtrain.evaluation.estimators.modes import mass_divergence, nearest_mass
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Standardization
 
 MOST_DIMENSIONS = 3  # of a grid
+
+
 # Tolerances between the grid and the model's own log Z, beyond which one is wrong.
 DISAGREEMENT = 10.0
 
@@ -175,3 +175,53 @@ def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[
         true, own = (nearest_mass(x, mass, truth.modes) for mass in (p, torch.softmax(log_q, 0)))
         metrics |= {"mode_weights": own.tolist(), "mode_kl": mass_divergence(true, own)}
     return metrics
+
+
+@torch.no_grad()
+def known_log_z(energy: nn.Module, temperature: float) -> float | None:
+    """log Z of exp(-E / T) over the points that the energy takes; None where it offers none, or
+    none at this T. As precise as the type of its parameters.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    if not isinstance(energy, Normalised) or not callable(energy.log_z):
+        return None
+    found = energy.log_z(temperature)
+    if found is None:
+        return None
+    value = float(found)
+    if value != value:
+        raise ValueError(
+            f"log_z of {type(energy).__name__} is {value} at temperature {temperature}"
+        )
+    return value
+
+
+ERRORS = 4.0  # standard errors beyond which chance explains it no longer
+
+
+BEST = ("kl", "regret")
+
+
+def held_to_floor(
+    metrics: Mapping[str, Metric], entropy: float, error: float, what: str
+) -> Evaluation:
+    """The metrics with `entropy` and `regret`; without regret and KL where they mean nothing.
+
+    Args:
+        metrics: with `nll`.
+        entropy: of the true density, in nats.
+        error: standard error of the NLL.
+        what: in the warning, what failed and which option to change.
+    """
+    nll = metrics["nll"]
+    assert isinstance(nll, float)
+    full = {**metrics, "entropy": entropy, "regret": nll - entropy}
+    if not nll < entropy - ERRORS * error:
+        return Evaluation(full, [])
+    warning = (
+        f"the NLL of {nll:.4f} is {entropy - nll:.2g} nats beneath the entropy of the data, where "
+        f"no model can be: {what}"
+    )
+    return Evaluation({k: v for k, v in full.items() if k not in BEST}, [warning])

@@ -9,17 +9,22 @@ import torch
 from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
-from ebmtrain.evaluation.discrepancies import (
+from ebmtrain.evaluation.estimators.discrepancies import (
     directions,
     kernel_discrepancies,
     lengths_of,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.modes import coverage, mass_divergence, nearest_mass
-from ebmtrain.evaluation.stein import fisher_divergence, scores, stein_discrepancies, true_scores
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.evaluation.estimators.modes import coverage, mass_divergence, nearest_mass
+from ebmtrain.evaluation.estimators.stein import (
+    fisher_divergence,
+    scores,
+    stein_discrepancies,
+    true_scores,
+)
+from ebmtrain.evaluation.estimators.u_statistics import floor_of, ones, random_signs
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.evaluation.temperature import disagreement, fitted_temperature
-from ebmtrain.evaluation.u_statistics import floor_of, ones, random_signs
 from ebmtrain.types import Count, Dataset, Density, Modes
 
 _TRUE_POINTS = 50_000  # that tell how much of the truth is nearest to each mode

@@ -9,10 +9,11 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from ebmtrain.evaluation.discrepancies import directions
+from ebmtrain.evaluation.diagnostics import ages_of
+from ebmtrain.evaluation.estimators.discrepancies import directions
+from ebmtrain.evaluation.estimators.u_statistics import random_signs
+from ebmtrain.evaluation.protocol import Evaluation, Subject
 from ebmtrain.evaluation.quality import TOO_FEW, Real, of_no_quality, of_samples, real_points
-from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.evaluation.u_statistics import random_signs
 from ebmtrain.masks import present, whole, zero_filled
 from ebmtrain.types import Count
 
@@ -65,3 +66,25 @@ def as_vectors(x: Tensor) -> Tensor:
     """
     there = present(x)
     return torch.cat([zero_filled(x, there), there[..., None].to(x)], 2).flatten(1)
+
+
+NOTICE = (
+    "no quadrature, AIS or R-hat: sequences of different lengths are no points of one space; see "
+    "energy_distance and plots/samples_final.png, or give all sequences the same length"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """For sequences of different lengths: how old the method's chains are, and what is left out.
+
+    Args:
+        every: updates between two; the last update always makes one.
+    """
+
+    at_start: ClassVar[bool] = False
+
+    every: Count
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        return Evaluation(ages_of(subject), [NOTICE])

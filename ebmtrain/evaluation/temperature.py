@@ -11,9 +11,17 @@ from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy
 
 _STEP = 0.01  # of differences, in standard deviations of the points
+
+
 _FEW = 8  # dimensions up to which the trace is exact; beyond them as many random directions
+
+
 _AT_ONCE = 8192  # points per call of an energy
+
+
 _SURE = 4.0  # standard errors
+
+
 _MATTERS = 0.05  # share of the temperature
 
 

@@ -11,8 +11,8 @@ from annotated_types import Ge, Le
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from ebmtrain.evaluation.subject import Evaluation, Metric, Subject
-from ebmtrain.evaluation.wave_fit import SHORTEST, Waves, fitted_to_ends
+from ebmtrain.evaluation.estimators.wave_fit import SHORTEST, Waves, fitted_to_ends
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject
 from ebmtrain.masks import whole
 from ebmtrain.types import Count
 

@@ -10,9 +10,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.models.base_measure import Width, precision_of, with_base
-from ebmtrain.models.classes import marginal
-from ebmtrain.models.pictures import image_shape, lecun
+from ebmtrain.models.layers import Width, image_shape, lecun, marginal, precision_of, with_base
 from ebmtrain.types import Count
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.mixture import check_mixture
-from ebmtrain.types import NonNegative, Positive
+from ebmtrain.types import NonNegative, Positive, check_mixture
 
 CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
 

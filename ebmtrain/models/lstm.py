@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.models.base_measure import Width, precision_of, with_base
-from ebmtrain.models.sequences import Steps
+from ebmtrain.models.layers import Steps, Width, precision_of, with_base
 from ebmtrain.types import Count, Positive
 
 

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
-from ebmtrain.models import perceptron
-from ebmtrain.models.base_measure import Width, precision_of, with_base
-from ebmtrain.models.classes import marginal
-from ebmtrain.models.embedding import Embedding
-from ebmtrain.models.perceptron_library import Network
+from ebmtrain.models.layers import Embedding, Width, marginal, precision_of, with_base
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron.ops import Network
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
@@ -30,6 +29,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
     ),
     "tanh": (tanh, lambda df, z: df * (1 - tanh(z).square())),
 }
+
+
 INITIALISATIONS: dict[str, Callable[[Tensor], object]] = {
     "lecun": lambda w: nn.init.normal_(w, std=1 / math.sqrt(w.shape[1])),
     "kaiming": lambda w: nn.init.kaiming_normal_(w),
@@ -104,7 +105,7 @@ class MLP(nn.Module):
         x = x.flatten(1)
         network = self.network()
         if self.known(x, network) and perceptron.pays(x, network):
-            f = perceptron.output(x, network)
+            f = functional.output(x, network)
         else:
             f = marginal(self.outputs(x, network))
         return with_base(f, x, self.base_precision)
@@ -127,7 +128,7 @@ class MLP(nn.Module):
         flat, network = x.flatten(1), self.network()
         if not self.known(flat, network):
             return None
-        _, gradient = perceptron.output_and_gradient(flat, network)
+        _, gradient = functional.output_and_gradient(flat, network)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return gradient.view_as(x)
@@ -141,7 +142,7 @@ class MLP(nn.Module):
         if directions.requires_grad or not self.known(flat, network):
             return None
         repeated = flat.expand(v.shape).flatten(0, 1)
-        _, gradient, curvatures = perceptron.output_and_curvature(
+        _, gradient, curvatures = functional.output_and_curvature(
             repeated, v.flatten(0, 1), network
         )
         gradient, curvatures = gradient[: len(x)], curvatures.view(v.shape[:2])
@@ -155,7 +156,7 @@ class MLP(nn.Module):
         flat = x.flatten(1)
         network = self.network()
         if self.known(flat, network):
-            f, gradient = perceptron.output_and_gradient(flat, network)
+            f, gradient = functional.output_and_gradient(flat, network)
         else:
             f, gradient = self.written_out(flat, network)
         if self.base_precision:
@@ -169,7 +170,7 @@ class MLP(nn.Module):
     def langevin(
         self, x: Tensor, noise: Tensor, sizes: Sequence[float], scales: Sequence[float]
     ) -> Tensor:
-        ends = perceptron.langevin(
+        ends = functional.langevin(
             x.flatten(1), self.network(), noise.flatten(2), self.base_precision, sizes, scales
         )
         return ends.view_as(x)
@@ -178,7 +179,7 @@ class MLP(nn.Module):
         self, x: Tensor, momentum: Tensor, gradient: Tensor, eps: Tensor, temperature: float,
         steps: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        *moved, f = perceptron.leapfrog(
+        *moved, f = functional.leapfrog(
             x.flatten(1), self.network(), momentum.flatten(1), gradient.flatten(1), eps,
             self.base_precision, temperature, steps,
         )  # fmt: skip

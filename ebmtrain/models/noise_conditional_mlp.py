@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.models.base_measure import Width
+from ebmtrain.models.layers import Width
 from ebmtrain.models.mlp import MLP
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 from torch.nn.utils import parametrizations
 
-from ebmtrain.models.base_measure import Width, precision_of, with_base
-from ebmtrain.models.classes import marginal
-from ebmtrain.models.pictures import image_shape, lecun
+from ebmtrain.models.layers import Width, image_shape, lecun, marginal, precision_of, with_base
 from ebmtrain.types import Count
 
 

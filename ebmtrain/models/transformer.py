@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ebmtrain.masks import zero_filled
-from ebmtrain.models.base_measure import Width, precision_of, with_base
-from ebmtrain.models.sequences import Steps
+from ebmtrain.models.layers import Steps, Width, precision_of, with_base
 from ebmtrain.types import Count, Positive
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 # The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
 PALETTE = Image.Quantize.FASTOCTREE
+
+
 LARGEST = 20_000_000  # pixels
 
 

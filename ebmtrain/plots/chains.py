@@ -22,7 +22,11 @@ from ebmtrain.plots.style import (
 )
 
 SHOWN = 4  # chains drawn one by one, and curves that have a colour of their own
+
+
 COLOURS = (DATA, MODEL, OTHER, THIRD_OTHER)
+
+
 BAND = (5, 95)  # percentiles of all chains and draws
 
 

@@ -14,11 +14,21 @@ from ebmtrain.plots.scales import hold_view, scale_log
 from ebmtrain.plots.style import SMALL_SIZE, finish, new_figure
 
 Line = Sequence[tuple[float, float]]
+
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart; all further groups are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+
+
 OTHERS = "#BBBBBB"
+
+
 FLOOR = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
+
+
 FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
+
+
 LONGEST = 44  # characters of a label in the legend
 
 

@@ -22,11 +22,17 @@ from ebmtrain.plots.style import (
     THIRD_OTHER,
     finish,
     new_figure,
-)  # fmt: skip
+)
 
 Rows = Sequence[Mapping[str, float]]
+
+
 KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
+
+
 SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
+
+
 COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER, THIRD_OTHER)
 
 
@@ -54,19 +60,29 @@ class Series(NamedTuple):
 
 
 ENERGIES = Panel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
+
+
 # The first of these that was measured is the one to watch.
 QUALITY = (
     Panel("KL(data || model)", "nats", {"kl": "KL"}, "log", KL_FLOOR),
     Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
     Panel("negative log-likelihood", "nats", {"nll": "NLL"}),
 )
+
+
 LOSS = Panel("loss", "", {"loss": "loss"})
+
+
 GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
+
+
 CHAIN = Panel(
     "chain", "share of steps",
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
      "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
+
+
 # The learning rate ends next to zero, which would leave no room for anything else.
 SIZES = Panel(
     "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3

@@ -20,6 +20,8 @@ STYLES = (
     {"histtype": "step", "color": MODEL, "linewidth": 1.5},
     {"histtype": "step", "color": FAULT, "linewidth": 1.5, "linestyle": "--"},
 )
+
+
 REACH = 4.0  # widths of the first group's view that others may extend it by, on each side
 
 

@@ -18,7 +18,11 @@ from ebmtrain.plots.sheet import FONT, LINE, TEXT
 from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure, short
 
 PAPER = 255  # between the images
+
+
 MOST = 64  # images of a panel
+
+
 SHOWN_PIXELS = 480  # width of an animation, about
 
 

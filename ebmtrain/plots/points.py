@@ -9,6 +9,8 @@ from torch import Tensor
 from ebmtrain.plots.window import Window
 
 MAX_DATA = 1000  # beyond these a scatter only hides what is beneath it
+
+
 MAX_SAMPLES = 500
 
 

@@ -17,7 +17,11 @@ from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, literal
 from ebmtrain.plots.window import interval_of, window_of
 
 MAX_FOR_AXES = 1000  # points that the principal axes are computed from
+
+
 MAX_MARGINALS = 6
+
+
 CURVE_POINTS = 600
 
 

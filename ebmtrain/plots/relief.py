@@ -8,8 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 LEVELS = 16
+
+
 LEAST_CLIP = 10.0
 """In nats: probability e^-10 of the peak's, which no reasonable sample count reaches."""
+
+
 ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 

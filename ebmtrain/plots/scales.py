@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 FEWEST = 8  # values below which all of them are shown
+
+
 TAIL = 0.1  # the share of values on each side that may be left out of view
 
 

@@ -15,7 +15,11 @@ from ebmtrain.plots.animation import read
 from ebmtrain.plots.style import MUTED
 
 FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+
+
 TEXT, LINE, GAP = 13, 18, 12  # pixels
+
+
 WIDEST = 6  # columns
 
 

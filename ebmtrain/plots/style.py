@@ -8,19 +8,44 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 DATA = "#0072B2"
+
+
 MODEL = "#D55E00"
+
+
 TRUTH = "#222222"
+
+
 OTHER = "#009E73"
+
+
 SECOND_OTHER = "#56B4E9"
+
+
 THIRD_OTHER = "#E69F00"
+
+
 FAULT = "#CC79A7"
+
+
 MUTED = "#666666"
 
+
 COLOURS = "viridis"
+
+
 DPI = 110
+
+
 TITLE_SIZE = 12
+
+
 PANEL_SIZE = 10.5
+
+
 LABEL_SIZE = 9.5
+
+
 SMALL_SIZE = 8.5
 
 

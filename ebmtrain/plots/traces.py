@@ -16,8 +16,14 @@ from ebmtrain.plots.style import DATA, MODEL, MUTED, finish, new_figure
 from ebmtrain.plots.window import interval_of
 
 SHOWN = 6  # sequences of each, a panel each
+
+
 MOST_CHANNELS = 4  # in one panel: more would hide each other
+
+
 STYLES = ("-", "--", "-.", ":")  # of the channels
+
+
 COUNTED = 2000  # points whose energies are counted
 
 

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 TAIL = 0.01  # the share of points on each side that may be left out of view
+
+
 UNEQUAL = 5.0  # ratio of the two widths beyond which the axes get a scale each
+
+
 FENCE = 3.0  # in interquartile ranges: what lies within is shown however few the points are
 
 

@@ -14,6 +14,8 @@ from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
 NOISE = 2**22  # numbers drawn at once, at most
+
+
 STEPS = 1000  # made at once, at most: between them, signals are heard
 
 

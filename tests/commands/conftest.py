@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.gallery import Gallery
-from ebmtrain.run import begin
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.launch import begin
 
 ROWS = np.random.default_rng(0).normal(size=(200, 3))
 ROWS = np.array([1000.0, -5.0, 0.3]) + ROWS @ [[3.0, 40.0, 0.01], [0, 20.0, 0], [0, 0, 0.02]]

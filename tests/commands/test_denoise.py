@@ -15,7 +15,7 @@ import ebmtrain
 from ebmtrain.datasets.digits import digits
 from ebmtrain.errors import ConfigError
 from ebmtrain.models.double_well import DoubleWell
-from ebmtrain.models.observed import Observed
+from ebmtrain.models.wrappers import Observed
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Standardization
 
@@ -39,7 +39,7 @@ class Posterior(NamedTuple):
     """(d, d)."""
 
 
-def known(model: ebmtrain.loading.Run, y: Tensor, noise: float) -> Posterior:
+def known(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Posterior:
     """Of a parabola E with second derivatives H and minimum m at temperature T: precision
     P = H / T + I / noise^2, mean P^-1 (H m / T + y / noise^2)."""
     at = model.parts.standardization.shift

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import ebmtrain
-from ebmtrain.models.on_flat import OnFlat
+from ebmtrain.models.wrappers import OnFlat
 
 
 class Quartic(nn.Module):

@@ -13,13 +13,13 @@ import torch
 import yaml
 
 import ebmtrain
-from ebmtrain import presets
-from ebmtrain.checkpoints import encode
-from ebmtrain.cli import VERBS
-from ebmtrain.durable import locked
+from ebmtrain.cli.main import VERBS
+from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError, UnsafeError
-from ebmtrain.rundir import RunDir
-from ebmtrain.sampling import energies
+from ebmtrain.runs.storage.atomic_io import locked
+from ebmtrain.runs.storage.checkpoint_format import encode
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.samplers.draw import energies
 
 # check, list, init
 
@@ -314,12 +314,12 @@ def changed(run: Path, *keys: str, value: object) -> None:
     [
         (("model",), {"_target_": "os.system", "command": "touch executed"}),
         (("sampler", "adaptation"), {"_target_": "subprocess.run", "args": ["touch", "executed"]}),
-        (("dataset", "density"), {"_target_": "ebmtrain.rundir.os.system"}),
+        (("dataset", "density"), {"_target_": "ebmtrain.runs.storage.rundir.os.system"}),
         (("dataset", "density", "std"), "${oc.env:HOME}"),
         (
             ("optimizer",),
             {
-                "_target_": "ebmtrain.cli.main",
+                "_target_": "ebmtrain.cli.main.main",
                 "argv": ["check", "--config-dir", "evil", "dataset=evil"],
             },
         ),
@@ -496,7 +496,7 @@ def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_f
     def drawn(*_: object):
         raise AssertionError("chains from noise")
 
-    monkeypatch.setattr("ebmtrain.session.noise", drawn)
+    monkeypatch.setattr("ebmtrain.runs.session.noise", drawn)
     words = [w for w in tiny_file if not w.startswith("method.")]
     path = saved(folder, np.random.default_rng(0).normal(size=(80, 3)))
     assert command(*words, "method=dsm", "dataset=file", path, "plots.every=5").code == 0

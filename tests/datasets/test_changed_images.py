@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.augmentation import Redrawn
 from ebmtrain.datasets.digits import digits
 from ebmtrain.datasets.images import image_points
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.redrawn import Redrawn
 from ebmtrain.errors import DataError
 
 NOISE = np.random.default_rng(0)

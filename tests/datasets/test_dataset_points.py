@@ -9,7 +9,7 @@ import torch
 
 from ebmtrain.datasets.moons import Moons
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.datasets.toy import toy
 from ebmtrain.types import Batch, Dataset
 

@@ -13,9 +13,8 @@ from scipy.special import log_ndtr, logsumexp
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture, grid_of_gaussians
 from ebmtrain.datasets.moons import Moons, _lower, _upper
-from ebmtrain.datasets.neighbourhoods import neighbourhoods
 from ebmtrain.datasets.pinwheel import Pinwheel
-from ebmtrain.datasets.quadrature import gauss_legendre
+from ebmtrain.datasets.quadrature import gauss_legendre, neighbourhoods
 from ebmtrain.datasets.rings import Rings
 from ebmtrain.datasets.swiss_roll import SwissRoll, _roll
 from ebmtrain.datasets.two_spirals import TwoSpirals, _erfcx_series, _spiral

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_wine
 from ebmtrain.datasets.bundled import bundled
 from ebmtrain.datasets.digits import digits
 from ebmtrain.datasets.images import image_points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import DataError
 
 

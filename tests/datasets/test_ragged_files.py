@@ -11,8 +11,8 @@ import torch
 
 from ebmtrain import masks
 from ebmtrain.datasets.file import from_file
+from ebmtrain.datasets.spec import Frame, fingerprint
 from ebmtrain.errors import CheckpointError, DataError
-from ebmtrain.frame import Frame, fingerprint
 
 STEPS = np.array([3, 6, 4, 1, 5, 2, 6, 3, 4, 5])
 VALUES = np.random.default_rng(0).normal([2.0, -30.0], [1.0, 4.0], (10, 6, 2))

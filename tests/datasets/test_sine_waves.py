@@ -11,7 +11,7 @@ from scipy import stats
 from ebmtrain.datasets.distributions import LogNormal, Uniform
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.sine_waves import sine_waves
-from ebmtrain.evaluation.wave_fit import Waves, fitted_waves
+from ebmtrain.evaluation.estimators.wave_fit import Waves, fitted_waves
 from ebmtrain.evaluation.wave_tests import series
 
 LAWS = {

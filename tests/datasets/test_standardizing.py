@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.subject import Subject
-from ebmtrain.frame import Frame
-from ebmtrain.models.units import in_data_units
+from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.models.wrappers import in_data_units
 from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 5.0]], dtype=torch.float64)

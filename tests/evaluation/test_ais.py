@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebmtrain import presets
+from ebmtrain.config import presets
+from ebmtrain.config.instantiate import made
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation import annealing
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, Sides
-from ebmtrain.evaluation.annealing import (
+from ebmtrain.evaluation.estimators import annealing
+from ebmtrain.evaluation.estimators.annealing import (
     Between,
     Gaussian,
     Ladder,
@@ -31,14 +32,12 @@ from ebmtrain.evaluation.annealing import (
     widest,
 )
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.evaluation.subject import Subject
-from ebmtrain.making import made
+from ebmtrain.evaluation.protocol import Subject
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.samplers.resampling import log_mean_exp
-from ebmtrain.types import StepInfo
+from ebmtrain.types import Region, StepInfo
 
 D = 4
 CENTRES = [[2.0, 0.0, 0.0, 1.0], [-2.0, 1.0, 0.0, 0.0], [0.0, -2.0, 2.0, 0.0]]

@@ -10,9 +10,9 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
-from ebmtrain.evaluation.anomalies import PEERS, Asked, BesideDetectors, detectors, of_peers
-from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.frame import Frame
+from ebmtrain.datasets.spec import Frame
+from ebmtrain.evaluation.ood_detection import PEERS, Asked, BesideDetectors, detectors, of_peers
+from ebmtrain.evaluation.protocol import Evaluation, Subject
 from ebmtrain.samplers.mala import Mala
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ebmtrain.evaluation.auroc import auroc
+from ebmtrain.evaluation.estimators.auroc import auroc
 
 
 @pytest.mark.parametrize("levels", [3, 10_000])

@@ -10,15 +10,14 @@ import pytest
 import torch
 from hydra.errors import HydraException
 
-from ebmtrain import presets
-from ebmtrain.build import Parts, build
-from ebmtrain.drawing import subject
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.coordinates import MOST, watched
-from ebmtrain.evaluation.diagnostics import Diagnostics
-from ebmtrain.evaluation.held_apart import held_apart
-from ebmtrain.evaluation.runaway import runaway
-from ebmtrain.evaluation.subject import Subject, Trace
+from ebmtrain.evaluation.alarms import held_apart, runaway
+from ebmtrain.evaluation.diagnostics import MOST, Diagnostics, watched
+from ebmtrain.evaluation.protocol import Subject, Trace
+from ebmtrain.runs.evaluate import subject
 from ebmtrain.score import counted
 
 WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weights=[0.5,0.5]",

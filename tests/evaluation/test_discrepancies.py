@@ -9,14 +9,14 @@ import torch
 from repeats import assert_mean, assert_share, normal, stream
 from scipy.stats import wasserstein_distance
 
-from ebmtrain.evaluation.discrepancies import (
+from ebmtrain.evaluation.estimators.discrepancies import (
     directions,
     gaussians,
     kernel_discrepancies,
     lengths_of,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.u_statistics import floor_of, ones, random_signs
+from ebmtrain.evaluation.estimators.u_statistics import floor_of, ones, random_signs
 
 LENGTHS = [2.0, 1.0, 0.5, 0.25, 0.125]
 

@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 import ebmtrain
-from ebmtrain.build import build
-from ebmtrain.cli import main
+from ebmtrain.cli.main import main
+from ebmtrain.config.build import build
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
-from ebmtrain.drawing import subject
+from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.evaluation.estimators.grid_quadrature import log_z, on_grid
 from ebmtrain.evaluation.exact import Quadrature, likelihood, with_error
-from ebmtrain.evaluation.quadrature import Region, log_z, on_grid
-from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.run import begin
+from ebmtrain.evaluation.protocol import Evaluation, Subject
+from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.launch import begin
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.types import Standardization
+from ebmtrain.types import Region, Standardization
 
 
 class Bowl(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from ebmtrain.evaluation.mixing import autocorrelation, growth, mixing
+from ebmtrain.evaluation.estimators.mixing import autocorrelation, growth, mixing
 
 
 def ar1(rho: float, repeats: int, chains: int, n: int) -> np.ndarray:

@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from ebmtrain import presets
-from ebmtrain.build import build
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Mixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.drawing import subject
+from ebmtrain.evaluation.estimators.grid_quadrature import log_z
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.quadrature import Region, log_z
-from ebmtrain.evaluation.subject import Subject
+from ebmtrain.evaluation.protocol import Subject
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
 from ebmtrain.models.harmonic import Harmonic
 from ebmtrain.models.rosenbrock import Rosenbrock
+from ebmtrain.runs.evaluate import subject
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.types import Standardization
+from ebmtrain.types import Region, Standardization
 
 
 def unused(*_):

@@ -12,12 +12,12 @@ from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
+from ebmtrain.datasets.spec import Frame
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation import peers
+from ebmtrain.evaluation import baselines as peers
+from ebmtrain.evaluation.baselines import BesidePeers
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.peers import BesidePeers
-from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.frame import Frame
+from ebmtrain.evaluation.protocol import Evaluation, Subject
 from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 2.0]], dtype=torch.float64)

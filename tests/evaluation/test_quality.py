@@ -11,19 +11,19 @@ import pytest
 import torch
 from repeats import normal, stream
 
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.cli import main
+from ebmtrain.cli.main import main
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.drawing import subject
-from ebmtrain.evaluation.modes import coverage, mass_divergence
-from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.evaluation.estimators.modes import coverage, mass_divergence
+from ebmtrain.evaluation.protocol import Subject
 from ebmtrain.evaluation.quality import Quality, real_points
-from ebmtrain.evaluation.subject import Subject
 from ebmtrain.models.gaussian import Gaussian
-from ebmtrain.run import begin
+from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.launch import begin
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Region
 
 FIVE = GaussianMixture(centres=[[0, 0], [2, 2], [2, -2], [-2, 2], [-2, -2]], std=0.3,
                        weights=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
@@ -225,8 +225,8 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
 
 
 def test_it_has_a_period_of_its_own(configured, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
-    monkeypatch.setattr("ebmtrain.gallery.Gallery.final", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
+    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
     words = ("train.steps=20", "quality.every=8", "evaluation.every=10", "train.log_every=1")
     begin(build(configured(*words)), tmp_path / "run", {}, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
-from ebmtrain.evaluation.quadrature import Region
+from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.evaluation.protocol import Evaluation, Subject
 from ebmtrain.evaluation.ragged_quality import RaggedQuality, as_vectors
-from ebmtrain.evaluation.subject import Evaluation, Subject
 from ebmtrain.masks import cut
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Region
 
 NAMES = ("mmd2", "energy_distance", "sliced_wasserstein")
 CHECK = RaggedQuality(every=1, points=500, projections=50, shuffles=100)

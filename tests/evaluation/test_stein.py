@@ -6,19 +6,19 @@ import pytest
 import torch
 from repeats import assert_mean, assert_share, normal, stream
 
+from ebmtrain.config.instantiate import made
+from ebmtrain.config.presets import BUILT_IN
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.evaluation.modes import mass_divergence
-from ebmtrain.evaluation.quality import shares_of
-from ebmtrain.evaluation.stein import (
+from ebmtrain.evaluation.estimators.modes import mass_divergence
+from ebmtrain.evaluation.estimators.stein import (
     fisher_divergence,
     scores,
     stein_discrepancies,
     true_scores,
 )
-from ebmtrain.evaluation.u_statistics import floor_of, ones, random_signs
-from ebmtrain.making import made
-from ebmtrain.presets import BUILT_IN
+from ebmtrain.evaluation.estimators.u_statistics import floor_of, ones, random_signs
+from ebmtrain.evaluation.quality import shares_of
 
 LENGTHS = [1.4, 0.7]
 DATASETS = sorted(p.stem for p in (BUILT_IN / "dataset").glob("*.yaml")

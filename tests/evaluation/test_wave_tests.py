@@ -10,12 +10,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
-from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.evaluation.subject import Evaluation, Subject
-from ebmtrain.evaluation.wave_fit import fitted_to_ends, fitted_waves
+from ebmtrain.evaluation.estimators.wave_fit import fitted_to_ends, fitted_waves
+from ebmtrain.evaluation.protocol import Evaluation, Subject
 from ebmtrain.evaluation.wave_tests import WaveTests, compared, kuiper
 from ebmtrain.masks import cut
 from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Region
 
 CHANCE = 6e-5  # 4 sigma
 TURN = 2 * math.pi

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from ebmtrain.build import build
-from ebmtrain.commands.verify import laws
-from ebmtrain.laws.of_energies import laws_of_energies
-from ebmtrain.laws.of_methods import laws_of_methods, optimum
-from ebmtrain.laws.of_samplers import laws_of_samplers
+from ebmtrain.cli.verify import laws
+from ebmtrain.config.build import build
+from ebmtrain.evaluation.properties.energies import laws_of_energies
+from ebmtrain.evaluation.properties.methods import laws_of_methods, optimum
+from ebmtrain.evaluation.properties.samplers import laws_of_samplers
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence

@@ -9,10 +9,7 @@ import pytest
 import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
 
-from ebmtrain.methods.improved_contrastive_divergence import (
-    ImprovedContrastiveDivergence,
-    entropy,
-)
+from ebmtrain.methods.improved_contrastive_divergence import ImprovedContrastiveDivergence, entropy
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Batch

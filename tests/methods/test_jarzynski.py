@@ -10,12 +10,12 @@ import pytest
 import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
 
-from ebmtrain.build import build
-from ebmtrain.drawing import chains_of
+from ebmtrain.config.build import build
 from ebmtrain.methods.contrast import contrast
 from ebmtrain.methods.jarzynski import Jarzynski
 from ebmtrain.models.gaussian import Gaussian
-from ebmtrain.run import begin
+from ebmtrain.runs.launch import begin
+from ebmtrain.runs.sampling import chains_of
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.langevin import Langevin

@@ -10,17 +10,17 @@ from quadratic import normal, seeded
 from torch import nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.drawing import of_class
+from ebmtrain.datasets.spec import Frame
 from ebmtrain.evaluation.classification import Classification, calibration_error
-from ebmtrain.evaluation.subject import Subject
-from ebmtrain.frame import Frame
+from ebmtrain.evaluation.protocol import Subject
 from ebmtrain.methods.contrast import noised
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.models.convolutional import Convolutional
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.of_class import JointOf, OfClass
 from ebmtrain.models.residual import Residual
+from ebmtrain.models.wrappers import JointOf, OfClass
+from ebmtrain.runs.sampling import of_class
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Batch, Labels, Standardization

@@ -9,12 +9,12 @@ import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
 from torch import Tensor
 
+from ebmtrain.config.validate import validate
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching
 from ebmtrain.models.noise_conditional_mlp import NoiseConditionalMLP
 from ebmtrain.score import score
 from ebmtrain.types import Batch
-from ebmtrain.validate import validate
 
 LOW, HIGH = 0.2, 2.0
 

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from triton.runtime import interpreter
 
-from ebmtrain.models import perceptron, perceptron_triton
-from ebmtrain.models.perceptron_gpu import Layout
-from ebmtrain.models.perceptron_library import Network
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
+from ebmtrain.models.perceptron.layout import Layout
+from ebmtrain.models.perceptron.ops import Network
 
 
 def parts(numbers: np.ndarray) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def agreement(sources: list[str]) -> list[bool]:
         assert spec.loader is not None
         changed = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(changed)
-        perceptron.langevin, perceptron.leapfrog = changed.langevin, changed.leapfrog
+        functional.langevin, functional.leapfrog = changed.langevin, changed.leapfrog
         perceptron.agrees_on.cache_clear()
         layouts = [Layout(a, 3, 5, (9, 7)) for a in perceptron.ACTIVATIONS]
         found.append(all(perceptron.agrees_on(torch.device("cpu"), each) for each in layouts))

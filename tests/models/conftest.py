@@ -7,8 +7,8 @@ import torch
 from model_presets import PRESETS, preset
 from torch import nn
 
-from ebmtrain import native
-from ebmtrain.models import perceptron
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.runtime import native
 
 
 # Without what is made of finished runs: see test_composition.py.

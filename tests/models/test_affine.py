@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ebmtrain.models.affine import Parting
-from ebmtrain.models.perceptron_fusion import after, before
+from ebmtrain.training.compiled.affine import Parting
+from ebmtrain.training.compiled.fusion import after, before
 
 Function = Callable[[Tensor, Tensor], Tensor]
 

@@ -10,13 +10,12 @@ import yaml
 from model_presets import PRESETS
 
 import ebmtrain
-from ebmtrain import presets
-from ebmtrain.build import build
-from ebmtrain.composition import Composition, window
-from ebmtrain.evaluation.quadrature import Region
-from ebmtrain.gallery import Gallery
-from ebmtrain.run import begin
-from ebmtrain.types import Standardization
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.runs.composition import Composition, window
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.launch import begin
+from ebmtrain.types import Region, Standardization
 
 
 @pytest.fixture(scope="module")

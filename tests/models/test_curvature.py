@@ -10,17 +10,19 @@ import torch
 from test_perceptron import SIZES, close, model, points
 from torch import Generator, Tensor, nn
 
-from ebmtrain import native
-from ebmtrain.build import build
-from ebmtrain.capture import captured
+from ebmtrain.config.build import build
 from ebmtrain.methods.sliced_score_matching import SlicedScoreMatching
-from ebmtrain.models import perceptron
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.perceptron_library import AT_ONCE
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron.ops import AT_ONCE
+from ebmtrain.runtime import native
 from ebmtrain.score import counted, score_and_products
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.together import Together
-from ebmtrain.train import newest_weight, update, updating
+from ebmtrain.training.compiled.trace import captured
+from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.training.ema import newest_weight
+from ebmtrain.training.loop import update, updating
+from ebmtrain.training.state import Job, TrainState, start
 from ebmtrain.types import Batch
 
 METHODS = [
@@ -257,12 +259,12 @@ def test_what_does_not_fit_is_refused():
         kept = perceptron.there(x, network, 2, x)[-1]
         for wrong in (x[1:], x[:, :2], x.double()):
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
-                perceptron.output_and_curvature(x, wrong, network)
+                functional.output_and_curvature(x, wrong, network)
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
-                perceptron.of_weights(x, network, kept, b, x, wrong, b)
+                functional.of_weights(x, network, kept, b, x, wrong, b)
         for wrong in (b[1:], b.double()):
             with pytest.raises(ValueError, match=r"b \(\d+,\).* does not fit"):
-                perceptron.of_weights(x, network, kept, b, x, x, wrong)
+                functional.of_weights(x, network, kept, b, x, x, wrong)
         for u, b_or_none in ((None, b), (x, None)):
             with pytest.raises(ValueError, match="belong together"):
-                perceptron.of_weights(x, network, kept, b, u, x, b_or_none)
+                functional.of_weights(x, network, kept, b, u, x, b_or_none)

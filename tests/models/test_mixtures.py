@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
 
-from ebmtrain import presets
-from ebmtrain.build import build
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
 from ebmtrain.models.mixtures import Mixtures
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain.models.embedding import Embedding
+from ebmtrain.models.layers import Embedding
 from ebmtrain.models.mlp import ACTIVATIONS, INITIALISATIONS, MLP
-from ebmtrain.models.units import in_data_units
+from ebmtrain.models.wrappers import in_data_units
 from ebmtrain.types import Standardization
 
 

@@ -12,10 +12,10 @@ from hydra.utils import get_object
 from model_presets import IMAGES, PRESETS, SEQUENCES, event_of, preset
 from torch import Tensor
 
-from ebmtrain.evaluation.subject import exact_copy
+from ebmtrain.config.validate import PARTS
+from ebmtrain.evaluation.protocol import exact_copy
 from ebmtrain.score import energy_and_gradient, frozen, score_and_divergence
 from ebmtrain.types import Energy
-from ebmtrain.validate import PARTS
 
 
 @pytest.fixture

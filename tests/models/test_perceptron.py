@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain import native
-from ebmtrain.devices import Device
-from ebmtrain.models import perceptron
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.perceptron_library import Network
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron.ops import Network
+from ebmtrain.runtime import native
+from ebmtrain.runtime.devices import Device
 from ebmtrain.score import energy_and_gradient, frozen, score
 
 # (dims, Fourier features, width, depth, points): of no size that fits a register, but for the last.
@@ -102,7 +103,7 @@ def test_energy_and_score_at_once():
     sizes = SIZES[2]
     energy, x = model(sizes, "silu"), points(sizes)
     u, v = points(sizes, 4), points(sizes, 5)[:, 0]
-    f, gradient = perceptron.output_and_gradient(x, energy.network())
+    f, gradient = functional.output_and_gradient(x, energy.network())
     ((f * v).sum() + (gradient * u).sum()).backward()
     exact = copy.deepcopy(energy).double()
     exact.zero_grad()
@@ -127,7 +128,7 @@ def line(activation: str, x: Tensor) -> Tensor:
     """f(x) itself, of a perceptron with one unit."""
     one, zero = torch.ones(1, 1), torch.zeros(1)
     network = Network(1.0, activation, torch.zeros(0, 1), [one, one], [zero, zero])
-    return perceptron.output(x[:, None], network)
+    return functional.output(x[:, None], network)
 
 
 def test_silu_over_the_whole_range():
@@ -148,7 +149,7 @@ def test_circle():
             1.0, "leaky_relu", torch.ones(1, 1), [first, torch.ones(1, 1)],
             [torch.full((1,), 2.0), torch.zeros(1)],
         )  # fmt: skip
-        found = perceptron.output(x, network).double() - 2.0  # above 0, where nothing is bent
+        found = functional.output(x, network).double() - 2.0  # above 0, where nothing is bent
         assert (found - function(x.double()[:, 0])).abs().max() < 1e-6
 
 
@@ -263,7 +264,7 @@ def test_members_are_each_as_alone(activation):
 def test_the_way_there_is_the_same_where_it_is_kept():
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
-        curvature = perceptron.output_and_curvature(x, x, network)
+        curvature = functional.output_and_curvature(x, x, network)
         for order in range(3):
             found = perceptron.there(x, network, order, x if order == 2 else None)
             assert all(map(torch.equal, found[: order + 1], curvature))
@@ -283,7 +284,7 @@ def test_what_is_kept_may_lie_anywhere(offset, order):
         kept = perceptron.there(x, network, order, x if order == 2 else None)[-1]
         elsewhere = torch.cat([torch.zeros(offset), kept])[offset:]
         others = [x, x, x[:, 1]][: (0, 1, 3)[order]]
-        found = [perceptron.of_weights(x, network, k, x[:, 0], *others) for k in (kept, elsewhere)]
+        found = [functional.of_weights(x, network, k, x[:, 0], *others) for k in (kept, elsewhere)]
     assert torch.equal(*found)
 
 
@@ -294,8 +295,8 @@ def test_where_nothing_is_learnt_nothing_is_kept():
     for learnt in (True, False):
         energy.requires_grad_(learnt)
         found = [
-            perceptron.output(x, network), *perceptron.output_and_gradient(x, network),
-            *perceptron.output_and_curvature(x, x, network),
+            functional.output(x, network), *functional.output_and_gradient(x, network),
+            *functional.output_and_curvature(x, x, network),
         ]  # fmt: skip
         assert all(t.requires_grad == learnt for t in found)
         assert energy(x).requires_grad == learnt
@@ -316,18 +317,18 @@ def test_there_and_back_at_once(sizes, activation, order):
     given = [(v,), (v, u), (v, u, w, b)][order]
     with torch.no_grad():
         *found, kept = perceptron.there(x, network, order, w if order == 2 else None)
-        *there, flat = perceptron.at_once(x, network, *given)
+        *there, flat = functional.at_once(x, network, *given)
         assert all(map(torch.equal, there, found))
-        assert torch.equal(flat, perceptron.of_weights(x, network, kept, *given))
+        assert torch.equal(flat, functional.of_weights(x, network, kept, *given))
 
         depending, slopes = [v + a * found[0]], [a, None, None]
         if order > 0:
             depending, slopes[1] = [*depending, u + c * found[1]], c
         if order > 1:
             depending, slopes[2] = [*depending, w, b + d * found[2]], d
-        *there, flat = perceptron.at_once(x, network, *given, slopes=slopes)
+        *there, flat = functional.at_once(x, network, *given, slopes=slopes)
         assert all(map(torch.equal, there, found))
-        assert close(flat, perceptron.of_weights(x, network, kept, *depending).double())
+        assert close(flat, functional.of_weights(x, network, kept, *depending).double())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -340,9 +341,9 @@ def test_there_and_back_at_once_by_several_threads(threads):
     try:
         with torch.no_grad():
             *found, kept = perceptron.there(x, network, 2, w)
-            expected = perceptron.of_weights(x, network, kept, v, u, w, b)
+            expected = functional.of_weights(x, network, kept, v, u, w, b)
             for _ in range(20):
-                *there, flat = perceptron.at_once(x, network, v, u, w, b)
+                *there, flat = functional.at_once(x, network, v, u, w, b)
                 assert all(map(torch.equal, there, found))
                 assert torch.equal(flat, expected)
     finally:
@@ -402,7 +403,7 @@ def test_weights_with_gaps_in_memory():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     network = energy.network()
     turned = network._replace(weights=[w.T.contiguous().T for w in network.weights])
-    assert torch.equal(perceptron.output(x, turned), perceptron.output(x, network))
+    assert torch.equal(functional.output(x, turned), functional.output(x, network))
 
 
 @pytest.mark.parametrize(
@@ -458,12 +459,12 @@ class TestWhatDoesNotFit:
     def test_layers(self, change):
         network = model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
-            perceptron.output(points(SIZES[2]), network._replace(**change(network)))
+            functional.output(points(SIZES[2]), network._replace(**change(network)))
 
     def test_activation(self):
         network = model(SIZES[2], "silu").network()._replace(activation="tanh")
         with torch.no_grad(), pytest.raises(ValueError, match="no activation tanh: silu, leaky"):
-            perceptron.output(points(SIZES[2]), network)
+            functional.output(points(SIZES[2]), network)
 
     @pytest.mark.parametrize("order", [-1, 1, 3])
     def test_directions(self, order):
@@ -488,7 +489,7 @@ class TestWhatDoesNotFit:
                 (energies[1:], v), (energies.double(), v),
             ):  # fmt: skip
                 with pytest.raises(ValueError, match="does not fit"):
-                    perceptron.of_weights(x, network, *wrong)
+                    functional.of_weights(x, network, *wrong)
             for order, directions in ((2, None), (1, x), (0, x)):
                 with pytest.raises(ValueError, match="belong to order 2"):
                     perceptron.there(x, network, order, directions)
@@ -503,13 +504,13 @@ class TestWhatDoesNotFit:
                 (v, x, x, v, (None, None, x)),
             ):  # fmt: skip
                 with pytest.raises(ValueError, match="does not fit"):
-                    perceptron.at_once(x, network, *wrong)
+                    functional.at_once(x, network, *wrong)
             for wrong in ((v, x, x, None), (v, x, None, v), (v, None, x, v)):
                 with pytest.raises(ValueError, match="w and b belong together, and to u"):
-                    perceptron.at_once(x, network, *wrong)
+                    functional.at_once(x, network, *wrong)
             for slopes in ((None, x, None), (None, None, v)):
                 with pytest.raises(ValueError, match="slopes belong to the u and b that have them"):
-                    perceptron.at_once(x, network, v, slopes=slopes)
+                    functional.at_once(x, network, v, slopes=slopes)
 
 
 class TestLeftToTorch:

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ebmtrain import capture
-from ebmtrain.build import build
-from ebmtrain.capture import captured
-from ebmtrain.compiled import compiled, disagreement, program_of
-from ebmtrain.decompositions import FOR_VMAP
-from ebmtrain.models import perceptron
+from ebmtrain.config.build import build
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.perceptron_fusion import in_one_go
-from ebmtrain.models.perceptron_library import AT_ONCE, BACK, THERE
-from ebmtrain.state import Job, TrainState, start
-from ebmtrain.together import Batched, tried
-from ebmtrain.train import Update, newest_weight, update
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron.ops import AT_ONCE, BACK, THERE
+from ebmtrain.training.compiled import trace as capture
+from ebmtrain.training.compiled.decompositions import FOR_VMAP
+from ebmtrain.training.compiled.fusion import in_one_go
+from ebmtrain.training.compiled.inductor import compiled, disagreement, program_of
+from ebmtrain.training.compiled.trace import captured
+from ebmtrain.training.compiled.vmap import Batched, tried
+from ebmtrain.training.ema import newest_weight
+from ebmtrain.training.loop import Update, update
+from ebmtrain.training.state import Job, TrainState, start
 
 # Torch's compiler, to itself.
 own_warnings = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -142,7 +144,7 @@ def test_what_it_needs_is_computed_earlier():
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         f, _, _, kept = perceptron.there(x, network, 0)
         weights = (torch.zeros_like(f) + v).neg() / 2
-        return f.sum(), perceptron.of_weights(x, network, kept, weights)
+        return f.sum(), functional.of_weights(x, network, kept, weights)
 
     graph, found = joined(step, network, x, v)
     assert found == TOGETHER
@@ -155,7 +157,7 @@ def test_not_across_what_changes_a_tensor():
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         f, _, _, kept = perceptron.there(x, network, 0)
         x.add_(1)  # what was kept is of what it was
-        return f.sum(), perceptron.of_weights(x, network, kept, v)
+        return f.sum(), functional.of_weights(x, network, kept, v)
 
     graph, found = joined(step, network, x, v)
     assert found == APART
@@ -167,7 +169,7 @@ def test_not_where_what_is_kept_is_wanted_twice():
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         _, _, _, kept = perceptron.there(x, network, 0)
-        return tuple(perceptron.of_weights(x, network, kept, w) for w in (v, -v))
+        return tuple(functional.of_weights(x, network, kept, w) for w in (v, -v))
 
     graph, found = joined(step, network, x, v)
     assert found == (1, 2, 0)
@@ -177,7 +179,7 @@ def test_not_where_what_is_kept_is_wanted_twice():
 def pair(x: Tensor, network: perceptron.Network, v: Tensor, points: Tensor) -> Tensor:
     """A derivative by the weights that ends in what is found of other points."""
     f, _, _, kept = perceptron.there(x, network, 0)
-    return perceptron.of_weights(points, network, kept, v + 2 * f)
+    return functional.of_weights(points, network, kept, v + 2 * f)
 
 
 def test_not_where_there_and_back_differ():
@@ -195,7 +197,7 @@ def test_not_where_the_network_differs():
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         other = network._replace(biases=[b + 1 for b in network.biases])
         _, _, _, kept = perceptron.there(x, network, 0)
-        return perceptron.of_weights(x, other, kept, v)
+        return functional.of_weights(x, other, kept, v)
 
     assert joined(step, network, x, v)[1] == APART
 
@@ -206,7 +208,7 @@ def test_not_where_directions_differ():
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         _, _, _, kept = perceptron.there(x, network, 2, x)
-        return perceptron.of_weights(x, network, kept, v, x, 2 * x, v)
+        return functional.of_weights(x, network, kept, v, x, 2 * x, v)
 
     assert joined(step, network, x, v)[1] == APART
 
@@ -216,7 +218,7 @@ def test_a_derivative_that_is_made_of_the_shape_alone():
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         f, gradient, _, kept = perceptron.there(x, network, 1)
-        return perceptron.of_weights(
+        return functional.of_weights(
             x, network, kept, torch.ones_like(f), torch.zeros_like(gradient)
         )
 
@@ -230,7 +232,7 @@ def test_not_where_what_is_kept_comes_from_elsewhere():
     kept = perceptron.there(x, network, 0)[-1]
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor, kept: Tensor) -> Tensor:
-        return perceptron.of_weights(x, network, kept, v)
+        return functional.of_weights(x, network, kept, v)
 
     graph, found = joined(step, network, x, v, kept)
     assert found == (0, 1, 0)
@@ -244,8 +246,8 @@ def test_two_of_which_the_second_is_a_part_of_the_first_one():
         f, _, _, kept = perceptron.there(x, network, 0)
         y = x + 1
         g, _, _, kept_too = perceptron.there(y, network, 0)
-        second = perceptron.of_weights(y, network, kept_too, v - g)
-        return second, perceptron.of_weights(x, network, kept, v * f + g)
+        second = functional.of_weights(y, network, kept_too, v - g)
+        return second, functional.of_weights(x, network, kept, v * f + g)
 
     graph, found = joined(step, network, x, v)
     assert found == (0, 0, 2)
@@ -259,7 +261,7 @@ def test_what_nobody_asks_for_is_left_out():
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         for _ in range(2):
             _, _, _, kept = perceptron.there(x, network, 0)
-            perceptron.of_weights(x, network, kept, v)
+            functional.of_weights(x, network, kept, v)
         return v
 
     graph, found = joined(step, network, x, v)

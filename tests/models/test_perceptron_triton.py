@@ -19,15 +19,18 @@ from test_steps_at_once import WithoutC
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from ebmtrain import native
-from ebmtrain.capture import Draws
-from ebmtrain.models import perceptron, perceptron_gpu
 from ebmtrain.models.mlp import MLP
-from ebmtrain.models.perceptron_gpu import Layout
-from ebmtrain.models.perceptron_library import Network
+from ebmtrain.models.perceptron import cuda as perceptron_gpu
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import selfcheck
+from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron.layout import Layout
+from ebmtrain.models.perceptron.ops import Network
+from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
+from ebmtrain.training.compiled.trace import Draws
 
 pytest.importorskip("triton", reason="no wheels of Triton for this machine")
 pytestmark = pytest.mark.usefixtures("cpp")
@@ -93,21 +96,21 @@ def steps(tmp_path_factory) -> list[tuple[Any, ...]]:
 class TestInterpreted:
     def test_langevin(self, steps, i):
         (_, x, network, *others), none, _ = case(*CASES[i])
-        expected = perceptron.langevin(x, network, *others)
+        expected = functional.langevin(x, network, *others)
         assert torch.allclose(steps[i][0], expected, rtol=1e-5, atol=1e-5)
         assert not x.numel() or not torch.allclose(expected, x, rtol=1e-2, atol=1e-2)
         assert torch.equal(steps[i][1], none[1])
 
     def test_leapfrog(self, steps, i):
         _, _, (_, x, network, *others) = case(*CASES[i])
-        expected = perceptron.leapfrog(x, network, *others)
+        expected = functional.leapfrog(x, network, *others)
         for mine, theirs in zip(steps[i][2], expected, strict=True):
             assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_kernel_that_errs_is_not_used(tmp_path):
     """Whatever a compiler makes of it."""
-    source = Path(perceptron_gpu.__file__).with_name("perceptron_triton.py")
+    source = Path(perceptron_gpu.__file__).with_name("triton_kernel.py")
     text, files = source.read_text(), [str(source)]
     for i, (right, wrong) in enumerate(WRONG):
         assert text.count(right) == 1, right
@@ -177,7 +180,7 @@ def test_compiled_for_hopper(name, sizes, spilled, folder_of_triton, monkeypatch
     from triton import knobs
     from triton.runtime.driver import driver
 
-    from ebmtrain.models import perceptron_triton
+    from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
 
     compiled = []
     monkeypatch.setattr(driver, "_active", NoGpu())
@@ -245,7 +248,7 @@ class TestWhereItIsUsed:
         ],
     )
     def test_one_warning(self, monkeypatch, lines, found, why):
-        monkeypatch.setattr(perceptron, "steps_on", found)
+        monkeypatch.setattr(selfcheck, "steps_on", found)
         perceptron.agrees_on.cache_clear()
         try:
             for _ in range(2):

@@ -9,8 +9,9 @@ import torch
 from test_perceptron import SIZES, model, points
 from torch import Generator, Tensor, nn
 
-from ebmtrain import native
-from ebmtrain.models import perceptron
+from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import functional
+from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc, HmcState
 from ebmtrain.samplers.langevin import Langevin, noise_of
@@ -217,6 +218,6 @@ def test_what_does_not_fit_is_refused(change, wrong):
         given[change] = wrong(given[change])
     with pytest.raises(ValueError, match=r"(do|does) not fit"):  # noqa: PT012
         if change in given:
-            perceptron.leapfrog(x, network, **given, precision=0.0, temperature=1.0, steps=1)
+            functional.leapfrog(x, network, **given, precision=0.0, temperature=1.0, steps=1)
         else:
-            perceptron.langevin(x, network, noise, 0.0, [0.1, 0.1], scales)
+            functional.langevin(x, network, noise, 0.0, [0.1, 0.1], scales)

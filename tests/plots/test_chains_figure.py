@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebmtrain.evaluation.mixing import autocorrelation, growth, mixing
+from ebmtrain.evaluation.estimators.mixing import autocorrelation, growth, mixing
 from ebmtrain.plots.chains import Chains, chains
 from ebmtrain.plots.image import png
 

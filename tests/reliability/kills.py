@@ -16,7 +16,7 @@ from typing import Any
 
 from same_state import differences, load, result, run_differences
 
-from ebmtrain import presets
+from ebmtrain.config import presets
 
 METHODS: dict[str, tuple[str, ...]] = {
     "cd": ("method=cd",),

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from kills import configuration
 
-from ebmtrain.build import build
-from ebmtrain.gallery import Gallery
-from ebmtrain.run import begin, resume
-from ebmtrain.rundir import RunDir
-from ebmtrain.session import Session
+from ebmtrain.config.build import build
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.rundir import RunDir
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

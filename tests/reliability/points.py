@@ -13,8 +13,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import ebmtrain.run
-from ebmtrain.session import Session
+import ebmtrain.runs.launch
+from ebmtrain.runs.session import Session
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
 EVENTS = ("evaluate", "log", "plot", "save", "measure", "finish", "result")
@@ -77,4 +77,4 @@ class Points:
             self.wrap(os, call, self.place)
         for event in EVENTS:
             self.wrap(Session, event, lambda *_: "")
-        self.wrap(ebmtrain.run, "advanced", lambda *_: "")
+        self.wrap(ebmtrain.runs.launch, "advanced", lambda *_: "")

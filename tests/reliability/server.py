@@ -22,14 +22,14 @@ import torch
 from kills import configuration
 from points import Points
 
-import ebmtrain.run
-from ebmtrain.build import build
-from ebmtrain.cli import complain
+import ebmtrain.runs.launch
+from ebmtrain.cli.main import complain
+from ebmtrain.config.build import build
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.gallery import Gallery
-from ebmtrain.run import begin, resume
-from ebmtrain.sampling import energies
-from ebmtrain.state import start
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.samplers.draw import energies
+from ebmtrain.training.state import start
 
 
 def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
@@ -58,7 +58,7 @@ def do(job: dict[str, Any]) -> int:
     bytes of the largest file that the system allows.
     """
     path = Path(job["path"])
-    ebmtrain.run.git_state = lambda: None
+    ebmtrain.runs.provenance.git_state = lambda: None
     Gallery.landscape, Gallery.final = landscape, final
     if job.get("largest"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
@@ -109,8 +109,8 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def run() -> int:
-        ebmtrain.run.carry_on = hold
-        ebmtrain.run.about = lambda *_: {}
+        ebmtrain.runs.launch.carry_on = hold
+        ebmtrain.runs.provenance.about = lambda *_: {}
         os.close(go)
         os.read(gate, 1)
         try:

@@ -20,11 +20,12 @@ from kills import METHODS, configuration
 from same_state import differences, load, result, run_differences
 
 import ebmtrain
-from ebmtrain.build import Parts, build
-from ebmtrain.checkpoints import encode
+from ebmtrain.config.build import build
+from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.run import begin, resume
-from ebmtrain.session import Session
+from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.checkpoint_format import encode
 
 FROM, TO = 6, 7  # between two rows, after two evaluations: nothing is at its first value
 FREE = ("measured/metrics", "measured/warnings")  # whatever was measured
@@ -47,7 +48,7 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
         *METHODS[method], "train.log_every=5", "evaluation.every=3", "checkpoint.keep=100"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
         patch.setattr(Session, "seconds", LONG)
         update = Session.save
 
@@ -60,7 +61,7 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
         begin(build(config), folder / "whole", {}, quiet=True)
         shutil.copytree(folder / "whole", folder / "at")
         patch.undo()
-        patch.setattr("ebmtrain.gallery.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
         patch.setattr(Session, "stopping", lambda _: True)
         (folder / "at/checkpoints/last.pt").unlink()
         (folder / f"at/checkpoints/step_{TO:08d}.pt").unlink()

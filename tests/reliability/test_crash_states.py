@@ -12,10 +12,10 @@ import pytest
 import torch
 from power import Files, Recorder, crashes, recorded
 
-from ebmtrain import durable
-from ebmtrain.checkpoints import encode
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.storage import atomic_io as durable
+from ebmtrain.runs.storage.checkpoint_format import encode
+from ebmtrain.runs.storage.rundir import RunDir
 
 STEPS, BEST = tuple(range(0, 40, 5)), (0, 5, 15, 30)
 Save = Callable[[RunDir, dict[str, Any], int], None]

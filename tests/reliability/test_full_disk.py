@@ -18,7 +18,7 @@ from kills import Reference, left, server
 from same_state import load
 
 from ebmtrain.errors import OutputError
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.storage.rundir import RunDir
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "close")
 FAULTS = {

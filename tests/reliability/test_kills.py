@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from kills import METHODS, Reference, Server, server, several, spread
 
-from ebmtrain import presets
+from ebmtrain.config import presets
 
 
 @pytest.fixture(scope="module")

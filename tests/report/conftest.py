@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ebmtrain.rundir import RunDir
+from ebmtrain.runs.storage.rundir import RunDir
 
 WriteRun = Callable[..., Path]
 

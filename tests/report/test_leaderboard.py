@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ebmtrain.errors import ConfigError
-from ebmtrain.report.entry import Entry
-from ebmtrain.report.leaderboard import Spread, sections
+from ebmtrain.runs.report.entry import Entry
+from ebmtrain.runs.report.leaderboard import Spread, sections
 
 DATA = {"dataset._target_": "x.toy", "dataset.std": "1", "dataset.n_train": "100"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ebmtrain.commands import report as verb
+from ebmtrain.cli import report as verb
 
 FILES = ("summary.csv", "summary.md", "landscapes.png", "curves.png")
 

@@ -9,9 +9,9 @@ from exact_energies import Quadratic, assert_mean, seeded
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.chain import run_chain
+from ebmtrain.samplers.draw import draw
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.sampling import draw
 
 
 def flat(x):

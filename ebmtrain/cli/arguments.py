@@ -1,0 +1,228 @@
+"""The words of a command line, and what to say of those that do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ebmtrain.config import presets
+from ebmtrain.errors import ConfigError, out_of_memory, suggestion
+
+
+def split(
+    words: list[str], flags: tuple[str, ...] = (), *, others: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Plain words and the flags among them: `--trust NAME` or `--trust=NAME`.
+
+    Args:
+        others: take what is not one of `flags` for a plain word, as Hydra has many more.
+
+    Raises:
+        ConfigError: an unknown flag, or one without its value.
+    """
+    plain: list[str] = []
+    given: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name not in flags:
+            if name.startswith("-") and not others:
+                raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
+            plain.append(word)
+            continue
+        value = value or next(rest, "")
+        if not value:
+            raise ConfigError(f"{name} needs a value")
+        given[name] = f"{given[name]},{value}" if name in given else value
+    return plain, given
+
+
+def overrides_in(words: list[str], *, others: bool = False) -> tuple[list[str], Path | None]:
+    """The words of a configuration, and the folder of --config-dir, absolute.
+
+    Raises:
+        ConfigError: another flag, unless `others`; the folder is none.
+    """
+    plain, given = split(words, ("--config-dir", "-cd"), others=others)
+    # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
+    plain = [w[1:] if w.startswith("+experiment=") else w for w in plain]
+    if not given:
+        return plain, None
+    folder = Path(next(iter(given.values()))).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder} is not a directory")
+    return plain, folder
+
+
+def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """`RUN key=value ... --trust PACKAGE` -> path, values as YAML reads them, packages.
+
+    Raises:
+        ConfigError: no run, more than one, or a word that is no key=value.
+    """
+    plain, flags = split(words, ("--trust",))
+    runs = [word for word in plain if "=" not in word or Path(word).is_dir()]
+    if len(runs) != 1:
+        raise ConfigError(f"expected one run directory, got {len(runs)}; usage: {usage}")
+    if not Path(runs[0]).is_dir():
+        raise ConfigError(f"{runs[0]} is not a directory; usage: {usage}")
+    options = {}
+    for word in plain:
+        if word != runs[0]:
+            key, _, text = word.partition("=")
+            options[key] = value_of(key, text)
+    trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
+    if trusted:
+        presets.prepare(None)  # a trusted module may lie in the working directory
+    return Path(runs[0]), options, trusted
+
+
+def quoting(word: str) -> str | None:
+    """How to write a word whose value holds what means something to the grammar of overrides, as
+    the folder of a sweep's job, 0_seed=0, or a second download, table(1).csv; None of others."""
+    key, _, value = word.partition("=")
+    if not key or not re.search(r"[=()]", value) or re.search(r"['\"]", value):
+        return None
+    listed = re.fullmatch(r"\[(.*)\]", value)
+    inner = f"[{','.join(map(in_quotes, listed[1].split(',')))}]" if listed else in_quotes(value)
+    return f"put values that hold =, ( or ) into quotes, and all for the shell: '{key}={inner}'"
+
+
+def in_quotes(text: str) -> str:
+    return f'"{text.strip()}"'
+
+
+def value_of(key: str, text: str) -> Any:
+    try:
+        # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}={text} cannot be read: {str(error).splitlines()[0]}") from error
+    assert isinstance(value, dict)
+    return value["value"]
+
+
+def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raises ConfigError for the first option that a verb does not have; `device.*` is a whole
+    section: `device=cpu` and `device.threads=2`."""
+    for name in options:
+        if name not in known and f"{name.split('.')[0]}.*" not in known:
+            raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
+
+
+def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with whole groups chosen anew, and after that dotted keys set.
+
+    Raises:
+        ConfigError: a key or an option of a group that there is not.
+    """
+    new = OmegaConf.to_container(OmegaConf.create(dict(config)))
+    assert isinstance(new, dict)
+    chosen = {k: v for k, v in options.items() if k in new and k in presets.groups()}
+    for group, name in chosen.items():
+        if name not in presets.options(group):
+            near = suggestion(str(name), presets.options(group))
+            raise ConfigError(f"unknown option {group}={name}{near}")
+        words = [f"{group}={name}", f"seed={config['seed']}"]
+        new[group] = presets.plain(presets.composed(words))[group]
+    known = list(leaves(new))
+    for key, value in options.items():
+        if key in chosen:
+            continue
+        if key not in known:
+            raise ConfigError(f"unknown key {key}{suggestion(key, known)}")
+        *parents, last = key.split(".")
+        node = new
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return {str(k): v for k, v in new.items()}
+
+
+def warn(note: str) -> None:
+    print(f"warning: {note}")
+
+
+def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a nested mapping, branches included."""
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+
+
+def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
+    """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected.
+
+    Args:
+        words: of the command line.
+    """
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return [unknown(match[1], words)], 2
+    if match := re.search(r"Could not find '([^']+)'", text):
+        return [unknown_option(match[1], text)], 2
+    if text.startswith("Ambiguous value for argument"):
+        word = text.split("'")[1]
+        return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
+    if isinstance(error, OverrideParseException):
+        return [f"{error.override} cannot be read: {quoting(error.override) or text}"], 2
+    if text.startswith("Config group override must be"):
+        return ["a group cannot be null or a number: give the name of an option"], 2
+    if isinstance(error, UnicodeDecodeError):
+        names = ", ".join(map(str, presets.not_utf8())) or "a YAML file"
+        return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
+    if out_of_memory(error):
+        return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
+    if isinstance(error, yaml.YAMLError):
+        return [f"a YAML file cannot be read: {text}"], 2
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return [text], 2
+    return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
+
+
+def unknown(key: str, words: list[str]) -> str:
+    """Of a key that the chosen presets do not have."""
+    groups = presets.groups()
+    chosen = [w for w in words if w.split("=")[0] in groups and "=" in w and "," not in w]
+    known = [*leaves(presets.plain(presets.composed(chosen))), *groups]
+    group, _, rest = key.partition(".")
+    owners = [n for n, path in presets.options(group).items() if rest in keys_of(path)]
+    if rest and owners and key not in known:
+        have = "has" if len(owners) == 1 else "have"
+        adding = " or ".join(f"{group}={n}" for n in owners)
+        return f"unknown key {key}: add {adding}, which {have} it"
+    return f"unknown key {key}{suggestion(key, known)}"
+
+
+def keys_of(preset: Path) -> set[str]:
+    """Its dotted keys; of a file that is no YAML, none."""
+    try:
+        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return set(leaves(content)) if isinstance(content, dict) else set()
+
+
+def section_of(name: str) -> str | None:
+    """The shortest dotted key that ends in this name: train.steps for steps."""
+    known = leaves(presets.plain(presets.composed([])))
+    return min((key for key in known if key.rpartition(".")[2] == name), key=len, default=None)
+
+
+def unknown_option(name: str, text: str) -> str:
+    """Of `group/option`, which no preset is named."""
+    group, _, option = name.rpartition("/")
+    known = list(presets.options(group)) if group else []
+    if not known:
+        return text
+    if group == "dataset" and Path(option).suffix:
+        return f"unknown option {group}={option}; did you mean dataset=file dataset.path={option}?"
+    return f"unknown option {group}={option}{suggestion(option, known)}"

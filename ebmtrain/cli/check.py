@@ -1,0 +1,80 @@
+"""`ebmtrain check [key=value ...]`: compose, validate, build, some steps. Writes nothing."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.config import presets
+from ebmtrain.config.ensemble import built
+
+if TYPE_CHECKING:
+    from ebmtrain.training.state import Job, TrainState
+
+
+def main(words: list[str]) -> int:
+    overrides, folder = overrides_in(words)
+    presets.prepare(folder)
+    config = presets.composed(overrides, hydra=True)
+
+    from ebmtrain.runs.summary import summary
+    from ebmtrain.runtime import native
+    from ebmtrain.training.divergence import check
+    from ebmtrain.training.state import start
+
+    presets.check_targets(config)
+    members = built(config)
+    for line in summary(members[0], presets.chosen(config.hydra.runtime.choices)):
+        print(line)
+    job = members[0].job
+    if job is not None and job.n_steps > 0:
+        begun = [(m.job, start(m.job, m.energy, m.generator("train"))) for m in members if m.job]
+        step = stepping(begun, members[0].compile)
+        for _ in range(2):  # they warm up caches and allocators, and compile
+            step()
+        seconds = statistics.median(duration(step) for _ in range(3))
+        for one, state in begun:
+            check(one, state)
+        whose = f" of {len(members)} members" if len(members) > 1 else ""
+        print(
+            f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
+        )
+    for line in native.refusals():
+        print(line)
+    print("ok")
+    return 0
+
+
+def duration(step: Callable[[], None]) -> float:
+    """In seconds."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def stepping(
+    begun: list[tuple[Job, TrainState]], compiles: bool | Literal["auto"]
+) -> Callable[[], None]:
+    """What makes one update of each of these."""
+    from ebmtrain.training.compiled.inductor import chosen, pays
+    from ebmtrain.training.compiled.vmap import Together
+    from ebmtrain.training.loop import side_by_side, update, updating
+
+    job, state = begun[0]
+    if len(begun) == 1:
+        advance = chosen(compiles, job)
+
+        def one() -> None:
+            update(job, state, advance)
+
+        return one
+    together = Together(compile=pays(compiles, job))
+
+    def ended(_: int, found: object) -> None:
+        if isinstance(found, Exception):
+            raise found
+
+    return lambda: side_by_side([updating(*one) for one in begun], together, ended)

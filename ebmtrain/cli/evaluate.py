@@ -1,0 +1,98 @@
+"""`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: the numbers of a checkpoint,
+anew, by the evaluation of the run or another one; with ood=FILE, how well energies tell the points
+of a file from the held-out ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebmtrain.cli.arguments import check_options, overridden, run_and_options, warn
+from ebmtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ebmtrain.runs.storage.rundir import RunDir
+    from ebmtrain.runs.trained_run import Run
+
+
+USAGE = (
+    "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [ood=FILE] [checkpoint=best] "
+    "[--trust P]"
+)
+
+
+# How a model is measured. Anything else, say its base measure or temperature, makes it another one.
+CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
+
+
+def main(words: list[str]) -> int:
+    path, options, trust = run_and_options(words, USAGE)
+    checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
+    check_options(options, ("checkpoint", "ood", *CHANGEABLE))
+
+    from ebmtrain.evaluation.protocol import apart
+    from ebmtrain.runs.evaluate import measured, subject
+    from ebmtrain.runs.loading import load_with
+    from ebmtrain.runs.storage.rundir import RunDir
+
+    files = RunDir.open(path)
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
+    others = None if ood is None else outside(run, str(ood))
+    model = subject(run.parts, run.standard_energy, run.method_state)
+    metrics, warnings = measured(run.parts, model)
+    if others is not None:
+        metrics = {**metrics, **told_apart(run, files, others)}
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
+        shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
+        print(f"{name:{width}} {shown}")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    numbers, timings = apart(metrics)
+    files.write_json(
+        "evaluation.json",
+        {
+            "step": run.step,
+            "checkpoint": checkpoint,
+            "options": options if ood is None else {**options, "ood": str(ood)},
+            "metrics": numbers,
+            "timings": timings,
+            "warnings": warnings,
+        },
+    )
+    print(f"step {run.step}: {path / 'evaluation.json'}")
+    return 0
+
+
+def outside(run: Run, path: str) -> Tensor:
+    """Points that are not of the data, (n, *event).
+
+    Raises:
+        ConfigError: an analytic landscape has no data that they could be told from.
+        DataError: the file cannot be used.
+    """
+    if run.parts.data is None:
+        raise ConfigError("ood needs data to compare with, and an analytic landscape has none")
+    return run.read(path)
+
+
+def told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
+    """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
+    from ebmtrain.cli.plot import points
+    from ebmtrain.evaluation.estimators.auroc import auroc
+    from ebmtrain.runs.figures import Gallery
+    from ebmtrain.samplers.draw import energies
+
+    dataset, units = run.parts.dataset, run.parts.standardization
+    assert dataset is not None
+    groups = {
+        "held-out data": dataset.holdout,
+        "model samples": units.to_data(points(run)),
+        "out of distribution": others,
+    }
+    found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
+    value, error = auroc(found["held-out data"], found["out of distribution"])
+    title = f"step {run.step}  AUROC {value:.4f}"
+    Gallery(run.parts, files).energies("ood", found, title)
+    return {"ood_auroc": value, "ood_auroc_se": error}

@@ -1,0 +1,56 @@
+"""`ebmtrain -h` and `ebmtrain VERB -h`. Hydra's own page composes the configuration and looks up
+each of its groups twice, which takes longer than all the rest of the start."""
+
+from __future__ import annotations
+
+import importlib
+
+from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.config import presets
+
+FLAGS = ("-h", "--help")
+
+
+PAGE = """\
+ebmtrain trains energy-based models and says how good they are.
+
+  ebmtrain                                   the default run
+  ebmtrain method=pcd model=mlp              choose parts
+  ebmtrain dataset=moons train.steps=2000    change values
+  ebmtrain -m method=cd,pcd seed=0,1         all combinations, and a table
+  ebmtrain experiment=pcd_25gaussians        a tuned combination
+  ebmtrain dataset=file dataset.path=x.csv   your own points
+  ebmtrain --config-dir DIR ...              your own presets, before the built-in ones
+
+verbs (`ebmtrain VERB -h` for one)
+  ebmtrain check [key=value ...]             compose, build, one step; writes nothing
+  ebmtrain verify [key=value ...]            laws that model, sampler and method must obey
+  ebmtrain list [GROUP]                      what there is to choose from
+  ebmtrain init DIR [GROUP/OPTION ...]       copy presets, to edit them
+  ebmtrain resume RUN                        go on from the exact state
+  ebmtrain evaluate|plot RUN                 numbers and pictures of a checkpoint
+  ebmtrain sample RUN count=1000             points from the model
+  ebmtrain report DIR --sort kl              leaderboard of a sweep, or of many runs
+  ebmtrain score RUN --data FILE --out FILE  energies of the rows of a file
+
+options of each group
+{groups}
+
+--cfg job prints the configuration, --debug shows where an error came from.
+"""
+
+
+def page(words: list[str]) -> str:
+    """The general page, with the options of the user's folder too."""
+    _, folder = overrides_in([word for word in words if word not in FLAGS], others=True)
+    presets.prepare(folder)
+    lines = [f"{group}: {', '.join(presets.options(group))}" for group in presets.groups()]
+    return PAGE.format(groups="\n".join(lines))
+
+
+def page_of(verb: str) -> str:
+    """What the verb does, and how it is used."""
+    command = importlib.import_module(f"ebmtrain.cli.{verb}")
+    usage = getattr(command, "USAGE", "")
+    text = (command.__doc__ or "").replace("`", "").strip()
+    return f"{text}\n\nusage: {usage}\n" if usage else f"{text}\n"

@@ -1,0 +1,24 @@
+"""`ebmtrain list [GROUP]`: the options of each group, what they are, where they come from."""
+
+from __future__ import annotations
+
+from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.config import presets
+from ebmtrain.errors import ConfigError, suggestion
+
+
+def main(words: list[str]) -> int:
+    wanted, folder = overrides_in(words)
+    presets.prepare(folder)
+    known = presets.groups()
+    for group in wanted:
+        if group not in known:
+            raise ConfigError(f"unknown group {group}{suggestion(group, known)}")
+    for group in wanted or known:
+        options = presets.options(group)
+        width = max(map(len, options))
+        print(f"{group}=")
+        for name, path in options.items():
+            origin = "" if path.is_relative_to(presets.BUILT_IN) else f"  ({path})"
+            print(f"  {name:{width}}  {presets.describe(path)}{origin}")
+    return 0

@@ -1,0 +1,114 @@
+"""`ebmtrain -m`: many jobs, of which none stops the others, and one table at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from ebmtrain.config import ensemble, presets
+from ebmtrain.config.ensemble import built
+from ebmtrain.errors import ConfigError
+from ebmtrain.runs import ensemble
+from ebmtrain.runs.outcome import outcome
+from ebmtrain.runs.report.discovery import PRESETS, runs_in
+from ebmtrain.runtime.signals import Asked
+
+
+@dataclass
+class Sweep:
+    """One sweep's directory, which was not there or empty before, and what it is to hold.
+
+    Raises:
+        ConfigError: there is something in it.
+    """
+
+    path: Path
+    jobs: list[list[str]]
+    key: str = "hydra.sweep.dir"
+    """What says where it goes."""
+    quiet: bool = False
+    """The leaderboard goes to files alone: of runs on different data, which are not compared."""
+
+    def __post_init__(self) -> None:
+        if runs_in(self.path):
+            raise ConfigError(f"{self.path} holds a sweep already: choose another {self.key}")
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(
+                f"{self.path} is there and not an empty folder: choose another {self.key}"
+            )
+
+    @property
+    def first_job(self) -> list[str]:
+        return self.jobs[0]
+
+    def keep_presets(self, snapshot: Path) -> None:
+        """The YAML files that all jobs are composed from, for the record."""
+        shutil.copytree(snapshot, self.path / PRESETS)
+
+    def tidy(self) -> None:
+        """A sweep of which no job began (its words did not fit) leaves nothing behind: what this
+        call and Hydra have put there goes, and then folders that are empty."""
+        if not self.path.is_dir() or runs_in(self.path):
+            return
+        shutil.rmtree(self.path / PRESETS, ignore_errors=True)
+        (self.path / "multirun.yaml").unlink(missing_ok=True)
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):  # not empty
+                Path(folder).rmdir()
+
+    @property
+    def word(self) -> str:
+        return "ensemble" if self.key == "hydra.run.dir" else "sweep"
+
+    def report(self) -> int:
+        """Prints the leaderboard and writes it beside the jobs; 1 if a job failed."""
+        from ebmtrain.runs.report.write import report
+
+        entries = report(self.path, quiet=self.quiet)
+        begun = [entry for entry in entries if entry.status != "killed"]
+        failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
+        missing = len(begun) < len(self.jobs)
+        count = f"{len(begun)} of {len(self.jobs)}" if missing else len(begun)
+        print(f"{self.word:8} {self.path}  ({count} jobs, {len(failed)} failed)")
+        return 1 if failed or missing else 0
+
+
+def plan(config: DictConfig) -> Sweep:
+    """What a composed multirun is about to do, with Hydra's basic sweeper."""
+    words = [f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()]
+    words += list(config.hydra.overrides.task)
+    overrides = OverridesParser.create().parse_overrides(words)
+    jobs = BasicSweeper.split_arguments(overrides, None)[0]
+    return Sweep(Path(config.hydra.sweep.dir), jobs)
+
+
+def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: Any) -> None:
+    """One job: what goes wrong is written into its own result.json, and the next one starts."""
+    from ebmtrain.runs.launch import begin
+
+    words = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
+    began = time.perf_counter()
+    try:
+        members = built(config)
+    except Exception as error:  # whatever it was, the other jobs are not to suffer for it
+        outcome(words, error, path, presets.plain(config), choices, began)
+        return
+    if len(members) > 1:
+        stopped = ensemble.begin(members, path, choices, quiet=True, name=words)
+    else:
+        try:
+            result = begin(members[0], path, choices, quiet=True)
+        except Exception as error:  # likewise
+            result = error
+        stopped = outcome(words, result, path, members[0].config, choices, began).get("signal")
+    if stopped:
+        raise Asked(stopped)  # and with the job the sweep

@@ -1,0 +1,55 @@
+"""`ebmtrain plot RUN`: draws the pictures of a run again, from its newest checkpoint or another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebmtrain.cli.arguments import check_options, overridden, run_and_options, warn
+from ebmtrain.datasets.io.read_numpy import read_npz
+from ebmtrain.errors import DataError
+from ebmtrain.masks import whole
+from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.loading import load_with
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.runs.summary import headline, title
+from ebmtrain.runs.trained_run import Run
+
+USAGE = "ebmtrain plot RUN [checkpoint=best] [device.accelerator=cpu] [--trust PACKAGE]"
+
+
+def main(words: list[str]) -> int:
+    path, options, trust = run_and_options(words, USAGE)
+    checkpoint = options.pop("checkpoint", None)
+    check_options(options, ("checkpoint", "device.*"))
+    files = RunDir.open(path)
+    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
+    row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
+    about = title(run.parts, files.choices())
+    last = checkpoint is None or run.step == run.result.get("step")
+    name = "final" if last else f"step_{run.step:08d}"
+    model = subject(run.parts, run.standard_energy, run.method_state)
+    for notice in Gallery(run.parts, files).final(
+        model, points(run), headline(about, run.step, row), name
+    ):
+        print(notice)
+    print(f"pictures: {path / 'plots'}")
+    return 0
+
+
+def points(run: Run) -> Tensor:
+    """Those of samples/final.npz where they are of this state, else new ones; standardized.
+
+    Raises:
+        DataError: they are not what a run writes there.
+    """
+    units, file = run.parts.standardization, run.path / "samples/final.npz"
+    finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
+    if finished and file.is_file():
+        x = torch.from_numpy(read_npz(file, "x"))
+        fine = whole(x).all() if run.parts.frame.ragged else x.isfinite().all()
+        if x.shape[1:] != units.shift.shape or not len(x) or not fine:
+            raise DataError(f"{file} does not hold points of this model: remove it")
+        return units.to_standard(x)
+    return units.to_standard(run.sample(run.parts.samples.count))

@@ -1,0 +1,20 @@
+"""`ebmtrain resume RUN [key=value ...]`: goes on in the same directory from the exact state."""
+
+from __future__ import annotations
+
+from ebmtrain.cli.arguments import overridden, run_and_options
+
+USAGE = "ebmtrain resume RUN [train.steps=N ...] [--trust PACKAGE]"
+
+
+def main(words: list[str]) -> int:
+    path, options, trust = run_and_options(words, USAGE)
+
+    from ebmtrain.runs.launch import resume
+    from ebmtrain.runs.storage.rundir import RunDir
+
+    if options.get("train.steps") is not None:
+        options.setdefault("train.epochs", None)  # which would win, and the word be ignored
+    config = overridden(RunDir.open(path).config(), options) if options else None
+    signal = resume(path, config, trust)["signal"]
+    return 128 + signal if signal else 0

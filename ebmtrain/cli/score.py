@@ -1,0 +1,70 @@
+"""`ebmtrain score RUN --data FILE --out FILE`: the energy of each row, an anomaly score."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ebmtrain.cli.arguments import check_options, overridden, run_and_options, split, warn
+from ebmtrain.errors import ConfigError
+
+USAGE = "ebmtrain score RUN --data FILE --out FILE.csv|npy|npz [array=NAME] [checkpoint=best] ..."
+
+
+def main(words: list[str]) -> int:
+    rest, files = split(words, ("--data", "--out"), others=True)
+    path, options, trust = run_and_options(rest, USAGE)
+    check_options(options, ("array", "checkpoint", "device.*"))
+    for flag in ("--data", "--out"):
+        if flag not in files:
+            raise ConfigError(f"{flag} FILE is missing; usage: {USAGE}")
+    data, out = files["--data"], Path(files["--out"]).expanduser()
+    if out.suffix not in (".csv", ".npy", ".npz"):
+        raise ConfigError(f"--out must end in .csv, .npy or .npz, got {out}")
+    if same_file(data, out):
+        raise ConfigError(f"--out {out} is the data: it would be overwritten; name another file")
+    array = options.pop("array", None)
+
+    from ebmtrain.runs.loading import load_with
+    from ebmtrain.runs.storage.atomic_io import write
+    from ebmtrain.runs.storage.rundir import RunDir
+    from ebmtrain.samplers.draw import energies
+
+    files_of_run = RunDir.open(path)
+    checkpoint = options.pop("checkpoint", None)
+    config = overridden(files_of_run.config(), options)
+    run = load_with(files_of_run, config, checkpoint, trust, warn)
+    x = run.read(data, None if array is None else str(array))
+    scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
+    log_z = run.log_z
+    if run.parts.frame.ragged:
+        print("energies compare sequences of one length: between lengths a constant is free")
+    elif log_z is None:
+        print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
+    else:
+        scores["neg_log_p"] = scores["energy"] / run.temperature + log_z
+    write(out, as_file(out.suffix, scores))
+    print(f"{len(x)} rows, {' and '.join(scores)}: {out}")
+    return 0
+
+
+def same_file(data: str, out: Path) -> bool:
+    try:
+        return Path(data).expanduser().samefile(out)
+    except (OSError, RuntimeError, ValueError):  # one of them is not there
+        return False
+
+
+def as_file(suffix: str, scores: dict[str, np.ndarray]) -> bytes:
+    """csv and npz hold all columns by name, npy the energies alone."""
+    buffer = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(buffer, **scores)  # type: ignore[arg-type]  # no column is its allow_pickle
+    elif suffix == ".npy":
+        np.save(buffer, scores["energy"])
+    else:
+        columns = np.stack(list(scores.values()), 1)
+        np.savetxt(buffer, columns, "%.9g", ",", header=",".join(scores), comments="")
+    return buffer.getvalue()

@@ -1,0 +1,163 @@
+"""`ebmtrain [group=option] [key=value] [-m]`: trains, by Hydra's own way through a run or a sweep.
+
+Hydra composes the configuration, names the directory and, with -m, walks through the jobs. Between
+composing and the first directory it calls `BeforeRun`, where everything is checked and built: what
+cannot be used leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from ebmtrain.cli import multirun as sweep
+from ebmtrain.cli.arguments import overrides_in, section_of
+from ebmtrain.config import ensemble, presets
+from ebmtrain.config.ensemble import built, configurations
+from ebmtrain.errors import ConfigError, OutputError, suggestion
+from ebmtrain.runs import ensemble
+from ebmtrain.runs.report.discovery import runs_in
+
+if TYPE_CHECKING:
+    from ebmtrain.config.experiment import Parts
+
+
+@dataclass
+class Call:
+    """What one call of the command carries past Hydra, which hands nothing through by itself."""
+
+    members: list[Parts] = field(default_factory=list)
+    """One, or those of an ensemble."""
+    error: Exception | None = None
+    signal: int = 0
+    snapshot: Path | None = None
+    sweep: sweep.Sweep | None = None
+    words: list[str] = field(default_factory=list)
+
+
+CALL = Call()
+
+
+class BeforeRun(Callback):
+    """Named in configs/config.yaml. Hydra swallows a callback's exceptions, but not SystemExit."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
+        sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
+        try:
+            presets.check_targets(config)
+            CALL.members = members = built(config)
+            if len(members) > 1:
+                presets.place_as("ensemble")
+                jobs = [[word] for word in ensemble.words(members)]
+                CALL.sweep = sweep.Sweep(
+                    Path(config.hydra.run.dir),
+                    jobs,
+                    "hydra.run.dir",
+                    quiet=bool(config.train.get("leave_one_out")),
+                )
+            elif members[0].data is None:
+                presets.place_as("landscape")
+        except Exception as error:  # of any kind: Hydra would swallow it
+            CALL.error = error
+            raise SystemExit from error
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        from ebmtrain.config.validate import validate
+
+        HydraConfig.instance().set_config(config)
+        sys.argv[1:] = CALL.words
+        try:
+            CALL.sweep = sweep.plan(config)
+            validate(configurations(presets.composed(CALL.sweep.first_job))[0])
+            if CALL.snapshot is not None:
+                CALL.sweep.keep_presets(CALL.snapshot)
+        except Exception as error:  # likewise
+            CALL.error = error
+            raise SystemExit from error
+
+
+def main(words: list[str]) -> int:
+    CALL.__init__(words=words)  # a second call in one process starts afresh
+    words, user_folder = overrides_in(words, others=True)
+    check_flags(words)
+    presets.prepare(user_folder)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
+    sys.argv[1:] = words  # without --config-dir: Hydra would search that folder last
+    with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
+        folder = presets.BUILT_IN
+        if any(word in ("-m", "--multirun") for word in words):
+            CALL.snapshot = Path(temporary)
+            folder = presets.freeze(CALL.snapshot)
+            # What all jobs share does not belong into their names.
+            shared = [w.partition("=")[0].lstrip("+~") for w in words if "=" in w and "," not in w]
+            keys = "hydra.job.config.override_dirname.exclude_keys"
+            sys.argv.append(f"{keys}=[{','.join(shared)}]")
+        try:
+            hydra.main(version_base="1.3", config_path=str(folder), config_name="config")(job)()
+        except SystemExit as stop:
+            if CALL.error is None and stop.code:
+                return int(stop.code)
+        except KeyboardInterrupt as stop:
+            if CALL.sweep is None:
+                raise
+            CALL.signal = getattr(stop, "signal", signal.SIGINT)
+        except Exception as error:  # of Hydra itself: told below, unless it is a consequence
+            CALL.error = CALL.error or error
+        finally:
+            if CALL.sweep is not None:
+                CALL.sweep.tidy()
+    if isinstance(CALL.error, OSError) and CALL.error.filename:  # Hydra made the folder, or tried
+        place = Path(CALL.error.filename).absolute()
+        key = "hydra.run.dir" if CALL.snapshot is None else "hydra.sweep.dir"
+        raise OutputError(
+            f"cannot write {place}: {CALL.error.strerror}; choose another {key}"
+        ) from CALL.error
+    if CALL.error is not None:
+        raise CALL.error
+    code = CALL.sweep.report() if CALL.sweep is not None and runs_in(CALL.sweep.path) else 0
+    return 128 + CALL.signal if CALL.signal else code
+
+
+def job(config: DictConfig) -> None:
+    """What Hydra runs, once or once per job of a sweep. Keeps exceptions for `main`."""
+    settings = HydraConfig.get()
+    choices = presets.chosen(settings.runtime.choices)
+    path = Path(settings.runtime.output_dir)
+    if str(settings.mode).endswith("MULTIRUN"):
+        sweep.run_job(config, choices, path, settings)
+        return
+    from ebmtrain.runs.launch import begin
+
+    members = CALL.members  # BeforeRun built them, or has ended the process
+    try:
+        if CALL.sweep is not None:
+            CALL.signal = ensemble.begin(members, CALL.sweep.path, choices) or 0
+        else:
+            CALL.signal = begin(members[0], path, choices).get("signal") or 0
+    except Exception as error:  # Hydra would print a line of its own about it
+        CALL.error = error
+
+
+def check_flags(words: list[str]) -> None:
+    """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
+    known = get_args_parser()._option_string_actions
+    for i, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name.startswith("-") and name not in known:
+            presets.prepare(None)
+            if key := section_of(name.lstrip("-").replace("-", "_")):
+                value = value or "".join(words[i + 1 : i + 2])
+                raise ConfigError(f"unknown flag {name}; did you mean {key}={value or '...'}?")
+            raise ConfigError(f"unknown flag {name}{suggestion(name, [*known, '--debug'])}")

@@ -1,0 +1,66 @@
+"""`ebmtrain verify [key=value ...]`: laws that the chosen model, sampler and method must obey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.config import presets
+from ebmtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ebmtrain.config.experiment import Parts
+    from ebmtrain.evaluation.properties.result import Finding
+
+
+_POINTS = 64  # that energies are tried at
+
+
+def main(words: list[str]) -> int:
+    overrides, folder = overrides_in(words)
+    presets.prepare(folder)
+    config = presets.composed(overrides, hydra=True)
+
+    from ebmtrain.config.build import build
+
+    presets.check_targets(config)
+    failed = 0
+    for finding in laws(build(presets.plain(config))):
+        print(line(finding), flush=True)
+        failed += finding.holds is False
+    print("all laws hold" if not failed else f"{failed} broken")
+    return 1 if failed else 0
+
+
+def laws(parts: Parts) -> Iterator[Finding]:
+    """All that apply to what a configuration names."""
+    import torch
+
+    from ebmtrain.evaluation.properties.energies import laws_of_energies
+    from ebmtrain.evaluation.properties.methods import laws_of_methods
+    from ebmtrain.evaluation.properties.samplers import laws_of_samplers
+    from ebmtrain.runs.sampling import noise
+
+    if parts.frame.ragged:
+        raise ConfigError(
+            "the laws are those of points of one shape, and these sequences are of different "
+            "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
+        )
+    x = noise(parts, _POINTS, parts.generator("verify"))
+    yield from laws_of_energies(parts.energy, x)
+    yield from laws_of_samplers(parts.sampler, parts.energy, x)
+    if parts.job is not None:
+        data = parts.job.dataset
+        points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
+        labels = getattr(data, "labels", None)
+        y = None if labels is None else labels.train.to(parts.device)
+        method, size = parts.job.method, parts.job.batch_size
+        with torch.random.fork_rng(devices=[]):
+            yield from laws_of_methods(method, parts.energy, points, y, size)
+
+
+def line(finding: Finding) -> str:
+    word = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
+    expected = f"  (expected {finding.expected})" if finding.expected else ""
+    return f"{word}  {finding.law}: {finding.measured}{expected}"

@@ -1,0 +1,1 @@
+"""Configurations: presets, composition, validation, and the objects that they describe."""

@@ -1,0 +1,102 @@
+"""What the annotation of an argument says of the values that it takes."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typing_extensions
+from hydra.utils import get_object
+
+PLAIN = (int, float, str, bool, type(None), typing.Literal)
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """Names and annotations, ranges included; without those that cannot be resolved here."""
+    function = target.__init__ if inspect.isclass(target) else target
+    names, found = getattr(function, "__globals__", {}), {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with suppress(NameError, TypeError):  # known to a type checker only
+            found |= typing.get_type_hints(alone, names, include_extras=True)
+    return found
+
+
+def alternatives(hint: Any) -> list[Any]:
+    """The types that it may be: of a union its members, without the ranges of any."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return alternatives(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return [kind for member in inner for kind in alternatives(member)]
+    return [hint]
+
+
+def is_plain(hint: Any) -> bool:
+    """Numbers, words and truth values only, which no part can be."""
+    return not parts_of(hint)
+
+
+def may_be_collection(hint: Any) -> bool:
+    """A list or a mapping may be meant by it."""
+    return any(is_open(kind) or is_collection(kind) for kind in parts_of(hint))
+
+
+def lacking(target: type, hint: Any) -> str | None:
+    """What is asked for and the class is not, in a word; None where it may be what is asked for.
+
+    A class of one's own need not derive from what it stands in for: it must have its methods, and
+    attributes may be made by its constructor.
+    """
+    kinds = parts_of(hint)
+    if any(is_open(kind) or stands_in(target, kind) for kind in kinds):
+        return None
+    return " or ".join(kind.__name__ for kind in kinds) or None
+
+
+def parts_of(hint: Any) -> list[Any]:
+    """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
+    Callable."""
+    kinds = [typing.get_origin(kind) or kind for kind in alternatives(hint)]
+    return [kind for kind in kinds if kind not in PLAIN]
+
+
+def is_open(kind: Any) -> bool:
+    """Anything may be meant: no class (a type variable), or Any, which counts as one."""
+    return kind is Any or not inspect.isclass(kind)
+
+
+def is_collection(kind: type) -> bool:
+    if typing_extensions.is_protocol(kind):  # of parts
+        return False
+    return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object: lists as well
+
+
+def stands_in(target: type, kind: type) -> bool:
+    if not typing_extensions.is_protocol(kind) and issubclass(target, kind):
+        return True
+    methods = [n for n in dir(kind) if inspect.isfunction(inspect.getattr_static(kind, n, None))]
+    methods = [n for n in methods if n == "__call__" or not n.startswith("_")]
+    own = set().union(*map(vars, target.__mro__))  # hasattr finds the __call__ of `type` as well
+    return bool(methods) and own.issuperset(methods)
+
+
+def nested(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
+    """A sampler and those inside of it, by their places, the outermost first."""
+    if not isinstance(sampler, dict):
+        return {}
+    return {path: sampler} | nested(sampler.get("sampler"), f"{path}.sampler")
+
+
+def takes(node: dict[str, Any], argument: str) -> bool:
+    """Whether the part's constructor has this argument, which the builder then passes."""
+    return argument in inspect.signature(target(node)).parameters
+
+
+def target(node: dict[str, Any]) -> Any:
+    """The class or function that a part's `_target_` names."""
+    return get_object(node["_target_"])

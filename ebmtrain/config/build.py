@@ -1,0 +1,257 @@
+"""A validated configuration becomes objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.config.annotations import takes, target
+from ebmtrain.config.cross_checks import ragged_problems
+from ebmtrain.config.experiment import Parts
+from ebmtrain.config.instantiate import initialised, made
+from ebmtrain.config.schema import Checkpoint, Plots, Samples
+from ebmtrain.config.schema import Train as TrainSettings
+from ebmtrain.config.trust import Trust
+from ebmtrain.config.validate import validate
+from ebmtrain.datasets.spec import Frame
+from ebmtrain.errors import ConfigError
+from ebmtrain.evaluation.classification import Classification
+from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.protocol import Evaluator
+from ebmtrain.evaluation.quality import Quality
+from ebmtrain.evaluation.ragged_quality import LeftOut, RaggedQuality
+from ebmtrain.runtime.devices import Device
+from ebmtrain.training.loop import RETRIES
+from ebmtrain.training.state import Job
+from ebmtrain.types import Dataset, Method, Region, Sampler, Standardization
+
+
+def build(
+    config: dict[str, Any], trust: Trust = None, saved: Callable[[], Frame] | None = None
+) -> Parts:
+    """Validates and builds.
+
+    Args:
+        config: plain and resolved, as `presets.plain` or a run directory gives it.
+        trust: see `validate`.
+        saved: the frame of a model that was trained; then no data are read, unless asked for, and
+            there is nothing to train.
+
+    Raises:
+        ConfigError, DataError, UnsafeError: with what to change.
+    """
+    validate(config, trust)
+    settings = Device(**config["device"])
+    device, dtype = settings.set_up(config["train"]["batch_size"])
+    if trust is None:
+        config = findable(config)
+    sampler = made(config, "sampler")
+    taught = with_data(config, sampler, saved, device, dtype)
+    return Parts(
+        config=config,
+        energy=taught.energy.to(device=device, dtype=dtype),
+        sampler=sampler,
+        job=taught.job,
+        frame=taught.frame,
+        data=taught.data,
+        evaluations=evaluations(config, taught.frame),
+        checkpoint=Checkpoint(**config["checkpoint"]),
+        plots=Plots(**config["plots"]),
+        samples=Samples(**config["samples"]),
+        device=device,
+        dtype=dtype,
+        compile=settings.compile,
+    )
+
+
+def evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
+    first: Evaluator = made(config, "evaluation")
+    if frame.ragged:
+        taken = {"evaluation": first} if getattr(first, "ragged", False) else {}
+        return taken | {
+            "left_out": LeftOut(every=first.every),
+            "quality": RaggedQuality(**config["quality"]),
+        }
+    found: dict[str, Evaluator] = {
+        "evaluation": first,
+        "quality": Quality(**config["quality"]),
+        "diagnostics": Diagnostics(**config["diagnostics"]),
+    }
+    if getattr(target(config["method"]), "needs_labels", False):
+        found["classification"] = Classification(every=first.every)
+    return found
+
+
+class Taught(NamedTuple):
+    """A model and what it knows of data."""
+
+    energy: nn.Module
+    frame: Frame
+    data: Callable[[], Dataset] | None
+    job: Job | None
+
+
+def with_data(
+    config: dict[str, Any],
+    sampler: Sampler,
+    saved: Callable[[], Frame] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Taught:
+    """A landscape needs none, a trained model none but for what was saved of them; any other learns
+    from them."""
+    energy = None if takes(config["model"], "event_shape") else initialised(config)
+    if energy is not None and hasattr(energy, "window"):
+        return Taught(energy, landscape_frame(energy, config), None, None)
+    if saved is not None:
+        frame = saved()
+        energy = energy or fitting(config, frame)
+        return Taught(energy, frame, partial(same_data, config, frame), None)
+    dataset = made(config, "dataset").to(dtype=dtype, device=device)
+    frame = Frame.of(dataset)
+    if frame.ragged and (problems := ragged_problems(config)):
+        raise ConfigError("\n".join(problems))
+    energy = energy or fitting(config, frame, frame.standardization.to_standard(dataset.train))
+    two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
+    check_width(energy.to(device=device, dtype=dtype), two)
+
+    def data() -> Dataset:
+        return dataset
+
+    job = built_job(config, sampler, dataset)
+    check_classes(job.method, energy, dataset)
+    return Taught(energy, frame, data, job)
+
+
+def fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) -> nn.Module:
+    """The model, untrained, for points of this shape.
+
+    Args:
+        points: to train on, standardized, for a model that begins at some of them; None: its
+            weights will be loaded.
+    """
+    supplied: dict[str, Any] = {"event_shape": tuple(frame.standardization.shift.shape)}
+    if frame.ragged:
+        supplied["ragged"] = True
+    if takes(config["model"], "training_points"):
+        supplied["training_points"] = points
+    return initialised(config, **supplied)
+
+
+def findable(config: dict[str, Any]) -> dict[str, Any]:
+    """With the paths of data, and of runs in a composition, made absolute: the run may be opened
+    from another folder."""
+    dataset, model = config["dataset"], config["model"]
+    if isinstance(dataset.get("path"), str):
+        dataset = {**dataset, "path": absolute(dataset["path"])}
+    if isinstance(model.get("runs"), list):
+        model = {**model, "runs": [absolute(run) for run in model["runs"]]}
+    return {**config, "dataset": dataset, "model": model}
+
+
+def absolute(path: Any) -> Any:
+    """Of a path where there is something; anything else stays, and whoever reads it complains."""
+    try:
+        file = Path(path).expanduser().absolute()
+        return str(file) if file.exists() else path
+    except (OSError, RuntimeError, ValueError, TypeError):
+        return path
+
+
+def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
+    dataset = made(config, "dataset")
+    frame.check(dataset)
+    return dataset
+
+
+def landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:
+    """An analytic energy lives in its own units and has nothing to train."""
+    steps, epochs = config["train"]["steps"], config["train"]["epochs"]
+    if steps if epochs is None else epochs:
+        raise ConfigError(
+            f"model {type(energy).__name__} has no parameters to train: give train.steps=0 to "
+            "sample and draw it as it is"
+        )
+    low, high = energy.window
+    zero = torch.zeros(energy.event_shape, dtype=torch.float64)
+    region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
+    return Frame(Standardization(zero, zero + 1), region)
+
+
+def check_width(energy: nn.Module, points: Tensor) -> None:
+    """Two points go in, two energies must come out."""
+    with torch.no_grad():
+        try:
+            out = energy.eval()(points)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"model {type(energy).__name__} does not take points of shape "
+                f"{tuple(points.shape[1:])}: {str(error).splitlines()[0]}; choose another model or "
+                "dataset"
+            ) from error
+    energy.train()
+    if out.shape != (len(points),):
+        raise ConfigError(
+            f"model {type(energy).__name__} must return one energy per point, shape (batch,); "
+            f"for a batch of {len(points)} it returned {tuple(out.shape)}"
+        )
+    if not any(p.requires_grad for p in energy.parameters()):
+        raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
+
+
+def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job:
+    settings = TrainSettings(**config["train"])
+    n_train = len(dataset.train)
+    if settings.batch_size > n_train:
+        raise ConfigError(
+            f"train.batch_size is {settings.batch_size}, but there are {n_train} training points: "
+            f"lower it to at most {n_train}"
+        )
+    steps = settings.steps
+    if settings.epochs is not None:
+        steps = -(-settings.epochs * n_train // settings.batch_size)
+    assert steps is not None  # validate() has seen to it that one is given
+    supplied = {"sampler": sampler} if takes(config["method"], "sampler") else {}
+    return Job(
+        method=made(config, "method", **supplied),
+        dataset=dataset,
+        optimizer=made(config, "optimizer"),
+        n_steps=steps,
+        batch_size=settings.batch_size,
+        ema=settings.ema,
+        log_every=settings.log_every,
+        seed=config["seed"],
+        retries=RETRIES if config["supervisor"] == "retry" else 0,
+    )
+
+
+def check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
+    """
+    Raises:
+        ConfigError: the method learns from labels and the data have none, or the model has not one
+            output for each class.
+    """
+    if not getattr(method, "needs_labels", False):
+        return
+    labels: Any = getattr(dataset, "labels", None)
+    if labels is None:
+        raise ConfigError(
+            f"method {type(method).__name__} learns from labels and these data have none: "
+            "method=pcd, or data with labels (dataset=wine)"
+        )
+    wanted, found = len(labels.names), getattr(energy, "classes", None)
+    if not hasattr(energy, "joint"):
+        raise ConfigError(
+            f"model {type(energy).__name__} tells no classes apart, which method "
+            f"{type(method).__name__} needs: model=mlp model.classes={wanted}"
+        )
+    if found != wanted:
+        raise ConfigError(
+            f"model.classes is {'null' if found is None else found}, the data have {wanted} "
+            f"classes: model.classes={wanted}"
+        )

@@ -1,0 +1,109 @@
+"""Values of a configuration that are fine alone and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ebmtrain.config.annotations import nested, takes, target
+
+
+def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
+    """All of them, a line each.
+
+    Args:
+        parts: the sections that name a class, which may know more about what it does not go with:
+            see extending.md.
+    """
+    problems = []
+    if config["train"]["steps"] is None and config["train"]["epochs"] is None:
+        problems.append(
+            "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
+        )
+    problems += leaving_out_problems(config)
+    problems += sampler_problems(config)
+    for name in parts:
+        own = getattr(target(config[name]), "conflicts", None)
+        problems += own(config) if own is not None else []
+    return problems
+
+
+def leaving_out_problems(config: dict[str, Any]) -> list[str]:
+    """Of `train.leave_one_out`, which itself says how many runs there are and on what."""
+    train, dataset = config["train"], config["dataset"]
+    if not train.get("leave_one_out"):
+        return []
+    problems = []
+    if train.get("ensemble") not in (None, 1):
+        problems.append(
+            f"train.leave_one_out=true and train.ensemble={train['ensemble']} both say which runs "
+            "go side by side: give one of them, and several seeds by -m seed=0,1,2"
+        )
+    if not takes(dataset, "without"):
+        problems.append(
+            f"train.leave_one_out=true leaves out classes, and {target(dataset).__name__} has no "
+            "option dataset.without: dataset=digits, say"
+        )
+    if dataset.get("without") is not None:
+        problems.append(
+            f"train.leave_one_out=true leaves out every class in turn, and dataset.without="
+            f"{dataset['without']} one: dataset.without=null, or train.leave_one_out=false"
+        )
+    return problems
+
+
+def sampler_problems(config: dict[str, Any]) -> list[str]:
+    """Of a sampler, those inside of it included, with itself and with the method."""
+    problems = []
+    train, method, samplers = config["train"], config["method"], nested(config["sampler"])
+    for path, sampler in samplers.items():
+        end, k, n = sampler.get("step_size_end"), method.get("k"), sampler.get("anneal_steps")
+        if end is not None and sampler.get("adaptation") is not None:
+            # The adaptation moves the first step size and would be told the acceptance at the last.
+            problems.append(
+                f"{path}.step_size_end and {path}.adaptation both set the step size: give "
+                f"{path}.adaptation=null or {path}.step_size_end=null"
+            )
+        annealed = end is not None or "temperature_start" in sampler
+        if annealed and k is not None and n is not None and n > k:
+            problems.append(
+                f"{path}.anneal_steps is {n}, but each run of chains in training has method.k={k} "
+                f"steps and would never get to the end: lower {path}.anneal_steps to at most {k} "
+                "or raise method.k"
+            )
+    trains = train["steps" if train["epochs"] is None else "epochs"]
+    given = {path: s["temperature"] for path, s in samplers.items() if "temperature" in s}
+    path, temperature = next(iter(given.items()), ("sampler", 1))
+    if temperature != 1 and trains and not takes(method, "sampler"):
+        problems.append(
+            f"{path}.temperature is {temperature}, but this method runs no chains and learns the "
+            f"density at temperature 1: {path}.temperature=1, or method=pcd"
+        )
+    return problems
+
+
+def ragged_problems(config: dict[str, Any]) -> list[str]:
+    """Of the parts with sequences of different lengths: those that do not say that they take them,
+    a model by its argument `ragged`, a method and a sampler by their attribute of that name."""
+    why = "the sequences are of different lengths, and"
+    cut = "or give all sequences the same length"
+    problems = []
+    if not takes(config["model"], "ragged"):
+        problems.append(
+            f"{why} model {target(config['model']).__name__} reads points of one shape: "
+            f"model=lstm, model=transformer or model=conv1d, {cut}"
+        )
+    if not getattr(target(config["method"]), "ragged", False):
+        problems.append(
+            f"{why} method {target(config['method']).__name__} takes points of one shape: "
+            f"method=pcd, method=cd or method=dsm, {cut}"
+        )
+    for path, sampler in nested(config["sampler"]).items():
+        if not getattr(target(sampler), "ragged", False):
+            problems.append(
+                f"{why} {path} {target(sampler).__name__} moves points of one shape: "
+                f"sampler=langevin, mala, hmc or underdamped, {cut}"
+            )
+        if sampler.get("jumps") is not None:
+            problems.append(f"{why} have no differences to jump by: give {path}.jumps=null")
+    return problems

@@ -1,0 +1,88 @@
+"""TODO ebmtrain/config/ensemble.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, open_dict
+
+from ebmtrain.config import presets
+from ebmtrain.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ebmtrain.config.experiment import Parts
+
+
+def configurations(config: DictConfig) -> list[dict[str, Any]]:
+    """Itself, or one for each member of an ensemble, with all that follows from its seed.
+
+    Raises:
+        ConfigError: it asks for an ensemble and is not valid.
+        DataError: it asks for classes to be left out and the data have none, or cannot be read.
+    """
+    whole = presets.plain(config)
+    train = whole.get("train")
+    if not isinstance(train, dict):
+        return [whole]
+    if train.get("leave_one_out") not in (None, False):
+        return without_each(config, whole)
+    if train.get("ensemble") in (None, 1):
+        return [whole]
+
+    from ebmtrain.config.validate import validate
+
+    validate(whole)
+    last = whole["seed"] + train["ensemble"] - 1
+    if last >= 2**63:
+        raise ConfigError(
+            f"train.ensemble is {train['ensemble']}, and the last seed would be {last}, beyond 64 "
+            "bits: lower seed"
+        )
+    found = []
+    for i in range(train["ensemble"]):
+        member = config.copy()
+        with open_dict(member):
+            member.seed, member.train.ensemble = whole["seed"] + i, None
+        found.append(presets.plain(member))
+    return found
+
+
+def without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """One configuration for each class of the data, the others as they are."""
+    from ebmtrain.config.instantiate import made
+    from ebmtrain.config.validate import validate
+
+    validate(whole)
+    labels = getattr(made(whole, "dataset"), "labels", None)
+    if labels is None:
+        raise DataError(
+            "train.leave_one_out=true leaves out one class after the other, and these data have no "
+            "classes: train.leave_one_out=false, or data with labels (dataset=digits)"
+        )
+    found = []
+    for i in range(len(labels.names)):
+        member = config.copy()
+        with open_dict(member):
+            member.dataset.without, member.train.leave_one_out = i, False
+        found.append(presets.plain(member))
+    return found
+
+
+def built(config: DictConfig) -> list[Parts]:
+    """The parts of each of these.
+
+    Raises:
+        ConfigError, DataError, UnsafeError: with what to change.
+    """
+    from ebmtrain.config.build import build
+
+    members = [build(one) for one in configurations(config)]
+    if len(members) > 1 and members[0].job is None:
+        whole = config.train
+        word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"
+        raise ConfigError(
+            f"train.{word} is {whole[word]}, but model {type(members[0].energy).__name__} has "
+            "nothing to train and would be the same in all runs: train.ensemble=null "
+            "train.leave_one_out=false"
+        )
+    return members

@@ -1,0 +1,271 @@
+"""Checks a composed configuration before anything is created: all problems in one message.
+
+Types and ranges stand where they belong, in the signatures of the parts (ebmtrain's and a user's
+own): `k: Count`. Here they are read and compared with what the configuration says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Le
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from ebmtrain.config.annotations import is_plain, lacking, may_be_collection, type_hints
+from ebmtrain.config.cross_checks import conflicts
+from ebmtrain.config.schema import Checkpoint, Plots, Samples, Train
+from ebmtrain.config.trust import Trust, locate, refuse_hostile
+from ebmtrain.errors import ConfigError, suggestion
+from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.quality import Quality
+from ebmtrain.runtime.devices import Device
+from ebmtrain.types import WholeNumber
+
+# Parts are whatever their `_target_` names; what the builder itself passes to each is not written
+# in the configuration.
+PARTS: dict[str, frozenset[str]] = {
+    "model": frozenset({"event_shape", "ragged", "training_points"}),
+    "sampler": frozenset(),
+    "method": frozenset({"sampler"}),
+    "dataset": frozenset(),
+    "optimizer": frozenset(),
+    "evaluation": frozenset(),
+}
+
+
+SECTIONS: dict[str, type] = {
+    "device": Device,
+    "train": Train,
+    "checkpoint": Checkpoint,
+    "plots": Plots,
+    "samples": Samples,
+    "quality": Quality,
+    "diagnostics": Diagnostics,
+}
+
+
+Seed = Annotated[WholeNumber, Le(2**63 - 1)]
+
+
+Supervisor = Literal["retry"] | None
+
+
+WORDS = ("seed", "supervisor")  # what is not a section
+
+
+MISSING = "???"
+
+
+def validate(config: dict[str, Any], trust: Trust = None) -> None:
+    """Compares a plain, resolved configuration with the signatures of what it names.
+
+    Args:
+        trust: packages besides ebmtrain whose parts may be imported; None: any. A configuration
+            that comes from a run directory must not choose for itself.
+
+    Raises:
+        ConfigError: with all problems, one per line.
+        UnsafeError: a `_target_` that is not trusted.
+    """
+    if trust is not None:
+        refuse_hostile(config, trust)
+    problems: list[str] = []
+    known = [*PARTS, *SECTIONS, *WORDS]
+    for name in config:
+        if name not in known:
+            problems.append(f"unknown key {name}{suggestion(name, known)}")
+    for name in known:
+        if name not in config:
+            problems.append(f"{name} is missing")
+    seed_problems = value_problems("seed", config.get("seed"), Seed)
+    problems += value_problems("supervisor", config.get("supervisor"), Supervisor)
+    for name, cls in SECTIONS.items():
+        if name in config:
+            problems += call_problems(name, config[name], cls, frozenset(), trust)
+    for name, supplied in PARTS.items():
+        if name in config:
+            problems += part_problems(name, config[name], supplied, trust)
+    if seed_problems:  # what interpolates it, as dataset.seed does, is not wrong by itself
+        got = f".seed must be .*got {re.escape(shown(config.get('seed')))}$"
+        problems = seed_problems + [p for p in problems if not re.search(got, p)]
+    if not problems:
+        problems += conflicts(config, PARTS)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
+    """Of a mapping with a `_target_`."""
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return [f"{path} must be a mapping with a _target_, got {node!r}"]
+    try:
+        target = locate(node["_target_"], trust)
+    except ValueError:  # not words with dots between them
+        return [f"{path}._target_: {node['_target_']!r} is no name of a class or function"]
+    except ImportError as error:
+        return [f"{path}._target_: {unimportable(node['_target_'], error)}"]
+    if not callable(target):
+        return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+    return call_problems(path, arguments, target, supplied, trust)
+
+
+def call_problems(
+    path: str, arguments: Any, target: Any, supplied: frozenset[str], trust: Trust
+) -> list[str]:
+    """Of keyword arguments for a class or function."""
+    if not isinstance(arguments, dict):
+        return [f"{path} must be a mapping, got {arguments!r}"]
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # builtins do not say what they take
+        return [f"{path}._target_: {target!r} cannot be used as a part"]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names = [name for name in parameters if name not in supplied]
+    hints = type_hints(target)
+    problems = []
+    for name, value in arguments.items():
+        here = f"{path}.{name}"
+        if name in supplied or (name not in names and not open_ended):
+            known = [f"{path}.{name}" for name in names]
+            problems.append(f"unknown key {here}{suggestion(here, known)}")
+        elif value == MISSING:
+            problems.append(f"{here} is required: give {here}=...")
+        else:
+            problems += argument_problems(here, value, hints.get(name, Any), trust)
+    for name in names:
+        parameter = parameters[name]
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and name not in arguments:
+            problems.append(f"{path}.{name} is required: give {path}.{name}=...")
+    return problems
+
+
+def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
+    """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
+    if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
+        found = part_problems(path, value, frozenset(), trust)
+        return found or kind_problems(path, value["_target_"], hint, trust)
+    if is_plain(hint):
+        return value_problems(path, value, hint)
+    if isinstance(value, dict | list) and not may_be_collection(hint):
+        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]  # a part itself
+    if not holds_part(value):
+        return value_problems(path, value, hint)
+    if isinstance(value, list):
+        inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
+    else:
+        inside = {f"{path}.{key}": item for key, item in value.items()}
+    return [
+        problem
+        for here, item in inside.items()
+        for problem in argument_problems(here, item, Any, trust)
+    ]
+
+
+def kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
+    """Of a class that is not what is asked for. Of a function, it shows when it is called."""
+    target = locate(name, trust)
+    wanted = lacking(target, hint) if inspect.isclass(target) else None
+    return [] if wanted is None else [f"{path}._target_: {name!r} is no {wanted}"]
+
+
+def holds_part(value: Any) -> bool:
+    """Whether a `_target_` stands in this value, at any depth."""
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(holds_part, value.values()))
+    return isinstance(value, list) and any(map(holds_part, value))
+
+
+def value_problems(path: str, value: Any, hint: Any) -> list[str]:
+    """Of one plain value, compared with a type that may carry ranges."""
+    if value is None and hint is Any:
+        return []
+    adapter = adapter_of(hint)
+    if adapter is None:
+        # The hint is a class of ours or a protocol: only a part can be that, or null.
+        if value is None and type(None) in typing.get_args(hint):
+            return []
+        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]
+    try:
+        # As JSON, because there a list is the only sequence, and strict: "1" is no number.
+        adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        return sentences(path, value, error.errors(), hint)
+    if not fits(value):
+        return [f"{path} must fit into 64 bits, got {shown(value)}"]
+    return []
+
+
+def fits(value: Any) -> bool:
+    """Whether torch takes all numbers in it: Python's own have no end."""
+    if isinstance(value, list | tuple):
+        return all(map(fits, value))
+    if isinstance(value, dict):
+        return all(map(fits, value.values()))
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+    except PydanticSchemaGenerationError:
+        return None
+    except PydanticUserError:  # a dataclass brings its own settings
+        return TypeAdapter(hint)
+
+
+def sentences(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
+    """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
+    words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
+    if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
+        return [f"{path} must be true, false or {' or '.join(words)}, got {shown(value)}"]
+    return list(dict.fromkeys(sentence(path, value, error) for error in errors))
+
+
+def sentence(path: str, value: Any, error: Any) -> str:
+    message = error["msg"].replace("Input should be", "must be")
+    if error["type"] == "dataclass_type":
+        message = "must be a mapping with a _target_"
+    return f"{path} {message[0].lower()}{message[1:]}, got {shown(value)}"
+
+
+def shown(value: Any) -> str:
+    return "nothing (null)" if value is None else repr(value)
+
+
+def unimportable(name: str, error: ImportError) -> str:
+    """Why nothing of this name can be imported."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    found = next((prefix for prefix in prefixes if prefix in sys.modules), None)
+    if found is not None:
+        module, missing = sys.modules[found], name.removeprefix(f"{found}.").split(".")[0]
+        broken = hasattr(module, "__path__") and importlib.util.find_spec(f"{found}.{missing}")
+        if not broken and not hasattr(module, missing):
+            near = suggestion(missing, [k for k, v in vars(module).items() if inspect.isclass(v)])
+            return f"{found} has no {missing}{near}"
+    elif importlib.util.find_spec(parts[0]) is None:
+        return (
+            f"there is no {parts[0]} to import {name!r} from: put {parts[0]}.py into {Path.cwd()} "
+            "or the folder of --config-dir, or install it"
+        )
+    return f"cannot import {name!r}: {innermost(error)}"
+
+
+def innermost(error: BaseException) -> str:
+    """The first cause: hydra wraps the reason of a failed import in its own words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0]

@@ -1,0 +1,88 @@
+"""Sequences in a table whose rows are their steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ebmtrain.datasets.io.read_csv import Table
+from ebmtrain.errors import DataError
+
+_SAME = 1e-6  # of the span of the times: those that differ by less are the same
+
+
+class Long(NamedTuple):
+    """Names of the two columns that say which step a row is."""
+
+    id: str
+    """Of a sequence: a number or a word."""
+    time: str
+
+
+def sequences(path: str, table: Table, long: Long, ragged: bool = False) -> np.ndarray:
+    """(n, length, channels) float64: the sequences in the order in which they first appear, each in
+    the order of its times; a channel for each column beside `long`. Those that are shorter than the
+    longest have NaN at their ends.
+
+    Args:
+        path: of the file, for what is said of it.
+        table: with `long.id` as its labels and `long.time` among its columns.
+        ragged: sequences may be of different lengths.
+
+    Raises:
+        DataError: no such columns, a step that is there twice, sequences of other times than the
+            longest has at these steps, or of other lengths where they may not be.
+    """
+    assert table.names is not None
+    assert table.labels is not None
+    if long.time not in table.names:
+        raise DataError(f"{path} has no column {long.time} of times: name another one")
+    at = table.names.index(long.time)
+    if len(table.names) < 2:
+        raise DataError(f"{path} has no column beside {long.id} and {long.time}: add the values")
+    ids = list(dict.fromkeys(table.labels))
+    place = {name: i for i, name in enumerate(ids)}
+    which = np.array([place[name] for name in table.labels], dtype=np.int64)
+    order = np.lexsort((table.values[:, at], which))
+    which, rows = which[order], table.values[order]
+    lengths = np.bincount(which, minlength=len(ids))
+    _check_twice(path, ids, which, rows[:, at], long)
+    other = np.flatnonzero(lengths != lengths[:1])
+    if len(other) and not ragged:
+        raise DataError(
+            f"{path} has {lengths[0]} steps of {long.id} {ids[0]} and {lengths[other[0]]} of "
+            f"{ids[other[0]]}: give all sequences the same length"
+        )
+    if not ids:
+        return np.empty((0, 0, len(table.names) - 1))
+    step = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    whole = np.full((len(ids), lengths.max(), len(table.names)), np.nan)
+    whole[which, step] = rows
+    _check_times(path, ids, whole[:, :, at], long)
+    return np.delete(whole, at, axis=2)
+
+
+def _check_twice(path: str, ids: list[str], which: np.ndarray, t: np.ndarray, long: Long) -> None:
+    twice = np.flatnonzero((np.diff(which) == 0) & (np.diff(t) == 0))
+    if len(twice):
+        i = twice[0]
+        raise DataError(
+            f"{path} has {long.time} {t[i]:.12g} of {long.id} {ids[which[i]]} twice: leave one out"
+        )
+
+
+def _check_times(path: str, ids: list[str], t: np.ndarray, long: Long) -> None:
+    """Models are not told the times: the same step of all sequences must be at the same one.
+
+    Args:
+        t: (n, length), NaN at steps that are not there.
+    """
+    longest = int(np.argmin(np.isnan(t).sum(1)))
+    off = np.abs(t - t[longest]) > _SAME * max(np.ptp(t[longest]), 1e-300)  # NaN compares false
+    if off.any():
+        i, step = np.unravel_index(int(np.argmax(off)), off.shape)
+        one, other = (f"{long.id} {ids[j]} at {long.time} {t[j, step]:.12g}" for j in (i, longest))
+        raise DataError(
+            f"{path} has step {step + 1} of {one}, of {other}: give all sequences the same times"
+        )

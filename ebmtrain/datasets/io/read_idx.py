@@ -1,0 +1,93 @@
+"""The IDX format of MNIST: two zero bytes, the type of the numbers, the number of axes, the length
+of each axis in four bytes, the highest first, and then the numbers."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ebmtrain.datasets.io.folders import content
+from ebmtrain.errors import DataError
+
+ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
+
+
+UNSIGNED_BYTES = 0x08
+
+
+GZIP = b"\x1f\x8b"
+
+
+MOST_DEFLATED = 1040  # how many times smaller than itself a file may be that deflate has made
+
+
+def present(folder: Path, start: str, axes: int) -> Path | None:
+    """The file of so many axes under one of its usual names; None: there is none."""
+    files = (folder / f"{start}{ending.format(axes)}" for ending in ENDINGS)
+    return next((file for file in files if file.exists()), None)
+
+
+def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
+    """Unsigned bytes, compressed or not: images (n, height, width), or labels (n,); n >= 1.
+
+    Args:
+        axes: 3, images are wanted, or 1, labels.
+
+    Raises:
+        DataError: it is damaged, or holds something else.
+    """
+    data = content(path)
+    try:
+        return array_in(data, str(path), axes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} cannot be unpacked ({error}): get it again") from error
+
+
+def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
+    what = kind_of(axes)
+    compressed = data[:2] == GZIP
+    stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0":
+        raise DataError(
+            f"{name} begins with {head.hex(' ') or 'nothing'}, not with 00 00 08 0{axes}: it is no "
+            f"IDX file of {what}; get the original again"
+        )
+    if head[2] != UNSIGNED_BYTES:
+        instead = ", or others as an npy file and dataset=file" if axes == 3 else ""
+        raise DataError(
+            f"{name} holds numbers of type 0x{head[2]:02x}, not unsigned bytes (0x08): write "
+            f"{what} as bytes{instead}"
+        )
+    if head[3] != axes:
+        raise DataError(
+            f"{name} has {head[3]} axes and holds {kind_of(head[3], f'no {what}')}: {axes} "
+            f"{'is' if axes == 1 else 'are'} wanted, as in idx{axes}: get the original {what}"
+        )
+    lengths = stream.read(4 * axes)
+    if len(lengths) < 4 * axes:
+        raise DataError(f"{name} is truncated within its header: get it again")
+    shape = tuple(int.from_bytes(lengths[4 * i : 4 * i + 4], "big") for i in range(axes))
+    claimed = math.prod(shape)
+    if not claimed:
+        raise DataError(f"{name} holds no {what} (shape {shape}): get it again")
+    if claimed > len(data) * (MOST_DEFLATED if compressed else 1):  # before memory is taken
+        raise DataError(f"{name} is truncated: its header promises {claimed:,} bytes: get it again")
+    values = stream.read(claimed + 1)
+    if len(values) != claimed:
+        held = f"{len(values):,}" if len(values) < claimed else "more"
+        raise DataError(
+            f"{name} is damaged: its header promises {claimed:,} bytes for shape {shape}, {held} "
+            "follow: get it again"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def kind_of(axes: int, other: str = "") -> str:
+    """What a file of so many axes holds."""
+    return {1: "labels", 3: "images"}.get(axes, other)

@@ -1,0 +1,117 @@
+"""Points in a file, of any kind that can be read: an array, and names of its columns."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ebmtrain.datasets.io.long_format import Long, sequences
+from ebmtrain.datasets.io.read_csv import NoNamesError, Table, read_csv
+from ebmtrain.datasets.io.read_numpy import read_npy, read_npz
+from ebmtrain.errors import DataError
+from ebmtrain.masks import present
+
+
+def read_points(
+    path: str,
+    array: str | None = None,
+    columns: Sequence[str] | None = None,
+    long: Long | None = None,
+    *,
+    ragged: bool = False,
+) -> Table:
+    """The rows of a .npy, .npz, .csv, .tsv or .txt file, (n, *event) float64 with n >= 1.
+
+    Args:
+        path: of the file; the first axis of its array counts the points, the others are the
+            shape of one point. A one-dimensional array is n points of one coordinate.
+        array: name of the array in a .npz file that holds several.
+        columns: names of the columns of a table of text that are wanted, in this order; None: all.
+        long: of a table of text whose rows are the steps of sequences: event is (length, channels)
+            then, a channel for each column, and columns have no names any more.
+        ragged: sequences (n, length, channels) may be of different lengths: NaN in every channel of
+            the steps at its end that a sequence does not have. The longest has them all.
+
+    Raises:
+        NoNamesError: columns are wanted by name and have none.
+        DataError: the file cannot be used; one line with the reason and the remedy.
+    """
+    table = _read(path, array, columns, long, ragged)
+    return Table(_checked(path, table.values, ragged), table.names)
+
+
+def _read(
+    path: str,
+    array: str | None,
+    columns: Sequence[str] | None,
+    long: Long | None,
+    ragged: bool,
+) -> Table:
+    try:
+        file = Path(path).expanduser()
+        _check_readable(path, file.stat())
+        kind = file.suffix.lower()
+        if array is not None and kind != ".npz":
+            raise DataError(f"{path} has no named arrays: leave array={array} out")
+        if kind in (".npy", ".npz") and (columns is not None or long is not None):
+            which = "columns" if long is None else "id and time"
+            raise NoNamesError(
+                f"{path} has no named columns: give a csv file, or leave {which} out"
+            )
+        match kind:
+            case ".npy":
+                return Table(read_npy(file))
+            case ".npz":
+                return Table(read_npz(file, array))
+            case ".csv" | ".tsv" | ".txt":
+                if long is None:
+                    return read_csv(file, columns)
+                wanted = None if columns is None else [long.time, *columns]
+                return Table(sequences(path, read_csv(file, wanted, long.id), long, ragged))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: check the path") from error
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, no home, a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path!r} cannot be read ({reason}): check the path") from error
+    raise DataError(f"{path} is of no known kind: give .npy, .npz, .csv, .tsv or .txt")
+
+
+def _check_readable(path: str, status: os.stat_result) -> None:
+    """Before it is opened: opening a pipe that nobody writes to waits for ever."""
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path} is a directory: name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path} is a pipe or a device: copy the data to a file")
+    if status.st_size == 0:
+        raise DataError(f"{path} is empty: write the data again")
+
+
+def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
+    """(n, *event) float64, all finite in float32 but for steps that a sequence does not have."""
+    if values.ndim == 0:
+        raise DataError(f"{path} holds one number, not points: save an array (points, coordinates)")
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.size == 0:
+        raise DataError(f"{path} holds no numbers (shape {values.shape}): write the data again")
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        fine = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
+    if ragged and values.ndim == 3 and not fine.all():
+        there = present(torch.from_numpy(values)).numpy()
+        values = values[:, : there.sum(1).max()]
+        fine = (fine | ~there[..., None])[:, : values.shape[1]]
+    if not fine.all():
+        bad = np.unravel_index(int(np.argmin(fine)), fine.shape)
+        row, *column = (int(i) + 1 for i in bad)
+        where = f"row {row}, column {', '.join(map(str, column))} (counted from 1)"
+        which = "float32 cannot hold" if np.isfinite(values[bad]) else "are not finite"
+        raise DataError(f"{path} has {values[bad]} in {where}: leave out rows that {which}")
+    return values

@@ -1,0 +1,1 @@
+"""Estimators of log Z, distances, effective sample sizes and their errors."""

@@ -1,0 +1,42 @@
+"""How probability is shared out among the known modes of a density."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebmtrain.types import Modes
+
+_ROWS = 65_536  # points at once
+
+
+MISSED = 0.1  # of its true share, beneath which a mode counts as missed
+
+
+def nearest_mass(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
+    """Mass of the points nearest to each mode's centre, (modes,), in the order of the modes.
+
+    Args:
+        x: (n, *event), in the data's units.
+        mass: of each point, (n,).
+    """
+    centres = modes.centres.to(x).flatten(1)
+    parts = x.flatten(1).split(_ROWS)
+    nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in parts])
+    return torch.zeros(len(centres), dtype=mass.dtype).index_add(0, nearest, mass)
+
+
+def mass_divergence(p: Tensor, q: Tensor) -> float:
+    """KL(p || q) = sum_k p_k log(p_k / q_k) of masses, (modes,) each, in nats."""
+    return float((torch.special.xlogy(p, p) - torch.special.xlogy(p, q.clamp(min=1e-300))).sum())
+
+
+def coverage(true: Tensor, shares: Tensor) -> float:
+    """Share of the modes whose share of the samples is at least a tenth of their true share, in
+    [0, 1]; modes of no weight do not count.
+
+    Args:
+        true, shares: sum 1, (modes,) each.
+    """
+    weighty = true > 0
+    return float((shares >= MISSED * true)[weighty].double().mean())

@@ -1,0 +1,65 @@
+"""How far the slopes of a model are from those of the data: KSD and Fisher divergence.
+
+Both compare scores only, and so are nearly blind to the weights of modes that are far apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebmtrain.evaluation.estimators.u_statistics import u_statistics
+from ebmtrain.methods.kernel_stein_discrepancy import stein_kernel
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Dataset, Energy
+
+_AT_ONCE = 1024  # points per pass: a true density may keep a table for each of them
+
+
+def scores(energy: Energy, x: Tensor, temperature: float = 1.0) -> Tensor:
+    """s(x) = -dE/dx / T, the shape of x, detached."""
+    parts = [energy_and_gradient(energy, part)[1] for part in x.split(_AT_ONCE)]
+    return -torch.cat(parts) / temperature
+
+
+def stein_discrepancies(x: Tensor, s: Tensor, lengths: list[float], signs: Tensor) -> Tensor:
+    """KSD^2 of points x to the density with score s, (shuffles,), without bias:
+
+        E (s(x) - s_x(x))'(s(y) - s_x(y)) k(x, y) over independent x, y of the points' density,
+
+    which has score s_x; k the mean over lengths of (1 + ||x - y||^2 / length^2)^(-1/2), at most 1,
+    so that KSD^2 is at most the Fisher divergence. In inverse squared units of x; an estimate may
+    be negative. For the Stein kernel see `methods/kernel_stein_discrepancy.py`.
+
+    Args:
+        x, s: (n, d) each, n >= 2.
+        signs: (n, shuffles); random ones make a wild bootstrap (Chwialkowski et al., ICML 2016).
+    """
+
+    def h(rows: slice) -> Tensor:
+        kernels = (c * stein_kernel(x[rows], s[rows], x, s, c) for c in lengths)
+        return sum(kernels, torch.zeros(())) / len(lengths)
+
+    return u_statistics(h, len(x), signs)
+
+
+def true_scores(dataset: Dataset, u: Tensor) -> Tensor | None:
+    """Scores of the true density at standardized points, in their units, the shape of u; None where
+    it has no derivative (a checkerboard), or none is known."""
+    truth, units = dataset.truth, dataset.standardization
+    if truth is None:
+        return None
+
+    def energy(x: Tensor) -> Tensor:
+        return -truth.log_prob(units.to_data(x))
+
+    with torch.enable_grad():
+        if not energy(u[:1].clone().requires_grad_()).requires_grad:
+            return None
+    return scores(energy, u)
+
+
+def fisher_divergence(s: Tensor, true: Tensor) -> float:
+    """mean ||s - s_true||^2 over points of the true density, without the factor 1/2 of some; in
+    inverse squared units of x. (n, *event) each."""
+    return float((s - true).flatten(1).square().sum(1).mean())

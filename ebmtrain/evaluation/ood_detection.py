@@ -1,0 +1,134 @@
+"""How well an energy finds points of a class that it has never seen, beside scikit-learn's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ebmtrain.evaluation.estimators.auroc import auroc
+from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.types import Count, Dataset
+
+PEERS = {
+    "kde": "KernelDensity",
+    "lof": "LocalOutlierFactor",
+    "svm": "OneClassSVM",
+    "forest": "IsolationForest",
+}
+
+
+BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in distances r, see `detectors`
+
+
+NEIGHBOURS = (3, 5, 10, 20)
+
+
+GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # in r^-2, and without a unit
+
+
+TREES = 300
+
+
+class Asked(NamedTuple):
+    """Standardized points, (n, d), float64."""
+
+    train: Tensor
+    usual: Tensor
+    unusual: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideDetectors:
+    """AUROC of the energy between held-out points and the class that `dataset.without` left out,
+    and what detectors of scikit-learn reach, fitted to the same training points and asked about the
+    same others, in the units that the model sees:
+
+    auroc, auroc_se    of the energy, see `auroc`; all points of the class are asked about
+    auroc_kde          of KernelDensity, at each of BANDWIDTHS
+    auroc_lof          of LocalOutlierFactor, at each of NEIGHBOURS
+    auroc_svm          of OneClassSVM, at all pairs of GAMMAS and NUS
+    auroc_forest       of IsolationForest of TREES trees
+
+    Of a peer all of its settings are told, and nobody chooses: who takes the largest number does so
+    in hindsight, in the peer's favour. For data of up to some thousand points.
+
+    Args:
+        every: updates between two; the last update always makes one.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+
+    at_start: ClassVar[bool] = False
+    every: Count
+    _found: WeakKeyDictionary[Dataset, dict[str, list[float]]] = field(
+        init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
+    )
+
+    def __post_init__(self) -> None:
+        scikit_learn("neighbors", "evaluation=anomalies")
+
+    @staticmethod
+    def conflicts(config: Mapping[str, Any]) -> list[str]:
+        if config["dataset"].get("without") is not None or config["train"].get("leave_one_out"):
+            return []
+        return [
+            "evaluation=anomalies looks for a class that was left out, and none is: "
+            "dataset=digits dataset.without=3, or train.leave_one_out=true for each in turn"
+        ]
+
+    def __call__(self, subject: Subject) -> Evaluation:
+        dataset = subject.dataset
+        anomalies = getattr(dataset, "anomalies", None)
+        if dataset is None or anomalies is None:
+            return Evaluation({}, [])
+        to_standard = subject.standardization.to_standard
+        energy = exact_copy(subject.energy).cpu()
+        with torch.no_grad():
+            usual, unusual = (
+                torch.cat([energy(part) for part in to_standard(x).split(1024)])
+                for x in (dataset.holdout, anomalies)
+            )
+        value, error = auroc(usual, unusual)
+        if dataset not in self._found:  # the data stay as they are, whatever the model does
+            points = (dataset.train, dataset.holdout, anomalies)
+            self._found[dataset] = of_peers(Asked(*(to_standard(x).flatten(1) for x in points)))
+        metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error}
+        return Evaluation({**metrics, **self._found[dataset]}, [])
+
+
+def of_peers(points: Asked) -> dict[str, list[float]]:
+    """AUROC of each with each of its settings."""
+    found: dict[str, list[float]] = {f"auroc_{name}": [] for name in PEERS}
+    for name, detector in detectors(points.train):
+        fitted = detector.fit(points.train.numpy())
+        usual, unusual = (
+            -torch.from_numpy(fitted.score_samples(x.numpy()))
+            for x in (points.usual, points.unusual)
+        )
+        found[f"auroc_{name}"].append(auroc(usual, unusual)[0])
+    return found
+
+
+def detectors(train: Tensor) -> Iterator[tuple[str, Any]]:
+    """Each peer with each of its settings. Lengths are told in r, the median distance of a training
+    point from the nearest other one."""
+    neighbours, svm, ensemble = (
+        scikit_learn(module, "evaluation=anomalies") for module in ("neighbors", "svm", "ensemble")
+    )
+    distances = torch.cdist(train, train).fill_diagonal_(torch.inf)
+    r = max(float(distances.amin(1).median()), 1e-6)  # 0 where most points are there twice
+    for width in BANDWIDTHS:
+        yield "kde", neighbours.KernelDensity(bandwidth=r * width)
+    for k in NEIGHBOURS:
+        yield "lof", neighbours.LocalOutlierFactor(n_neighbors=k, novelty=True)
+    for gamma, nu in itertools.product(GAMMAS, NUS):
+        yield "svm", svm.OneClassSVM(gamma=gamma / r**2, nu=nu)
+    yield "forest", ensemble.IsolationForest(n_estimators=TREES, random_state=0)

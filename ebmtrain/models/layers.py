@@ -1,0 +1,136 @@
+"""What a network sees of a point: the point scaled, and random Fourier features of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, NamedTuple
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from ebmtrain.masks import present, zero_filled
+
+
+class Embedding(nn.Module):
+    """x -> [a * x, cos(W x), sin(W x)], W_ij ~ N(0, 2 / d * fourier_scale^2) drawn once and kept.
+
+    d is n_inputs. Two points are as alike as exp(-fourier_scale^2 ||x - y||^2 / d) to the features
+    (the mean of cos(W (x - y))), which depends on the mean square difference per coordinate and not
+    on d: without the factor 2 / d, which is 1 in the plane, standardized points of ten dimensions
+    would all be strangers to each other and nothing learnt at one would hold at the next.
+
+    Source: Rahimi & Recht (NeurIPS 2007); Tancik et al. (NeurIPS 2020) for networks.
+    Shapes: (batch, n_inputs) -> (batch, n_inputs + 2 * n_frequencies).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, n_inputs: int, scale: float, n_frequencies: int, fourier_scale: float):
+        super().__init__()
+        self.scale = scale
+        self.n_features = n_inputs + 2 * n_frequencies
+        std = fourier_scale * math.sqrt(2 / n_inputs)
+        self.register_buffer("frequencies", std * torch.randn(n_frequencies, n_inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not len(self.frequencies):
+            return x if self.scale == 1 else x * self.scale
+        phase = x @ self.frequencies.T
+        return torch.cat([x * self.scale, phase.cos(), phase.sin()], 1)
+
+    def pullback(self, features: Tensor, g: Tensor) -> Tensor:
+        """dE/dx, given g = dE/dfeatures; cosine and sine are read back from the features."""
+        if not len(self.frequencies):
+            return g if self.scale == 1 else g * self.scale
+        m, n_inputs = self.frequencies.shape
+        direct, along_cos, along_sin = g.split([n_inputs, m, m], 1)
+        _, cos, sin = features.split([n_inputs, m, m], 1)
+        return direct * self.scale + (along_sin * cos - along_cos * sin) @ self.frequencies
+
+
+def marginal(f: Tensor) -> Tensor:
+    """-log sum_y exp(-f_y), (batch, classes) -> (batch,): the energy of a point whatever its class.
+    Of a single output it is that output."""
+    return f.squeeze(1) if f.shape[1] == 1 else -torch.logsumexp(-f, 1)
+
+
+def image_shape(event_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    """(channels, height, width) of an event; one of two axes, (height, width), has one channel.
+
+    Args:
+        model: its name, for the message.
+
+    Raises:
+        ValueError: the event is no image.
+    """
+    if len(event_shape) not in (2, 3):
+        raise ValueError(
+            f"{model} takes images, events of shape (height, width) or (channels, height, width), "
+            f"got {event_shape}: choose model=mlp, or a data set of images"
+        )
+    channels, height, width = (1, *event_shape)[-3:]
+    return channels, height, width
+
+
+def lecun(layer: nn.Conv2d | nn.Linear) -> None:
+    """Weights of variance 1 / (inputs of one unit), biases 0."""
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+Width = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
+
+
+def precision_of(base_std: Width | None) -> float:
+    """1 / base_std^2; 0: there is none."""
+    return 0.0 if base_std is None else base_std**-2
+
+
+def with_base(energy: Tensor, x: Tensor, precision: float) -> Tensor:
+    """energy + precision * ||x||^2 / 2, shape (..., batch); x is (batch, *event)."""
+    if not precision:
+        return energy
+    return energy.add(x.flatten(1).square().sum(1), alpha=0.5 * precision)
+
+
+class Read(NamedTuple):
+    """Points as a model reads them."""
+
+    values: Tensor
+    """(batch, length, channels); 0 at steps that are not there."""
+    there: Tensor | None
+    """(batch, length), bool: the steps that are there; None: all of them."""
+
+
+class Steps(NamedTuple):
+    """What a point is as a sequence."""
+
+    length: int
+    channels: int
+    ragged: bool = False
+    """Sequences are of different lengths: see `masks`."""
+
+    @classmethod
+    def of(cls, event_shape: tuple[int, ...], ragged: bool = False) -> Steps:
+        """(length, channels), or (length,) for one channel.
+
+        Raises:
+            ValueError: points of another kind.
+        """
+        if len(event_shape) not in (1, 2):
+            raise ValueError(
+                f"it reads sequences, (length, channels) or (length,), and points have shape "
+                f"{tuple(event_shape)}: choose another model or dataset"
+            )
+        length, channels = event_shape if len(event_shape) == 2 else (event_shape[0], 1)
+        return cls(length, channels, ragged)
+
+    def read(self, x: Tensor) -> Read:
+        """Of (batch, *event)."""
+        x = x.reshape(-1, self.length, self.channels)
+        if not self.ragged:  # a NaN is one, and is seen
+            return Read(x, None)
+        there = present(x)
+        return Read(zero_filled(x, there), there)

@@ -1,0 +1,85 @@
+"""Steps of chains on NVIDIA's GPUs: the operations of perceptron_library.py for tensors there,
+which perceptron_triton.py makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebmtrain.models.perceptron.ops import ACTIVATIONS, LIBRARY, Network
+
+
+def dense(x: Tensor, network: Network) -> Network:
+    """Without gaps in memory.
+
+    Raises:
+        ValueError: points and layers do not fit together: a kernel would read what is not theirs.
+    """
+    scale, activation, frequencies, weights, biases = network
+    *members, _, dims = x.shape
+    sizes = [dims + 2 * frequencies.shape[-2], *(w.shape[-2] for w in weights)]
+    expected = [(*members, frequencies.shape[-2], dims)]
+    expected += [(*members, n_out, n_in) for n_in, n_out in pairwise(sizes)]
+    expected += [(*members, n_out) for n_out in sizes[1:]]
+    tensors = [frequencies, *weights, *biases]
+    if (
+        [tuple(t.shape) for t in tensors] != expected
+        or len(members) > 1
+        or sizes[-1] != 1
+        or any(t.dtype != torch.float32 for t in (x, *tensors))
+        or activation not in ACTIVATIONS
+    ):
+        raise ValueError(
+            f"points of shape {tuple(x.shape)} do not fit a perceptron of float32 and {activation} "
+            f"whose layers are {', '.join(str(tuple(w.shape)) for w in weights)}, with frequencies "
+            f"{tuple(frequencies.shape)}"
+        )
+    return Network(
+        scale, activation, frequencies.contiguous(), [w.contiguous() for w in weights],
+        [b.contiguous() for b in biases],
+    )  # fmt: skip
+
+
+def fitting(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
+    """Without gaps in memory.
+
+    Raises:
+        ValueError: it is not float32 of this shape.
+    """
+    if t.shape != torch.Size(shape) or t.dtype != torch.float32:
+        raise ValueError(
+            f"{name} {tuple(t.shape)} of {t.dtype} does not fit: it has to be {tuple(shape)} of "
+            "float32"
+        )
+    return t.contiguous()
+
+
+@torch.library.impl(LIBRARY, "perceptron_langevin", "CUDA")
+def langevin(x: Tensor, *arguments: Any) -> Tensor:
+    from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
+
+    *network, noise, precision, sizes, scales = arguments
+    if len(scales) != len(sizes):
+        raise ValueError(f"{len(scales)} scales do not fit {len(sizes)} sizes")
+    *members, n, dims = x.shape
+    noise = fitting("noise", noise, (*members, len(sizes), n, dims))
+    layers = dense(x, Network(*network))
+    return perceptron_triton.langevin(x.contiguous(), layers, noise, precision, sizes, scales)
+
+
+@torch.library.impl(LIBRARY, "perceptron_leapfrog", "CUDA")
+def leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
+
+    *network, momentum, gradient, eps, precision, temperature, steps = arguments
+    momentum = fitting("momentum", momentum, x.shape)
+    gradient = fitting("gradient", gradient, x.shape)
+    eps = fitting("eps", eps, x.shape[:-1])
+    layers = dense(x, Network(*network))
+    return perceptron_triton.leapfrog(
+        x.contiguous(), layers, momentum, gradient, eps, precision, temperature, steps
+    )

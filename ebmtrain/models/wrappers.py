@@ -1,0 +1,180 @@
+"""An energy of points that were observed with noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Standardization
+
+
+class Observed(nn.Module):
+    """U(z) = E(b + A z) + T / 2 * sum_i k_i (z_i - c_i)^2, (batch, d) -> (batch,), which is
+    E(u) + T ||x(u) - y||^2 / (2 sigma^2) at u = b + A z: exp(-U / T) is the posterior of a point x
+    that was observed as y = x + sigma xi, xi ~ N(0, I).
+
+    With x(u) = shift + S M u, the noise has precision L = M' S^2 M / sigma^2 = Q diag(l) Q' in u.
+    A = Q diag(1 + l)^(-1/2) shrinks: curvature in z is at most that of E in u plus T, so step sizes
+    that suit E suit U, however small sigma is. z ~ N(0, I) is spread about b as the posterior would
+    be if exp(-E / T) were N(b, I).
+
+    Args:
+        energy: of standardized points u, (batch, *event) -> (batch,).
+        units: x(u).
+        y: what was observed, (*event), in the data's own units.
+        noise: sigma > 0, in the data's own units.
+        temperature: T > 0.
+        origin: b, (*event), of u.
+    """
+
+    origin: Tensor
+    directions: Tensor
+    precision: Tensor
+    centre: Tensor
+
+    def __init__(
+        self,
+        energy: nn.Module,
+        units: Standardization,
+        y: Tensor,
+        noise: float,
+        temperature: float,
+        origin: Tensor,
+    ):
+        super().__init__()
+        self.energy = energy
+        self.temperature = temperature
+        u = (units.to_standard(y) - origin).flatten()
+        stiff = (units.scale.flatten() / noise).square()
+        if units.mixing is None:  # each by itself: a (d, d) matrix of images is large
+            axes = torch.ones_like(u)
+        else:
+            stiff, axes = torch.linalg.eigh(units.mixing.T @ (stiff[:, None] * units.mixing))
+            u = axes.T @ u
+        shrinking = (1 + stiff).rsqrt()
+        self.register_buffer("origin", origin)
+        self.register_buffer("directions", axes * shrinking)
+        self.register_buffer("precision", stiff * shrinking.square())
+        self.register_buffer("centre", u / shrinking)
+
+    def points(self, z: Tensor) -> Tensor:
+        """b + A z, (batch, *event)."""
+        return self.origin + applied(self.directions, z).view(-1, *self.origin.shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.energy(self.points(z)) + self.misfit(z)
+
+    def misfit(self, z: Tensor) -> Tensor:
+        return self.temperature / 2 * (self.precision * (z - self.centre).square()).sum(1)
+
+    def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        energy, gradient = energy_and_gradient(self.energy, self.points(z))
+        flat, a = gradient.flatten(1), self.directions
+        pulled = flat * a if a.ndim == 1 else flat @ a
+        force = self.temperature * self.precision * (z - self.centre)
+        return energy + self.misfit(z), pulled + force
+
+
+def applied(a: Tensor, z: Tensor) -> Tensor:
+    """A z of (..., d), A full or the diagonal of a diagonal one."""
+    return z * a if a.ndim == 1 else z @ a.T
+
+
+class InDataUnits(nn.Module):
+    """E_data(x) = E(u(x)): the energy that was trained on standardized points u.
+
+    As a density over x it has log Z larger by log |dx/du| than over standardized points.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    mixing: Tensor | None
+
+    def __init__(self, energy: nn.Module, standardization: Standardization):
+        super().__init__()
+        self.energy = energy
+        for name, value in standardization._asdict().items():
+            self.register_buffer(name, None if value is None else value.clone())
+
+    def forward(self, x: Tensor | ArrayLike) -> Tensor:
+        """(batch, *event) -> (batch,)
+
+        Raises:
+            ValueError: points of another shape.
+        """
+        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
+        if x.ndim != 1 + self.shift.ndim or x.shape[1:] != self.shift.shape:
+            expected = ", ".join(["n", *map(str, self.shift.shape)])
+            raise ValueError(
+                f"the energy takes points of shape ({expected}), got {tuple(x.shape)}"
+                + ("; one point is x[None]" if x.shape == self.shift.shape else "")
+            )
+        # Shifted before it is cast: a float32 of a large offset has no room for the rest.
+        u = Standardization(self.shift, self.scale, self.mixing).to_standard(x.to(self.shift))
+        return self.energy(u.to(next(iter(self.energy.parameters()), u)))
+
+
+def in_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:
+    """A detached copy of `energy`, in eval mode, that takes points in the data's units."""
+    import copy
+
+    wrapped = InDataUnits(copy.deepcopy(energy), standardization).eval()
+    return wrapped.requires_grad_(False)
+
+
+class OfClass(nn.Module):
+    """E(x, y) of one class y of a `Joint` energy, (batch, *event) -> (batch,): p(x | y) is
+    proportional to exp(-E(x, y) / T)."""
+
+    def __init__(self, energy: nn.Module, label: int):
+        super().__init__()
+        self.energy = energy
+        self.label = label
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energy.joint(x)[:, self.label]  # type: ignore[operator]
+
+
+class JointOf(nn.Module):
+    """E(x, y) of all classes, (batch, *event) -> (batch, classes), as a module to be called."""
+
+    def __init__(self, energy: nn.Module):
+        super().__init__()
+        self.energy = energy
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energy.joint(x)  # type: ignore[operator]
+
+
+class OnFlat(nn.Module):
+    """E(z) = E(b + A z), (batch, m) -> (batch,): what is left where d - m of the d numbers of a
+    point are given, the conditional density of the others but for its normaliser.
+
+    Args:
+        energy: (batch, *event) -> (batch,).
+        origin: b, (*event).
+        directions: A, (d, m), over the d elements of an event.
+    """
+
+    origin: Tensor
+    directions: Tensor
+
+    def __init__(self, energy: nn.Module, origin: Tensor, directions: Tensor):
+        super().__init__()
+        self.energy = energy
+        self.register_buffer("origin", origin)
+        self.register_buffer("directions", directions)
+
+    def points(self, z: Tensor) -> Tensor:
+        """b + A z, (batch, *event)."""
+        return self.origin + (z @ self.directions.T).view(-1, *self.origin.shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.energy(self.points(z))
+
+    def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        energy, gradient = energy_and_gradient(self.energy, self.points(z))
+        return energy, gradient.flatten(1) @ self.directions

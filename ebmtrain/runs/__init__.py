@@ -1,0 +1,1 @@
+"""Runs: launch, session, evaluation, sampling, and opening a saved one."""

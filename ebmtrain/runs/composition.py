@@ -1,0 +1,136 @@
+"""Energies of finished runs put together into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.runs.loading import load
+from ebmtrain.runs.trained_run import Run
+from ebmtrain.types import Standardization
+
+OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
+"""Runs that are being opened: one composed of itself would be opened for ever."""
+
+
+class Composition(nn.Module):
+    """product: E(x) = sum_i w_i E_i(x) / T_i, so that p is proportional to prod_i p_i^w_i: what all
+    of the runs find likely (Du, Li & Mordatch, NeurIPS 2020).
+    mixture: E(x) = -log sum_i w_i exp(-E_i(x) / T_i) / Z_i, so that p = sum_i w_i p_i and
+    log Z = 0: what any of them finds likely.
+
+    Nothing is trained; x is in the data's own units, which are the same for all runs.
+
+    Args:
+        runs: run directories, at least one; of each the newest weights.
+        kind: product or mixture.
+        weights: w_i, one for each run; null: 1 each in a product, equal ones in a mixture. Those of
+            a mixture are positive, and divided by their sum.
+
+    Shapes: (batch, *event) -> (batch,).
+
+    Raises:
+        ConfigError: a run that cannot be opened or is of points of another shape; weights that do
+            not fit; a mixture of runs whose log Z was not measured.
+    """
+
+    def __init__(
+        self,
+        *,
+        runs: Sequence[str],
+        kind: Literal["product", "mixture"] = "product",
+        weights: Sequence[float] | None = None,
+    ):
+        super().__init__()
+        if not runs:
+            raise ConfigError("model.runs is empty: name run directories, model.runs=[A,B]")
+        if weights is not None and len(weights) != len(runs):
+            raise ConfigError(
+                f"model.weights has {len(weights)} numbers for {len(runs)} runs: give one for each"
+            )
+        if kind == "mixture" and weights is not None and min(weights) <= 0:
+            raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")
+        opened = [open_run(path) for path in runs]
+        self.units: list[Standardization] = [run.parts.standardization for run in opened]
+        self.event_shape = tuple(self.units[0].shift.shape)
+        for path, run in zip(runs, opened, strict=True):
+            if run.parts.frame.ragged:
+                raise ConfigError(
+                    f"{path} is of sequences of different lengths, which have no common space to "
+                    "compose energies in: name runs on points of one shape"
+                )
+        for path, units in zip(runs, self.units, strict=True):
+            if tuple(units.shift.shape) != self.event_shape:
+                raise ConfigError(
+                    f"{path} is of points of shape {tuple(units.shift.shape)}, {runs[0]} of "
+                    f"{self.event_shape}: compose runs of the same kind of points"
+                )
+        self.parts = nn.ModuleList(run.standard_energy for run in opened)
+        self.temperatures = [run.temperature for run in opened]
+        self.kind = kind
+        w = torch.ones(len(runs)) if weights is None else torch.tensor([float(v) for v in weights])
+        if kind == "mixture":
+            known = [log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
+            w = (w / w.sum()).log() - torch.tensor(known)  # of exp(-E_i / T_i)
+        self.register_buffer("weights", w)
+        self.window = window([run.parts.region for run in opened], self.units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = torch.stack(
+            [
+                # In float64, see `Standardization`; the energies are in the type of their weights.
+                part(units.to_standard(x).to(x)) / t
+                for part, units, t in zip(self.parts, self.units, self.temperatures, strict=True)
+            ],
+            1,
+        )
+        weights = self.get_buffer("weights")
+        if self.kind == "product":
+            return reduced @ weights
+        return -torch.logsumexp(weights - reduced, 1)
+
+
+def open_run(path: str) -> Run:
+    here = Path(path).resolve()
+    if here in OPENING.get():
+        raise ConfigError(f"{path} is composed of itself: name other runs in model.runs")
+    token = OPENING.set(OPENING.get() | {here})
+    try:
+        return load(path)
+    except UnsafeError as error:
+        raise ConfigError(
+            f"{path} has parts of another package than ebmtrain, which cannot be composed: {error}"
+        ) from error
+    finally:
+        OPENING.reset(token)
+
+
+def log_z_of(path: str, run: Run) -> float:
+    """Of exp(-E / T) over the data's own units."""
+    if run.log_z is None:
+        raise ConfigError(
+            f"log Z of {path} is not known, and a mixture needs it: ebmtrain evaluate {path}, or "
+            "model.kind=product"
+        )
+    return run.log_z
+
+
+def window(regions: Sequence[Any], units: Sequence[Standardization]) -> tuple[Any, Any]:
+    """Corners of the least box, in the data's units, that holds all of the runs' regions."""
+    lows, highs = [], []
+    for region, unit in zip(regions, units, strict=True):
+        middle, half = (region.low + region.high) / 2, (region.high - region.low) / 2
+        if unit.mixing is not None:
+            half = unit.mixing.abs() @ half
+        centre = unit.to_data(middle.view(unit.shift.shape)).flatten()
+        half = half * unit.scale.flatten()
+        lows.append(centre - half)
+        highs.append(centre + half)
+    low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+    return tuple(low.tolist()), tuple(high.tolist())

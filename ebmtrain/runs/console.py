@@ -1,0 +1,168 @@
+"""What a person sees while a run goes on: lines, and on a terminal a live bar beneath them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ebmtrain.errors import OutputError
+from ebmtrain.runtime.stdio import mute
+
+LOG = logging.getLogger("ebmtrain")
+
+
+SHOWN: ContextVar[Display | None] = ContextVar("SHOWN", default=None)
+"""The display of the run that speaks: one of several side by side, each in a context of its own."""
+
+
+_SHOWN = {
+    "energy_data": "E(data)",
+    "energy_model": "E(chains)",
+    "loss": "loss",
+    "grad_norm": "|grad|",
+    "acceptance": "accept",
+    "clipped": "clipped",
+    "kl": "KL",
+    "nll": "NLL",
+    "accuracy": "accuracy",
+}
+
+
+def formatted(row: Mapping[str, Any]) -> str:
+    """The numbers of a row that a person watches, in one line."""
+    shown = ((label, row.get(name)) for name, label in _SHOWN.items())
+    return "  ".join(
+        f"{label} {value:.4g}"
+        for label, value in shown
+        if isinstance(value, int | float) and not (label == "clipped" and value == 0)
+    )
+
+
+class Display:
+    """Lines to the terminal and to run.log; use it as a context. In there it gets what its own run
+    says, and what is said outside of any run.
+
+    Args:
+        log_file: gets every line.
+        quiet: nothing to the terminal (jobs of a sweep).
+        n_steps: of the whole training, for the bar; 0: no bar.
+    """
+
+    def __init__(self, log_file: Path, *, quiet: bool = False, n_steps: int = 0):
+        self.outer: Display | None = None
+        console = Console(stderr=False, soft_wrap=True)
+        self.live = console.is_terminal and not quiet and n_steps > 0
+        self.handlers: list[logging.Handler] = [log_handler(log_file)]
+        self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if not quiet:
+            self.handlers.append(terminal_handler(console, self.live))
+        for handler in self.handlers:
+            handler.addFilter(lambda _: SHOWN.get() in (self, None))
+        self.progress = progress_bar(console) if self.live else None
+        self.task = self.progress.add_task("", total=n_steps, numbers="") if self.progress else None
+
+    def __enter__(self) -> Display:
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
+        for handler in self.handlers:
+            LOG.addHandler(handler)
+        self.outer = SHOWN.get()
+        SHOWN.set(self)
+        if self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_bar()
+        SHOWN.set(self.outer)
+        for handler in self.handlers:
+            LOG.removeHandler(handler)
+            with suppress(OSError):  # lines that a full disk had no room for
+                handler.close()
+
+    def stop_bar(self) -> None:
+        """The bar's last state stays on the screen; lines go on beneath it."""
+        if self.progress:
+            with suppress(OSError):  # the terminal was closed
+                self.progress.stop()
+
+    def row(self, step: int, row: Mapping[str, Any], per_second: float) -> None:
+        """One row of metrics: into the bar, or as a line where there is none; and into the log."""
+        if self.progress is not None and self.task is not None:
+            numbers = f"{formatted(row)}  {per_second:.0f} steps/s"
+            self.progress.update(self.task, completed=step, numbers=numbers)
+        speed = f"  {per_second:.0f} steps/s" if per_second else ""
+        LOG.info("step %6d  %s%s", step, formatted(row), speed, extra={"file_only": self.live})
+
+
+class LogFile(logging.FileHandler):
+    """Lines into run.log. A full disk costs them, and nothing else: what must be written, and
+    cannot be, says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def log_handler(path: Path) -> logging.Handler:
+    """
+    Raises:
+        OutputError: the file cannot be opened.
+    """
+    try:
+        return LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class Plain(logging.StreamHandler):
+    """Lines as they are. Where they cannot be written, since the reader left, as `| head` does, or
+    the disk is full, nobody sees the rest of them, and training goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            mute()
+        else:
+            super().handleError(record)
+
+
+def say(line: str) -> None:
+    """Prints a line, if anybody still reads."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        mute()
+
+
+def terminal_handler(console: Console, live: bool) -> logging.Handler:
+    """Beneath a live bar, lines go through the same console; elsewhere they are plain."""
+    handler: logging.Handler
+    if live:
+        handler = RichHandler(
+            console=console, show_time=False, show_level=False, show_path=False, highlighter=None
+        )
+    else:
+        handler = Plain(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: not getattr(record, "file_only", False))
+    return handler
+
+
+def progress_bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[numbers]}"),
+        console=console,
+        refresh_per_second=4,
+    )

@@ -1,0 +1,104 @@
+"""Many seeds of one configuration in one process: `train.ensemble`.
+
+Each member is an ordinary run in a directory of its own; their loops go on side by side, and their
+updates are made as one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.runs.launch import beginning
+from ebmtrain.runs.outcome import outcome
+from ebmtrain.runtime.signals import Stop
+from ebmtrain.training.compiled.inductor import pays
+from ebmtrain.training.compiled.vmap import Together
+
+if TYPE_CHECKING:
+    from ebmtrain.config.experiment import Parts
+from ebmtrain.training.loop import side_by_side
+
+Result = dict[str, Any]
+
+
+def begin_all(
+    members: Sequence[Parts],
+    paths: Sequence[Path],
+    choices: dict[str, str],
+    ended: Callable[[int, Result | Exception], None],
+    *,
+    quiet: bool,
+) -> int | None:
+    """New runs in these folders; the signal that has stopped them, if one has.
+
+    Args:
+        members: of one configuration but for the seed, with something to train.
+        ended: is told the number of each member that comes to its end, and its result or what was
+            wrong with it, which stops no other.
+        quiet: nothing to the terminal; else the first member's lines.
+    """
+    first = members[0]
+    assert first.job is not None
+    maker, stop = Together(compile=pays(first.compile, first.job)), Stop()
+    runs = [
+        beginning(parts, path, choices, maker, stop=stop, quiet=quiet or i > 0)
+        for i, (parts, path) in enumerate(zip(members, paths, strict=True))
+    ]
+
+    def told(number: int, outcome: Result | Exception) -> None:
+        stop.at_once = False  # which holds for the one that has just ended: others have to save
+        ended(number, outcome)
+
+    with stop:
+        side_by_side(runs, maker, told)
+    return stop.signal
+
+
+def words(members: list[Parts]) -> list[str]:
+    """What each member is, and the others are not: its seed, or the class that it has not seen."""
+    if len({parts.seed for parts in members}) == len(members):
+        return [f"seed={parts.seed}" for parts in members]
+    return [f"without={parts.config['dataset']['without']}" for parts in members]
+
+
+def folders(path: Path, members: list[Parts]) -> list[Path]:
+    """Of the members, named like the jobs of a sweep."""
+    return [path / f"{i}_{word}" for i, word in enumerate(words(members))]
+
+
+def begin(
+    members: list[Parts],
+    path: Path,
+    choices: dict[str, str],
+    *,
+    name: str = "",
+    quiet: bool = False,
+) -> int | None:
+    """Runs the ensemble in this folder; returns the signal that has stopped it, if one has.
+
+    Args:
+        name: of the job of a sweep that it is.
+        quiet: nothing but a line for each member; else the first one's lines too.
+    """
+    from ebmtrain.runs.console import say
+    from ebmtrain.runs.ensemble import begin_all
+    from ebmtrain.runs.report.leave_one_out import summed_up
+
+    began, paths, each = time.perf_counter(), folders(path, members), words(members)
+    results: dict[int, dict[str, Any]] = {}
+
+    def ended(number: int, found: dict[str, Any] | Exception) -> None:
+        told = f"{name or f'member {number}'}  {each[number]}"
+        config = members[number].config
+        results[number] = outcome(told, found, paths[number], config, choices, began)
+
+    stopped = begin_all(members, paths, choices, ended, quiet=quiet)
+    if stopped and not quiet:
+        say(f'next     for run in {path}/*_*=*; do ebmtrain resume "$run"; done')
+    if each[0].startswith("without="):
+        summed_up(path, [results[i] for i in sorted(results)], time.perf_counter() - began)
+    return stopped

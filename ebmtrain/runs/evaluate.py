@@ -1,0 +1,104 @@
+"""TODO ebmtrain/runs/evaluate.py."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.errors import CheckpointError
+from ebmtrain.evaluation.protocol import Evaluation, Subject, Trace
+from ebmtrain.runs.sampling import drawn, first_points
+from ebmtrain.samplers.draw import going_on, learnt_in, settled
+from ebmtrain.score import counted
+
+
+def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Subject:
+    """A model as evaluations want it."""
+
+    def points(count: int) -> Tensor:
+        wanted = replace(parts.samples, count=count)
+        return drawn(parts, energy, method, wanted, parts.generator("evaluation points"))
+
+    return Subject(
+        energy=energy,
+        temperature=parts.temperature,
+        region=parts.region,
+        standardization=parts.standardization,
+        dataset=parts.dataset,
+        draw=points,
+        sampler=parts.sampler,
+        method=method,
+        trace=cache(lambda *wanted: traced(parts, energy, method, *wanted)),
+        generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
+    )
+
+
+def traced(
+    parts: Parts,
+    energy: nn.Module,
+    method: Mapping[str, Tensor],
+    chains: int,
+    draws: int,
+    thin: int,
+) -> Trace:
+    """Chains as `drawn` runs them, watched after the burn-in."""
+    generator = parts.generator("evaluation traces")
+    first = first_points(parts, parts.samples.start, chains, method, generator)
+    learnt = learnt_in(method, parts.sampler, first)
+    begun = settled(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
+    before = perf_counter()
+    with counted(energy) as tally:
+        walked = [
+            (chain.x.cpu(), chain.metrics)
+            for chain in going_on(parts.sampler, energy, begun, draws, thin, generator)
+        ]
+    points, metrics = zip(*walked, strict=True)
+    names = dict.fromkeys(name for found in metrics for name in found)
+    rates = {k: float(torch.stack([m[k] for m in metrics if k in m]).mean()) for k in names}
+    return Trace(torch.stack(points), rates, tally.points, perf_counter() - before)
+
+
+def measured(parts: Parts, model: Subject, due: Collection[str] | None = None) -> Evaluation:
+    """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
+    under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
+    other.
+
+    Args:
+        due: names of the evaluations to make; None: all.
+    """
+    metrics, warnings = {}, []
+    energy, method = model.energy, model.method
+    for name, evaluate in parts.evaluations.items():
+        if due is None or name in due:
+            found = evaluate(model)
+            metrics |= found.metrics
+            warnings += found.warnings
+    own = {k: v.detach() for k, v in method.items() if k.startswith("log_z")}
+    for name, value in own.items():
+        if value.numel() != 1:
+            shape = tuple(value.shape)
+            raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
+    if parts.job is not None and hasattr(parts.job.method, "log_z"):
+        own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]
+    volume = parts.standardization.log_volume
+    own_numbers = {k: float(v) + volume for k, v in own.items()}
+    return finite(Evaluation({**metrics, **own_numbers}, warnings))
+
+
+def finite(evaluation: Evaluation) -> Evaluation:
+    """Without the numbers that are none; in their place stands a warning."""
+    broken = {k: v for k, v in evaluation.metrics.items() if not np.isfinite(v).all()}
+    kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}
+    warnings = [
+        f"{name} is {value}, left out: the energy has no finite normaliser over these data; "
+        "set model.base_std, or lower optimizer.lr"
+        for name, value in broken.items()
+    ]
+    return Evaluation(kept, [*evaluation.warnings, *warnings])

@@ -1,0 +1,257 @@
+"""Which pictures a run leaves behind, and from what. How they look is the business of plots/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ebmtrain.evaluation.diagnostics import LEAST_ESS, MOST_RHAT, Diagnostics
+from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.models.wrappers import in_data_units
+from ebmtrain.runs.sampling import drawn, noise
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.samplers.draw import evolution, learnt_in
+
+if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
+    from matplotlib.figure import Figure
+
+    from ebmtrain.config.experiment import Parts
+    from ebmtrain.plots.images import Look
+    from ebmtrain.plots.window import Window
+    from ebmtrain.runs.posterior import Denoised
+    from ebmtrain.types import Labels
+
+
+FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
+"""Of the animation of chains, of their strip, and how many walk."""
+
+
+CLASSES, OF_CLASS = 20, 12
+"""How many have a row, and images in each."""
+
+
+class Gallery:
+    """The pictures of one run, in the data's own units.
+
+    Args:
+        parts: of the run; points given to the methods are in its standardized units.
+        run: where the files go.
+    """
+
+    def __init__(self, parts: Parts, run: RunDir):
+        self.parts = parts
+        self.run = run
+
+    @property
+    def planar(self) -> bool:
+        return tuple(self.parts.standardization.shift.shape) == (2,)
+
+    @cached_property
+    def data(self) -> Tensor | None:
+        dataset = self.parts.dataset
+        return None if dataset is None else dataset.train
+
+    @cached_property
+    def window(self) -> Window:
+        from ebmtrain.plots.style import short
+        from ebmtrain.plots.window import Window, window_of
+
+        if self.data is not None:
+            names, window = self.parts.frame.names, window_of(self.data)
+            return window if names is None else window._replace(names=tuple(map(short, names)))
+        low, high = self.parts.region.low.tolist(), self.parts.region.high.tolist()
+        return Window((low[0], low[1]), (high[0], high[1]))
+
+    def landscape(self, energy: nn.Module, points: Tensor, title: str, name: str) -> None:
+        """plots/landscape_<name>.png; nothing where data are not points of the plane."""
+        if not self.planar:
+            return
+        from ebmtrain.plots.landscape import landscape
+
+        figure = landscape(
+            self.in_units(energy), self.window, data=self.data,
+            samples=self.to_data(points), title=title,
+        )  # fmt: skip
+        self.hang(f"landscape_{name}", figure)
+
+    def final(self, model: Subject, samples: Tensor, title: str, name: str = "final") -> list[str]:
+        """All pictures of a finished run; what could not be drawn, in words.
+
+        Args:
+            model: its chains are run, if they have not been yet.
+            name: of the state that is shown, in the names of the files. Only `final` draws what
+                shows the whole run.
+        """
+        from ebmtrain.plots.curves import curves
+        from ebmtrain.plots.pairs import pairs
+        from ebmtrain.plots.progress import progress
+        from ebmtrain.plots.projection import projection
+        from ebmtrain.plots.samples import samples as histograms
+
+        rows, x, truth = self.run.rows(), self.to_data(samples), None
+        if self.parts.dataset is not None:
+            truth = self.parts.dataset.truth
+            if name == "final":
+                adaptation = getattr(self.parts.sampler, "adaptation", None)
+                self.hang("curves", curves(rows, title, getattr(adaptation, "target", None)))
+        self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
+        energy, shown = model.energy, self.in_units(model.energy)
+        if self.look is not None and self.data is not None:
+            self.images(model, x, title, name)
+            return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
+        if not self.planar:
+            names = self.parts.frame.names
+            if x.ndim == 3:
+                from ebmtrain.plots.traces import traces
+
+                figure = traces(self.data, x, title, energy=shown)
+            else:
+                figure = projection(self.data, x, title, energy=shown, names=names)
+            self.hang(f"samples_{name}", figure)
+            if names is not None and len(names) > 1 and self.data is not None:
+                self.hang(f"pairs_{name}", pairs(self.data, x, names, title))
+            return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
+        few = x[: self.parts.plots.points]
+        self.landscape(energy, samples[: self.parts.plots.points], title, name)
+        figure = histograms(
+            self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
+            title=title,
+        )  # fmt: skip
+        self.hang(f"samples_{name}", figure)
+        if self.parts.dataset is not None:
+            figure = progress(shown, self.window, rows, data=self.data, samples=few, title=title)
+            self.hang("progress" if name == "final" else f"progress_{name}", figure)
+        frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
+        if self.parts.plots.gif and name == "final" and len(frames) > 1:
+            from ebmtrain.plots.animation import animate
+
+            self.run.write_bytes("plots/landscape.gif", animate(frames))
+        return []
+
+    @cached_property
+    def look(self) -> Look | None:
+        """How points are shown as images; None: they are none. They are if their dataset or their
+        model says so."""
+        from ebmtrain.plots.images import Look
+
+        pixels = getattr(self.parts.dataset, "pixels", None)
+        if pixels is None and hasattr(self.parts.energy, "image") and self.data is not None:
+            pixels = float(self.data.min()), float(self.data.max())
+        return None if pixels is None else Look(*pixels)
+
+    def images(self, model: Subject, samples: Tensor, title: str, name: str) -> None:
+        """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif; where there are
+        classes, plots/classes_<name>.png.
+
+        Args:
+            samples: in the data's own units.
+        """
+        from ebmtrain.plots.images import evolving, image_samples, strip
+
+        assert self.look is not None
+        assert self.data is not None
+        assert self.parts.dataset is not None
+        holdout = self.parts.dataset.holdout
+        self.hang(f"samples_{name}", image_samples(self.data, samples, self.look, title, holdout))
+        steps = rarer_and_rarer(max(self.parts.samples.burn_in, 1), FRAMES)
+        generator = model.generator("chain from noise")
+        start = noise(self.parts, CHAINS, generator)
+        learnt = learnt_in(model.method, model.sampler, start)
+        walked = evolution(model.sampler, model.energy, start, steps, generator, learnt)
+        frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
+        few = picked(steps, COLUMNS)
+        rows = [steps.index(step) for step in few]
+        self.hang(f"chain_{name}", strip(frames[rows, :ROWS], few, self.look, title))
+        if self.parts.plots.gif and name == "final":
+            self.run.write_bytes("plots/chain.gif", evolving(frames, steps, self.look))
+        self.classes(model, title, name)
+
+    def classes(self, model: Subject, title: str, name: str) -> None:
+        """plots/classes_<name>.png; nothing where the model tells no classes apart."""
+        labels: Labels | None = getattr(self.parts.dataset, "labels", None)
+        if labels is None or self.data is None or not getattr(model.energy, "classes", None):
+            return
+        from ebmtrain.plots.images import class_panels
+
+        assert self.look is not None
+        wanted = replace(self.parts.samples, count=OF_CLASS, chains=OF_CLASS)
+        data, samples = [], []
+        for y in range(len(labels.names[:CLASSES])):
+            generator = model.generator(f"class {y}")
+            u = drawn(self.parts, model.energy, model.method, wanted, generator, label=y)
+            samples.append(self.to_data(u))
+            data.append(self.data[labels.train == y])
+        figure = class_panels(data, samples, labels.names[:CLASSES], self.look, title)
+        self.hang(f"classes_{name}", figure)
+
+    def denoised(self, noisy: Tensor, found: Denoised, noise: float) -> bytes | None:
+        """PNG of noisy images, all in the data's own units; None where points are no images."""
+        if self.look is None:
+            return None
+        from ebmtrain.plots.image import png
+        from ebmtrain.plots.images import denoised
+
+        title = f"noise of standard deviation {noise:g}"
+        return png(denoised(noisy, found.mean, found.draws[:, 0], self.look, title))
+
+    def chains(self, model: Subject, title: str, name: str) -> None:
+        """plots/<name>.png; nothing where chains do not move, meet what is not finite or are not
+        judged: the evaluation says so."""
+        diagnostics = self.parts.evaluations.get("diagnostics")
+        if diagnostics is None or temperature_of(self.parts.sampler) == 0:
+            return
+        assert isinstance(diagnostics, Diagnostics)
+        seen = diagnostics.seen(model)
+        if seen is None:
+            return
+        from ebmtrain.plots.chains import Chains, chains
+
+        ages = model.method.get("ages")
+        unit = "units of x" if self.parts.data is None else "standard deviations of the data"
+        shown = Chains(
+            seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
+            seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
+        )  # fmt: skip
+        self.hang(name, chains(shown, {"rhat": MOST_RHAT, "ess": LEAST_ESS}, title))
+
+    def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
+        """plots/<name>.png: histograms of the energies of points of different origin.
+
+        Args:
+            groups: name and energies over T, (n,); those of the data first.
+        """
+        from ebmtrain.plots.energies import energies
+
+        self.hang(name, energies(groups, title))
+
+    def in_units(self, energy: nn.Module):
+        """The energy as the pictures want it: of points on the CPU, in nats."""
+        wrapped = in_data_units(energy, self.parts.standardization).cpu()
+        temperature = self.parts.temperature
+        return lambda x: wrapped(x) / temperature
+
+    def to_data(self, points: Tensor) -> Tensor:
+        return self.parts.standardization.to_data(points.detach())
+
+    def hang(self, name: str, figure: Figure) -> None:
+        from ebmtrain.plots.image import png
+
+        self.run.write_bytes(f"plots/{name}.png", png(figure))
+
+
+def rarer_and_rarer(last: int, count: int) -> list[int]:
+    """At most `count` steps from 0 to `last`, the first ones close together: a chain from noise
+    changes most at first."""
+    grown = (round(last ** (i / max(count - 2, 1))) for i in range(count - 1))
+    return sorted({0, last, *grown})
+
+
+def picked(steps: list[int], count: int) -> list[int]:
+    """At most `count` of them, evenly, the first and the last included."""
+    last = len(steps) - 1
+    return [steps[i] for i in sorted({round(i * last / (count - 1)) for i in range(count)})]

@@ -1,0 +1,177 @@
+"""Starts a run and brings it to its end: the way from a configuration to a run directory."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+from ebmtrain.config.build import build
+from ebmtrain.config.experiment import Parts
+from ebmtrain.config.trust import Trust, trust_of
+from ebmtrain.config.validate import validate
+from ebmtrain.datasets.spec import Frame
+from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
+from ebmtrain.runs.console import LOG, Display
+from ebmtrain.runs.provenance import about
+from ebmtrain.runs.session import BEFORE_THE_FIRST_STEP, Maker, Session
+from ebmtrain.runs.storage.atomic_io import locked
+from ebmtrain.runs.storage.checkpoint_schema import checked
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.runs.summary import closing, summary, title
+from ebmtrain.runtime import native
+from ebmtrain.runtime.signals import Stop
+from ebmtrain.training.compiled.inductor import Compiled, chosen
+from ebmtrain.training.loop import Updates, advanced, alone, collect, update
+from ebmtrain.training.state import start
+
+
+def begin(
+    parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
+) -> dict[str, Any]:
+    """A new run in `path`; returns its result."""
+    maker = maker_of(parts)
+    return alone(beginning(parts, path, choices, maker, quiet=quiet), maker or advanced)
+
+
+def maker_of(parts: Parts) -> Compiled | None:
+    """What makes the updates of a run that goes by itself; None: `advanced`."""
+    return None if parts.job is None else chosen(parts.compile, parts.job)
+
+
+def beginning(
+    parts: Parts,
+    path: Path,
+    choices: dict[str, str],
+    maker: Maker | None,
+    *,
+    stop: Stop | None = None,
+    quiet: bool = False,
+) -> Updates[dict[str, Any]]:
+    """`begin`, as far as the next update.
+
+    Args:
+        maker, stop: see `Session`.
+    """
+    with locked(path):
+        run = RunDir.create(path, parts.config, about(parts, choices))
+        return (yield from carry_on(parts, run, choices, maker, stop=stop, quiet=quiet))
+
+
+def resume(
+    path: Path, config: dict[str, Any] | None = None, trust: Trust = (), *, quiet: bool = False
+) -> dict[str, Any]:
+    """Goes on in `path` from its newest whole checkpoint; returns the result.
+
+    Args:
+        config: in place of the saved one, say with more steps.
+    """
+    run = RunDir.open(path)
+    wanted = config or run.config()
+    validate(wanted, trust)  # before anything is written, the lock included
+    train = wanted["train"]
+    if train.get("leave_one_out") or train.get("ensemble") not in (None, 1):
+        word = (
+            "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
+        )
+        raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
+    with locked(path):
+        parts = build(wanted, trust)
+        maker = maker_of(parts)
+
+        def go_on(**known: Any) -> dict[str, Any]:
+            updates = carry_on(parts, run, run.choices(), maker, quiet=quiet, **known)
+            return alone(updates, maker or advanced)
+
+        if parts.job is None:
+            raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
+        if not run.begun():
+            if config is not None:
+                run.write_config(config)
+            run.cut_metrics(0)
+            notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
+            return go_on(notes=notes)
+        state, passed = run.load_checkpoint()
+        checked(state)
+        n_steps, result = parts.job.n_steps, run.read_json("result.json")
+        finished = result.get("status") == "finished" and result.get("step") == state["step"]
+        if state["step"] > n_steps or (state["step"] == n_steps and finished):
+            raise ConfigError(
+                f"{path} is at step {state['step']} and was to have {n_steps}: "
+                f"to go on, give train.steps={2 * state['step']}, say"
+            )
+        rehearse(parts, state)
+        if config is not None:
+            run.write_config(config)
+        return go_on(resumed=state, notes=passed)
+
+
+def rehearse(parts: Parts, saved: dict[str, Any]) -> None:
+    """One update on a copy, before anything is written: what cannot go on changes nothing.
+
+    Raises:
+        CheckpointError: the checkpoint is of another configuration.
+        DataError: or of other data.
+    """
+    assert parts.job is not None
+    Frame.from_state(saved.get("frame")).check(parts.job.dataset)
+    state = start(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
+    state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
+    if state.step < parts.job.n_steps:
+        try:
+            # As if a row were due: it is the mean of what was saved and of this update.
+            collect(parts.job, state, update(parts.job, state), last=True)
+        except DivergedError:
+            pass  # the run will say so
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the run cannot go on with this configuration ({reason}): change less of it"
+            ) from error
+
+
+def carry_on(
+    parts: Parts,
+    run: RunDir,
+    choices: dict[str, str],
+    maker: Maker | None,
+    *,
+    resumed: dict[str, Any] | None = None,
+    stop: Stop | None = None,
+    quiet: bool = False,
+    notes: list[str] | None = None,
+) -> Updates[dict[str, Any]]:
+    n_steps = parts.job.n_steps if parts.job else 0
+    run.clear()
+    with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
+        for line in [*summary(parts, choices), *native.refusals()]:
+            LOG.info("%s", line)
+        for note in notes or []:
+            LOG.warning("warning: %s", note)
+        if resumed is not None:
+            LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
+        session = Session(parts, run, display, title(parts, choices), resumed, maker, stop)
+        result = yield from session.go()
+        for line in closing(run.path, result, trust_of(parts.config), parts.job is not None):
+            LOG.info("%s", line)
+    return result
+
+
+def record_failure(
+    path: Path, config: dict[str, Any], choices: dict[str, str], error: Exception
+) -> dict[str, Any]:
+    """Result and log of a job that could not be run or broke; returns the result."""
+    run = RunDir(path)
+    before = run.read_json("result.json")
+    if before:  # the session wrote it: it knows the step and the numbers
+        return before
+    lines = str(error).splitlines() or [type(error).__name__]
+    result = BEFORE_THE_FIRST_STEP | {"error": "; ".join(lines)}
+    if not (path / "config.yaml").exists():
+        run.write_config(config)
+        run.write_json("run.json", {"command": sys.argv, "choices": choices})
+    run.write_json("result.json", result)
+    with Display(path / "run.log", quiet=True):
+        LOG.error("%s", result["error"], exc_info=error)
+    return result

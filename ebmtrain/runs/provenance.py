@@ -1,0 +1,45 @@
+"""TODO ebmtrain/runs/provenance.py."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+from ebmtrain._version import __version__
+from ebmtrain.config.experiment import Parts
+
+
+def about(parts: Parts, choices: dict[str, str]) -> dict[str, Any]:
+    """What made this run, for run.json."""
+    return {
+        "command": sys.argv,
+        "choices": choices,
+        "versions": {
+            "ebmtrain": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "git": git_state(),
+        "device": str(parts.device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(parts.dtype).removeprefix("torch."),
+        "seed": parts.seed,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working directory and whether it has changes; None outside of git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,145 @@
+"""Run directories of anybody, read as what they are: data. What cannot be read is listed with its
+reason, and stops nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebmtrain.errors import EbmtrainError
+from ebmtrain.runs.report.discovery import in_order, links_in, runs_in
+from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
+from ebmtrain.runs.storage.rundir import RunDir
+
+STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
+
+
+UNEXPLAINED = {
+    "interrupted": "stopped by a signal: ebmtrain resume goes on",
+    "running": "still at work, or killed: ebmtrain resume tells, and goes on",
+}
+
+
+METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
+
+
+AXES = ("step", SECONDS, EVALUATIONS)
+
+
+def entries_in(folder: Path) -> list[Entry]:
+    """All runs beneath it, in order."""
+    links = set(links_in(folder))
+    found = []
+    for path in in_order(folder, [*links, *runs_in(folder)]):
+        name = printable(path.relative_to(folder).as_posix())
+        if path in links:
+            found.append(unreadable(path, name, "a link, which is not followed"))
+        else:
+            found.append(entry_of(path, name))
+    return found
+
+
+def entry_of(path: Path, name: str) -> Entry:
+    try:
+        return read(RunDir.open(path), name)
+    except (EbmtrainError, OSError, ValueError) as error:
+        return unreadable(path, name, str(error).replace(str(path), name))
+
+
+def unreadable(path: Path, name: str, reason: str) -> Entry:
+    return Entry(path=path, name=name, status="unreadable", reason=printable(reason))
+
+
+def read(run: RunDir, name: str) -> Entry:
+    """
+    Raises:
+        EbmtrainError, OSError, ValueError: it is damaged, or not what ebmtrain writes.
+    """
+    result, config = run.read_json("result.json"), run.config()
+    status = result.get("status", "killed")
+    if result and status not in STATUSES:
+        raise ValueError(f"result.json has no status of {', '.join(STATUSES)}")
+    metrics = numbers(result.get("metrics", {}), "metrics in result.json")
+    reason = result.get("error") or UNEXPLAINED.get(status, "")
+    step, seconds, evaluations = (whole(result, key) for key in AXES)
+    return Entry(
+        path=run.path,
+        name=name,
+        status=status,
+        reason=printable(str(reason)) if result else "it left no result.json",
+        choices={k: v for k, v in run.choices().items() if v != "None" and METRIC.fullmatch(k)},
+        settings=settings(config),
+        seed=printable(str(config.get("seed", ""))),
+        step=int(step),
+        seconds=seconds,
+        energy_evaluations=int(evaluations),
+        metrics=metrics,
+        curve=curve(run, set(metrics)) if status == "finished" else (),
+    )
+
+
+def curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
+    """The rows of evaluations, with what was finite in them."""
+    found = []
+    for row in run.each_row():
+        if metrics & set(row):
+            wanted = {k: v for k, v in row.items() if k in metrics or k in AXES}
+            found.append(numbers(wanted, "metrics.jsonl"))
+    return found
+
+
+def numbers(content: Any, where: str) -> dict[str, float]:
+    """Finite numbers by name; lists, and null for what is not finite, are left out.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} are no mapping")
+    found = {}
+    for name, value in content.items():
+        if not METRIC.fullmatch(name):
+            raise ValueError(f"{where} have a name that ebmtrain gives to none")
+        if value is None or isinstance(value, list):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{where}: {name} is no number")
+        if abs(value) < 1e300 and math.isfinite(value):  # integers of JSON know no bound
+            found[name] = float(value)
+    return found
+
+
+def whole(result: Mapping[str, Any], key: str) -> float:
+    """A cost: finite and not negative; 0 where it was not written.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = numbers({key: result.get(key)}, "result.json").get(key, 0.0)
+    if value < 0:
+        raise ValueError(f"result.json: {key} is negative")
+    return value
+
+
+def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their values as text. Without seeds, and without what only says when a
+    picture or a checkpoint is due."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        dotted = f"{prefix}{printable(str(key))}"
+        if key == "seed" or dotted in ("plots", "checkpoint"):
+            continue
+        if isinstance(value, Mapping) and value:
+            found |= settings(value, f"{dotted}.")
+        else:
+            found[dotted] = printable("null" if value is None else str(value))
+    return found
+
+
+def printable(text: str, longest: int = 1000) -> str:
+    """One line without control characters: what a terminal or a table may be shown."""
+    line = " ".join(text[: 4 * longest].split())
+    return "".join(c if c.isprintable() else "?" for c in line)[:longest]

@@ -1,0 +1,158 @@
+"""Groups of runs by what they are, with mean and standard deviation over seeds, in order.
+
+Only finished runs count, but how many of a group did not finish is said beside its numbers: a
+method of which two seeds in three diverge is not what the third one says. Only runs whose data are
+drawn from the same law are compared.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ebmtrain.errors import ConfigError, suggestion
+from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
+from ebmtrain.runs.report.labels import labels
+
+COSTS = ("step", EVALUATIONS, SECONDS)
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation of `n` numbers; the latter is NaN where n = 1."""
+
+    mean: float
+    std: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        if not values:
+            return None
+        std = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values), std, len(values))
+
+
+def order(spread: Spread | None) -> tuple[bool, float]:
+    """By the mean, and what was not measured at the end."""
+    return spread is None, 0.0 if spread is None else spread.mean
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone; `rank` from 1 in its section."""
+
+    label: str
+    runs: Sequence[Entry]
+    rank: int = 0
+
+    @property
+    def finished(self) -> list[Entry]:
+        return [run for run in self.runs if run.finished]
+
+    def spread(self, metric: str) -> Spread | None:
+        """Over the finished runs that have it; None where none has."""
+        return Spread.of([r.numbers[metric] for r in self.finished if metric in r.numbers])
+
+
+class Reached(NamedTuple):
+    """What a group had reached within a budget."""
+
+    group: Group
+    value: Spread | None
+    at: Spread | None
+    """What of the budget was spent when it was measured."""
+
+
+class Budget(NamedTuple):
+    """Groups at the largest budget that all of their finished runs have reached."""
+
+    name: str
+    """energy_evaluations or seconds"""
+    limit: float
+    set_by: int
+    """The rank of the group that went no further."""
+    reached: Sequence[Reached]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs of one data set, best group first."""
+
+    dataset: str
+    sort: str
+    groups: Sequence[Group]
+
+    @property
+    def finished(self) -> list[Entry]:
+        return [run for group in self.groups for run in group.finished]
+
+    def at_equal(self, budget: str) -> Budget | None:
+        """The sort metric at equal budgets: of each run the last evaluation within it, since what
+        lies between two evaluations was not measured, and before the first update there is no
+        result. None where there is nothing to compare."""
+        curves = [(g, curve) for g in self.groups for r in g.finished
+                  if (curve := points(r, budget, self.sort, after=1))]  # fmt: skip
+        if len({group.rank for group, _ in curves}) < 2:
+            return None
+        limit, rank = min((curve[-1][0], group.rank) for group, curve in curves)
+        reached = []
+        for group in self.groups:
+            within = [[p for p in c if p[0] <= limit] for g, c in curves if g is group]
+            last = [found[-1] for found in within if found]
+            at, value = (Spread.of([point[i] for point in last]) for i in (0, 1))
+            reached.append(Reached(group, value, at))
+        return Budget(budget, limit, rank, sorted(reached, key=lambda r: order(r.value)))
+
+
+def points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
+    """(x, y) of the evaluations that have both, in the order of x, from `after` updates on."""
+    rows = [row for row in run.curve if row.get("step", after) >= after]
+    return sorted((row[x], row[y]) for row in rows if x in row and y in row)
+
+
+def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]:
+    """One per data set.
+
+    Args:
+        sort: a metric, ascending; None: KL, else regret, else NLL, whichever a section has.
+
+    Raises:
+        ConfigError: no finished run has that metric.
+    """
+    known = {name for entry in entries if entry.finished for name in entry.numbers}
+    if sort is not None and sort not in known:
+        raise ConfigError(f"no finished run has the metric {sort}{suggestion(sort, known)}")
+    by_law: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    for entry in entries:
+        if entry.settings:
+            by_law.setdefault(entry.law, []).append(entry)
+    # Of what never ran, a job with a misspelt value say, there is nothing to compare.
+    boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
+    return [section(name, runs, sort) for name, runs in zip(names(boards), boards, strict=True)]
+
+
+def names(boards: Sequence[Sequence[Entry]]) -> list[str]:
+    """Data sets of one name, say files, are told apart by what differs."""
+    found = []
+    for runs in boards:
+        first = runs[0]
+        others = [dict(b[0].law) for b in boards if b[0].dataset == first.dataset]
+        differ = [f"{k}={v}" for k, v in first.law if any(o.get(k) != v for o in others)]
+        found.append(" ".join([first.dataset, *differ]))
+    return found
+
+
+def section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
+    same: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    for run in runs:
+        same.setdefault(tuple(sorted(run.settings.items())), []).append(run)
+    texts = labels([members[0] for members in same.values()])
+    groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
+    measured = {name for run in runs if run.finished for name in run.metrics}
+    by = sort or next((name for name in HEADLINES if name in measured), "step")
+    ranked = enumerate(sorted(groups, key=lambda group: order(group.spread(by))), 1)
+    return Section(dataset, by, [Group(g.label, g.runs, rank) for rank, g in ranked])

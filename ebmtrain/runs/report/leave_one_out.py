@@ -1,0 +1,84 @@
+"""Runs that left out one class each (`train.leave_one_out`) -> one result in their folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ebmtrain.evaluation.ood_detection import PEERS
+from ebmtrain.runs.report.tables import Table
+from ebmtrain.runs.storage.atomic_io import write
+
+Result = Mapping[str, Any]
+
+
+def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[str, Any] | None:
+    """Writes result.json beside the runs and prints its numbers as a table; returns it. None, and
+    nothing is written, where no AUROC was measured.
+
+    metrics.auroc_mean, auroc_per_class       of the energy; classes in their order
+    metrics.auroc_kde_mean, ...               of each peer likewise, see `BesideDetectors`, with the
+                                              one setting, for all classes, of the largest mean
+    metrics.auroc_best_peer_mean              the largest mean of a peer
+    metrics.gain_over_best_peer               auroc_mean minus that
+
+    Args:
+        folder: that the runs are in.
+        results: of the runs, in the order of the classes. Unless all have finished and found a
+            number, there are no means.
+        seconds: that all of them took.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    finished = [result["status"] == "finished" for result in results]
+    if not any("auroc" in result["metrics"] for result in results):
+        return None
+    numbers = (result["metrics"].get("auroc") for result in results)
+    known = all(value is not None and isfinite(value) for value in numbers)
+    metrics = means(results) if all(finished) and known else {}
+    status = "finished" if all(finished) else "failed"
+    if any(result["status"] == "interrupted" for result in results):
+        status = "interrupted"
+    result = {
+        "status": status,
+        "seconds": round(seconds, 3),
+        "metrics": metrics,
+        "runs": len(results),
+        "finished": sum(finished),
+    }
+    write(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    if metrics:
+        table(metrics).show()
+        print()
+    return result
+
+
+def means(results: Sequence[Result]) -> dict[str, Any]:
+    """Over the classes, and what they are made of."""
+    each = [float(result["metrics"]["auroc"]) for result in results]
+    found: dict[str, Any] = {"auroc_mean": fmean(each), "auroc_per_class": each}
+    for name in (f"auroc_{peer}" for peer in PEERS):
+        # A row for each setting, a column for each class.
+        rows = zip(*(result["metrics"][name] for result in results), strict=True)
+        best = max((list(row) for row in rows), key=fmean)
+        found |= {f"{name}_mean": fmean(best), f"{name}_per_class": best}
+    best_peer = max(found[f"auroc_{peer}_mean"] for peer in PEERS)
+    gain = found["auroc_mean"] - best_peer
+    return {**found, "auroc_best_peer_mean": best_peer, "gain_over_best_peer": gain}
+
+
+def table(metrics: Mapping[str, Any]) -> Table:
+    """A row for the energy and for each peer, a column for each class."""
+    names = {"auroc": "the energy", **{f"auroc_{key}": name for key, name in PEERS.items()}}
+    rows = [
+        [name, f"{metrics[f'{key}_mean']:.4f}", *(f"{v:.3f}" for v in metrics[f"{key}_per_class"])]
+        for key, name in names.items()
+    ]
+    classes = [str(i) for i in range(len(metrics["auroc_per_class"]))]
+    note = "Peers with the one setting that suits the very points they are asked about."
+    return Table("AUROC of a class left out", ["", "mean", *classes], rows, 1, [note])

@@ -1,0 +1,167 @@
+"""The tables of a report, as Markdown, for a terminal, and all runs as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
+from ebmtrain.runs.report.labels import shared
+from ebmtrain.runs.report.leaderboard import COSTS, Budget, Section, Spread
+
+HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
+
+
+BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; the first `left` columns hold words, the others numbers."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        marks = ["---" if i < self.left else "---:" for i in range(len(self.headings))]
+        lines = [self.headings, marks, *([escaped(cell) for cell in row] for row in self.rows)]
+        parts = [f"## {escaped(self.title)}", *map(escaped, self.notes)]
+        return "\n\n".join([*parts, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
+
+    def show(self) -> None:
+        """Prints it. Lines may be longer than the terminal and are never cut."""
+        table = RichTable(box=None, pad_edge=False)
+        for i, heading in enumerate(self.headings):
+            table.add_column(heading, justify="left" if i < self.left else "right")
+        for row in self.rows:  # as Text: brackets in the name of a run are no markup
+            table.add_row(*map(Text, row))
+        for line in ("", self.title, *self.notes):
+            print(line)
+        columns = zip(self.headings, *self.rows, strict=True)
+        width = sum(2 * max(map(len, cells)) + 2 for cells in columns)  # letters may be wide
+        Console(width=width).print(table)
+
+
+def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
+    """What is compared, what it was measured from, and what did not finish."""
+    found = []
+    for section in board:
+        found.append(groups(section))
+        found += [equal(section, b) for b in map(section.at_equal, BUDGETS) if b is not None]
+    found.append(runs(entries))
+    if failed := [entry for entry in entries if not entry.finished]:
+        rows = [[e.name, e.status, e.reason, f"{e.step:,}"] for e in failed]
+        found.append(Table("Not finished", ["job", "status", "reason", "step"], rows, 3))
+    return found
+
+
+def groups(section: Section) -> Table:
+    measured = {name for run in section.finished for name in run.numbers}
+    names = [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
+    rows = []
+    for group in section.groups:
+        n = len(group.finished)
+        count = str(n) if n == len(group.runs) else f"{n} of {len(group.runs)}"
+        cells = [cell(name, group.spread(name), n) for name in names]
+        rows.append([str(group.rank), group.label, count, *cells])
+    note = f"By {section.sort}, ascending; mean ± standard deviation over the seeds that finished."
+    same = shared([group.runs[0] for group in section.groups])
+    notes = [note, f"The same in all: {same}"] if same else [note]
+    headings = ["#", "group", "runs", *(HEADINGS.get(name, name) for name in names)]
+    return Table(section.dataset, headings, rows, 2, notes)
+
+
+def equal(section: Section, budget: Budget) -> Table:
+    words, metric = BUDGETS[budget.name], HEADINGS.get(section.sort, section.sort)
+    rows = [
+        [str(r.group.rank), r.group.label, str(r.value.n if r.value else 0),
+         cell(section.sort, r.value, None), cell(budget.name, r.at, None)]
+        for r in budget.reached
+    ]  # fmt: skip
+    note = (
+        f"Of each run the last evaluation within {number(budget.name, budget.limit)} {words}, "
+        f"which all have reached; #{budget.set_by} went no further."
+    )
+    if budget.name == SECONDS:
+        note += " Wall clock, evaluations and pictures included."
+    midway = "Longer runs were midway there, their learning rate not decayed as in one so long."
+    headings = ["#", "group", "runs", metric, f"{words} when measured"]
+    return Table(f"{section.dataset} at equal {words}", headings, rows, 2, [note, midway])
+
+
+def runs(entries: Sequence[Entry]) -> Table:
+    """One line per job."""
+    names = [n for n in HEADLINES if any(n in entry.metrics for entry in entries)]
+    rows = [
+        [e.name, e.status, *(number(n, e.metrics.get(n)) for n in names),
+         *(number(n, float(getattr(e, n))) for n in COSTS)]
+        for e in entries
+    ]  # fmt: skip
+    headings = ["job", "status", *(HEADINGS[n] for n in names), "steps", "evaluations", "seconds"]
+    return Table("Runs", headings, rows, 2)
+
+
+def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
+    """A row per run with all that was measured; `group` is its label in the leaderboard."""
+    of = {id(run): (s.dataset, g.label) for s in board for g in s.groups for run in g.runs}
+    names = dict.fromkeys(name for entry in entries for name in sorted(entry.metrics))
+    columns = [*(n for n in HEADLINES if n in names), *(n for n in names if n not in HEADLINES)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["job", "dataset", "group", "seed", "status", *columns, *COSTS, "error"])
+    for e in entries:
+        dataset, label = of.get(id(e), (e.dataset if e.settings else "", ""))
+        values = [e.metrics.get(name, "") for name in columns]
+        costs = [e.step, e.energy_evaluations, e.seconds]
+        writer.writerow([e.name, dataset, label, e.seed, e.status, *values, *costs, e.reason])
+    return text.getvalue()
+
+
+def as_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
+    images = [f"![{name}]({name})" for name in pictures]
+    parts = [f"# {escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
+    return "\n\n".join(parts) + "\n"
+
+
+def counted(entries: Sequence[Entry]) -> str:
+    """`runs: 6, of which 4 finished, 2 diverged`"""
+    by_status = Counter(entry.status for entry in entries)
+    return f"runs: {len(entries)}, of which " + ", ".join(
+        f"{n} {s}" for s, n in by_status.most_common()
+    )
+
+
+def cell(name: str, spread: Spread | None, of: int | None) -> str:
+    """`of`: so many runs could have the number; where fewer have it, that is said."""
+    if spread is None:
+        return "–"
+    deviation = f" ± {number(name, spread.std)}" if spread.n > 1 and spread.std > 0 else ""
+    partly = f" ({spread.n} of {of})" if of is not None and spread.n < of else ""
+    return f"{number(name, spread.mean)}{deviation}{partly}"
+
+
+def number(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if name in ("step", EVALUATIONS):
+        return f"{value:,.0f}"
+    if name == SECONDS:
+        return f"{value:.1f}"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_|<>\[\]~])", r"\\\1", text)

@@ -1,0 +1,106 @@
+"""Points of a run's model, for pictures, files and evaluations: where chains begin, and how long
+they run, as the configuration's section `samples` says; and the evaluations that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.config.schema import Samples
+from ebmtrain.masks import cut
+from ebmtrain.models.wrappers import OfClass
+from ebmtrain.samplers.draw import draw, learnt_in, starts
+from ebmtrain.samplers.resampling import systematic
+
+
+def drawn(
+    parts: Parts,
+    energy: nn.Module,
+    method: Mapping[str, Tensor],
+    wanted: Samples,
+    generator: torch.Generator,
+    label: int | None = None,
+) -> Tensor:
+    """(wanted.count, *event), in standardized units.
+
+    Args:
+        energy: of standardized points.
+        method: the state of the method, for its chains and what its sampler learnt; {}: none.
+        label: points of this class alone, from p(x | y); the energy is `Joint`. The method's own
+            chains then begin each as often as p(y | x) says.
+    """
+    chains = min(wanted.chains, wanted.count)
+    if label is not None:
+        method = {**method, **of_class(energy, method, label, parts.temperature)}
+        energy = OfClass(energy, label)
+    first = first_points(parts, wanted.start, chains, method, generator)
+    return draw(
+        parts.sampler,
+        energy,
+        first,
+        count=wanted.count,
+        burn_in=wanted.burn_in,
+        thin=wanted.thin,
+        generator=generator,
+        learnt=learnt_in(method, parts.sampler, first),
+    )
+
+
+def of_class(
+    energy: nn.Module, method: Mapping[str, Tensor], label: int, temperature: float
+) -> dict[str, Tensor]:
+    """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
+    if "chains" not in method:
+        return {}
+    with torch.no_grad():  # `Joint`, which a label was asked of
+        joint = torch.cat([energy.joint(x) for x in method["chains"].split(8192)])  # type: ignore[operator]
+    # (E(x) - E(x, y)) / T, with E(x) = -log sum_y exp(-E(x, y)) at any T.
+    log_p = torch.log_softmax(-joint, 1)[:, label] / temperature
+    return {"log_weights": method.get("log_weights", 0.0) + log_p}
+
+
+def chains_of(method: Mapping[str, Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the method's own chains, (count, *event): each as often as its weight says, where
+    they carry weights."""
+    chains = method["chains"]
+    if "log_weights" in method:
+        chains = chains[systematic(method["log_weights"], generator)]
+    return starts(chains, count, generator)
+
+
+def first_points(
+    parts: Parts,
+    start: str,
+    chains: int,
+    method: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    """Where chains drawn for a user begin, (chains, *event) in standardized units.
+
+    `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
+    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
+    """
+    if start == "data" and parts.dataset is not None:
+        points = parts.standardization.to_standard(parts.dataset.train)
+        return starts(points.to(parts.device, parts.dtype), chains, generator)
+    if start == "chains" and "chains" in method:
+        return chains_of(method, chains, generator)
+    return noise(parts, chains, generator)
+
+
+def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
+    """`count` points uniform in the region, in standardized units; sequences of different lengths
+    are each as long as a training sequence drawn at random."""
+    shape = (count, *parts.standardization.shift.shape)
+    like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
+    uniform = like.uniform_(generator=generator).flatten(1)
+    low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
+    points = (low + uniform * (high - low)).view(shape)
+    if parts.frame.lengths is None:
+        return points
+    shares = parts.frame.lengths.to(points)
+    steps = torch.multinomial(shares, count, replacement=True, generator=generator) + 1
+    return cut(points, steps)

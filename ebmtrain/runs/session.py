@@ -1,0 +1,337 @@
+"""One run, from its parts to its result: joins loop, evaluation, pictures, files and display."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputError, out_of_memory
+from ebmtrain.evaluation.alarms import held_apart, runaway
+from ebmtrain.evaluation.protocol import Evaluator, Subject, apart
+from ebmtrain.masks import lengths
+from ebmtrain.runs.console import LOG, Display
+from ebmtrain.runs.evaluate import measured, subject
+from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.sampling import chains_of, drawn, noise
+from ebmtrain.runs.storage.best_checkpoint import Best
+from ebmtrain.runs.storage.checkpoint_schema import checked
+from ebmtrain.runs.storage.rundir import RunDir, relative
+from ebmtrain.runs.summary import headline
+from ebmtrain.runtime.signals import Asked, Stop
+from ebmtrain.samplers.draw import draw, energies
+from ebmtrain.training.divergence import check
+from ebmtrain.training.loop import Updates, training
+from ebmtrain.training.state import TrainState, start
+
+
+class Maker(Protocol):
+    """What makes updates, as far as a result tells of it."""
+
+    @property
+    def compiled(self) -> bool: ...
+
+
+class Session:
+    """The events of a run (see `train.Events`) and what comes after the last of them.
+
+    Args:
+        name: of the run, above its pictures.
+        resumed: a checkpoint to go on from.
+        maker: of its updates, if not `train.advanced`.
+        stop: shared with the runs at its side, if there are some.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        run: RunDir,
+        display: Display,
+        name: str,
+        resumed: dict[str, Any] | None = None,
+        maker: Maker | None = None,
+        stop: Stop | None = None,
+    ):
+        self.parts = parts
+        self.name = name
+        self.run = run
+        self.display = display
+        self.gallery = Gallery(parts, run)
+        self.stop = stop or Stop()
+        self.resumed = resumed
+        self.best = Best(parts.checkpoint.best, resumed["best"] if resumed else {})
+        self.known(resumed["measured"] if resumed else {})
+        self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
+        self.timings: dict[str, Any] = {}
+        self.model: Subject | None = None
+        self.maker = maker
+        self.finished = False
+        self.step = resumed["step"] if resumed else 0
+        self.evaluations = resumed["evaluations"] if resumed else 0
+        self.seconds_before = resumed["seconds"] if resumed else 0.0
+        self.began = self.last_row = time.perf_counter()
+        self.last_row_step = self.step
+        self.warned: set[str] = set()
+        self.alarmed = False
+
+    def known(self, measured: Mapping[str, Any]) -> None:
+        """The numbers of the last evaluation are these."""
+        self.numbers: dict[str, Any] = measured.get("metrics", {})
+        self.warnings: list[str] = measured.get("warnings", [])
+        self.measured_at: int | None = measured.get("step")
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of this run, earlier sessions included."""
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def go(self) -> Updates[dict[str, Any]]:
+        """Trains, evaluates, draws; returns what stands in result.json.
+
+        Raises:
+            Exception: whatever went wrong, after it was written down.
+        """
+        error: Exception | None = None
+        self.run.write_json("result.json", self.result("running", None))
+        try:
+            with self.stop:
+                yield from self.train_and_show()
+            status = "finished" if self.finished else "interrupted"
+        except Asked:
+            if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
+                raise
+            status = "interrupted"
+        except DivergedError as caught:
+            status, error = "diverged", caught
+        except Exception as caught:  # to be written down before it is told
+            status, error = "failed", self.explained(caught)
+        self.display.stop_bar()
+        result = self.result(status, error)
+        try:
+            self.run.still_there()
+            self.run.write_json("result.json", result)
+        except OutputError:
+            if error is None:
+                raise  # else what went wrong first is what is told
+        if error is not None:
+            trace = None if isinstance(error, EbmtrainError) else error
+            # Into the file only: the command line will say it.
+            LOG.error("%s", error, exc_info=trace, extra={"file_only": True})
+            raise error
+        return result
+
+    def explained(self, error: Exception) -> Exception:
+        """With what to change, where a machine is too small."""
+        if not out_of_memory(error):
+            return error
+        saved = self.run.checkpoints / "last.pt"
+        found = f"; the last checkpoint is {relative(saved)}" if saved.exists() else ""
+        return ConfigError(
+            "out of memory: lower train.batch_size, model.width, method.slots, samples.chains, "
+            f"quality.points or evaluation.resolution, whichever is large{found}"
+        )
+
+    def train_and_show(self) -> Updates[None]:
+        parts = self.parts
+        if parts.job is None:
+            self.stop.nothing_left_to_save()
+            self.numbers = self.measure(parts.energy, {})
+            self.finish(parts.energy, {})
+            self.finished = True
+            return
+        state = start(parts.job, parts.energy, parts.generator("train"))
+        if self.resumed:
+            state.load_state_dict(self.resumed)
+            self.run.prune_checkpoints(state.step, parts.checkpoint.keep)  # killed before it
+            # What happens before the first update happens again, its row included.
+            began = state.step or state.retries
+            self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
+        yield from training(parts.job, state, self)
+        self.step, self.evaluations = state.step, state.evaluations
+        if state.step < parts.job.n_steps:
+            return
+        self.stop.nothing_left_to_save()
+        if self.measured_at != state.step:  # nothing was left to train: killed in the last step
+            self.numbers = self.measure(state.evaluated, state.method)
+        for warning in self.best.passed(self.numbers):
+            LOG.warning("warning: %s", warning)
+            self.warnings.append(warning)
+        self.finish(state.evaluated, state.method)
+        self.finished = True
+
+    # The events of the loop
+
+    def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
+        self.step = state.step
+        due = [k for k, e in self.parts.evaluations.items() if last or is_due(e, state.step)]
+        if not due:
+            return {}
+        self.check(state)
+        self.numbers = self.measure(state.evaluated, state.method, due)
+        return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
+
+    def measure(
+        self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        self.model = subject(self.parts, energy, method)
+        metrics, warnings = measured(self.parts, self.model, due)
+        numbers, self.timings = apart(metrics)
+        self.warnings, self.measured_at = list(warnings), self.step
+        if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
+            self.warnings += self.best.not_followed(metrics)
+        for warning in self.warnings:
+            if warning not in self.warned:
+                LOG.warning("warning: %s (step %d)", warning, self.step)
+            self.warned.add(warning)
+        return numbers
+
+    def log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        per_second = (state.step - self.last_row_step) / max(now - self.last_row, 1e-9)
+        self.last_row, self.last_row_step = now, state.step
+        self.evaluations = state.evaluations
+        so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
+        self.run.still_there()
+        self.run.log_row({"step": state.step, **so_far, **row})
+        self.display.row(state.step, row, per_second)
+        regularization = self.parts.config["method"].get("energy_regularization", 0.0)
+        alarm = runaway(row, self.parts.standardization.shift.numel())
+        alarm = alarm or held_apart(row, regularization)
+        if alarm is not None and not self.alarmed:
+            LOG.warning("warning: %s (step %d)", alarm, state.step)
+            self.alarmed = True
+
+    def plot(self, state: TrainState, last: bool) -> None:
+        due = last or state.step % self.parts.plots.every == 0
+        if due and self.gallery.planar:  # chains may have to be run for it
+            self.check(state)
+            self.run.still_there()
+            self.gallery.landscape(
+                state.evaluated,
+                self.picture_points(state),
+                f"step {state.step}",
+                f"{state.step:08d}",
+            )
+
+    def save(self, state: TrainState, now: bool) -> None:
+        settings = self.parts.checkpoint
+        due = now or state.step % settings.every == 0
+        measured = self.measured_at == state.step  # and the state was checked before
+        improved = measured and self.best.improved(self.numbers, state.step)
+        if not (due or improved):
+            return
+        self.check(state)
+        saved = state.state_dict() | {
+            "frame": self.parts.frame.state_dict(),
+            "best": self.best.found,
+            "measured": {
+                "step": self.measured_at,
+                "metrics": self.numbers,
+                "warnings": self.warnings,
+            },
+            "seconds": self.seconds,
+            "metrics_size": self.run.metrics_size(),
+        }
+        self.run.still_there()
+        self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
+
+    def check(self, state: TrainState) -> None:
+        """Before anything is made of a state: what has diverged has no numbers and no pictures."""
+        assert self.parts.job is not None
+        check(self.parts.job, state)
+
+    def go_back(self, state: TrainState) -> None:
+        saved, passed = self.run.load_checkpoint()
+        for note in passed:
+            LOG.warning("warning: %s", note)
+        state.load_state_dict(checked(saved))
+        # best stays: a better state was good as well, and best.pt holds it.
+        self.known(saved["measured"])
+        self.run.cut_metrics(saved["metrics_size"])
+        self.step = self.last_row_step = state.step
+
+    def retried(self, state: TrainState) -> None:
+        assert self.parts.job is not None
+        self.retries, latest = state.retries, state.retries[-1]
+        LOG.warning(
+            "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
+            latest["step"], len(state.retries), self.parts.job.retries, latest["back_to"],
+            latest["lr"],
+        )  # fmt: skip
+        self.save(state, now=True)
+
+    def stopping(self) -> bool:
+        return self.stop.signal is not None
+
+    # What comes at the end
+
+    def picture_points(self, state: TrainState) -> Tensor:
+        """Points of the model for a picture: the method's own chains where it keeps some, else
+        short chains from noise."""
+        n = self.parts.plots.points
+        generator = self.parts.generator("picture", state.step)
+        if "chains" in state.method:
+            return chains_of(state.method, n, generator)
+        first = noise(self.parts, n, generator)
+        sampler, energy = self.parts.sampler, state.evaluated
+        return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
+
+    def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
+        """Final samples and all pictures."""
+        parts, wanted = self.parts, self.parts.samples
+        samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
+        x = parts.standardization.to_data(samples)
+        also = {"lengths": lengths(x)} if parts.frame.ragged else {}
+        self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
+        # The chains that were measured, where they were measured in this very state.
+        known = self.model if self.measured_at == self.step else None
+        model = known or subject(parts, energy, method)
+        for notice in self.gallery.final(model, samples, self.headline()):
+            LOG.info("%s", notice)
+
+    def headline(self) -> str:
+        return headline(self.name, self.step, self.numbers)
+
+    def result(self, status: str, error: Exception | None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            "energy_evaluations": self.evaluations,
+            "metrics": self.numbers,
+            "metrics_step": self.measured_at,
+            "timings": self.timings,
+            "warnings": self.warnings,
+            "best": self.best.found or None,
+            "retries": self.retries,
+            "compiled": self.maker is not None and self.maker.compiled,
+            "error": None if error is None else str(error),
+            "signal": self.stop.signal,
+        }
+
+
+BEFORE_THE_FIRST_STEP: dict[str, Any] = {
+    "status": "failed",
+    "step": 0,
+    "seconds": 0.0,
+    "energy_evaluations": 0,
+    "metrics": {},
+    "metrics_step": None,
+    "timings": {},
+    "warnings": [],
+    "best": None,
+    "retries": [],
+    "compiled": False,
+    "error": None,
+    "signal": None,
+}
+"""The result of a run that could not begin, by the keys of `Session.result`."""
+
+
+def is_due(evaluator: Evaluator, step: int) -> bool:
+    """By its period alone."""
+    begun = step > 0 or getattr(evaluator, "at_start", True)
+    return begun and step % evaluator.every == 0

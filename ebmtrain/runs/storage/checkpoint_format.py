@@ -1,0 +1,132 @@
+"""A checkpoint as bytes: what goes in comes out, or an error; damage never passes for data.
+
+The file is torch's own format followed by a line with the SHA-256 of all before it, so
+`torch.load(path, weights_only=True)` opens it, and one rename makes state and digest appear
+together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebmtrain.errors import CheckpointError, UnsafeError
+
+FORMAT = 4
+
+
+_MARK = b"\nebmtrain-sha256:"
+
+
+TRAILER = len(_MARK) + 64  # bytes
+
+
+def encode(state: dict[str, Any]) -> bytes:
+    """Serialised in memory, so that a full disk is met by a plain write and not by torch."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **compact(state)}, buffer)
+    body = buffer.getvalue()
+    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+
+
+def signed(tail: bytes) -> bool:
+    """Whether a file with these last bytes says what its digest is."""
+    return tail[-TRAILER:].startswith(_MARK)
+
+
+def compact(value: Any) -> Any:
+    """The same, each tensor dense and in a place of its own: of a view torch saves all that it is
+    a view of."""
+    if isinstance(value, dict):
+        return {key: compact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(compact(item) for item in value)
+    if isinstance(value, Tensor) and not own(value):
+        return value.detach().clone(memory_format=torch.contiguous_format)
+    return value
+
+
+def own(tensor: Tensor) -> bool:
+    """Contiguous, and all of its storage."""
+    size = tensor.numel() * tensor.element_size()
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
+
+
+def decode(data: bytes, name: str) -> dict[str, Any]:
+    """The state, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: truncated or altered since it was written, or of another format.
+        UnsafeError: written on purpose to be something else: its digest is right, and it holds
+            more than plain numbers and words.
+    """
+    body, trailer = data[:-TRAILER], data[-TRAILER:]
+    if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
+        raise CheckpointError(f"{name} is damaged: its content does not match its SHA-256")
+    try:
+        check_archive(body)
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        check_tensors(state)
+    except Exception as error:  # bytes of somebody else fail in any way there is
+        reason = " ".join(str(error).split())[:300]
+        raise UnsafeError(
+            f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train anew"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        raise CheckpointError(f"{name} has format {found}, this version reads {FORMAT}")
+    return state
+
+
+def check_archive(body: bytes) -> None:
+    """
+    Raises:
+        ValueError: it would unpack to more than it is. (torch stores its tensors as they are.)
+    """
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("its entries are compressed")
+        if sum(entry.file_size for entry in entries) > len(body):
+            raise ValueError("its entries are larger than the file")
+
+
+def check_tensors(content: Any) -> None:
+    """
+    Raises:
+        ValueError: a tensor that is not plain numbers, one after the other, with a place of its own
+            in the file: a stride of 0 makes a terabyte of four bytes.
+    """
+    for value in flat(content):
+        if isinstance(value, Tensor):
+            dense = value.layout is torch.strided and value.device.type == "cpu"
+            if not dense or value.is_quantized:
+                raise ValueError("it holds a tensor that is not dense numbers")
+            if value.requires_grad:
+                raise ValueError("it holds a parameter in place of its numbers")
+            if value.dtype not in DTYPES:
+                raise ValueError(f"it holds a tensor of {value.dtype}")
+            if not own(value):
+                raise ValueError("it holds a tensor that is not all of its storage, in order")
+
+
+def flat(content: Any) -> Iterator[Any]:
+    """The leaves of nested mappings and sequences."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        else:
+            yield value
+
+
+DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)

@@ -1,0 +1,39 @@
+"""YAML of somebody else: values and nothing else, bounded before anything is built from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ebmtrain.errors import UnsafeError
+
+LARGEST = 1_000_000  # bytes; configurations have some 3,000
+
+
+DEEPEST = 40  # mappings and lists inside of each other; configurations have 5
+
+
+def read(data: bytes) -> Any:
+    """What the text says, in plain Python values.
+
+    Its events are looked at first: they come one by one, while the tree they describe may be
+    exponentially larger (aliases of aliases) or too deep for the stack.
+
+    Raises:
+        UnsafeError: too large, too deep, or with tags or aliases.
+        yaml.YAMLError, UnicodeDecodeError: no YAML.
+    """
+    if len(data) > LARGEST:
+        raise UnsafeError(f"it has {len(data):,} bytes, and at most {LARGEST:,} are read")
+    text, depth = data.decode(), 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise UnsafeError("it has an alias: write the value itself there")
+        if getattr(event, "tag", None):
+            raise UnsafeError(f"it has the tag {event.tag}: remove it")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise UnsafeError(f"it is nested more than {DEEPEST} deep")
+    return yaml.safe_load(text)

@@ -1,0 +1,97 @@
+"""TODO ebmtrain/runs/summary.py."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.runs.storage.rundir import relative
+from ebmtrain.training.divergence import FAR
+
+
+def title(parts: Parts, choices: dict[str, str]) -> str:
+    """The run's parts in a few words. A landscape has no data, and no method taught it."""
+    if parts.data is None:
+        return choices.get("model", "")
+    return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
+
+
+def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
+    """What is about to be run."""
+    n_parameters = sum(p.numel() for p in parts.energy.parameters())
+    shown = SHOWN if parts.job is not None else SHOWN[:2]
+    named = [f"{group} {choices[group]}" for group in shown if group in choices]
+    lines = [
+        "  ".join(named),
+        f"{n_parameters:,} parameters  {parts.device} x{torch.get_num_threads()} "
+        f"{str(parts.dtype).removeprefix('torch.')}  seed {parts.seed}",
+    ]
+    if parts.job is not None:
+        data = parts.job.dataset
+        lines.append(
+            f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
+            f"{len(data.holdout):,} held out  {parts.job.n_steps:,} steps of {parts.job.batch_size}"
+        )
+        extent = max(parts.region.low.abs().max(), parts.region.high.abs().max())
+        if extent > FAR:
+            lines.append(
+                f"warning: coordinates reach {extent:.3g} in the units of training, which the "
+                "presets are not made for: dataset.standardize=true"
+            )
+    return lines
+
+
+SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
+
+
+def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
+    """The numbers of the run, where its pictures are, and what one would type next."""
+    metrics, shown = result["metrics"], relative(path)
+    typed = shlex.quote(str(shown))
+    lines = []
+    if result["status"] == "interrupted" and not trains:
+        return ["stopped; a landscape has no state to go on from: start it anew"]
+    if result["status"] == "interrupted":
+        return [
+            f"stopped at step {result['step']}, saved",
+            f"next     ebmtrain resume {typed}{trust}",
+        ]
+    if "kl" in metrics:
+        how = "exact by quadrature"
+        if "kl_se" in metrics:
+            how = f"+- {metrics['kl_se']:.4f}, a mean over held-out points"
+        lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), {how}")
+    if "nll" in metrics:
+        floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
+        error = f" +- {metrics['nll_se']:.4f}" if "nll_se" in metrics else ""
+        lines.append(f"NLL      {metrics['nll']:.4f}{error} nats{floor}")
+    elif "log_z" in metrics:
+        lines.append(f"log Z    {metrics['log_z']:.4f}")
+    if "accuracy" in metrics:
+        error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
+        lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
+    picture = (
+        "plots/landscape_final.png" if (path / "plots/landscape_final.png").exists() else "plots"
+    )
+    lines += [
+        f"run      {shown}  ({result['seconds']:.1f} s)",
+        f"picture  {shown / picture}",
+        f"next     ebmtrain sample {typed} count=1000{trust}",
+        f"         ebmtrain evaluate {typed}{trust}",
+    ]
+    return lines
+
+
+def headline(name: str, step: int, numbers: Mapping[str, Any]) -> str:
+    """The run and its number in a few words, above the pictures."""
+    number = next(
+        (f"{label} {numbers[key]:.4g} nats" for key, label in HEADLINES.items() if key in numbers),
+        "",
+    )
+    return "  ".join(filter(None, [name, f"step {step}", number]))

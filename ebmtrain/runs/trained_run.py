@@ -1,0 +1,334 @@
+"""TODO ebmtrain/runs/trained_run.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ebmtrain.config.experiment import Parts
+from ebmtrain.config.schema import Samples
+from ebmtrain.config.validate import Seed, call_problems, value_problems
+from ebmtrain.datasets.images import check_noise
+from ebmtrain.datasets.io.long_format import Long
+from ebmtrain.datasets.io.read_csv import NoNamesError
+from ebmtrain.datasets.io.read_points import read_points
+from ebmtrain.errors import CheckpointError, ConfigError, DataError
+from ebmtrain.models.wrappers import JointOf, in_data_units
+from ebmtrain.runs.posterior import Denoised, denoised, inpainted
+from ebmtrain.runs.sampling import drawn
+from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.types import Positive
+
+
+class Run:
+    """What a run learnt.
+
+    Attributes:
+        path: its directory.
+        config: its configuration, plain Python values.
+        result: what stands in result.json.
+        energy: E(x) of points in the data's own units, (batch, *event) -> (batch,): the evaluated
+            weights (the average where one is kept). p(x) = exp(-E(x) / T) / Z. Takes tensors,
+            arrays and lists, and returns a tensor.
+        temperature: T.
+        step: updates behind these weights.
+        parts: the objects of the run, whose energy is of standardized points.
+    """
+
+    def __init__(self, path: Path, parts: Parts, checkpoint: dict[str, Any] | None = None):
+        self.path = path
+        self.parts = parts
+        self.config = parts.config
+        self.result = RunDir(path).read_json("result.json")
+        self.temperature = parts.temperature
+        self.method_state: dict[str, Tensor] = {}
+        self.standard_energy: nn.Module = parts.energy.eval().requires_grad_(False)
+        self.step = 0
+        if checkpoint is not None:
+            self.method_state = trained(parts, checkpoint)
+            self.step = checkpoint["step"]
+        self.energy = in_data_units(self.standard_energy, parts.standardization)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        start: str | None = None,
+        burn_in: int | None = None,
+        thin: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+        label: int | None = None,
+    ) -> Tensor:
+        """Points from the model by its own sampler, (count, *event), in the data's own units.
+
+        Two calls with the same arguments return the same points: for others, give another `seed`.
+
+        Args:
+            count: how many, > 0.
+            start: chains (the method's own, where it keeps some), noise or data.
+            burn_in: steps of each chain before the first point is taken.
+            thin: steps between two points of a chain.
+            chains: how many run side by side.
+            seed: of the draws; by default that of the run.
+            label: class of which points are wanted, counted from 0, for a model of classes; None:
+                of any.
+
+        What is not given is as in the configuration's section `samples`.
+
+        Raises:
+            ConfigError: a value out of its range, or a label for a model without classes.
+        """
+        wanted, drawn_from = self._wanted(
+            seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
+        )
+        if label is not None and not self.classes:
+            raise ConfigError(
+                f"label is {label}, but this model knows of no classes: leave it out, or train "
+                "with method=jem"
+            )
+        if label is not None and label not in range(self.classes or 0):
+            raise ConfigError(
+                f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
+            )
+        generator = self.parts.generator("sample", drawn_from)
+        points = drawn(
+            self.parts, self.standard_energy, self.method_state, wanted, generator, label
+        )
+        return self.parts.standardization.to_data(points)
+
+    def inpaint(
+        self,
+        x: Tensor | ArrayLike,
+        known: Tensor | ArrayLike,
+        count: int = 1,
+        *,
+        burn_in: int | None = None,
+        thin: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Draws of what is missing given what is known, (n, count, *event), in the data's own
+        units; what is known stays as it is.
+
+        Args:
+            x: (n, *event); what stands at missing places is not read, but must be a number.
+            known: (*event), true where a number of each point is kept.
+            count: draws for each point, > 0.
+            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+
+        Raises:
+            ConfigError: a value out of its range, or points or a mask that do not fit.
+        """
+        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
+                                          chains=chains)  # fmt: skip
+        points, mask = self._points(x, "inpainting fills in"), torch.as_tensor(known).bool()
+        if mask.shape != points.shape[1:]:
+            raise ConfigError(
+                f"the mask is of shape {tuple(mask.shape)}: the points are of "
+                f"{tuple(points.shape[1:])}"
+            )
+        if mask.all() or not mask.any():
+            raise ConfigError("the mask must keep some numbers of a point and not all of them")
+        generator = self.parts.generator("inpaint", drawn_from)
+        return inpainted(
+            self.parts, self.standard_energy, self.method_state, points, mask, wanted, generator
+        )
+
+    def denoise(
+        self,
+        y: Tensor | ArrayLike,
+        noise: float,
+        count: int = 1,
+        *,
+        burn_in: int | None = None,
+        thin: int | None = None,
+        chains: int | None = None,
+        seed: int | None = None,
+    ) -> Denoised:
+        """Draws of what points were before Gaussian noise came upon them, from p(x | y)
+        proportional to p(x) N(y; x, noise^2 I), `draws` of (n, count, *event), and their `mean`,
+        (n, *event), in the data's own units.
+
+        Args:
+            y: (n, *event).
+            noise: standard deviation of each number, > 0, in the data's own units.
+            count: draws for each point, > 0.
+            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+
+        Raises:
+            ConfigError: a value out of its range, points that do not fit, or chains at T = 0.
+        """
+        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
+                                          chains=chains)  # fmt: skip
+        points = self._points(y, "denoising draws")
+        problems = value_problems("noise", noise, Positive)
+        if temperature_of(self.parts.sampler) == 0:
+            problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
+        if problems:
+            raise ConfigError("; ".join(problems))
+        generator = self.parts.generator("denoise", drawn_from)
+        return denoised(
+            self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
+        )
+
+    def _points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
+        """Points of the model's one shape, (n, *event), float64.
+
+        Args:
+            act: what is to be done, for what is said.
+
+        Raises:
+            ConfigError: they are of another shape, or not all finite, or the model takes sequences
+                of different lengths.
+        """
+        if self.parts.frame.ragged:
+            raise ConfigError(
+                f"{act} points of one shape, and these sequences are of different lengths: draw "
+                "whole ones, ebmtrain sample RUN, or train on one length"
+            )
+        points, event = torch.as_tensor(given).double(), self.parts.standardization.shift.shape
+        if points.shape[1:] != event:
+            raise ConfigError(
+                f"the points are of shape {tuple(points.shape[1:])}: the model takes {tuple(event)}"
+            )
+        if not points.isfinite().all():
+            bad = points[~points.isfinite()][0]
+            raise ConfigError(
+                f"the points hold {bad}, and {act} points of finite numbers: leave such points "
+                "out, or give any number where one is missing and have it inpainted"
+            )
+        return points
+
+    def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
+        """What is to be drawn and from which seed; what is None is as the configuration says.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        wanted = replace(self.parts.samples, **chosen)
+        drawn_from: int = self.config["seed"] if seed is None else seed
+        problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
+        problems += value_problems("sample.seed", drawn_from, Seed)
+        if problems:
+            raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
+        return wanted, drawn_from
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the model tells apart; None: it knows of none."""
+        return getattr(self.standard_energy, "classes", None)
+
+    def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
+        """p(y | x) = softmax_y(-E(x, y)), as it was learnt, of points in the data's own units,
+        (n, classes).
+
+        Raises:
+            ConfigError: the model knows of no classes.
+            ValueError: points of another shape.
+        """
+        if not self.classes:
+            raise ConfigError("this model tells no classes apart: train with method=jem")
+        joint = in_data_units(JointOf(self.standard_energy), self.parts.standardization)
+        return torch.softmax(-joint(x), 1)
+
+    def read(self, path: str | Path, array: str | None = None) -> Tensor:
+        """Points in a file, (n, *event) float64, in the data's own units.
+
+        Of a table whose columns have names, those that the run has learnt, whatever stands beside
+        them and in whatever order. Of a run on sequences of different lengths, those shorter than
+        its longest have NaN at their ends.
+
+        Args:
+            path: a .npy, .npz, .csv, .tsv or .txt file.
+            array: name of the array in a .npz file that holds several.
+
+        Raises:
+            DataError: the file cannot be read, or holds points of another kind, or pixels as whole
+                numbers for a model of dequantised images.
+        """
+        names = self.parts.frame.names
+        by_name = names if names is not None and len(set(names)) == len(names) else None
+        learnt, ragged = self.config["dataset"], self.parts.frame.ragged
+        long = None
+        if learnt.get("id") is not None and learnt.get("time") is not None:
+            by_name, long = learnt.get("columns"), Long(learnt["id"], learnt["time"])
+        try:
+            values = read_points(str(path), array, by_name, long, ragged=ragged).values
+        except NoNamesError:
+            values = read_points(str(path), array, ragged=ragged).values
+        event = tuple(self.parts.standardization.shift.shape)
+        if ragged and values.ndim == 3 and values.shape[1] < event[0]:
+            missing = np.full((len(values), event[0] - values.shape[1], values.shape[2]), np.nan)
+            values = np.concatenate([values, missing], 1)
+        if values.shape[1:] != event:
+            last = len(event) == 3 and values.shape[1:] == (*event[1:], event[0])
+            remedy = (
+                "put the channels first, x.transpose(0, 3, 1, 2) in numpy"
+                if last
+                else "give the columns that it has learnt"
+            )
+            raise DataError(
+                f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: "
+                f"{remedy}"
+            )
+        if isinstance(dequantize := learnt.get("dequantize"), bool):
+            check_noise(values, str(path), dequantize=dequantize)
+        return torch.from_numpy(values)
+
+    @property
+    def log_z(self) -> float | None:
+        """log Z of these very weights in the data's own units, p(x) = exp(-E(x) / T - log Z), as
+        the run or `ebmtrain evaluate` has measured it; None: neither has.
+
+        Raises:
+            ConfigError: what they wrote cannot be read.
+        """
+        for name, when in (("result.json", "metrics_step"), ("evaluation.json", "step")):
+            told = RunDir(self.path).read_json(name)
+            metrics = told.get("metrics")
+            value = metrics.get("log_z") if isinstance(metrics, dict) else None
+            if isinstance(value, float) and math.isfinite(value) and told.get(when) == self.step:
+                return value
+        return None
+
+
+def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Puts the evaluated weights into the energy; returns the method's state. What only training
+    needs is left alone, so a run of a GPU opens on a machine without one.
+
+    Raises:
+        CheckpointError: it is of another model.
+    """
+    try:
+        average = checkpoint["average"]
+        parts.energy.load_state_dict(checkpoint["energy"] if average is None else average)
+        if not all(value.isfinite().all() for value in parts.energy.state_dict().values()):
+            raise ValueError("its weights are not finite")
+        method = checkpoint["method"]
+        event, chains = parts.standardization.shift.shape, method.get("chains")
+        if chains is not None:  # the other numbers of a method are for training
+            if chains.shape[1:] != event or not chains.is_floating_point():
+                raise ValueError(f"its chains are {chains.dtype} of shape {tuple(chains.shape)}")
+            weights = method.get("log_weights", chains.new_zeros(len(chains)))
+            if weights.shape != chains.shape[:1] or not weights.is_floating_point():
+                raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
+        return {k: as_of(parts, value) for k, value in method.items()}
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
+
+
+def as_of(parts: Parts, value: Tensor) -> Tensor:
+    """On the device of the run, in its type of floats."""
+    return value.to(parts.device, parts.dtype if value.is_floating_point() else value.dtype)

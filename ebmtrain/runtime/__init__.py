@@ -1,0 +1,1 @@
+"""The process: devices, native code, signals, seeds, streams, memory."""

@@ -1,0 +1,92 @@
+"""Where and how the arithmetic is done."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Gt, Le
+
+from ebmtrain.errors import ConfigError
+from ebmtrain.runtime import native
+from ebmtrain.runtime.matmul import choose_library, keep_float32
+
+LOG = logging.getLogger("ebmtrain")
+
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An accelerator, threads and a number type.
+
+    Args:
+        accelerator: auto takes cuda where there is one, else cpu. (Not mps by itself: for networks
+            of this size its launches cost more than the CPU's arithmetic.)
+        threads: of the CPU; null leaves torch's own choice. The presets say 1: where the cores are
+            shared, threads wait for each other and lose a factor of ten. Where they are idle, a
+            second one helps perceptrons (docs/performance.md).
+        dtype: of parameters, data and chains.
+        deterministic: refuse operations that may give other bits from run to run.
+        compile: make each update as one compiled graph, on an NVIDIA GPU as one CUDA graph of it;
+            auto: where the run is long enough to pay for the compilation. On the CPU it takes a C++
+            compiler.
+        native: perceptrons of float32 on the CPU by C++ of ours (see `native`), where the machine
+            has a compiler, and chains on them by a kernel on an NVIDIA GPU; false: by torch's
+            operations.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Annotated[int, Gt(0), Le(4096)] | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
+    compile: bool | Literal["auto"] = False
+    native: bool = True
+
+    def problems(self) -> list[str]:
+        """Why this machine cannot do it; empty if it can."""
+        found = []
+        if self.accelerator == "cuda" and not torch.cuda.is_available():
+            found.append("device.accelerator is cuda, but torch finds no CUDA device: device=cpu")
+        if self.accelerator == "mps":
+            if not torch.backends.mps.is_available():
+                found.append("device.accelerator is mps, but torch finds none: device=cpu")
+            if self.dtype == "float64":
+                found.append(
+                    "device.dtype is float64, which mps does not have: device.dtype=float32"
+                )
+        return found
+
+    def set_up(self, rows: int) -> tuple[torch.device, torch.dtype]:
+        """Sets threads, determinism and the library of products for the process.
+
+        Args:
+            rows: of most of the matrices, the points of a batch.
+
+        Raises:
+            ConfigError: this machine has no such accelerator.
+        """
+        if problems := self.problems():
+            raise ConfigError("; ".join(problems))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+            cores = os.cpu_count() or self.threads
+            if self.threads > cores:
+                LOG.warning(
+                    "warning: device.threads is %d, and there are %d cores: threads that share one "
+                    "wait for each other", self.threads, cores,
+                )  # fmt: skip
+        choose_library(rows)
+        native.use(self.native)
+        # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
+        torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
+        name = self.accelerator
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda":
+            keep_float32()
+        return torch.device(name), _DTYPES[self.dtype]

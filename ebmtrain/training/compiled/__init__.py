@@ -1,0 +1,1 @@
+"""Updates compiled into one graph, and updates of several runs as one."""

@@ -1,0 +1,222 @@
+"""Updates by a compiled graph instead of one operation after the other: `device.compile`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ebmtrain.errors import reason
+from ebmtrain.runtime.compiler_cache import cache_on_disk
+from ebmtrain.runtime.signals import put_off
+from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
+from ebmtrain.training.compiled.trace import Captured, captured, changed, duplicate, inputs
+from ebmtrain.training.loop import Made, Update, advanced
+from ebmtrain.training.metrics import Metrics
+from ebmtrain.training.state import Job, TrainState
+from ebmtrain.types import Batch
+
+LOG = logging.getLogger("ebmtrain")
+
+
+COMPILING = (
+    "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
+)
+
+
+MOST = 8  # graphs, one for each set of shapes, before compiling is given up
+
+
+LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
+
+
+# Shapes are those of the example, by which a program is chosen: they are not asserted each time.
+OPTIONS: dict[str, Any] = {"size_asserts": False}
+
+
+Program = Callable[[TrainState, Batch, float | None], Made]
+
+
+class Compiled:
+    """What `train.advanced` does, as a graph that torch's inductor has compiled, and on an NVIDIA
+    GPU as a CUDA graph of that: see `recorded`.
+
+    The first update is never compiled: before it an optimizer has no moments. Each graph is tried
+    against `advanced` before it is used. Where anything of this fails, one warning says so and
+    training goes on without a compiler. Results differ from those without by rounding; a
+    resumed run that compiles again makes the same updates.
+    """
+
+    def __init__(self) -> None:
+        self.programs: dict[Any, Program] = {}
+        self.failed = False
+
+    @property
+    def compiled(self) -> bool:
+        return not self.failed
+
+    def __call__(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Made:
+        if state.step == 0 or self.failed:
+            return advanced(job, state, batch, weight)
+        key = shapes_of(batch, state)
+        if key not in self.programs:
+            try:
+                with put_off():
+                    self.programs[key] = self.compile(job, state, batch, weight)
+            except Exception as error:  # of a part, of torch or of the C++ compiler
+                self.failed = True
+                LOG.warning(
+                    "warning: device.compile: the update is not compiled and training goes on "
+                    "without (%s)", reason(error),
+                )  # fmt: skip
+                return advanced(job, state, batch, weight)
+        return self.programs[key](state, batch, weight)
+
+    def compile(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Program:
+        """
+        Raises:
+            Exception: of any kind, where it cannot be done.
+        """
+        if len(self.programs) == MOST:
+            raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+        if not self.programs:
+            LOG.info(COMPILING)
+        began = time.perf_counter()
+        cache_on_disk()
+        update = captured(job, state, batch, weight)
+        run = compiled(update, state, batch, weight)
+        program = program_of(update, run)
+        difference = disagreement(job, state, batch, weight, program)
+        if difference:
+            raise ValueError(f"compiled it does something else: {difference}")
+        if record := recorder(state.diverged.device):
+            recording = Recorded(run, changed(update, state), record)
+            program = program_of(update, recording)
+            if difference := disagreement(job, state, batch, weight, program):
+                recording.give_up(f"played again it does something else: {difference}")
+        LOG.info(
+            "compiled the update in %.1f s (recompilations: %d)",
+            time.perf_counter() - began, len(self.programs),
+        )  # fmt: skip
+        return program
+
+
+def shapes_of(batch: Batch, state: TrainState) -> Any:
+    """By which updates of a run have graphs of their own."""
+    seen = tuple(part.shape for part in batch if part is not None)
+    return seen, *(value.shape for value in state.method.values())
+
+
+def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+    """The graph, compiled for tensors like these."""
+    from torch import _inductor  # takes a second to import
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Without an environment for shapes inductor passes its cache of graphs by.
+    shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    with torch.no_grad(), tracing(TracingContext(shapes)):
+        run: Any = _inductor.compile(graph, list[Any](examples), options=OPTIONS)
+    return run
+
+
+def compiled(update: Captured, state: TrainState, batch: Batch, weight: float | None) -> Run:
+    drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
+    return by_inductor(update.graph, [t.detach() for t in inputs(state, batch, weight, drawn)])
+
+
+def program_of(update: Captured, run: Run) -> Program:
+    """What makes the update, as `advanced` does.
+
+    Args:
+        run: what the update's graph does.
+    """
+
+    def program(state: TrainState, batch: Batch, weight: float | None) -> Made:
+        drawn = [draw.again(state.generator) for draw in update.draws]
+        with torch.no_grad():
+            vector, *new = run(*inputs(state, batch, weight, drawn))
+        state.method = state.method | dict(zip(update.replaced, new, strict=True))
+        return Metrics(update.metrics, vector), update.points
+
+    return program
+
+
+def duplicate_of(generator: torch.Generator) -> torch.Generator:
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
+
+
+def disagreement(
+    job: Job, state: TrainState, batch: Batch, weight: float | None, program: Callable[..., Any]
+) -> str | None:
+    """What differs by more than rounding between the program and `advanced`; None: nothing does.
+
+    A chain whose acceptance hangs by a rounding error may go either way, once in some thousand
+    updates; so one of three updates has to agree in full.
+    """
+    found = None
+    plain = duplicate(job, state)
+    for _ in range(3):
+        before, other = duplicate(job, plain), duplicate(job, plain)
+        metrics, _ = program(other, batch, weight)
+        found = difference(Update(job, plain, batch, weight), before, other, metrics)
+        if found is None:
+            return None
+    return found
+
+
+def difference(
+    update: Update, before: TrainState, other: TrainState, metrics: Metrics
+) -> str | None:
+    """Makes an update of a state that was like `before`, and tells what of it is not as in the
+    `other` state and its metrics."""
+    plain = update.state
+    expected, _ = advanced(*update)
+    pairs = {name: (value, metrics[name]) for name, value in expected.items()}
+    pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
+    found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
+    # Of single weights an optimizer may amplify rounding: all together have to move alike.
+    if not distance(plain, other) <= 0.05 * distance(plain, before) + 1e-6:
+        found = found or "the weights"
+    return found
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.detach().double(), b.detach().double()
+    if not a.numel():
+        return True
+    size = a.abs().nan_to_num(0.0, 0.0, 0.0).amax()
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(size) + 1e-5, equal_nan=True)
+
+
+def distance(one: TrainState, other: TrainState) -> float:
+    """Euclidean, between the weights and their averages of both."""
+
+    def weights(state: TrainState) -> Iterable[Tensor]:
+        yield from state.energy.parameters()
+        yield from () if state.average is None else state.average.parameters()
+
+    pairs = zip(weights(one), weights(other), strict=True)
+    return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
+
+
+def pays(wanted: bool | Literal["auto"], job: Job) -> bool:
+    """Whether updates are to be compiled.
+
+    `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
+    decide about the bits of the result.
+    """
+    return job.n_steps >= LONG if wanted == "auto" else wanted
+
+
+def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:
+    """What makes the updates of a run; None: `advanced`."""
+    return Compiled() if pays(wanted, job) else None

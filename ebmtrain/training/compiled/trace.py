@@ -1,0 +1,179 @@
+"""An update as one graph of tensor operations, for a compiler.
+
+The update that `train.advanced` makes is made once, on a copy, while every operation of it is
+written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. What
+perceptrons do there and back is put together afterwards: see `perceptron_fusion`. The random
+numbers are not drawn in the graph but go into it, so that the same generator gives the same numbers
+in the same order as without a compiler, and its state can be saved.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ebmtrain.training.compiled.decompositions import written_out
+from ebmtrain.training.compiled.fusion import in_one_go
+from ebmtrain.training.loop import advanced
+from ebmtrain.training.state import Job, TrainState, start, trained
+from ebmtrain.types import Batch
+
+
+class Draw(NamedTuple):
+    """One call of a random operation with the generator of training."""
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    filled: Tensor | None
+    """What it fills, for shape and type; None: it makes a new tensor."""
+
+    def again(self, generator: Generator) -> Tensor:
+        if self.filled is None:
+            return self.function(*self.arguments, **self.options, generator=generator)
+        fresh = torch.empty_like(self.filled)  # not one for all steps: the state may hold it
+        return self.function(fresh, *self.arguments, **self.options, generator=generator)
+
+
+class Draws(TorchDispatchMode):
+    """In here random operations are noted, or, where their results are given, take these."""
+
+    def __init__(self, generator: Generator, given: Sequence[Tensor] | None = None):
+        super().__init__()
+        self.generator = generator
+        self.given = given
+        self.noted: list[Draw] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        if kwargs.pop("generator", None) is None:
+            raise ValueError(f"{func} draws from torch's global random numbers")
+        fills = func._schema.is_mutable
+        arguments = args[1:] if fills else args
+        if any(isinstance(value, Tensor) for value in [*arguments, *kwargs.values()]):
+            raise ValueError(f"{func} draws random numbers of a distribution that is computed")
+        filled = torch.empty_like(args[0], device=args[0].device) if fills else None
+        self.noted.append(Draw(func, arguments, kwargs, filled))
+        if self.given is None:
+            return func(*args, **kwargs, generator=self.generator)
+        value = self.given[len(self.noted) - 1]
+        return args[0].copy_(value) if fills else value
+
+
+class Captured(NamedTuple):
+    """What goes into the graph is listed by `inputs`; out come the metrics' vector and the new
+    tensors of the method's state. All else it changes in place."""
+
+    graph: GraphModule
+    draws: list[Draw]
+    metrics: tuple[str, ...]
+    """Their names."""
+    replaced: list[str]
+    """Names in the method's state of the tensors that come out."""
+    points: int
+    """Energy evaluations."""
+
+
+def inputs(
+    state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
+) -> list[Tensor]:
+    """In the order of the graph: what it changes, what it reads, random numbers."""
+    # Filled on the device: a tensor made from a number on the host would wait for it.
+    like = state.kept[0]
+    scalars = [
+        torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers(state, weight)
+    ]
+    seen = [part for part in batch if part is not None]
+    return [*held(state), *seen, *scalars, *state.method.values(), *drawn]
+
+
+def held(state: TrainState) -> list[Tensor]:
+    """What an update changes in place, beside what the method learns."""
+    return [*state.kept, *state.moments, state.diverged]
+
+
+def changed(update: Captured, state: TrainState) -> list[int]:
+    """Which of the graph's inputs it may change in place, counted from 0: what is `held`, and of
+    the method's state what does not come out anew."""
+    count = len(update.graph.graph.find_nodes(op="placeholder"))
+    first = count - len(update.draws) - len(state.method)
+    kept = [i for i, name in enumerate(state.method, first) if name not in update.replaced]
+    return [*range(len(held(state))), *kept]
+
+
+def numbers(state: TrainState, weight: float | None) -> list[float]:
+    """Those that depend on the step: the learning rate and the newest weight of the average."""
+    rate = state.optimizer.param_groups[0]["lr"]
+    return [rate] if weight is None else [rate, weight]
+
+
+def duplicate(job: Job, state: TrainState) -> TrainState:
+    """A state of its own with the same values."""
+    generator = Generator(state.generator.device)
+    twin = start(job, copy.deepcopy(state.energy), generator)
+    twin.load_state_dict(copy.deepcopy(state.state_dict()))
+    for mine, group in zip(twin.optimizer.param_groups, state.optimizer.param_groups, strict=True):
+        mine["lr"] = group["lr"]
+    return twin
+
+
+def captured(
+    job: Job,
+    state: TrainState,
+    batch: Batch,
+    weight: float | None,
+    table: Mapping[Any, Callable[..., Any]] | None = None,
+) -> Captured:
+    """The update of this state, which stays as it is. Not the first one: before it an optimizer
+    has no moments.
+
+    Args:
+        table: further operations to be written down as others.
+
+    Raises:
+        Exception: of any kind, where an update cannot be written down: it asks for the value of a
+            tensor, draws from torch's global random numbers, ...
+    """
+    trial = duplicate(job, state)
+    with Draws(trial.generator) as draws:
+        advanced(job, trial, batch, weight)
+    twin = duplicate(job, state)
+    drawn = [draw.again(twin.generator) for draw in draws.noted]
+    arguments = inputs(twin, batch, weight, drawn)
+    before, found = dict(twin.method), {}
+    first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
+    scalars = first - len(before) - len(numbers(state, weight))
+
+    def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+        # The tensors are the very ones that the twin holds, and known to the tracer as such.
+        for group in twin.optimizer.param_groups:
+            group["lr"] = tensors[scalars]
+        share: Any = None if weight is None else tensors[scalars + 1]
+        with torch.enable_grad(), Draws(twin.generator, tensors[first:]):
+            metrics, points = advanced(job, twin, batch, share)
+        for p in trained(twin.energy, twin.method):
+            p.grad = None
+        replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
+        found.update(metrics=metrics.names, points=points, replaced=replaced)
+        return metrics.vector, *(twin.method[n].detach() for n in replaced)
+
+    kept = len(twin.optimizer.state)
+    known = written_out(twin.optimizer) | dict(table or {})
+    graph = make_fx(step, decomposition_table=known)(*arguments)
+    if len(twin.optimizer.state) != kept:  # the graph would begin it anew each time
+        raise ValueError("a parameter has its first gradient in an update that is not the first")
+    for node in reversed(graph.graph.nodes):
+        if "profiler" in str(node.target):  # marks that torch's optimizers leave
+            graph.graph.erase_node(node)
+    in_one_go(graph.graph)
+    graph.recompile()
+    return Captured(graph, draws.noted, found["metrics"], found["replaced"], found["points"])

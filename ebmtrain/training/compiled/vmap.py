@@ -1,0 +1,295 @@
+"""The updates of several runs as one: `train.ensemble`.
+
+The graph of one update (see `capture`) is mapped over the members by `torch.func.vmap`: each of its
+operations is done once, on tensors with one row per member, in which their parameters, averages,
+moments and chains live. Each member's random numbers come from its own generator, in the same order
+as in a run of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.func import vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ebmtrain.errors import reason
+from ebmtrain.runtime.compiler_cache import cache_on_disk
+from ebmtrain.runtime.signals import put_off
+from ebmtrain.training.compiled.cuda_graph import Recorded, recorder
+from ebmtrain.training.compiled.decompositions import FOR_VMAP
+from ebmtrain.training.compiled.inductor import COMPILING, MOST, by_inductor, difference, shapes_of
+from ebmtrain.training.compiled.trace import (
+    Captured,
+    Draw,
+    captured,
+    changed,
+    duplicate,
+    held,
+    numbers,
+)
+from ebmtrain.training.loop import Made, Update, advanced
+from ebmtrain.training.metrics import Metrics
+
+LOG = logging.getLogger("ebmtrain")
+
+
+aten = torch.ops.aten
+
+
+FRESH = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)
+
+
+Program = Callable[[Sequence[Update]], list[Made]]
+
+
+class Together:
+    """Makes updates of several runs of one kind, which differ in seeds and data.
+
+    A member's first update is made by itself (see `Compiled`), and so is one that nobody is like.
+    Each graph is tried against `advanced` before it is used. Where anything of this fails, one
+    warning says so, and the members' updates are made one after the other. Results differ from
+    those of runs by themselves by rounding.
+
+    Args:
+        compile: the graph is compiled; where that fails, it is used as it is.
+    """
+
+    def __init__(self, *, compile: bool):
+        self.compile = compile
+        self.programs: dict[Any, Program] = {}
+        self.failed = False
+
+    @property
+    def compiled(self) -> bool:
+        return self.compile and not self.failed
+
+    def __call__(self, wanted: Sequence[Update]) -> list[Made]:
+        groups: dict[Any, list[int]] = {}
+        for place, update in enumerate(wanted):
+            kind = (
+                None
+                if self.failed or update.state.step == 0
+                else shapes_of(update.batch, update.state)
+            )
+            groups.setdefault(kind, []).append(place)
+        made: dict[int, Made] = {}
+        for kind, places in groups.items():
+            group = [wanted[place] for place in places]
+            program = apart if kind is None or len(group) == 1 else self.program(kind, group)
+            made |= zip(places, program(group), strict=True)
+        return [made[place] for place in range(len(wanted))]
+
+    def program(self, kind: Any, group: Sequence[Update]) -> Program:
+        """What makes the updates of such a group; `apart` where that cannot be done as one."""
+        key = kind, len(group)
+        if key not in self.programs and not self.failed:
+            try:
+                if len({kind, *(known for known, _ in self.programs)}) > MOST:
+                    raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+                if self.compile and not self.programs:
+                    LOG.info(COMPILING)
+                began = time.perf_counter()
+                with put_off():
+                    self.programs[key] = self.made(group)
+                LOG.info(
+                    "the updates of %d members are made as one (the graph: %.1f s)",
+                    len(group), time.perf_counter() - began,
+                )  # fmt: skip
+            except Exception as error:  # of a part or of torch
+                self.failed = True
+                LOG.warning(
+                    "warning: train.ensemble: the members' updates are made one after the other "
+                    "and not as one (%s)", reason(error),
+                )  # fmt: skip
+        return apart if self.failed else self.programs[key]
+
+    def made(self, group: Sequence[Update]) -> Program:
+        """
+        Raises:
+            Exception: of any kind, where it cannot be done.
+        """
+        update = captured(*group[0], table=FOR_VMAP)
+        batched = Batched(update, group)
+        if self.compile:
+            try:
+                cache_on_disk()
+                found = Batched(update, group, compile=True)
+                tried(found, group)
+                self.record(found, group)
+                return found
+            except Exception as error:  # of torch or of the C++ compiler
+                self.compile = False
+                LOG.warning(
+                    "warning: device.compile: the update is not compiled and training goes on "
+                    "without (%s)", reason(error),
+                )  # fmt: skip
+        tried(batched, group)
+        return batched
+
+    def record(self, found: Batched, group: Sequence[Update]) -> None:
+        """On a device that can: see `Compiled.compile`."""
+        state = group[0].state
+        record = recorder(state.diverged.device)
+        if record is None:
+            return
+        found.run = recording = Recorded(found.run, changed(found.update, state), record)
+        try:
+            tried(found, group)
+        except ValueError as error:
+            recording.give_up(f"played again, {error}")
+
+
+def apart(group: Sequence[Update]) -> list[Made]:
+    """One after the other."""
+    return [advanced(*update) for update in group]
+
+
+def given_in(update: Update) -> list[Tensor]:
+    """What the batch has: points, and labels if there are some."""
+    return [part for part in update.batch if part is not None]
+
+
+def tried(program: Program, group: Sequence[Update]) -> None:
+    """On copies; a chain whose acceptance hangs by a rounding error may go either way, so one of
+    three updates of each member has to agree in full: see `compiled.disagreement`.
+
+    Raises:
+        ValueError: it does something else than `advanced`.
+    """
+    plain = copied(group)
+    left: dict[int, str] = dict.fromkeys(range(len(group)), "")
+    for _ in range(3):
+        before, others = copied(plain), copied(plain)
+        for i, (metrics, _) in enumerate(program(others)):
+            found = difference(plain[i], before[i].state, others[i].state, metrics)
+            if found is None:
+                left.pop(i, None)
+            elif i in left:
+                left[i] = found
+        if not left:
+            return
+    member, found = next(iter(left.items()))
+    raise ValueError(f"of member {member} it does something else: {found}")
+
+
+def copied(group: Sequence[Update]) -> list[Update]:
+    """The same updates, of states of their own."""
+    return [u._replace(state=duplicate(u.job, u.state)) for u in group]
+
+
+class Batched:
+    """A captured update, made of as many members as the given group has."""
+
+    def __init__(self, update: Captured, group: Sequence[Update], *, compile: bool = False):
+        self.update = update
+        self.rows = Rows()
+        examples = self.inputs(copied(group))
+        graph = with_members(update.graph, examples)
+        self.run = by_inductor(graph, examples) if compile else graph
+
+    def __call__(self, group: Sequence[Update]) -> list[Made]:
+        update, states = self.update, [u.state for u in group]
+        with torch.no_grad():
+            vectors, *new = self.run(*self.inputs(group))
+        for name, value in zip(update.replaced, new, strict=True):
+            for state, row in zip(states, self.rows.given(name, value), strict=True):
+                state.method[name] = row
+        return [(Metrics(update.metrics, row), update.points) for row in vectors.unbind()]
+
+    def inputs(self, group: Sequence[Update]) -> list[Tensor]:
+        """As `capture.inputs`, each with a row per member."""
+        states = [u.state for u in group]
+        columns = zip(*(held(state) for state in states), strict=True)
+        kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
+        seen = [torch.stack(parts) for parts in zip(*map(given_in, group), strict=True)]
+        like = next(states[0].energy.parameters())
+        scalars = [
+            filled(column, like)
+            for column in zip(*(numbers(u.state, u.weight) for u in group), strict=True)
+        ]
+        for state in states:  # theirs alone: rows are put into them
+            state.method = dict(state.method)
+        method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
+        drawn = [drawn_for(draw, [s.generator for s in states]) for draw in self.update.draws]
+        return [*kept, *seen, *scalars, *method, *drawn]
+
+
+class Rows:
+    """Tensors with a row per member, in which the members' own live: what the graph changes in
+    place, it changes in the members. Known by a key each."""
+
+    def __init__(self) -> None:
+        self.known: dict[int | str, tuple[Tensor, list[int]]] = {}
+
+    def of(self, key: int | str, members: Sequence[Tensor]) -> Tensor:
+        """Moves them there, if they live elsewhere: a member that went back to a checkpoint has
+        new moments."""
+        places = [tensor.data_ptr() for tensor in members]
+        if key not in self.known or self.known[key][1] != places:
+            rows = self.given(key, torch.stack([tensor.detach() for tensor in members]))
+            for tensor, row in zip(members, rows, strict=True):
+                tensor.data = row
+        return self.known[key][0]
+
+    def given(self, key: int | str, whole: Tensor) -> tuple[Tensor, ...]:
+        """The rows of one that came out of the graph."""
+        whole = whole.contiguous()
+        rows = whole.unbind()
+        self.known[key] = whole, [row.data_ptr() for row in rows]
+        return rows
+
+
+def filled(values: Sequence[float], like: Tensor) -> Tensor:
+    """One number per member, made on the device: see `capture.inputs`."""
+
+    def full(shape: tuple[int, ...], value: float) -> Tensor:
+        return torch.full(shape, value, dtype=like.dtype, device=like.device)
+
+    if len(set(values)) == 1:
+        return full((len(values),), values[0])
+    return torch.stack([full((), value) for value in values])
+
+
+def drawn_for(draw: Draw, generators: Iterable[Generator]) -> Tensor:
+    """The random numbers that each of them gives, a row each."""
+    return torch.stack([draw.again(generator) for generator in generators])
+
+
+def with_members(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
+    """The graph, each input and output of it with one row per member."""
+    graph = filled_from_the_start(graph)
+    with without_warnings(), torch.no_grad():
+        return make_fx(vmap(graph))(*examples)
+
+
+def filled_from_the_start(graph: GraphModule) -> GraphModule:
+    """An empty tensor that random numbers are copied into is these numbers: one for all members
+    would have no room for them."""
+    for node in graph.graph.find_nodes(op="call_function", target=aten.copy_.default):
+        target, source = node.args[:2]
+        if target.target in FRESH:
+            node.replace_all_uses_with(source)
+            target.replace_all_uses_with(source, lambda user, node=node: user is not node)
+            graph.graph.erase_node(node)
+            graph.graph.erase_node(target)
+    graph.recompile()
+    return graph
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """An operation that torch cannot map is done member by member; torch would print a line about
+    each."""
+    torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore
+    try:
+        yield
+    finally:
+        torch._C._functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore

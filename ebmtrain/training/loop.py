@@ -1,0 +1,250 @@
+"""The training loop. It knows nothing of configurations, files or pictures.
+
+It is a generator: it yields each update that it wants to be made and is sent what came of it. So
+one loop serves a run by itself (`alone`) and many side by side, whose updates are made as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextvars import copy_context
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ebmtrain.errors import DivergedError
+from ebmtrain.score import counted
+from ebmtrain.training.divergence import ENERGY_BOUND, check
+from ebmtrain.training.ema import follow, newest_weight
+from ebmtrain.training.metrics import Metrics, means
+from ebmtrain.training.optimizers import gradient_norm
+from ebmtrain.training.state import Job, TrainState, trained
+from ebmtrain.types import Batch
+
+RETRIES = 3  # of a supervised run, each at half the rate of the one before
+
+
+class Events(Protocol):
+    """What happens beside the updates. Each is asked at every step whether it is due."""
+
+    def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
+    def log(self, state: TrainState, row: dict[str, float]) -> None: ...
+    def plot(self, state: TrainState, last: bool) -> None: ...
+    def save(self, state: TrainState, now: bool) -> None:
+        """`now`: whatever its period is, since training ends here. To be preceded by `check`."""
+        ...
+
+    def stopping(self) -> bool:
+        """True once somebody wants training to end early."""
+        ...
+
+    def go_back(self, state: TrainState) -> None:
+        """Puts the state that was saved last, which is good, in place of this one."""
+        ...
+
+    def retried(self, state: TrainState) -> None:
+        """The state is the last good one, at half its rate. To be saved at once, so that a run
+        that is killed now goes on like one that is not."""
+        ...
+
+
+class Update(NamedTuple):
+    """An update that is to be made: what `advanced` takes, and all that depends on the step."""
+
+    job: Job
+    state: TrainState
+    batch: Batch
+    weight: float | None
+
+
+Made = tuple[Metrics, int]
+"""The metrics of an update, and the energy evaluations that it took."""
+
+
+Advance = Callable[[Job, TrainState, Batch, float | None], Made]
+"""What `advanced` does, maybe by other means."""
+
+
+T = TypeVar("T")
+
+
+Updates = Generator[Update, Made, T]
+"""Something that goes on as far as the next update, and ends with a T."""
+
+
+def alone(run: Updates[T], advance: Advance) -> T:
+    """Goes through with one run; `advance` makes its updates."""
+    try:
+        wanted = next(run)
+        while True:
+            try:
+                made = advance(*wanted)
+            except BaseException as error:  # it is the run's own, and comes up where it asked
+                wanted = run.throw(error)
+            else:
+                wanted = run.send(made)
+    except StopIteration as end:
+        return end.value
+
+
+def training(job: Job, state: TrainState, events: Events) -> Updates[None]:
+    """Updates until `job.n_steps`, with the events between them.
+
+    A run that is stopped early is saved where it stands and does nothing else, so that the rows
+    of a resumed run are those of one that was never stopped.
+
+    Raises:
+        DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND, and no
+            retry is left. What was saved before is good: it is checked before each save.
+    """
+    stopping = False
+    if state.step == 0 and not state.retries:  # who went back to step 0 has been here
+        happen(state, events, {}, last=job.n_steps == 0)
+    while state.step < job.n_steps and not stopping:
+        metrics = yield from updating(job, state)
+        last, stopping = state.step == job.n_steps, events.stopping()
+        try:
+            row = collect(job, state, metrics, last=last)
+            happen(state, events, row, last=last, stopping=stopping)
+        except DivergedError as error:
+            retry(job, state, events, error)
+
+
+def retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> None:
+    """Back to the last good state: weights, chains, generators, optimizer; at half its rate.
+
+    The same batches and the same random numbers follow as before, so the rate is all that is
+    different. What was counted on the way that is given up stays counted.
+
+    Raises:
+        DivergedError: `job.retries` were not enough.
+    """
+    if len(state.retries) >= job.retries:
+        raise error
+    found, spent, before = state.step, state.evaluations, state.retries
+    events.go_back(state)
+    state.evaluations = spent
+    rate = job.optimizer.lr * 0.5 ** (len(before) + 1)
+    state.retries = [*before, {"step": found, "back_to": state.step, "lr": rate}]
+    events.retried(state)
+
+
+def collect(job: Job, state: TrainState, metrics: Metrics, *, last: bool) -> dict[str, float]:
+    """Puts an update's metrics into the window; where a row is due, the window's means."""
+    state.window.setdefault(metrics.names, []).append(metrics.vector)
+    if not last and state.step % job.log_every:
+        return {}
+    row = means(state.window)
+    row["lr"] = state.optimizer.param_groups[0]["lr"]
+    if job.retries:
+        row["retries"] = float(len(state.retries))
+    state.window.clear()
+    check(job, state)
+    return row
+
+
+def happen(
+    state: TrainState, events: Events, row: dict[str, float], *, last: bool, stopping: bool = False
+) -> None:
+    """All that is due at this step. The last step takes this way like any other."""
+    row = row | events.evaluate(state, last)
+    if row:
+        events.log(state, row)
+    events.plot(state, last)
+    events.save(state, last or stopping)
+
+
+def update(job: Job, state: TrainState, advance: Advance | None = None) -> Metrics:
+    """`updating`, by itself.
+
+    Args:
+        advance: what makes it; None: `advanced`.
+    """
+    return alone(updating(job, state), advance or advanced)
+
+
+def updating(job: Job, state: TrainState) -> Updates[Metrics]:
+    """One update of the parameters; its metrics."""
+    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
+    rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
+    rate *= 0.5 ** len(state.retries)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    metrics, points = yield Update(job, state, batch, weight)
+    # As a resumed run has them: the same numbers in another order may be summed in another order.
+    state.method = {name: value.contiguous() for name, value in state.method.items()}
+    state.evaluations += points
+    state.step += 1
+    return metrics
+
+
+def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor | None) -> Made:
+    """The update itself, on the device alone: loss, gradient, clipping, optimizer, average, flag.
+
+    Args:
+        weight: of the new parameters in their average; None: none is kept.
+
+    Returns:
+        The metrics, and the energy evaluations that they took.
+    """
+    with counted(state.energy) as tally:
+        loss, metrics, state.method = job.method.loss(
+            state.energy, batch, state.method, state.generator
+        )
+    state.optimizer.zero_grad()
+    loss.backward()
+    parameters = trained(state.energy, state.method)
+    norm = gradient_norm(parameters)
+    if job.optimizer.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
+    state.optimizer.step()
+    if state.average is not None and weight is not None:
+        follow(state.average, state.energy, weight)
+
+    loss = loss.detach()
+    size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
+    state.diverged |= ~(size.abs().amax() < ENERGY_BOUND)  # NaN compares false: it diverged
+    return Metrics.of({"loss": loss, "grad_norm": norm, **metrics}), tally.points
+
+
+def side_by_side(
+    runs: Sequence[Updates[T]],
+    advance: Callable[[Sequence[Update]], list[Made]],
+    ended: Callable[[int, T | Exception], None],
+) -> None:
+    """Goes through with all of them (`train.alone` does with one), each in a context of its own.
+
+    Args:
+        advance: makes the updates that all want next. What goes wrong there, goes wrong in each.
+        ended: is told the number of a run and what it returned or raised.
+    """
+    contexts = [copy_context() for _ in runs]
+    wanted: dict[int, Update] = {}
+
+    def go_on(number: int, act: Callable[..., Update], *words: Any) -> None:
+        wanted.pop(number, None)
+        try:
+            wanted[number] = contexts[number].run(act, *words)
+        except StopIteration as end:
+            ended(number, end.value)
+        except Exception as error:
+            ended(number, error)
+
+    try:
+        for number, run in enumerate(runs):
+            go_on(number, next, run)
+        while wanted:
+            asked = dict(wanted)
+            try:
+                made = advance(list(asked.values()))
+            except Exception as error:
+                for number in asked:
+                    go_on(number, runs[number].throw, error)
+            else:
+                for number, one in zip(asked, made, strict=True):
+                    go_on(number, runs[number].send, one)
+    finally:  # a second signal, say: what they hold is let go
+        for context, run in zip(contexts, runs, strict=True):
+            context.run(run.close)

@@ -1,0 +1,190 @@
+"""What training works on: what stays the same (`Job`) and what changes (`TrainState`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ebmtrain.errors import CheckpointError
+from ebmtrain.training.optimizers import OptimizerSpec
+from ebmtrain.types import Dataset, Method, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What stays the same through training."""
+
+    method: Method
+    dataset: Dataset
+    optimizer: OptimizerSpec
+    n_steps: int
+    batch_size: int
+    ema: float | None
+    log_every: int
+    seed: int
+    retries: int = 0
+    """How often a run that diverges goes back to its last good state; see `retry`."""
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that changes: what a checkpoint holds, and nothing that it could derive."""
+
+    step: int
+    energy: nn.Module
+    average: nn.Module | None
+    """The exponential moving average of `energy`, if one is kept."""
+    optimizer: torch.optim.Optimizer
+    method: Tensors
+    generator: Generator
+    window: dict[tuple[str, ...], list[Tensor]]
+    """One vector of metrics per update since the last row, by their names, which a resumed run
+    may change: a row is their mean, whether or not the run was stopped between."""
+    evaluations: int
+    """Of the energy, in all updates so far: see `score.counted`."""
+    retries: list[dict[str, Any]]
+    """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
+    diverged: Tensor
+    """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
+
+    @cached_property
+    def kept(self) -> list[Tensor]:
+        """Parameters and buffers of the energy and of its average: always the very same tensors,
+        for what is loaded is copied into them. A model that puts another in the place of one, and
+        does not change it in place, cannot be compiled."""
+        modules = [self.energy] if self.average is None else [self.energy, self.average]
+        return [t for m in modules for t in (*m.parameters(), *m.buffers())]
+
+    @cached_property
+    def moments(self) -> list[Tensor]:
+        """What the optimizer keeps: the very same tensors from its first update on, until others
+        are loaded. To be asked for after that update."""
+        of_each = (kept.values() for kept in self.optimizer.state.values())
+        return [t for kept in of_each for t in kept if isinstance(t, Tensor)]
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are shown to the user: the average where one is kept."""
+        return self.energy if self.average is None else self.average
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "energy": self.energy.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": {name: value.detach() for name, value in self.method.items()},
+            "generator": self.generator.get_state(),
+            "evaluations": self.evaluations,
+            "retries": [dict(retry) for retry in self.retries],
+            "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            CheckpointError: it is of a run with another model, method or optimizer.
+        """
+        try:
+            same_kinds(self.energy.state_dict(), saved["energy"])
+            self.energy.load_state_dict(saved["energy"])
+            if (self.average is None) != (saved["average"] is None):
+                raise ValueError("one of the two keeps an average of the weights, the other none")
+            if self.average is not None:
+                same_kinds(self.average.state_dict(), saved["average"])
+                self.average.load_state_dict(saved["average"])
+            self.load_optimizer(saved["optimizer"])
+            shapes, saved_shapes = shapes_of(self.method), shapes_of(saved["method"])
+            if shapes != saved_shapes:
+                raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
+            same_kinds(self.method, saved["method"])
+            for name, value in saved["method"].items():
+                if self.method[name].requires_grad:  # the optimizer holds this very tensor
+                    self.method[name].data.copy_(value)
+                else:
+                    self.method[name] = value.to(self.method[name])
+            if saved["generator"].shape != self.generator.get_state().shape:
+                raise ValueError("its random numbers are those of another kind of device")
+            self.generator.set_state(saved["generator"])
+            like = next(self.energy.parameters())
+            self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
+            self.step, self.evaluations = saved["step"], saved["evaluations"]
+            self.retries = [dict(retry) for retry in saved["retries"]]
+            self.diverged.zero_()  # it was looked at before the state was saved
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
+                IndexError) as error:  # fmt: skip
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the checkpoint does not fit the configuration ({reason}): resume with the "
+                "model, method, optimizer, train.ema and device that it was made with"
+            ) from error
+
+    def load_optimizer(self, saved: dict[str, Any]) -> None:
+        """Its moments; everything else of it stays as it is configured now."""
+        self.__dict__.pop("moments", None)
+        groups = self.optimizer.state_dict()["param_groups"]
+        for group, mine in zip(saved["param_groups"], groups, strict=True):
+            if set(group) != set(mine):
+                raise ValueError("it is of another optimizer")
+            if group["params"] != mine["params"]:  # torch would hand out the moments by them
+                raise ValueError("its optimizer has the parameters in another order")
+        parameters = dict(enumerate(p for g in self.optimizer.param_groups for p in g["params"]))
+        for index, moments in saved["state"].items():
+            # torch does not look, and its fused kernels would write beyond a moment that is short.
+            fit = {"step": ()}  # all others are of the parameter's shape
+            shape = tuple(parameters[index].shape)
+            if any(v is not None and tuple(v.shape) != fit.get(name, shape)
+                   for name, v in moments.items()):  # fmt: skip
+                raise ValueError(f"the optimizer's moments of parameter {index} do not fit it")
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+
+def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Floats for floats of any length, since a run may go on in another type; else the very type.
+
+    Raises:
+        ValueError: they are not; to be called where names and shapes are compared as well.
+    """
+    for name in wanted.keys() & saved.keys():
+        one, two = wanted[name].dtype, saved[name].dtype
+        if one != two and not (one.is_floating_point and two.is_floating_point):
+            raise ValueError(f"{name} is of {two}, not of {one}")
+
+
+def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
+    """The state before the first update.
+
+    Args:
+        energy: on its device, in its type; trained in place.
+        generator: of all draws that training makes, on the same device.
+    """
+    like = job.dataset.batch(0, 1, job.seed).x
+    x = job.dataset.standardization.to_standard(job.dataset.train).to(like)
+    method = job.method.init(x, generator)
+    return TrainState(
+        step=0,
+        energy=energy,
+        average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
+        optimizer=job.optimizer.build(trained(energy, method)),
+        method=method,
+        generator=generator,
+        window={},
+        evaluations=0,
+        retries=[],
+        diverged=torch.zeros((), dtype=torch.bool, device=x.device),
+    )
+
+
+def trained(energy: nn.Module, method: Tensors) -> list[Tensor]:
+    """What the optimizer moves: the parameters, and what the method learns beside them."""
+    return [*energy.parameters(), *(value for value in method.values() if value.requires_grad)]
