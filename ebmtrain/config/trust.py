@@ -15,8 +15,12 @@ Trust = tuple[str, ...] | None
 
 
 # Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
-HOMES = (
-    "models", "samplers", "methods", "datasets", "optimizers", "evaluation", "composition",
+HOMES = tuple(
+    f"ebmtrain.{home}."
+    for home in (
+        "models", "samplers", "methods", "datasets", "training.optimizers", "evaluation",
+        "runs.composition",
+    )
 )  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
     words = name.split(".") if isinstance(name, str) else [""]
     package = words[0]
     if package == "ebmtrain":
-        if len(words) > 2 and words[1] in HOMES and not any(w.startswith("_") for w in words):
+        if name.startswith(HOMES) and not any(w.startswith("_") for w in words):
             return
         raise UnsafeError(f"the run asks for {name!r}, which is not one of ebmtrain's parts")
     if package not in trust:
