@@ -132,7 +132,7 @@ MUTANTS = (
            "accept = accepted(log_ratio, g)", "accept = torch.ones_like(log_ratio).bool()",
            "samplers/test_jumps.py"),
     # Evaluators
-    Mutant("log Z: volume of a cell", "evaluation/quadrature.py",
+    Mutant("log Z: volume of a cell", "evaluation/estimators/grid_quadrature.py",
            "- len(axes) * math.log(n_per_axis)", "- math.log(n_per_axis)",
            "evaluation/test_exact.py"),
     Mutant("NLL: standard error without the root", "evaluation/exact.py",
@@ -144,7 +144,7 @@ MUTANTS = (
     Mutant("temperature forgotten", "evaluation/exact.py",
            "exact(u.view(-1, *standardization.shift.shape)) / subject.temperature",
            "exact(u.view(-1, *standardization.shift.shape))", "evaluation/test_exact.py"),
-    Mutant("AIS: sign of the weight", "evaluation/annealing.py",
+    Mutant("AIS: sign of the weight", "evaluation/estimators/annealing.py",
            "log_w = log_w + (beta - before) * here.fall(z)",
            "log_w = log_w - (beta - before) * here.fall(z)", "evaluation/test_ais.py"),
     Mutant("AIS: sign of the reverse side", "evaluation/ais.py",

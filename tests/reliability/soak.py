@@ -133,7 +133,7 @@ def races(count: int, folder: Path) -> Finding:
 def fuzz(kind: str, count: int) -> Finding:
     """In a process of its own: its hooks cannot be taken off again."""
     other = {"configurations": "checkpoints", "checkpoints": "configurations"}[kind]
-    program = str(Path(__file__).parents[1] / "fuzzing.py")
+    program = str(Path(__file__).with_name("fuzzing.py"))
     words = [sys.executable, program, f"--{kind}", str(count), f"--{other}", "0"]
     said = subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout
     print(said, end="")

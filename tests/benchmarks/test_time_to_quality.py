@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-QUALITY = Path(__file__).resolve().parents[1] / "benchmarks" / "quality.py"
+QUALITY = Path(__file__).resolve().parents[2] / "benchmarks" / "quality.py"
 
 
 @pytest.fixture

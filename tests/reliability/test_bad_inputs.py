@@ -29,12 +29,12 @@ from ebmtrain.runs.session import Session
 from ebmtrain.runtime.devices import Device
 
 NOBODY = 65534
-VALIDATE = "test_validate.py::test_bad_configuration"
-YAML = "test_validate.py::test_bad_yaml_of_the_user"
+VALIDATE = "config/test_validate.py::test_bad_configuration"
+YAML = "config/test_validate.py::test_bad_yaml_of_the_user"
 FILE = "datasets/test_dataset_file.py::test_bad_files_get_one_clear_line"
 IMAGES = "datasets/test_image_files.py::"
 READ = "datasets/test_dataset_file.py::test_good_files"
-HERE = "test_bad_inputs.py::"
+HERE = "reliability/test_bad_inputs.py::"
 LISTED = {
     # configuration
     "typo in a key": f"{VALIDATE}[typo in a key]",
@@ -84,14 +84,14 @@ LISTED = {
     "1-D": "datasets/test_dataset_file.py::test_good_arrays[1-D]",
     "3-D": "datasets/test_dataset_file.py::test_good_arrays[3-D]",
     "width that the model does not take":
-        "test_validate.py::test_a_model_that_does_not_take_the_data",
+        "config/test_validate.py::test_a_model_that_does_not_take_the_data",
     "constant column": f"{FILE}[constant.csv]",
     "batch over the data": f"{VALIDATE}[batch over data]",
     "one row": f"{FILE}[one-row.csv]",
-    "landscape of data that is not 2-D": "commands/test_verbs.py::test_points_of_any_shape",
+    "landscape of data that is not 2-D": "cli/test_verbs.py::test_points_of_any_shape",
     "image too large": f"{HERE}test_a_model_that_does_not_fit_into_memory",
     "data changed since the checkpoint":
-        "commands/test_verbs.py::test_other_data_than_those_of_the_training_are_refused",
+        "cli/test_verbs.py::test_other_data_than_those_of_the_training_are_refused",
     "a directory": "datasets/test_dataset_file.py::test_a_directory",
     "a pipe": "datasets/test_dataset_file.py::test_a_pipe_is_not_waited_for",
     "image file of another magic": f"{IMAGES}test_bad_idx_files[wrong magic]",
@@ -111,37 +111,37 @@ LISTED = {
     "out of memory": f"{HERE}test_out_of_memory_names_the_last_checkpoint",
     "float64 on MPS": f"{HERE}test_float64_on_mps",
     # checkpoints
-    "truncated checkpoint": "commands/test_verbs.py::test_damaged_checkpoints",
+    "truncated checkpoint": "cli/test_verbs.py::test_damaged_checkpoints",
     "flipped checkpoint":
-        "commands/test_verbs.py::test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one",
+        "cli/test_verbs.py::test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one",
     "all checkpoints bad": f"{HERE}test_no_checkpoint_that_can_be_used[all bad]",
     "another architecture":
-        "test_resume.py::test_another_configuration_is_refused_and_changes_nothing[width]",
+        "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[width]",
     "another configuration":
-        "test_resume.py::test_another_configuration_is_refused_and_changes_nothing[ema]",
-    "newer format": "test_hostile.py::test_a_checkpoint_of_another_program[of the future]",
-    "NaN weights": "test_hostile.py::test_a_checkpoint_of_another_program[not finite]",
+        "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[ema]",
+    "newer format": "reliability/test_hostile.py::test_a_checkpoint_of_another_program[of the future]",
+    "NaN weights": "reliability/test_hostile.py::test_a_checkpoint_of_another_program[not finite]",
     "no checkpoint": f"{HERE}test_no_checkpoint_that_can_be_used[none]",
-    "run already finished": "test_resume.py::test_a_finished_run_is_left_as_it_is",
+    "run already finished": "runs/test_resume.py::test_a_finished_run_is_left_as_it_is",
     # file system
-    "unwritable": "commands/test_train_command.py::test_a_place_that_cannot_be_written",
+    "unwritable": "cli/test_train_command.py::test_a_place_that_cannot_be_written",
     "read-only": f"{HERE}test_a_read_only_directory",
     "full": f"{HERE}test_a_file_that_may_not_grow",
     "directory deleted during the run": f"{HERE}test_the_directory_is_deleted_during_the_run",
-    "path is a file": "commands/test_train_command.py::test_a_place_that_cannot_be_written",
-    "unicode path": "commands/test_train_command.py::test_paths_of_any_name[äöü ñ 数]",
-    "path with spaces": "commands/test_train_command.py::test_paths_of_any_name[with space]",
+    "path is a file": "cli/test_train_command.py::test_a_place_that_cannot_be_written",
+    "unicode path": "cli/test_train_command.py::test_paths_of_any_name[äöü ñ 数]",
+    "path with spaces": "cli/test_train_command.py::test_paths_of_any_name[with space]",
     "overlong path": f"{HERE}test_a_path_that_is_too_long",
     "read-only HOME": f"{HERE}test_a_home_that_cannot_be_written",
     "too many open files": f"{HERE}test_too_many_open_files",
     # process
-    "second resumer": "commands/test_verbs.py::test_one_writer_at_a_time",
-    "stale lock": "commands/test_verbs.py::test_one_writer_at_a_time",
+    "second resumer": "cli/test_verbs.py::test_one_writer_at_a_time",
+    "stale lock": "cli/test_verbs.py::test_one_writer_at_a_time",
     "broken pipe":
-        "commands/test_train_command.py::test_a_reader_that_leaves_does_not_stop_the_training",
+        "cli/test_train_command.py::test_a_reader_that_leaves_does_not_stop_the_training",
     "closed stdout": f"{HERE}test_streams[closed]",
     "no terminal":
-        "commands/test_train_command.py::test_the_log_has_the_lines_that_were_printed",
+        "cli/test_train_command.py::test_the_log_has_the_lines_that_were_printed",
     "TERM=dumb": f"{HERE}test_terminals[TERM=dumb]",
     "NO_COLOR": f"{HERE}test_terminals[NO_COLOR=1]",
     "one column": f"{HERE}test_terminals[COLUMNS=1]",
@@ -151,7 +151,7 @@ LISTED = {
     "NaN energy": f"{HERE}test_an_energy_that_is_nan",
     "exploding chain": f"{HERE}test_a_chain_that_explodes",
     "dead chain": f"{HERE}test_a_chain_that_is_dead",
-    "overflow of gradients": "test_train.py::test_what_is_not_finite_sets_the_flag[gradient",
+    "overflow of gradients": "training/test_loop.py::test_what_is_not_finite_sets_the_flag[gradient",
 }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def test_every_listed_input_has_its_test():
     for name, place in LISTED.items():
         file, _, test = place.partition("::")
         function, _, case = test.partition("[")
-        text = (Path(__file__).parent / file).read_text()
+        text = (Path(__file__).parents[1] / file).read_text()
         assert f"def {function}(" in text, name
         assert case.rstrip("]") in text, name
 

@@ -1,8 +1,8 @@
 """Mutated run directories: whatever stands in them, the verbs answer with a documented exit code.
 
-    python tests/fuzzing.py --configurations 10000 --checkpoints 10000
+    python tests/reliability/fuzzing.py --configurations 10000 --checkpoints 10000
 
-makes the full counts (`make soak` too); tests/test_fuzz.py makes some hundred. A case is a number:
+makes the full counts (`make soak` too); tests/reliability/test_fuzz.py makes some hundred. A case is a number:
 the same one is the same mutation again (`--first 4711 --configurations 1`).
 """
 

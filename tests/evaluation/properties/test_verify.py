@@ -25,7 +25,7 @@ from ebmtrain.samplers.metropolis import accepted, choose
 from ebmtrain.score import energy_and_gradient, score
 from ebmtrain.types import LossOutput, StepInfo
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 METHODS = sorted(p.stem for p in (CONFIGS / "method").glob("*.yaml"))
 SAMPLERS = sorted(p.stem for p in (CONFIGS / "sampler").glob("*.yaml"))
 

@@ -22,8 +22,7 @@ from torch._subclasses import FakeTensorMode
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.perceptron import cuda as perceptron_gpu
 from ebmtrain.models.perceptron import dispatch as perceptron
-from ebmtrain.models.perceptron import selfcheck
-from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron import functional, selfcheck
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import Network
 from ebmtrain.runtime import native

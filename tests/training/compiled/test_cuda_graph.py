@@ -11,7 +11,7 @@ import copy
 import pytest
 import torch
 from same_state import differences
-from test_together import begun, updated
+from test_vmap import begun, updated
 
 from ebmtrain.config.build import build
 from ebmtrain.training.compiled import cuda_graph as recorded

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PEERS = Path(__file__).resolve().parents[1] / "benchmarks" / "peers.py"
+PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers.py"
 
 
 def test_rows_ratios_and_reasons(tmp_path):

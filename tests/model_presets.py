@@ -11,7 +11,7 @@ import yaml
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-PRESETS = Path(__file__).parents[2] / "configs" / "model"
+PRESETS = Path(__file__).parents[1] / "configs" / "model"
 IMAGES = {"conv": (9, 8), "resnet": (2, 5, 6)}  # models of images, each of an odd size
 SEQUENCES = {"conv1d": (17, 2), "lstm": (5, 2), "transformer": (6, 3)}  # length, channels
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from same_state import differences
-from test_compiled import CASES
+from test_inductor import CASES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmtrain.config.build import build

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from ebmtrain.models.mlp import MLP
 from ebmtrain.types import Batch
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 class Products(TorchDispatchMode):
