@@ -3,8 +3,8 @@
     python benchmarks/products.py
     python benchmarks/products.py seed=0 method=ed train.batch_size=1024    # updates of these alone
 
-Says something on processors where `ebmtrain.runtime.matmul` has a choice. By turns in one process, one
-thread, medians of 9 blocks.
+Says something on processors where `ebmtrain.runtime.matmul` has a choice. By turns in one process,
+one thread, medians of 9 blocks.
 """
 
 from __future__ import annotations

@@ -65,10 +65,10 @@ def reason(error: BaseException) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Python, NumPy and torch, on a processor or an accelerator, say it in their own ways."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(words in str(error) for words in NO_MEMORY)
+    return named or any(words in str(error) for words in _NO_MEMORY)
 
 
-NO_MEMORY = ("allocate memory", "not enough memory", "size calculation overflowed")
+_NO_MEMORY = ("allocate memory", "not enough memory", "size calculation overflowed")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -50,19 +50,19 @@ def cut(x: Tensor, steps: Tensor) -> Tensor:
     return torch.where(before(steps, x.shape[1])[..., None], x, torch.nan)
 
 
-def where_there(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
+def _where_there(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
     """v, and `otherwise` at the elements that x does not have; both of one shape, any event."""
     return torch.where(x.isnan(), otherwise, v)
 
 
 def squares(v: Tensor, x: Tensor) -> Tensor:
     """sum v_i^2 over the elements i that x has, (batch, *event) -> (batch,)."""
-    return where_there(v, x).flatten(1).square().sum(1)
+    return _where_there(v, x).flatten(1).square().sum(1)
 
 
 def normal_like(x: Tensor, generator: Generator) -> Tensor:
     """N(0, 1) at the elements that x has, NaN at the others."""
-    return where_there(torch.empty_like(x).normal_(generator=generator), x, torch.nan)
+    return _where_there(torch.empty_like(x).normal_(generator=generator), x, torch.nan)
 
 
 def bounds(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ class Tally:
     points: int = 0
 
 
-PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other arguments
+_PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other arguments
     "energy_and_gradient": lambda: 1,
     "differentiable_gradient": lambda: 1,
     "differentiable_gradient_and_curvatures": lambda directions: 1,
@@ -153,8 +153,8 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
         return noting
 
     hook = energy.register_forward_pre_hook(note)
-    others = [name for name in PASSES if hasattr(energy, name)]
-    energy.__dict__.update({name: noted(getattr(energy, name), PASSES[name]) for name in others})
+    others = [name for name in _PASSES if hasattr(energy, name)]
+    energy.__dict__.update({name: noted(getattr(energy, name), _PASSES[name]) for name in others})
     try:
         yield tally
     finally:

@@ -16,26 +16,12 @@ from torch import Generator, Tensor
 
 # Ranges. The validator reads them from the signatures of the parts, a user's own included.
 Positive = Annotated[float, Gt(0)]
-
-
 NonNegative = Annotated[float, Ge(0)]
-
-
 Probability = Annotated[float, Ge(0), Le(1)]
-
-
 OpenUnit = Annotated[float, Gt(0), Lt(1)]
-
-
 Decay = Annotated[float, Ge(0), Lt(1)]
-
-
 Count = Annotated[int, Gt(0)]
-
-
 WholeNumber = Annotated[int, Ge(0)]
-
-
 Tensors = dict[str, Tensor]
 """State that a checkpoint can hold: flat, names to tensors, nothing else."""
 

@@ -77,7 +77,7 @@ def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any],
     for word in plain:
         if word != runs[0]:
             key, _, text = word.partition("=")
-            options[key] = value_of(key, text)
+            options[key] = _value_of(key, text)
     trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
     if trusted:
         presets.prepare(None)  # a trusted module may lie in the working directory
@@ -91,15 +91,15 @@ def quoting(word: str) -> str | None:
     if not key or not re.search(r"[=()]", value) or re.search(r"['\"]", value):
         return None
     listed = re.fullmatch(r"\[(.*)\]", value)
-    inner = f"[{','.join(map(in_quotes, listed[1].split(',')))}]" if listed else in_quotes(value)
+    inner = f"[{','.join(map(_in_quotes, listed[1].split(',')))}]" if listed else _in_quotes(value)
     return f"put values that hold =, ( or ) into quotes, and all for the shell: '{key}={inner}'"
 
 
-def in_quotes(text: str) -> str:
+def _in_quotes(text: str) -> str:
     return f'"{text.strip()}"'
 
 
-def value_of(key: str, text: str) -> Any:
+def _value_of(key: str, text: str) -> Any:
     try:
         # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
@@ -166,9 +166,9 @@ def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
     """
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if match := re.match(r"Could not override '([^']+)'", text):
-        return [unknown(match[1], words)], 2
+        return [_unknown(match[1], words)], 2
     if match := re.search(r"Could not find '([^']+)'", text):
-        return [unknown_option(match[1], text)], 2
+        return [_unknown_option(match[1], text)], 2
     if text.startswith("Ambiguous value for argument"):
         word = text.split("'")[1]
         return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
@@ -188,13 +188,13 @@ def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
     return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
 
 
-def unknown(key: str, words: list[str]) -> str:
+def _unknown(key: str, words: list[str]) -> str:
     """Of a key that the chosen presets do not have."""
     groups = presets.groups()
     chosen = [w for w in words if w.split("=")[0] in groups and "=" in w and "," not in w]
     known = [*leaves(presets.plain(presets.composed(chosen))), *groups]
     group, _, rest = key.partition(".")
-    owners = [n for n, path in presets.options(group).items() if rest in keys_of(path)]
+    owners = [n for n, path in presets.options(group).items() if rest in _keys_of(path)]
     if rest and owners and key not in known:
         have = "has" if len(owners) == 1 else "have"
         adding = " or ".join(f"{group}={n}" for n in owners)
@@ -202,7 +202,7 @@ def unknown(key: str, words: list[str]) -> str:
     return f"unknown key {key}{suggestion(key, known)}"
 
 
-def keys_of(preset: Path) -> set[str]:
+def _keys_of(preset: Path) -> set[str]:
     """Its dotted keys; of a file that is no YAML, none."""
     try:
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
@@ -217,7 +217,7 @@ def section_of(name: str) -> str | None:
     return min((key for key in known if key.rpartition(".")[2] == name), key=len, default=None)
 
 
-def unknown_option(name: str, text: str) -> str:
+def _unknown_option(name: str, text: str) -> str:
     """Of `group/option`, which no preset is named."""
     group, _, option = name.rpartition("/")
     known = list(presets.options(group)) if group else []

@@ -32,10 +32,10 @@ def main(words: list[str]) -> int:
     job = members[0].job
     if job is not None and job.n_steps > 0:
         begun = [(m.job, start(m.job, m.energy, m.generator("train"))) for m in members if m.job]
-        step = stepping(begun, members[0].compile)
+        step = _stepping(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
             step()
-        seconds = statistics.median(duration(step) for _ in range(3))
+        seconds = statistics.median(_duration(step) for _ in range(3))
         for one, state in begun:
             check(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
@@ -48,14 +48,14 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def duration(step: Callable[[], None]) -> float:
+def _duration(step: Callable[[], None]) -> float:
     """In seconds."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
-def stepping(
+def _stepping(
     begun: list[tuple[Job, TrainState]], compiles: bool | Literal["auto"]
 ) -> Callable[[], None]:
     """What makes one update of each of these."""

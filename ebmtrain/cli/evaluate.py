@@ -20,16 +20,14 @@ USAGE = (
     "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [ood=FILE] [checkpoint=best] "
     "[--trust P]"
 )
-
-
 # How a model is measured. Anything else, say its base measure or temperature, makes it another one.
-CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
+_CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
 
 
 def main(words: list[str]) -> int:
     path, options, trust = run_and_options(words, USAGE)
     checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
-    check_options(options, ("checkpoint", "ood", *CHANGEABLE))
+    check_options(options, ("checkpoint", "ood", *_CHANGEABLE))
 
     from ebmtrain.evaluation.protocol import apart
     from ebmtrain.runs.evaluate import measured, subject
@@ -38,11 +36,11 @@ def main(words: list[str]) -> int:
 
     files = RunDir.open(path)
     run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
-    others = None if ood is None else outside(run, str(ood))
+    others = None if ood is None else _outside(run, str(ood))
     model = subject(run.parts, run.standard_energy, run.method_state)
     metrics, warnings = measured(run.parts, model)
     if others is not None:
-        metrics = {**metrics, **told_apart(run, files, others)}
+        metrics = {**metrics, **_told_apart(run, files, others)}
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
@@ -65,7 +63,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def outside(run: Run, path: str) -> Tensor:
+def _outside(run: Run, path: str) -> Tensor:
     """Points that are not of the data, (n, *event).
 
     Raises:
@@ -77,7 +75,7 @@ def outside(run: Run, path: str) -> Tensor:
     return run.read(path)
 
 
-def told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
+def _told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
     from ebmtrain.cli.plot import points
     from ebmtrain.evaluation.estimators.auroc import auroc

@@ -8,10 +8,8 @@ import importlib
 from ebmtrain.cli.arguments import overrides_in
 from ebmtrain.config import presets
 
-FLAGS = ("-h", "--help")
-
-
-PAGE = """\
+_FLAGS = ("-h", "--help")
+_PAGE = """\
 ebmtrain trains energy-based models and says how good they are.
 
   ebmtrain                                   the default run
@@ -42,10 +40,10 @@ options of each group
 
 def page(words: list[str]) -> str:
     """The general page, with the options of the user's folder too."""
-    _, folder = overrides_in([word for word in words if word not in FLAGS], others=True)
+    _, folder = overrides_in([word for word in words if word not in _FLAGS], others=True)
     presets.prepare(folder)
     lines = [f"{group}: {', '.join(presets.options(group))}" for group in presets.groups()]
-    return PAGE.format(groups="\n".join(lines))
+    return _PAGE.format(groups="\n".join(lines))
 
 
 def page_of(verb: str) -> str:

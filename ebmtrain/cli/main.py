@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with heard():
             code = answer(words)
-            flush()
+            _flush()
         return code
     except KeyboardInterrupt as stop:
         return 128 + getattr(stop, "signal", signal.SIGINT)
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return complain(error, words)
 
 
-def flush() -> None:
+def _flush() -> None:
     """What is still to be printed, while it can be said that it cannot.
 
     Raises:
@@ -63,7 +63,7 @@ def answer(words: list[str]) -> int:
     if words == ["--version"]:  # Hydra would give its own
         print(f"ebmtrain {__version__}")
         return 0
-    verb = words[0] if words and is_verb(words[0]) else None
+    verb = words[0] if words and _is_verb(words[0]) else None
     if "-h" in words or "--help" in words:
         from ebmtrain.cli import help
 
@@ -74,7 +74,7 @@ def answer(words: list[str]) -> int:
     return importlib.import_module("ebmtrain.cli.train").main(words)
 
 
-def is_verb(word: str) -> bool:
+def _is_verb(word: str) -> bool:
     """True for a known verb, False for what Hydra reads.
 
     Raises:
@@ -86,13 +86,13 @@ def is_verb(word: str) -> bool:
         return False
     if word == "train":
         raise ConfigError("there is no verb train: ebmtrain alone trains, with key=value behind it")
-    known = known_keys()
+    known = _known_keys()
     if word in known:
         raise ConfigError(f"{word} is given no value: {word}=...")
     raise ConfigError(f"unknown verb {word}{suggestion(word, VERBS)} (to train, give key=value)")
 
 
-def known_keys() -> set[str]:
+def _known_keys() -> set[str]:
     """Dotted keys of the default configuration, and the groups."""
     from ebmtrain.cli.arguments import leaves
     from ebmtrain.config import presets
@@ -110,15 +110,15 @@ def complain(error: Exception, words: list[str]) -> int:
         from ebmtrain.cli.arguments import explain
 
         lines, code = explain(error, words)
-    said = [f"ebmtrain: {printable(line)}" for line in lines]
+    said = [f"ebmtrain: {_printable(line)}" for line in lines]
     if len(lines) > 1:
-        said = [f"ebmtrain: {len(lines)} problems", *(f"  - {printable(line)}" for line in lines)]
+        said = [f"ebmtrain: {len(lines)} problems", *(f"  - {_printable(line)}" for line in lines)]
     # In one write, or the lines of processes that speak at once would be mixed.
     print("\n".join(said) + "\n", end="", file=sys.stderr)
     return code
 
 
-def printable(line: str) -> str:
+def _printable(line: str) -> str:
     """A terminal would obey the control characters of a name; they are shown as Python writes
     them."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

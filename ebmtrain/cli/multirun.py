@@ -14,7 +14,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from ebmtrain.config import ensemble, presets
+from ebmtrain.config import presets
 from ebmtrain.config.ensemble import built
 from ebmtrain.errors import ConfigError
 from ebmtrain.runs import ensemble

@@ -18,10 +18,8 @@ USAGE = (
     "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] "
     "[--inpaint MASK [--data FILE] | --denoise FILE noise=SIGMA] ..."
 )
-
-
 # Options and the least of each.
-NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
+_NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
 
 
 def main(words: list[str]) -> int:
@@ -31,9 +29,9 @@ def main(words: list[str]) -> int:
     if mask is not None and noisy is not None:
         raise ConfigError("--inpaint and --denoise are two questions: ask one at a time")
     own = ("array",) if mask else ("array", "noise") if noisy else ("start", "label")
-    shared = [name for name in NUMBERS if name != "label"]
+    shared = [name for name in _NUMBERS if name != "label"]
     check_options(options, (*shared, *own, "out", "checkpoint", "device.*"))
-    for name, least in NUMBERS.items():
+    for name, least in _NUMBERS.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
@@ -71,7 +69,7 @@ def main(words: list[str]) -> int:
     arrays = {k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.beside}.items()}
     if run.parts.frame.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
-    write(target, as_file(target.suffix, arrays, run.parts.frame.names))
+    write(target, _as_file(target.suffix, arrays, run.parts.frame.names))
     print(f"{answer.told}: {target}")
     if answer.picture is not None:
         write(target.with_suffix(".png"), answer.picture)
@@ -79,7 +77,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def as_file(suffix: str, arrays: Mapping[str, np.ndarray], names: tuple[str, ...] | None) -> bytes:
+def _as_file(suffix: str, arrays: Mapping[str, np.ndarray], names: tuple[str, ...] | None) -> bytes:
     """npz holds all arrays, npy and csv hold x; csv below the names of its columns, if any, a point
     a line."""
     buffer, x = io.BytesIO(), arrays["x"]

@@ -22,7 +22,7 @@ def denoised(run: Run, data: str, options: dict[str, Any]) -> Answer:
     if options.get("noise") is None:
         raise ConfigError("give noise=SIGMA, its standard deviation in the units of the data")
     noise = options.pop("noise")
-    y = rows_of(run, data, options)
+    y = _rows_of(run, data, options)
     found = run.denoise(y, noise, options.pop("count", 1), **options)
     told = f"{len(y)} points ({data}), freed of noise {noise:g}, {found.draws.shape[1]} times each"
     picture = None
@@ -46,13 +46,13 @@ class Answer(NamedTuple):
     """PNG."""
 
 
-def rows_of(run: Run, data: str, options: dict[str, Any]) -> Tensor:
+def _rows_of(run: Run, data: str, options: dict[str, Any]) -> Tensor:
     """The points of a file, (n, *event); takes `array` out of the options."""
     array = options.pop("array", None)
     return run.read(data, None if array is None else str(array))
 
 
-ROWS = 16  # held-out points that are shown where no data are given
+_ROWS = 16  # held-out points that are shown where no data are given
 
 
 def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> Answer:
@@ -65,9 +65,9 @@ def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) ->
             "1 where it is known, 0 where it is to be filled in"
         )
     if data is not None:
-        rows = rows_of(run, data, options)
+        rows = _rows_of(run, data, options)
     elif run.parts.dataset is not None:
-        rows = run.parts.dataset.holdout[:ROWS]
+        rows = run.parts.dataset.holdout[:_ROWS]
     else:
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)

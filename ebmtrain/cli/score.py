@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
     data, out = files["--data"], Path(files["--out"]).expanduser()
     if out.suffix not in (".csv", ".npy", ".npz"):
         raise ConfigError(f"--out must end in .csv, .npy or .npz, got {out}")
-    if same_file(data, out):
+    if _same_file(data, out):
         raise ConfigError(f"--out {out} is the data: it would be overwritten; name another file")
     array = options.pop("array", None)
 
@@ -45,19 +45,19 @@ def main(words: list[str]) -> int:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
     else:
         scores["neg_log_p"] = scores["energy"] / run.temperature + log_z
-    write(out, as_file(out.suffix, scores))
+    write(out, _as_file(out.suffix, scores))
     print(f"{len(x)} rows, {' and '.join(scores)}: {out}")
     return 0
 
 
-def same_file(data: str, out: Path) -> bool:
+def _same_file(data: str, out: Path) -> bool:
     try:
         return Path(data).expanduser().samefile(out)
     except (OSError, RuntimeError, ValueError):  # one of them is not there
         return False
 
 
-def as_file(suffix: str, scores: dict[str, np.ndarray]) -> bytes:
+def _as_file(suffix: str, scores: dict[str, np.ndarray]) -> bytes:
     """csv and npz hold all columns by name, npy the energies alone."""
     buffer = io.BytesIO()
     if suffix == ".npz":

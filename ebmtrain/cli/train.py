@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from ebmtrain.cli import multirun as sweep
 from ebmtrain.cli.arguments import overrides_in, section_of
-from ebmtrain.config import ensemble, presets
+from ebmtrain.config import presets
 from ebmtrain.config.ensemble import built, configurations
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 from ebmtrain.runs import ensemble
@@ -46,7 +46,7 @@ class Call:
     words: list[str] = field(default_factory=list)
 
 
-CALL = Call()
+_CALL = Call()
 
 
 class BeforeRun(Callback):
@@ -54,14 +54,14 @@ class BeforeRun(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
-        sys.argv[1:] = CALL.words  # what run.json keeps is what the user typed
+        sys.argv[1:] = _CALL.words  # what run.json keeps is what the user typed
         try:
             presets.check_targets(config)
-            CALL.members = members = built(config)
+            _CALL.members = members = built(config)
             if len(members) > 1:
                 presets.place_as("ensemble")
                 jobs = [[word] for word in ensemble.words(members)]
-                CALL.sweep = sweep.Sweep(
+                _CALL.sweep = sweep.Sweep(
                     Path(config.hydra.run.dir),
                     jobs,
                     "hydra.run.dir",
@@ -70,36 +70,36 @@ class BeforeRun(Callback):
             elif members[0].data is None:
                 presets.place_as("landscape")
         except Exception as error:  # of any kind: Hydra would swallow it
-            CALL.error = error
+            _CALL.error = error
             raise SystemExit from error
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         from ebmtrain.config.validate import validate
 
         HydraConfig.instance().set_config(config)
-        sys.argv[1:] = CALL.words
+        sys.argv[1:] = _CALL.words
         try:
-            CALL.sweep = sweep.plan(config)
-            validate(configurations(presets.composed(CALL.sweep.first_job))[0])
-            if CALL.snapshot is not None:
-                CALL.sweep.keep_presets(CALL.snapshot)
+            _CALL.sweep = sweep.plan(config)
+            validate(configurations(presets.composed(_CALL.sweep.first_job))[0])
+            if _CALL.snapshot is not None:
+                _CALL.sweep.keep_presets(_CALL.snapshot)
         except Exception as error:  # likewise
-            CALL.error = error
+            _CALL.error = error
             raise SystemExit from error
 
 
 def main(words: list[str]) -> int:
-    CALL.__init__(words=words)  # a second call in one process starts afresh
+    _CALL.__init__(words=words)  # a second call in one process starts afresh
     words, user_folder = overrides_in(words, others=True)
-    check_flags(words)
+    _check_flags(words)
     presets.prepare(user_folder)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
     sys.argv[1:] = words  # without --config-dir: Hydra would search that folder last
     with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
         folder = presets.BUILT_IN
         if any(word in ("-m", "--multirun") for word in words):
-            CALL.snapshot = Path(temporary)
-            folder = presets.freeze(CALL.snapshot)
+            _CALL.snapshot = Path(temporary)
+            folder = presets.freeze(_CALL.snapshot)
             # What all jobs share does not belong into their names.
             shared = [w.partition("=")[0].lstrip("+~") for w in words if "=" in w and "," not in w]
             keys = "hydra.job.config.override_dirname.exclude_keys"
@@ -107,27 +107,27 @@ def main(words: list[str]) -> int:
         try:
             hydra.main(version_base="1.3", config_path=str(folder), config_name="config")(job)()
         except SystemExit as stop:
-            if CALL.error is None and stop.code:
+            if _CALL.error is None and stop.code:
                 return int(stop.code)
         except KeyboardInterrupt as stop:
-            if CALL.sweep is None:
+            if _CALL.sweep is None:
                 raise
-            CALL.signal = getattr(stop, "signal", signal.SIGINT)
+            _CALL.signal = getattr(stop, "signal", signal.SIGINT)
         except Exception as error:  # of Hydra itself: told below, unless it is a consequence
-            CALL.error = CALL.error or error
+            _CALL.error = _CALL.error or error
         finally:
-            if CALL.sweep is not None:
-                CALL.sweep.tidy()
-    if isinstance(CALL.error, OSError) and CALL.error.filename:  # Hydra made the folder, or tried
-        place = Path(CALL.error.filename).absolute()
-        key = "hydra.run.dir" if CALL.snapshot is None else "hydra.sweep.dir"
+            if _CALL.sweep is not None:
+                _CALL.sweep.tidy()
+    if isinstance(_CALL.error, OSError) and _CALL.error.filename:  # Hydra made the folder, or tried
+        place = Path(_CALL.error.filename).absolute()
+        key = "hydra.run.dir" if _CALL.snapshot is None else "hydra.sweep.dir"
         raise OutputError(
-            f"cannot write {place}: {CALL.error.strerror}; choose another {key}"
-        ) from CALL.error
-    if CALL.error is not None:
-        raise CALL.error
-    code = CALL.sweep.report() if CALL.sweep is not None and runs_in(CALL.sweep.path) else 0
-    return 128 + CALL.signal if CALL.signal else code
+            f"cannot write {place}: {_CALL.error.strerror}; choose another {key}"
+        ) from _CALL.error
+    if _CALL.error is not None:
+        raise _CALL.error
+    code = _CALL.sweep.report() if _CALL.sweep is not None and runs_in(_CALL.sweep.path) else 0
+    return 128 + _CALL.signal if _CALL.signal else code
 
 
 def job(config: DictConfig) -> None:
@@ -140,17 +140,17 @@ def job(config: DictConfig) -> None:
         return
     from ebmtrain.runs.launch import begin
 
-    members = CALL.members  # BeforeRun built them, or has ended the process
+    members = _CALL.members  # BeforeRun built them, or has ended the process
     try:
-        if CALL.sweep is not None:
-            CALL.signal = ensemble.begin(members, CALL.sweep.path, choices) or 0
+        if _CALL.sweep is not None:
+            _CALL.signal = ensemble.begin(members, _CALL.sweep.path, choices) or 0
         else:
-            CALL.signal = begin(members[0], path, choices).get("signal") or 0
+            _CALL.signal = begin(members[0], path, choices).get("signal") or 0
     except Exception as error:  # Hydra would print a line of its own about it
-        CALL.error = error
+        _CALL.error = error
 
 
-def check_flags(words: list[str]) -> None:
+def _check_flags(words: list[str]) -> None:
     """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
     known = get_args_parser()._option_string_actions
     for i, word in enumerate(words):

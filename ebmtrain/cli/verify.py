@@ -27,7 +27,7 @@ def main(words: list[str]) -> int:
     presets.check_targets(config)
     failed = 0
     for finding in laws(build(presets.plain(config))):
-        print(line(finding), flush=True)
+        print(_line(finding), flush=True)
         failed += finding.holds is False
     print("all laws hold" if not failed else f"{failed} broken")
     return 1 if failed else 0
@@ -60,7 +60,7 @@ def laws(parts: Parts) -> Iterator[Finding]:
             yield from laws_of_methods(method, parts.energy, points, y, size)
 
 
-def line(finding: Finding) -> str:
+def _line(finding: Finding) -> str:
     word = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
     expected = f"  (expected {finding.expected})" if finding.expected else ""
     return f"{word}  {finding.law}: {finding.measured}{expected}"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typing_extensions
 from hydra.utils import get_object
 
-PLAIN = (int, float, str, bool, type(None), typing.Literal)
+_PLAIN = (int, float, str, bool, type(None), typing.Literal)
 
 
 def type_hints(target: Any) -> dict[str, Any]:
@@ -38,12 +38,12 @@ def alternatives(hint: Any) -> list[Any]:
 
 def is_plain(hint: Any) -> bool:
     """Numbers, words and truth values only, which no part can be."""
-    return not parts_of(hint)
+    return not _parts_of(hint)
 
 
 def may_be_collection(hint: Any) -> bool:
     """A list or a mapping may be meant by it."""
-    return any(is_open(kind) or is_collection(kind) for kind in parts_of(hint))
+    return any(_is_open(kind) or _is_collection(kind) for kind in _parts_of(hint))
 
 
 def lacking(target: type, hint: Any) -> str | None:
@@ -52,31 +52,31 @@ def lacking(target: type, hint: Any) -> str | None:
     A class of one's own need not derive from what it stands in for: it must have its methods, and
     attributes may be made by its constructor.
     """
-    kinds = parts_of(hint)
-    if any(is_open(kind) or stands_in(target, kind) for kind in kinds):
+    kinds = _parts_of(hint)
+    if any(_is_open(kind) or _stands_in(target, kind) for kind in kinds):
         return None
     return " or ".join(kind.__name__ for kind in kinds) or None
 
 
-def parts_of(hint: Any) -> list[Any]:
+def _parts_of(hint: Any) -> list[Any]:
     """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
     Callable."""
     kinds = [typing.get_origin(kind) or kind for kind in alternatives(hint)]
-    return [kind for kind in kinds if kind not in PLAIN]
+    return [kind for kind in kinds if kind not in _PLAIN]
 
 
-def is_open(kind: Any) -> bool:
+def _is_open(kind: Any) -> bool:
     """Anything may be meant: no class (a type variable), or Any, which counts as one."""
     return kind is Any or not inspect.isclass(kind)
 
 
-def is_collection(kind: type) -> bool:
+def _is_collection(kind: type) -> bool:
     if typing_extensions.is_protocol(kind):  # of parts
         return False
     return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object: lists as well
 
 
-def stands_in(target: type, kind: type) -> bool:
+def _stands_in(target: type, kind: type) -> bool:
     if not typing_extensions.is_protocol(kind) and issubclass(target, kind):
         return True
     methods = [n for n in dir(kind) if inspect.isfunction(inspect.getattr_static(kind, n, None))]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.config.aliases import resolve_aliases
 from ebmtrain.config.annotations import takes, target
 from ebmtrain.config.cross_checks import ragged_problems
 from ebmtrain.config.experiment import Parts
@@ -45,13 +46,14 @@ def build(
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
     """
+    config = resolve_aliases(config)
     validate(config, trust)
     settings = Device(**config["device"])
     device, dtype = settings.set_up(config["train"]["batch_size"])
     if trust is None:
-        config = findable(config)
+        config = _findable(config)
     sampler = made(config, "sampler")
-    taught = with_data(config, sampler, saved, device, dtype)
+    taught = _with_data(config, sampler, saved, device, dtype)
     return Parts(
         config=config,
         energy=taught.energy.to(device=device, dtype=dtype),
@@ -59,7 +61,7 @@ def build(
         job=taught.job,
         frame=taught.frame,
         data=taught.data,
-        evaluations=evaluations(config, taught.frame),
+        evaluations=_evaluations(config, taught.frame),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -69,7 +71,7 @@ def build(
     )
 
 
-def evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
+def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
     first: Evaluator = made(config, "evaluation")
     if frame.ragged:
         taken = {"evaluation": first} if getattr(first, "ragged", False) else {}
@@ -96,7 +98,7 @@ class Taught(NamedTuple):
     job: Job | None
 
 
-def with_data(
+def _with_data(
     config: dict[str, Any],
     sampler: Sampler,
     saved: Callable[[], Frame] | None,
@@ -107,28 +109,28 @@ def with_data(
     from them."""
     energy = None if takes(config["model"], "event_shape") else initialised(config)
     if energy is not None and hasattr(energy, "window"):
-        return Taught(energy, landscape_frame(energy, config), None, None)
+        return Taught(energy, _landscape_frame(energy, config), None, None)
     if saved is not None:
         frame = saved()
-        energy = energy or fitting(config, frame)
-        return Taught(energy, frame, partial(same_data, config, frame), None)
+        energy = energy or _fitting(config, frame)
+        return Taught(energy, frame, partial(_same_data, config, frame), None)
     dataset = made(config, "dataset").to(dtype=dtype, device=device)
     frame = Frame.of(dataset)
     if frame.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
-    energy = energy or fitting(config, frame, frame.standardization.to_standard(dataset.train))
+    energy = energy or _fitting(config, frame, frame.standardization.to_standard(dataset.train))
     two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
 
     def data() -> Dataset:
         return dataset
 
-    job = built_job(config, sampler, dataset)
-    check_classes(job.method, energy, dataset)
+    job = _built_job(config, sampler, dataset)
+    _check_classes(job.method, energy, dataset)
     return Taught(energy, frame, data, job)
 
 
-def fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) -> nn.Module:
+def _fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) -> nn.Module:
     """The model, untrained, for points of this shape.
 
     Args:
@@ -143,18 +145,18 @@ def fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) 
     return initialised(config, **supplied)
 
 
-def findable(config: dict[str, Any]) -> dict[str, Any]:
+def _findable(config: dict[str, Any]) -> dict[str, Any]:
     """With the paths of data, and of runs in a composition, made absolute: the run may be opened
     from another folder."""
     dataset, model = config["dataset"], config["model"]
     if isinstance(dataset.get("path"), str):
-        dataset = {**dataset, "path": absolute(dataset["path"])}
+        dataset = {**dataset, "path": _absolute(dataset["path"])}
     if isinstance(model.get("runs"), list):
-        model = {**model, "runs": [absolute(run) for run in model["runs"]]}
+        model = {**model, "runs": [_absolute(run) for run in model["runs"]]}
     return {**config, "dataset": dataset, "model": model}
 
 
-def absolute(path: Any) -> Any:
+def _absolute(path: Any) -> Any:
     """Of a path where there is something; anything else stays, and whoever reads it complains."""
     try:
         file = Path(path).expanduser().absolute()
@@ -163,13 +165,13 @@ def absolute(path: Any) -> Any:
         return path
 
 
-def same_data(config: dict[str, Any], frame: Frame) -> Dataset:
+def _same_data(config: dict[str, Any], frame: Frame) -> Dataset:
     dataset = made(config, "dataset")
     frame.check(dataset)
     return dataset
 
 
-def landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:
+def _landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:
     """An analytic energy lives in its own units and has nothing to train."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
     if steps if epochs is None else epochs:
@@ -204,7 +206,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
         raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
 
 
-def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job:
+def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job:
     settings = TrainSettings(**config["train"])
     n_train = len(dataset.train)
     if settings.batch_size > n_train:
@@ -230,7 +232,7 @@ def built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job
     )
 
 
-def check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
+def _check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
     """
     Raises:
         ConfigError: the method learns from labels and the data have none, or the model has not one

@@ -20,15 +20,15 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
-    problems += leaving_out_problems(config)
-    problems += sampler_problems(config)
+    problems += _leaving_out_problems(config)
+    problems += _sampler_problems(config)
     for name in parts:
         own = getattr(target(config[name]), "conflicts", None)
         problems += own(config) if own is not None else []
     return problems
 
 
-def leaving_out_problems(config: dict[str, Any]) -> list[str]:
+def _leaving_out_problems(config: dict[str, Any]) -> list[str]:
     """Of `train.leave_one_out`, which itself says how many runs there are and on what."""
     train, dataset = config["train"], config["dataset"]
     if not train.get("leave_one_out"):
@@ -52,7 +52,7 @@ def leaving_out_problems(config: dict[str, Any]) -> list[str]:
     return problems
 
 
-def sampler_problems(config: dict[str, Any]) -> list[str]:
+def _sampler_problems(config: dict[str, Any]) -> list[str]:
     """Of a sampler, those inside of it included, with itself and with the method."""
     problems = []
     train, method, samplers = config["train"], config["method"], nested(config["sampler"])

@@ -25,7 +25,7 @@ def configurations(config: DictConfig) -> list[dict[str, Any]]:
     if not isinstance(train, dict):
         return [whole]
     if train.get("leave_one_out") not in (None, False):
-        return without_each(config, whole)
+        return _without_each(config, whole)
     if train.get("ensemble") in (None, 1):
         return [whole]
 
@@ -47,7 +47,7 @@ def configurations(config: DictConfig) -> list[dict[str, Any]]:
     return found
 
 
-def without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
+def _without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
     """One configuration for each class of the data, the others as they are."""
     from ebmtrain.config.instantiate import made
     from ebmtrain.config.validate import validate

@@ -12,11 +12,9 @@ from torch import nn
 from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory
 from ebmtrain.runtime.seeding import stream
 
-PLAIN = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # of a constructor
-
-
+_PLAIN = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # of a constructor
 # What makes a part one of its kind.
-NEEDED = {
+_NEEDED = {
     "model": ("forward", "parameters"),
     "sampler": ("init", "step"),
     "method": ("init", "loss"),
@@ -31,7 +29,7 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     try:
         # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
         part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
-    except (InstantiationException, EbmtrainError, *PLAIN) as error:
+    except (InstantiationException, EbmtrainError, *_PLAIN) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):
             cause = cause.__cause__
@@ -42,11 +40,11 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
         if isinstance(cause, ValueError | TypeError | OSError):
             raise ConfigError(f"{name}: {cause}") from error
         raise
-    lacking = [attribute for attribute in NEEDED[name] if not hasattr(part, attribute)]
+    lacking = [attribute for attribute in _NEEDED[name] if not hasattr(part, attribute)]
     if lacking:
         raise ConfigError(
             f"{name}: {type(part).__name__} has no {lacking[0]}: a {name} must have "
-            f"{', '.join(NEEDED[name])}"
+            f"{', '.join(_NEEDED[name])}"
         )
     return part
 

@@ -22,11 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ebmtrain.errors import ConfigError
 
-PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel the presets lie inside the package, in a checkout next to it.
-BUILT_IN = next(p / "configs" for p in (PACKAGE, PACKAGE.parent) if (p / "configs").is_dir())
-
-
+BUILT_IN = next(p / "configs" for p in (_PACKAGE, _PACKAGE.parent) if (p / "configs").is_dir())
 _first: list[Path] = []  # folders searched before all others
 
 
@@ -40,37 +38,35 @@ class PresetsOfTheUser(SearchPathPlugin):
 
 
 @cache
-def stamp() -> str:
+def _stamp() -> str:
     """<date>-<time>-<4 hex>, the same for a whole command, all jobs of a sweep included. Two runs
     that start in the same second differ in the last part."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def folder_name(text: str) -> str:
+def _folder_name(text: str) -> str:
     """One name for one folder: a path among the words of a job must not nest its directory, and
     file systems end names at 255 bytes (the job's number tells long ones apart)."""
     return re.sub(r"[/\\\s]", "_", text).encode()[:150].decode(errors="ignore")
 
 
-Kind = Literal["run", "landscape", "ensemble"]
+_Kind = Literal["run", "landscape", "ensemble"]
+_kind: _Kind = "run"  # of what is about to begin
 
 
-_kind: Kind = "run"  # of what is about to begin
-
-
-def place(dataset: str, method: str, model: str) -> str:
+def _place(dataset: str, method: str, model: str) -> str:
     """The folders of a run beneath outputs/. A landscape has no data, and no method taught it; an
     ensemble is many runs, like a sweep."""
     places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
     return places.get(_kind, f"{dataset}/{method}_{model}")
 
 
-def tail(seed: int, dataset: str) -> str:
+def _tail(seed: int, dataset: str) -> str:
     """What stands behind the stamp."""
     return dataset if _kind == "ensemble" else f"s{seed}"
 
 
-def place_as(kind: Kind) -> None:
+def place_as(kind: _Kind) -> None:
     """Known only when the model was built, which is before Hydra asks for the folder."""
     global _kind
     _kind = kind
@@ -93,12 +89,12 @@ def check_targets(config: DictConfig) -> None:
 
 def prepare(user_folder: Path | None) -> None:
     """Registers the resolvers of our presets and the user's folder. May be called again."""
-    stamp.cache_clear()
-    OmegaConf.register_new_resolver("stamp", stamp, replace=True)
-    OmegaConf.register_new_resolver("place", place, replace=True)
-    OmegaConf.register_new_resolver("tail", tail, replace=True)
+    _stamp.cache_clear()
+    OmegaConf.register_new_resolver("stamp", _stamp, replace=True)
+    OmegaConf.register_new_resolver("place", _place, replace=True)
+    OmegaConf.register_new_resolver("tail", _tail, replace=True)
     place_as("run")
-    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     _first[:] = [user_folder] if user_folder else []
     Plugins.instance().register(PresetsOfTheUser)
     # The parts that a user's preset names lie beside it or in the working directory. Last, so

@@ -13,21 +13,16 @@ from ebmtrain.errors import UnsafeError
 Trust = tuple[str, ...] | None
 """Packages besides ebmtrain whose parts may be imported; None: any."""
 
-
 # Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
-HOMES = tuple(
+_HOMES = tuple(
     f"ebmtrain.{home}."
     for home in (
         "models", "samplers", "methods", "datasets", "training.optimizers", "evaluation",
         "runs.composition",
     )
 )  # fmt: skip
-
-
-HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
-
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
@@ -52,20 +47,20 @@ def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
             for key in node:
                 if isinstance(key, str) and key.startswith("_") and key != "_target_":
                     raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
-            if old := [key for key in HYDRA_0 if isinstance(node.get(key), str)]:
+            if old := [key for key in _HYDRA_0 if isinstance(node.get(key), str)]:
                 raise UnsafeError(f"the run's configuration holds {old[0]!r}: remove it")
             if "_target_" in node:
-                refuse_untrusted(node["_target_"], trust)
+                _refuse_untrusted(node["_target_"], trust)
             waiting += [*node, *node.values()]
         elif isinstance(node, list):
             waiting += node
-        elif isinstance(node, str) and ("${" in node or CONTROL.search(node)):
+        elif isinstance(node, str) and ("${" in node or _CONTROL.search(node)):
             raise UnsafeError(
                 f"the run's configuration holds {node!r}: write the value itself there"
             )
 
 
-def refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
+def _refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
     """By the name alone: nothing is imported yet.
 
     Raises:
@@ -74,7 +69,7 @@ def refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
     words = name.split(".") if isinstance(name, str) else [""]
     package = words[0]
     if package == "ebmtrain":
-        if name.startswith(HOMES) and not any(w.startswith("_") for w in words):
+        if name.startswith(_HOMES) and not any(w.startswith("_") for w in words):
             return
         raise UnsafeError(f"the run asks for {name!r}, which is not one of ebmtrain's parts")
     if package not in trust:
@@ -93,7 +88,7 @@ def locate(name: str, trust: Trust) -> Any:
     """
     if trust is None:
         return get_object(name)
-    refuse_untrusted(name, trust)
+    _refuse_untrusted(name, trust)
     found = get_object(name)
     # ebmtrain's modules import others, and os reached through one of them is still os.
     if f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" != name:

@@ -19,6 +19,7 @@ from annotated_types import Le
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from ebmtrain.config.aliases import resolve_aliases
 from ebmtrain.config.annotations import is_plain, lacking, may_be_collection, type_hints
 from ebmtrain.config.cross_checks import conflicts
 from ebmtrain.config.schema import Checkpoint, Plots, Samples, Train
@@ -39,9 +40,7 @@ PARTS: dict[str, frozenset[str]] = {
     "optimizer": frozenset(),
     "evaluation": frozenset(),
 }
-
-
-SECTIONS: dict[str, type] = {
+_SECTIONS: dict[str, type] = {
     "device": Device,
     "train": Train,
     "checkpoint": Checkpoint,
@@ -50,18 +49,10 @@ SECTIONS: dict[str, type] = {
     "quality": Quality,
     "diagnostics": Diagnostics,
 }
-
-
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
-
-
-Supervisor = Literal["retry"] | None
-
-
-WORDS = ("seed", "supervisor")  # what is not a section
-
-
-MISSING = "???"
+_Supervisor = Literal["retry"] | None
+_WORDS = ("seed", "supervisor")  # what is not a section
+_MISSING = "???"
 
 
 def validate(config: dict[str, Any], trust: Trust = None) -> None:
@@ -75,10 +66,11 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         ConfigError: with all problems, one per line.
         UnsafeError: a `_target_` that is not trusted.
     """
+    config = resolve_aliases(config)
     if trust is not None:
         refuse_hostile(config, trust)
     problems: list[str] = []
-    known = [*PARTS, *SECTIONS, *WORDS]
+    known = [*PARTS, *_SECTIONS, *_WORDS]
     for name in config:
         if name not in known:
             problems.append(f"unknown key {name}{suggestion(name, known)}")
@@ -86,15 +78,15 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         if name not in config:
             problems.append(f"{name} is missing")
     seed_problems = value_problems("seed", config.get("seed"), Seed)
-    problems += value_problems("supervisor", config.get("supervisor"), Supervisor)
-    for name, cls in SECTIONS.items():
+    problems += value_problems("supervisor", config.get("supervisor"), _Supervisor)
+    for name, cls in _SECTIONS.items():
         if name in config:
             problems += call_problems(name, config[name], cls, frozenset(), trust)
     for name, supplied in PARTS.items():
         if name in config:
-            problems += part_problems(name, config[name], supplied, trust)
+            problems += _part_problems(name, config[name], supplied, trust)
     if seed_problems:  # what interpolates it, as dataset.seed does, is not wrong by itself
-        got = f".seed must be .*got {re.escape(shown(config.get('seed')))}$"
+        got = f".seed must be .*got {re.escape(_shown(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
         problems += conflicts(config, PARTS)
@@ -102,7 +94,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
+def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
     """Of a mapping with a `_target_`."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         return [f"{path} must be a mapping with a _target_, got {node!r}"]
@@ -111,7 +103,7 @@ def part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) 
     except ValueError:  # not words with dots between them
         return [f"{path}._target_: {node['_target_']!r} is no name of a class or function"]
     except ImportError as error:
-        return [f"{path}._target_: {unimportable(node['_target_'], error)}"]
+        return [f"{path}._target_: {_unimportable(node['_target_'], error)}"]
     if not callable(target):
         return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
     arguments = {key: value for key, value in node.items() if key != "_target_"}
@@ -137,10 +129,10 @@ def call_problems(
         if name in supplied or (name not in names and not open_ended):
             known = [f"{path}.{name}" for name in names]
             problems.append(f"unknown key {here}{suggestion(here, known)}")
-        elif value == MISSING:
+        elif value == _MISSING:
             problems.append(f"{here} is required: give {here}=...")
         else:
-            problems += argument_problems(here, value, hints.get(name, Any), trust)
+            problems += _argument_problems(here, value, hints.get(name, Any), trust)
     for name in names:
         parameter = parameters[name]
         required = parameter.default is parameter.empty and parameter.kind in (
@@ -152,16 +144,16 @@ def call_problems(
     return problems
 
 
-def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
+def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
     """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
     if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
-        found = part_problems(path, value, frozenset(), trust)
-        return found or kind_problems(path, value["_target_"], hint, trust)
+        found = _part_problems(path, value, frozenset(), trust)
+        return found or _kind_problems(path, value["_target_"], hint, trust)
     if is_plain(hint):
         return value_problems(path, value, hint)
     if isinstance(value, dict | list) and not may_be_collection(hint):
-        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]  # a part itself
-    if not holds_part(value):
+        return [f"{path} must be a mapping with a _target_, got {_shown(value)}"]  # a part itself
+    if not _holds_part(value):
         return value_problems(path, value, hint)
     if isinstance(value, list):
         inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
@@ -170,54 +162,54 @@ def argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[st
     return [
         problem
         for here, item in inside.items()
-        for problem in argument_problems(here, item, Any, trust)
+        for problem in _argument_problems(here, item, Any, trust)
     ]
 
 
-def kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
+def _kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
     """Of a class that is not what is asked for. Of a function, it shows when it is called."""
     target = locate(name, trust)
     wanted = lacking(target, hint) if inspect.isclass(target) else None
     return [] if wanted is None else [f"{path}._target_: {name!r} is no {wanted}"]
 
 
-def holds_part(value: Any) -> bool:
+def _holds_part(value: Any) -> bool:
     """Whether a `_target_` stands in this value, at any depth."""
     if isinstance(value, dict):
-        return "_target_" in value or any(map(holds_part, value.values()))
-    return isinstance(value, list) and any(map(holds_part, value))
+        return "_target_" in value or any(map(_holds_part, value.values()))
+    return isinstance(value, list) and any(map(_holds_part, value))
 
 
 def value_problems(path: str, value: Any, hint: Any) -> list[str]:
     """Of one plain value, compared with a type that may carry ranges."""
     if value is None and hint is Any:
         return []
-    adapter = adapter_of(hint)
+    adapter = _adapter_of(hint)
     if adapter is None:
         # The hint is a class of ours or a protocol: only a part can be that, or null.
         if value is None and type(None) in typing.get_args(hint):
             return []
-        return [f"{path} must be a mapping with a _target_, got {shown(value)}"]
+        return [f"{path} must be a mapping with a _target_, got {_shown(value)}"]
     try:
         # As JSON, because there a list is the only sequence, and strict: "1" is no number.
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        return sentences(path, value, error.errors(), hint)
-    if not fits(value):
-        return [f"{path} must fit into 64 bits, got {shown(value)}"]
+        return _sentences(path, value, error.errors(), hint)
+    if not _fits(value):
+        return [f"{path} must fit into 64 bits, got {_shown(value)}"]
     return []
 
 
-def fits(value: Any) -> bool:
+def _fits(value: Any) -> bool:
     """Whether torch takes all numbers in it: Python's own have no end."""
     if isinstance(value, list | tuple):
-        return all(map(fits, value))
+        return all(map(_fits, value))
     if isinstance(value, dict):
-        return all(map(fits, value.values()))
+        return all(map(_fits, value.values()))
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
-def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
+def _adapter_of(hint: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
     except PydanticSchemaGenerationError:
@@ -226,26 +218,26 @@ def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(hint)
 
 
-def sentences(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
+def _sentences(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
     """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
     words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
     if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
-        return [f"{path} must be true, false or {' or '.join(words)}, got {shown(value)}"]
-    return list(dict.fromkeys(sentence(path, value, error) for error in errors))
+        return [f"{path} must be true, false or {' or '.join(words)}, got {_shown(value)}"]
+    return list(dict.fromkeys(_sentence(path, value, error) for error in errors))
 
 
-def sentence(path: str, value: Any, error: Any) -> str:
+def _sentence(path: str, value: Any, error: Any) -> str:
     message = error["msg"].replace("Input should be", "must be")
     if error["type"] == "dataclass_type":
         message = "must be a mapping with a _target_"
-    return f"{path} {message[0].lower()}{message[1:]}, got {shown(value)}"
+    return f"{path} {message[0].lower()}{message[1:]}, got {_shown(value)}"
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "nothing (null)" if value is None else repr(value)
 
 
-def unimportable(name: str, error: ImportError) -> str:
+def _unimportable(name: str, error: ImportError) -> str:
     """Why nothing of this name can be imported."""
     parts = name.split(".")
     prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
@@ -261,10 +253,10 @@ def unimportable(name: str, error: ImportError) -> str:
             f"there is no {parts[0]} to import {name!r} from: put {parts[0]}.py into {Path.cwd()} "
             "or the folder of --config-dir, or install it"
         )
-    return f"cannot import {name!r}: {innermost(error)}"
+    return f"cannot import {name!r}: {_innermost(error)}"
 
 
-def innermost(error: BaseException) -> str:
+def _innermost(error: BaseException) -> str:
     """The first cause: hydra wraps the reason of a failed import in its own words."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -14,24 +14,14 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
-LEVELS = 256
-
-
-EVENT = (3, 32, 32)
-
-
-PIXELS = 3072
-
-
-CLASSES = (
+_LEVELS = 256
+_EVENT = (3, 32, 32)
+_PIXELS = 3072
+_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
-
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-
-
-WANTED = (
+_WANTED = (
     "unpack cifar-10-python.tar.gz or cifar-10-binary.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
     "and put data_batch_1 to data_batch_5 and test_batch there (or the same with .bin), or give "
     "dataset.path=FOLDER"
@@ -69,17 +59,17 @@ def cifar10(
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
     """
-    folder = folder_of(path, WANTED)
+    folder = folder_of(path, _WANTED)
     binary = not (folder / BATCHES[0]).exists() and (folder / f"{BATCHES[0]}.bin").exists()
-    read, ending = (read_binary, ".bin") if binary else (read_python, "")
+    read, ending = (_read_binary, ".bin") if binary else (_read_python, "")
     files = [folder / f"{name}{ending}" for name in BATCHES]
     for file in files:
         if not file.exists():
-            raise DataError(f"{folder} has no {file.name}: {WANTED}")
+            raise DataError(f"{folder} has no {file.name}: {_WANTED}")
     *parts, (holdout, holdout_labels) = (read(file) for file in files)
     return image_points(
         np.concatenate([images for images, _ in parts]),
-        levels=LEVELS,
+        levels=_LEVELS,
         holdout=holdout,
         n_train=n_train,
         standardize=standardize,
@@ -90,38 +80,38 @@ def cifar10(
         seed=seed,
         labels=np.concatenate([labels for _, labels in parts]),
         holdout_labels=holdout_labels,
-        classes=CLASSES,
+        classes=_CLASSES,
     )
 
 
-def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Rows of one byte of label and 3072 of pixels -> (n, 3, 32, 32), (n,)."""
     data = np.frombuffer(content(path), np.uint8)
-    row = 1 + PIXELS
+    row = 1 + _PIXELS
     if len(data) % row:
         raise DataError(
             f"{path} has {len(data):,} bytes, which are no whole rows of {row:,}: get it again"
         )
     rows = data.reshape(-1, row)
-    if rows[:, 0].max() >= len(CLASSES):
+    if rows[:, 0].max() >= len(_CLASSES):
         raise DataError(
             f"{path} has labels above 9: it is no binary file of CIFAR-10; get the original again"
         )
-    return rows[:, 1:].reshape(-1, *EVENT), rows[:, 0]
+    return rows[:, 1:].reshape(-1, *_EVENT), rows[:, 0]
 
 
-def read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The array `data` and the list `labels` of a pickled mapping -> (n, 3, 32, 32), (n,)."""
     found = Pickled(content(path), str(path))
     array = found.array("data")
-    if array.ndim != 2 or array.shape[1] != PIXELS or not len(array):
+    if array.ndim != 2 or array.shape[1] != _PIXELS or not len(array):
         raise DataError(
-            f"{path} holds data of shape {array.shape}, not (images, {PIXELS}): it is no file of "
+            f"{path} holds data of shape {array.shape}, not (images, {_PIXELS}): it is no file of "
             "CIFAR-10"
         )
-    labels = found.whole_numbers("labels", len(CLASSES))
+    labels = found.whole_numbers("labels", len(_CLASSES))
     if len(labels) != len(array):
         raise DataError(
             f"{path} holds {len(labels):,} labels for {len(array):,} images: get the original again"
         )
-    return array.reshape(-1, *EVENT), labels
+    return array.reshape(-1, *_EVENT), labels

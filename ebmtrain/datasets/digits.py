@@ -10,7 +10,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
 
-LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
+_LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
 
 
 def digits(
@@ -46,7 +46,7 @@ def digits(
     found = scikit_learn("datasets", "dataset=digits").load_digits()
     return image_points(
         found.images.astype(np.uint8),
-        levels=LEVELS,
+        levels=_LEVELS,
         holdout=holdout,
         standardize=standardize,
         dequantize=dequantize,

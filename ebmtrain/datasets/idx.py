@@ -13,10 +13,8 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
 
-LEVELS = 256
-
-
-WANTED = (
+_LEVELS = 256
+_WANTED = (
     "put train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz there (of MNIST: "
     "storage.googleapis.com/cvdf-datasets/mnist, of Fashion-MNIST: "
     "github.com/zalandoresearch/fashion-mnist), or give dataset.path=FOLDER"
@@ -57,18 +55,18 @@ def idx(
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
     """
-    folder = folder_of(path, WANTED)
-    files = found(folder, "train"), found(folder, "t10k")
+    folder = folder_of(path, _WANTED)
+    files = _found(folder, "train"), _found(folder, "t10k")
     train, holdout = (read_idx(file) for file in files)
     if train.shape[1:] != holdout.shape[1:]:
         raise DataError(
-            f"{files[0]} holds images of {sized(train.shape)}, {files[1].name} of "
-            f"{sized(holdout.shape)}: take both files from one data set"
+            f"{files[0]} holds images of {_sized(train.shape)}, {files[1].name} of "
+            f"{_sized(holdout.shape)}: take both files from one data set"
         )
     classes = labels_of(folder, labels, len(train), len(holdout))
     return image_points(
         train,
-        levels=LEVELS,
+        levels=_LEVELS,
         holdout=holdout,
         n_train=n_train,
         standardize=standardize,
@@ -81,12 +79,12 @@ def idx(
     )
 
 
-def found(folder: Path, part: str) -> Path:
+def _found(folder: Path, part: str) -> Path:
     file = present(folder, f"{part}-images", 3)
     if file is None:
-        raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {WANTED}")
+        raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {_WANTED}")
     return file
 
 
-def sized(shape: tuple[int, ...]) -> str:
+def _sized(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape[1:]))

@@ -18,19 +18,11 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
-LEVELS = 256
-
-
-ENDINGS = (".png", ".jpg", ".jpeg")
-
-
-MODES = {1: "L", 3: "RGB"}
-
-
-WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
-
-
-LARGEST = 50_000_000  # pixels of one picture
+_LEVELS = 256
+_ENDINGS = (".png", ".jpg", ".jpeg")
+_MODES = {1: "L", 3: "RGB"}
+_WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
+_LARGEST = 50_000_000  # pixels of one picture
 
 
 def image_folder(
@@ -66,13 +58,13 @@ def image_folder(
     Raises:
         DataError: a picture cannot be used; one line with the reason and the remedy.
     """
-    files = pictures_in(folder_of(path, WANTED))
+    files = _pictures_in(folder_of(path, _WANTED))
     if len(files) < 2:
-        raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {WANTED}")
-    first = pixels_of(files[0], size, channels)
+        raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {_WANTED}")
+    first = _pixels_of(files[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
     for i, file in enumerate(files):
-        image = first if i == 0 else pixels_of(file, size, channels)
+        image = first if i == 0 else _pixels_of(file, size, channels)
         if image.ndim != first.ndim:
             kinds = [("gray" if x.ndim == 2 else "coloured") for x in (image, first)]
             raise DataError(
@@ -88,7 +80,7 @@ def image_folder(
         images[i] = image
     return image_points(
         images,
-        levels=LEVELS,
+        levels=_LEVELS,
         holdout=holdout,
         n_train=n_train,
         standardize=standardize,
@@ -99,17 +91,17 @@ def image_folder(
     )
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def _pictures_in(folder: Path) -> list[Path]:
     """In the order of their names, whatever the file system's is."""
     return sorted(
         Path(place, name)
         for place, _, names in os.walk(folder)
         for name in names
-        if name.lower().endswith(ENDINGS)
+        if name.lower().endswith(_ENDINGS)
     )
 
 
-def pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
+def _pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
     """(height, width) of a gray picture, (3, height, width) of a coloured one, bytes."""
     from io import BytesIO
 
@@ -117,14 +109,14 @@ def pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.nd
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(BytesIO(content(file)), formats=["PNG", "JPEG"]) as picture:
-                if picture.width * picture.height > LARGEST:
+                if picture.width * picture.height > _LARGEST:
                     raise DataError(
                         f"{file} has {picture.width} x {picture.height} pixels, more than "
-                        f"{LARGEST:,}: make it smaller"
+                        f"{_LARGEST:,}: make it smaller"
                     )
                 if channels is not None:
-                    picture = picture.convert(MODES[channels])
-                elif picture.mode not in MODES.values():
+                    picture = picture.convert(_MODES[channels])
+                elif picture.mode not in _MODES.values():
                     raise DataError(
                         f"{file} is of the kind {picture.mode}, neither gray nor RGB: give "
                         "dataset.channels=1 or 3, to which all are turned"

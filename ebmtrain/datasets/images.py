@@ -83,7 +83,7 @@ def image_points(
         without,
         torch.from_numpy(images[kept]),
         torch.from_numpy(held.copy()),
-        labelled(labels, holdout_labels, kept, apart, classes),
+        _labelled(labels, holdout_labels, kept, apart, classes),
     )
     last: Change = Noise() if dequantize else Middle()
     changes = [*([Shift(shift)] if shift else []), *([Flip()] if flip else []), last]
@@ -121,7 +121,7 @@ def check_noise(x: np.ndarray, path: str, *, dequantize: bool) -> None:
         )
 
 
-def labelled(
+def _labelled(
     labels: np.ndarray | None,
     holdout_labels: np.ndarray | None,
     kept: np.ndarray,

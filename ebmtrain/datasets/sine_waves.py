@@ -16,10 +16,8 @@ from ebmtrain.datasets.toy import SampleSize
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import NonNegative, WholeNumber
 
-Length = Annotated[int, Ge(4), Le(10_000)]
-
-
-Channels = Annotated[int, Ge(1), Le(1_000)]
+_Length = Annotated[int, Ge(4), Le(10_000)]
+_Channels = Annotated[int, Ge(1), Le(1_000)]
 
 
 def sine_waves(
@@ -28,8 +26,8 @@ def sine_waves(
     frequency: Law,
     phase: Law,
     std: NonNegative = 0.2,
-    length: Length = 32,
-    channels: Channels = 1,
+    length: _Length = 32,
+    channels: _Channels = 1,
     n_train: SampleSize = 10_000,
     n_holdout: SampleSize = 10_000,
     standardize: Standardize = True,

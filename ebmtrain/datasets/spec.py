@@ -78,10 +78,10 @@ class Frame(NamedTuple):
                 raise ValueError("its mixing is singular")
             if not isinstance(saved["fingerprint"], str):
                 raise ValueError("its fingerprint is no text")
-            if names is not None and not are_names(names, d):
+            if names is not None and not _are_names(names, d):
                 raise ValueError("its names are not a line of text for each column")
             steps = saved.get("lengths")
-            if steps is not None and not are_lengths(steps, shift):
+            if steps is not None and not _are_lengths(steps, shift):
                 raise ValueError("its lengths are not counts of sequences")
             return cls(
                 Standardization(shift, scale, mixing),
@@ -106,14 +106,14 @@ class Frame(NamedTuple):
             )
 
 
-def are_names(names: Any, count: int) -> bool:
+def _are_names(names: Any, count: int) -> bool:
     """They will be shown in a terminal, which obeys control characters."""
     if not isinstance(names, list) or len(names) != count:
         return False
     return all(isinstance(name, str) and name.isprintable() for name in names)
 
 
-def are_lengths(steps: Any, shift: Tensor) -> bool:
+def _are_lengths(steps: Any, shift: Tensor) -> bool:
     """One count for each length that a sequence, (length, channels) like `shift`, may have."""
     if shift.ndim != 2 or not isinstance(steps, Tensor) or steps.dtype != torch.int64:
         return False
@@ -135,11 +135,11 @@ def fingerprint(dataset: Dataset) -> str:
     for points in (dataset.train, dataset.holdout):
         digest.update(repr(tuple(points.shape)).encode())
         for part in points.split(65_536):
-            digest.update(rounded(part, quantum).numpy().tobytes())
+            digest.update(_rounded(part, quantum).numpy().tobytes())
     return digest.hexdigest()
 
 
-def rounded(points: Tensor, quantum: Tensor) -> Tensor:
+def _rounded(points: Tensor, quantum: Tensor) -> Tensor:
     """Whole numbers of quanta, as floats: the largest would not fit into an integer. Infinite at
     steps that are not there: a NaN may be any of many bit patterns."""
     whole = (points.to("cpu", torch.float64) / quantum).round()

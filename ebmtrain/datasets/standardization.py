@@ -12,9 +12,7 @@ from ebmtrain.masks import present
 from ebmtrain.types import Standardization
 
 Standardize = Literal[True, False, "whiten"]
-
-
-SINGULAR = 1e-9  # share of the mean variance below which a direction counts as none
+_SINGULAR = 1e-9  # share of the mean variance below which a direction counts as none
 
 
 def standardization_of(points: Tensor, standardize: Standardize) -> Standardization:
@@ -42,14 +40,14 @@ def standardization_of(points: Tensor, standardize: Standardize) -> Standardizat
         zero = torch.zeros_like(exact[0])
         return Standardization(zero, zero + 1)
     if exact.isnan().any():
-        return of_ragged(exact, standardize)
-    simple = of_columns(exact)
+        return _of_ragged(exact, standardize)
+    simple = _of_columns(exact)
     if standardize != "whiten":
         return simple
-    return simple._replace(mixing=correlation_root(simple.to_standard(exact).flatten(1)))
+    return simple._replace(mixing=_correlation_root(simple.to_standard(exact).flatten(1)))
 
 
-def of_columns(exact: Tensor) -> Standardization:
+def _of_columns(exact: Tensor) -> Standardization:
     """Of each element of (n, *event) points over all of them."""
     mean = exact.mean(0)
     scale = (exact - mean).square().mean(0).sqrt()
@@ -58,21 +56,21 @@ def of_columns(exact: Tensor) -> Standardization:
     return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
 
 
-def of_ragged(exact: Tensor, standardize: Standardize) -> Standardization:
+def _of_ragged(exact: Tensor, standardize: Standardize) -> Standardization:
     """Of each channel of (n, length, channels) sequences over all steps that are there."""
     if standardize == "whiten":
         raise DataError(
             "sequences of different lengths cannot be whitened: dataset.standardize=true"
         )
-    units = of_columns(exact[present(exact)])
+    units = _of_columns(exact[present(exact)])
     shift, scale = (v.expand(exact.shape[1:]).clone() for v in units[:2])
     return Standardization(shift, scale)
 
 
-def correlation_root(u: Tensor) -> Tensor:
+def _correlation_root(u: Tensor) -> Tensor:
     """R^(1/2) of the correlations R of (n, d) points of mean 0 and deviation 1: symmetric."""
     values, vectors = torch.linalg.eigh(u.T @ u / len(u))
-    flat = int((values < SINGULAR).sum())
+    flat = int((values < _SINGULAR).sum())
     if flat:
         raise DataError(
             f"{u.shape[1]} columns of {len(u)} training points span {u.shape[1] - flat} dimensions "

@@ -25,13 +25,9 @@ from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.types import Count, OpenUnit, Sampler
 
-DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
-
-
-TOLERATED = 0.05  # nats between them that nobody is warned of
-
-
-FEWEST = 30  # effective chains below which a bootstrap says little
+_DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
+_TOLERATED = 0.05  # nats between them that nobody is warned of
+_FEWEST = 30  # effective chains below which a bootstrap says little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +100,7 @@ class AnnealedImportanceSampling:
         metrics, warnings = self.judged(sides, subject.generator("bootstrap"))
         known = known_log_z(exact_copy(subject.energy), subject.temperature)
         if known is not None:
-            warnings += told_apart(metrics["log_z"], metrics["log_z_se"], known)
+            warnings += _told_apart(metrics["log_z"], metrics["log_z_se"], known)
             metrics["log_z_exact"] = known
         volume = subject.standardization.log_volume
         metrics = {k: v + volume * k.startswith("log_z") * (k != "log_z_se")
@@ -198,7 +194,7 @@ class AnnealedImportanceSampling:
             "ess_reverse": effective(down),
         }
         warnings = []
-        if not abs(gap) <= max(DISAGREEMENT * error, TOLERATED):
+        if not abs(gap) <= max(_DISAGREEMENT * error, _TOLERATED):
             where = "above" if gap < 0 else "below"
             reason = (
                 "the chains that the reverse side starts from are not from the model; raise "
@@ -211,7 +207,7 @@ class AnnealedImportanceSampling:
                 f"side; {reason}"
             )
         for name in ("ess", "ess_reverse"):
-            if not metrics[name] >= min(FEWEST, self.chains):
+            if not metrics[name] >= min(_FEWEST, self.chains):
                 warnings.append(
                     f"log Z is uncertain: {name} is {metrics[name]:.1f} of {self.chains} chains; "
                     "raise evaluation.temperatures"
@@ -219,9 +215,9 @@ class AnnealedImportanceSampling:
         return metrics, warnings
 
 
-def told_apart(estimate: float, error: float, known: float) -> list[str]:
+def _told_apart(estimate: float, error: float, known: float) -> list[str]:
     """What is to be said of an estimate beside the truth."""
-    if abs(estimate - known) <= max(DISAGREEMENT * error, TOLERATED):
+    if abs(estimate - known) <= max(_DISAGREEMENT * error, _TOLERATED):
         return []
     return [
         f"log Z is estimated wrongly: {abs(estimate - known):.2g} nats from the model's own log_z; "

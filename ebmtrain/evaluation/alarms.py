@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-BOUND = 500.0  # nats; the energies of the presets stay within some tens
-
-
-PER_DIMENSION = 50.0  # added for each coordinate: energies are sums over these
-
-
-LEVELS = {"energy_data": "E(data)", "energy_model": "E(chains)"}
+_BOUND = 500.0  # nats; the energies of the presets stay within some tens
+_PER_DIMENSION = 50.0  # added for each coordinate: energies are sums over these
+_LEVELS = {"energy_data": "E(data)", "energy_model": "E(chains)"}
 
 
 def runaway(row: Mapping[str, float], dimensions: int) -> str | None:
@@ -19,8 +15,8 @@ def runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     Contrast alone leaves the level and the depth of the wells free: without a base measure nothing
     holds chains that found a way to infinity, and the gap that they open grows with every update.
     """
-    bound = BOUND + PER_DIMENSION * dimensions
-    for key, name in LEVELS.items():
+    bound = _BOUND + _PER_DIMENSION * dimensions
+    for key, name in _LEVELS.items():
         value = row.get(key)
         if value is not None and abs(value) > bound:
             return (
@@ -30,7 +26,7 @@ def runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     return None
 
 
-MOST = 5.0  # nats; 0.03 to 0.05 in the default run
+_MOST = 5.0  # nats; 0.03 to 0.05 in the default run
 
 
 def held_apart(row: Mapping[str, float], regularization: float) -> str | None:
@@ -48,7 +44,7 @@ def held_apart(row: Mapping[str, float], regularization: float) -> str | None:
         return None
     data, model = row["energy_data"], row["energy_model"]
     balance = 2 * regularization * (data**2 + model**2)
-    if not (balance > MOST and model - data > balance / 2):
+    if not (balance > _MOST and model - data > balance / 2):
         return None
     return (
         f"method.energy_regularization={regularization:g} keeps the energies of chains and data "

@@ -20,7 +20,7 @@ from ebmtrain.evaluation.protocol import Evaluation, Evaluator, Metric, Subject,
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import Count, Dataset, Standardization
 
-COVARIANCES = ("full", "tied", "diag", "spherical")
+_COVARIANCES = ("full", "tied", "diag", "spherical")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class BesidePeers:
         }
         log_z, log_z_se = metrics.get("log_z"), metrics.get("log_z_se", 0.0)
         if isinstance(log_z, float) and isinstance(log_z_se, float):
-            own = log_p_of(subject, dataset, log_z)
+            own = _log_p_of(subject, dataset, log_z)
             for name, log_p in peers.items():
                 gain = own - log_p
                 found[f"gain_over_{name}"] = float(gain.mean())
@@ -135,7 +135,7 @@ class BesidePeers:
         mixtures = scikit_learn("mixture", "evaluation=peers").GaussianMixture
         unfinished = scikit_learn("exceptions", "evaluation=peers").ConvergenceWarning
         fits = []
-        for unit, kind in itertools.product(units, COVARIANCES):
+        for unit, kind in itertools.product(units, _COVARIANCES):
             u = unit.to_standard(train).numpy()
             most = min(self.components, len(u))
             for n in range(min(self.fewest, most), most + 1):
@@ -152,7 +152,7 @@ def scored(estimate, unit: Standardization, x: Tensor) -> Tensor:
     return torch.from_numpy(estimate.score_samples(unit.to_standard(x).numpy())) - unit.log_volume
 
 
-def log_p_of(subject: Subject, dataset: Dataset, log_z: float) -> Tensor:
+def _log_p_of(subject: Subject, dataset: Dataset, log_z: float) -> Tensor:
     """log p of the held-out points by the model, (m,).
 
     Args:

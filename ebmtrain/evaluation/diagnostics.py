@@ -20,15 +20,9 @@ from ebmtrain.types import Count, Sampler
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
 # sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
 MOST_RHAT = 1.1
-
-
 LEAST_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
-
-
-LEAST_ACCEPTANCE = 0.1
-
-
-ENOUGH = 50  # draws of each chain below which there is no verdict on its mixing
+_LEAST_ACCEPTANCE = 0.1
+_ENOUGH = 50  # draws of each chain below which there is no verdict on its mixing
 
 
 class Record(NamedTuple):
@@ -100,13 +94,13 @@ class Diagnostics:
         record = self.record(subject)
         metrics: dict[str, Metric] = {f"chain_{k}": v for k, v in record.rates.items()}
         metrics |= ages_of(subject)
-        warnings = of_rates(record.rates, subject.sampler)
+        warnings = _of_rates(record.rates, subject.sampler)
         if not np.isfinite(record.series).all():
             lost = "chains are not to be judged: they meet energies or points that are not finite"
             return Evaluation(metrics, [*warnings, f"{lost}; lower optimizer.lr"])
         found = mixing(record.series)
         if np.isnan(found.rhat).any():
-            return Evaluation(metrics, [*warnings, STUCK])
+            return Evaluation(metrics, [*warnings, _STUCK])
         bulk = float(found.bulk.min())
         metrics |= {
             "rhat": float(found.rhat.max()),
@@ -115,8 +109,8 @@ class Diagnostics:
             "ess_per_evaluation": bulk / record.evaluations,
             "ess_per_second": bulk / record.seconds,
         }
-        if self.draws >= ENOUGH:
-            warnings += of_mixing(found, record.names, self.chains * self.draws, subject.sampler)
+        if self.draws >= _ENOUGH:
+            warnings += _of_mixing(found, record.names, self.chains * self.draws, subject.sampler)
         return Evaluation(metrics, warnings)
 
     def record(self, subject: Subject) -> Record:
@@ -131,7 +125,7 @@ class Diagnostics:
         values = torch.cat([energy[:, None], quantities.of(flat).double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
         names = ["energy", *quantities.names]
-        rates = {k: v for k, v in walk.rates.items() if k in RATES}
+        rates = {k: v for k, v in walk.rates.items() if k in _RATES}
         return Record(names, series.numpy(), rates, walk.evaluations, walk.seconds)
 
     def seen(self, subject: Subject) -> Seen | None:
@@ -147,10 +141,8 @@ class Diagnostics:
         return Seen(names, series, found.rhat, correlations, lengths, bulk, tail)
 
 
-RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
-
-
-STUCK = (
+_RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
+_STUCK = (
     "chains are stuck: not one of them moved along some axis; lower sampler.step_size, or give "
     "sampler.adaptation"
 )
@@ -167,16 +159,16 @@ def ages_of(subject: Subject) -> dict[str, Metric]:
     return found
 
 
-def of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
+def _of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
     """What is wrong with how chains move."""
     warnings = []
-    if rates.get("acceptance", 1.0) < LEAST_ACCEPTANCE:
+    if rates.get("acceptance", 1.0) < _LEAST_ACCEPTANCE:
         warnings.append(
             f"chains hardly move: {rates['acceptance']:.1%} of their steps are accepted; lower "
             "sampler.step_size, or give sampler.adaptation"
         )
     # A chain that may reject makes up for a clipped gradient, but not for a clamped point.
-    exact = "acceptance" in rates and not clamped(sampler)
+    exact = "acceptance" in rates and not _clamped(sampler)
     if rates.get("clipped", 0.0) > 0 and not exact:
         warnings.append(
             f"the chain does not sample exp(-E / T): {rates['clipped']:.2%} of its steps were "
@@ -185,7 +177,7 @@ def of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
     return warnings
 
 
-def clamped(sampler: Any) -> bool:
+def _clamped(sampler: Any) -> bool:
     """Whether it or the sampler inside of it has a clamp."""
     while sampler is not None:
         if getattr(sampler, "clamp", None) is not None:
@@ -194,7 +186,7 @@ def clamped(sampler: Any) -> bool:
     return False
 
 
-def of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler) -> list[str]:
+def _of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler) -> list[str]:
     """What R-hat and the effective sample sizes say."""
     worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
     rhat, bulk = found.rhat[worst], found.bulk[fewest]
@@ -212,8 +204,6 @@ def of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler)
 
 
 MOST = 8  # quantities beside the energy
-
-
 _FEW = 500  # points that principal axes are computed from
 
 

@@ -15,11 +15,9 @@ from ebmtrain.evaluation.estimators.modes import mass_divergence, nearest_mass
 from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Standardization
 
-MOST_DIMENSIONS = 3  # of a grid
-
-
+_MOST_DIMENSIONS = 3  # of a grid
 # Tolerances between the grid and the model's own log Z, beyond which one is wrong.
-DISAGREEMENT = 10.0
+_DISAGREEMENT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +60,11 @@ class Quadrature:
         def reduced(u: Tensor) -> Tensor:
             return exact(u.view(-1, *standardization.shift.shape)) / subject.temperature
 
-        if d > MOST_DIMENSIONS:
+        if d > _MOST_DIMENSIONS:
             if known is not None:
-                return without_grid(reduced, known, standardization, dataset)
+                return _without_grid(reduced, known, standardization, dataset)
             notice = (
-                f"no exact evaluation: quadrature ends at {MOST_DIMENSIONS} dimensions, the data "
+                f"no exact evaluation: quadrature ends at {_MOST_DIMENSIONS} dimensions, the data "
                 f"have {d}"
             )
             return Evaluation({}, [f"{notice}; choose evaluation=ais"])
@@ -78,7 +76,7 @@ class Quadrature:
         )
         warnings = self.warnings(result)
         if known is not None:
-            if not warnings and not abs(known - result.value) <= DISAGREEMENT * self.tolerance:
+            if not warnings and not abs(known - result.value) <= _DISAGREEMENT * self.tolerance:
                 warnings.append(
                     f"log Z is {known:.4f} as the model's own log_z says and {result.value:.4f} by "
                     "quadrature: one is wrong; raise evaluation.resolution, or mend the model"
@@ -92,7 +90,7 @@ class Quadrature:
             nll, nll_se = likelihood(log_p)
             metrics |= with_error(nll, nll_se)
             if dataset.truth is not None:
-                metrics |= against_truth(result, standardization, dataset.truth)
+                metrics |= _against_truth(result, standardization, dataset.truth)
                 error = dataset.truth.log_prob(dataset.holdout) - log_p
                 metrics["log_density_mse"] = float(error.square().mean())
                 failed = "log Z is wrong; raise evaluation.resolution"
@@ -115,7 +113,7 @@ class Quadrature:
         return found
 
 
-def without_grid(
+def _without_grid(
     reduced: Callable[[Tensor], Tensor],
     known: float,
     units: Standardization,
@@ -160,7 +158,7 @@ def with_error(nll: float, nll_se: float) -> dict[str, Metric]:
     return found if nll_se == math.inf else found | {"nll_se": nll_se}
 
 
-def against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
+def _against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
     """kl and, where modes are known, mode_weights and mode_kl."""
     grid = result.grid
     x = units.to_data(grid.points.view(-1, *units.shift.shape))
@@ -198,10 +196,8 @@ def known_log_z(energy: nn.Module, temperature: float) -> float | None:
     return value
 
 
-ERRORS = 4.0  # standard errors beyond which chance explains it no longer
-
-
-BEST = ("kl", "regret")
+_ERRORS = 4.0  # standard errors beyond which chance explains it no longer
+_BEST = ("kl", "regret")
 
 
 def held_to_floor(
@@ -218,10 +214,10 @@ def held_to_floor(
     nll = metrics["nll"]
     assert isinstance(nll, float)
     full = {**metrics, "entropy": entropy, "regret": nll - entropy}
-    if not nll < entropy - ERRORS * error:
+    if not nll < entropy - _ERRORS * error:
         return Evaluation(full, [])
     warning = (
         f"the NLL of {nll:.4f} is {entropy - nll:.2g} nats beneath the entropy of the data, where "
         f"no model can be: {what}"
     )
-    return Evaluation({k: v for k, v in full.items() if k not in BEST}, [warning])
+    return Evaluation({k: v for k, v in full.items() if k not in _BEST}, [warning])

@@ -22,17 +22,9 @@ PEERS = {
     "svm": "OneClassSVM",
     "forest": "IsolationForest",
 }
-
-
-BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in distances r, see `detectors`
-
-
-NEIGHBOURS = (3, 5, 10, 20)
-
-
+_BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in distances r, see `detectors`
+_NEIGHBOURS = (3, 5, 10, 20)
 GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # in r^-2, and without a unit
-
-
 TREES = 300
 
 
@@ -125,9 +117,9 @@ def detectors(train: Tensor) -> Iterator[tuple[str, Any]]:
     )
     distances = torch.cdist(train, train).fill_diagonal_(torch.inf)
     r = max(float(distances.amin(1).median()), 1e-6)  # 0 where most points are there twice
-    for width in BANDWIDTHS:
+    for width in _BANDWIDTHS:
         yield "kde", neighbours.KernelDensity(bandwidth=r * width)
-    for k in NEIGHBOURS:
+    for k in _NEIGHBOURS:
         yield "lof", neighbours.LocalOutlierFactor(n_neighbors=k, novelty=True)
     for gamma, nu in itertools.product(GAMMAS, NUS):
         yield "svm", svm.OneClassSVM(gamma=gamma / r**2, nu=nu)

@@ -12,15 +12,13 @@ from torch import Generator, Tensor, nn
 from ebmtrain.types import Dataset, Region, Sampler, Standardization
 
 Metric = float | list[float]
-
-
 # Metrics of wall clock, which no two runs share: kept out of rows and checkpoints.
-OF_THE_CLOCK = frozenset({"ess_per_second"})
+_OF_THE_CLOCK = frozenset({"ess_per_second"})
 
 
 def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """What two runs share, and what is of the wall clock."""
-    timings = {k: v for k, v in metrics.items() if k in OF_THE_CLOCK}
+    timings = {k: v for k, v in metrics.items() if k in _OF_THE_CLOCK}
     return {k: v for k, v in metrics.items() if k not in timings}, timings
 
 

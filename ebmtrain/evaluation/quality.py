@@ -28,8 +28,6 @@ from ebmtrain.evaluation.temperature import disagreement, fitted_temperature
 from ebmtrain.types import Count, Dataset, Density, Modes
 
 _TRUE_POINTS = 50_000  # that tell how much of the truth is nearest to each mode
-
-
 TOO_FEW = "a single held-out point: no sample quality; hold out more of them"
 
 
@@ -86,7 +84,7 @@ class Quality:
         comparable = len(real.holdout) >= 2
         if comparable:
             signs = random_signs(len(real.holdout), self.shuffles, generator)
-            metrics |= of_slopes(energy, real.holdout, subject.temperature, dataset, signs)
+            metrics |= _of_slopes(energy, real.holdout, subject.temperature, dataset, signs)
         else:
             warnings.append(TOO_FEW)
         if said := of_no_quality(samples.flatten(1).isfinite().all(1)):
@@ -96,7 +94,7 @@ class Quality:
             metrics |= of_samples(samples, real, along, signs)
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
-            metrics |= of_modes(x, dataset.truth, dataset.truth.modes, generator)
+            metrics |= _of_modes(x, dataset.truth, dataset.truth.modes, generator)
         fitted = fitted_temperature(energy, samples, generator)
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
@@ -128,7 +126,7 @@ def real_points(dataset: Dataset, most: int, generator: Generator) -> Real:
     return Real(*(dataset.standardization.to_standard(x) for x in chosen))
 
 
-def of_slopes(
+def _of_slopes(
     energy: nn.Module, x: Tensor, temperature: float, dataset: Dataset, signs: Tensor
 ) -> dict[str, Metric]:
     """ksd2 with its floor, and fisher_divergence where it can be had, of held-out points x."""
@@ -162,7 +160,7 @@ def of_samples(samples: Tensor, real: Real, along: Tensor, signs: Tensor) -> dic
     return metrics
 
 
-def of_modes(x: Tensor, truth: Density, modes: Modes, generator: Generator) -> dict[str, Metric]:
+def _of_modes(x: Tensor, truth: Density, modes: Modes, generator: Generator) -> dict[str, Metric]:
     """What samples x, (n, *event), in the data's units, say of the modes."""
     n = len(x)
     true = shares_of(truth.sample(_TRUE_POINTS, generator), modes)

@@ -68,7 +68,7 @@ def as_vectors(x: Tensor) -> Tensor:
     return torch.cat([zero_filled(x, there), there[..., None].to(x)], 2).flatten(1)
 
 
-NOTICE = (
+_NOTICE = (
     "no quadrature, AIS or R-hat: sequences of different lengths are no points of one space; see "
     "energy_distance and plots/samples_final.png, or give all sequences the same length"
 )
@@ -87,4 +87,4 @@ class LeftOut:
     every: Count
 
     def __call__(self, subject: Subject) -> Evaluation:
-        return Evaluation(ages_of(subject), [NOTICE])
+        return Evaluation(ages_of(subject), [_NOTICE])

@@ -11,17 +11,9 @@ from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy
 
 _STEP = 0.01  # of differences, in standard deviations of the points
-
-
 _FEW = 8  # dimensions up to which the trace is exact; beyond them as many random directions
-
-
 _AT_ONCE = 8192  # points per call of an energy
-
-
 _SURE = 4.0  # standard errors
-
-
 _MATTERS = 0.05  # share of the temperature
 
 
@@ -56,7 +48,7 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
     square = gradient(energy, x).flatten(1).square().sum(1)
     h = _STEP * float((x - x.mean(0)).square().mean().sqrt())
     axes = probes(x, generator)
-    curvature = torch.stack([second_derivative(energy, x, v, h) for v in axes]).sum(0)
+    curvature = torch.stack([_second_derivative(energy, x, v, h) for v in axes]).sum(0)
     if x[0].numel() > _FEW:
         curvature /= len(axes)
     n, below = len(x), float(curvature.mean())
@@ -67,7 +59,7 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
     return Temperature(value, error)
 
 
-def second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor:
+def _second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor:
     """v' d2E v, (n,): (4 D(h) - D(2h)) / 3 with D(h) = v' (dE(x + h v) - dE(x - h v)) / 2h, whose
     error is of the order h^4: 3e-4 of it for waves of 0.2 standard deviations."""
 

@@ -79,11 +79,11 @@ class WaveTests:
 def compared(ours: Waves, real: Waves) -> dict[str, Metric]:
     """The metrics of `WaveTests`."""
     tests = {
-        "amplitude": kolmogorov_smirnov(ours.amplitude, real.amplitude),
-        "frequency": kolmogorov_smirnov(ours.frequency, real.frequency),
+        "amplitude": _kolmogorov_smirnov(ours.amplitude, real.amplitude),
+        "frequency": _kolmogorov_smirnov(ours.frequency, real.frequency),
         "phase": kuiper(ours.phase, real.phase),
     }
-    residual = kolmogorov_smirnov(ours.residual, real.residual)
+    residual = _kolmogorov_smirnov(ours.residual, real.residual)
     return {
         **{f"p_{name}": test.p for name, test in tests.items()},
         "p_residual": residual.p,
@@ -105,7 +105,7 @@ class Test(NamedTuple):
     p: float
 
 
-def kolmogorov_smirnov(a: Tensor, b: Tensor) -> Test:
+def _kolmogorov_smirnov(a: Tensor, b: Tensor) -> Test:
     """Of numbers a, (n,), and b, (m,)."""
     found = ks_2samp(a.numpy(), b.numpy())
     return Test(float(found.statistic), float(found.pvalue))  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from ebmtrain.samplers.bounds import per_chain
 from ebmtrain.samplers.chain import run_chain, start_learning
 from ebmtrain.types import Energy, Sampler, Tensors
 
-OWN = ("chains", "ages", "restarts")  # of the buffer; the rest is what the sampler learnt
+_OWN = ("chains", "ages", "restarts")  # of the buffer; the rest is what the sampler learnt
 
 
 class Moved(NamedTuple):
@@ -75,8 +75,8 @@ def moved(
 ) -> Moved:
     """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
     walk k steps; the ends are written back in place."""
-    chains, ages, restarts = (state[name] for name in OWN)
-    learnt = {name: value for name, value in state.items() if name not in OWN}
+    chains, ages, restarts = (state[name] for name in _OWN)
+    learnt = {name: value for name, value in state.items() if name not in _OWN}
     restarted: Tensors = {}
     if batch > len(chains):
         raise ValueError(

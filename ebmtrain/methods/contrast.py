@@ -30,15 +30,15 @@ def contrast(
     values = energy(torch.cat([x, negatives.detach()]))
     data, model = values.split([len(x), len(negatives)])
     mean = data.mean()
-    model_mean = weighted_mean(model, weights)
+    model_mean = _weighted_mean(model, weights)
     loss = mean - model_mean
     if regularization:
-        squares = data.square().mean() + weighted_mean(model.square(), weights)
+        squares = data.square().mean() + _weighted_mean(model.square(), weights)
         loss = loss + regularization * squares
     return loss, {"energy_data": mean.detach(), "energy_model": model_mean.detach()}
 
 
-def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     return values.mean() if weights is None else values @ weights.detach().to(values)
 
 

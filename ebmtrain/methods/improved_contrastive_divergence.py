@@ -107,7 +107,7 @@ def entropy(y: Tensor) -> Tensor:
     # Twice the same point has no logarithm and no gradient.
     square = (flat - flat[nearest]).square().sum(1).clamp(min=torch.finfo(y.dtype).tiny)
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    return d / 2 * square.log().mean() + math.log(n - 1) + log_ball + EULER
+    return d / 2 * square.log().mean() + math.log(n - 1) + log_ball + _EULER
 
 
-EULER = 0.5772156649015329
+_EULER = 0.5772156649015329

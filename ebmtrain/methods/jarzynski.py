@@ -177,9 +177,9 @@ def exact(sampler: Sampler) -> bool:
         return False
     if any(value.dim() for value in start_learning(sampler, x).values()):
         return False
-    tried = run_chain(sampler, parabola, x, 1, torch.Generator().manual_seed(0))
+    tried = run_chain(sampler, _parabola, x, 1, torch.Generator().manual_seed(0))
     return "acceptance" in tried.metrics
 
 
-def parabola(x: Tensor) -> Tensor:
+def _parabola(x: Tensor) -> Tensor:
     return x.flatten(1).square().sum(1) / 2

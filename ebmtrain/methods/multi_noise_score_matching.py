@@ -51,7 +51,7 @@ class MultiNoiseScoreMatching:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x, model = batch.x, conditional(energy)
+        x, model = batch.x, _conditional(energy)
         u = x.new_empty(len(x)).uniform_(generator=generator)
         sigma = model.sigma_min * (u * math.log(model.sigma_max / model.sigma_min)).exp()
         xi = torch.empty_like(x).normal_(generator=generator)
@@ -62,5 +62,5 @@ class MultiNoiseScoreMatching:
         return LossOutput(loss, metrics, state)
 
 
-def conditional(energy: Any) -> NoiseConditional:
+def _conditional(energy: Any) -> NoiseConditional:
     return energy

@@ -34,7 +34,7 @@ class Gaussian:
     """N(mean, width^2 C), with the full covariance C of the points."""
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
-        mean, root = moments(x)
+        mean, root = _moments(x)
         return {"noise_mean": mean, "noise_root": width * root}
 
     def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
@@ -44,8 +44,8 @@ class Gaussian:
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         root = fitted["noise_root"]
-        z = whitened(y - fitted["noise_mean"], root)
-        return log_unit_gaussian(z.square().sum(1), root)
+        z = _whitened(y - fitted["noise_mean"], root)
+        return _log_unit_gaussian(z.square().sum(1), root)
 
 
 class Uniform:
@@ -82,7 +82,7 @@ class Kernel:
     MOST = 256  # kernels: each point of a batch is compared with every one
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
-        _, root = moments(x)
+        _, root = _moments(x)
         d, k = x.shape[1], min(self.MOST, len(x))
         h = width * (4 / (k * (d + 2))) ** (1 / (d + 4))
         chosen = torch.randperm(len(x), generator=generator, device=x.device)[:k]
@@ -97,16 +97,16 @@ class Kernel:
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         centres, root = fitted["noise_centres"], fitted["noise_root"]
         middle = centres.mean(0)  # far from the origin, the squares would lose all digits
-        a, b = whitened(y - middle, root), whitened(centres - middle, root)
+        a, b = _whitened(y - middle, root), _whitened(centres - middle, root)
         # ||a - b||^2 by one product: the (n, K, d) of differences would not stay in cache.
         squared = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
-        return log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
+        return _log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
 
 
 NOISES: dict[str, Noise] = {"gaussian": Gaussian(), "uniform": Uniform(), "kernel": Kernel()}
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and Cholesky root (d, d) of the covariance, taken in float64.
 
     A millionth of the mean variance is added to each (1 where there is none), so that coordinates
@@ -120,12 +120,12 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return exact.mean(0).to(x), torch.linalg.cholesky(covariance).to(x)
 
 
-def whitened(y: Tensor, root: Tensor) -> Tensor:
+def _whitened(y: Tensor, root: Tensor) -> Tensor:
     """root^-1 y of each row, (n, d)."""
     return torch.linalg.solve_triangular(root, y.T, upper=False).T
 
 
-def log_unit_gaussian(squared: Tensor, root: Tensor) -> Tensor:
+def _log_unit_gaussian(squared: Tensor, root: Tensor) -> Tensor:
     """log N(y; c, root root'), given ||root^-1 (y - c)||^2."""
     log_root = root.diagonal().log().sum()
     return -squared / 2 - log_root - len(root) / 2 * math.log(2 * math.pi)

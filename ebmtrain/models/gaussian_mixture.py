@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ebmtrain.types import NonNegative, Positive, check_mixture
 
-CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
+_CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
 
 
 class GaussianMixture(nn.Module):
@@ -36,7 +36,7 @@ class GaussianMixture(nn.Module):
     def __init__(
         self,
         *,
-        centres: Sequence[Sequence[float]] = CENTRES,
+        centres: Sequence[Sequence[float]] = _CENTRES,
         weights: Sequence[NonNegative] | None = (0.5, 0.3, 0.2),
         std: Positive = 0.5,
     ):

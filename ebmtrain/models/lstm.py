@@ -89,9 +89,9 @@ class Lstm(nn.Module):
         states: list[Tensor] = []
         for layer in range(self.lstm.num_layers):
             forward = self.one_way(h, 2 * layer)
-            backward = self.one_way(at(h, back), 2 * layer + 1)
-            states = [at(forward, last), at(backward, last)]
-            h = torch.cat([forward, at(backward, back)], 2)
+            backward = self.one_way(_at(h, back), 2 * layer + 1)
+            states = [_at(forward, last), _at(backward, last)]
+            h = torch.cat([forward, _at(backward, back)], 2)
         return torch.cat(states, 2).squeeze(1)
 
     def one_way(self, sequence: Tensor, which: int) -> Tensor:
@@ -102,6 +102,6 @@ class Lstm(nn.Module):
         return states
 
 
-def at(sequence: Tensor, steps: Tensor) -> Tensor:
+def _at(sequence: Tensor, steps: Tensor) -> Tensor:
     """Steps of each sequence: (batch, length, width), (batch, n) int64 -> (batch, n, width)."""
     return sequence.gather(1, steps[..., None].expand(-1, -1, sequence.shape[2]))

@@ -29,8 +29,6 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
     ),
     "tanh": (tanh, lambda df, z: df * (1 - tanh(z).square())),
 }
-
-
 INITIALISATIONS: dict[str, Callable[[Tensor], object]] = {
     "lecun": lambda w: nn.init.normal_(w, std=1 / math.sqrt(w.shape[1])),
     "kaiming": lambda w: nn.init.kaiming_normal_(w),

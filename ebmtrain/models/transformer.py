@@ -97,11 +97,11 @@ class Transformer(nn.Module):
         h = self.first(self.input_scale * values) + self.places
         for block in self.blocks:
             h = block(h, there)
-        mean = h.mean(1) if there is None else mean_of(h, there)
+        mean = h.mean(1) if there is None else _mean_of(h, there)
         energy = self.output(self.norm(mean)).squeeze(1)
         return with_base(energy, values, self.base_precision)
 
 
-def mean_of(h: Tensor, there: Tensor) -> Tensor:
+def _mean_of(h: Tensor, there: Tensor) -> Tensor:
     """Over the steps that are there: (batch, length, width), (batch, length) -> (batch, width)."""
     return zero_filled(h, there).sum(1) / there.sum(1, keepdim=True)

@@ -62,7 +62,7 @@ class Observed(nn.Module):
 
     def points(self, z: Tensor) -> Tensor:
         """b + A z, (batch, *event)."""
-        return self.origin + applied(self.directions, z).view(-1, *self.origin.shape)
+        return self.origin + _applied(self.directions, z).view(-1, *self.origin.shape)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.energy(self.points(z)) + self.misfit(z)
@@ -78,7 +78,7 @@ class Observed(nn.Module):
         return energy + self.misfit(z), pulled + force
 
 
-def applied(a: Tensor, z: Tensor) -> Tensor:
+def _applied(a: Tensor, z: Tensor) -> Tensor:
     """A z of (..., d), A full or the diagonal of a diagonal one."""
     return z * a if a.ndim == 1 else z @ a.T
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 # The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
-PALETTE = Image.Quantize.FASTOCTREE
-
-
-LARGEST = 20_000_000  # pixels
+_PALETTE = Image.Quantize.FASTOCTREE
+_LARGEST = 20_000_000  # pixels
 
 
 def animate(
@@ -53,7 +51,7 @@ def animate(
 def joined(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
     """Pictures in RGB, all of one size -> an animated GIF that loops for ever and holds the last
     one."""
-    first, *rest = [i.quantize(256, PALETTE, dither=Image.Dither.NONE) for i in images]
+    first, *rest = [i.quantize(256, _PALETTE, dither=Image.Dither.NONE) for i in images]
     buffer = BytesIO()
     durations = [frame_ms] * len(rest) + [hold_ms]
     first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
@@ -74,7 +72,7 @@ def read(path: Path) -> Image.Image | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as picture:
-                return picture.convert("RGB") if math.prod(picture.size) <= LARGEST else None
+                return picture.convert("RGB") if math.prod(picture.size) <= _LARGEST else None
     # Pillow reports broken PNGs as any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

@@ -21,13 +21,9 @@ from ebmtrain.plots.style import (
     new_figure,
 )
 
-SHOWN = 4  # chains drawn one by one, and curves that have a colour of their own
-
-
-COLOURS = (DATA, MODEL, OTHER, THIRD_OTHER)
-
-
-BAND = (5, 95)  # percentiles of all chains and draws
+_SHOWN = 4  # chains drawn one by one, and curves that have a colour of their own
+_COLOURS = (DATA, MODEL, OTHER, THIRD_OTHER)
+_BAND = (5, 95)  # percentiles of all chains and draws
 
 
 class Chains(NamedTuple):
@@ -64,46 +60,46 @@ def chains(shown: Chains, limits: Mapping[str, float], title: str = "") -> Figur
     figure = new_figure(12.4, 6.1, title)
     panels = [figure.add_subplot(2, 3, i + 1) for i in range(5 + (shown.ages is not None))]
     worst = 1 + int(shown.rhat[1:].argmax())
-    draw_traces(panels[0], shown, 0, "E / T in nats")
-    draw_traces(panels[1], shown, worst, shown.unit)
-    draw_correlations(panels[2], shown)
-    draw_growth(panels[3], shown, limits["ess"])
-    draw_rhat(panels[4], shown, limits["rhat"])
+    _draw_traces(panels[0], shown, 0, "E / T in nats")
+    _draw_traces(panels[1], shown, worst, shown.unit)
+    _draw_correlations(panels[2], shown)
+    _draw_growth(panels[3], shown, limits["ess"])
+    _draw_rhat(panels[4], shown, limits["rhat"])
     if shown.ages is not None:
-        draw_ages(panels[5], shown.ages)
+        _draw_ages(panels[5], shown.ages)
     for axes in panels:
         axes.grid(alpha=0.25, linewidth=0.6)
     return figure
 
 
-def draw_traces(axes: Axes, shown: Chains, quantity: int, unit: str) -> None:
+def _draw_traces(axes: Axes, shown: Chains, quantity: int, unit: str) -> None:
     """Some chains over the band that holds most draws of all of them."""
     values = shown.series[quantity]
     n = len(values)
     steps = shown.thin * np.arange(1, values.shape[1] + 1)
-    axes.axhspan(*np.percentile(values, BAND), color=SECOND_OTHER, alpha=0.18, linewidth=0)
-    some = np.linspace(0, n - 1, min(SHOWN, n)).astype(int)
-    for chain, colour in zip(some, COLOURS, strict=False):
+    axes.axhspan(*np.percentile(values, _BAND), color=SECOND_OTHER, alpha=0.18, linewidth=0)
+    some = np.linspace(0, n - 1, min(_SHOWN, n)).astype(int)
+    for chain, colour in zip(some, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
     title = f"{shown.names[quantity]}: {len(some)} of {n} chains, 90 % of all draws"
     finish(axes, title=title, x="steps after the burn-in", y=unit)
 
 
-def draw_correlations(axes: Axes, shown: Chains) -> None:
+def _draw_correlations(axes: Axes, shown: Chains) -> None:
     """The slowest quantities in colour, the others in grey."""
     lags = shown.thin * np.arange(shown.correlations.shape[1])
     slowest = np.argsort(-shown.correlations.sum(1), kind="stable")
     axes.axhline(0, color=MUTED, linewidth=0.7)
     for rank, quantity in enumerate(slowest):
-        colour = COLOURS[rank] if rank < SHOWN else MUTED
-        name, width = (shown.names[quantity], 1.4) if rank < SHOWN else (None, 0.6)
+        colour = _COLOURS[rank] if rank < _SHOWN else MUTED
+        name, width = (shown.names[quantity], 1.4) if rank < _SHOWN else (None, 0.6)
         axes.plot(lags, shown.correlations[quantity], color=colour, linewidth=width, label=name)
     finish(axes, title="autocorrelation about the mean of all chains", x="steps apart")
     axes.set_ylim(min(-0.1, float(shown.correlations.min()) - 0.05), 1.03)
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def draw_growth(axes: Axes, shown: Chains, least: float) -> None:
+def _draw_growth(axes: Axes, shown: Chains, least: float) -> None:
     """Effective draws against draws: a straight line where they mix, flat where they do not."""
     n = np.array(shown.lengths) * shown.series.shape[1]
     for values, name, colour in ((shown.bulk, "bulk", DATA), (shown.tail, "tail", MODEL)):
@@ -114,7 +110,7 @@ def draw_growth(axes: Axes, shown: Chains, least: float) -> None:
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def draw_rhat(axes: Axes, shown: Chains, most: float) -> None:
+def _draw_rhat(axes: Axes, shown: Chains, most: float) -> None:
     """On a logarithmic scale of what is above 1."""
     places = np.arange(len(shown.names))
     excess = np.maximum(shown.rhat - 1, 1e-4)
@@ -129,7 +125,7 @@ def draw_rhat(axes: Axes, shown: Chains, most: float) -> None:
     finish(axes, title=f"split R-hat (beyond {most:g}: do not mix)", x="R-hat - 1")
 
 
-def draw_ages(axes: Axes, ages: np.ndarray) -> None:
+def _draw_ages(axes: Axes, ages: np.ndarray) -> None:
     """How many persistent chains are how old."""
     bins = np.linspace(0, max(float(ages.max()), 1.0), 31)
     axes.hist(ages, bins=list(bins), color=DATA, alpha=0.8)

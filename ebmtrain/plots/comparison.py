@@ -13,23 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from ebmtrain.plots.scales import hold_view, scale_log
 from ebmtrain.plots.style import SMALL_SIZE, finish, new_figure
 
-Line = Sequence[tuple[float, float]]
-
-
+_Line = Sequence[tuple[float, float]]
 # Okabe and Ito's palette, which colour-blind readers can tell apart; all further groups are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
-
-
-OTHERS = "#BBBBBB"
-
-
+_OTHERS = "#BBBBBB"
 FLOOR = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
-
-
-FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
-
-
-LONGEST = 44  # characters of a label in the legend
+_FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
+_LONGEST = 44  # characters of a label in the legend
 
 
 class Curves(NamedTuple):
@@ -38,7 +28,7 @@ class Curves(NamedTuple):
     title: str
     metric: str
     """Its name and unit."""
-    panels: Mapping[str, Mapping[str, Sequence[Line]]]
+    panels: Mapping[str, Mapping[str, Sequence[_Line]]]
     """cost -> label of a group, best first -> one line per seed, of (cost, metric)."""
     log: bool
 
@@ -53,8 +43,8 @@ def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
     for i, row in enumerate(curves):
         for j, (cost, groups) in enumerate(row.panels.items()):
             axes = figure.add_subplot(len(curves), len(row.panels), i * len(row.panels) + j + 1)
-            draw(axes, groups, row.log)
-            finish(axes, title=row.title, x=cost, y=label_of(row, groups))
+            _draw(axes, groups, row.log)
+            finish(axes, title=row.title, x=cost, y=_label_of(row, groups))
             axes.grid(alpha=0.25, linewidth=0.6)
             if j == len(row.panels) - 1 and groups:
                 axes.legend(
@@ -64,12 +54,12 @@ def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
     return figure
 
 
-def label_of(row: Curves, groups: Mapping[str, Sequence[Line]]) -> str:
+def _label_of(row: Curves, groups: Mapping[str, Sequence[_Line]]) -> str:
     low = any(y < FLOOR for lines in groups.values() for line in lines for _, y in line)
     return f"{row.metric}, not below {FLOOR:g}" if row.log and low else row.metric
 
 
-def draw(axes: Axes, groups: Mapping[str, Sequence[Line]], log: bool) -> None:
+def _draw(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
     """One panel: all groups, the best in colour and over the others."""
     arrays = {name: [np.array(line, dtype=float) for line in lines]
               for name, lines in groups.items()}  # fmt: skip
@@ -77,7 +67,7 @@ def draw(axes: Axes, groups: Mapping[str, Sequence[Line]], log: bool) -> None:
         axes.text(0.5, 0.5, "not logged", ha="center", va="center", transform=axes.transAxes)
         return
     ends = [line[-1, 0] for lines in arrays.values() for line in lines]
-    if max(ends) > FAR * max(min(ends), 1e-9):
+    if max(ends) > _FAR * max(min(ends), 1e-9):
         arrays = {name: [line[line[:, 0] > 0] for line in lines] for name, lines in arrays.items()}
         axes.set_xscale("log")
     else:
@@ -91,9 +81,9 @@ def draw(axes: Axes, groups: Mapping[str, Sequence[Line]], log: bool) -> None:
     others = len(arrays) - len(COLOURS)
     for k, (name, lines) in enumerate(arrays.items()):
         best = k < len(COLOURS)
-        label = shortened(name) if best else f"{others} others" if k == len(COLOURS) else None
-        style = Style(COLOURS[k], 2.0, 3.0) if best else Style(OTHERS, 1.0, 2.0)
-        draw_group(axes, lines, style, label, log)
+        label = _shortened(name) if best else f"{others} others" if k == len(COLOURS) else None
+        style = Style(COLOURS[k], 2.0, 3.0) if best else Style(_OTHERS, 1.0, 2.0)
+        _draw_group(axes, lines, style, label, log)
 
 
 class Style(NamedTuple):
@@ -104,7 +94,7 @@ class Style(NamedTuple):
     height: float
 
 
-def draw_group(
+def _draw_group(
     axes: Axes, lines: Sequence[np.ndarray], style: Style, label: str | None, log: bool
 ) -> None:
     lines = [line for line in lines if len(line)]
@@ -136,8 +126,8 @@ def median(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
     return np.column_stack([x, np.exp(middle) if log else middle])
 
 
-def shortened(text: str) -> str:
+def _shortened(text: str) -> str:
     """Its middle left out where it is too long. A dollar would be mathematics to matplotlib."""
-    half = LONGEST // 2
-    cut = text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+    half = _LONGEST // 2
+    cut = text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
     return cut.replace("$", r"\$")

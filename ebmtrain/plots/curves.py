@@ -25,15 +25,9 @@ from ebmtrain.plots.style import (
 )
 
 Rows = Sequence[Mapping[str, float]]
-
-
 KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
-
-
-SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
-
-
-COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER, THIRD_OTHER)
+_SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
+_COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER, THIRD_OTHER)
 
 
 class Panel(NamedTuple):
@@ -60,31 +54,21 @@ class Series(NamedTuple):
 
 
 ENERGIES = Panel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
-
-
 # The first of these that was measured is the one to watch.
-QUALITY = (
+_QUALITY = (
     Panel("KL(data || model)", "nats", {"kl": "KL"}, "log", KL_FLOOR),
     Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
     Panel("negative log-likelihood", "nats", {"nll": "NLL"}),
 )
-
-
 LOSS = Panel("loss", "", {"loss": "loss"})
-
-
-GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
-
-
-CHAIN = Panel(
+_GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
+_CHAIN = Panel(
     "chain", "share of steps",
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
      "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
-
-
 # The learning rate ends next to zero, which would leave no room for anything else.
-SIZES = Panel(
+_SIZES = Panel(
     "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3
 )
 
@@ -99,7 +83,7 @@ def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
         title: above the figure.
         target: the acceptance that the sampler's step size is adapted to.
     """
-    panels = [panel for panel in (ENERGIES, LOSS, GRADIENT, quality_of(rows), CHAIN, SIZES)
+    panels = [panel for panel in (ENERGIES, LOSS, _GRADIENT, quality_of(rows), _CHAIN, _SIZES)
               if panel is not None and measured(rows, panel)]  # fmt: skip
     if not panels:
         figure = new_figure(6.0, 3.0, title)
@@ -110,7 +94,7 @@ def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
     figure = new_figure(0.4 + 4.0 * columns, 0.5 + 2.8 * lines, title)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, i + 1)
-        if panel is CHAIN and target is not None:
+        if panel is _CHAIN and target is not None:
             axes.axhline(
                 target, color=MUTED, linestyle="--", linewidth=1.0, zorder=3, label="target"
             )
@@ -120,7 +104,7 @@ def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
 
 def quality_of(rows: Rows) -> Panel | None:
     """KL where it was measured, else regret, else NLL, else None."""
-    return next((panel for panel in QUALITY if measured(rows, panel)), None)
+    return next((panel for panel in _QUALITY if measured(rows, panel)), None)
 
 
 def measured(rows: Rows, panel: Panel) -> bool:
@@ -128,7 +112,7 @@ def measured(rows: Rows, panel: Panel) -> bool:
     return any(key in row for row in rows for key in panel.keys)
 
 
-def series_of(rows: Rows, key: str) -> Series | None:
+def _series_of(rows: Rows, key: str) -> Series | None:
     """The metric's finite values, or None where no row has it."""
     pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
     if not pairs:
@@ -141,10 +125,10 @@ def series_of(rows: Rows, key: str) -> Series | None:
 
 def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
     """One panel on given axes."""
-    found = {name: series_of(rows, key) for key, name in panel.keys.items()}
+    found = {name: _series_of(rows, key) for key, name in panel.keys.items()}
     drawn = {name: series for name, series in found.items() if series is not None}
     values = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
-    floor = floor_of(panel, [series.values for series in drawn.values()])
+    floor = _floor_of(panel, [series.values for series in drawn.values()])
     limits = Limits(floor, np.inf)
     if floor > 0:
         scale_log(axes, np.maximum(values, floor))
@@ -152,13 +136,13 @@ def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
         axes.set_ylim(-0.03, 1.03)
     else:
         limits = hold_view(axes, values)
-    for (name, series), colour in zip(drawn.items(), COLOUR_ORDER, strict=False):
-        draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
+    for (name, series), colour in zip(drawn.items(), _COLOUR_ORDER, strict=False):
+        _draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
     faults = [series.fault for series in drawn.values() if series.fault is not None]
     if faults:
         axes.axvline(min(faults), color=FAULT, linestyle=":", label="first value not finite")
     hold_steps(axes, [row["step"] for row in rows])
-    mark_beyond(axes, dict(zip(COLOUR_ORDER, drawn.values(), strict=False)), limits)
+    _mark_beyond(axes, dict(zip(_COLOUR_ORDER, drawn.values(), strict=False)), limits)
     floored = panel.floor > 0 and bool((values < floor).any())
     unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
     finish(axes, title=panel.title, x="step", y=unit)
@@ -167,7 +151,7 @@ def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
         axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
+def _floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
     """The lowest value to draw; positive means a logarithmic scale, -inf a linear one."""
     positive = [values[values > 0] for values in curves if (values > 0).any()]
     if panel.scale != "log" or not positive:
@@ -176,10 +160,10 @@ def floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
     return panel.floor or max(beneath, min(values.min() for values in positive))
 
 
-def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
+def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     """Few values as dots on a line; many as a running mean over the faint raw curve."""
     steps, values = series.steps, series.values
-    if len(steps) < SMOOTH_FROM:
+    if len(steps) < _SMOOTH_FROM:
         size = 3 if len(steps) <= 40 else 0
         axes.plot(
             steps, values, color=colour, linewidth=1.4, marker="o", markersize=size, label=name
@@ -192,7 +176,7 @@ def draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
 
 
-def mark_beyond(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
+def _mark_beyond(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
     """Triangles at the edge point to the values beyond it; the farthest one is given."""
     at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
     for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):

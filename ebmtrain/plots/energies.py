@@ -15,14 +15,12 @@ from ebmtrain.plots.samples import bins_for
 from ebmtrain.plots.style import DATA, FAULT, MODEL, SMALL_SIZE, finish, new_figure
 from ebmtrain.plots.window import interval_of
 
-STYLES = (
+_STYLES = (
     {"histtype": "stepfilled", "color": DATA, "alpha": 0.45},
     {"histtype": "step", "color": MODEL, "linewidth": 1.5},
     {"histtype": "step", "color": FAULT, "linewidth": 1.5, "linestyle": "--"},
 )
-
-
-REACH = 4.0  # widths of the first group's view that others may extend it by, on each side
+_REACH = 4.0  # widths of the first group's view that others may extend it by, on each side
 
 
 def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
@@ -45,12 +43,12 @@ def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
     views = [interval_of(e, 0.1) for e in known.values()]
     low, high = views[0]
     width = high - low
-    low = max(min(view[0] for view in views), low - REACH * width)
-    high = min(max(view[1] for view in views), high + REACH * width)
+    low = max(min(view[0] for view in views), low - _REACH * width)
+    high = min(max(view[1] for view in views), high + _REACH * width)
     fewest = min(map(len, known.values()))
     n_bins = int(bins_for(fewest) * min(max((high - low) / width, 1.0), 3.0))
     bins = np.linspace(low, high, n_bins + 1).tolist()
-    for (name, e), style in zip(known.items(), STYLES, strict=False):
+    for (name, e), style in zip(known.items(), _STYLES, strict=False):
         beyond = int(((e < low) | (e > high)).sum()) + len(groups[name]) - len(e)
         label = f"{name} ({beyond} of {len(groups[name])} beyond the view)" if beyond else name
         weights = torch.full_like(e, 1 / (len(e) * (bins[1] - bins[0]))).numpy()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmtrain.plots.window import Window
 
-CHUNK = 8192  # points per call: bounds the memory that a wide network takes
+_CHUNK = 8192  # points per call: bounds the memory that a wide network takes
 
 
 class Grid(NamedTuple):
@@ -40,7 +40,7 @@ def on_grid(function: Callable[[Tensor], Tensor], window: Window, shape: tuple[i
 def evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray:
     """`function` at each point, (n, *event) -> (n,) in float64, in chunks and without gradient."""
     with torch.no_grad():
-        parts = [function(chunk).detach().cpu().double() for chunk in points.split(CHUNK)]
+        parts = [function(chunk).detach().cpu().double() for chunk in points.split(_CHUNK)]
     return torch.cat(parts).reshape(-1).numpy()
 
 

@@ -17,13 +17,9 @@ from ebmtrain.plots.animation import joined
 from ebmtrain.plots.sheet import FONT, LINE, TEXT
 from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure, short
 
-PAPER = 255  # between the images
-
-
-MOST = 64  # images of a panel
-
-
-SHOWN_PIXELS = 480  # width of an animation, about
+_PAPER = 255  # between the images
+_MOST = 64  # images of a panel
+_SHOWN_PIXELS = 480  # width of an animation, about
 
 
 class Look(NamedTuple):
@@ -50,7 +46,7 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """(n, height, width, 3) -> one picture, row by row, with lines of a pixel between them."""
     n, height, width, _ = images.shape
     rows = math.ceil(n / columns)
-    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), PAPER, np.uint8)
+    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), _PAPER, np.uint8)
     for i, image in enumerate(images):
         y, x = i // columns * (height + 1), i % columns * (width + 1)
         paper[y : y + height, x : x + width] = image
@@ -88,25 +84,25 @@ def image_samples(
         model_samples: (m, *event).
         holdout: (k, *event).
     """
-    n = min(MOST, len(data), len(model_samples))
+    n = min(_MOST, len(data), len(model_samples))
     columns = math.ceil(math.sqrt(n))
     # Evenly from all of them: neighbours in a chain are alike, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
     found = nearest(samples, data)
-    said = f"median distance {rounded(float(found.distance.median()))}"
+    said = f"median distance {_rounded(float(found.distance.median()))}"
     if holdout is not None and len(holdout):
         apart = float(nearest(holdout[:1000], data).distance.median())
-        said += f"; of held-out ones {rounded(apart)}"
+        said += f"; of held-out ones {_rounded(apart)}"
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     names = ("training images", "model samples", f"training image nearest to each sample\n{said}")
     for axes, images, name in zip(panels, (shown, samples, found.images), names, strict=True):
-        draw(axes, mosaic(look.bytes_of(images), columns))
+        _draw(axes, mosaic(look.bytes_of(images), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
 
-def rounded(distance: float) -> str:
+def _rounded(distance: float) -> str:
     """Without an exponent: pixels of 256 values are thousands apart, and a title has one line."""
     return f"{distance:,.0f}" if distance >= 1000 else f"{distance:.3g}"
 
@@ -131,10 +127,10 @@ def class_panels(
     panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     named = {"training images": data, "model samples of each class, from p(x | y)": samples}
     for axes, (name, rows) in zip(panels, named.items(), strict=True):
-        images = np.full((len(names), columns, height, width, 3), PAPER, np.uint8)
+        images = np.full((len(names), columns, height, width, 3), _PAPER, np.uint8)
         for row, some in zip(images, rows, strict=True):
             row[: len(some)] = look.bytes_of(some[:columns])
-        draw(axes, mosaic(images.reshape(-1, height, width, 3), columns))
+        _draw(axes, mosaic(images.reshape(-1, height, width, 3), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
         places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
         axes.set_yticks(places, list(map(short, names)), fontsize=SMALL_SIZE)
@@ -146,14 +142,14 @@ def denoised(noisy: Tensor, mean: Tensor, draws: Tensor, look: Look, title: str 
     """Noisy images, what each is taken to have been, and one draw of that, place by place.
 
     Args:
-        noisy, mean, draws: (n, *event), in the data's own units; the first `MOST` are shown.
+        noisy, mean, draws: (n, *event), in the data's own units; the first `_MOST` are shown.
     """
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     named = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
     for axes, (name, images) in zip(panels, named.items(), strict=True):
-        columns = math.ceil(math.sqrt(min(MOST, len(images))))
-        draw(axes, mosaic(look.bytes_of(images[:MOST]), columns))
+        columns = math.ceil(math.sqrt(min(_MOST, len(images))))
+        _draw(axes, mosaic(look.bytes_of(images[:_MOST]), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
@@ -170,7 +166,7 @@ def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> 
     height, width = images.shape[1:3]
     figure = new_figure(10.0, 9.8 * rows * height / (columns * width) + 0.85, title)
     axes = figure.add_subplot()
-    draw(axes, mosaic(images, columns))
+    _draw(axes, mosaic(images, columns))
     places = (np.arange(columns) * (width + 1) + (width - 1) / 2).tolist()
     axes.set_xticks(places, [str(step) for step in steps], fontsize=SMALL_SIZE)
     axes.tick_params(length=0)
@@ -186,7 +182,7 @@ def evolving(frames: Tensor, steps: Sequence[int], look: Look) -> bytes:
     pictures = []
     for x, step in zip(frames, steps, strict=True):
         tiles = mosaic(look.bytes_of(x), columns)
-        times = max(1, SHOWN_PIXELS // tiles.shape[1])
+        times = max(1, _SHOWN_PIXELS // tiles.shape[1])
         large = Image.fromarray(tiles.repeat(times, 0).repeat(times, 1))
         paper = Image.new("RGB", (large.width, large.height + LINE + 4), "white")
         paper.paste(large, (0, LINE + 4))
@@ -195,7 +191,7 @@ def evolving(frames: Tensor, steps: Sequence[int], look: Look) -> bytes:
     return joined(pictures)
 
 
-def draw(axes: Axes, picture: np.ndarray) -> None:
+def _draw(axes: Axes, picture: np.ndarray) -> None:
     """Without ticks or frame, every pixel as it is."""
     axes.imshow(picture, interpolation="nearest")
     finish(axes)

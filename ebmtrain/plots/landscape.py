@@ -18,7 +18,7 @@ from ebmtrain.plots.relief import Relief, relief, round_ticks
 from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, MUTED, SMALL_SIZE, finish, new_figure
 from ebmtrain.plots.window import Window
 
-CELLS = 160
+_CELLS = 160
 
 
 def landscape(
@@ -57,10 +57,10 @@ def draw_landscape(
 ) -> None:
     """The same on given axes, with a colour bar beside them and a legend below; `area` as for
     `draw_data`."""
-    grid = on_grid(energy, window, cells_along(window, CELLS))
+    grid = on_grid(energy, window, cells_along(window, _CELLS))
     at_data = None if data is None else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)))
     width, height = window.shape
-    draw_relief(axes, grid, relief(grid.values, at_data), height / width)
+    _draw_relief(axes, grid, relief(grid.values, at_data), height / width)
     if data is not None:
         draw_data(axes, data, window, "white", edge="black", area=area)
     if samples is not None:
@@ -70,10 +70,10 @@ def draw_landscape(
     axes.set_ylim(grid.y[0], grid.y[-1])
     finish(axes, x=window.names[0], y=window.names[1])
     if data is not None or samples is not None:
-        draw_legend(axes, columns=2 if width > 0.7 * height else 1)
+        _draw_legend(axes, columns=2 if width > 0.7 * height else 1)
 
 
-def draw_legend(axes: Axes, columns: int) -> None:
+def _draw_legend(axes: Axes, columns: int) -> None:
     """Below the tick labels, at a distance in points; dark, for the dots of data are white."""
     below = ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
     axes.legend(
@@ -83,7 +83,7 @@ def draw_legend(axes: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> None:
+def _draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> None:
     """Contours and their colour bar. Grey is where there is no energy to show.
 
     Args:

@@ -14,7 +14,7 @@ from ebmtrain.plots.projection import draw_marginal
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, finish, new_figure, short
 from ebmtrain.plots.window import Window, interval_of
 
-MOST = 6  # columns: more would be too small to read
+_MOST = 6  # columns: more would be too small to read
 
 
 def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str = "") -> Figure:
@@ -32,9 +32,9 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
     """
     data = data.detach().cpu().double()
     samples = model_samples.detach().cpu().double()
-    d = min(len(names), MOST)
-    if len(names) > MOST:
-        notice = f"the first {MOST} of {len(names)} columns"
+    d = min(len(names), _MOST)
+    if len(names) > _MOST:
+        notice = f"the first {_MOST} of {len(names)} columns"
         title = f"{title}\n{notice}" if title else notice
     views = [interval_of(column, 0.1) for column in data[:, :d].T]
     size = 2.1 if d > 3 else 2.8
@@ -46,9 +46,9 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
             draw_marginal(axes, data, samples, row)
             axes.set_yticks([])
         elif row > column:
-            draw_pair(axes, data, DATA, (column, row), views)
+            _draw_pair(axes, data, DATA, (column, row), views)
         else:
-            draw_pair(axes, samples[: len(data)], MODEL, (column, row), views)
+            _draw_pair(axes, samples[: len(data)], MODEL, (column, row), views)
         bottom, left = row == d - 1, column == 0
         finish(axes, x=short(names[column]) if bottom else "", y=short(names[row]) if left else "")
         axes.tick_params(labelbottom=bottom, labelleft=left and row > 0)
@@ -59,7 +59,7 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
     return figure
 
 
-def draw_pair(
+def _draw_pair(
     axes: Axes,
     points: Tensor,
     colour: str,

@@ -9,9 +9,7 @@ from torch import Tensor
 from ebmtrain.plots.window import Window
 
 MAX_DATA = 1000  # beyond these a scatter only hides what is beneath it
-
-
-MAX_SAMPLES = 500
+_MAX_SAMPLES = 500
 
 
 def thinned(points: Tensor, limit: int) -> np.ndarray:
@@ -43,7 +41,7 @@ def draw_samples(
 ) -> None:
     """Larger triangles with a black rim, seen on dark and on bright ground alike, and told from
     dots by shape where colours are hard to tell: (n, 2)."""
-    xy = thinned(samples, MAX_SAMPLES)
+    xy = thinned(samples, _MAX_SAMPLES)
     label = label_of("model samples", samples, window)
     axes.scatter(
         xy[:, 0], xy[:, 1], s=13 * area, marker="^", c=colour, edgecolors="black", linewidths=0.35,

@@ -16,13 +16,9 @@ from ebmtrain.plots.samples import bins_for
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, literal, new_figure
 from ebmtrain.plots.window import interval_of, window_of
 
-MAX_FOR_AXES = 1000  # points that the principal axes are computed from
-
-
-MAX_MARGINALS = 6
-
-
-CURVE_POINTS = 600
+_MAX_FOR_AXES = 1000  # points that the principal axes are computed from
+_MAX_MARGINALS = 6
+_CURVE_POINTS = 600
 
 
 def projection(
@@ -56,14 +52,14 @@ def projection(
         axes = figure.add_subplot()
         draw_marginal(axes, data, flat, 0)
         if energy is not None:
-            draw_density(axes, energy, shape)
+            _draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
         finish(axes, x=literal(names[0]) if names else "x", y="probability density")
         return figure
-    return projected(data, flat, title, names)
+    return _projected(data, flat, title, names)
 
 
-def projected(
+def _projected(
     data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
 ) -> Figure:
     """The figure for two dimensions and more: flat points, (n, dimensions)."""
@@ -75,7 +71,7 @@ def projected(
     figure = new_figure(12.0, 5.2, f"{title}\n{notice}" if title else notice)
     columns = -(-len(chosen) // 2)
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=[1.15, 1.15] + [1.0] * columns)
-    draw_projected(figure.add_subplot(grid[:, :2]), reference, data, samples)
+    _draw_projected(figure.add_subplot(grid[:, :2]), reference, data, samples)
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
@@ -96,19 +92,19 @@ def finite(points: Tensor) -> Tensor:
 
 def widest(points: Tensor) -> list[int]:
     """The coordinates of largest spread, in their own order: corners of images say nothing."""
-    points = torch.from_numpy(thinned(points, MAX_FOR_AXES))
+    points = torch.from_numpy(thinned(points, _MAX_FOR_AXES))
     spread = (
         points.quantile(0.95, dim=0)
         - points.quantile(0.05, dim=0)
         + points.std(dim=0, correction=0)
     )
-    return sorted(spread.topk(min(MAX_MARGINALS, points.shape[1])).indices.tolist())
+    return sorted(spread.topk(min(_MAX_MARGINALS, points.shape[1])).indices.tolist())
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """(n, d) -> mean (d,), what to multiply by for the two axes (d, 2), and the share along each
     of the variance of the coordinates, all of which are given the same; constant ones have none."""
-    few = torch.from_numpy(thinned(points, MAX_FOR_AXES))
+    few = torch.from_numpy(thinned(points, _MAX_FOR_AXES))
     mean = few.mean(dim=0)
     std = (few - mean).square().mean(dim=0).sqrt()
     scale = torch.where(std > 1e-12 * few.abs().amax(dim=0), std, torch.inf)
@@ -121,7 +117,7 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]
     return mean, axes[:2].T / scale[:, None], (float(share[0]), float(share[1]))
 
 
-def draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
+def _draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
     """Data and samples on the plane that `reference` spans."""
     mean, plane, share = principal_axes(reference)
     window = window_of((reference - mean) @ plane).squared()
@@ -157,9 +153,9 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
     finish(axes)
 
 
-def draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
+def _draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
     """The normalised exp(-E) over what the axes show."""
-    x = torch.linspace(*axes.get_xlim(), CURVE_POINTS)
+    x = torch.linspace(*axes.get_xlim(), _CURVE_POINTS)
     values = evaluate(energy, x.reshape(-1, *shape))
     values = np.where(np.isfinite(values), values, np.inf)
     if np.isfinite(values).any():

@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEVELS = 16
-
-
-LEAST_CLIP = 10.0
+_LEVELS = 16
+_LEAST_CLIP = 10.0
 """In nats: probability e^-10 of the peak's, which no reasonable sample count reaches."""
-
 
 ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -51,15 +48,15 @@ def relief(values: np.ndarray, at_data: np.ndarray | None = None) -> Relief | No
     else:
         wanted = float(np.median(heights[finite]))
     highest = float(heights[finite].max())
-    clip = min(rounded_up(max(wanted, LEAST_CLIP)), highest)
+    clip = min(_rounded_up(max(wanted, _LEAST_CLIP)), highest)
     clip = clip if clip > 0 else 1.0  # a constant energy still needs two different levels
-    levels = clip * np.linspace(0, 1, LEVELS + 1) ** 2
+    levels = clip * np.linspace(0, 1, _LEVELS + 1) ** 2
     hidden = np.isnan(values) | np.isneginf(values)
     drawn = np.ma.masked_array(np.clip(heights, 0.0, 1.2 * clip), hidden)
     return Relief(drawn, levels, clip, bool((heights[~hidden] > clip).any()))
 
 
-def rounded_up(value: float) -> float:
+def _rounded_up(value: float) -> float:
     """The next round number, value > 0."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(mark * power for mark in ROUND if mark * power >= value * (1 - 1e-9))

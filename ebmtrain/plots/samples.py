@@ -17,7 +17,7 @@ from ebmtrain.plots.style import COLOURS, LABEL_SIZE, SMALL_SIZE, finish, new_fi
 from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
-FINE = 128  # cells along the longer side, at least, where a density is computed, not counted
+_FINE = 128  # cells along the longer side, at least, where a density is computed, not counted
 
 
 class Panel(NamedTuple):
@@ -50,7 +50,7 @@ def samples(
     """
     sizes = [len(points) for points in (data, model_samples) if points is not None]
     bins = cells_along(window, bins_for(min(sizes)))
-    split = max(2, -(-FINE // max(bins)))
+    split = max(2, -(-_FINE // max(bins)))
     cells = (split * bins[0], split * bins[1])
     panels = []
     if data is not None:
@@ -62,7 +62,7 @@ def samples(
         panels.append(Panel("true density", np.nan_to_num(density), split))
     if data is None and energy is not None:
         panels.append(Panel("density of the energy", boltzmann(energy, window, cells), split))
-    return side_by_side(panels, window, title)
+    return _side_by_side(panels, window, title)
 
 
 def bins_for(count: int) -> int:
@@ -94,16 +94,16 @@ def boltzmann(
     return weights / (weights.sum() * grid.cell)
 
 
-def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
+def _side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     """One row of axes of the same view, with one colour bar."""
     width, height = window.shape
     tall = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
     rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    top = max(scale_of(panels[0]), scale_of(panels[-1]))  # data or model, and what is computed
+    top = max(_scale_of(panels[0]), _scale_of(panels[-1]))  # data or model, and what is computed
     image = None
     for axes, panel in zip(rows[0], panels, strict=True):
-        image = draw_density(axes, panel, window, top)
+        image = _draw_density(axes, panel, window, top)
     rows[0][0].set_ylabel(window.names[1], fontsize=LABEL_SIZE)
     assert image is not None
     bar = figure.colorbar(image, ax=list(rows[0]), pad=0.01, extend="max")
@@ -112,14 +112,14 @@ def side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     return figure
 
 
-def scale_of(panel: Panel) -> float:
+def _scale_of(panel: Panel) -> float:
     """The highest density, averaged over bins: a histogram cannot show more of it."""
     split = panel.split
     rows, columns = (cells // split for cells in panel.density.shape)
     return float(panel.density.reshape(rows, split, columns, split).mean(axis=(1, 3)).max())
 
 
-def draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:
+def _draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:
     """One density on given axes; colours run from 0 to `top`."""
     image = axes.imshow(
         panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLOURS,

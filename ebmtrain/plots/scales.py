@@ -9,10 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-FEWEST = 8  # values below which all of them are shown
-
-
-TAIL = 0.1  # the share of values on each side that may be left out of view
+_FEWEST = 8  # values below which all of them are shown
+_TAIL = 0.1  # the share of values on each side that may be left out of view
 
 
 class Limits(NamedTuple):
@@ -38,9 +36,9 @@ def scale_log(axes: Axes, values: np.ndarray) -> None:
 def hold_view(axes: Axes, values: np.ndarray) -> Limits:
     """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
     everything = Limits(-np.inf, np.inf)
-    if len(values) < FEWEST:
+    if len(values) < _FEWEST:
         return everything
-    low, high = np.quantile(values, (TAIL, 1 - TAIL))
+    low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
     reach = 0.75 * (high - low)
     if reach <= 0:
         return everything

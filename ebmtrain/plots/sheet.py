@@ -15,12 +15,8 @@ from ebmtrain.plots.animation import read
 from ebmtrain.plots.style import MUTED
 
 FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-
-
 TEXT, LINE, GAP = 13, 18, 12  # pixels
-
-
-WIDEST = 6  # columns
+_WIDEST = 6  # columns
 
 
 class Tile(NamedTuple):
@@ -38,7 +34,7 @@ def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
     Pictures that cannot be read are grey.
     """
     font = ImageFont.truetype(str(FONT), TEXT)
-    columns = max(1, min(WIDEST, len(tiles), math.ceil(math.sqrt(1.2 * len(tiles)))))
+    columns = max(1, min(_WIDEST, len(tiles), math.ceil(math.sqrt(1.2 * len(tiles)))))
     width = 640 if len(tiles) == 1 else 420 if len(tiles) <= 6 else 320
     height = round(0.95 * width)
     labels = [lines_of(tile.label, font, width) for tile in tiles]
@@ -52,7 +48,7 @@ def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
     pen = ImageDraw.Draw(paper)
     for i, (tile, lines) in enumerate(zip(tiles, labels, strict=True)):
         x, y = GAP + i % columns * across, GAP + i // columns * down
-        pen.text((x, y), fitted(tile.head, font, width), "black", font)
+        pen.text((x, y), _fitted(tile.head, font, width), "black", font)
         for j, line in enumerate(lines, 1):
             pen.text((x, y + j * LINE), line, MUTED, font)
         picture = read(tile.picture) or Image.new("RGB", (width, height), "#dddddd")
@@ -67,26 +63,26 @@ def sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
 def lines_of(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """At most two lines that are no wider than `width` pixels. Of a text that is too long, its
     middle is left out: names begin alike and end in what tells them apart."""
-    first = fitting(text, font, width)
+    first = _fitting(text, font, width)
     if first == len(text):
         return [text]
     space = text.rfind(" ", 0, first + 1)
     if space > first // 2:  # whole words, unless that would leave the line half empty
         first = space
     rest = text[first:].strip()
-    if fitting(rest, font, width) < len(rest):
-        room = fitting(rest[::-1], font, width - font.getlength("…"))
+    if _fitting(rest, font, width) < len(rest):
+        room = _fitting(rest[::-1], font, width - font.getlength("…"))
         rest = f"…{rest[len(rest) - room :]}"
     return [text[:first], rest]
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """One line, its end left out where it is too long."""
-    n = fitting(text, font, width)
+    n = _fitting(text, font, width)
     return text if n == len(text) else f"{text[: max(n - 1, 0)]}…"
 
 
-def fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> int:
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> int:
     """How many of the first characters fit."""
     n = len(text)
     while n and font.getlength(text[:n]) > width:

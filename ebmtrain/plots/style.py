@@ -8,44 +8,18 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 DATA = "#0072B2"
-
-
 MODEL = "#D55E00"
-
-
 TRUTH = "#222222"
-
-
 OTHER = "#009E73"
-
-
 SECOND_OTHER = "#56B4E9"
-
-
 THIRD_OTHER = "#E69F00"
-
-
 FAULT = "#CC79A7"
-
-
 MUTED = "#666666"
-
-
 COLOURS = "viridis"
-
-
 DPI = 110
-
-
-TITLE_SIZE = 12
-
-
+_TITLE_SIZE = 12
 PANEL_SIZE = 10.5
-
-
 LABEL_SIZE = 9.5
-
-
 SMALL_SIZE = 8.5
 
 
@@ -54,7 +28,7 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     if title:  # not parsed as mathematics: run names may hold any character
-        figure.suptitle(title, fontsize=TITLE_SIZE, parse_math=False)
+        figure.suptitle(title, fontsize=_TITLE_SIZE, parse_math=False)
     return figure
 
 
@@ -70,12 +44,12 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set_linewidth(0.7)
 
 
-LONGEST = 24  # letters of a name
+_LONGEST = 24  # letters of a name
 
 
 def short(name: str) -> str:
     """A column's name, for the label of an axis."""
-    return literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+    return literal(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def literal(name: str) -> str:

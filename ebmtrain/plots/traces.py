@@ -16,15 +16,9 @@ from ebmtrain.plots.style import DATA, MODEL, MUTED, finish, new_figure
 from ebmtrain.plots.window import interval_of
 
 SHOWN = 6  # sequences of each, a panel each
-
-
-MOST_CHANNELS = 4  # in one panel: more would hide each other
-
-
-STYLES = ("-", "--", "-.", ":")  # of the channels
-
-
-COUNTED = 2000  # points whose energies are counted
+_MOST_CHANNELS = 4  # in one panel: more would hide each other
+_STYLES = ("-", "--", "-.", ":")  # of the channels
+_COUNTED = 2000  # points whose energies are counted
 
 
 def traces(
@@ -52,11 +46,11 @@ def traces(
         ValueError: no sample is finite.
     """
     groups = {"data": data, "model samples": model_samples}
-    shown = {name: finite(x) for name, x in groups.items() if x is not None}
+    shown = {name: _finite(x) for name, x in groups.items() if x is not None}
     if not len(shown["model samples"]):
         raise ValueError(f"traces need a finite sample, got none of {len(model_samples)}")
-    values = {name: energy(x[:COUNTED]).detach().double() for name, x in shown.items()}
-    channels = min(model_samples.shape[2], MOST_CHANNELS)
+    values = {name: energy(x[:_COUNTED]).detach().double() for name, x in shown.items()}
+    channels = min(model_samples.shape[2], _MOST_CHANNELS)
     if model_samples.shape[2] > channels:
         notice = f"the first {channels} of {model_samples.shape[2]} channels"
         title = f"{title}\n{notice}" if title else notice
@@ -69,7 +63,7 @@ def traces(
         for column, i in enumerate(chosen):
             axes = figure.add_subplot(grid[row, column])
             colour = DATA if name == "data" else MODEL
-            draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
+            _draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
             axes.tick_params(labelleft=column == 0, labelbottom=row == len(shown) - 1)
             finish(
                 axes, title=axes.get_title(), y=name if column == 0 else "",
@@ -79,7 +73,7 @@ def traces(
     return figure
 
 
-def finite(x: Tensor) -> Tensor:
+def _finite(x: Tensor) -> Tensor:
     x = x.detach().cpu().double()
     return x[whole(x)]
 
@@ -91,13 +85,13 @@ def spread(energies: Tensor, count: int) -> Sequence[int]:
     return order[torch.from_numpy(places)].tolist()
 
 
-def draw_trace(
+def _draw_trace(
     axes: Axes, sequence: Tensor, view: tuple[float, float], colour: str, energy: float
 ) -> None:
     """One sequence, (length, channels); a marker at each step where there are few."""
     marker = "o" if len(sequence) <= 64 else None
     axes.axhline(0, color=MUTED, linewidth=0.5)
-    for channel, style in zip(sequence.T.numpy(), STYLES, strict=False):
+    for channel, style in zip(sequence.T.numpy(), _STYLES, strict=False):
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
     axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # shorter ones are seen to be
     axes.set_ylim(*view)

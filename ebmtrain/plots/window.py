@@ -7,13 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-TAIL = 0.01  # the share of points on each side that may be left out of view
-
-
-UNEQUAL = 5.0  # ratio of the two widths beyond which the axes get a scale each
-
-
-FENCE = 3.0  # in interquartile ranges: what lies within is shown however few the points are
+_TAIL = 0.01  # the share of points on each side that may be left out of view
+_UNEQUAL = 5.0  # ratio of the two widths beyond which the axes get a scale each
+_FENCE = 3.0  # in interquartile ranges: what lies within is shown however few the points are
 
 
 class Window(NamedTuple):
@@ -32,7 +28,7 @@ class Window(NamedTuple):
     @property
     def aspect(self) -> Literal["equal", "auto"]:
         """Equal units on both axes, unless the shorter side would shrink to a line."""
-        return "equal" if max(self.size) <= UNEQUAL * min(self.size) else "auto"
+        return "equal" if max(self.size) <= _UNEQUAL * min(self.size) else "auto"
 
     @property
     def shape(self) -> tuple[float, float]:
@@ -85,9 +81,9 @@ def interval_of(values: Tensor, margin: float) -> tuple[float, float]:
     # the fence alone would cut off a small mode beside a large narrow one.
     ordered = values.sort().values
     outermost = len(ordered) - 1
-    drop = min(max(1, round(TAIL * outermost)), outermost // 2)
+    drop = min(max(1, round(_TAIL * outermost)), outermost // 2)
     first, third = ordered[outermost // 4], ordered[outermost - outermost // 4]
-    reach = FENCE * (third - first)
+    reach = _FENCE * (third - first)
     fenced = ordered[(ordered >= first - reach) & (ordered <= third + reach)]
     low = float(torch.minimum(ordered[drop], fenced[0]))
     high = float(torch.maximum(ordered[outermost - drop], fenced[-1]))

@@ -15,7 +15,7 @@ from ebmtrain.runs.loading import load
 from ebmtrain.runs.trained_run import Run
 from ebmtrain.types import Standardization
 
-OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
+_OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
 """Runs that are being opened: one composed of itself would be opened for ever."""
 
 
@@ -56,7 +56,7 @@ class Composition(nn.Module):
             )
         if kind == "mixture" and weights is not None and min(weights) <= 0:
             raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")
-        opened = [open_run(path) for path in runs]
+        opened = [_open_run(path) for path in runs]
         self.units: list[Standardization] = [run.parts.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
         for path, run in zip(runs, opened, strict=True):
@@ -76,7 +76,7 @@ class Composition(nn.Module):
         self.kind = kind
         w = torch.ones(len(runs)) if weights is None else torch.tensor([float(v) for v in weights])
         if kind == "mixture":
-            known = [log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
+            known = [_log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
             w = (w / w.sum()).log() - torch.tensor(known)  # of exp(-E_i / T_i)
         self.register_buffer("weights", w)
         self.window = window([run.parts.region for run in opened], self.units)
@@ -96,11 +96,11 @@ class Composition(nn.Module):
         return -torch.logsumexp(weights - reduced, 1)
 
 
-def open_run(path: str) -> Run:
+def _open_run(path: str) -> Run:
     here = Path(path).resolve()
-    if here in OPENING.get():
+    if here in _OPENING.get():
         raise ConfigError(f"{path} is composed of itself: name other runs in model.runs")
-    token = OPENING.set(OPENING.get() | {here})
+    token = _OPENING.set(_OPENING.get() | {here})
     try:
         return load(path)
     except UnsafeError as error:
@@ -108,10 +108,10 @@ def open_run(path: str) -> Run:
             f"{path} has parts of another package than ebmtrain, which cannot be composed: {error}"
         ) from error
     finally:
-        OPENING.reset(token)
+        _OPENING.reset(token)
 
 
-def log_z_of(path: str, run: Run) -> float:
+def _log_z_of(path: str, run: Run) -> float:
     """Of exp(-E / T) over the data's own units."""
     if run.log_z is None:
         raise ConfigError(

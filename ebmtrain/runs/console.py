@@ -18,11 +18,8 @@ from ebmtrain.errors import OutputError
 from ebmtrain.runtime.stdio import mute
 
 LOG = logging.getLogger("ebmtrain")
-
-
 SHOWN: ContextVar[Display | None] = ContextVar("SHOWN", default=None)
 """The display of the run that speaks: one of several side by side, each in a context of its own."""
-
 
 _SHOWN = {
     "energy_data": "E(data)",
@@ -37,7 +34,7 @@ _SHOWN = {
 }
 
 
-def formatted(row: Mapping[str, Any]) -> str:
+def _formatted(row: Mapping[str, Any]) -> str:
     """The numbers of a row that a person watches, in one line."""
     shown = ((label, row.get(name)) for name, label in _SHOWN.items())
     return "  ".join(
@@ -61,13 +58,13 @@ class Display:
         self.outer: Display | None = None
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
-        self.handlers: list[logging.Handler] = [log_handler(log_file)]
+        self.handlers: list[logging.Handler] = [_log_handler(log_file)]
         self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if not quiet:
-            self.handlers.append(terminal_handler(console, self.live))
+            self.handlers.append(_terminal_handler(console, self.live))
         for handler in self.handlers:
             handler.addFilter(lambda _: SHOWN.get() in (self, None))
-        self.progress = progress_bar(console) if self.live else None
+        self.progress = _progress_bar(console) if self.live else None
         self.task = self.progress.add_task("", total=n_steps, numbers="") if self.progress else None
 
     def __enter__(self) -> Display:
@@ -98,10 +95,10 @@ class Display:
     def row(self, step: int, row: Mapping[str, Any], per_second: float) -> None:
         """One row of metrics: into the bar, or as a line where there is none; and into the log."""
         if self.progress is not None and self.task is not None:
-            numbers = f"{formatted(row)}  {per_second:.0f} steps/s"
+            numbers = f"{_formatted(row)}  {per_second:.0f} steps/s"
             self.progress.update(self.task, completed=step, numbers=numbers)
         speed = f"  {per_second:.0f} steps/s" if per_second else ""
-        LOG.info("step %6d  %s%s", step, formatted(row), speed, extra={"file_only": self.live})
+        LOG.info("step %6d  %s%s", step, _formatted(row), speed, extra={"file_only": self.live})
 
 
 class LogFile(logging.FileHandler):
@@ -113,7 +110,7 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def log_handler(path: Path) -> logging.Handler:
+def _log_handler(path: Path) -> logging.Handler:
     """
     Raises:
         OutputError: the file cannot be opened.
@@ -143,7 +140,7 @@ def say(line: str) -> None:
         mute()
 
 
-def terminal_handler(console: Console, live: bool) -> logging.Handler:
+def _terminal_handler(console: Console, live: bool) -> logging.Handler:
     """Beneath a live bar, lines go through the same console; elsewhere they are plain."""
     handler: logging.Handler
     if live:
@@ -157,7 +154,7 @@ def terminal_handler(console: Console, live: bool) -> logging.Handler:
     return handler
 
 
-def progress_bar(console: Console) -> Progress:
+def _progress_bar(console: Console) -> Progress:
     return Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ebmtrain.config.experiment import Parts
 from ebmtrain.training.loop import side_by_side
 
-Result = dict[str, Any]
+_Result = dict[str, Any]
 
 
 def begin_all(
     members: Sequence[Parts],
     paths: Sequence[Path],
     choices: dict[str, str],
-    ended: Callable[[int, Result | Exception], None],
+    ended: Callable[[int, _Result | Exception], None],
     *,
     quiet: bool,
 ) -> int | None:
@@ -49,7 +49,7 @@ def begin_all(
         for i, (parts, path) in enumerate(zip(members, paths, strict=True))
     ]
 
-    def told(number: int, outcome: Result | Exception) -> None:
+    def told(number: int, outcome: _Result | Exception) -> None:
         stop.at_once = False  # which holds for the one that has just ended: others have to save
         ended(number, outcome)
 
@@ -65,7 +65,7 @@ def words(members: list[Parts]) -> list[str]:
     return [f"without={parts.config['dataset']['without']}" for parts in members]
 
 
-def folders(path: Path, members: list[Parts]) -> list[Path]:
+def _folders(path: Path, members: list[Parts]) -> list[Path]:
     """Of the members, named like the jobs of a sweep."""
     return [path / f"{i}_{word}" for i, word in enumerate(words(members))]
 
@@ -88,7 +88,7 @@ def begin(
     from ebmtrain.runs.ensemble import begin_all
     from ebmtrain.runs.report.leave_one_out import summed_up
 
-    began, paths, each = time.perf_counter(), folders(path, members), words(members)
+    began, paths, each = time.perf_counter(), _folders(path, members), words(members)
     results: dict[int, dict[str, Any]] = {}
 
     def ended(number: int, found: dict[str, Any] | Exception) -> None:

@@ -35,12 +35,12 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Su
         draw=points,
         sampler=parts.sampler,
         method=method,
-        trace=cache(lambda *wanted: traced(parts, energy, method, *wanted)),
+        trace=cache(lambda *wanted: _traced(parts, energy, method, *wanted)),
         generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
     )
 
 
-def traced(
+def _traced(
     parts: Parts,
     energy: nn.Module,
     method: Mapping[str, Tensor],

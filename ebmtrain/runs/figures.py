@@ -18,10 +18,9 @@ from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.samplers.draw import evolution, learnt_in
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
-    from matplotlib.figure import Figure
-
     from ebmtrain.config.experiment import Parts
     from ebmtrain.plots.images import Look
+    from ebmtrain.plots.style import Figure
     from ebmtrain.plots.window import Window
     from ebmtrain.runs.posterior import Denoised
     from ebmtrain.types import Labels
@@ -29,7 +28,6 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a pictu
 
 FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
 """Of the animation of chains, of their strip, and how many walk."""
-
 
 CLASSES, OF_CLASS = 20, 12
 """How many have a row, and images in each."""

@@ -31,11 +31,11 @@ def begin(
     parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
-    maker = maker_of(parts)
+    maker = _maker_of(parts)
     return alone(beginning(parts, path, choices, maker, quiet=quiet), maker or advanced)
 
 
-def maker_of(parts: Parts) -> Compiled | None:
+def _maker_of(parts: Parts) -> Compiled | None:
     """What makes the updates of a run that goes by itself; None: `advanced`."""
     return None if parts.job is None else chosen(parts.compile, parts.job)
 
@@ -78,7 +78,7 @@ def resume(
         raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
     with locked(path):
         parts = build(wanted, trust)
-        maker = maker_of(parts)
+        maker = _maker_of(parts)
 
         def go_on(**known: Any) -> dict[str, Any]:
             updates = carry_on(parts, run, run.choices(), maker, quiet=quiet, **known)
@@ -101,13 +101,13 @@ def resume(
                 f"{path} is at step {state['step']} and was to have {n_steps}: "
                 f"to go on, give train.steps={2 * state['step']}, say"
             )
-        rehearse(parts, state)
+        _rehearse(parts, state)
         if config is not None:
             run.write_config(config)
         return go_on(resumed=state, notes=passed)
 
 
-def rehearse(parts: Parts, saved: dict[str, Any]) -> None:
+def _rehearse(parts: Parts, saved: dict[str, Any]) -> None:
     """One update on a copy, before anything is written: what cannot go on changes nothing.
 
     Raises:

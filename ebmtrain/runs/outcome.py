@@ -8,7 +8,7 @@ from typing import Any
 
 from ebmtrain.evaluation.headlines import HEADLINES
 
-SHOWN = {**HEADLINES, "auroc": "AUROC"}
+_SHOWN = {**HEADLINES, "auroc": "AUROC"}
 
 
 def outcome(
@@ -32,7 +32,7 @@ def outcome(
     result = found if isinstance(found, dict) else record_failure(path, config, choices, found)
     shown = "  ".join(
         f"{label} {result['metrics'][name]:.4f}"
-        for name, label in SHOWN.items()
+        for name, label in _SHOWN.items()
         if result["metrics"].get(name) is not None
     )
     told = shown or result["status"]

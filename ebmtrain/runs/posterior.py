@@ -48,7 +48,7 @@ def denoised(
         noise: standard deviation, > 0, in the data's units.
     """
     draws, means = [], []
-    chains, units, box = chains_of_each(wanted), parts.standardization, parts.region
+    chains, units, box = _chains_of_each(wanted), parts.standardization, parts.region
     for row in y.double():
         inside = units.to_standard(row).flatten().clamp(box.low, box.high).view(row.shape)
         posterior = Observed(energy, units, row, noise, parts.temperature, inside)
@@ -56,7 +56,7 @@ def denoised(
         like = torch.empty(chains, row.numel(), device=parts.device, dtype=parts.dtype)
         start = like.normal_(generator=generator)
         count = max(wanted.count, chains)
-        z = conditional_draws(parts, posterior, method, start, count, wanted, generator)
+        z = _conditional_draws(parts, posterior, method, start, count, wanted, generator)
         x = units.to_data(posterior.points(z))
         draws.append(x[: wanted.count])
         means.append(x.mean(0))
@@ -93,10 +93,10 @@ def inpainted(
     for row in x.double():
         v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
         origin = (inverse @ v).view(row.shape).to(parts.device, parts.dtype)
-        first = noise(parts, chains_of_each(wanted), generator).flatten(1)
+        first = noise(parts, _chains_of_each(wanted), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
         conditional = OnFlat(energy, origin, directions)
-        z = conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)
+        z = _conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)
         filled = row.flatten().repeat(wanted.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
         filled[:, missing] = z.to("cpu", torch.float64) * scale + shift
@@ -104,15 +104,15 @@ def inpainted(
     return torch.stack(found)
 
 
-FEWEST_CHAINS = 64  # of each point: chains that jump propose by each other's differences
+_FEWEST_CHAINS = 64  # of each point: chains that jump propose by each other's differences
 
 
-def chains_of_each(wanted: Samples) -> int:
+def _chains_of_each(wanted: Samples) -> int:
     """How many run for a point."""
-    return min(wanted.chains, max(wanted.count, FEWEST_CHAINS))
+    return min(wanted.chains, max(wanted.count, _FEWEST_CHAINS))
 
 
-def conditional_draws(
+def _conditional_draws(
     parts: Parts,
     energy: nn.Module,
     method: Mapping[str, Tensor],
@@ -137,11 +137,11 @@ def conditional_draws(
         burn_in=wanted.burn_in,
         thin=wanted.thin,
         generator=generator,
-        learnt=known_steps(parts, method, start),
+        learnt=_known_steps(parts, method, start),
     )
 
 
-def known_steps(parts: Parts, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
+def _known_steps(parts: Parts, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
     """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
     anew."""
     first = start_learning(parts.sampler, start)

@@ -166,7 +166,7 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        due = [k for k, e in self.parts.evaluations.items() if last or is_due(e, state.step)]
+        due = [k for k, e in self.parts.evaluations.items() if last or _is_due(e, state.step)]
         if not due:
             return {}
         self.check(state)
@@ -331,7 +331,7 @@ BEFORE_THE_FIRST_STEP: dict[str, Any] = {
 """The result of a run that could not begin, by the keys of `Session.result`."""
 
 
-def is_due(evaluator: Evaluator, step: int) -> bool:
+def _is_due(evaluator: Evaluator, step: int) -> bool:
     """By its period alone."""
     begun = step > 0 or getattr(evaluator, "at_start", True)
     return begun and step % evaluator.every == 0

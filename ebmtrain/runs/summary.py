@@ -25,7 +25,7 @@ def title(parts: Parts, choices: dict[str, str]) -> str:
 def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
     """What is about to be run."""
     n_parameters = sum(p.numel() for p in parts.energy.parameters())
-    shown = SHOWN if parts.job is not None else SHOWN[:2]
+    shown = _SHOWN if parts.job is not None else _SHOWN[:2]
     named = [f"{group} {choices[group]}" for group in shown if group in choices]
     lines = [
         "  ".join(named),
@@ -47,7 +47,7 @@ def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
     return lines
 
 
-SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
+_SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 
 
 def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:

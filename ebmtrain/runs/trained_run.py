@@ -54,7 +54,7 @@ class Run:
         self.standard_energy: nn.Module = parts.energy.eval().requires_grad_(False)
         self.step = 0
         if checkpoint is not None:
-            self.method_state = trained(parts, checkpoint)
+            self.method_state = _trained(parts, checkpoint)
             self.step = checkpoint["step"]
         self.energy = in_data_units(self.standard_energy, parts.standardization)
 
@@ -303,7 +303,7 @@ class Run:
         return None
 
 
-def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def _trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Puts the evaluated weights into the energy; returns the method's state. What only training
     needs is left alone, so a run of a GPU opens on a machine without one.
 
@@ -323,12 +323,12 @@ def trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             weights = method.get("log_weights", chains.new_zeros(len(chains)))
             if weights.shape != chains.shape[:1] or not weights.is_floating_point():
                 raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
-        return {k: as_of(parts, value) for k, value in method.items()}
+        return {k: _as_of(parts, value) for k, value in method.items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
 
 
-def as_of(parts: Parts, value: Tensor) -> Tensor:
+def _as_of(parts: Parts, value: Tensor) -> Tensor:
     """On the device of the run, in its type of floats."""
     return value.to(parts.device, parts.dtype if value.is_floating_point() else value.dtype)

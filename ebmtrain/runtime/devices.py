@@ -15,8 +15,6 @@ from ebmtrain.runtime import native
 from ebmtrain.runtime.matmul import choose_library, keep_float32
 
 LOG = logging.getLogger("ebmtrain")
-
-
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 

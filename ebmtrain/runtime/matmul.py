@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 CPUINFO = Path("/proc/cpuinfo")
-
-
-FEWEST_ROWS = 256  # where the time that oneDNN takes to begin with is made good
+_FEWEST_ROWS = 256  # where the time that oneDNN takes to begin with is made good
 
 
 def onednn_is_faster(cpuinfo: str) -> bool:
@@ -45,7 +43,7 @@ def choose_library(rows: int) -> None:
         return
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     matmul.fp32_precision = "ieee"
-    if rows >= FEWEST_ROWS and onednn_is_faster(CPUINFO.read_text()):
+    if rows >= _FEWEST_ROWS and onednn_is_faster(CPUINFO.read_text()):
         matmul.fp32_precision = "bf16"
         if not exact():
             matmul.fp32_precision = "ieee"

@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
-
-
 DRIVER = Path("/dev/nvidiactl")
 
 

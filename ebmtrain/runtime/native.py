@@ -22,15 +22,9 @@ import torch
 
 from ebmtrain.runtime.compiler_cache import folder_of
 
-COMPILERS = ("c++", "g++", "clang++")
-
-
+_COMPILERS = ("c++", "g++", "clang++")
 ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
-
-
 TORCH = Path(torch.__file__).parent  # whose libraries are in the process already when ours comes
-
-
 WISHES = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
@@ -38,14 +32,8 @@ WISHES = (  # in turn, until one is granted
     ("-mcpu=native",),
     (),
 )
-
-
-PATIENCE = 120.0  # seconds
-
-
+_PATIENCE = 120.0  # seconds
 _wanted = True
-
-
 _refused: dict[str, str] = {}  # why, for each source
 
 
@@ -85,7 +73,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     """The library that this file makes; None where there is none, see `refusals`."""
     try:
         with place() as folder:
-            found = opened(source, folder)
+            found = _opened(source, folder)
     except (NotCompiledError, OSError) as error:
         refuse(source, str(error))
         return None
@@ -103,7 +91,7 @@ def place() -> Iterator[Path]:
         yield Path(temporary)
 
 
-def opened(source: Path, folder: Path) -> ctypes.CDLL:
+def _opened(source: Path, folder: Path) -> ctypes.CDLL:
     """
     Raises:
         NotCompiledError, OSError: see `compiled`.
@@ -123,9 +111,9 @@ def compiled(source: Path, folder: Path) -> Path:
         NotCompiledError: it could not be.
         OSError: the folder cannot be written.
     """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
     if compiler is None:
-        raise NotCompiledError("no C++ compiler: " + ", ".join(COMPILERS))
+        raise NotCompiledError("no C++ compiler: " + ", ".join(_COMPILERS))
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
     made_of = text, compiler, ALWAYS, WISHES, TORCH, torch.__version__
@@ -147,11 +135,11 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
         NotCompiledError: no set of options would do, or the compiler was stopped.
     """
     reason = ""
-    for command in commands(made, source, compiler):
+    for command in _commands(made, source, compiler):
         try:
             # In a session of its own: what interrupts training does not stop the compiler.
             ended = subprocess.run(
-                command, capture_output=True, timeout=PATIENCE, start_new_session=True
+                command, capture_output=True, timeout=_PATIENCE, start_new_session=True
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotCompiledError(f"{compiler}: {error}") from error
@@ -164,7 +152,7 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
     raise NotCompiledError(f"{compiler}: {reason}")
 
 
-def commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
+def _commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
     headers, libraries = str(TORCH / "include"), str(TORCH / "lib")
     # -Wl,-rpath,... would end at a comma in the path.
     linked = ["-L", libraries, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", libraries]

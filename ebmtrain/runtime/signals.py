@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Asked(KeyboardInterrupt):
@@ -20,7 +20,7 @@ class Asked(KeyboardInterrupt):
         self.signal = number
 
 
-def asked(number: int, frame: FrameType | None = None) -> None:
+def _asked(number: int, frame: FrameType | None = None) -> None:
     """The handler that raises."""
     raise Asked(number)
 
@@ -29,11 +29,11 @@ def asked(number: int, frame: FrameType | None = None) -> None:
 def heard() -> Iterator[None]:
     """While in here each of these signals raises `Asked`, the ways of the system (SIGTERM ends a
     process without a word) and of a shell (whose background jobs ignore SIGINT) notwithstanding."""
-    before = installed(asked)
+    before = _installed(_asked)
     try:
         yield
     finally:
-        restored(before)
+        _restored(before)
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def put_off() -> Iterator[None]:
     came meanwhile come at the end (or at once, where another thread can take them). A terminal
     sends them to all processes of a command, and a compiler that dies of one would change what the
     run does."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
     try:
         yield
     finally:
@@ -65,7 +65,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if not self._entered:
-            self._before = installed(self._heard)
+            self._before = _installed(self._heard)
         self._entered += 1
         return self
 
@@ -77,7 +77,7 @@ class Stop:
     ) -> None:
         self._entered -= 1
         if not self._entered:
-            restored(self._before)
+            _restored(self._before)
 
     def nothing_left_to_save(self) -> None:
         """From here on a signal ends what goes on, however long it would have taken.
@@ -87,25 +87,25 @@ class Stop:
         """
         self.at_once = True
         if self.signal is not None:
-            asked(self.signal)
+            _asked(self.signal)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        restored(self._before)  # the next one does what it always did
+        _restored(self._before)  # the next one does what it always did
         if self.at_once:
-            asked(number)
+            _asked(number)
 
 
-def installed(handler: Any) -> dict[int, Any]:
+def _installed(handler: Any) -> dict[int, Any]:
     """Makes it the handler of all of these signals; returns those of before. A hang-up that is
     ignored stays ignored: `nohup ebmtrain` is to go on when its terminal closes."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    numbers = [n for n in ASKED if not (ignored and n == signal.SIGHUP)]
+    numbers = [n for n in _ASKED if not (ignored and n == signal.SIGHUP)]
     return {number: signal.signal(number, handler) for number in numbers}
 
 
-def restored(before: dict[int, Any]) -> None:
+def _restored(before: dict[int, Any]) -> None:
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -63,7 +63,7 @@ def run_chain(
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
         jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
-        state, infos, jumped = stepped(kernel, jumps, energy, state, n_steps, generator)
+        state, infos, jumped = _stepped(kernel, jumps, energy, state, n_steps, generator)
     metrics = {}
     for name in StepInfo._fields:
         values = [value for info in infos if (value := getattr(info, name)) is not None]
@@ -78,7 +78,7 @@ def run_chain(
     return Chain(state.x, known, metrics, state)
 
 
-def steps_by_itself(kernel: Sampler) -> bool:
+def _steps_by_itself(kernel: Sampler) -> bool:
     """Whether it has `steps` that are those of its `step`, which a class derived from it may have
     replaced."""
     owners = [
@@ -88,7 +88,7 @@ def steps_by_itself(kernel: Sampler) -> bool:
     return owners[0] is not None and owners[0] is owners[1]
 
 
-def stepped(
+def _stepped(
     kernel: Sampler,
     jumps: Any,
     energy: Energy,
@@ -100,7 +100,7 @@ def stepped(
 
     By the sampler's own `steps` where it has such: see `Sampler`.
     """
-    if jumps is None and steps_by_itself(kernel):
+    if jumps is None and _steps_by_itself(kernel):
         state, infos = kernel.steps(energy, state, n_steps, generator)  # type: ignore[attr-defined]
         return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.

@@ -15,8 +15,6 @@ from ebmtrain.score import frozen
 from ebmtrain.types import Energy, Sampler, Tensors
 
 _AT_ONCE = 8192  # points per call of an energy
-
-
 _BLOCK = 10  # steps between two adaptations during burn-in
 
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.metropolis import accepted, choose, probability
 from ebmtrain.types import Count, Energy, Sampler
 
-S = TypeVar("S", bound=tuple)
+_S = TypeVar("_S", bound=tuple)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class DifferentialEvolution:
     every: Count
 
     def move(
-        self, sampler: Sampler[S], energy: Energy, state: S, temperature: float, g: Generator
-    ) -> tuple[S, Tensor]:
+        self, sampler: Sampler[_S], energy: Energy, state: _S, temperature: float, g: Generator
+    ) -> tuple[_S, Tensor]:
         """One jump of every chain, and the mean acceptance, shape (). At least 4 chains; their
         state is a named tuple with `x` and `energy`."""
         middle = len(state.x) // 2  # type: ignore[attr-defined]
@@ -66,10 +66,10 @@ def _jump(sampler, energy, state, others: Tensor, temperature: float, g: Generat
     return type(state)(*chosen), probability(log_ratio)
 
 
-def _rows(state: S, rows: slice) -> S:
+def _rows(state: _S, rows: slice) -> _S:
     return type(state)(*(v[rows] if isinstance(v, Tensor) else v for v in state))
 
 
-def _joined(first: S, second: S) -> S:
+def _joined(first: _S, second: _S) -> _S:
     pairs = zip(first, second, strict=True)
     return type(first)(*(torch.cat([a, b]) if isinstance(a, Tensor) else a for a, b in pairs))

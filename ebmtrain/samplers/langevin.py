@@ -13,10 +13,8 @@ from ebmtrain.samplers.step_size import geometric
 from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
-NOISE = 2**22  # numbers drawn at once, at most
-
-
-STEPS = 1000  # made at once, at most: between them, signals are heard
+_NOISE = 2**22  # numbers drawn at once, at most
+_STEPS = 1000  # made at once, at most: between them, signals are heard
 
 
 class LangevinState(NamedTuple):
@@ -64,7 +62,7 @@ class Langevin:
         self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
     ) -> tuple[LangevinState, list[StepInfo]]:
         """Noise for many steps is drawn at once, and these are made by the energy where it can."""
-        most = min(STEPS, max(1, NOISE // max(1, state.x.numel())))
+        most = min(_STEPS, max(1, _NOISE // max(1, state.x.numel())))
         infos = []
         while n_steps:
             count = min(n_steps, most)

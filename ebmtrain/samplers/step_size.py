@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
-Size = TypeVar("Size", float, Tensor)
+_Size = TypeVar("_Size", float, Tensor)
 
 
-def geometric(start: Size, end: float | None, n_steps: int, index: int) -> Size:
+def geometric(start: _Size, end: float | None, n_steps: int, index: int) -> _Size:
     """start * (end / start)^(i / (n - 1)) at step i < n = n_steps, `end` from the n-th step on.
 
     Constant at `start` where `end` is None. Both in the same unit, both positive.

@@ -176,7 +176,7 @@ class Reservoir:
         for r, t in enumerate(sampler.temperatures):
             level = sampler.sampler
             if self.inner is not None:
-                level = self.inner.apply(level, known_at(learnt, r))
+                level = self.inner.apply(level, _known_at(learnt, r))
             samplers.append(replace(level, temperature=t))  # type: ignore[type-var]
         return Ladder(tuple(samplers), learnt["replicas"], sampler.swap_every)
 
@@ -185,7 +185,7 @@ class Reservoir:
         if self.inner is None or state.index == 0:
             return learnt | new
         levels = [
-            self.inner.update(known_at(learnt, r), mean, level)
+            self.inner.update(_known_at(learnt, r), mean, level)
             for r, (mean, level) in enumerate(zip(state.acceptances, state.levels, strict=True))
         ]
         stacked = {
@@ -194,7 +194,7 @@ class Reservoir:
         return levels[0] | stacked | new
 
 
-def known_at(learnt: Tensors, r: int) -> Tensors:
+def _known_at(learnt: Tensors, r: int) -> Tensors:
     """What the inner adaptation knows at level r."""
     names = [name.removeprefix("hot_") for name in learnt if name.startswith("hot_")]
     return {name: learnt[name] if r == 0 else learnt[f"hot_{name}"][r - 1] for name in names}

@@ -9,8 +9,6 @@ from ebmtrain.score import frozen
 from ebmtrain.training.state import Job, TrainState
 
 FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
-
-
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
 
 

@@ -61,19 +61,15 @@ class Update(NamedTuple):
 Made = tuple[Metrics, int]
 """The metrics of an update, and the energy evaluations that it took."""
 
-
-Advance = Callable[[Job, TrainState, Batch, float | None], Made]
+_Advance = Callable[[Job, TrainState, Batch, float | None], Made]
 """What `advanced` does, maybe by other means."""
 
-
-T = TypeVar("T")
-
-
-Updates = Generator[Update, Made, T]
+_T = TypeVar("_T")
+Updates = Generator[Update, Made, _T]
 """Something that goes on as far as the next update, and ends with a T."""
 
 
-def alone(run: Updates[T], advance: Advance) -> T:
+def alone(run: Updates[_T], advance: _Advance) -> _T:
     """Goes through with one run; `advance` makes its updates."""
     try:
         wanted = next(run)
@@ -108,10 +104,10 @@ def training(job: Job, state: TrainState, events: Events) -> Updates[None]:
             row = collect(job, state, metrics, last=last)
             happen(state, events, row, last=last, stopping=stopping)
         except DivergedError as error:
-            retry(job, state, events, error)
+            _retry(job, state, events, error)
 
 
-def retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> None:
+def _retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> None:
     """Back to the last good state: weights, chains, generators, optimizer; at half its rate.
 
     The same batches and the same random numbers follow as before, so the rate is all that is
@@ -155,7 +151,7 @@ def happen(
     events.save(state, last or stopping)
 
 
-def update(job: Job, state: TrainState, advance: Advance | None = None) -> Metrics:
+def update(job: Job, state: TrainState, advance: _Advance | None = None) -> Metrics:
     """`updating`, by itself.
 
     Args:
@@ -210,9 +206,9 @@ def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor |
 
 
 def side_by_side(
-    runs: Sequence[Updates[T]],
+    runs: Sequence[Updates[_T]],
     advance: Callable[[Sequence[Update]], list[Made]],
-    ended: Callable[[int, T | Exception], None],
+    ended: Callable[[int, _T | Exception], None],
 ) -> None:
     """Goes through with all of them (`train.alone` does with one), each in a context of its own.
 

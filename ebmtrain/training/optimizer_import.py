@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch.optim import Optimizer
 
-Kind = TypeVar("Kind", bound=type[Optimizer])
+_Kind = TypeVar("_Kind", bound=type[Optimizer])
 
 
-def uncompiled(kind: Kind) -> Kind:
+def uncompiled(kind: _Kind) -> _Kind:
     """One of torch's optimizers that does the same. Where torch wraps the methods in another way
     than it does today, they stay wrapped: slower to start, otherwise as well."""
     for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):

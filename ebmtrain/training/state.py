@@ -92,18 +92,18 @@ class TrainState:
             CheckpointError: it is of a run with another model, method or optimizer.
         """
         try:
-            same_kinds(self.energy.state_dict(), saved["energy"])
+            _same_kinds(self.energy.state_dict(), saved["energy"])
             self.energy.load_state_dict(saved["energy"])
             if (self.average is None) != (saved["average"] is None):
                 raise ValueError("one of the two keeps an average of the weights, the other none")
             if self.average is not None:
-                same_kinds(self.average.state_dict(), saved["average"])
+                _same_kinds(self.average.state_dict(), saved["average"])
                 self.average.load_state_dict(saved["average"])
             self.load_optimizer(saved["optimizer"])
-            shapes, saved_shapes = shapes_of(self.method), shapes_of(saved["method"])
+            shapes, saved_shapes = _shapes_of(self.method), _shapes_of(saved["method"])
             if shapes != saved_shapes:
                 raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
-            same_kinds(self.method, saved["method"])
+            _same_kinds(self.method, saved["method"])
             for name, value in saved["method"].items():
                 if self.method[name].requires_grad:  # the optimizer holds this very tensor
                     self.method[name].data.copy_(value)
@@ -145,11 +145,11 @@ class TrainState:
         self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
 
-def shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
+def _shapes_of(state: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
-def same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+def _same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Floats for floats of any length, since a run may go on in another type; else the very type.
 
     Raises:

@@ -42,7 +42,7 @@ def result(path: Path) -> dict:
 
 
 def ebm(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ebmtrain.cli.main", *words], cwd=cwd, text=True,
+    return subprocess.run([sys.executable, "-m", "ebmtrain", *words], cwd=cwd, text=True,
                           capture_output=True, timeout=120, **options)  # fmt: skip
 
 
@@ -383,7 +383,8 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
 
 def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
     program = (
-        "import sys\nfrom ebmtrain.cli.main import main\nfrom ebmtrain.runs.figures import Gallery\n"
+        "import sys\nfrom ebmtrain.cli.main import main\n"
+        "from ebmtrain.runs.figures import Gallery\n"
         "Gallery.landscape, Gallery.final = lambda *_: None, lambda *_: []\n"
         "code = main(sys.argv[1:]) or main(['resume', 'run', 'train.steps=9'])\n"
         "heavy = {'torch._dynamo', 'torch._inductor'} & set(sys.modules)\n"
@@ -400,7 +401,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
 def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
              "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli.main", "-m", *words], cwd=folder,
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", "-m", *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(folder / "sweep/0_seed=0/checkpoints/step_00000020.pt", process)
     os.kill(process.pid, number)
@@ -425,7 +426,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
     """As `ebmtrain | head -1`."""
     words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli.main", *words], cwd=folder,
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)  # fmt: skip
     assert process.stdout is not None
@@ -443,7 +444,7 @@ def test_a_bar_on_a_terminal(folder: Path, tiny):
     words = [*tiny, "hydra.run.dir=run", "train.steps=60"]
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain.cli.main", *words], cwd=folder,
+    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", *words], cwd=folder,
                                stdout=follower, stderr=follower, env=environment)  # fmt: skip
     os.close(follower)
     shown = b""

@@ -267,8 +267,9 @@ def test_no_interpolation_from_a_run_directory(configured, value, trust):
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "posix.system", "builtins.open", "ebmtrain.runs.storage.rundir.os.system", "torch.load",
-     "ebmtrain.config.validate.get_object", "ebmtrain.cli.train.hydra.main", "ebmtrain"],
+    ["os.system", "posix.system", "builtins.open", "ebmtrain.runs.storage.rundir.os.system",
+     "torch.load", "ebmtrain.config.validate.get_object", "ebmtrain.cli.train.hydra.main",
+     "ebmtrain"],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["model", "adaptation", "list"])
 def test_no_foreign_part_from_a_run_directory(configured, target, place):

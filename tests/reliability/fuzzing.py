@@ -2,8 +2,8 @@
 
     python tests/reliability/fuzzing.py --configurations 10000 --checkpoints 10000
 
-makes the full counts (`make soak` too); tests/reliability/test_fuzz.py makes some hundred. A case is a number:
-the same one is the same mutation again (`--first 4711 --configurations 1`).
+makes the full counts (`make soak` too); tests/reliability/test_fuzz.py makes some hundred. A case
+is a number: the same one is the same mutation again (`--first 4711 --configurations 1`).
 """
 
 from __future__ import annotations

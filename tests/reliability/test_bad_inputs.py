@@ -35,6 +35,7 @@ FILE = "datasets/test_dataset_file.py::test_bad_files_get_one_clear_line"
 IMAGES = "datasets/test_image_files.py::"
 READ = "datasets/test_dataset_file.py::test_good_files"
 HERE = "reliability/test_bad_inputs.py::"
+HOSTILE, LOOP = "reliability/test_hostile.py", "training/test_loop.py"
 LISTED = {
     # configuration
     "typo in a key": f"{VALIDATE}[typo in a key]",
@@ -119,8 +120,8 @@ LISTED = {
         "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[width]",
     "another configuration":
         "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[ema]",
-    "newer format": "reliability/test_hostile.py::test_a_checkpoint_of_another_program[of the future]",
-    "NaN weights": "reliability/test_hostile.py::test_a_checkpoint_of_another_program[not finite]",
+    "newer format": f"{HOSTILE}::test_a_checkpoint_of_another_program[of the future]",
+    "NaN weights": f"{HOSTILE}::test_a_checkpoint_of_another_program[not finite]",
     "no checkpoint": f"{HERE}test_no_checkpoint_that_can_be_used[none]",
     "run already finished": "runs/test_resume.py::test_a_finished_run_is_left_as_it_is",
     # file system
@@ -151,7 +152,7 @@ LISTED = {
     "NaN energy": f"{HERE}test_an_energy_that_is_nan",
     "exploding chain": f"{HERE}test_a_chain_that_explodes",
     "dead chain": f"{HERE}test_a_chain_that_is_dead",
-    "overflow of gradients": "training/test_loop.py::test_what_is_not_finite_sets_the_flag[gradient",
+    "overflow of gradients": f"{LOOP}::test_what_is_not_finite_sets_the_flag[gradient",
 }  # fmt: skip
 
 
@@ -349,7 +350,7 @@ def test_a_path_that_is_too_long(command, folder: Path, tiny):
 
 
 def process(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ebmtrain.cli.main", *words], cwd=folder, text=True,
+    return subprocess.run([sys.executable, "-m", "ebmtrain", *words], cwd=folder, text=True,
                           timeout=200, stderr=subprocess.PIPE, **options)  # fmt: skip
 
 

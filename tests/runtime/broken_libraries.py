@@ -15,5 +15,5 @@ native.ALWAYS = tuple(
 )  # sooner made
 for folder in sys.argv[1:]:
     perceptron_library.SOURCE = selfcheck.SOURCE = Path(folder, "perceptron.cpp")
-    perceptron.agrees.cache_clear()
-    print(perceptron.agrees(), *native.refusals())
+    selfcheck.agrees.cache_clear()
+    print(selfcheck.agrees(), *native.refusals())

@@ -11,10 +11,8 @@ from ebmtrain.datasets.io.folders import folder_of
 from ebmtrain.datasets.io.read_idx import present, read_idx
 from ebmtrain.errors import DataError
 
-STARTS = ("train-labels", "t10k-labels")
-
-
-WANTED = (
+_STARTS = ("train-labels", "t10k-labels")
+_WANTED = (
     "put train-labels-idx1-ubyte.gz and t10k-labels-idx1-ubyte.gz there, or leave "
     "dataset.labels out"
 )
@@ -41,16 +39,16 @@ def labels_of(images: Path, path: str | None, n_train: int, n_holdout: int) -> C
         DataError: a file is missing beside the other or in `path`, is damaged, or does not belong
             to these images.
     """
-    folder = images if path is None else folder_of(path, WANTED)
-    train, holdout = (present(folder, start, 1) for start in STARTS)
+    folder = images if path is None else folder_of(path, _WANTED)
+    train, holdout = (present(folder, start, 1) for start in _STARTS)
     if train is None and holdout is None and path is None:
         return {}
     if train is None or holdout is None:
-        missing = STARTS[0 if train is None else 1]
+        missing = _STARTS[0 if train is None else 1]
         other = train or holdout
-        remedy = WANTED if other is None else f"put it there too, or move {other.name} away"
+        remedy = _WANTED if other is None else f"put it there too, or move {other.name} away"
         raise DataError(f"{folder} has no {missing}-idx1-ubyte: {remedy}")
-    labels, held = read_labels(train, n_train), read_labels(holdout, n_holdout)
+    labels, held = _read_labels(train, n_train), _read_labels(holdout, n_holdout)
     greatest = int(labels.max())
     # Letters are counted from 1. A gap is a damaged byte more often than a class without images.
     absent = np.setdiff1d(np.arange(1, greatest), labels)
@@ -68,7 +66,7 @@ def labels_of(images: Path, path: str | None, n_train: int, n_holdout: int) -> C
     return {"labels": labels, "holdout_labels": held, "classes": names}
 
 
-def read_labels(file: Path, count: int) -> np.ndarray:
+def _read_labels(file: Path, count: int) -> np.ndarray:
     labels = read_idx(file, axes=1)
     if len(labels) != count:
         raise DataError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from ebmtrain.errors import DataError, suggestion
 
-MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", ".")
+_MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", ".")
 
 
 class NoNamesError(DataError):
@@ -150,7 +150,7 @@ def _number(path: Path, line: int, j: int, cell: str, names: list[str] | None) -
     text = cell.strip()
     if not text:
         raise DataError(f"{where} is empty: fill it in or leave the row out")
-    if text.lower() in MISSING:
+    if text.lower() in _MISSING:
         raise DataError(f"{where} is {text}, a missing value: fill it in or leave the row out")
     if not _is_number(cell):
         others = ", or choose other columns" if names else ""

@@ -14,21 +14,15 @@ import numpy as np
 from ebmtrain.datasets.io.folders import content
 from ebmtrain.errors import DataError
 
-ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
-
-
-UNSIGNED_BYTES = 0x08
-
-
-GZIP = b"\x1f\x8b"
-
-
-MOST_DEFLATED = 1040  # how many times smaller than itself a file may be that deflate has made
+_ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
+_UNSIGNED_BYTES = 0x08
+_GZIP = b"\x1f\x8b"
+_MOST_DEFLATED = 1040  # how many times smaller than itself a file may be that deflate has made
 
 
 def present(folder: Path, start: str, axes: int) -> Path | None:
     """The file of so many axes under one of its usual names; None: there is none."""
-    files = (folder / f"{start}{ending.format(axes)}" for ending in ENDINGS)
+    files = (folder / f"{start}{ending.format(axes)}" for ending in _ENDINGS)
     return next((file for file in files if file.exists()), None)
 
 
@@ -43,14 +37,14 @@ def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
     """
     data = content(path)
     try:
-        return array_in(data, str(path), axes)
+        return _array_in(data, str(path), axes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be unpacked ({error}): get it again") from error
 
 
-def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
-    what = kind_of(axes)
-    compressed = data[:2] == GZIP
+def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
+    what = _kind_of(axes)
+    compressed = data[:2] == _GZIP
     stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
@@ -58,7 +52,7 @@ def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
             f"{name} begins with {head.hex(' ') or 'nothing'}, not with 00 00 08 0{axes}: it is no "
             f"IDX file of {what}; get the original again"
         )
-    if head[2] != UNSIGNED_BYTES:
+    if head[2] != _UNSIGNED_BYTES:
         instead = ", or others as an npy file and dataset=file" if axes == 3 else ""
         raise DataError(
             f"{name} holds numbers of type 0x{head[2]:02x}, not unsigned bytes (0x08): write "
@@ -66,7 +60,7 @@ def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
         )
     if head[3] != axes:
         raise DataError(
-            f"{name} has {head[3]} axes and holds {kind_of(head[3], f'no {what}')}: {axes} "
+            f"{name} has {head[3]} axes and holds {_kind_of(head[3], f'no {what}')}: {axes} "
             f"{'is' if axes == 1 else 'are'} wanted, as in idx{axes}: get the original {what}"
         )
     lengths = stream.read(4 * axes)
@@ -76,7 +70,7 @@ def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
     claimed = math.prod(shape)
     if not claimed:
         raise DataError(f"{name} holds no {what} (shape {shape}): get it again")
-    if claimed > len(data) * (MOST_DEFLATED if compressed else 1):  # before memory is taken
+    if claimed > len(data) * (_MOST_DEFLATED if compressed else 1):  # before memory is taken
         raise DataError(f"{name} is truncated: its header promises {claimed:,} bytes: get it again")
     values = stream.read(claimed + 1)
     if len(values) != claimed:
@@ -88,6 +82,6 @@ def array_in(data: bytes, name: str, axes: int) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def kind_of(axes: int, other: str = "") -> str:
+def _kind_of(axes: int, other: str = "") -> str:
     """What a file of so many axes holds."""
     return {1: "labels", 3: "images"}.get(axes, other)

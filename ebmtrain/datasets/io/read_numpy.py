@@ -23,7 +23,7 @@ def read_npy(path: Path) -> np.ndarray:
         return _read(stream, path.stat().st_size, str(path))
 
 
-LENGTHS = "lengths"  # array beside sequences (n, length, channels): how many steps each has
+_LENGTHS = "lengths"  # array beside sequences (n, length, channels): how many steps each has
 
 
 def read_npz(path: Path, array: str | None) -> np.ndarray:
@@ -48,9 +48,13 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
         }
         chosen = _choose(path, list(members), array)
         values = _member(path, archive, members[chosen])
-        if LENGTHS not in members or chosen == LENGTHS or (array is not None and values.ndim != 3):
+        if (
+            _LENGTHS not in members
+            or chosen == _LENGTHS
+            or (array is not None and values.ndim != 3)
+        ):
             return values
-        return _cut(path, values, _member(path, archive, members[LENGTHS]))
+        return _cut(path, values, _member(path, archive, members[_LENGTHS]))
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -73,14 +77,14 @@ def _cut(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         )
     if lengths.dtype.kind not in "iu" or lengths.shape != x.shape[:1]:
         raise DataError(
-            f"{path}[{LENGTHS}] is {lengths.dtype} of shape {lengths.shape}: save a whole number "
+            f"{path}[{_LENGTHS}] is {lengths.dtype} of shape {lengths.shape}: save a whole number "
             f"for each of the {len(x)} sequences"
         )
     wrong = (lengths < 1) | (lengths > x.shape[1])
     if wrong.any():
         i = int(np.argmax(wrong))
         raise DataError(
-            f"{path}[{LENGTHS}] is {lengths[i]} in row {i + 1} (counted from 1), the sequences "
+            f"{path}[{_LENGTHS}] is {lengths[i]} in row {i + 1} (counted from 1), the sequences "
             f"have 1 to {x.shape[1]} steps: correct it or leave the row out"
         )
     there = np.arange(x.shape[1]) < lengths[:, None]
@@ -90,7 +94,7 @@ def _cut(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def _choose(path: Path, names: list[str], array: str | None) -> str:
     if not names:
         raise DataError(f"{path} holds no array: write it with numpy.savez(path, x=points)")
-    points = [name for name in names if name != LENGTHS] or names
+    points = [name for name in names if name != _LENGTHS] or names
     if array is None and len(points) > 1:
         raise DataError(
             f"{path} holds {len(points)} arrays: choose one with array=NAME, "

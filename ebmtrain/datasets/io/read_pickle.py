@@ -17,7 +17,7 @@ import numpy as np
 
 from ebmtrain.errors import DataError
 
-ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before and since 2
+_ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before and since 2
 
 
 class Told:
@@ -45,7 +45,7 @@ class NotArrays(pickle.UnpicklingError):
 
 class Reader(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if module_name in ARRAYS and global_name == "_reconstruct":
+        if module_name in _ARRAYS and global_name == "_reconstruct":
             return Array
         if module_name == "numpy" and global_name in ("ndarray", "dtype"):
             return Kind
@@ -65,7 +65,7 @@ class Pickled:
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name
-        self._found = loaded(data, name)
+        self._found = _loaded(data, name)
 
     def array(self, key: str) -> np.ndarray:
         """The array of unsigned bytes under `key`.
@@ -76,7 +76,7 @@ class Pickled:
         array = self._under(key)
         if not isinstance(array, Array):
             raise DataError(f"{self.name} holds no array {key}: get the original file again")
-        return filled(array.state, key, self.name)
+        return _filled(array.state, key, self.name)
 
     def whole_numbers(self, key: str, below: int) -> np.ndarray:
         """The list under `key` of whole numbers >= 0 and less than `below`, int64.
@@ -102,7 +102,7 @@ class Pickled:
         return self._found.get(key.encode(), self._found.get(key))
 
 
-def loaded(data: bytes, name: str) -> Any:
+def _loaded(data: bytes, name: str) -> Any:
     try:
         # Strings of Python 2 as bytes, as they are.
         return Reader(io.BytesIO(data), encoding="bytes").load()
@@ -116,7 +116,7 @@ def loaded(data: bytes, name: str) -> Any:
         raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
 
 
-def filled(state: Any, key: str, name: str) -> np.ndarray:
+def _filled(state: Any, key: str, name: str) -> np.ndarray:
     """What NumPy would make of the state, if it is plain bytes."""
     if not isinstance(state, tuple) or len(state) != 5:
         raise DataError(f"{name} holds an array {key} without content: get the original again")
@@ -124,10 +124,10 @@ def filled(state: Any, key: str, name: str) -> np.ndarray:
     if not isinstance(kind, Kind) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
         raise DataError(f"{name} holds {key} that are no unsigned bytes: get the original again")
     held = len(pixels) if isinstance(pixels, bytes) else -1
-    if not is_shape(shape) or held != math.prod(shape):
+    if not _is_shape(shape) or held != math.prod(shape):
         raise DataError(f"{name} holds {max(held, 0):,} bytes for shape {shape}: get it again")
     return np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def is_shape(shape: Any) -> bool:
+def _is_shape(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)

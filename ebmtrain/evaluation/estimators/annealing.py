@@ -15,12 +15,8 @@ from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy, Sampler
 
-HUGE = 1e30  # nats; stands for an energy that is not finite, which no chain enters
-
-
+_HUGE = 1e30  # nats; stands for an energy that is not finite, which no chain enters
 _STEPS_TO_LEARN = 5  # of each chain at each temperature of the pilot
-
-
 _MOST_PILOT_STEPS = 1_000
 
 
@@ -83,26 +79,26 @@ class Between:
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         e, gradient = energy_and_gradient(self.energy, self.points(z))
         slope = gradient.flatten(1) @ self.base.factor / self.temperature
-        target = (e / self.temperature).nan_to_num(HUGE, posinf=HUGE)
+        target = (e / self.temperature).nan_to_num(_HUGE, posinf=_HUGE)
         return self.mixed(z, target), (1 - self.beta) * z + self.beta * slope
 
     def fall(self, z: Tensor) -> Tensor:
         """-dU/dbeta, (n,): how far U falls from the base to the target."""
-        return normal(z) - self.target(z)
+        return _normal(z) - self.target(z)
 
     @torch.no_grad()
     def target(self, z: Tensor) -> Tensor:
         e = self.energy(self.points(z)) / self.temperature
-        return e.nan_to_num(HUGE, posinf=HUGE)
+        return e.nan_to_num(_HUGE, posinf=_HUGE)
 
     def points(self, z: Tensor) -> Tensor:
         return self.base.coloured(z).view(-1, *self.shape)
 
     def mixed(self, z: Tensor, target: Tensor) -> Tensor:
-        return (1 - self.beta) * normal(z) + self.beta * target
+        return (1 - self.beta) * _normal(z) + self.beta * target
 
 
-def normal(z: Tensor) -> Tensor:
+def _normal(z: Tensor) -> Tensor:
     """-log N(z; 0, I), (n, d) -> (n,)."""
     return z.square().sum(1) / 2 + z.shape[1] / 2 * math.log(2 * math.pi)
 
@@ -116,11 +112,11 @@ class Ladder(NamedTuple):
     """Of the kernel at each beta."""
 
 
-Path = Callable[[float], Between]
+_Path = Callable[[float], Between]
 
 
 def anneal(
-    path: Path,
+    path: _Path,
     z: Tensor,
     ladder: Ladder,
     kernel: Sampler,
@@ -149,7 +145,7 @@ def turned(ladder: Ladder) -> Ladder:
 
 
 @torch.no_grad()
-def pilot(path: Path, z: Tensor, kernel: Sampler, ess: float, generator: Generator) -> Ladder:
+def pilot(path: _Path, z: Tensor, kernel: Sampler, ess: float, generator: Generator) -> Ladder:
     """A ladder whose steps all keep the share `ess` of the conditional effective sample size.
 
     A population of chains moves from the base to the target; the next beta is where the weights

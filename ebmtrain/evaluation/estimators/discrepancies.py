@@ -13,8 +13,6 @@ from torch import Generator, Tensor
 from ebmtrain.evaluation.estimators.u_statistics import u_statistics
 
 _SCALES = 5
-
-
 _ENOUGH = 1_000  # points whose distances are as good as all for a median
 
 

@@ -12,9 +12,7 @@ from torch import Tensor
 from ebmtrain.types import Region
 
 CHUNK = 4_096  # points at once: activations stay in cache
-
-
-MOST_POINTS = 2_000_000
+_MOST_POINTS = 2_000_000
 
 
 class Grid(NamedTuple):
@@ -99,7 +97,7 @@ def log_z(
         total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), beyond)
         outside = float((beyond - total).exp())
         error = abs(grid.log_z - grid.log_z_coarse)
-        too_many = (2 * grid.n_per_axis) ** d > MOST_POINTS
+        too_many = (2 * grid.n_per_axis) ** d > _MOST_POINTS
         if left and not outside <= tolerance:
             grid = on_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
         elif left and not error <= tolerance and not too_many:

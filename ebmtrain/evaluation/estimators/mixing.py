@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-TAILS = (0.05, 0.95)  # the quantiles whose worse effective sample size is that of the tails
+_TAILS = (0.05, 0.95)  # the quantiles whose worse effective sample size is that of the tails
 
 
 class Mixing(NamedTuple):
@@ -35,7 +35,7 @@ def mixing(series: np.ndarray) -> Mixing:
         found = (
             array_stats.rhat(x, chain_axis=1, draw_axis=2, method="rank"),
             array_stats.ess(x, chain_axis=1, draw_axis=2, method="bulk"),
-            array_stats.ess(x, chain_axis=1, draw_axis=2, method="tail", prob=TAILS),
+            array_stats.ess(x, chain_axis=1, draw_axis=2, method="tail", prob=_TAILS),
         )
     return Mixing(*(np.where(still, np.nan, numbers) for numbers in found))
 

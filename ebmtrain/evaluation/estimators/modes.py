@@ -8,9 +8,7 @@ from torch import Tensor
 from ebmtrain.types import Modes
 
 _ROWS = 65_536  # points at once
-
-
-MISSED = 0.1  # of its true share, beneath which a mode counts as missed
+_MISSED = 0.1  # of its true share, beneath which a mode counts as missed
 
 
 def nearest_mass(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
@@ -39,4 +37,4 @@ def coverage(true: Tensor, shares: Tensor) -> float:
         true, shares: sum 1, (modes,) each.
     """
     weighty = true > 0
-    return float((shares >= MISSED * true)[weighty].double().mean())
+    return float((shares >= _MISSED * true)[weighty].double().mean())

@@ -8,9 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 _PAIRS = 2**19  # at once
-
-
-REACHED = 0.95  # share of the shuffles that stay beneath a floor
+_REACHED = 0.95  # share of the shuffles that stay beneath a floor
 
 
 def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
@@ -52,4 +50,4 @@ def random_signs(n: int, shuffles: int, generator: Generator) -> Tensor:
 
 def floor_of(values: Tensor) -> float:
     """What 95 % of the shuffles, (shuffles,), stay beneath."""
-    return float(values.quantile(REACHED))
+    return float(values.quantile(_REACHED))

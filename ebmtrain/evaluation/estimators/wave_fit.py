@@ -9,17 +9,9 @@ import torch
 from torch import Tensor
 
 _PER_PERIOD = 8  # frequencies tried for each whole one
-
-
 _HALVINGS = 30  # of the interval around the best of them, to 1e-7 periods
-
-
 _GOLDEN = (math.sqrt(5) - 1) / 2
-
-
 _AT_ONCE = 4096  # sequences
-
-
 SHORTEST = 5  # steps that a wave can be fitted to, and something is left
 
 

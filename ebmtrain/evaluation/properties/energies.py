@@ -12,11 +12,7 @@ from ebmtrain.evaluation.properties.result import Finding
 from ebmtrain.score import energy_and_gradient, frozen
 
 _STEP = 1e-4  # of central differences, in standardized units
-
-
 _SLOPE = 1e-4  # relative error of a slope that passes: differences are good to about 1e-7
-
-
 _SAME = 1e-6  # relative difference of energies that passes in float64
 
 
@@ -26,12 +22,12 @@ def laws_of_energies(energy: nn.Module, x: Tensor) -> Iterator[Finding]:
     x: some standardized points, (n, *event), n >= 4.
     """
     exact, x = copy.deepcopy(energy).cpu().double(), x.cpu().double()
-    yield score_is_the_gradient(exact, x)
-    yield closed_form_is_the_energy(exact, x)
-    yield points_are_for_themselves(exact, x)
+    yield _score_is_the_gradient(exact, x)
+    yield _closed_form_is_the_energy(exact, x)
+    yield _points_are_for_themselves(exact, x)
 
 
-def score_is_the_gradient(energy: nn.Module, x: Tensor) -> Finding:
+def _score_is_the_gradient(energy: nn.Module, x: Tensor) -> Finding:
     """v' dE(x) = (E(x + h v) - E(x - h v)) / 2 h for random directions v."""
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     with frozen(energy), torch.no_grad():
@@ -44,7 +40,7 @@ def score_is_the_gradient(energy: nn.Module, x: Tensor) -> Finding:
                    f"< {_SLOPE:g}")  # fmt: skip
 
 
-def closed_form_is_the_energy(energy: nn.Module, x: Tensor) -> Finding:
+def _closed_form_is_the_energy(energy: nn.Module, x: Tensor) -> Finding:
     """What chains see is what is trained and evaluated."""
     with frozen(energy):
         seen = energy_and_gradient(energy, x)[0]
@@ -53,7 +49,7 @@ def closed_form_is_the_energy(energy: nn.Module, x: Tensor) -> Finding:
                    f"< {_SAME:g}")  # fmt: skip
 
 
-def points_are_for_themselves(energy: nn.Module, x: Tensor) -> Finding:
+def _points_are_for_themselves(energy: nn.Module, x: Tensor) -> Finding:
     """E(cat[x, y])[:n] = E(x), in the mode of training too: no BatchNorm, no dropout."""
     half = len(x) // 2
     worst = 0.0

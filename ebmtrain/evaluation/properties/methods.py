@@ -16,20 +16,10 @@ from ebmtrain.evaluation.properties.result import Finding, not_to_be_tried, seed
 from ebmtrain.types import Batch, Method, Tensors
 
 _SETTLING = 60  # updates of the first spell in which chains and constants may settle
-
-
 _AGREE = 1.5  # standard errors between two spells that pass for none
-
-
 _MEASURED = 60  # at first; as many again as it takes to tell the sign, up to _MOST
-
-
 _MOST = 4_000
-
-
 _SIGMAS = 4.0
-
-
 BELOW, ABOVE = 0.6, 1.6
 """Precisions between which the optimum for unit Gaussian data must lie. Wide enough for blur
 (denoising), regularisation and chains without rejection; a wrong sign, a missing trace or a factor
@@ -63,16 +53,16 @@ def laws_of_methods(
     size: of a batch.
     """
     yield from optimum(method, size)
-    yield from one_update(method, energy, x, y, size)
+    yield from _one_update(method, energy, x, y, size)
 
 
 def optimum(method: Method, size: int) -> Iterator[Finding]:
     """dL/da < 0 below the optimum and > 0 above it, on average over updates."""
     law = "loss has its optimum where it should"
     try:
-        slopes = {a: slope_at(method, a, size) for a in (BELOW, ABOVE)}
-        holds = pulled_in(slopes)
-        why = "" if holds else outweighed(method, size)
+        slopes = {a: _slope_at(method, a, size) for a in (BELOW, ABOVE)}
+        holds = _pulled_in(slopes)
+        why = "" if holds else _outweighed(method, size)
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
         yield not_to_be_tried(law, f"the method does not take E = a ||x||^2 / 2: {error}")
         return
@@ -85,18 +75,18 @@ def optimum(method: Method, size: int) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def pulled_in(slopes: Mapping[float, tuple[float, float]]) -> bool:
+def _pulled_in(slopes: Mapping[float, tuple[float, float]]) -> bool:
     (low, low_error), (high, high_error) = slopes[BELOW], slopes[ABOVE]
     return low < -_SIGMAS * low_error and high > _SIGMAS * high_error
 
 
-def outweighed(method: Method, size: int) -> str:
+def _outweighed(method: Method, size: int) -> str:
     """What to change where a method's regularization is all that is wrong; else nothing."""
     alpha = getattr(method, "energy_regularization", 0.0)
     if not alpha or not is_dataclass(method):
         return ""
     free: Any = replace(method, energy_regularization=0.0)  # type: ignore[type-var]
-    if not pulled_in({a: slope_at(free, a, size) for a in (BELOW, ABOVE)}):
+    if not _pulled_in({a: _slope_at(free, a, size) for a in (BELOW, ABOVE)}):
         return ""
     return (
         f"; method.energy_regularization={alpha:g} outweighs what so short chains teach: raise "
@@ -104,24 +94,24 @@ def outweighed(method: Method, size: int) -> str:
     )
 
 
-def slope_at(method: Method, a: float, size: int) -> tuple[float, float]:
+def _slope_at(method: Method, a: float, size: int) -> tuple[float, float]:
     """Mean and standard error of dL/da over updates whose chains and constants have settled: two
     spells in a row agree, each twice as long as the one before until they do."""
-    slopes = slopes_at(method, a, size)
+    slopes = _slopes_at(method, a, size)
     n = _SETTLING
-    before = mean_and_error(list(islice(slopes, n)))
+    before = _mean_and_error(list(islice(slopes, n)))
     while n < _MOST:
-        now = mean_and_error(list(islice(slopes, n)))
+        now = _mean_and_error(list(islice(slopes, n)))
         if abs(now[0] - before[0]) < _AGREE * math.hypot(now[1], before[1]):
             break
         n, before = 2 * n, now
     found = list(islice(slopes, _MEASURED))
-    while len(found) < _MOST and not decided(found):
+    while len(found) < _MOST and not _decided(found):
         found += islice(slopes, _MEASURED)
-    return mean_and_error(found)
+    return _mean_and_error(found)
 
 
-def slopes_at(method: Method, a: float, size: int) -> Iterator[float]:
+def _slopes_at(method: Method, a: float, size: int) -> Iterator[float]:
     """dL/da of one update after the other, of E = a ||x||^2 / 2 for points of N(0, I)."""
     energy, generator = Quadratic(a), seeded(1)
     data = torch.randn(20 * size, 2, generator=seeded(2))
@@ -141,18 +131,18 @@ def slopes_at(method: Method, a: float, size: int) -> Iterator[float]:
         yield float(energy.a.grad)  # type: ignore[arg-type]
 
 
-def mean_and_error(slopes: list[float]) -> tuple[float, float]:
+def _mean_and_error(slopes: list[float]) -> tuple[float, float]:
     """Persistent chains make neighbours alike: means of blocks are nearly independent."""
     blocks = torch.tensor(slopes).view(12, -1).mean(1)
     return float(blocks.mean()), float(blocks.std() / len(blocks) ** 0.5)
 
 
-def decided(slopes: list[float]) -> bool:
-    mean, error = mean_and_error(slopes)
+def _decided(slopes: list[float]) -> bool:
+    mean, error = _mean_and_error(slopes)
     return abs(mean) > 2 * _SIGMAS * error
 
 
-def one_update(
+def _one_update(
     method: Method, energy: nn.Module, x: Tensor, y: Tensor | None, size: int
 ) -> Iterator[Finding]:
     """On the user's own energy and points."""
@@ -175,11 +165,11 @@ def one_update(
     found = [name for name, broken in wrong.items() if broken]
     yield Finding("loss depends on its arguments alone and changes none", not found,
                   "; ".join(found) or "so it is", "nothing else")  # fmt: skip
-    yield reaches(out.loss, energy)
-    yield can_be_saved(out.state, state)
+    yield _reaches(out.loss, energy)
+    yield _can_be_saved(out.state, state)
 
 
-def reaches(loss: Tensor, energy: nn.Module) -> Finding:
+def _reaches(loss: Tensor, energy: nn.Module) -> Finding:
     law = "loss is finite and moves the parameters"
     if not loss.requires_grad:
         return Finding(law, False, "the loss has no gradient", "finite, some slope")
@@ -193,7 +183,7 @@ def reaches(loss: Tensor, energy: nn.Module) -> Finding:
     return Finding(law, holds, f"loss {loss.item():.4g}, gradient {size:.3g}", "finite, > 0")
 
 
-def can_be_saved(new: Tensors, old: Tensors) -> Finding:
+def _can_be_saved(new: Tensors, old: Tensors) -> Finding:
     """Same names, shapes and types as before; without a graph, unless it is trained itself."""
     wrong = [name for name in {*new, *old} if name not in new or name not in old]
     wrong += [

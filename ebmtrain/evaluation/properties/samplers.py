@@ -15,17 +15,9 @@ from ebmtrain.samplers.chain import run_chain, temperature_of
 from ebmtrain.types import Sampler
 
 _CHAINS = 8_000
-
-
 _STEPS = 150
-
-
 _LONG = 400  # steps of a chain without rejection, in which it forgets its start
-
-
 _SIGMAS = 4.5
-
-
 _MEAN = 0.3
 
 
@@ -49,17 +41,17 @@ def laws_of_samplers(sampler: Sampler, energy: nn.Module, x: Tensor) -> Iterator
     energy: the user's, to see what chains do to it.
     x: standardized points that chains may start from.
     """
-    exact = rejecting(sampler)
-    yield stationary(sampler) if exact else nearly_stationary(sampler)
-    yield leaves_the_model_alone(sampler, energy, x)
+    exact = _rejecting(sampler)
+    yield _stationary(sampler) if exact else _nearly_stationary(sampler)
+    yield _leaves_the_model_alone(sampler, energy, x)
 
 
-def rejecting(sampler: Sampler) -> bool:
+def _rejecting(sampler: Sampler) -> bool:
     bowl = Bowl(1.0)
     return "acceptance" in run_chain(sampler, bowl, bowl.draw(1.0)[:8], 1, seeded()).metrics
 
 
-def stationary(sampler: Sampler) -> Finding:
+def _stationary(sampler: Sampler) -> Finding:
     """Chains that begin in the target stay there: where both branches of the rejection run, since
     at an acceptance near 1 a wrong ratio does not show."""
     t = temperature_of(sampler)
@@ -72,7 +64,7 @@ def stationary(sampler: Sampler) -> Finding:
             break
         bowl = Bowl(bowl.std / 1.6)
     end = run_chain(sampler, bowl, bowl.draw(t), _STEPS, seeded(2)).x
-    deviation, error = deviation_of(end, bowl, t)
+    deviation, error = _deviation_of(end, bowl, t)
     shift = float(((end - _MEAN).mean() / (t**0.5 * bowl.std)).abs())
     holds = deviation < _SIGMAS * error and shift < _SIGMAS * (2 * _CHAINS) ** -0.5
     return Finding(
@@ -82,7 +74,7 @@ def stationary(sampler: Sampler) -> Finding:
     )  # fmt: skip
 
 
-def nearly_stationary(sampler: Sampler) -> Finding:
+def _nearly_stationary(sampler: Sampler) -> Finding:
     """Without rejection a bias remains; it must vanish as the step size falls."""
     t, bowl = temperature_of(sampler), Bowl(1.0)
     if t == 0:
@@ -94,7 +86,7 @@ def nearly_stationary(sampler: Sampler) -> Finding:
     found = []
     for kernel, n_steps in sizes:
         end = run_chain(kernel, bowl, bowl.draw(t), n_steps, seeded(2)).x
-        found.append(deviation_of(end, bowl, t))
+        found.append(_deviation_of(end, bowl, t))
     (coarse, error), (fine, _) = found[0], found[-1]
     allowed = _SIGMAS * error + (coarse / 2 if len(found) > 1 else 0.05)
     return Finding(
@@ -104,7 +96,7 @@ def nearly_stationary(sampler: Sampler) -> Finding:
     )  # fmt: skip
 
 
-def deviation_of(end: Tensor, bowl: Bowl, temperature: float) -> tuple[float, float]:
+def _deviation_of(end: Tensor, bowl: Bowl, temperature: float) -> tuple[float, float]:
     """|variance / (T s^2) - 1| and the standard error of that ratio over independent chains."""
     squares = ((end - _MEAN).square().mean(1) / (temperature * bowl.std**2)).double()
     deviation = float((squares.mean() - 1).abs())
@@ -112,7 +104,7 @@ def deviation_of(end: Tensor, bowl: Bowl, temperature: float) -> tuple[float, fl
     return (deviation if deviation == deviation else float("inf")), max(error, 1e-6)
 
 
-def leaves_the_model_alone(sampler: Sampler, energy: nn.Module, x: Tensor) -> Finding:
+def _leaves_the_model_alone(sampler: Sampler, energy: nn.Module, x: Tensor) -> Finding:
     """No gradient arrives at the parameters, no graph leaves the chain, no weight or statistic
     moves, the mode stays, the starting points stay."""
     tried = copy.deepcopy(energy).train()

@@ -17,17 +17,17 @@ from ebmtrain.models.perceptron.selfcheck import agrees, agrees_on
 from ebmtrain.runtime import native
 
 FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
-
-
-LARGEST = 2**18  # numbers of a matrix, beyond which it leaves the cache before the next points come
+_LARGEST = (
+    2**18
+)  # numbers of a matrix, beyond which it leaves the cache before the next points come
 
 
 def knows(x: Tensor, network: Network) -> bool:
     """Whether C++ is to be used for these, and can be: no derivative in x will be asked for."""
     return (
         x.device.type == "cpu"
-        and plain(x, network)
-        and max(w.numel() for w in network.weights) <= LARGEST
+        and _plain(x, network)
+        and max(w.numel() for w in network.weights) <= _LARGEST
         and agrees()
     )
 
@@ -38,7 +38,7 @@ def knows_steps(x: Tensor, network: Network) -> bool:
         return knows(x, network)
     layout = Layout.of(x, network)
     return (
-        plain(x, network)
+        _plain(x, network)
         and layout.fits(shared_memory_of(x.device))
         and agrees_on(x.device, layout)
     )
@@ -50,7 +50,7 @@ def shared_memory_of(device: torch.device) -> int:
     return getattr(there, "shared_memory_per_block_optin", 0)
 
 
-def plain(x: Tensor, network: Network) -> bool:
+def _plain(x: Tensor, network: Network) -> bool:
     """Whether it is wanted, and these are float32 that no derivative in x is asked of."""
     return (
         native.wanted()

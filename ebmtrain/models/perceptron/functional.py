@@ -26,7 +26,7 @@ def output(x: Tensor, network: Network) -> Tensor:
     """
     if not learns(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0]
-    return differentiable(x, network, 0)[0]
+    return _differentiable(x, network, 0)[0]
 
 
 def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
     """
     if not learns(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 1, False)[:2]
-    f, gradient = differentiable(x, network, 1)
+    f, gradient = _differentiable(x, network, 1)
     return f, gradient
 
 
@@ -50,11 +50,11 @@ def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor
     """
     if not learns(network):
         return torch.ops.ebmtrain.perceptron(x, *network, w, 2, False)[:3]
-    f, gradient, curvature = differentiable(x, network, 2, w)
+    f, gradient, curvature = _differentiable(x, network, 2, w)
     return f, gradient, curvature
 
 
-def differentiable(
+def _differentiable(
     x: Tensor, network: Network, order: int, w: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     scale, activation, frequencies, weights, biases = network

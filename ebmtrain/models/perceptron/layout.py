@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ebmtrain.models.perceptron.ops import Network
 
-MOST_DIMS = 16  # of points
+_MOST_DIMS = 16  # of points
 
 
 class Layout(NamedTuple):
@@ -28,15 +28,15 @@ class Layout(NamedTuple):
     @property
     def rows(self) -> int:
         """Of blocks of points; the next two of phases and of units."""
-        return power_of_two(self.dims)
+        return _power_of_two(self.dims)
 
     @property
     def phases(self) -> int:
-        return power_of_two(self.n_frequencies) if self.n_frequencies else 0
+        return _power_of_two(self.n_frequencies) if self.n_frequencies else 0
 
     @property
     def width(self) -> int:
-        return power_of_two(max(self.units))
+        return _power_of_two(max(self.units))
 
     def shared_memory(self) -> int:
         """Bytes, at most: 6 for each weight, and for each number that 16 chains hand from layer to
@@ -48,9 +48,9 @@ class Layout(NamedTuple):
     def fits(self, shared_memory: int) -> bool:
         """Whether a processor of the GPU with so many bytes holds all weights, and points have few
         coordinates: the kernel takes the sums for them one after the other."""
-        return self.dims <= MOST_DIMS and self.shared_memory() <= shared_memory
+        return self.dims <= _MOST_DIMS and self.shared_memory() <= shared_memory
 
 
-def power_of_two(n: int) -> int:
+def _power_of_two(n: int) -> int:
     """Not below n, and not below 16, the least that products take."""
     return max(16, 1 << (n - 1).bit_length())

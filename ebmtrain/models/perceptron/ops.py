@@ -26,8 +26,6 @@ from torch import Tensor
 from ebmtrain.runtime import native
 
 SOURCE = Path(__file__).with_name("perceptron.cpp")
-
-
 ACTIVATIONS = "silu", "leaky_relu"
 
 
@@ -156,9 +154,5 @@ declare(
 
 
 THERE = torch.ops.ebmtrain.perceptron.default
-
-
 BACK = torch.ops.ebmtrain.perceptron_weights.default
-
-
 AT_ONCE = torch.ops.ebmtrain.perceptron_at_once.default

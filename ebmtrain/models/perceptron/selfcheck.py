@@ -34,8 +34,8 @@ def agrees() -> bool:
     the whole process, whatever is set for the call that happens to be the first."""
     if library() is None:
         return False
-    with undisturbed():
-        right = all(map(agrees_for, ACTIVATIONS))
+    with _undisturbed():
+        right = all(map(_agrees_for, ACTIVATIONS))
     if not right:
         native.refuse(SOURCE, "compiled it does something else")
     return right
@@ -47,9 +47,9 @@ def agrees_on(device: torch.device, layout: Layout) -> bool:
     Where not, one warning says so. This waits for the device, once."""
     why = "it makes other steps"
     try:
-        with undisturbed():
+        with _undisturbed():
             found, expected = steps_on(device, layout)
-            right = alike(found, expected)
+            right = _alike(found, expected)
     except Exception as error:  # of Triton, of its compilers or of the driver, or it is not there
         right, why = False, reason(error)
     if not right:
@@ -61,7 +61,7 @@ def agrees_on(device: torch.device, layout: Layout) -> bool:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
     """In here nothing is as the caller has set it: neither noted, nor inferred, nor rounded."""
     with (
         _disable_current_modes(),
@@ -72,12 +72,12 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
-def alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
 
 
-def example(layout: Layout) -> tuple[Network, Tensor, Tensor]:
+def _example(layout: Layout) -> tuple[Network, Tensor, Tensor]:
     """A network and two sets of points."""
     draw = torch.Generator("cpu").manual_seed(0)
 
@@ -93,8 +93,8 @@ def example(layout: Layout) -> tuple[Network, Tensor, Tensor]:
     return network, normal(50, dims), normal(50, dims)
 
 
-def agrees_for(activation: str) -> bool:
-    network, x, u = example(Layout(activation, 3, 5, (9, 7)))
+def _agrees_for(activation: str) -> bool:
+    network, x, u = _example(Layout(activation, 3, 5, (9, 7)))
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
     (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
     alone = output(x, network), *output_and_gradient(x, network)
@@ -102,45 +102,45 @@ def agrees_for(activation: str) -> bool:
         *second, *first[:2], of_weights(x, network, kept, v, u),
         of_weights(x, network, kept_second, v, u, w, b), *alone,
         of_weights(x, network, there(x, network, 0)[-1], v),
-        *steps(x, network, u, w), at_once(x, network, v)[-1],
+        *_steps(x, network, u, w), at_once(x, network, v)[-1],
         *at_once(x, network, v, u, w, b, (b, w, v)),
     ]  # fmt: skip
-    f, gradient, curvature, *parts = by_autograd(x, network, v, u, w, b)
-    of_energies = by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
+    f, gradient, curvature, *parts = _by_autograd(x, network, v, u, w, b)
+    of_energies = _by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
     shifted = v + b * f, u + w * gradient, w, b + v * curvature
     expected = [
         f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
-        *steps_by_autograd(x, network, u, w), of_energies,
-        f, gradient, curvature, by_autograd(x, network, *shifted)[4],
+        *_steps_by_autograd(x, network, u, w), of_energies,
+        f, gradient, curvature, _by_autograd(x, network, *shifted)[4],
     ]  # fmt: skip
-    return alike(found, expected)
+    return _alike(found, expected)
 
 
 def steps_on(device: torch.device, layout: Layout) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """What `steps` finds there, and what it should find."""
-    network, x, u = example(layout)
+    """What `_steps` finds there, and what it should find."""
+    network, x, u = _example(layout)
     w = u.roll(1, 0)
     scale, activation, frequencies, weights, biases = network
     moved = Network(
         scale, activation, frequencies.to(device), [t.to(device) for t in weights],
         [t.to(device) for t in biases],
     )  # fmt: skip
-    found = steps(x.to(device), moved, u.to(device), w.to(device))
-    return [t.cpu() for t in found], steps_by_autograd(x, network, u, w)
+    found = _steps(x.to(device), moved, u.to(device), w.to(device))
+    return [t.cpu() for t in found], _steps_by_autograd(x, network, u, w)
 
 
-def steps(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+def _steps(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
     """Three Langevin steps, and a trajectory of two."""
     end = langevin(x, network, torch.stack([u, w, u]), 0.5, [0.01, 0.01, 0.02], [0.1, 0.1, 0.2])
     return end, *leapfrog(x, network, u, w, 0.1 * x[:, 0], 0.5, 2.0, 2)
 
 
-def steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-    """What `steps` is to find."""
+def _steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+    """What `_steps` is to find."""
     eps = 0.1 * x[:, :1]
 
     def energy_and_slope(y: Tensor) -> tuple[Tensor, Tensor]:
-        f, gradient, *_ = by_autograd(y, network, y[:, 0], y, y, y[:, 0])
+        f, gradient, *_ = _by_autograd(y, network, y[:, 0], y, y, y[:, 0])
         return f, gradient + 0.5 * y
 
     end = x
@@ -155,7 +155,7 @@ def steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tupl
     return end, y, momentum, slope, f
 
 
-def by_autograd(
+def _by_autograd(
     x: Tensor, network: Network, v: Tensor, u: Tensor, w: Tensor, b: Tensor
 ) -> tuple[Tensor, ...]:
     """f(x), df/dx, w' (d2f/dx2) w, and what `of_weights` finds without and with w and b: in torch's

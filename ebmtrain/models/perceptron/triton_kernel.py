@@ -31,8 +31,6 @@ from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import Network
 
 POINTS = tl.constexpr(16)  # the least that products take, so that few chains fill many processors
-
-
 WARPS = 8
 
 
@@ -144,8 +142,6 @@ def place(n, LAYOUT: tl.constexpr):
 
 # One compilation for each network, whatever else: another one would come in the midst of a run.
 OF_ANY_VALUE = ["n", "begin", "end", "n_steps", "steps"]
-
-
 POINTERS = ["net", "noise", "x", "momentum", "gradient", "eps", "f"]
 
 

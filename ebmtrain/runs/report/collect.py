@@ -14,19 +14,13 @@ from ebmtrain.runs.report.discovery import in_order, links_in, runs_in
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.storage.rundir import RunDir
 
-STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
-
-
-UNEXPLAINED = {
+_STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
+_UNEXPLAINED = {
     "interrupted": "stopped by a signal: ebmtrain resume goes on",
     "running": "still at work, or killed: ebmtrain resume tells, and goes on",
 }
-
-
-METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
-
-
-AXES = ("step", SECONDS, EVALUATIONS)
+_METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
+_AXES = ("step", SECONDS, EVALUATIONS)
 
 
 def entries_in(folder: Path) -> list[Entry]:
@@ -36,62 +30,62 @@ def entries_in(folder: Path) -> list[Entry]:
     for path in in_order(folder, [*links, *runs_in(folder)]):
         name = printable(path.relative_to(folder).as_posix())
         if path in links:
-            found.append(unreadable(path, name, "a link, which is not followed"))
+            found.append(_unreadable(path, name, "a link, which is not followed"))
         else:
-            found.append(entry_of(path, name))
+            found.append(_entry_of(path, name))
     return found
 
 
-def entry_of(path: Path, name: str) -> Entry:
+def _entry_of(path: Path, name: str) -> Entry:
     try:
-        return read(RunDir.open(path), name)
+        return _read(RunDir.open(path), name)
     except (EbmtrainError, OSError, ValueError) as error:
-        return unreadable(path, name, str(error).replace(str(path), name))
+        return _unreadable(path, name, str(error).replace(str(path), name))
 
 
-def unreadable(path: Path, name: str, reason: str) -> Entry:
+def _unreadable(path: Path, name: str, reason: str) -> Entry:
     return Entry(path=path, name=name, status="unreadable", reason=printable(reason))
 
 
-def read(run: RunDir, name: str) -> Entry:
+def _read(run: RunDir, name: str) -> Entry:
     """
     Raises:
         EbmtrainError, OSError, ValueError: it is damaged, or not what ebmtrain writes.
     """
     result, config = run.read_json("result.json"), run.config()
     status = result.get("status", "killed")
-    if result and status not in STATUSES:
-        raise ValueError(f"result.json has no status of {', '.join(STATUSES)}")
-    metrics = numbers(result.get("metrics", {}), "metrics in result.json")
-    reason = result.get("error") or UNEXPLAINED.get(status, "")
-    step, seconds, evaluations = (whole(result, key) for key in AXES)
+    if result and status not in _STATUSES:
+        raise ValueError(f"result.json has no status of {', '.join(_STATUSES)}")
+    metrics = _numbers(result.get("metrics", {}), "metrics in result.json")
+    reason = result.get("error") or _UNEXPLAINED.get(status, "")
+    step, seconds, evaluations = (_whole(result, key) for key in _AXES)
     return Entry(
         path=run.path,
         name=name,
         status=status,
         reason=printable(str(reason)) if result else "it left no result.json",
-        choices={k: v for k, v in run.choices().items() if v != "None" and METRIC.fullmatch(k)},
-        settings=settings(config),
+        choices={k: v for k, v in run.choices().items() if v != "None" and _METRIC.fullmatch(k)},
+        settings=_settings(config),
         seed=printable(str(config.get("seed", ""))),
         step=int(step),
         seconds=seconds,
         energy_evaluations=int(evaluations),
         metrics=metrics,
-        curve=curve(run, set(metrics)) if status == "finished" else (),
+        curve=_curve(run, set(metrics)) if status == "finished" else (),
     )
 
 
-def curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
+def _curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
     """The rows of evaluations, with what was finite in them."""
     found = []
     for row in run.each_row():
         if metrics & set(row):
-            wanted = {k: v for k, v in row.items() if k in metrics or k in AXES}
-            found.append(numbers(wanted, "metrics.jsonl"))
+            wanted = {k: v for k, v in row.items() if k in metrics or k in _AXES}
+            found.append(_numbers(wanted, "metrics.jsonl"))
     return found
 
 
-def numbers(content: Any, where: str) -> dict[str, float]:
+def _numbers(content: Any, where: str) -> dict[str, float]:
     """Finite numbers by name; lists, and null for what is not finite, are left out.
 
     Raises:
@@ -101,7 +95,7 @@ def numbers(content: Any, where: str) -> dict[str, float]:
         raise ValueError(f"{where} are no mapping")
     found = {}
     for name, value in content.items():
-        if not METRIC.fullmatch(name):
+        if not _METRIC.fullmatch(name):
             raise ValueError(f"{where} have a name that ebmtrain gives to none")
         if value is None or isinstance(value, list):
             continue
@@ -112,19 +106,19 @@ def numbers(content: Any, where: str) -> dict[str, float]:
     return found
 
 
-def whole(result: Mapping[str, Any], key: str) -> float:
+def _whole(result: Mapping[str, Any], key: str) -> float:
     """A cost: finite and not negative; 0 where it was not written.
 
     Raises:
         ValueError: it is something else.
     """
-    value = numbers({key: result.get(key)}, "result.json").get(key, 0.0)
+    value = _numbers({key: result.get(key)}, "result.json").get(key, 0.0)
     if value < 0:
         raise ValueError(f"result.json: {key} is negative")
     return value
 
 
-def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted keys and their values as text. Without seeds, and without what only says when a
     picture or a checkpoint is due."""
     found: dict[str, str] = {}
@@ -133,7 +127,7 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if key == "seed" or dotted in ("plots", "checkpoint"):
             continue
         if isinstance(value, Mapping) and value:
-            found |= settings(value, f"{dotted}.")
+            found |= _settings(value, f"{dotted}.")
         else:
             found[dotted] = printable("null" if value is None else str(value))
     return found

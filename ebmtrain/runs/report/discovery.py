@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 PRESETS = "presets"  # folder of a sweep that holds configurations and no runs
-
-
-INSIDE = (PRESETS, "checkpoints", "plots", "samples")
+_INSIDE = (PRESETS, "checkpoints", "plots", "samples")
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -19,13 +17,13 @@ def runs_in(folder: Path) -> list[Path]:
     """
     found = []
     for name, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if f not in INSIDE]
+        folders[:] = [f for f in folders if f not in _INSIDE]
         if {"config.yaml", "result.json"} & {*files, *folders} and Path(name) != folder:
             found.append(Path(name))
-    return in_order(folder, [path for path in found if not holds_runs(path)])
+    return in_order(folder, [path for path in found if not _holds_runs(path)])
 
 
-def holds_runs(path: Path) -> bool:
+def _holds_runs(path: Path) -> bool:
     """Whether it is no run itself: its result.json sums up the runs in it."""
     if (path / "config.yaml").exists():
         return False
@@ -36,17 +34,17 @@ def links_in(folder: Path) -> list[Path]:
     """Links to folders, which may hold runs of elsewhere."""
     found = []
     for name, folders, _ in os.walk(folder):
-        folders[:] = [f for f in folders if f not in INSIDE]
+        folders[:] = [f for f in folders if f not in _INSIDE]
         found += [Path(name, f) for f in folders if Path(name, f).is_symlink()]
     return in_order(folder, found)
 
 
 def in_order(folder: Path, paths: list[Path]) -> list[Path]:
     names = {path: path.relative_to(folder).as_posix() for path in paths}
-    return sorted(paths, key=lambda path: (number(names[path]), names[path]))
+    return sorted(paths, key=lambda path: (_number(names[path]), names[path]))
 
 
-def number(name: str) -> int:
+def _number(name: str) -> int:
     """Job directories begin with the job's number; others come first."""
     head = name.split("_", 1)[0]
     return int(head) if head.isdecimal() and len(head) < 10 else -1

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 EVALUATIONS, SECONDS = "energy_evaluations", "seconds"
-
-
-LANDSCAPES = "landscapes"  # in the place of a data set, where there is none
-
-
+_LANDSCAPES = "landscapes"  # in the place of a data set, where there is none
 # How many of its points there are, in what units and in how many places the network sees them: not
 # what they are of.
-SIZES = ("n_train", "n_holdout", "holdout", "fresh", "standardize", "shift", "flip")
+_SIZES = ("n_train", "n_holdout", "holdout", "fresh", "standardize", "shift", "flip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +57,14 @@ class Entry:
     def dataset(self) -> str:
         """The name of what it learnt. A landscape learnt nothing: it has no row of metrics."""
         if self.finished and not self.curve and "nll" not in self.metrics:
-            return LANDSCAPES
+            return _LANDSCAPES
         target = self.settings.get("dataset._target_", "unknown").rpartition(".")[2]
         return self.choices.get("dataset", target)
 
     @property
     def law(self) -> tuple[tuple[str, str], ...]:
         """What its data are drawn from: runs with the same one may be compared."""
-        if self.dataset == LANDSCAPES:
+        if self.dataset == _LANDSCAPES:
             return ()
         keys = {key: value for key, value in self.settings.items() if key.startswith("dataset.")}
-        return tuple(sorted((k, v) for k, v in keys.items() if k.split(".")[1] not in SIZES))
+        return tuple(sorted((k, v) for k, v in keys.items() if k.split(".")[1] not in _SIZES))

@@ -8,37 +8,29 @@ from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.report.leaderboard import Group, Section, points
 
 PICTURES = ("landscapes.png", "curves.png")
-
-
-MOST = 48  # pictures on the sheet
-
-
-MOST_PANELS = 6  # data sets with curves
-
-
-DRAWN = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
-
-
-CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "NLL (nats)"}
+_MOST = 48  # pictures on the sheet
+_MOST_PANELS = 6  # data sets with curves
+_DRAWN = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
+_CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "NLL (nats)"}
 
 
 def pictures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
     """Name and PNG of each."""
-    yield PICTURES[0], landscapes(board)
-    yield PICTURES[1], curves(board)
+    yield PICTURES[0], _landscapes(board)
+    yield PICTURES[1], _curves(board)
 
 
-def landscapes(board: Sequence[Section]) -> bytes:
+def _landscapes(board: Sequence[Section]) -> bytes:
     """Each run's final landscape by rank; of very many runs, one of each group."""
     from ebmtrain.plots.sheet import Tile, sheet
 
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
-    n_runs, per_group = len(shown), len(shown) > MOST
+    n_runs, per_group = len(shown), len(shown) > _MOST
     if per_group:
-        shown = [(s, g, middle(g, s.sort)) for s in board for g in s.groups if g.finished]
+        shown = [(s, g, _middle(g, s.sort)) for s in board for g in s.groups if g.finished]
     tiles = []
     for section, group, run in shown:
-        files = (run.path / "plots" / name for name in DRAWN)
+        files = (run.path / "plots" / name for name in _DRAWN)
         picture = next((file for file in files if file.is_file()), None)
         value = run.numbers.get(section.sort)
         score = f"{section.sort} {value:.4g}" if value is not None else ""
@@ -48,19 +40,19 @@ def landscapes(board: Sequence[Section]) -> bytes:
         head = "  ".join(filter(None, [f"#{group.rank}", score, which, dataset]))
         if picture is not None:
             tiles.append(Tile(picture, head, group.label))
-    left = n_runs - min(len(tiles), MOST)
+    left = n_runs - min(len(tiles), _MOST)
     footer = f"{left} of {n_runs} finished runs are not shown" if left else ""
-    return sheet(tiles[:MOST], footer)
+    return sheet(tiles[:_MOST], footer)
 
 
-def middle(group: Group, metric: str) -> Entry:
+def _middle(group: Group, metric: str) -> Entry:
     """The run in the middle by this metric: neither the luckiest seed nor the first."""
     runs = [run for run in group.finished if metric in run.numbers] or group.finished
     ordered = sorted(runs, key=lambda run: run.numbers.get(metric, 0.0))
     return ordered[(len(ordered) - 1) // 2]
 
 
-def curves(board: Sequence[Section]) -> bytes:
+def _curves(board: Sequence[Section]) -> bytes:
     """Regret, else KL, else NLL of each data set against energy evaluations and seconds."""
     from ebmtrain.plots.comparison import Curves, comparison
     from ebmtrain.plots.image import png
@@ -68,7 +60,7 @@ def curves(board: Sequence[Section]) -> bytes:
     found = []
     for section in board:
         runs = section.finished
-        metric = next((m for m in CURVES if any(m in row for r in runs for row in r.curve)), None)
+        metric = next((m for m in _CURVES if any(m in row for r in runs for row in r.curve)), None)
         if metric is None:
             continue
         panels = {
@@ -76,6 +68,6 @@ def curves(board: Sequence[Section]) -> bytes:
                     if (lines := [p for r in g.finished if (p := points(r, x, metric))])}
             for words, x in (("energy evaluations", EVALUATIONS), ("seconds", SECONDS))
         }  # fmt: skip
-        found.append(Curves(section.dataset, CURVES[metric], panels, log=metric != "nll"))
-    left = len(found) - MOST_PANELS
-    return png(comparison(found[:MOST_PANELS], f"{left} more data sets" if left > 0 else ""))
+        found.append(Curves(section.dataset, _CURVES[metric], panels, log=metric != "nll"))
+    left = len(found) - _MOST_PANELS
+    return png(comparison(found[:_MOST_PANELS], f"{left} more data sets" if left > 0 else ""))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ebmtrain.runs.report.entry import Entry
 
-ORDER = ("experiment", "method", "model", "sampler", "optimizer")  # others after them
+_ORDER = ("experiment", "method", "model", "sampler", "optimizer")  # others after them
 
 
 def labels(examples: Sequence[Entry]) -> list[str]:
@@ -25,10 +25,10 @@ def labels(examples: Sequence[Entry]) -> list[str]:
         for entry, found in zip(examples, words, strict=True):
             if len(values[_same(entry, key)]) > 1 and key in entry.settings:
                 found.append(f"{key}={entry.settings[key]}")
-    return [" ".join(found) or usual(e) for e, found in zip(examples, words, strict=True)]
+    return [" ".join(found) or _usual(e) for e, found in zip(examples, words, strict=True)]
 
 
-def usual(entry: Entry) -> str:
+def _usual(entry: Entry) -> str:
     """What names a run where there is nothing to tell it from."""
     shown = [f"{key}={entry.choices[key]}" for key in ("method", "model") if key in entry.choices]
     return " ".join(shown) or entry.name
@@ -43,7 +43,7 @@ def shared(examples: Sequence[Entry]) -> str:
 
 def _choices(examples: Sequence[Entry]) -> list[str]:
     found = dict.fromkeys(key for e in examples for key in sorted(e.choices) if key != "dataset")
-    return [*(k for k in ORDER if k in found), *(k for k in found if k not in ORDER)]
+    return [*(k for k in _ORDER if k in found), *(k for k in found if k not in _ORDER)]
 
 
 def _same(entry: Entry, key: str) -> tuple[str | None, ...]:

@@ -36,7 +36,7 @@ class Spread(NamedTuple):
         return cls(statistics.fmean(values), std, len(values))
 
 
-def order(spread: Spread | None) -> tuple[bool, float]:
+def _order(spread: Spread | None) -> tuple[bool, float]:
     """By the mean, and what was not measured at the end."""
     return spread is None, 0.0 if spread is None else spread.mean
 
@@ -105,7 +105,7 @@ class Section:
             last = [found[-1] for found in within if found]
             at, value = (Spread.of([point[i] for point in last]) for i in (0, 1))
             reached.append(Reached(group, value, at))
-        return Budget(budget, limit, rank, sorted(reached, key=lambda r: order(r.value)))
+        return Budget(budget, limit, rank, sorted(reached, key=lambda r: _order(r.value)))
 
 
 def points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
@@ -132,10 +132,10 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
             by_law.setdefault(entry.law, []).append(entry)
     # Of what never ran, a job with a misspelt value say, there is nothing to compare.
     boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
-    return [section(name, runs, sort) for name, runs in zip(names(boards), boards, strict=True)]
+    return [_section(name, runs, sort) for name, runs in zip(_names(boards), boards, strict=True)]
 
 
-def names(boards: Sequence[Sequence[Entry]]) -> list[str]:
+def _names(boards: Sequence[Sequence[Entry]]) -> list[str]:
     """Data sets of one name, say files, are told apart by what differs."""
     found = []
     for runs in boards:
@@ -146,7 +146,7 @@ def names(boards: Sequence[Sequence[Entry]]) -> list[str]:
     return found
 
 
-def section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
+def _section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     same: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for run in runs:
         same.setdefault(tuple(sorted(run.settings.items())), []).append(run)
@@ -154,5 +154,5 @@ def section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
     measured = {name for run in runs if run.finished for name in run.metrics}
     by = sort or next((name for name in HEADLINES if name in measured), "step")
-    ranked = enumerate(sorted(groups, key=lambda group: order(group.spread(by))), 1)
+    ranked = enumerate(sorted(groups, key=lambda group: _order(group.spread(by))), 1)
     return Section(dataset, by, [Group(g.label, g.runs, rank) for rank, g in ranked])

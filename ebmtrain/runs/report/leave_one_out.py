@@ -13,10 +13,10 @@ from ebmtrain.evaluation.ood_detection import PEERS
 from ebmtrain.runs.report.tables import Table
 from ebmtrain.runs.storage.atomic_io import write
 
-Result = Mapping[str, Any]
+_Result = Mapping[str, Any]
 
 
-def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[str, Any] | None:
+def summed_up(folder: Path, results: Sequence[_Result], seconds: float) -> dict[str, Any] | None:
     """Writes result.json beside the runs and prints its numbers as a table; returns it. None, and
     nothing is written, where no AUROC was measured.
 
@@ -40,7 +40,7 @@ def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[s
         return None
     numbers = (result["metrics"].get("auroc") for result in results)
     known = all(value is not None and isfinite(value) for value in numbers)
-    metrics = means(results) if all(finished) and known else {}
+    metrics = _means(results) if all(finished) and known else {}
     status = "finished" if all(finished) else "failed"
     if any(result["status"] == "interrupted" for result in results):
         status = "interrupted"
@@ -53,12 +53,12 @@ def summed_up(folder: Path, results: Sequence[Result], seconds: float) -> dict[s
     }
     write(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode())
     if metrics:
-        table(metrics).show()
+        _table(metrics).show()
         print()
     return result
 
 
-def means(results: Sequence[Result]) -> dict[str, Any]:
+def _means(results: Sequence[_Result]) -> dict[str, Any]:
     """Over the classes, and what they are made of."""
     each = [float(result["metrics"]["auroc"]) for result in results]
     found: dict[str, Any] = {"auroc_mean": fmean(each), "auroc_per_class": each}
@@ -72,7 +72,7 @@ def means(results: Sequence[Result]) -> dict[str, Any]:
     return {**found, "auroc_best_peer_mean": best_peer, "gain_over_best_peer": gain}
 
 
-def table(metrics: Mapping[str, Any]) -> Table:
+def _table(metrics: Mapping[str, Any]) -> Table:
     """A row for the energy and for each peer, a column for each class."""
     names = {"auroc": "the energy", **{f"auroc_{key}": name for key, name in PEERS.items()}}
     rows = [

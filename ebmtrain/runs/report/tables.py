@@ -18,10 +18,8 @@ from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.report.labels import shared
 from ebmtrain.runs.report.leaderboard import COSTS, Budget, Section, Spread
 
-HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
-
-
-BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
+_HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
+_BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Table:
 
     def markdown(self) -> str:
         marks = ["---" if i < self.left else "---:" for i in range(len(self.headings))]
-        lines = [self.headings, marks, *([escaped(cell) for cell in row] for row in self.rows)]
-        parts = [f"## {escaped(self.title)}", *map(escaped, self.notes)]
+        lines = [self.headings, marks, *([_escaped(cell) for cell in row] for row in self.rows)]
+        parts = [f"## {_escaped(self.title)}", *map(_escaped, self.notes)]
         return "\n\n".join([*parts, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
 
     def show(self) -> None:
@@ -58,40 +56,40 @@ def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
     """What is compared, what it was measured from, and what did not finish."""
     found = []
     for section in board:
-        found.append(groups(section))
-        found += [equal(section, b) for b in map(section.at_equal, BUDGETS) if b is not None]
-    found.append(runs(entries))
+        found.append(_groups(section))
+        found += [_equal(section, b) for b in map(section.at_equal, _BUDGETS) if b is not None]
+    found.append(_runs(entries))
     if failed := [entry for entry in entries if not entry.finished]:
         rows = [[e.name, e.status, e.reason, f"{e.step:,}"] for e in failed]
         found.append(Table("Not finished", ["job", "status", "reason", "step"], rows, 3))
     return found
 
 
-def groups(section: Section) -> Table:
+def _groups(section: Section) -> Table:
     measured = {name for run in section.finished for name in run.numbers}
     names = [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
     rows = []
     for group in section.groups:
         n = len(group.finished)
         count = str(n) if n == len(group.runs) else f"{n} of {len(group.runs)}"
-        cells = [cell(name, group.spread(name), n) for name in names]
+        cells = [_cell(name, group.spread(name), n) for name in names]
         rows.append([str(group.rank), group.label, count, *cells])
     note = f"By {section.sort}, ascending; mean ± standard deviation over the seeds that finished."
     same = shared([group.runs[0] for group in section.groups])
     notes = [note, f"The same in all: {same}"] if same else [note]
-    headings = ["#", "group", "runs", *(HEADINGS.get(name, name) for name in names)]
+    headings = ["#", "group", "runs", *(_HEADINGS.get(name, name) for name in names)]
     return Table(section.dataset, headings, rows, 2, notes)
 
 
-def equal(section: Section, budget: Budget) -> Table:
-    words, metric = BUDGETS[budget.name], HEADINGS.get(section.sort, section.sort)
+def _equal(section: Section, budget: Budget) -> Table:
+    words, metric = _BUDGETS[budget.name], _HEADINGS.get(section.sort, section.sort)
     rows = [
         [str(r.group.rank), r.group.label, str(r.value.n if r.value else 0),
-         cell(section.sort, r.value, None), cell(budget.name, r.at, None)]
+         _cell(section.sort, r.value, None), _cell(budget.name, r.at, None)]
         for r in budget.reached
     ]  # fmt: skip
     note = (
-        f"Of each run the last evaluation within {number(budget.name, budget.limit)} {words}, "
+        f"Of each run the last evaluation within {_number(budget.name, budget.limit)} {words}, "
         f"which all have reached; #{budget.set_by} went no further."
     )
     if budget.name == SECONDS:
@@ -101,15 +99,15 @@ def equal(section: Section, budget: Budget) -> Table:
     return Table(f"{section.dataset} at equal {words}", headings, rows, 2, [note, midway])
 
 
-def runs(entries: Sequence[Entry]) -> Table:
+def _runs(entries: Sequence[Entry]) -> Table:
     """One line per job."""
     names = [n for n in HEADLINES if any(n in entry.metrics for entry in entries)]
     rows = [
-        [e.name, e.status, *(number(n, e.metrics.get(n)) for n in names),
-         *(number(n, float(getattr(e, n))) for n in COSTS)]
+        [e.name, e.status, *(_number(n, e.metrics.get(n)) for n in names),
+         *(_number(n, float(getattr(e, n))) for n in COSTS)]
         for e in entries
     ]  # fmt: skip
-    headings = ["job", "status", *(HEADINGS[n] for n in names), "steps", "evaluations", "seconds"]
+    headings = ["job", "status", *(_HEADINGS[n] for n in names), "steps", "evaluations", "seconds"]
     return Table("Runs", headings, rows, 2)
 
 
@@ -131,7 +129,7 @@ def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
 
 def as_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
     images = [f"![{name}]({name})" for name in pictures]
-    parts = [f"# {escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
+    parts = [f"# {_escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,16 +141,16 @@ def counted(entries: Sequence[Entry]) -> str:
     )
 
 
-def cell(name: str, spread: Spread | None, of: int | None) -> str:
+def _cell(name: str, spread: Spread | None, of: int | None) -> str:
     """`of`: so many runs could have the number; where fewer have it, that is said."""
     if spread is None:
         return "–"
-    deviation = f" ± {number(name, spread.std)}" if spread.n > 1 and spread.std > 0 else ""
+    deviation = f" ± {_number(name, spread.std)}" if spread.n > 1 and spread.std > 0 else ""
     partly = f" ({spread.n} of {of})" if of is not None and spread.n < of else ""
-    return f"{number(name, spread.mean)}{deviation}{partly}"
+    return f"{_number(name, spread.mean)}{deviation}{partly}"
 
 
-def number(name: str, value: float | None) -> str:
+def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     if name in ("step", EVALUATIONS):
@@ -162,6 +160,6 @@ def number(name: str, value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
 
 
-def escaped(text: str) -> str:
+def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_|<>\[\]~])", r"\\\1", text)

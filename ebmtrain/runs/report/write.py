@@ -13,7 +13,7 @@ from ebmtrain.runs.report.tables import as_csv, as_markdown, counted, tables
 from ebmtrain.runs.storage.atomic_io import write
 from ebmtrain.runs.storage.rundir import relative
 
-MANY = 40  # rows beyond which a table of all runs is left to the files
+_MANY = 40  # rows beyond which a table of all runs is left to the files
 
 
 def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> list[Entry]:
@@ -30,11 +30,11 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
     """
     entries = entries_in(folder)
     if not entries:
-        raise ConfigError(nothing_in(folder))
+        raise ConfigError(_nothing_in(folder))
     board = sections(entries, sort)
     every = tables(board, entries)
     for table in () if quiet else every:
-        if len(table.rows) <= MANY:
+        if len(table.rows) <= _MANY:
             table.show()
         else:
             print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
@@ -50,7 +50,7 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
     return entries
 
 
-def nothing_in(folder: Path) -> str:
+def _nothing_in(folder: Path) -> str:
     if (folder / "config.yaml").exists():
         return (
             f"{relative(folder)} is a run, and a report compares the runs beneath a folder: "

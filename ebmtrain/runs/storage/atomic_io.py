@@ -29,8 +29,6 @@ from pathlib import Path
 from ebmtrain.errors import LockedError, OutputError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-
-
 _TEMPORARY = ".tmp"
 
 
@@ -63,8 +61,8 @@ def append(path: Path, data: bytes) -> None:
     """
     try:
         make_folder(path.parent)
-        with opened(path, _NEW | os.O_APPEND) as descriptor:
-            write_all(descriptor, data)
+        with _opened(path, _NEW | os.O_APPEND) as descriptor:
+            _write_all(descriptor, data)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -76,7 +74,7 @@ def sync(path: Path) -> None:
         OutputError: the disk says that it is not.
     """
     try:
-        with opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        with _opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
             os.fsync(descriptor)
         sync_folder(path.parent)
     except FileNotFoundError:
@@ -111,10 +109,10 @@ def clear(folders: Iterable[Path]) -> None:
     """Removes the temporary files of processes that were killed. To be called before this process
     writes any: one of its own number is of an earlier process."""
     for folder in folders:
-        prune(path for path in folder.glob(f".*{_TEMPORARY}") if not in_use(path))
+        prune(path for path in folder.glob(f".*{_TEMPORARY}") if not _in_use(path))
 
 
-def in_use(temporary: Path) -> bool:
+def _in_use(temporary: Path) -> bool:
     """Another process that lives may be about to rename it: `sample`, say, takes no lock."""
     number = temporary.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]
     if not number.isdecimal():  # not a name that `write` gives
@@ -131,12 +129,12 @@ def in_use(temporary: Path) -> bool:
 
 
 def write_synced(path: Path, flags: int, data: bytes) -> None:
-    with opened(path, _NEW | flags) as descriptor:
-        write_all(descriptor, data)
+    with _opened(path, _NEW | flags) as descriptor:
+        _write_all(descriptor, data)
         os.fsync(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes) -> None:
     """The system may take less than it was given, at a limit or after a signal."""
     rest = memoryview(data)
     while rest:
@@ -144,7 +142,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: Path, flags: int) -> Iterator[int]:
     descriptor = os.open(path, flags, 0o644)
     try:
         yield descriptor
@@ -164,7 +162,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    with opened(folder, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+    with _opened(folder, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
         os.fsync(descriptor)
 
 
@@ -179,14 +177,14 @@ def locked(path: Path) -> Iterator[None]:
         LockedError: somebody does.
         OutputError: the folder cannot be written.
     """
-    descriptor = lock(path)
+    descriptor = _lock(path)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def lock(path: Path) -> int:
+def _lock(path: Path) -> int:
     """A descriptor that holds the lock until it is closed. Raises as `locked` does."""
     descriptor = None
     try:
@@ -194,7 +192,7 @@ def lock(path: Path) -> int:
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
-        write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        _write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
         return descriptor
     except OSError as error:
         problem: Exception = OutputError(f"cannot write {path / '.lock'}: {error.strerror}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ebmtrain.errors import nearest
 
-OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
+_OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Best:
     def passed(self, metrics: Mapping[str, Any]) -> list[str]:
         """What to say in the end where it was clearly better than the last state is."""
         best, now = self.found.get("value"), metrics.get(self.found.get("metric", ""))
-        if best is None or now is None or now - best <= OVERFIT:
+        if best is None or now is None or now - best <= _OVERFIT:
             return []
         return [
             f"{self.found['metric']} was {best:.4f} at step {self.found['step']} and is {now:.4f} "

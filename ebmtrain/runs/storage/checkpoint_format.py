@@ -19,18 +19,14 @@ from torch import Tensor
 from ebmtrain.errors import CheckpointError, UnsafeError
 
 FORMAT = 4
-
-
 _MARK = b"\nebmtrain-sha256:"
-
-
 TRAILER = len(_MARK) + 64  # bytes
 
 
 def encode(state: dict[str, Any]) -> bytes:
     """Serialised in memory, so that a full disk is met by a plain write and not by torch."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **compact(state)}, buffer)
+    torch.save({"format": FORMAT, **_compact(state)}, buffer)
     body = buffer.getvalue()
     return body + _MARK + hashlib.sha256(body).hexdigest().encode()
 
@@ -40,19 +36,19 @@ def signed(tail: bytes) -> bool:
     return tail[-TRAILER:].startswith(_MARK)
 
 
-def compact(value: Any) -> Any:
+def _compact(value: Any) -> Any:
     """The same, each tensor dense and in a place of its own: of a view torch saves all that it is
     a view of."""
     if isinstance(value, dict):
-        return {key: compact(item) for key, item in value.items()}
+        return {key: _compact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(compact(item) for item in value)
-    if isinstance(value, Tensor) and not own(value):
+        return type(value)(_compact(item) for item in value)
+    if isinstance(value, Tensor) and not _own(value):
         return value.detach().clone(memory_format=torch.contiguous_format)
     return value
 
 
-def own(tensor: Tensor) -> bool:
+def _own(tensor: Tensor) -> bool:
     """Contiguous, and all of its storage."""
     size = tensor.numel() * tensor.element_size()
     return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
@@ -70,9 +66,9 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise CheckpointError(f"{name} is damaged: its content does not match its SHA-256")
     try:
-        check_archive(body)
+        _check_archive(body)
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        check_tensors(state)
+        _check_tensors(state)
     except Exception as error:  # bytes of somebody else fail in any way there is
         reason = " ".join(str(error).split())[:300]
         raise UnsafeError(
@@ -84,7 +80,7 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
     return state
 
 
-def check_archive(body: bytes) -> None:
+def _check_archive(body: bytes) -> None:
     """
     Raises:
         ValueError: it would unpack to more than it is. (torch stores its tensors as they are.)
@@ -97,7 +93,7 @@ def check_archive(body: bytes) -> None:
             raise ValueError("its entries are larger than the file")
 
 
-def check_tensors(content: Any) -> None:
+def _check_tensors(content: Any) -> None:
     """
     Raises:
         ValueError: a tensor that is not plain numbers, one after the other, with a place of its own
@@ -110,9 +106,9 @@ def check_tensors(content: Any) -> None:
                 raise ValueError("it holds a tensor that is not dense numbers")
             if value.requires_grad:
                 raise ValueError("it holds a parameter in place of its numbers")
-            if value.dtype not in DTYPES:
+            if value.dtype not in _DTYPES:
                 raise ValueError(f"it holds a tensor of {value.dtype}")
-            if not own(value):
+            if not _own(value):
                 raise ValueError("it holds a tensor that is not all of its storage, in order")
 
 
@@ -129,4 +125,4 @@ def flat(content: Any) -> Iterator[Any]:
             yield value
 
 
-DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+_DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)

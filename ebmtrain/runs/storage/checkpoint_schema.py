@@ -30,50 +30,44 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "metrics_size": int,
 }
-
-
 # Their names, so that an error can say which; the types of what is inside stand below.
-ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
+_ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "optimizer": {"state": dict, "param_groups": list},
     "best": {"metric": str, "value": (int, float), "step": int},
     "measured": {"step": (int, NoneType), "metrics": dict, "warnings": list},
 }
+_Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+_exact = with_config(ConfigDict(extra="forbid"))
 
 
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-
-
-exact = with_config(ConfigDict(extra="forbid"))
-
-
-@exact
+@_exact
 class Best(TypedDict):
-    metric: Text
+    metric: _Text
     value: float
     step: int
 
 
-@exact
+@_exact
 class Measured(TypedDict):
     step: int | None
-    metrics: dict[Text, float | int | bool | list[float] | None]
-    warnings: list[Text]
+    metrics: dict[_Text, float | int | bool | list[float] | None]
+    warnings: list[_Text]
 
 
-@exact
+@_exact
 class Retry(TypedDict):
     step: int
     back_to: int
     lr: float
 
 
-@exact
+@_exact
 class Nothing(TypedDict):
     """Until something was measured."""
 
 
 # What goes into result.json and onto the screen, as it stands.
-WRITTEN: dict[str, TypeAdapter[Any]] = {
+_WRITTEN: dict[str, TypeAdapter[Any]] = {
     "best": TypeAdapter(Best | Nothing),
     "measured": TypeAdapter(Measured),
     "retries": TypeAdapter(list[Retry]),
@@ -90,20 +84,20 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: they are not.
         UnsafeError: its optimizer would step to where no number is.
     """
-    require(state, {"format": int, **KINDS}, "")
-    for name, kinds in ITEMS.items():
+    _require(state, {"format": int, **KINDS}, "")
+    for name, kinds in _ITEMS.items():
         if state[name] or name != "best":  # {} until something was measured
-            require(state[name], kinds, f"{name}.")
+            _require(state[name], kinds, f"{name}.")
     for name in ("energy", "average", "method"):
         items = (state[name] or {}).items()
         if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in items):
             raise CheckpointError(f"the checkpoint's {name} holds more than tensors with names")
-    if not all(map(is_window, state["window"])):
+    if not all(map(_is_window, state["window"])):
         raise CheckpointError("the checkpoint's window is not rows of metrics")
     for name in ("step", "metrics_size", "evaluations", "seconds"):
         if not 0 <= state[name] < 2**63:  # NaN compares false
             raise CheckpointError(f"the checkpoint's {name} is {state[name]}")
-    for name, value in WRITTEN.items():
+    for name, value in _WRITTEN.items():
         try:
             value.validate_python(state[name], strict=True)
             if any(isinstance(leaf, Tensor) for leaf in flat(state[name])):  # passes for a float
@@ -119,7 +113,7 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def require(found: dict[str, Any], kinds: dict[str, type | tuple[type, ...]], where: str) -> None:
+def _require(found: dict[str, Any], kinds: dict[str, type | tuple[type, ...]], where: str) -> None:
     """
     Raises:
         CheckpointError: names are missing or unknown, or of another type.
@@ -135,7 +129,7 @@ def require(found: dict[str, Any], kinds: dict[str, type | tuple[type, ...]], wh
         raise CheckpointError(f"the checkpoint holds {where}{shown!r}, which is not known")
 
 
-def is_window(item: Any) -> bool:
+def _is_window(item: Any) -> bool:
     """([names], tensor of shape (rows, names)): see `TrainState.window`."""
     if not isinstance(item, list | tuple) or len(item) != 2:
         return False

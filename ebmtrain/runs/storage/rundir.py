@@ -29,16 +29,10 @@ from ebmtrain.runs.storage import atomic_io as durable
 from ebmtrain.runs.storage import safe_yaml as plain_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER, decode, encode, signed
 
-Row = Mapping[str, Any]
-
-
-FOLDERS = ("checkpoints", "plots", "samples")
-
-
-LARGEST_JSON = 1_000_000  # bytes; result.json has some 2,000
-
-
-LARGEST_METRICS = 200_000_000  # bytes; a million rows
+_Row = Mapping[str, Any]
+_FOLDERS = ("checkpoints", "plots", "samples")
+_LARGEST_JSON = 1_000_000  # bytes; result.json has some 2,000
+_LARGEST_METRICS = 200_000_000  # bytes; a million rows
 
 
 class RunDir:
@@ -82,7 +76,7 @@ class RunDir:
             UnsafeError: it holds a link, through which what is written would go elsewhere; a pipe,
                 that one would wait for; a name that a terminal would obey.
         """
-        for file in (f for folder in folders(path) if folder.is_dir() for f in folder.iterdir()):
+        for file in (f for folder in _folders(path) if folder.is_dir() for f in folder.iterdir()):
             if file.is_symlink():
                 raise UnsafeError(f"{file} is a link: put what it points to in its place")
             if not (file.is_file() or file.is_dir()):
@@ -95,7 +89,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Removes what a killed process was writing."""
-        durable.clear(folders(self.path))
+        durable.clear(_folders(self.path))
 
     def still_there(self) -> None:
         """
@@ -141,7 +135,7 @@ class RunDir:
             UnsafeError: it asks for more than values, or is made to exhaust its reader.
         """
         path = self.path / "config.yaml"
-        limited(path, plain_yaml.LARGEST)
+        _limited(path, plain_yaml.LARGEST)
         try:
             content = plain_yaml.read(path.read_bytes())
         except UnsafeError as error:
@@ -162,7 +156,7 @@ class RunDir:
         path = self.path / name
         if not path.is_file():  # a pipe, say, that one would wait for
             return {}
-        limited(path, LARGEST_JSON)
+        _limited(path, _LARGEST_JSON)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -179,7 +173,7 @@ class RunDir:
 
     # Metrics
 
-    def log_row(self, row: Row) -> None:
+    def log_row(self, row: _Row) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
         line = json.dumps(_finite(row)) + "\n"
         durable.append(self.path / "metrics.jsonl", line.encode())
@@ -210,7 +204,7 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return
-        limited(path, LARGEST_METRICS)
+        _limited(path, _LARGEST_METRICS)
         with path.open("rb") as file:
             for line in file:
                 try:
@@ -235,7 +229,7 @@ class RunDir:
             durable.write(path, path.read_bytes()[:size])
         self._write_table(self.rows())
 
-    def _write_table(self, rows: Sequence[Row]) -> None:
+    def _write_table(self, rows: Sequence[_Row]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
@@ -320,12 +314,12 @@ class RunDir:
         )
 
 
-def folders(path: Path) -> list[Path]:
+def _folders(path: Path) -> list[Path]:
     """Of a run: itself and those inside."""
-    return [path, *(path / name for name in FOLDERS)]
+    return [path, *(path / name for name in _FOLDERS)]
 
 
-def limited(path: Path, largest: int) -> None:
+def _limited(path: Path, largest: int) -> None:
     """
     Raises:
         UnsafeError: a file that it takes more memory to read than it is worth.

@@ -9,9 +9,7 @@ import yaml
 from ebmtrain.errors import UnsafeError
 
 LARGEST = 1_000_000  # bytes; configurations have some 3,000
-
-
-DEEPEST = 40  # mappings and lists inside of each other; configurations have 5
+_DEEPEST = 40  # mappings and lists inside of each other; configurations have 5
 
 
 def read(data: bytes) -> Any:
@@ -34,6 +32,6 @@ def read(data: bytes) -> Any:
             raise UnsafeError(f"it has the tag {event.tag}: remove it")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise UnsafeError(f"it is nested more than {DEEPEST} deep")
+        if depth > _DEEPEST:
+            raise UnsafeError(f"it is nested more than {_DEEPEST} deep")
     return yaml.safe_load(text)

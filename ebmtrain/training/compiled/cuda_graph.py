@@ -15,16 +15,11 @@ from torch import Tensor
 from ebmtrain.errors import reason
 
 LOG = logging.getLogger("ebmtrain")
-
-
 Run = Callable[..., Sequence[Tensor]]
-
-
-Player = Callable[[], Sequence[Tensor]]
+_Player = Callable[[], Sequence[Tensor]]
 """Does it again, with the same tensors: reads the inputs where they are, overwrites the outputs."""
 
-
-Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], Player]
+_Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], _Player]
 """Takes what is to be recorded, its inputs, and which of them it changes, as of `Recorded`. May run
 it, but leaves the inputs as they are."""
 
@@ -43,14 +38,14 @@ class Recorded:
         changed: which of the inputs it may change in place, counted from 0.
     """
 
-    def __init__(self, run: Run, changed: Collection[int], record: Recorder) -> None:
+    def __init__(self, run: Run, changed: Collection[int], record: _Recorder) -> None:
         self.run = run
         self.changed = frozenset(changed)
         self.record = record
         self.inputs: list[Tensor] = []
         """Those of the recording, which also keeps their memory from being given to others."""
         self.places: list[int] = []
-        self.play: Player | None = None
+        self.play: _Player | None = None
         self.failed = False
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
@@ -96,8 +91,8 @@ def apart(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
     return [x.clone() if i in changed else x for i, x in enumerate(inputs)]
 
 
-def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> Player:
-    """A `Recorder`.
+def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> _Player:
+    """A `_Recorder`.
 
     Raises:
         ValueError: some input is on another device, where nothing is recorded.
@@ -126,6 +121,6 @@ def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> 
     return play
 
 
-def recorder(device: torch.device) -> Recorder | None:
+def recorder(device: torch.device) -> _Recorder | None:
     """What records on this device; None: nothing does."""
     return cuda_graph if device.type == "cuda" else None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-aten = torch.ops.aten
+_aten = torch.ops.aten
 
 
 def one_count(optimizer: torch.optim.Optimizer) -> bool:
@@ -74,18 +74,18 @@ def sgd(
         p.sub_(lr * g)
 
 
-def norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
+def _norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
     """One by one, for torch's operation for all of them has a launch of its own."""
     return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
 
 
-def add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
+def _add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
     """x + alpha * y in two operations: inductor of torch 2.13 drops alpha where y is a product of
     matrices."""
     return NotImplemented if alpha == 1 else x + y * alpha
 
 
-def add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
+def _add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
     return NotImplemented if alpha == 1 else x.add_(y * alpha)
 
 
@@ -93,37 +93,37 @@ def written_out(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any
     """For the graph of an update by this optimizer, which has made some."""
     of_adam = partial(adam, together=one_count(optimizer))
     return {
-        aten._fused_adam_.tensor_lr: of_adam,
-        aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
-        aten._fused_sgd_.tensor_lr: sgd,
-        aten._foreach_norm.Scalar: norms,
-        aten.add.Tensor: add,
-        aten.add_.Tensor: add_,
+        _aten._fused_adam_.tensor_lr: of_adam,
+        _aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
+        _aten._fused_sgd_.tensor_lr: sgd,
+        _aten._foreach_norm.Scalar: _norms,
+        _aten.add.Tensor: _add,
+        _aten.add_.Tensor: _add_,
     }
 
 
-def multiplied(tensors: list[Tensor], factor: Tensor) -> None:
+def _multiplied(tensors: list[Tensor], factor: Tensor) -> None:
     for x in tensors:
         x.mul_(factor)
 
 
-def increased(tensors: list[Tensor], by: float) -> None:
+def _increased(tensors: list[Tensor], by: float) -> None:
     for x in tensors:
         x.add_(by)
 
 
-def moved(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+def _moved(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
     return start.add_(weight * (end - start))
 
 
-def quotient(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
+def _quotient(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
     return out.copy_(x / y)
 
 
 FOR_VMAP: dict[Any, Callable[..., Any]] = {
-    aten._foreach_mul_.Tensor: multiplied,
-    aten._foreach_add_.Scalar: increased,
-    aten.lerp_.Scalar: moved,
-    aten.lerp_.Tensor: moved,
-    aten.div.out: quotient,
+    _aten._foreach_mul_.Tensor: _multiplied,
+    _aten._foreach_add_.Scalar: _increased,
+    _aten.lerp_.Scalar: _moved,
+    _aten.lerp_.Tensor: _moved,
+    _aten.div.out: _quotient,
 }

@@ -19,13 +19,9 @@ from torch.fx import Graph, Node
 from ebmtrain.models.perceptron.ops import AT_ONCE, BACK, THERE
 from ebmtrain.training.compiled.affine import Parting
 
-aten = torch.ops.aten
-
-
-FILLED: dict[Any, int] = {aten.ones_like.default: 1, aten.zeros_like.default: 0}
-
-
-Parted = tuple[Node | None, Node | None]
+_aten = torch.ops.aten
+_FILLED: dict[Any, int] = {_aten.ones_like.default: 1, _aten.zeros_like.default: 0}
+_Parted = tuple[Node | None, Node | None]
 """Slope and offset of a derivative, by what it is taken with respect to. A slope of None: it has
 none. No offset: nothing depends on it."""
 
@@ -45,19 +41,19 @@ def in_one_go(graph: Graph) -> None:
             and there.target is THERE
             and [*there.args[:-2]] == [*network, w]
             and len(kept.users) == 1
-            and all(map(pure, between(there, back)))
+            and all(map(_pure, _between(there, back)))
         ):
-            fill(graph, before(back.all_input_nodes))
+            _fill(graph, before(back.all_input_nodes))
             *_, v, u, _, b, _ = back.args
             derivatives = v, u, b
-            found = [parted(there, i, one, back) for i, one in enumerate(derivatives)]
+            found = [_parted(there, i, one, back) for i, one in enumerate(derivatives)]
             if None not in found:
-                join(there, back, w, found)
+                _join(there, back, w, found)
     if backs:  # of what was tried, and of what has another in its place
-        graph.eliminate_dead_code(lambda node: node.op != "call_function" or not pure(node))
+        graph.eliminate_dead_code(lambda node: node.op != "call_function" or not _pure(node))
 
 
-def between(first: Node, last: Node) -> list[Node]:
+def _between(first: Node, last: Node) -> list[Node]:
     order = [*first.graph.nodes]
     return order[order.index(first) : order.index(last)]
 
@@ -82,14 +78,14 @@ def after(first: Node) -> set[Node]:
     return found
 
 
-def fill(graph: Graph, nodes: Iterable[Node]) -> None:
+def _fill(graph: Graph, nodes: Iterable[Node]) -> None:
     """Ones like a tensor, with which each derivative begins, do not depend on its numbers."""
     for node in nodes:
-        if node.target in FILLED:
+        if node.target in _FILLED:
             like = node.meta["val"]
             with graph.inserting_before(node):
                 full = graph.call_function(
-                    aten.full.default, (list(like.shape), FILLED[node.target]),
+                    _aten.full.default, (list(like.shape), _FILLED[node.target]),
                     {"dtype": like.dtype, "device": like.device},
                 )  # fmt: skip
             full.meta = dict(node.meta)
@@ -97,7 +93,7 @@ def fill(graph: Graph, nodes: Iterable[Node]) -> None:
             graph.erase_node(node)
 
 
-def pure(node: Node) -> bool:
+def _pure(node: Node) -> bool:
     """Whether it changes nothing, so that others may be computed before it."""
     if node.op == "get_attr" or node.target is getitem:
         return True
@@ -105,7 +101,7 @@ def pure(node: Node) -> bool:
     return schema is not None and not schema.is_mutable
 
 
-def parted(there: Node, i: int, derivative: Node | None, back: Node) -> Parted | None:
+def _parted(there: Node, i: int, derivative: Node | None, back: Node) -> _Parted | None:
     """The derivative with respect to the i-th of what is found there; None: it is not affine."""
     dependent = after(there)
     if derivative not in dependent:
@@ -115,7 +111,7 @@ def parted(there: Node, i: int, derivative: Node | None, back: Node) -> Parted |
     return found and (found.slope, found.offset)
 
 
-def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]) -> None:
+def _join(there: Node, back: Node, w: Node | None, found: Iterable[_Parted | None]) -> None:
     """One operation in the place of `there` that does what both do.
 
     Args:
@@ -125,7 +121,7 @@ def join(there: Node, back: Node, w: Node | None, found: Iterable[Parted | None]
     slopes, (v, u, b) = zip(*(one for one in found if one), strict=True)
     of_loss = v, u, w, b, *slopes
     needed = before(of_loss)
-    for node in between(there, back):
+    for node in _between(there, back):
         if node in needed:
             there.prepend(node)
     *points_and_network, _, _, _ = there.args

@@ -22,24 +22,14 @@ from ebmtrain.training.state import Job, TrainState
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
-
-
 COMPILING = (
     "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
 )
-
-
 MOST = 8  # graphs, one for each set of shapes, before compiling is given up
-
-
 LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
-
-
 # Shapes are those of the example, by which a program is chosen: they are not asserted each time.
-OPTIONS: dict[str, Any] = {"size_asserts": False}
-
-
-Program = Callable[[TrainState, Batch, float | None], Made]
+_OPTIONS: dict[str, Any] = {"size_asserts": False}
+_Program = Callable[[TrainState, Batch, float | None], Made]
 
 
 class Compiled:
@@ -53,7 +43,7 @@ class Compiled:
     """
 
     def __init__(self) -> None:
-        self.programs: dict[Any, Program] = {}
+        self.programs: dict[Any, _Program] = {}
         self.failed = False
 
     @property
@@ -77,7 +67,7 @@ class Compiled:
                 return advanced(job, state, batch, weight)
         return self.programs[key](state, batch, weight)
 
-    def compile(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Program:
+    def compile(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> _Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
@@ -122,16 +112,16 @@ def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any
     # Without an environment for shapes inductor passes its cache of graphs by.
     shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with torch.no_grad(), tracing(TracingContext(shapes)):
-        run: Any = _inductor.compile(graph, list[Any](examples), options=OPTIONS)
+        run: Any = _inductor.compile(graph, list[Any](examples), options=_OPTIONS)
     return run
 
 
 def compiled(update: Captured, state: TrainState, batch: Batch, weight: float | None) -> Run:
-    drawn = [draw.again(duplicate_of(state.generator)) for draw in update.draws]
+    drawn = [draw.again(_duplicate_of(state.generator)) for draw in update.draws]
     return by_inductor(update.graph, [t.detach() for t in inputs(state, batch, weight, drawn)])
 
 
-def program_of(update: Captured, run: Run) -> Program:
+def program_of(update: Captured, run: Run) -> _Program:
     """What makes the update, as `advanced` does.
 
     Args:
@@ -148,7 +138,7 @@ def program_of(update: Captured, run: Run) -> Program:
     return program
 
 
-def duplicate_of(generator: torch.Generator) -> torch.Generator:
+def _duplicate_of(generator: torch.Generator) -> torch.Generator:
     twin = torch.Generator(generator.device)
     twin.set_state(generator.get_state())
     return twin

@@ -39,15 +39,9 @@ from ebmtrain.training.loop import Made, Update, advanced
 from ebmtrain.training.metrics import Metrics
 
 LOG = logging.getLogger("ebmtrain")
-
-
-aten = torch.ops.aten
-
-
-FRESH = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)
-
-
-Program = Callable[[Sequence[Update]], list[Made]]
+_aten = torch.ops.aten
+_FRESH = (_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default)
+_Program = Callable[[Sequence[Update]], list[Made]]
 
 
 class Together:
@@ -64,7 +58,7 @@ class Together:
 
     def __init__(self, *, compile: bool):
         self.compile = compile
-        self.programs: dict[Any, Program] = {}
+        self.programs: dict[Any, _Program] = {}
         self.failed = False
 
     @property
@@ -87,7 +81,7 @@ class Together:
             made |= zip(places, program(group), strict=True)
         return [made[place] for place in range(len(wanted))]
 
-    def program(self, kind: Any, group: Sequence[Update]) -> Program:
+    def program(self, kind: Any, group: Sequence[Update]) -> _Program:
         """What makes the updates of such a group; `apart` where that cannot be done as one."""
         key = kind, len(group)
         if key not in self.programs and not self.failed:
@@ -111,7 +105,7 @@ class Together:
                 )  # fmt: skip
         return apart if self.failed else self.programs[key]
 
-    def made(self, group: Sequence[Update]) -> Program:
+    def made(self, group: Sequence[Update]) -> _Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
@@ -152,22 +146,22 @@ def apart(group: Sequence[Update]) -> list[Made]:
     return [advanced(*update) for update in group]
 
 
-def given_in(update: Update) -> list[Tensor]:
+def _given_in(update: Update) -> list[Tensor]:
     """What the batch has: points, and labels if there are some."""
     return [part for part in update.batch if part is not None]
 
 
-def tried(program: Program, group: Sequence[Update]) -> None:
+def tried(program: _Program, group: Sequence[Update]) -> None:
     """On copies; a chain whose acceptance hangs by a rounding error may go either way, so one of
     three updates of each member has to agree in full: see `compiled.disagreement`.
 
     Raises:
         ValueError: it does something else than `advanced`.
     """
-    plain = copied(group)
+    plain = _copied(group)
     left: dict[int, str] = dict.fromkeys(range(len(group)), "")
     for _ in range(3):
-        before, others = copied(plain), copied(plain)
+        before, others = _copied(plain), _copied(plain)
         for i, (metrics, _) in enumerate(program(others)):
             found = difference(plain[i], before[i].state, others[i].state, metrics)
             if found is None:
@@ -180,7 +174,7 @@ def tried(program: Program, group: Sequence[Update]) -> None:
     raise ValueError(f"of member {member} it does something else: {found}")
 
 
-def copied(group: Sequence[Update]) -> list[Update]:
+def _copied(group: Sequence[Update]) -> list[Update]:
     """The same updates, of states of their own."""
     return [u._replace(state=duplicate(u.job, u.state)) for u in group]
 
@@ -191,8 +185,8 @@ class Batched:
     def __init__(self, update: Captured, group: Sequence[Update], *, compile: bool = False):
         self.update = update
         self.rows = Rows()
-        examples = self.inputs(copied(group))
-        graph = with_members(update.graph, examples)
+        examples = self.inputs(_copied(group))
+        graph = _with_members(update.graph, examples)
         self.run = by_inductor(graph, examples) if compile else graph
 
     def __call__(self, group: Sequence[Update]) -> list[Made]:
@@ -209,16 +203,16 @@ class Batched:
         states = [u.state for u in group]
         columns = zip(*(held(state) for state in states), strict=True)
         kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
-        seen = [torch.stack(parts) for parts in zip(*map(given_in, group), strict=True)]
+        seen = [torch.stack(parts) for parts in zip(*map(_given_in, group), strict=True)]
         like = next(states[0].energy.parameters())
         scalars = [
-            filled(column, like)
+            _filled(column, like)
             for column in zip(*(numbers(u.state, u.weight) for u in group), strict=True)
         ]
         for state in states:  # theirs alone: rows are put into them
             state.method = dict(state.method)
         method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
-        drawn = [drawn_for(draw, [s.generator for s in states]) for draw in self.update.draws]
+        drawn = [_drawn_for(draw, [s.generator for s in states]) for draw in self.update.draws]
         return [*kept, *seen, *scalars, *method, *drawn]
 
 
@@ -247,7 +241,7 @@ class Rows:
         return rows
 
 
-def filled(values: Sequence[float], like: Tensor) -> Tensor:
+def _filled(values: Sequence[float], like: Tensor) -> Tensor:
     """One number per member, made on the device: see `capture.inputs`."""
 
     def full(shape: tuple[int, ...], value: float) -> Tensor:
@@ -258,24 +252,24 @@ def filled(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([full((), value) for value in values])
 
 
-def drawn_for(draw: Draw, generators: Iterable[Generator]) -> Tensor:
+def _drawn_for(draw: Draw, generators: Iterable[Generator]) -> Tensor:
     """The random numbers that each of them gives, a row each."""
     return torch.stack([draw.again(generator) for generator in generators])
 
 
-def with_members(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
+def _with_members(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
     """The graph, each input and output of it with one row per member."""
-    graph = filled_from_the_start(graph)
-    with without_warnings(), torch.no_grad():
+    graph = _filled_from_the_start(graph)
+    with _without_warnings(), torch.no_grad():
         return make_fx(vmap(graph))(*examples)
 
 
-def filled_from_the_start(graph: GraphModule) -> GraphModule:
+def _filled_from_the_start(graph: GraphModule) -> GraphModule:
     """An empty tensor that random numbers are copied into is these numbers: one for all members
     would have no room for them."""
-    for node in graph.graph.find_nodes(op="call_function", target=aten.copy_.default):
+    for node in graph.graph.find_nodes(op="call_function", target=_aten.copy_.default):
         target, source = node.args[:2]
-        if target.target in FRESH:
+        if target.target in _FRESH:
             node.replace_all_uses_with(source)
             target.replace_all_uses_with(source, lambda user, node=node: user is not node)
             graph.graph.erase_node(node)
@@ -285,7 +279,7 @@ def filled_from_the_start(graph: GraphModule) -> GraphModule:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """An operation that torch cannot map is done member by member; torch would print a line about
     each."""
     torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore

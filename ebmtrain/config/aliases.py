@@ -1,0 +1,47 @@
+"""Former paths of parts, so that saved runs and users' presets of earlier versions keep working."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+_LOG = logging.getLogger("ebmtrain")
+
+ALIASES = {
+    "ebmtrain.commands.train.BeforeRun": "ebmtrain.cli.train.BeforeRun",
+    "ebmtrain.composition.Composition": "ebmtrain.runs.composition.Composition",
+    "ebmtrain.evaluation.anomalies.BesideDetectors": (
+        "ebmtrain.evaluation.ood_detection.BesideDetectors"
+    ),
+    "ebmtrain.evaluation.peers.BesidePeers": "ebmtrain.evaluation.baselines.BesidePeers",
+    "ebmtrain.optimizers.Adam": "ebmtrain.training.optimizers.Adam",
+    "ebmtrain.optimizers.AdamW": "ebmtrain.training.optimizers.AdamW",
+    "ebmtrain.optimizers.Schedule": "ebmtrain.training.optimizers.Schedule",
+    "ebmtrain.optimizers.Sgd": "ebmtrain.training.optimizers.Sgd",
+}
+"""Former dotted name -> present one."""
+
+
+def resolve_aliases(config: Any) -> Any:
+    """The configuration with each former `_target_` replaced by the present one.
+
+    A part of the configuration that holds none is returned as the same object.
+    """
+    if isinstance(config, dict):
+        new = {key: resolve_aliases(value) for key, value in config.items()}
+        target = new.get("_target_")
+        if isinstance(target, str) and target in ALIASES:
+            new["_target_"] = ALIASES[target]
+            _notify(target)
+        return new if any(new[key] is not config[key] for key in config) else config
+    if isinstance(config, list):
+        items = [resolve_aliases(item) for item in config]
+        return items if any(a is not b for a, b in zip(items, config, strict=True)) else config
+    return config
+
+
+@cache
+def _notify(target: str) -> None:
+    """Once in a process for each name."""
+    _LOG.warning("warning: _target_ %s is now %s", target, ALIASES[target])
