@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant("Jarzynski: resampling forgets log Z", "methods/jarzynski.py",
            "torch.where(low, log_mean_exp(a)[:, None], a)",
            "torch.where(low, torch.zeros_like(a), a)", "methods/test_jarzynski.py"),
-    Mutant("Stein kernel: factor of the last term", "methods/kernel_stein_discrepancy.py",
+    Mutant("Stein kernel: factor of the last term", "score.py",
            "3 * square * inverse", "2 * square * inverse", MATCHING),
     Mutant("entropy: without the dimension", "methods/improved_contrastive_divergence.py",
            "return d / 2 * square.log().mean()", "return square.log().mean() / 2",

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebmtrain._version import __version__
-
 if TYPE_CHECKING:
     from ebmtrain.runs.loading import load
     from ebmtrain.runs.trained_run import Run
+
+    __version__: str
 
 __all__ = ["Run", "__version__", "load"]
 
@@ -28,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from ebmtrain.runs.loading import load
 
         return load
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ebmtrain")
     raise AttributeError(f"module 'ebmtrain' has no attribute {name!r}")
 
 

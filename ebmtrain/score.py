@@ -161,3 +161,24 @@ def counted(energy: nn.Module) -> Iterator[Tally]:
         hook.remove()
         for name in others:
             energy.__dict__.pop(name, None)
+
+
+def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Tensor:
+    """Stein kernel u(x_i, y_j) of the inverse multiquadric kernel, (n, m).
+
+    The formula stands in methods/kernel_stein_discrepancy.py.
+
+    Args:
+        x, s: points and their scores, (n, d).
+        y, t: points and their scores, (m, d).
+        scale: length of the kernel, in units of x.
+    """
+    square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    inverse = 1 / (scale**2 + square)
+    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences; about a point among them,
+    # or its terms would cancel far from the origin.
+    x, y = x - y[0].detach(), y - y[0].detach()
+    along = (s * x).sum(1)[:, None] + (t * y).sum(1) - s @ y.T - x @ t.T
+    k = inverse.sqrt()
+    trace = k * inverse * (x.shape[1] - 3 * square * inverse)
+    return s @ t.T * k + along * k * inverse + trace

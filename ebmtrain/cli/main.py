@@ -6,10 +6,10 @@ Imports neither torch nor matplotlib, so that help, listings and completion answ
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import signal
 import sys
 
-from ebmtrain import __version__
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError, suggestion
 from ebmtrain.runtime.memory_limit import bound
 from ebmtrain.runtime.signals import heard
@@ -60,8 +60,8 @@ def _flush() -> None:
 
 def answer(words: list[str]) -> int:
     """The exit code of the verb, or of training."""
-    if words == ["--version"]:  # Hydra would give its own
-        print(f"ebmtrain {__version__}")
+    if words == ["--version"]:  # Hydra prints its own
+        print(f"ebmtrain {importlib.metadata.version('ebmtrain')}")
         return 0
     verb = words[0] if words and _is_verb(words[0]) else None
     if "-h" in words or "--help" in words:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
 
-from ebmtrain.score import score
+from ebmtrain.score import score, stein_kernel
 from ebmtrain.types import Batch, Energy, LossOutput, Positive, Tensors
 
 
@@ -49,22 +48,3 @@ class KernelSteinDiscrepancy:
         loss = (u.sum() - u.diagonal().sum()) / (n * (n - 1))
         metrics = {"score_norm": s.detach().square().sum(1).mean().sqrt()}
         return LossOutput(loss, metrics, state)
-
-
-def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Tensor:
-    """u of all pairs, (n, m).
-
-    Args:
-        x, s: points and their scores, (n, d).
-        y, t: likewise, (m, d).
-        scale: of the kernel, in units of x.
-    """
-    square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
-    inverse = 1 / (scale**2 + square)
-    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences; about a point among them,
-    # or its terms would cancel far from the origin.
-    x, y = x - y[0].detach(), y - y[0].detach()
-    along = (s * x).sum(1)[:, None] + (t * y).sum(1) - s @ y.T - x @ t.T
-    k = inverse.sqrt()
-    trace = k * inverse * (x.shape[1] - 3 * square * inverse)
-    return s @ t.T * k + along * k * inverse + trace

@@ -1,15 +1,15 @@
-"""TODO ebmtrain/runs/provenance.py."""
+"""What made a run: command, versions, commit, device."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from ebmtrain._version import __version__
 from ebmtrain.config.experiment import Parts
 
 
@@ -19,7 +19,7 @@ def about(parts: Parts, choices: dict[str, str]) -> dict[str, Any]:
         "command": sys.argv,
         "choices": choices,
         "versions": {
-            "ebmtrain": __version__,
+            "ebmtrain": version("ebmtrain"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

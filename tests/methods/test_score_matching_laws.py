@@ -8,10 +8,11 @@ from quadratic import Quadratic, assert_mean, loss_and_slope, minimisers, normal
 
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.finite_difference_score_matching import FiniteDifferenceScoreMatching
-from ebmtrain.methods.kernel_stein_discrepancy import KernelSteinDiscrepancy, stein_kernel
+from ebmtrain.methods.kernel_stein_discrepancy import KernelSteinDiscrepancy
 from ebmtrain.methods.score_matching import ScoreMatching
 from ebmtrain.methods.sliced_score_matching import SlicedScoreMatching
 from ebmtrain.models.mlp import MLP
+from ebmtrain.score import stein_kernel
 from ebmtrain.types import Batch
 
 

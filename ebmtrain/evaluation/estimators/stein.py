@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.evaluation.estimators.u_statistics import u_statistics
-from ebmtrain.methods.kernel_stein_discrepancy import stein_kernel
-from ebmtrain.score import energy_and_gradient
+from ebmtrain.score import energy_and_gradient, stein_kernel
 from ebmtrain.types import Dataset, Energy
 
 _AT_ONCE = 1024  # points per pass: a true density may keep a table for each of them
