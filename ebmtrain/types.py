@@ -7,7 +7,7 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -116,6 +116,23 @@ class Joint(Protocol):
         ...
 
 
+@runtime_checkable
+class Landscape(Protocol):
+    """An analytic energy in its own units: it is sampled and drawn, not trained."""
+
+    window: tuple[Sequence[float], Sequence[float]]
+    """Lower and upper corner, (d,) each, of the box that holds its wells."""
+    event_shape: tuple[int, ...]
+
+
+@runtime_checkable
+class ImageEnergy(Protocol):
+    """An energy of images."""
+
+    image: tuple[int, ...]
+    """Shape of one image, (height, width) or (channels, height, width)."""
+
+
 class StepInfo(NamedTuple):
     """What one step of a chain reports, per chain, shape (batch,)."""
 
@@ -169,6 +186,105 @@ class Adaptation(Protocol):
         ...
 
 
+# Optional capabilities of a sampler. One without the attribute has the default that is named.
+
+
+@runtime_checkable
+class HasTemperature(Protocol):
+    @property
+    def temperature(self) -> float:
+        """T >= 0 of the density exp(-E / T) that the sampler draws from. Default: 1."""
+        ...
+
+
+@runtime_checkable
+class HasStepSize(Protocol):
+    @property
+    def step_size(self) -> Any:
+        """A float > 0, or a tensor of shape () once it is adapted."""
+        ...
+
+
+@runtime_checkable
+class HasStepSizeEnd(HasStepSize, Protocol):
+    @property
+    def step_size_end(self) -> float | None:
+        """The step size at the end of its annealing. Default: None, it is constant."""
+        ...
+
+
+@runtime_checkable
+class HasClamp(Protocol):
+    @property
+    def clamp(self) -> float | None:
+        """Bound on |x_i|. Default: None, there is none."""
+        ...
+
+
+@runtime_checkable
+class HasAdaptation(Protocol):
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """What adjusts the sampler between two runs of chains. Default: None."""
+        ...
+
+
+@runtime_checkable
+class HasTarget(Protocol):
+    """An adaptation that aims at an acceptance probability."""
+
+    @property
+    def target(self) -> float: ...
+
+
+class Jumps(Protocol):
+    """Moves of chains by differences of other chains."""
+
+    @property
+    def every(self) -> int:
+        """Local steps between two rounds of jumps."""
+        ...
+
+    def move(
+        self, sampler: Any, energy: Energy, state: Any, temperature: float, g: Generator
+    ) -> tuple[Any, Tensor]:
+        """The sampler's state after one jump of every chain, and the mean acceptance, shape ()."""
+        ...
+
+
+@runtime_checkable
+class HasJumps(Protocol):
+    @property
+    def jumps(self) -> Jumps | None:
+        """Default: None."""
+        ...
+
+
+@runtime_checkable
+class Cooling(Protocol):
+    """A sampler whose temperature falls along a chain."""
+
+    @property
+    def temperature_start(self) -> float: ...
+
+
+@runtime_checkable
+class WrapsSampler(Protocol):
+    """A sampler made of another one."""
+
+    @property
+    def sampler(self) -> Sampler: ...
+
+
+@runtime_checkable
+class ManySteps(Protocol[S]):
+    """A sampler whose steps are faster in one call than one by one."""
+
+    def steps(
+        self, energy: Energy, state: S, n_steps: int, generator: Generator
+    ) -> tuple[S, list[StepInfo]]: ...
+
+
 class LossOutput(NamedTuple):
     loss: Tensor
     """Shape (); its gradient with respect to the parameters is what the optimizer follows."""
@@ -206,6 +322,59 @@ class Method(Protocol):
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput: ...
+
+
+# Optional capabilities of a method.
+
+
+@runtime_checkable
+class EstimatesLogZ(Protocol):
+    """A method that knows the normaliser."""
+
+    def log_z(self, energy: Any, state: Any) -> Tensor:
+        """log Z of exp(-E / T) over standardized points, shape (), of an energy near to the trained
+        one."""
+        ...
+
+
+@runtime_checkable
+class HasEnergyRegularization(Protocol):
+    @property
+    def energy_regularization(self) -> float:
+        """alpha >= 0 of the term alpha * mean E^2. Default: 0."""
+        ...
+
+
+@runtime_checkable
+class NeedsLabels(Protocol):
+    needs_labels: bool
+    """Whether the loss reads `batch.y`. Default: False."""
+
+
+def needs_labels(method: object) -> bool:
+    """Whether a method, or its class, learns from labels."""
+    return isinstance(method, NeedsLabels) and method.needs_labels
+
+
+# Optional capabilities of any part, declared on its class.
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    ragged: bool
+    """Whether the part takes sequences of different lengths: see `masks`. Default: False."""
+
+
+def takes_ragged(part: object) -> bool:
+    """Whether a method, a sampler or an evaluation, or its class, takes sequences of different
+    lengths."""
+    return isinstance(part, Ragged) and part.ragged
+
+
+@runtime_checkable
+class HasConflicts(Protocol):
+    conflicts: Callable[[dict[str, Any]], list[str]]
+    """One line for each problem with the rest of a configuration, with its remedy; static."""
 
 
 class Modes(NamedTuple):
@@ -299,6 +468,43 @@ class Dataset(Protocol):
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """The batch of one training step, standardized: a pure function of its arguments."""
         ...
+
+
+# Optional capabilities of a data set. Each attribute may be None, as where it is missing.
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    names: tuple[str, ...] | None
+    """Of the columns of a table."""
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    labels: Labels | None
+
+
+@runtime_checkable
+class HasAnomalies(Protocol):
+    anomalies: Tensor | None
+    """(k, *event), in the data's units: points of a class that is neither in `train` nor in
+    `holdout`."""
+
+
+@runtime_checkable
+class HasPixels(Protocol):
+    pixels: tuple[float, float] | None
+    """Points are images; the least and the largest value of a pixel."""
+
+
+def names_of(dataset: object) -> tuple[str, ...] | None:
+    """Names of a table's columns; None: they have none."""
+    return dataset.names if isinstance(dataset, HasNames) else None
+
+
+def labels_of(dataset: object) -> Labels | None:
+    """Classes of a data set's points; None: they have none."""
+    return dataset.labels if isinstance(dataset, HasLabels) else None
 
 
 def check_mixture(centres: Sequence[Sequence[float]], weights: Sequence[float] | None) -> None:

@@ -41,6 +41,7 @@ def laws(parts: Parts) -> Iterator[Finding]:
     from ebmtrain.evaluation.properties.methods import laws_of_methods
     from ebmtrain.evaluation.properties.samplers import laws_of_samplers
     from ebmtrain.runs.sampling import noise
+    from ebmtrain.types import labels_of
 
     if parts.frame.ragged:
         raise ConfigError(
@@ -53,7 +54,7 @@ def laws(parts: Parts) -> Iterator[Finding]:
     if parts.job is not None:
         data = parts.job.dataset
         points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
-        labels = getattr(data, "labels", None)
+        labels = labels_of(data)
         y = None if labels is None else labels.train.to(parts.device)
         method, size = parts.job.method, parts.job.batch_size
         with torch.random.fork_rng(devices=[]):

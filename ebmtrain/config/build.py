@@ -29,7 +29,18 @@ from ebmtrain.evaluation.ragged_quality import LeftOut, RaggedQuality
 from ebmtrain.runtime.devices import Device
 from ebmtrain.training.loop import RETRIES
 from ebmtrain.training.state import Job
-from ebmtrain.types import Dataset, Method, Region, Sampler, Standardization
+from ebmtrain.types import (
+    Dataset,
+    Joint,
+    Landscape,
+    Method,
+    Region,
+    Sampler,
+    Standardization,
+    labels_of,
+    needs_labels,
+    takes_ragged,
+)
 
 
 def build(
@@ -74,7 +85,7 @@ def build(
 def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
     first: Evaluator = made(config, "evaluation")
     if frame.ragged:
-        taken = {"evaluation": first} if getattr(first, "ragged", False) else {}
+        taken = {"evaluation": first} if takes_ragged(first) else {}
         return taken | {
             "left_out": LeftOut(every=first.every),
             "quality": RaggedQuality(**config["quality"]),
@@ -84,7 +95,7 @@ def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
         "quality": Quality(**config["quality"]),
         "diagnostics": Diagnostics(**config["diagnostics"]),
     }
-    if getattr(target(config["method"]), "needs_labels", False):
+    if needs_labels(target(config["method"])):
         found["classification"] = Classification(every=first.every)
     return found
 
@@ -108,7 +119,7 @@ def _with_data(
     """A landscape needs none, a trained model none but for what was saved of them; any other learns
     from them."""
     energy = None if takes(config["model"], "event_shape") else initialised(config)
-    if energy is not None and hasattr(energy, "window"):
+    if isinstance(energy, Landscape):
         return Taught(energy, _landscape_frame(energy, config), None, None)
     if saved is not None:
         frame = saved()
@@ -171,7 +182,7 @@ def _same_data(config: dict[str, Any], frame: Frame) -> Dataset:
     return dataset
 
 
-def _landscape_frame(energy: Any, config: dict[str, Any]) -> Frame:
+def _landscape_frame(energy: Landscape, config: dict[str, Any]) -> Frame:
     """An analytic energy lives in its own units and has nothing to train."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
     if steps if epochs is None else epochs:
@@ -238,20 +249,21 @@ def _check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
         ConfigError: the method learns from labels and the data have none, or the model has not one
             output for each class.
     """
-    if not getattr(method, "needs_labels", False):
+    if not needs_labels(method):
         return
-    labels: Any = getattr(dataset, "labels", None)
+    labels = labels_of(dataset)
     if labels is None:
         raise ConfigError(
             f"method {type(method).__name__} learns from labels and these data have none: "
             "method=pcd, or data with labels (dataset=wine)"
         )
-    wanted, found = len(labels.names), getattr(energy, "classes", None)
-    if not hasattr(energy, "joint"):
+    wanted = len(labels.names)
+    if not isinstance(energy, Joint):
         raise ConfigError(
             f"model {type(energy).__name__} tells no classes apart, which method "
             f"{type(method).__name__} needs: model=mlp model.classes={wanted}"
         )
+    found = energy.classes
     if found != wanted:
         raise ConfigError(
             f"model.classes is {'null' if found is None else found}, the data have {wanted} "

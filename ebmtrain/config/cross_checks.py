@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ebmtrain.config.annotations import nested, takes, target
+from ebmtrain.types import HasConflicts, takes_ragged
 
 
 def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
@@ -23,8 +24,8 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
     problems += _leaving_out_problems(config)
     problems += _sampler_problems(config)
     for name in parts:
-        own = getattr(target(config[name]), "conflicts", None)
-        problems += own(config) if own is not None else []
+        part = target(config[name])
+        problems += part.conflicts(config) if isinstance(part, HasConflicts) else []
     return problems
 
 
@@ -93,13 +94,13 @@ def ragged_problems(config: dict[str, Any]) -> list[str]:
             f"{why} model {target(config['model']).__name__} reads points of one shape: "
             f"model=lstm, model=transformer or model=conv1d, {cut}"
         )
-    if not getattr(target(config["method"]), "ragged", False):
+    if not takes_ragged(target(config["method"])):
         problems.append(
             f"{why} method {target(config['method']).__name__} takes points of one shape: "
             f"method=pcd, method=cd or method=dsm, {cut}"
         )
     for path, sampler in nested(config["sampler"]).items():
-        if not getattr(target(sampler), "ragged", False):
+        if not takes_ragged(target(sampler)):
             problems.append(
                 f"{why} {path} {target(sampler).__name__} moves points of one shape: "
                 f"sampler=langevin, mala, hmc or underdamped, {cut}"

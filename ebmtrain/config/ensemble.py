@@ -51,9 +51,10 @@ def _without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, A
     """One configuration for each class of the data, the others as they are."""
     from ebmtrain.config.instantiate import made
     from ebmtrain.config.validate import validate
+    from ebmtrain.types import labels_of
 
     validate(whole)
-    labels = getattr(made(whole, "dataset"), "labels", None)
+    labels = labels_of(made(whole, "dataset"))
     if labels is None:
         raise DataError(
             "train.leave_one_out=true leaves out one class after the other, and these data have no "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import bounds, lengths
-from ebmtrain.types import Dataset, Region, Standardization
+from ebmtrain.types import Dataset, Region, Standardization, labels_of, names_of
 
 
 class Frame(NamedTuple):
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     def of(cls, dataset: Dataset) -> Frame:
         units = dataset.standardization
         u = units.to_standard(dataset.train)
-        names = getattr(dataset, "names", None)
+        names = names_of(dataset)
         if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
             u = u.reshape(len(u), -1)
             return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
@@ -129,7 +129,7 @@ def fingerprint(dataset: Dataset) -> str:
     _, exponent = torch.frexp(dataset.standardization.scale)
     quantum = torch.ldexp(torch.ones_like(dataset.standardization.scale), exponent - 20)
     digest = hashlib.sha256()
-    labels = getattr(dataset, "labels", None)
+    labels = labels_of(dataset)
     for classes in () if labels is None else (labels.train, labels.holdout):
         digest.update(classes.numpy().tobytes())
     for points in (dataset.train, dataset.holdout):

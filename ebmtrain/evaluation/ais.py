@@ -22,8 +22,17 @@ from ebmtrain.evaluation.estimators.annealing import (
 )
 from ebmtrain.evaluation.exact import held_to_floor, known_log_z, likelihood, log_density
 from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.samplers.chain import jumps_of, temperature_of
 from ebmtrain.samplers.resampling import log_mean_exp
-from ebmtrain.types import Count, OpenUnit, Sampler
+from ebmtrain.types import (
+    Count,
+    HasAdaptation,
+    HasClamp,
+    HasStepSize,
+    HasStepSizeEnd,
+    OpenUnit,
+    Sampler,
+)
 
 _DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
 _TOLERATED = 0.05  # nats between them that nobody is warned of
@@ -84,15 +93,15 @@ class AnnealedImportanceSampling:
 
     def __post_init__(self) -> None:
         name = type(self.kernel).__name__
-        if getattr(self.kernel, "temperature", 1.0) != 1.0:
+        if temperature_of(self.kernel) != 1.0:
             raise ValueError(f"evaluation.kernel.temperature of {name} must be 1: the path has T")
-        if getattr(self.kernel, "clamp", None) is not None:
+        if isinstance(self.kernel, HasClamp) and self.kernel.clamp is not None:
             raise ValueError(f"evaluation.kernel.clamp of {name} must be null: it breaks exactness")
-        if getattr(self.kernel, "step_size_end", None) is not None:
+        if isinstance(self.kernel, HasStepSizeEnd) and self.kernel.step_size_end is not None:
             raise ValueError(
                 f"evaluation.kernel.step_size_end of {name} must be null: each level learns its own"
             )
-        if not hasattr(self.kernel, "adaptation") or not hasattr(self.kernel, "step_size"):
+        if not isinstance(self.kernel, HasAdaptation) or not isinstance(self.kernel, HasStepSize):
             raise ValueError(f"evaluation.kernel {name} is not exact: choose hmc or mala")
 
     def __call__(self, subject: Subject) -> Evaluation:
@@ -152,7 +161,7 @@ class AnnealedImportanceSampling:
             return empty.normal_(generator=generator)
 
         kernel = self.kernel
-        if getattr(kernel, "jumps", None) is not None:  # weights of chains must be independent
+        if jumps_of(kernel) is not None:  # weights of chains must be independent
             kernel = replace(kernel, jumps=None)  # type: ignore[type-var]
         first = streams("pilot")
         found = pilot(path, noise(self.pilot_chains, first), kernel, self.pilot_ess, first)

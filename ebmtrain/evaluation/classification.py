@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ebmtrain.evaluation.protocol import Evaluation, Subject, exact_copy
-from ebmtrain.types import Count
+from ebmtrain.types import Count, labels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Classification:
     bins: Count = 15
 
     def __call__(self, subject: Subject) -> Evaluation:
-        labels: Any = getattr(subject.dataset, "labels", None)
+        labels = labels_of(subject.dataset)
         if subject.dataset is None or labels is None:
             return Evaluation({}, [])
         energy: Any = exact_copy(subject.energy).cpu()

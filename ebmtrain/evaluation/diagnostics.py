@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, growt
 from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen
-from ebmtrain.types import Count, Sampler
+from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler
 
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
 # sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
@@ -177,13 +177,11 @@ def _of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
     return warnings
 
 
-def _clamped(sampler: Any) -> bool:
+def _clamped(sampler: Sampler) -> bool:
     """Whether it or the sampler inside of it has a clamp."""
-    while sampler is not None:
-        if getattr(sampler, "clamp", None) is not None:
-            return True
-        sampler = getattr(sampler, "sampler", None)
-    return False
+    if isinstance(sampler, HasClamp) and sampler.clamp is not None:
+        return True
+    return isinstance(sampler, WrapsSampler) and _clamped(sampler.sampler)
 
 
 def _of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler) -> list[str]:
@@ -196,7 +194,7 @@ def _of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler
     if rhat <= MOST_RHAT:
         said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
     # Other samplers' chains do not get from mode to mode; those of mala jump as they are shipped.
-    jumps = "sampler.jumps.every=2" if hasattr(sampler, "jumps") else "sampler=mala"
+    jumps = "sampler.jumps.every=2" if isinstance(sampler, HasJumps) else "sampler=mala"
     return [
         f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
         "diagnostics.thin"

@@ -14,7 +14,7 @@ from torch import Tensor
 from ebmtrain.evaluation.estimators.auroc import auroc
 from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
 from ebmtrain.runtime.optional import scikit_learn
-from ebmtrain.types import Count, Dataset
+from ebmtrain.types import Count, Dataset, HasAnomalies
 
 PEERS = {
     "kde": "KernelDensity",
@@ -78,7 +78,7 @@ class BesideDetectors:
 
     def __call__(self, subject: Subject) -> Evaluation:
         dataset = subject.dataset
-        anomalies = getattr(dataset, "anomalies", None)
+        anomalies = dataset.anomalies if isinstance(dataset, HasAnomalies) else None
         if dataset is None or anomalies is None:
             return Evaluation({}, [])
         to_standard = subject.standardization.to_standard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -75,6 +75,12 @@ class Evaluator(Protocol):
     def every(self) -> int: ...
 
     def __call__(self, subject: Subject) -> Evaluation: ...
+
+
+@runtime_checkable
+class HasAtStart(Protocol):
+    at_start: bool
+    """Whether the evaluation is made before the first update too. Default: True."""
 
 
 def exact_copy(energy: nn.Module) -> nn.Module:

@@ -18,8 +18,10 @@ from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, sy
 from ebmtrain.score import frozen
 from ebmtrain.types import (
     Batch,
+    Cooling,
     Count,
     Energy,
+    HasClamp,
     LossOutput,
     NonNegative,
     Positive,
@@ -173,7 +175,8 @@ def exact(sampler: Sampler) -> bool:
     clamp, a falling temperature, hot chains that lag behind the energy without weights of their
     own (all of `learnt` that is no number), and a step that rejects nothing do not."""
     x = torch.zeros(4, 1)
-    if getattr(sampler, "clamp", None) is not None or hasattr(sampler, "temperature_start"):
+    clamped = isinstance(sampler, HasClamp) and sampler.clamp is not None
+    if clamped or isinstance(sampler, Cooling):
         return False
     if any(value.dim() for value in start_learning(sampler, x).values()):
         return False

@@ -17,6 +17,7 @@ from ebmtrain.evaluation.protocol import Evaluation, Subject, Trace
 from ebmtrain.runs.sampling import drawn, first_points
 from ebmtrain.samplers.draw import going_on, learnt_in, settled
 from ebmtrain.score import counted
+from ebmtrain.types import EstimatesLogZ
 
 
 def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Subject:
@@ -85,8 +86,8 @@ def measured(parts: Parts, model: Subject, due: Collection[str] | None = None) -
         if value.numel() != 1:
             shape = tuple(value.shape)
             raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
-    if parts.job is not None and hasattr(parts.job.method, "log_z"):
-        own["log_z_running"] = parts.job.method.log_z(energy, method)  # type: ignore[attr-defined]
+    if parts.job is not None and isinstance(parts.job.method, EstimatesLogZ):
+        own["log_z_running"] = parts.job.method.log_z(energy, method)
     volume = parts.standardization.log_volume
     own_numbers = {k: float(v) + volume for k, v in own.items()}
     return finite(Evaluation({**metrics, **own_numbers}, warnings))

@@ -14,8 +14,9 @@ from ebmtrain.evaluation.protocol import Subject
 from ebmtrain.models.wrappers import in_data_units
 from ebmtrain.runs.sampling import drawn, noise
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.samplers.chain import temperature_of
+from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import evolution, learnt_in
+from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from ebmtrain.config.experiment import Parts
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a pictu
     from ebmtrain.plots.style import Figure
     from ebmtrain.plots.window import Window
     from ebmtrain.runs.posterior import Denoised
-    from ebmtrain.types import Labels
 
 
 FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
@@ -95,8 +95,9 @@ class Gallery:
         if self.parts.dataset is not None:
             truth = self.parts.dataset.truth
             if name == "final":
-                adaptation = getattr(self.parts.sampler, "adaptation", None)
-                self.hang("curves", curves(rows, title, getattr(adaptation, "target", None)))
+                adaptation = adaptation_of(self.parts.sampler)
+                target = adaptation.target if isinstance(adaptation, HasTarget) else None
+                self.hang("curves", curves(rows, title, target))
         self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
         energy, shown = model.energy, self.in_units(model.energy)
         if self.look is not None and self.data is not None:
@@ -137,8 +138,9 @@ class Gallery:
         model says so."""
         from ebmtrain.plots.images import Look
 
-        pixels = getattr(self.parts.dataset, "pixels", None)
-        if pixels is None and hasattr(self.parts.energy, "image") and self.data is not None:
+        dataset = self.parts.dataset
+        pixels = dataset.pixels if isinstance(dataset, HasPixels) else None
+        if pixels is None and isinstance(self.parts.energy, ImageEnergy) and self.data is not None:
             pixels = float(self.data.min()), float(self.data.max())
         return None if pixels is None else Look(*pixels)
 
@@ -171,8 +173,10 @@ class Gallery:
 
     def classes(self, model: Subject, title: str, name: str) -> None:
         """plots/classes_<name>.png; nothing where the model tells no classes apart."""
-        labels: Labels | None = getattr(self.parts.dataset, "labels", None)
-        if labels is None or self.data is None or not getattr(model.energy, "classes", None):
+        labels = labels_of(self.parts.dataset)
+        if labels is None or self.data is None:
+            return
+        if not isinstance(model.energy, Joint) or not model.energy.classes:
             return
         from ebmtrain.plots.images import class_panels
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputError, out_of_memory
 from ebmtrain.evaluation.alarms import held_apart, runaway
-from ebmtrain.evaluation.protocol import Evaluator, Subject, apart
+from ebmtrain.evaluation.protocol import Evaluator, HasAtStart, Subject, apart
 from ebmtrain.masks import lengths
 from ebmtrain.runs.console import LOG, Display
 from ebmtrain.runs.evaluate import measured, subject
@@ -333,5 +333,5 @@ BEFORE_THE_FIRST_STEP: dict[str, Any] = {
 
 def _is_due(evaluator: Evaluator, step: int) -> bool:
     """By its period alone."""
-    begun = step > 0 or getattr(evaluator, "at_start", True)
+    begun = step > 0 or not isinstance(evaluator, HasAtStart) or evaluator.at_start
     return begun and step % evaluator.every == 0

@@ -26,7 +26,7 @@ from ebmtrain.runs.posterior import Denoised, denoised, inpainted
 from ebmtrain.runs.sampling import drawn
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.types import Positive
+from ebmtrain.types import Joint, Positive
 
 
 class Run:
@@ -227,7 +227,7 @@ class Run:
     @property
     def classes(self) -> int | None:
         """How many classes the model tells apart; None: it knows of none."""
-        return getattr(self.standard_energy, "classes", None)
+        return self.standard_energy.classes if isinstance(self.standard_energy, Joint) else None
 
     def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
         """p(y | x) = softmax_y(-E(x, y)), as it was learnt, of points in the data's own units,

@@ -8,10 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Generator, Tensor
 
+from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
 from ebmtrain.samplers.step_size import geometric
-from ebmtrain.types import Count, Energy, NonNegative, Positive, Sampler, StepInfo
-
-_SIZES = ("step_size", "step_size_end")
+from ebmtrain.types import (
+    Count,
+    Energy,
+    HasStepSize,
+    HasStepSizeEnd,
+    HasTemperature,
+    NonNegative,
+    Positive,
+    Sampler,
+    StepInfo,
+)
 
 
 class AnnealedState(NamedTuple):
@@ -54,16 +63,16 @@ class Annealed:
     exponent: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if not getattr(self.sampler, "temperature", 0.0) > 0:
+        if not isinstance(self.sampler, HasTemperature) or not self.sampler.temperature > 0:
             raise ValueError("annealed needs a sampler with a temperature above 0")
-        if getattr(self.sampler, "adaptation", None) is not None:
+        if adaptation_of(self.sampler) is not None:
             raise ValueError("annealed sets the step sizes itself: sampler.sampler.adaptation=null")
-        if getattr(self.sampler, "jumps", None) is not None:
+        if jumps_of(self.sampler) is not None:
             raise ValueError("annealed chains do not jump: sampler.sampler.jumps=null")
 
     @property
     def temperature(self) -> float:
-        return self.sampler.temperature  # type: ignore[attr-defined]
+        return temperature_of(self.sampler)
 
     def init(self, energy: Energy, x: Tensor) -> AnnealedState:
         return AnnealedState(self.sampler.init(energy, x), 0)
@@ -74,8 +83,11 @@ class Annealed:
         end = self.temperature
         t = geometric(self.temperature_start, end, self.anneal_steps, state.index)
         factor = (t / end) ** self.exponent
-        sizes = {name: getattr(self.sampler, name, None) for name in _SIZES}
-        wider = {name: size * factor for name, size in sizes.items() if size is not None}
+        wider = {}
+        if isinstance(self.sampler, HasStepSize):
+            wider["step_size"] = self.sampler.step_size * factor
+        if isinstance(self.sampler, HasStepSizeEnd) and self.sampler.step_size_end is not None:
+            wider["step_size_end"] = self.sampler.step_size_end * factor
         warm = replace(self.sampler, temperature=t, **wider)  # type: ignore[type-var]
         inner, info = warm.step(energy, state.inner, generator)
         return AnnealedState(inner, state.index + 1), info

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.score import frozen
-from ebmtrain.types import Adaptation, Energy, Sampler, StepInfo, Tensors
+from ebmtrain.types import (
+    Adaptation,
+    Energy,
+    HasAdaptation,
+    HasJumps,
+    HasTemperature,
+    Jumps,
+    ManySteps,
+    Sampler,
+    StepInfo,
+    Tensors,
+)
 
 _FEWEST_TO_JUMP = 4  # two halves, each with two chains to take a difference of
 
@@ -29,12 +40,22 @@ class Chain(NamedTuple):
 
 def temperature_of(sampler: Sampler) -> float:
     """T of the density exp(-E / T) that the sampler draws from; 1 for one that has none."""
-    return getattr(sampler, "temperature", 1.0)
+    return sampler.temperature if isinstance(sampler, HasTemperature) else 1.0
+
+
+def adaptation_of(sampler: Sampler) -> Adaptation | None:
+    """What adjusts the sampler between two runs of chains; None: nothing does."""
+    return sampler.adaptation if isinstance(sampler, HasAdaptation) else None
+
+
+def jumps_of(sampler: Sampler) -> Jumps | None:
+    """Moves between modes that chains of the sampler make; None: they make none."""
+    return sampler.jumps if isinstance(sampler, HasJumps) else None
 
 
 def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
     """What the sampler's adaptation knows before its first run; {} without one."""
-    adaptation = getattr(sampler, "adaptation", None)
+    adaptation = adaptation_of(sampler)
     return adaptation.start(sampler, like) if adaptation is not None else {}
 
 
@@ -58,15 +79,15 @@ def run_chain(
             (where in its annealing it is) and remembers (velocities) goes on as well.
     """
     known = start_learning(sampler, x) if learnt is None else learnt
-    adaptation: Adaptation | None = getattr(sampler, "adaptation", None)
+    adaptation = adaptation_of(sampler)
     kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
-        jumps = getattr(sampler, "jumps", None) if len(x) >= _FEWEST_TO_JUMP else None
+        jumps = jumps_of(sampler) if len(x) >= _FEWEST_TO_JUMP else None
         state, infos, jumped = _stepped(kernel, jumps, energy, state, n_steps, generator)
     metrics = {}
-    for name in StepInfo._fields:
-        values = [value for info in infos if (value := getattr(info, name)) is not None]
+    for name, reports in zip(StepInfo._fields, zip(*infos, strict=True), strict=False):
+        values = [value for value in reports if value is not None]
         if values:
             metrics[name] = torch.stack(values).mean()
     if jumped:
@@ -78,7 +99,7 @@ def run_chain(
     return Chain(state.x, known, metrics, state)
 
 
-def _steps_by_itself(kernel: Sampler) -> bool:
+def _steps_by_itself(kernel: Sampler) -> TypeGuard[ManySteps[Any]]:
     """Whether it has `steps` that are those of its `step`, which a class derived from it may have
     replaced."""
     owners = [
@@ -90,7 +111,7 @@ def _steps_by_itself(kernel: Sampler) -> bool:
 
 def _stepped(
     kernel: Sampler,
-    jumps: Any,
+    jumps: Jumps | None,
     energy: Energy,
     state: Any,
     n_steps: int,
@@ -101,7 +122,7 @@ def _stepped(
     By the sampler's own `steps` where it has such: see `Sampler`.
     """
     if jumps is None and _steps_by_itself(kernel):
-        state, infos = kernel.steps(energy, state, n_steps, generator)  # type: ignore[attr-defined]
+        state, infos = kernel.steps(energy, state, n_steps, generator)
         return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.
     rounds = 0 if jumps is None else max(1, n_steps // jumps.every)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
 from ebmtrain.samplers.metropolis import accepted, choose, probability
 from ebmtrain.types import Adaptation, Count, Energy, Positive, Sampler, StepInfo, Tensors
 
@@ -59,16 +60,16 @@ class Tempering:
                 f"tempering needs 2 levels and a hottest temperature above {self.temperature:g}, "
                 f"got levels={self.levels}, hottest={self.hottest:g}"
             )
-        if getattr(self.sampler, "jumps", None) is not None:
+        if jumps_of(self.sampler) is not None:
             raise ValueError("tempered chains do not jump: sampler.sampler.jumps=null")
 
     @property
     def temperature(self) -> float:
-        return self.sampler.temperature  # type: ignore[attr-defined]
+        return temperature_of(self.sampler)
 
     @property
     def adaptation(self) -> Reservoir:
-        return Reservoir(getattr(self.sampler, "adaptation", None))
+        return Reservoir(adaptation_of(self.sampler))
 
     @property
     def temperatures(self) -> list[float]:

@@ -7,6 +7,7 @@ import torch
 from ebmtrain.errors import DivergedError
 from ebmtrain.score import frozen
 from ebmtrain.training.state import Job, TrainState
+from ebmtrain.types import HasEnergyRegularization
 
 FAR = 100.0  # in units of training, where the presets expect coordinates of order 1
 ENERGY_BOUND = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
@@ -20,7 +21,7 @@ def check(job: Job, state: TrainState) -> None:
         sound = state.energy(x).mean().abs() < ENERGY_BOUND  # NaN compares false
     if state.diverged | ~sound:
         remedy = "lower optimizer.lr, or set model.base_std"
-        if hasattr(job.method, "energy_regularization"):
+        if isinstance(job.method, HasEnergyRegularization):
             remedy = "lower optimizer.lr, set model.base_std, or raise method.energy_regularization"
         reach = x.abs().nan_to_num(0.0).amax()  # NaN: a step that is not there
         if reach > FAR:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.evaluation.properties.result import Finding, not_to_be_tried, seeded
-from ebmtrain.types import Batch, Method, Tensors
+from ebmtrain.types import Batch, HasEnergyRegularization, Method, Tensors
 
 _SETTLING = 60  # updates of the first spell in which chains and constants may settle
 _AGREE = 1.5  # standard errors between two spells that pass for none
@@ -82,8 +82,10 @@ def _pulled_in(slopes: Mapping[float, tuple[float, float]]) -> bool:
 
 def _outweighed(method: Method, size: int) -> str:
     """What to change where a method's regularization is all that is wrong; else nothing."""
-    alpha = getattr(method, "energy_regularization", 0.0)
-    if not alpha or not is_dataclass(method):
+    if not isinstance(method, HasEnergyRegularization) or not is_dataclass(method):
+        return ""
+    alpha = method.energy_regularization
+    if not alpha:
         return ""
     free: Any = replace(method, energy_regularization=0.0)  # type: ignore[type-var]
     if not _pulled_in({a: _slope_at(free, a, size) for a in (BELOW, ABOVE)}):

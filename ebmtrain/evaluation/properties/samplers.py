@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ebmtrain.evaluation.properties.result import Finding, seeded
 from ebmtrain.samplers.chain import run_chain, temperature_of
-from ebmtrain.types import Sampler
+from ebmtrain.types import HasStepSize, Sampler
 
 _CHAINS = 8_000
 _STEPS = 150
@@ -80,7 +80,7 @@ def _nearly_stationary(sampler: Sampler) -> Finding:
     if t == 0:
         return Finding("sampler is stationary on a Gaussian", None, "at T = 0 it only descends")
     sizes = [(sampler, _LONG)]
-    if is_dataclass(sampler) and hasattr(sampler, "step_size"):
+    if is_dataclass(sampler) and isinstance(sampler, HasStepSize):
         finer: Any = replace(sampler, step_size=sampler.step_size / 4)  # type: ignore
         sizes.append((finer, 4 * _LONG))
     found = []
