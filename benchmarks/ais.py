@@ -38,7 +38,7 @@ from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
-from ebmtrain.evaluation.protocol import Subject, Trace
+from ebmtrain.evaluation.protocol import EvaluationInput, Trace
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
 from ebmtrain.runtime.seeding import stream
@@ -92,11 +92,11 @@ def unused(*_: int) -> Trace:
     raise AssertionError("annealed importance sampling records no chains")
 
 
-def subject(target: Target, repeat: int) -> Subject:
+def subject(target: Target, repeat: int) -> EvaluationInput:
     g = stream(repeat, target.name)
     x = target.data(2000, g)
     points = Points(x, target.data(500, g), standardization=standardization_of(x, False))
-    return Subject(
+    return EvaluationInput(
         energy=target.energy.double().requires_grad_(False),
         temperature=1.0,
         region=Region(x.amin(0), x.amax(0)),

@@ -18,7 +18,7 @@ import torch
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.evaluation.estimators.grid_quadrature import log_z
+from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z
 from ebmtrain.training.loop import update
 from ebmtrain.training.state import start
 
@@ -35,7 +35,7 @@ def errors(words: list[str]) -> tuple[float, float, float]:
     seconds = time.perf_counter() - began
     exact = copy.deepcopy(state.energy).double()
     box = parts.region.grown(1.6)
-    truth = log_z(lambda u: exact(u) / parts.temperature, box, 256, 1e-3).value
+    truth = integrate_log_z(lambda u: exact(u) / parts.temperature, box, 256, 1e-3).value
     walkers = {name: state.method[name] for name in ("chains", "energies", "log_weights")}
     swapped = {name: torch.cat(v.chunk(2)[::-1]) for name, v in walkers.items()}
     method = job.method

@@ -29,7 +29,7 @@ def main(words: list[str]) -> int:
     checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
     check_options(options, ("checkpoint", "ood", *_CHANGEABLE))
 
-    from ebmtrain.evaluation.protocol import apart
+    from ebmtrain.evaluation.protocol import split_timings
     from ebmtrain.runs.evaluate import measured, subject
     from ebmtrain.runs.loading import load_with
     from ebmtrain.runs.storage.rundir import RunDir
@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
         print(f"{name:{width}} {shown}")
     for warning in warnings:
         print(f"warning: {warning}")
-    numbers, timings = apart(metrics)
+    numbers, timings = split_timings(metrics)
     files.write_json(
         "evaluation.json",
         {

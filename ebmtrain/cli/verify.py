@@ -11,7 +11,7 @@ from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Parts
-    from ebmtrain.evaluation.properties.result import Finding
+    from ebmtrain.evaluation.properties.result import PropertyResult
 
 
 _POINTS = 64  # that energies are tried at
@@ -33,13 +33,13 @@ def main(words: list[str]) -> int:
     return 1 if failed else 0
 
 
-def laws(parts: Parts) -> Iterator[Finding]:
+def laws(parts: Parts) -> Iterator[PropertyResult]:
     """All that apply to what a configuration names."""
     import torch
 
-    from ebmtrain.evaluation.properties.energies import laws_of_energies
-    from ebmtrain.evaluation.properties.methods import laws_of_methods
-    from ebmtrain.evaluation.properties.samplers import laws_of_samplers
+    from ebmtrain.evaluation.properties.energies import check_energy
+    from ebmtrain.evaluation.properties.methods import check_method
+    from ebmtrain.evaluation.properties.samplers import check_sampler
     from ebmtrain.runs.sampling import noise
     from ebmtrain.types import labels_of
 
@@ -49,8 +49,8 @@ def laws(parts: Parts) -> Iterator[Finding]:
             "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
         )
     x = noise(parts, _POINTS, parts.generator("verify"))
-    yield from laws_of_energies(parts.energy, x)
-    yield from laws_of_samplers(parts.sampler, parts.energy, x)
+    yield from check_energy(parts.energy, x)
+    yield from check_sampler(parts.sampler, parts.energy, x)
     if parts.job is not None:
         data = parts.job.dataset
         points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
@@ -58,10 +58,10 @@ def laws(parts: Parts) -> Iterator[Finding]:
         y = None if labels is None else labels.train.to(parts.device)
         method, size = parts.job.method, parts.job.batch_size
         with torch.random.fork_rng(devices=[]):
-            yield from laws_of_methods(method, parts.energy, points, y, size)
+            yield from check_method(method, parts.energy, points, y, size)
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: PropertyResult) -> str:
     word = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
     expected = f"  (expected {finding.expected})" if finding.expected else ""
     return f"{word}  {finding.law}: {finding.measured}{expected}"

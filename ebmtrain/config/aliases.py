@@ -12,9 +12,9 @@ ALIASES = {
     "ebmtrain.commands.train.BeforeRun": "ebmtrain.cli.train.BeforeRun",
     "ebmtrain.composition.Composition": "ebmtrain.runs.composition.Composition",
     "ebmtrain.evaluation.anomalies.BesideDetectors": (
-        "ebmtrain.evaluation.ood_detection.BesideDetectors"
+        "ebmtrain.evaluation.ood_detection.OutlierBaselines"
     ),
-    "ebmtrain.evaluation.peers.BesidePeers": "ebmtrain.evaluation.baselines.BesidePeers",
+    "ebmtrain.evaluation.peers.BesidePeers": "ebmtrain.evaluation.baselines.Baselines",
     "ebmtrain.optimizers.Adam": "ebmtrain.training.optimizers.Adam",
     "ebmtrain.optimizers.AdamW": "ebmtrain.training.optimizers.AdamW",
     "ebmtrain.optimizers.Schedule": "ebmtrain.training.optimizers.Schedule",

@@ -25,7 +25,7 @@ from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.protocol import Evaluator
 from ebmtrain.evaluation.quality import Quality
-from ebmtrain.evaluation.ragged_quality import LeftOut, RaggedQuality
+from ebmtrain.evaluation.ragged_quality import RaggedDiagnostics, RaggedQuality
 from ebmtrain.runtime.devices import Device
 from ebmtrain.training.loop import RETRIES
 from ebmtrain.training.state import Job
@@ -87,7 +87,7 @@ def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
     if frame.ragged:
         taken = {"evaluation": first} if takes_ragged(first) else {}
         return taken | {
-            "left_out": LeftOut(every=first.every),
+            "left_out": RaggedDiagnostics(every=first.every),
             "quality": RaggedQuality(**config["quality"]),
         }
     found: dict[str, Evaluator] = {

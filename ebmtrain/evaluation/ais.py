@@ -11,17 +11,17 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.evaluation.estimators.annealing import (
-    Between,
-    Gaussian,
+    GaussianBase,
+    GeometricPath,
+    adaptive_schedule,
     anneal,
-    bennett,
+    bennett_log_z,
     effective,
-    pilot,
-    refined,
-    turned,
+    refine_schedule,
+    reversed_schedule,
 )
-from ebmtrain.evaluation.exact import held_to_floor, known_log_z, likelihood, log_density
-from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.evaluation.exact import check_entropy_bound, log_density, mean_nll, model_log_z
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.samplers.chain import jumps_of, temperature_of
 from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.types import (
@@ -34,9 +34,9 @@ from ebmtrain.types import (
     Sampler,
 )
 
-_DISAGREEMENT = 4.0  # standard errors between the two sides beyond which chance is no reason
-_TOLERATED = 0.05  # nats between them that nobody is warned of
-_FEWEST = 30  # effective chains below which a bootstrap says little
+_MAX_GAP_SE = 4.0  # standard errors between the two sides beyond which chance is no reason
+_MAX_GAP_NATS = 0.05  # nats between them that nobody is warned of
+_MIN_ESS = 30  # effective chains below which a bootstrap says little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +104,21 @@ class AnnealedImportanceSampling:
         if not isinstance(self.kernel, HasAdaptation) or not isinstance(self.kernel, HasStepSize):
             raise ValueError(f"evaluation.kernel {name} is not exact: choose hmc or mala")
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        sides = self.both_sides(subject)
-        metrics, warnings = self.judged(sides, subject.generator("bootstrap"))
-        known = known_log_z(exact_copy(subject.energy), subject.temperature)
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        sides = self.bidirectional_ais(inputs)
+        metrics, warnings = self.summarize(sides, inputs.generator("bootstrap"))
+        known = model_log_z(float64_copy(inputs.energy), inputs.temperature)
         if known is not None:
-            warnings += _told_apart(metrics["log_z"], metrics["log_z_se"], known)
+            warnings += _compare_with_exact(metrics["log_z"], metrics["log_z_se"], known)
             metrics["log_z_exact"] = known
-        volume = subject.standardization.log_volume
+        volume = inputs.standardization.log_volume
         metrics = {k: v + volume * k.startswith("log_z") * (k != "log_z_se")
                    for k, v in metrics.items()}  # fmt: skip
-        dataset = subject.dataset
+        dataset = inputs.dataset
         if dataset is None:
             return Evaluation(metrics, warnings)
-        u = subject.standardization.to_standard(dataset.holdout)
-        mean, se = likelihood(log_density(sides.reduced, u, 0.0))
+        u = inputs.standardization.to_standard(dataset.holdout)
+        mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0))
         both = math.hypot(se, metrics["log_z_se"])
         found: dict[str, Metric] = {
             **metrics,
@@ -130,30 +130,30 @@ class AnnealedImportanceSampling:
         if dataset.truth is None:
             return Evaluation(found, warnings)
         said = "log Z is estimated too low; raise evaluation.temperatures"
-        held, beneath = held_to_floor(found, dataset.truth.entropy, both, said)
+        held, beneath = check_entropy_bound(found, dataset.truth.entropy, both, said)
         return Evaluation(held, warnings + beneath)
 
-    def both_sides(self, subject: Subject) -> Sides:
+    def bidirectional_ais(self, inputs: EvaluationInput) -> LogWeights:
         """Log weights from the base and from the model's samples."""
-        energy = exact_copy(subject.energy)
+        energy = float64_copy(inputs.energy)
         like = next(iter([*energy.parameters(), *energy.buffers()]), torch.zeros(()))
         device = like.device
-        shape = tuple(subject.standardization.shift.shape)
-        starts = subject.draw(self.chains).to(device, torch.float64).flatten(1)
-        if subject.dataset is None:
+        shape = tuple(inputs.standardization.shift.shape)
+        starts = inputs.draw(self.chains).to(device, torch.float64).flatten(1)
+        if inputs.dataset is None:
             points = starts
         else:
-            train = subject.standardization.to_standard(subject.dataset.train)
+            train = inputs.standardization.to_standard(inputs.dataset.train)
             points = train.to(device).flatten(1)
-        base = Gaussian.fitted(points)
+        base = GaussianBase.fit(points)
 
-        def path(beta: float) -> Between:
-            return Between(
-                beta=beta, base=base, energy=energy, temperature=subject.temperature, shape=shape
+        def path(beta: float) -> GeometricPath:
+            return GeometricPath(
+                beta=beta, base=base, energy=energy, temperature=inputs.temperature, shape=shape
             )
 
         def streams(purpose: str) -> Generator:
-            seed = subject.generator(purpose).initial_seed()
+            seed = inputs.generator(purpose).initial_seed()
             return torch.Generator(device).manual_seed(seed)
 
         def noise(n: int, generator: Generator) -> Tensor:
@@ -164,19 +164,25 @@ class AnnealedImportanceSampling:
         if jumps_of(kernel) is not None:  # weights of chains must be independent
             kernel = replace(kernel, jumps=None)  # type: ignore[type-var]
         first = streams("pilot")
-        found = pilot(path, noise(self.pilot_chains, first), kernel, self.pilot_ess, first)
-        ladder = refined(found, max(self.temperatures, len(found.betas) - 1))
+        found = adaptive_schedule(
+            path, noise(self.pilot_chains, first), kernel, self.pilot_ess, first
+        )
+        ladder = refine_schedule(found, max(self.temperatures, len(found.betas) - 1))
         forward, reverse = streams("forward"), streams("reverse")
         z = noise(self.chains, forward)
         up = anneal(path, z, ladder, kernel, self.steps, forward)
-        down = anneal(path, base.white(starts), turned(ladder), kernel, self.steps, reverse)
+        down = anneal(
+            path, base.whiten(starts), reversed_schedule(ladder), kernel, self.steps, reverse
+        )
 
         def reduced(u: Tensor) -> Tensor:
-            return energy(u.to(device).view(-1, *shape)).cpu() / subject.temperature
+            return energy(u.to(device).view(-1, *shape)).cpu() / inputs.temperature
 
-        return Sides(up.cpu() + base.log_volume, down.cpu() - base.log_volume, reduced)
+        return LogWeights(up.cpu() + base.log_volume, down.cpu() - base.log_volume, reduced)
 
-    def judged(self, sides: Sides, generator: Generator) -> tuple[dict[str, float], list[str]]:
+    def summarize(
+        self, sides: LogWeights, generator: Generator
+    ) -> tuple[dict[str, float], list[str]]:
         """Numbers over standardized points, and what is wrong with them."""
         up, down = sides.up, sides.down
         draws = torch.Generator().manual_seed(generator.initial_seed())
@@ -194,8 +200,8 @@ class AnnealedImportanceSampling:
         spread = [ends[0], ends[1], float(below.quantile(1 - tail)), float(above.quantile(tail))]
         gap = upper - lower
         metrics = {
-            "log_z": float(bennett(up, down)),
-            "log_z_se": max(float(bennett(ups[:100], downs[:100]).std()), abs(gap) / 2),
+            "log_z": float(bennett_log_z(up, down)),
+            "log_z_se": max(float(bennett_log_z(ups[:100], downs[:100]).std()), abs(gap) / 2),
             # Sides that have changed places bound nothing; then the ends of both are given.
             "log_z_lower": ends[0] if ends[0] <= ends[1] else min(spread),
             "log_z_upper": ends[1] if ends[0] <= ends[1] else max(spread),
@@ -203,7 +209,7 @@ class AnnealedImportanceSampling:
             "ess_reverse": effective(down),
         }
         warnings = []
-        if not abs(gap) <= max(_DISAGREEMENT * error, _TOLERATED):
+        if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
             where = "above" if gap < 0 else "below"
             reason = (
                 "the chains that the reverse side starts from are not from the model; raise "
@@ -216,7 +222,7 @@ class AnnealedImportanceSampling:
                 f"side; {reason}"
             )
         for name in ("ess", "ess_reverse"):
-            if not metrics[name] >= min(_FEWEST, self.chains):
+            if not metrics[name] >= min(_MIN_ESS, self.chains):
                 warnings.append(
                     f"log Z is uncertain: {name} is {metrics[name]:.1f} of {self.chains} chains; "
                     "raise evaluation.temperatures"
@@ -224,9 +230,9 @@ class AnnealedImportanceSampling:
         return metrics, warnings
 
 
-def _told_apart(estimate: float, error: float, known: float) -> list[str]:
+def _compare_with_exact(estimate: float, error: float, known: float) -> list[str]:
     """What is to be said of an estimate beside the truth."""
-    if abs(estimate - known) <= max(_DISAGREEMENT * error, _TOLERATED):
+    if abs(estimate - known) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
         return []
     return [
         f"log Z is estimated wrongly: {abs(estimate - known):.2g} nats from the model's own log_z; "
@@ -234,12 +240,12 @@ def _told_apart(estimate: float, error: float, known: float) -> list[str]:
     ]
 
 
-class Sides(NamedTuple):
+class LogWeights(NamedTuple):
     """Log weights over standardized points, (chains,) each, and the energy that they are of."""
 
     up: Tensor
     """From the base: log mean exp is log Z."""
     down: Tensor
     """From the model: log mean exp is -log Z."""
-    reduced: Callable[[Tensor], Tensor]
+    reduced_energy: Callable[[Tensor], Tensor]
     """E / T in float64."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_BOUND = 500.0  # nats; the energies of the presets stay within some tens
-_PER_DIMENSION = 50.0  # added for each coordinate: energies are sums over these
-_LEVELS = {"energy_data": "E(data)", "energy_model": "E(chains)"}
+_MAX_ENERGY_NATS = 500.0  # nats; the energies of the presets stay within some tens
+_MAX_ENERGY_PER_DIMENSION_NATS = 50.0  # added for each coordinate: energies are sums over these
+_ENERGY_NAMES = {"energy_data": "E(data)", "energy_model": "E(chains)"}
 
 
-def runaway(row: Mapping[str, float], dimensions: int) -> str | None:
+def energy_runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     """What is to be said of a row of training metrics; None: its energies are those of a density.
 
     Contrast alone leaves the level and the depth of the wells free: without a base measure nothing
     holds chains that found a way to infinity, and the gap that they open grows with every update.
     """
-    bound = _BOUND + _PER_DIMENSION * dimensions
-    for key, name in _LEVELS.items():
+    bound = _MAX_ENERGY_NATS + _MAX_ENERGY_PER_DIMENSION_NATS * dimensions
+    for key, name in _ENERGY_NAMES.items():
         value = row.get(key)
         if value is not None and abs(value) > bound:
             return (
@@ -26,10 +26,10 @@ def runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     return None
 
 
-_MOST = 5.0  # nats; 0.03 to 0.05 in the default run
+_MAX_BALANCE_NATS = 5.0  # nats; 0.03 to 0.05 in the default run
 
 
-def held_apart(row: Mapping[str, float], regularization: float) -> str | None:
+def regularization_gap(row: Mapping[str, float], regularization: float) -> str | None:
     """What is to be said of a row of training metrics; None: the bias is small.
 
     With alpha = `energy_regularization` of `contrast`, a factor on all energies is at its optimum
@@ -44,7 +44,7 @@ def held_apart(row: Mapping[str, float], regularization: float) -> str | None:
         return None
     data, model = row["energy_data"], row["energy_model"]
     balance = 2 * regularization * (data**2 + model**2)
-    if not (balance > _MOST and model - data > balance / 2):
+    if not (balance > _MAX_BALANCE_NATS and model - data > balance / 2):
         return None
     return (
         f"method.energy_regularization={regularization:g} keeps the energies of chains and data "

@@ -16,7 +16,13 @@ from torch import Tensor
 from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import DataError
 from ebmtrain.evaluation.exact import log_density
-from ebmtrain.evaluation.protocol import Evaluation, Evaluator, Metric, Subject, exact_copy
+from ebmtrain.evaluation.protocol import (
+    Evaluation,
+    EvaluationInput,
+    Evaluator,
+    Metric,
+    float64_copy,
+)
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import Count, Dataset, Standardization
 
@@ -24,7 +30,7 @@ _COVARIANCES = ("full", "tied", "diag", "spherical")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BesidePeers:
+class Baselines:
     """An evaluation of the model, and what scikit-learn's estimates reach on the same split.
 
     All peers are fitted to the training points alone, once standardized and once whitened, and
@@ -59,7 +65,7 @@ class BesidePeers:
     fewest: Count = 1
     bandwidths: Count = 40
     folds: Count = 5
-    _found: WeakKeyDictionary[Dataset, dict[str, Tensor]] = field(
+    _cache: WeakKeyDictionary[Dataset, dict[str, Tensor]] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
 
@@ -75,21 +81,21 @@ class BesidePeers:
     def every(self) -> int:
         return self.ours.every
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        metrics, said = self.ours(subject)
-        dataset = subject.dataset
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        metrics, said = self.ours(inputs)
+        dataset = inputs.dataset
         if dataset is None:
             return Evaluation(metrics, said)
-        if dataset not in self._found:  # the data stay as they are, whatever the model does
-            self._found[dataset] = self.fitted(dataset)
-        peers = self._found[dataset]
+        if dataset not in self._cache:  # the data stay as they are, whatever the model does
+            self._cache[dataset] = self.fit_baselines(dataset)
+        peers = self._cache[dataset]
         found: dict[str, Metric] = {
             **metrics,
             **{f"peer_nll_{name}": -float(log_p.mean()) for name, log_p in peers.items()},
         }
         log_z, log_z_se = metrics.get("log_z"), metrics.get("log_z_se", 0.0)
         if isinstance(log_z, float) and isinstance(log_z_se, float):
-            own = _log_p_of(subject, dataset, log_z)
+            own = _model_log_p(inputs, dataset, log_z)
             for name, log_p in peers.items():
                 gain = own - log_p
                 found[f"gain_over_{name}"] = float(gain.mean())
@@ -98,7 +104,7 @@ class BesidePeers:
                 )
         return Evaluation(found, said)
 
-    def fitted(self, dataset: Dataset) -> dict[str, Tensor]:
+    def fit_baselines(self, dataset: Dataset) -> dict[str, Tensor]:
         """log p of the held-out points by each peer, (m,)."""
         train, holdout = (x.flatten(1) for x in (dataset.train, dataset.holdout))
         units = [standardization_of(train, True)]
@@ -106,12 +112,16 @@ class BesidePeers:
             units.append(standardization_of(train, "whiten"))
         one = scikit_learn("mixture", "evaluation=peers").GaussianMixture(1)
         return {
-            "gaussian": scored(one.fit(units[0].to_standard(train).numpy()), units[0], holdout),
-            "kde": self.kernels(train, holdout, units),
-            "gmm": self.mixture(train, holdout, units),
+            "gaussian": _baseline_log_p(
+                one.fit(units[0].to_standard(train).numpy()), units[0], holdout
+            ),
+            "kde": self.fit_kernel_density(train, holdout, units),
+            "gmm": self.fit_mixture(train, holdout, units),
         }
 
-    def kernels(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
+    def fit_kernel_density(
+        self, train: Tensor, holdout: Tensor, units: list[Standardization]
+    ) -> Tensor:
         estimate = scikit_learn("neighbors", "evaluation=peers").KernelDensity
         folds = scikit_learn("model_selection", "evaluation=peers").KFold(
             min(self.folds, len(train)), shuffle=True, random_state=0
@@ -129,9 +139,9 @@ class BesidePeers:
 
         unit, width = max(itertools.product(units, tried), key=validated)
         best = estimate(bandwidth=width).fit(unit.to_standard(train).numpy())
-        return scored(best, unit, holdout)
+        return _baseline_log_p(best, unit, holdout)
 
-    def mixture(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
+    def fit_mixture(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
         mixtures = scikit_learn("mixture", "evaluation=peers").GaussianMixture
         unfinished = scikit_learn("exceptions", "evaluation=peers").ConvergenceWarning
         fits = []
@@ -144,24 +154,24 @@ class BesidePeers:
                     fit = mixtures(n, covariance_type=kind, n_init=3, random_state=0).fit(u)
                 fits.append((fit.bic(u) + 2 * len(u) * unit.log_volume, len(fits), fit, unit))
         _, _, best, unit = min(fits)
-        return scored(best, unit, holdout)
+        return _baseline_log_p(best, unit, holdout)
 
 
-def scored(estimate, unit: Standardization, x: Tensor) -> Tensor:
+def _baseline_log_p(estimate, unit: Standardization, x: Tensor) -> Tensor:
     """log p of points in the data's units, (n,)."""
     return torch.from_numpy(estimate.score_samples(unit.to_standard(x).numpy())) - unit.log_volume
 
 
-def _log_p_of(subject: Subject, dataset: Dataset, log_z: float) -> Tensor:
+def _model_log_p(inputs: EvaluationInput, dataset: Dataset, log_z: float) -> Tensor:
     """log p of the held-out points by the model, (m,).
 
     Args:
         log_z: over the data's units.
     """
-    energy = exact_copy(subject.energy).cpu()
-    shape = subject.standardization.shift.shape
+    energy = float64_copy(inputs.energy).cpu()
+    shape = inputs.standardization.shift.shape
 
     def reduced(u: Tensor) -> Tensor:
-        return energy(u.view(-1, *shape)) / subject.temperature
+        return energy(u.view(-1, *shape)) / inputs.temperature
 
-    return log_density(reduced, subject.standardization.to_standard(dataset.holdout), log_z)
+    return log_density(reduced, inputs.standardization.to_standard(dataset.holdout), log_z)

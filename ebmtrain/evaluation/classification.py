@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ebmtrain.evaluation.protocol import Evaluation, Subject, exact_copy
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.types import Count, labels_of
 
 
@@ -34,12 +34,12 @@ class Classification:
     every: Count
     bins: Count = 15
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        labels = labels_of(subject.dataset)
-        if subject.dataset is None or labels is None:
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        labels = labels_of(inputs.dataset)
+        if inputs.dataset is None or labels is None:
             return Evaluation({}, [])
-        energy: Any = exact_copy(subject.energy).cpu()
-        u = subject.standardization.to_standard(subject.dataset.holdout)
+        energy: Any = float64_copy(inputs.energy).cpu()
+        u = inputs.standardization.to_standard(inputs.dataset.holdout)
         with torch.no_grad():
             logits = -torch.cat([energy.joint(part) for part in u.split(4096)])
         confidence, guess = torch.softmax(logits, 1).max(1)

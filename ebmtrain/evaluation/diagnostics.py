@@ -11,21 +11,21 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, growth, mixing
-from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject
+from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, ess_growth, mixing
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen
 from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler
 
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
 # sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
-MOST_RHAT = 1.1
-LEAST_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
-_LEAST_ACCEPTANCE = 0.1
-_ENOUGH = 50  # draws of each chain below which there is no verdict on its mixing
+MAX_RHAT = 1.1
+MIN_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
+_MIN_ACCEPTANCE = 0.1
+_MIN_DRAWS = 50  # draws of each chain below which there is no verdict on its mixing
 
 
-class Record(NamedTuple):
+class ChainRecord(NamedTuple):
     """What was seen along some chains."""
 
     names: list[str]
@@ -37,7 +37,7 @@ class Record(NamedTuple):
     seconds: float
 
 
-class Seen(NamedTuple):
+class ChainSummary(NamedTuple):
     """What a picture of the chains shows; see `plots.chains`."""
 
     names: list[str]
@@ -87,14 +87,14 @@ class Diagnostics:
     draws: Annotated[int, Ge(8)] = 150
     thin: Count = 10
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        if temperature_of(subject.sampler) == 0:
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        if temperature_of(inputs.sampler) == 0:
             notice = "no chain diagnostics: at sampler.temperature=0 chains only descend"
-            return Evaluation(ages_of(subject), [notice])
-        record = self.record(subject)
+            return Evaluation(chain_age_metrics(inputs), [notice])
+        record = self.record(inputs)
         metrics: dict[str, Metric] = {f"chain_{k}": v for k, v in record.rates.items()}
-        metrics |= ages_of(subject)
-        warnings = _of_rates(record.rates, subject.sampler)
+        metrics |= chain_age_metrics(inputs)
+        warnings = _rate_warnings(record.rates, inputs.sampler)
         if not np.isfinite(record.series).all():
             lost = "chains are not to be judged: they meet energies or points that are not finite"
             return Evaluation(metrics, [*warnings, f"{lost}; lower optimizer.lr"])
@@ -109,36 +109,38 @@ class Diagnostics:
             "ess_per_evaluation": bulk / record.evaluations,
             "ess_per_second": bulk / record.seconds,
         }
-        if self.draws >= _ENOUGH:
-            warnings += _of_mixing(found, record.names, self.chains * self.draws, subject.sampler)
+        if self.draws >= _MIN_DRAWS:
+            warnings += _mixing_warnings(
+                found, record.names, self.chains * self.draws, inputs.sampler
+            )
         return Evaluation(metrics, warnings)
 
-    def record(self, subject: Subject) -> Record:
-        """Energies and coordinates along the chains of the subject."""
-        walk = subject.trace(self.chains, self.draws, self.thin)
+    def record(self, inputs: EvaluationInput) -> ChainRecord:
+        """Energies and coordinates along the chains of the inputs."""
+        walk = inputs.trace(self.chains, self.draws, self.thin)
         flat = walk.points.flatten(0, 1)
-        like = next(iter([*subject.energy.parameters(), *subject.energy.buffers()]), flat)
-        with frozen(subject.energy), torch.no_grad():
-            parts = [subject.energy(part.to(like)).cpu() for part in flat.split(4096)]
-        quantities = watched(flat)
-        energy = torch.cat(parts).double() / subject.temperature
+        like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
+        with frozen(inputs.energy), torch.no_grad():
+            parts = [inputs.energy(part.to(like)).cpu() for part in flat.split(4096)]
+        quantities = choose_quantities(flat)
+        energy = torch.cat(parts).double() / inputs.temperature
         values = torch.cat([energy[:, None], quantities.of(flat).double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
         names = ["energy", *quantities.names]
         rates = {k: v for k, v in walk.rates.items() if k in _RATES}
-        return Record(names, series.numpy(), rates, walk.evaluations, walk.seconds)
+        return ChainRecord(names, series.numpy(), rates, walk.evaluations, walk.seconds)
 
-    def seen(self, subject: Subject) -> Seen | None:
+    def summary(self, inputs: EvaluationInput) -> ChainSummary | None:
         """The same chains for a picture; None where they do not move, or are not finite."""
-        names, series, *_ = self.record(subject)
+        names, series, *_ = self.record(inputs)
         found = mixing(series) if np.isfinite(series).all() else None
         if found is None or np.isnan(found.rhat).any():
             return None
         lengths = sorted({max(4, self.draws * i // 8) for i in range(1, 9)})
         lags = min(self.draws - 1, max(self.draws // 4, 10))
-        bulk, tail = growth(series[int(found.rhat.argmax())], lengths)
+        bulk, tail = ess_growth(series[int(found.rhat.argmax())], lengths)
         correlations = np.stack([autocorrelation(trace, lags) for trace in series])
-        return Seen(names, series, found.rhat, correlations, lengths, bulk, tail)
+        return ChainSummary(names, series, found.rhat, correlations, lengths, bulk, tail)
 
 
 _RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
@@ -148,27 +150,27 @@ _STUCK = (
 )
 
 
-def ages_of(subject: Subject) -> dict[str, Metric]:
+def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
     """Of the method's persistent chains, where it keeps their ages."""
     found: dict[str, Metric] = {}
-    ages = subject.method.get("ages")
+    ages = inputs.method.get("ages")
     if ages is not None:
         found = {"chain_age_mean": float(ages.double().mean()), "chain_age_max": float(ages.max())}
-    if "restarts" in subject.method:
-        found["restarts"] = float(subject.method["restarts"])
+    if "restarts" in inputs.method:
+        found["restarts"] = float(inputs.method["restarts"])
     return found
 
 
-def _of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
+def _rate_warnings(rates: dict[str, float], sampler: Sampler) -> list[str]:
     """What is wrong with how chains move."""
     warnings = []
-    if rates.get("acceptance", 1.0) < _LEAST_ACCEPTANCE:
+    if rates.get("acceptance", 1.0) < _MIN_ACCEPTANCE:
         warnings.append(
             f"chains hardly move: {rates['acceptance']:.1%} of their steps are accepted; lower "
             "sampler.step_size, or give sampler.adaptation"
         )
     # A chain that may reject makes up for a clipped gradient, but not for a clamped point.
-    exact = "acceptance" in rates and not _clamped(sampler)
+    exact = "acceptance" in rates and not _has_clamp(sampler)
     if rates.get("clipped", 0.0) > 0 and not exact:
         warnings.append(
             f"the chain does not sample exp(-E / T): {rates['clipped']:.2%} of its steps were "
@@ -177,21 +179,23 @@ def _of_rates(rates: dict[str, float], sampler: Sampler) -> list[str]:
     return warnings
 
 
-def _clamped(sampler: Sampler) -> bool:
+def _has_clamp(sampler: Sampler) -> bool:
     """Whether it or the sampler inside of it has a clamp."""
     if isinstance(sampler, HasClamp) and sampler.clamp is not None:
         return True
-    return isinstance(sampler, WrapsSampler) and _clamped(sampler.sampler)
+    return isinstance(sampler, WrapsSampler) and _has_clamp(sampler.sampler)
 
 
-def _of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler) -> list[str]:
+def _mixing_warnings(
+    found: Mixing, names: Sequence[str], draws: int, sampler: Sampler
+) -> list[str]:
     """What R-hat and the effective sample sizes say."""
     worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
     rhat, bulk = found.rhat[worst], found.bulk[fewest]
-    if rhat <= MOST_RHAT and bulk >= LEAST_ESS:
+    if rhat <= MAX_RHAT and bulk >= MIN_ESS:
         return []
     said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
-    if rhat <= MOST_RHAT:
+    if rhat <= MAX_RHAT:
         said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
     # Other samplers' chains do not get from mode to mode; those of mala jump as they are shipped.
     jumps = "sampler.jumps.every=2" if isinstance(sampler, HasJumps) else "sampler=mala"
@@ -201,11 +205,11 @@ def _of_mixing(found: Mixing, names: Sequence[str], draws: int, sampler: Sampler
     ]
 
 
-MOST = 8  # quantities beside the energy
-_FEW = 500  # points that principal axes are computed from
+MAX_QUANTITIES = 8  # quantities beside the energy
+_MAX_AXES_POINTS = 500  # points that principal axes are computed from
 
 
-class Watched(NamedTuple):
+class Quantities(NamedTuple):
     names: list[str]
     axes: Tensor | None
     """(d, watched), orthonormal; None: every coordinate."""
@@ -216,14 +220,14 @@ class Watched(NamedTuple):
         return flat if self.axes is None else flat @ self.axes.to(flat)
 
 
-def watched(points: Tensor) -> Watched:
+def choose_quantities(points: Tensor) -> Quantities:
     """What to watch of chains whose draws are about as `points`, (n, *event): each coordinate, and
     of more than MOST the first principal axes, along which modes are farthest apart."""
     flat = points.flatten(1).double()
     d = flat.shape[1]
-    if d <= MOST:
-        return Watched([f"coordinate {i + 1}" for i in range(d)], None)
-    few = flat[:: -(-len(flat) // _FEW)]
+    if d <= MAX_QUANTITIES:
+        return Quantities([f"coordinate {i + 1}" for i in range(d)], None)
+    few = flat[:: -(-len(flat) // _MAX_AXES_POINTS)]
     _, _, axes = torch.linalg.svd(few - few.mean(0), full_matrices=False)
-    kept = axes[:MOST].T
-    return Watched([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)
+    kept = axes[:MAX_QUANTITIES].T
+    return Quantities([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, log_z
-from ebmtrain.evaluation.estimators.modes import mass_divergence, nearest_mass
-from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, integrate_log_z
+from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Standardization
 
-_MOST_DIMENSIONS = 3  # of a grid
+_MAX_GRID_DIMENSIONS = 3  # of a grid
 # Tolerances between the grid and the model's own log Z, beyond which one is wrong.
-_DISAGREEMENT = 10.0
+_MAX_TOLERANCES = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,33 +50,33 @@ class Quadrature:
     margin: Positive = 0.3
     tolerance: Positive = 1e-3
 
-    def __call__(self, subject: Subject) -> Evaluation:
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """Of an analytic landscape only log Z is to be had."""
-        standardization, dataset = subject.standardization, subject.dataset
-        d = len(subject.region.low)
-        exact = exact_copy(subject.energy).cpu()
-        known = known_log_z(exact, subject.temperature)
+        standardization, dataset = inputs.standardization, inputs.dataset
+        d = len(inputs.region.low)
+        exact = float64_copy(inputs.energy).cpu()
+        known = model_log_z(exact, inputs.temperature)
 
         def reduced(u: Tensor) -> Tensor:
-            return exact(u.view(-1, *standardization.shift.shape)) / subject.temperature
+            return exact(u.view(-1, *standardization.shift.shape)) / inputs.temperature
 
-        if d > _MOST_DIMENSIONS:
+        if d > _MAX_GRID_DIMENSIONS:
             if known is not None:
-                return _without_grid(reduced, known, standardization, dataset)
+                return _evaluate_without_grid(reduced, known, standardization, dataset)
             notice = (
-                f"no exact evaluation: quadrature ends at {_MOST_DIMENSIONS} dimensions, the data "
-                f"have {d}"
+                "no exact evaluation: quadrature works in up to "
+                f"{_MAX_GRID_DIMENSIONS} dimensions, the data have {d}; choose evaluation=ais"
             )
-            return Evaluation({}, [f"{notice}; choose evaluation=ais"])
+            return Evaluation({}, [notice])
         n_per_axis = max(
             8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
         )
-        result = log_z(
-            reduced, subject.region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance
+        result = integrate_log_z(
+            reduced, inputs.region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance
         )
         warnings = self.warnings(result)
         if known is not None:
-            if not warnings and not abs(known - result.value) <= _DISAGREEMENT * self.tolerance:
+            if not warnings and not abs(known - result.value) <= _MAX_TOLERANCES * self.tolerance:
                 warnings.append(
                     f"log Z is {known:.4f} as the model's own log_z says and {result.value:.4f} by "
                     "quadrature: one is wrong; raise evaluation.resolution, or mend the model"
@@ -87,14 +87,14 @@ class Quadrature:
         if dataset is not None:
             u = standardization.to_standard(dataset.holdout)
             log_p = log_density(reduced, u, result.value + volume)
-            nll, nll_se = likelihood(log_p)
-            metrics |= with_error(nll, nll_se)
+            nll, nll_se = mean_nll(log_p)
+            metrics |= nll_metrics(nll, nll_se)
             if dataset.truth is not None:
-                metrics |= _against_truth(result, standardization, dataset.truth)
+                metrics |= _truth_metrics(result, standardization, dataset.truth)
                 error = dataset.truth.log_prob(dataset.holdout) - log_p
                 metrics["log_density_mse"] = float(error.square().mean())
                 failed = "log Z is wrong; raise evaluation.resolution"
-                held, beneath = held_to_floor(metrics, dataset.truth.entropy, nll_se, failed)
+                held, beneath = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
                 return Evaluation(held, warnings + beneath)
         return Evaluation(metrics, warnings)
 
@@ -113,7 +113,7 @@ class Quadrature:
         return found
 
 
-def _without_grid(
+def _evaluate_without_grid(
     reduced: Callable[[Tensor], Tensor],
     known: float,
     units: Standardization,
@@ -129,16 +129,16 @@ def _without_grid(
     if dataset is None:
         return Evaluation(metrics, [])
     log_p = log_density(reduced, units.to_standard(dataset.holdout), known + units.log_volume)
-    nll, nll_se = likelihood(log_p)
-    metrics |= with_error(nll, nll_se)
+    nll, nll_se = mean_nll(log_p)
+    metrics |= nll_metrics(nll, nll_se)
     if dataset.truth is None:
         return Evaluation(metrics, [])
     difference = dataset.truth.log_prob(dataset.holdout) - log_p
-    kl, kl_se = likelihood(-difference)
+    kl, kl_se = mean_nll(-difference)
     mse = float(difference.square().mean())
     metrics |= {"kl": kl, "kl_se": kl_se, "log_density_mse": mse}
     failed = "the model's own log_z is wrong; mend the model"
-    return held_to_floor(metrics, dataset.truth.entropy, nll_se, failed)
+    return check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
 
 
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
@@ -147,18 +147,18 @@ def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) ->
         return -torch.cat([reduced(part) for part in u.split(CHUNK)]) - log_z
 
 
-def likelihood(log_p: Tensor) -> tuple[float, float]:
+def mean_nll(log_p: Tensor) -> tuple[float, float]:
     """NLL, and its standard error: that of a mean of independent terms; of one, nobody knows it."""
     error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.inf
     return -float(log_p.mean()), error
 
 
-def with_error(nll: float, nll_se: float) -> dict[str, Metric]:
+def nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
     found: dict[str, Metric] = {"nll": nll}
     return found if nll_se == math.inf else found | {"nll_se": nll_se}
 
 
-def _against_truth(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
+def _truth_metrics(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
     """kl and, where modes are known, mode_weights and mode_kl."""
     grid = result.grid
     x = units.to_data(grid.points.view(-1, *units.shift.shape))
@@ -170,13 +170,13 @@ def _against_truth(result: LogZ, units: Standardization, truth: Density) -> dict
     terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
     metrics: dict[str, Metric] = {"kl": float(terms.sum())}
     if truth.modes is not None:
-        true, own = (nearest_mass(x, mass, truth.modes) for mass in (p, torch.softmax(log_q, 0)))
-        metrics |= {"mode_weights": own.tolist(), "mode_kl": mass_divergence(true, own)}
+        true, own = (mode_masses(x, mass, truth.modes) for mass in (p, torch.softmax(log_q, 0)))
+        metrics |= {"mode_weights": own.tolist(), "mode_kl": mass_kl(true, own)}
     return metrics
 
 
 @torch.no_grad()
-def known_log_z(energy: nn.Module, temperature: float) -> float | None:
+def model_log_z(energy: nn.Module, temperature: float) -> float | None:
     """log Z of exp(-E / T) over the points that the energy takes; None where it offers none, or
     none at this T. As precise as the type of its parameters.
 
@@ -196,11 +196,11 @@ def known_log_z(energy: nn.Module, temperature: float) -> float | None:
     return value
 
 
-_ERRORS = 4.0  # standard errors beyond which chance explains it no longer
-_BEST = ("kl", "regret")
+_MAX_BELOW_ENTROPY_SE = 4.0  # standard errors beyond which chance explains it no longer
+_BOUNDED_METRICS = ("kl", "regret")
 
 
-def held_to_floor(
+def check_entropy_bound(
     metrics: Mapping[str, Metric], entropy: float, error: float, what: str
 ) -> Evaluation:
     """The metrics with `entropy` and `regret`; without regret and KL where they mean nothing.
@@ -214,10 +214,10 @@ def held_to_floor(
     nll = metrics["nll"]
     assert isinstance(nll, float)
     full = {**metrics, "entropy": entropy, "regret": nll - entropy}
-    if not nll < entropy - _ERRORS * error:
+    if not nll < entropy - _MAX_BELOW_ENTROPY_SE * error:
         return Evaluation(full, [])
     warning = (
         f"the NLL of {nll:.4f} is {entropy - nll:.2g} nats beneath the entropy of the data, where "
         f"no model can be: {what}"
     )
-    return Evaluation({k: v for k, v in full.items() if k not in _BEST}, [warning])
+    return Evaluation({k: v for k, v in full.items() if k not in _BOUNDED_METRICS}, [warning])

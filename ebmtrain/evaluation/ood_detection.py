@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ebmtrain.evaluation.estimators.auroc import auroc
-from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import Count, Dataset, HasAnomalies
 
-PEERS = {
+DETECTORS = {
     "kde": "KernelDensity",
     "lof": "LocalOutlierFactor",
     "svm": "OneClassSVM",
@@ -28,7 +28,7 @@ GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # in r^-2, and without a u
 TREES = 300
 
 
-class Asked(NamedTuple):
+class DetectionData(NamedTuple):
     """Standardized points, (n, d), float64."""
 
     train: Tensor
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BesideDetectors:
+class OutlierBaselines:
     """AUROC of the energy between held-out points and the class that `dataset.without` left out,
     and what detectors of scikit-learn reach, fitted to the same training points and asked about the
     same others, in the units that the model sees:
@@ -60,7 +60,7 @@ class BesideDetectors:
 
     at_start: ClassVar[bool] = False
     every: Count
-    _found: WeakKeyDictionary[Dataset, dict[str, list[float]]] = field(
+    _cache: WeakKeyDictionary[Dataset, dict[str, list[float]]] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
 
@@ -76,29 +76,31 @@ class BesideDetectors:
             "dataset=digits dataset.without=3, or train.leave_one_out=true for each in turn"
         ]
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        dataset = subject.dataset
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        dataset = inputs.dataset
         anomalies = dataset.anomalies if isinstance(dataset, HasAnomalies) else None
         if dataset is None or anomalies is None:
             return Evaluation({}, [])
-        to_standard = subject.standardization.to_standard
-        energy = exact_copy(subject.energy).cpu()
+        to_standard = inputs.standardization.to_standard
+        energy = float64_copy(inputs.energy).cpu()
         with torch.no_grad():
             usual, unusual = (
                 torch.cat([energy(part) for part in to_standard(x).split(1024)])
                 for x in (dataset.holdout, anomalies)
             )
         value, error = auroc(usual, unusual)
-        if dataset not in self._found:  # the data stay as they are, whatever the model does
+        if dataset not in self._cache:  # the data stay as they are, whatever the model does
             points = (dataset.train, dataset.holdout, anomalies)
-            self._found[dataset] = of_peers(Asked(*(to_standard(x).flatten(1) for x in points)))
+            self._cache[dataset] = detector_aurocs(
+                DetectionData(*(to_standard(x).flatten(1) for x in points))
+            )
         metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error}
-        return Evaluation({**metrics, **self._found[dataset]}, [])
+        return Evaluation({**metrics, **self._cache[dataset]}, [])
 
 
-def of_peers(points: Asked) -> dict[str, list[float]]:
+def detector_aurocs(points: DetectionData) -> dict[str, list[float]]:
     """AUROC of each with each of its settings."""
-    found: dict[str, list[float]] = {f"auroc_{name}": [] for name in PEERS}
+    found: dict[str, list[float]] = {f"auroc_{name}": [] for name in DETECTORS}
     for name, detector in detectors(points.train):
         fitted = detector.fit(points.train.numpy())
         usual, unusual = (

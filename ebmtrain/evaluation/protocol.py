@@ -13,12 +13,12 @@ from ebmtrain.types import Dataset, Region, Sampler, Standardization
 
 Metric = float | list[float]
 # Metrics of wall clock, which no two runs share: kept out of rows and checkpoints.
-_OF_THE_CLOCK = frozenset({"ess_per_second"})
+_WALL_CLOCK_METRICS = frozenset({"ess_per_second"})
 
 
-def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+def split_timings(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """What two runs share, and what is of the wall clock."""
-    timings = {k: v for k, v in metrics.items() if k in _OF_THE_CLOCK}
+    timings = {k: v for k, v in metrics.items() if k in _WALL_CLOCK_METRICS}
     return {k: v for k, v in metrics.items() if k not in timings}, timings
 
 
@@ -36,7 +36,7 @@ class Trace(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class EvaluationInput:
     """A model at one moment: p(u) = exp(-E(u) / T) / Z over standardized points u."""
 
     energy: nn.Module
@@ -74,7 +74,7 @@ class Evaluator(Protocol):
     @property
     def every(self) -> int: ...
 
-    def __call__(self, subject: Subject) -> Evaluation: ...
+    def __call__(self, inputs: EvaluationInput) -> Evaluation: ...
 
 
 @runtime_checkable
@@ -83,7 +83,7 @@ class HasAtStart(Protocol):
     """Whether the evaluation is made before the first update too. Default: True."""
 
 
-def exact_copy(energy: nn.Module) -> nn.Module:
+def float64_copy(energy: nn.Module) -> nn.Module:
     """In float64, where it is, or on the CPU if its device has no float64."""
     kept = copy.deepcopy(energy).eval().requires_grad_(False)
     if any(p.device.type == "mps" for p in (*kept.parameters(), *kept.buffers())):

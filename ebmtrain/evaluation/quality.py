@@ -10,25 +10,25 @@ from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
 from ebmtrain.evaluation.estimators.discrepancies import (
-    directions,
     kernel_discrepancies,
-    lengths_of,
+    kernel_lengths,
+    random_directions,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.estimators.modes import coverage, mass_divergence, nearest_mass
+from ebmtrain.evaluation.estimators.modes import coverage, mass_kl, mode_masses
 from ebmtrain.evaluation.estimators.stein import (
     fisher_divergence,
     scores,
     stein_discrepancies,
     true_scores,
 )
-from ebmtrain.evaluation.estimators.u_statistics import floor_of, ones, random_signs
-from ebmtrain.evaluation.protocol import Evaluation, Metric, Subject, exact_copy
-from ebmtrain.evaluation.temperature import disagreement, fitted_temperature
+from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_signs, unit_signs
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
+from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
 from ebmtrain.types import Count, Dataset, Density, Modes
 
 _TRUE_POINTS = 50_000  # that tell how much of the truth is nearest to each mode
-TOO_FEW = "a single held-out point: no sample quality; hold out more of them"
+TOO_FEW_HOLDOUT = "a single held-out point: no sample quality; hold out more of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,45 +70,45 @@ class Quality:
     projections: Count = 100
     shuffles: Count = 100
 
-    def __call__(self, subject: Subject) -> Evaluation:
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """Of an analytic landscape nothing: there is nothing to compare it with."""
-        dataset = subject.dataset
+        dataset = inputs.dataset
         if dataset is None:
             return Evaluation({}, [])
-        generator = torch.Generator().manual_seed(subject.generator("quality").initial_seed())
-        energy = exact_copy(subject.energy).cpu()
-        samples = subject.draw(self.points).to("cpu", torch.float64)
-        real = real_points(dataset, self.points, generator)
+        generator = torch.Generator().manual_seed(inputs.generator("quality").initial_seed())
+        energy = float64_copy(inputs.energy).cpu()
+        samples = inputs.draw(self.points).to("cpu", torch.float64)
+        real = choose_real_points(dataset, self.points, generator)
         metrics: dict[str, Metric] = {}
         warnings = []
         comparable = len(real.holdout) >= 2
         if comparable:
             signs = random_signs(len(real.holdout), self.shuffles, generator)
-            metrics |= _of_slopes(energy, real.holdout, subject.temperature, dataset, signs)
+            metrics |= _score_metrics(energy, real.holdout, inputs.temperature, dataset, signs)
         else:
-            warnings.append(TOO_FEW)
-        if said := of_no_quality(samples.flatten(1).isfinite().all(1)):
+            warnings.append(TOO_FEW_HOLDOUT)
+        if said := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
             return Evaluation(metrics, [*warnings, said])
         if comparable:
-            along = directions(self.projections, samples[0].numel(), generator)
-            metrics |= of_samples(samples, real, along, signs)
+            along = random_directions(self.projections, samples[0].numel(), generator)
+            metrics |= sample_metrics(samples, real, along, signs)
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
-            metrics |= _of_modes(x, dataset.truth, dataset.truth.modes, generator)
-        fitted = fitted_temperature(energy, samples, generator)
+            metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
+        fitted = configurational_temperature(energy, samples, generator)
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
-        return Evaluation(metrics, warnings + disagreement(fitted, subject.temperature))
+        return Evaluation(metrics, warnings + temperature_warnings(fitted, inputs.temperature))
 
 
-class Real(NamedTuple):
+class RealPoints(NamedTuple):
     """As many points of either kind, at random, (n, *event), standardized, float64."""
 
     train: Tensor
     holdout: Tensor
 
 
-def of_no_quality(finite: Tensor) -> str | None:
+def nonfinite_warning(finite: Tensor) -> str | None:
     """What to say of samples, (n,), not all of which are finite; None: they are."""
     lost = int((~finite).sum())
     if not lost:
@@ -119,32 +119,34 @@ def of_no_quality(finite: Tensor) -> str | None:
     )
 
 
-def real_points(dataset: Dataset, most: int, generator: Generator) -> Real:
+def choose_real_points(dataset: Dataset, most: int, generator: Generator) -> RealPoints:
     n = min(most, len(dataset.train), len(dataset.holdout))
     kinds = (dataset.train, dataset.holdout)
     chosen = (x[torch.randperm(len(x), generator=generator)[:n]] for x in kinds)
-    return Real(*(dataset.standardization.to_standard(x) for x in chosen))
+    return RealPoints(*(dataset.standardization.to_standard(x) for x in chosen))
 
 
-def _of_slopes(
+def _score_metrics(
     energy: nn.Module, x: Tensor, temperature: float, dataset: Dataset, signs: Tensor
 ) -> dict[str, Metric]:
     """ksd2 with its floor, and fisher_divergence where it can be had, of held-out points x."""
     s, flat = scores(energy, x, temperature), x.flatten(1)
-    both = torch.cat([ones(len(x)), signs], 1)
-    ksd2 = stein_discrepancies(flat, s.flatten(1), lengths_of(flat), both)
-    found: dict[str, Metric] = {"ksd2": float(ksd2[0]), "ksd2_floor": floor_of(ksd2[1:])}
+    both = torch.cat([unit_signs(len(x)), signs], 1)
+    ksd2 = stein_discrepancies(flat, s.flatten(1), kernel_lengths(flat), both)
+    found: dict[str, Metric] = {"ksd2": float(ksd2[0]), "ksd2_floor": null_quantile(ksd2[1:])}
     true = true_scores(dataset, x)
     if true is not None:
         found["fisher_divergence"] = fisher_divergence(s, true)
     return found
 
 
-def of_samples(samples: Tensor, real: Real, along: Tensor, signs: Tensor) -> dict[str, Metric]:
+def sample_metrics(
+    samples: Tensor, real: RealPoints, along: Tensor, signs: Tensor
+) -> dict[str, Metric]:
     """The discrepancies and their floors; the kernels are those of the held-out points."""
     train, holdout = real.train.flatten(1), real.holdout.flatten(1)
-    drawn, lengths = samples[: len(holdout)].flatten(1), lengths_of(holdout)
-    once = ones(len(holdout))
+    drawn, lengths = samples[: len(holdout)].flatten(1), kernel_lengths(holdout)
+    once = unit_signs(len(holdout))
     found = [
         torch.cat(
             [
@@ -156,22 +158,24 @@ def of_samples(samples: Tensor, real: Real, along: Tensor, signs: Tensor) -> dic
     ]
     metrics: dict[str, Metric] = {}
     for i, name in enumerate(("mmd2", "energy_distance", "sliced_wasserstein")):
-        metrics |= {name: float(found[0][i]), f"{name}_floor": floor_of(found[1][i])}
+        metrics |= {name: float(found[0][i]), f"{name}_floor": null_quantile(found[1][i])}
     return metrics
 
 
-def _of_modes(x: Tensor, truth: Density, modes: Modes, generator: Generator) -> dict[str, Metric]:
+def _mode_metrics(
+    x: Tensor, truth: Density, modes: Modes, generator: Generator
+) -> dict[str, Metric]:
     """What samples x, (n, *event), in the data's units, say of the modes."""
     n = len(x)
-    true = shares_of(truth.sample(_TRUE_POINTS, generator), modes)
-    shares = shares_of(x, modes)
+    true = _mode_weights(truth.sample(_TRUE_POINTS, generator), modes)
+    shares = _mode_weights(x, modes)
     return {
         "mode_coverage": coverage(true, shares),
         "mode_weights_samples": shares.tolist(),
-        "mode_kl_samples": mass_divergence(true, (n * shares + true) / (n + 1)),
+        "mode_kl_samples": mass_kl(true, (n * shares + true) / (n + 1)),
     }
 
 
-def shares_of(x: Tensor, modes: Modes) -> Tensor:
+def _mode_weights(x: Tensor, modes: Modes) -> Tensor:
     """Of the points nearest to each mode's centre, (modes,)."""
-    return nearest_mass(x, torch.full((len(x),), 1 / len(x), dtype=torch.float64), modes)
+    return mode_masses(x, torch.full((len(x),), 1 / len(x), dtype=torch.float64), modes)

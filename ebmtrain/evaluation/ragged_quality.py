@@ -9,20 +9,26 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from ebmtrain.evaluation.diagnostics import ages_of
-from ebmtrain.evaluation.estimators.discrepancies import directions
+from ebmtrain.evaluation.diagnostics import chain_age_metrics
+from ebmtrain.evaluation.estimators.discrepancies import random_directions
 from ebmtrain.evaluation.estimators.u_statistics import random_signs
-from ebmtrain.evaluation.protocol import Evaluation, Subject
-from ebmtrain.evaluation.quality import TOO_FEW, Real, of_no_quality, of_samples, real_points
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.evaluation.quality import (
+    TOO_FEW_HOLDOUT,
+    RealPoints,
+    choose_real_points,
+    nonfinite_warning,
+    sample_metrics,
+)
 from ebmtrain.masks import present, whole, zero_filled
 from ebmtrain.types import Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedQuality:
-    """mmd2, energy_distance and sliced_wasserstein of `Quality`, each beside its floor, between
-    samples and held-out sequences as `as_vectors` lays them into one space. They speak of lengths
-    and of what is in the sequences together: both have to be as the data have them.
+    """mmd2, energy_distance and sliced_wasserstein of `Quality`, each with its floor, between
+    samples and held-out sequences, both embedded in one space by `pad_and_flatten`. The distances
+    compare lengths and values jointly: both must be as in the data.
 
     Its other numbers are left out: they take slopes of the energy along coordinates that every
     point has.
@@ -38,22 +44,24 @@ class RaggedQuality:
     projections: Count = 100
     shuffles: Count = 100
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        dataset = subject.dataset
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        dataset = inputs.dataset
         assert dataset is not None  # a landscape has points of one shape
-        generator = torch.Generator().manual_seed(subject.generator("quality").initial_seed())
-        samples = subject.draw(self.points).to("cpu", torch.float64)
-        real = Real(*map(as_vectors, real_points(dataset, self.points, generator)))
+        generator = torch.Generator().manual_seed(inputs.generator("quality").initial_seed())
+        samples = inputs.draw(self.points).to("cpu", torch.float64)
+        real = RealPoints(
+            *map(pad_and_flatten, choose_real_points(dataset, self.points, generator))
+        )
         if len(real.holdout) < 2:
-            return Evaluation({}, [TOO_FEW])
-        if said := of_no_quality(whole(samples)):
+            return Evaluation({}, [TOO_FEW_HOLDOUT])
+        if said := nonfinite_warning(whole(samples)):
             return Evaluation({}, [said])
         signs = random_signs(len(real.holdout), self.shuffles, generator)
-        along = directions(self.projections, real.holdout.shape[1], generator)
-        return Evaluation(of_samples(as_vectors(samples), real, along, signs), [])
+        along = random_directions(self.projections, real.holdout.shape[1], generator)
+        return Evaluation(sample_metrics(pad_and_flatten(samples), real, along, signs), [])
 
 
-def as_vectors(x: Tensor) -> Tensor:
+def pad_and_flatten(x: Tensor) -> Tensor:
     """Sequences as points of one space, (n, length, channels) -> (n, length * (channels + 1)):
     zeros at the steps that are not there, and a last channel of 1 at those that are, 0 elsewhere.
 
@@ -75,7 +83,7 @@ _NOTICE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
+class RaggedDiagnostics:
     """For sequences of different lengths: how old the method's chains are, and what is left out.
 
     Args:
@@ -86,5 +94,5 @@ class LeftOut:
 
     every: Count
 
-    def __call__(self, subject: Subject) -> Evaluation:
-        return Evaluation(ages_of(subject), [_NOTICE])
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
+        return Evaluation(chain_age_metrics(inputs), [_NOTICE])

@@ -10,11 +10,13 @@ from torch import Generator, Tensor
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy
 
-_STEP = 0.01  # of differences, in standard deviations of the points
-_FEW = 8  # dimensions up to which the trace is exact; beyond them as many random directions
+_DIFFERENCE_STEP = 0.01  # of differences, in standard deviations of the points
+_MAX_EXACT_TRACE_DIMENSIONS = (
+    8  # dimensions up to which the trace is exact; beyond them as many random directions
+)
 _AT_ONCE = 8192  # points per call of an energy
-_SURE = 4.0  # standard errors
-_MATTERS = 0.05  # share of the temperature
+_MIN_SIGNIFICANCE_SE = 4.0  # standard errors
+_MIN_RELATIVE_DEVIATION = 0.05  # share of the temperature
 
 
 class Temperature(NamedTuple):
@@ -23,7 +25,9 @@ class Temperature(NamedTuple):
     """Standard error, of independent points."""
 
 
-def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Temperature | None:
+def configurational_temperature(
+    energy: Energy, x: Tensor, generator: Generator
+) -> Temperature | None:
     """The configurational temperature (Rugh, Phys. Rev. Lett. 78, 1997; Butler et al., J. Chem.
     Phys. 109, 1998):
 
@@ -46,13 +50,13 @@ def fitted_temperature(energy: Energy, x: Tensor, generator: Generator) -> Tempe
         None where the curvature is not clearly positive, or not finite: then there is no telling.
     """
     square = gradient(energy, x).flatten(1).square().sum(1)
-    h = _STEP * float((x - x.mean(0)).square().mean().sqrt())
-    axes = probes(x, generator)
+    h = _DIFFERENCE_STEP * float((x - x.mean(0)).square().mean().sqrt())
+    axes = probe_vectors(x, generator)
     curvature = torch.stack([_second_derivative(energy, x, v, h) for v in axes]).sum(0)
-    if x[0].numel() > _FEW:
+    if x[0].numel() > _MAX_EXACT_TRACE_DIMENSIONS:
         curvature /= len(axes)
     n, below = len(x), float(curvature.mean())
-    if not below > _SURE * float(curvature.std()) / n**0.5:  # NaN included
+    if not below > _MIN_SIGNIFICANCE_SE * float(curvature.std()) / n**0.5:  # NaN included
         return None
     value = float(square.mean()) / below
     error = float((square - value * curvature).std()) / n**0.5 / below  # of a ratio of means
@@ -74,16 +78,19 @@ def gradient(energy: Energy, x: Tensor) -> Tensor:
     return torch.cat([energy_and_gradient(energy, part)[1] for part in x.split(_AT_ONCE)])
 
 
-def probes(x: Tensor, generator: Generator) -> list[Tensor]:
+def probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:
     """Unit vectors along all axes, (*event), or 8 of random signs for each point, (n, *event)."""
     d = x[0].numel()
-    if d <= _FEW:
+    if d <= _MAX_EXACT_TRACE_DIMENSIONS:
         return list(torch.eye(d).to(x).view(d, *x.shape[1:]))
-    signs = [torch.randint(2, x.shape, generator=generator) * 2 - 1 for _ in range(_FEW)]
+    signs = [
+        torch.randint(2, x.shape, generator=generator) * 2 - 1
+        for _ in range(_MAX_EXACT_TRACE_DIMENSIONS)
+    ]
     return [v.to(x) for v in signs]
 
 
-def disagreement(fitted: Temperature | None, temperature: float) -> list[str]:
+def temperature_warnings(fitted: Temperature | None, temperature: float) -> list[str]:
     """A warning where points are not of the temperature that everything is evaluated at."""
     if fitted is None:
         return [
@@ -91,7 +98,7 @@ def disagreement(fitted: Temperature | None, temperature: float) -> list[str]:
             "where they are; raise quality.points or samples.burn_in"
         ]
     off = abs(fitted.value - temperature)
-    if off <= max(_SURE * fitted.error, _MATTERS * temperature):
+    if off <= max(_MIN_SIGNIFICANCE_SE * fitted.error, _MIN_RELATIVE_DEVIATION * temperature):
         return []
     return [
         f"the samples have temperature {fitted.value:.3g} +- {fitted.error:.1g}, the run is "

@@ -12,7 +12,7 @@ from PIL import Image
 
 # The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
 _PALETTE = Image.Quantize.FASTOCTREE
-_LARGEST = 20_000_000  # pixels
+_MAX_PIXELS = 20_000_000  # pixels
 
 
 def animate(
@@ -37,18 +37,18 @@ def animate(
     """
     size = None
     images: list[Image.Image] = []
-    for path in picked(frames, max_frames):
-        picture = read(path)
+    for path in evenly_picked(frames, max_frames):
+        picture = read_png(path)
         if picture is None:
             continue
         size = size or (width, max(1, round(width * picture.height / picture.width)))
         images.append(picture.resize(size, Image.Resampling.LANCZOS))
     if not images:
         raise ValueError(f"an animation needs a readable picture, got none of {len(frames)}")
-    return joined(images, frame_ms=frame_ms, hold_ms=hold_ms)
+    return encode_gif(images, frame_ms=frame_ms, hold_ms=hold_ms)
 
 
-def joined(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
+def encode_gif(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
     """Pictures in RGB, all of one size -> an animated GIF that loops for ever and holds the last
     one."""
     first, *rest = [i.quantize(256, _PALETTE, dither=Image.Dither.NONE) for i in images]
@@ -58,7 +58,7 @@ def joined(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int =
     return buffer.getvalue()
 
 
-def picked(frames: Sequence[Path], limit: int) -> list[Path]:
+def evenly_picked(frames: Sequence[Path], limit: int) -> list[Path]:
     """At most `limit` of the frames, evenly spaced, the first and last included."""
     if len(frames) <= limit:
         return list(frames)
@@ -66,13 +66,13 @@ def picked(frames: Sequence[Path], limit: int) -> list[Path]:
     return [frames[round(i * last / max(limit - 1, 1))] for i in range(limit - 1)] + [frames[last]]
 
 
-def read(path: Path) -> Image.Image | None:
+def read_png(path: Path) -> Image.Image | None:
     """The PNG in RGB, or None where there is no whole picture or one that is larger than ours."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as picture:
-                return picture.convert("RGB") if math.prod(picture.size) <= _LARGEST else None
+                return picture.convert("RGB") if math.prod(picture.size) <= _MAX_PIXELS else None
     # Pillow reports broken PNGs as any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

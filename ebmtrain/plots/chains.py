@@ -11,22 +11,22 @@ from matplotlib.figure import Figure
 
 from ebmtrain.plots.style import (
     DATA,
+    GREEN,
+    GREY,
     MODEL,
-    MUTED,
-    OTHER,
-    SECOND_OTHER,
+    ORANGE,
+    SKY_BLUE,
     SMALL_SIZE,
-    THIRD_OTHER,
-    finish,
+    label_axes,
     new_figure,
 )
 
-_SHOWN = 4  # chains drawn one by one, and curves that have a colour of their own
-_COLOURS = (DATA, MODEL, OTHER, THIRD_OTHER)
-_BAND = (5, 95)  # percentiles of all chains and draws
+_N_CHAINS = 4  # chains drawn one by one, and curves that have a colour of their own
+_COLOURS = (DATA, MODEL, GREEN, ORANGE)
+_BAND_PERCENTILES = (5, 95)  # percentiles of all chains and draws
 
 
-class Chains(NamedTuple):
+class ChainFigureData(NamedTuple):
     """What is drawn; every array is finite."""
 
     names: Sequence[str]
@@ -50,7 +50,7 @@ class Chains(NamedTuple):
     """Steps since the last restart, one of each persistent chain; None: none are kept."""
 
 
-def chains(shown: Chains, limits: Mapping[str, float], title: str = "") -> Figure:
+def chains(shown: ChainFigureData, limits: Mapping[str, float], title: str = "") -> Figure:
     """Traces, autocorrelations, R-hat, effective sample sizes and ages.
 
     Args:
@@ -72,57 +72,57 @@ def chains(shown: Chains, limits: Mapping[str, float], title: str = "") -> Figur
     return figure
 
 
-def _draw_traces(axes: Axes, shown: Chains, quantity: int, unit: str) -> None:
+def _draw_traces(axes: Axes, shown: ChainFigureData, quantity: int, unit: str) -> None:
     """Some chains over the band that holds most draws of all of them."""
     values = shown.series[quantity]
     n = len(values)
     steps = shown.thin * np.arange(1, values.shape[1] + 1)
-    axes.axhspan(*np.percentile(values, _BAND), color=SECOND_OTHER, alpha=0.18, linewidth=0)
-    some = np.linspace(0, n - 1, min(_SHOWN, n)).astype(int)
+    axes.axhspan(*np.percentile(values, _BAND_PERCENTILES), color=SKY_BLUE, alpha=0.18, linewidth=0)
+    some = np.linspace(0, n - 1, min(_N_CHAINS, n)).astype(int)
     for chain, colour in zip(some, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
     title = f"{shown.names[quantity]}: {len(some)} of {n} chains, 90 % of all draws"
-    finish(axes, title=title, x="steps after the burn-in", y=unit)
+    label_axes(axes, title=title, x="steps after the burn-in", y=unit)
 
 
-def _draw_correlations(axes: Axes, shown: Chains) -> None:
+def _draw_correlations(axes: Axes, shown: ChainFigureData) -> None:
     """The slowest quantities in colour, the others in grey."""
     lags = shown.thin * np.arange(shown.correlations.shape[1])
     slowest = np.argsort(-shown.correlations.sum(1), kind="stable")
-    axes.axhline(0, color=MUTED, linewidth=0.7)
+    axes.axhline(0, color=GREY, linewidth=0.7)
     for rank, quantity in enumerate(slowest):
-        colour = _COLOURS[rank] if rank < _SHOWN else MUTED
-        name, width = (shown.names[quantity], 1.4) if rank < _SHOWN else (None, 0.6)
+        colour = _COLOURS[rank] if rank < _N_CHAINS else GREY
+        name, width = (shown.names[quantity], 1.4) if rank < _N_CHAINS else (None, 0.6)
         axes.plot(lags, shown.correlations[quantity], color=colour, linewidth=width, label=name)
-    finish(axes, title="autocorrelation about the mean of all chains", x="steps apart")
+    label_axes(axes, title="autocorrelation about the mean of all chains", x="steps apart")
     axes.set_ylim(min(-0.1, float(shown.correlations.min()) - 0.05), 1.03)
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_growth(axes: Axes, shown: Chains, least: float) -> None:
+def _draw_growth(axes: Axes, shown: ChainFigureData, least: float) -> None:
     """Effective draws against draws: a straight line where they mix, flat where they do not."""
     n = np.array(shown.lengths) * shown.series.shape[1]
     for values, name, colour in ((shown.bulk, "bulk", DATA), (shown.tail, "tail", MODEL)):
         axes.plot(n, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=name)
-    axes.axhline(least, color=MUTED, linestyle="--", linewidth=1.0, label="least to be trusted")
+    axes.axhline(least, color=GREY, linestyle="--", linewidth=1.0, label="least to be trusted")
     axes.set_ylim(0, 1.08 * max(least, *shown.bulk, *shown.tail))
-    finish(axes, title="effective sample size, the worst", x="draws of all chains")
+    label_axes(axes, title="effective sample size, the worst", x="draws of all chains")
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_rhat(axes: Axes, shown: Chains, most: float) -> None:
+def _draw_rhat(axes: Axes, shown: ChainFigureData, most: float) -> None:
     """On a logarithmic scale of what is above 1."""
     places = np.arange(len(shown.names))
     excess = np.maximum(shown.rhat - 1, 1e-4)
     colours = [MODEL if value > most else DATA for value in shown.rhat]
     axes.scatter(excess, places, color=colours, s=28, zorder=3)
-    axes.axvline(most - 1, color=MUTED, linestyle="--", linewidth=1.0)
+    axes.axvline(most - 1, color=GREY, linestyle="--", linewidth=1.0)
     axes.set_xscale("log")
     axes.set_xlim(min(5e-5, excess.min() / 2), max(0.3, 2 * excess.max()))
     axes.set_yticks(places, [f"{name}  {r:.3g}" if r >= 10 else f"{name}  {r:.3f}"
                              for name, r in zip(shown.names, shown.rhat, strict=True)])  # fmt: skip
     axes.set_ylim(len(places) - 0.5, -0.5)
-    finish(axes, title=f"split R-hat (beyond {most:g}: do not mix)", x="R-hat - 1")
+    label_axes(axes, title=f"split R-hat (beyond {most:g}: do not mix)", x="R-hat - 1")
 
 
 def _draw_ages(axes: Axes, ages: np.ndarray) -> None:
@@ -130,6 +130,6 @@ def _draw_ages(axes: Axes, ages: np.ndarray) -> None:
     bins = np.linspace(0, max(float(ages.max()), 1.0), 31)
     axes.hist(ages, bins=list(bins), color=DATA, alpha=0.8)
     mean = float(ages.mean())
-    axes.axvline(mean, color=MUTED, linestyle="--", linewidth=1.0, label=f"mean {mean:.4g}")
-    finish(axes, title="ages of the persistent chains", x="steps since the restart", y="chains")
+    axes.axvline(mean, color=GREY, linestyle="--", linewidth=1.0, label=f"mean {mean:.4g}")
+    label_axes(axes, title="ages of the persistent chains", x="steps since the restart", y="chains")
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)

@@ -10,19 +10,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ebmtrain.plots.scales import hold_view, scale_log
-from ebmtrain.plots.style import SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.scales import set_log_scale, set_robust_limits
+from ebmtrain.plots.style import SMALL_SIZE, label_axes, new_figure
 
 _Line = Sequence[tuple[float, float]]
 # Okabe and Ito's palette, which colour-blind readers can tell apart; all further groups are grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
-_OTHERS = "#BBBBBB"
-FLOOR = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
-_FAR = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
-_LONGEST = 44  # characters of a label in the legend
+GROUP_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#B8A800",
+)
+_OTHERS_COLOUR = "#BBBBBB"
+MIN_LOG_NATS = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
+_MIN_LOG_COST_RATIO = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
+_MAX_LABEL_LETTERS = 44  # characters of a label in the legend
 
 
-class Curves(NamedTuple):
+class DatasetCurves(NamedTuple):
     """One data set: a panel for each cost."""
 
     title: str
@@ -33,7 +42,7 @@ class Curves(NamedTuple):
     log: bool
 
 
-def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
+def comparison(curves: Sequence[DatasetCurves], note: str = "") -> Figure:
     """A row of panels per data set. Thin lines are seeds, bold ones their median."""
     if not curves:
         figure = new_figure(6.0, 3.0)
@@ -43,8 +52,8 @@ def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
     for i, row in enumerate(curves):
         for j, (cost, groups) in enumerate(row.panels.items()):
             axes = figure.add_subplot(len(curves), len(row.panels), i * len(row.panels) + j + 1)
-            _draw(axes, groups, row.log)
-            finish(axes, title=row.title, x=cost, y=_label_of(row, groups))
+            _draw_panel(axes, groups, row.log)
+            label_axes(axes, title=row.title, x=cost, y=_metric_label(row, groups))
             axes.grid(alpha=0.25, linewidth=0.6)
             if j == len(row.panels) - 1 and groups:
                 axes.legend(
@@ -54,12 +63,12 @@ def comparison(curves: Sequence[Curves], note: str = "") -> Figure:
     return figure
 
 
-def _label_of(row: Curves, groups: Mapping[str, Sequence[_Line]]) -> str:
-    low = any(y < FLOOR for lines in groups.values() for line in lines for _, y in line)
-    return f"{row.metric}, not below {FLOOR:g}" if row.log and low else row.metric
+def _metric_label(row: DatasetCurves, groups: Mapping[str, Sequence[_Line]]) -> str:
+    low = any(y < MIN_LOG_NATS for lines in groups.values() for line in lines for _, y in line)
+    return f"{row.metric}, not below {MIN_LOG_NATS:g}" if row.log and low else row.metric
 
 
-def _draw(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
+def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
     """One panel: all groups, the best in colour and over the others."""
     arrays = {name: [np.array(line, dtype=float) for line in lines]
               for name, lines in groups.items()}  # fmt: skip
@@ -67,26 +76,28 @@ def _draw(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
         axes.text(0.5, 0.5, "not logged", ha="center", va="center", transform=axes.transAxes)
         return
     ends = [line[-1, 0] for lines in arrays.values() for line in lines]
-    if max(ends) > _FAR * max(min(ends), 1e-9):
+    if max(ends) > _MIN_LOG_COST_RATIO * max(min(ends), 1e-9):
         arrays = {name: [line[line[:, 0] > 0] for line in lines] for name, lines in arrays.items()}
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     for lines in arrays.values():
         for line in lines:
-            line[:, 1] = np.maximum(line[:, 1], FLOOR) if log else line[:, 1]
+            line[:, 1] = np.maximum(line[:, 1], MIN_LOG_NATS) if log else line[:, 1]
     values = np.concatenate([line[:, 1] for lines in arrays.values() for line in lines])
     if len(values):
-        scale_log(axes, values) if log else hold_view(axes, values)
-    others = len(arrays) - len(COLOURS)
+        set_log_scale(axes, values) if log else set_robust_limits(axes, values)
+    others = len(arrays) - len(GROUP_COLOURS)
     for k, (name, lines) in enumerate(arrays.items()):
-        best = k < len(COLOURS)
-        label = _shortened(name) if best else f"{others} others" if k == len(COLOURS) else None
-        style = Style(COLOURS[k], 2.0, 3.0) if best else Style(_OTHERS, 1.0, 2.0)
+        best = k < len(GROUP_COLOURS)
+        label = _shorten(name) if best else f"{others} others" if k == len(GROUP_COLOURS) else None
+        style = (
+            _LineStyle(GROUP_COLOURS[k], 2.0, 3.0) if best else _LineStyle(_OTHERS_COLOUR, 1.0, 2.0)
+        )
         _draw_group(axes, lines, style, label, log)
 
 
-class Style(NamedTuple):
+class _LineStyle(NamedTuple):
     """Of a group; what is higher hides what is lower."""
 
     colour: str
@@ -95,7 +106,7 @@ class Style(NamedTuple):
 
 
 def _draw_group(
-    axes: Axes, lines: Sequence[np.ndarray], style: Style, label: str | None, log: bool
+    axes: Axes, lines: Sequence[np.ndarray], style: _LineStyle, label: str | None, log: bool
 ) -> None:
     lines = [line for line in lines if len(line)]
     several = len(lines) > 1
@@ -105,7 +116,7 @@ def _draw_group(
             line[:, 0], line[:, 1], color=colour, linewidth=width / 3, alpha=0.5, zorder=height
         )
     if lines:
-        middle = median(lines, log) if several else lines[0]
+        middle = median_curve(lines, log) if several else lines[0]
         size = 3 if len(middle) < 40 and width > 1 else 0
         axes.plot(
             middle[:, 0], middle[:, 1], color=colour, linewidth=width, zorder=height + 0.5,
@@ -113,7 +124,7 @@ def _draw_group(
         )  # fmt: skip
 
 
-def median(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
+def median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
     """(n, 2) of cost and median over the lines, at all costs that every line has on both sides;
     between two evaluations a line is straight, as it is drawn."""
     low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
@@ -126,8 +137,8 @@ def median(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
     return np.column_stack([x, np.exp(middle) if log else middle])
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     """Its middle left out where it is too long. A dollar would be mathematics to matplotlib."""
-    half = _LONGEST // 2
-    cut = text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
+    half = _MAX_LABEL_LETTERS // 2
+    cut = text if len(text) <= _MAX_LABEL_LETTERS else f"{text[:half]} … {text[-half:]}"
     return cut.replace("$", r"\$")

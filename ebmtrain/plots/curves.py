@@ -10,27 +10,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebmtrain.plots.scales import Limits, hold_steps, hold_view, scale_log
+from ebmtrain.plots.scales import Limits, set_log_scale, set_robust_limits, set_step_limits
 from ebmtrain.plots.style import (
     DATA,
-    FAULT,
+    GREEN,
+    GREY,
     MODEL,
-    MUTED,
-    OTHER,
-    SECOND_OTHER,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
     SMALL_SIZE,
-    THIRD_OTHER,
-    finish,
+    label_axes,
     new_figure,
 )
 
-Rows = Sequence[Mapping[str, float]]
-KL_FLOOR = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
-_SMOOTH_FROM = 200  # rows; beyond, a mean is drawn over the faint raw curve
-_COLOUR_ORDER = (DATA, MODEL, OTHER, SECOND_OTHER, THIRD_OTHER)
+MetricRows = Sequence[Mapping[str, float]]
+MIN_KL_NATS = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
+_MIN_SMOOTHED_ROWS = 200  # rows; beyond, a mean is drawn over the faint raw curve
+_COLOUR_ORDER = (DATA, MODEL, GREEN, SKY_BLUE, ORANGE)
 
 
-class Panel(NamedTuple):
+class MetricPanel(NamedTuple):
     """What one set of axes shows: metric keys and the words for them."""
 
     title: str
@@ -53,27 +53,27 @@ class Series(NamedTuple):
     """The first step at which the value was not finite."""
 
 
-ENERGIES = Panel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
+ENERGIES = MetricPanel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
 # The first of these that was measured is the one to watch.
 _QUALITY = (
-    Panel("KL(data || model)", "nats", {"kl": "KL"}, "log", KL_FLOOR),
-    Panel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
-    Panel("negative log-likelihood", "nats", {"nll": "NLL"}),
+    MetricPanel("KL(data || model)", "nats", {"kl": "KL"}, "log", MIN_KL_NATS),
+    MetricPanel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
+    MetricPanel("negative log-likelihood", "nats", {"nll": "NLL"}),
 )
-LOSS = Panel("loss", "", {"loss": "loss"})
-_GRADIENT = Panel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
-_CHAIN = Panel(
+LOSS = MetricPanel("loss", "", {"loss": "loss"})
+_GRADIENT = MetricPanel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
+_CHAIN = MetricPanel(
     "chain", "share of steps",
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
      "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
 # The learning rate ends next to zero, which would leave no room for anything else.
-_SIZES = Panel(
+_SIZES = MetricPanel(
     "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3
 )
 
 
-def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
+def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Figure:
     """One panel per group of metrics that the rows hold.
 
     Args:
@@ -83,8 +83,8 @@ def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
         title: above the figure.
         target: the acceptance that the sampler's step size is adapted to.
     """
-    panels = [panel for panel in (ENERGIES, LOSS, _GRADIENT, quality_of(rows), _CHAIN, _SIZES)
-              if panel is not None and measured(rows, panel)]  # fmt: skip
+    panels = [panel for panel in (ENERGIES, LOSS, _GRADIENT, quality_panel(rows), _CHAIN, _SIZES)
+              if panel is not None and has_metrics(rows, panel)]  # fmt: skip
     if not panels:
         figure = new_figure(6.0, 3.0, title)
         figure.text(0.5, 0.5, "no metrics yet", ha="center", va="center", fontsize=12)
@@ -96,23 +96,23 @@ def curves(rows: Rows, title: str = "", target: float | None = None) -> Figure:
         axes = figure.add_subplot(lines, columns, i + 1)
         if panel is _CHAIN and target is not None:
             axes.axhline(
-                target, color=MUTED, linestyle="--", linewidth=1.0, zorder=3, label="target"
+                target, color=GREY, linestyle="--", linewidth=1.0, zorder=3, label="target"
             )
         draw_curves(axes, rows, panel)
     return figure
 
 
-def quality_of(rows: Rows) -> Panel | None:
+def quality_panel(rows: MetricRows) -> MetricPanel | None:
     """KL where it was measured, else regret, else NLL, else None."""
-    return next((panel for panel in _QUALITY if measured(rows, panel)), None)
+    return next((panel for panel in _QUALITY if has_metrics(rows, panel)), None)
 
 
-def measured(rows: Rows, panel: Panel) -> bool:
+def has_metrics(rows: MetricRows, panel: MetricPanel) -> bool:
     """Whether any row has any of the panel's metrics."""
     return any(key in row for row in rows for key in panel.keys)
 
 
-def _series_of(rows: Rows, key: str) -> Series | None:
+def _finite_series(rows: MetricRows, key: str) -> Series | None:
     """The metric's finite values, or None where no row has it."""
     pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
     if not pairs:
@@ -123,35 +123,35 @@ def _series_of(rows: Rows, key: str) -> Series | None:
     return Series(steps[finite], values[finite], fault)
 
 
-def draw_curves(axes: Axes, rows: Rows, panel: Panel) -> None:
+def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
     """One panel on given axes."""
-    found = {name: _series_of(rows, key) for key, name in panel.keys.items()}
+    found = {name: _finite_series(rows, key) for key, name in panel.keys.items()}
     drawn = {name: series for name, series in found.items() if series is not None}
     values = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
-    floor = _floor_of(panel, [series.values for series in drawn.values()])
+    floor = _lowest_shown(panel, [series.values for series in drawn.values()])
     limits = Limits(floor, np.inf)
     if floor > 0:
-        scale_log(axes, np.maximum(values, floor))
+        set_log_scale(axes, np.maximum(values, floor))
     elif panel.scale == "unit":
         axes.set_ylim(-0.03, 1.03)
     else:
-        limits = hold_view(axes, values)
+        limits = set_robust_limits(axes, values)
     for (name, series), colour in zip(drawn.items(), _COLOUR_ORDER, strict=False):
         _draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
     faults = [series.fault for series in drawn.values() if series.fault is not None]
     if faults:
-        axes.axvline(min(faults), color=FAULT, linestyle=":", label="first value not finite")
-    hold_steps(axes, [row["step"] for row in rows])
-    _mark_beyond(axes, dict(zip(_COLOUR_ORDER, drawn.values(), strict=False)), limits)
+        axes.axvline(min(faults), color=PURPLE, linestyle=":", label="first value not finite")
+    set_step_limits(axes, [row["step"] for row in rows])
+    _mark_values_outside(axes, dict(zip(_COLOUR_ORDER, drawn.values(), strict=False)), limits)
     floored = panel.floor > 0 and bool((values < floor).any())
     unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
-    finish(axes, title=panel.title, x="step", y=unit)
+    label_axes(axes, title=panel.title, x="step", y=unit)
     axes.grid(alpha=0.25, linewidth=0.6)
     if len(panel.keys) > 1 or faults:
         axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
+def _lowest_shown(panel: MetricPanel, curves: Sequence[np.ndarray]) -> float:
     """The lowest value to draw; positive means a logarithmic scale, -inf a linear one."""
     positive = [values[values > 0] for values in curves if (values > 0).any()]
     if panel.scale != "log" or not positive:
@@ -163,7 +163,7 @@ def _floor_of(panel: Panel, curves: Sequence[np.ndarray]) -> float:
 def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     """Few values as dots on a line; many as a running mean over the faint raw curve."""
     steps, values = series.steps, series.values
-    if len(steps) < _SMOOTH_FROM:
+    if len(steps) < _MIN_SMOOTHED_ROWS:
         size = 3 if len(steps) <= 40 else 0
         axes.plot(
             steps, values, color=colour, linewidth=1.4, marker="o", markersize=size, label=name
@@ -176,7 +176,7 @@ def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
 
 
-def _mark_beyond(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
+def _mark_values_outside(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
     """Triangles at the edge point to the values beyond it; the farthest one is given."""
     at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
     for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):
@@ -195,6 +195,6 @@ def _mark_beyond(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> Non
             axes.annotate(
                 f"{y:.3g}", (x, height), xycoords=at_edge, xytext=(8 if left else -8, -sign * 10),
                 textcoords="offset points", ha="left" if left else "right", va="center",
-                fontsize=SMALL_SIZE, color=MUTED, zorder=5,
+                fontsize=SMALL_SIZE, color=GREY, zorder=5,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
             )  # fmt: skip

@@ -10,27 +10,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ebmtrain.plots.projection import finite
-from ebmtrain.plots.samples import bins_for
-from ebmtrain.plots.style import DATA, FAULT, MODEL, SMALL_SIZE, finish, new_figure
-from ebmtrain.plots.window import interval_of
+from ebmtrain.plots.projection import finite_points
+from ebmtrain.plots.samples import bin_count
+from ebmtrain.plots.style import DATA, MODEL, PURPLE, SMALL_SIZE, label_axes, new_figure
+from ebmtrain.plots.window import fit_interval
 
 _STYLES = (
     {"histtype": "stepfilled", "color": DATA, "alpha": 0.45},
     {"histtype": "step", "color": MODEL, "linewidth": 1.5},
-    {"histtype": "step", "color": FAULT, "linewidth": 1.5, "linestyle": "--"},
+    {"histtype": "step", "color": PURPLE, "linewidth": 1.5, "linestyle": "--"},
 )
-_REACH = 4.0  # widths of the first group's view that others may extend it by, on each side
+_MAX_EXTENSION = 4.0  # widths of the first group's view that others may extend it by, on each side
 
 
-def energies(groups: Mapping[str, Tensor], title: str = "") -> Figure:
-    """A figure of `draw_energies` alone."""
+def energy_histograms(groups: Mapping[str, Tensor], title: str = "") -> Figure:
+    """A figure of `draw_energy_histograms` alone."""
     figure = new_figure(8.0, 4.4, title)
-    draw_energies(figure.add_subplot(), groups)
+    draw_energy_histograms(figure.add_subplot(), groups)
     return figure
 
 
-def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
+def draw_energy_histograms(axes: Axes, groups: Mapping[str, Tensor]) -> None:
     """Histograms of energies, each with integral 1, on the same bins.
 
     The view is that of the first group, extended for the others; what lies beyond it is counted in
@@ -39,14 +39,16 @@ def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
     Args:
         groups: name and energies, (n,), in nats, of up to three kinds of points; data first.
     """
-    known = {name: finite(e.detach().cpu().double()[:, None])[:, 0] for name, e in groups.items()}
-    views = [interval_of(e, 0.1) for e in known.values()]
+    known = {
+        name: finite_points(e.detach().cpu().double()[:, None])[:, 0] for name, e in groups.items()
+    }
+    views = [fit_interval(e, 0.1) for e in known.values()]
     low, high = views[0]
     width = high - low
-    low = max(min(view[0] for view in views), low - _REACH * width)
-    high = min(max(view[1] for view in views), high + _REACH * width)
+    low = max(min(view[0] for view in views), low - _MAX_EXTENSION * width)
+    high = min(max(view[1] for view in views), high + _MAX_EXTENSION * width)
     fewest = min(map(len, known.values()))
-    n_bins = int(bins_for(fewest) * min(max((high - low) / width, 1.0), 3.0))
+    n_bins = int(bin_count(fewest) * min(max((high - low) / width, 1.0), 3.0))
     bins = np.linspace(low, high, n_bins + 1).tolist()
     for (name, e), style in zip(known.items(), _STYLES, strict=False):
         beyond = int(((e < low) | (e > high)).sum()) + len(groups[name]) - len(e)
@@ -59,4 +61,4 @@ def draw_energies(axes: Axes, groups: Mapping[str, Tensor]) -> None:
         fontsize=SMALL_SIZE, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.2,
     )  # fmt: skip
-    finish(axes, x="energy / T, in nats", y="probability density")
+    label_axes(axes, x="energy / T, in nats", y="probability density")

@@ -27,7 +27,9 @@ class Grid(NamedTuple):
     """Area of one cell, in squared units of the data."""
 
 
-def on_grid(function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]) -> Grid:
+def evaluate_on_grid(
+    function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]
+) -> Grid:
     """`function`, (n, 2) -> (n,), at (columns, rows) cell centres: float64 on the CPU."""
     (columns, rows), (width, height) = shape, window.size
     x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)
@@ -44,7 +46,7 @@ def evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray
     return torch.cat(parts).reshape(-1).numpy()
 
 
-def cells_along(window: Window, longest: int) -> tuple[int, int]:
+def cell_counts(window: Window, longest: int) -> tuple[int, int]:
     """(columns, rows) of cells that look nearly square, `longest` of them on the longer side."""
     width, height = window.shape
     cell = max(width, height) / longest

@@ -13,16 +13,23 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ebmtrain.plots.animation import joined
-from ebmtrain.plots.sheet import FONT, LINE, TEXT
-from ebmtrain.plots.style import LABEL_SIZE, PANEL_SIZE, SMALL_SIZE, finish, new_figure, short
+from ebmtrain.plots.animation import encode_gif
+from ebmtrain.plots.contact_sheet import FONT, LINE_PX, TEXT_PX
+from ebmtrain.plots.style import (
+    LABEL_SIZE,
+    PANEL_SIZE,
+    SMALL_SIZE,
+    label_axes,
+    new_figure,
+    short_label,
+)
 
-_PAPER = 255  # between the images
-_MOST = 64  # images of a panel
-_SHOWN_PIXELS = 480  # width of an animation, about
+_BACKGROUND = 255  # between the images
+_MAX_IMAGES = 64  # images of a panel
+_ANIMATION_WIDTH_PX = 480  # width of an animation, about
 
 
-class Look(NamedTuple):
+class PixelRange(NamedTuple):
     """How events are shown as images."""
 
     low: float
@@ -30,7 +37,7 @@ class Look(NamedTuple):
     high: float
     """White."""
 
-    def bytes_of(self, x: Tensor) -> np.ndarray:
+    def to_rgb(self, x: Tensor) -> np.ndarray:
         """(n, *event) -> (n, height, width, 3). Events of one channel are gray, of three coloured,
         of others the gray mean of the channels. NaN is black."""
         x = x.detach().cpu().double()
@@ -46,14 +53,14 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """(n, height, width, 3) -> one picture, row by row, with lines of a pixel between them."""
     n, height, width, _ = images.shape
     rows = math.ceil(n / columns)
-    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), _PAPER, np.uint8)
+    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), _BACKGROUND, np.uint8)
     for i, image in enumerate(images):
         y, x = i // columns * (height + 1), i % columns * (width + 1)
         paper[y : y + height, x : x + width] = image
     return paper
 
 
-class Nearest(NamedTuple):
+class NearestImages(NamedTuple):
     """Of some images, the training image nearest to each."""
 
     images: Tensor
@@ -61,18 +68,22 @@ class Nearest(NamedTuple):
     """Euclidean, (n,), in the units of the pixels."""
 
 
-def nearest(x: Tensor, train: Tensor) -> Nearest:
+def nearest_images(x: Tensor, train: Tensor) -> NearestImages:
     """Of (n, *event); those that are not finite have the first one, at distance inf."""
     x, train = x.detach().cpu().double(), train.detach().cpu().double()
     flat = train.flatten(1)
     pairs = (torch.cdist(part, flat).min(1) for part in x.flatten(1).split(64))
     distance, index = (torch.cat(found) for found in zip(*pairs, strict=True))
     lost = ~distance.isfinite()
-    return Nearest(train[index.masked_fill(lost, 0)], distance.masked_fill(lost, torch.inf))
+    return NearestImages(train[index.masked_fill(lost, 0)], distance.masked_fill(lost, torch.inf))
 
 
 def image_samples(
-    data: Tensor, model_samples: Tensor, look: Look, title: str = "", holdout: Tensor | None = None
+    data: Tensor,
+    model_samples: Tensor,
+    look: PixelRange,
+    title: str = "",
+    holdout: Tensor | None = None,
 ) -> Figure:
     """Training images, samples, and the training image nearest to each sample, place by place.
 
@@ -84,25 +95,25 @@ def image_samples(
         model_samples: (m, *event).
         holdout: (k, *event).
     """
-    n = min(_MOST, len(data), len(model_samples))
+    n = min(_MAX_IMAGES, len(data), len(model_samples))
     columns = math.ceil(math.sqrt(n))
     # Evenly from all of them: neighbours in a chain are alike, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
-    found = nearest(samples, data)
-    said = f"median distance {_rounded(float(found.distance.median()))}"
+    found = nearest_images(samples, data)
+    said = f"median distance {_format_distance(float(found.distance.median()))}"
     if holdout is not None and len(holdout):
-        apart = float(nearest(holdout[:1000], data).distance.median())
-        said += f"; of held-out ones {_rounded(apart)}"
+        apart = float(nearest_images(holdout[:1000], data).distance.median())
+        said += f"; of held-out ones {_format_distance(apart)}"
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     names = ("training images", "model samples", f"training image nearest to each sample\n{said}")
     for axes, images, name in zip(panels, (shown, samples, found.images), names, strict=True):
-        _draw(axes, mosaic(look.bytes_of(images), columns))
+        _draw_image(axes, mosaic(look.to_rgb(images), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
 
-def _rounded(distance: float) -> str:
+def _format_distance(distance: float) -> str:
     """Without an exponent: pixels of 256 values are thousands apart, and a title has one line."""
     return f"{distance:,.0f}" if distance >= 1000 else f"{distance:.3g}"
 
@@ -111,7 +122,7 @@ def class_panels(
     data: Sequence[Tensor],
     samples: Sequence[Tensor],
     names: Sequence[str],
-    look: Look,
+    look: PixelRange,
     title: str = "",
 ) -> Figure:
     """A row for each class: training images beside draws of p(x | y).
@@ -127,34 +138,36 @@ def class_panels(
     panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     named = {"training images": data, "model samples of each class, from p(x | y)": samples}
     for axes, (name, rows) in zip(panels, named.items(), strict=True):
-        images = np.full((len(names), columns, height, width, 3), _PAPER, np.uint8)
+        images = np.full((len(names), columns, height, width, 3), _BACKGROUND, np.uint8)
         for row, some in zip(images, rows, strict=True):
-            row[: len(some)] = look.bytes_of(some[:columns])
-        _draw(axes, mosaic(images.reshape(-1, height, width, 3), columns))
+            row[: len(some)] = look.to_rgb(some[:columns])
+        _draw_image(axes, mosaic(images.reshape(-1, height, width, 3), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
         places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
-        axes.set_yticks(places, list(map(short, names)), fontsize=SMALL_SIZE)
+        axes.set_yticks(places, list(map(short_label, names)), fontsize=SMALL_SIZE)
         axes.tick_params(length=0)
     return figure
 
 
-def denoised(noisy: Tensor, mean: Tensor, draws: Tensor, look: Look, title: str = "") -> Figure:
+def denoising(
+    noisy: Tensor, mean: Tensor, draws: Tensor, look: PixelRange, title: str = ""
+) -> Figure:
     """Noisy images, what each is taken to have been, and one draw of that, place by place.
 
     Args:
-        noisy, mean, draws: (n, *event), in the data's own units; the first `_MOST` are shown.
+        noisy, mean, draws: (n, *event), in the data's own units; the first `_MAX_IMAGES` are shown.
     """
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     named = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
     for axes, (name, images) in zip(panels, named.items(), strict=True):
-        columns = math.ceil(math.sqrt(min(_MOST, len(images))))
-        _draw(axes, mosaic(look.bytes_of(images[:_MOST]), columns))
+        columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
+        _draw_image(axes, mosaic(look.to_rgb(images[:_MAX_IMAGES]), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
 
-def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> Figure:
+def chain_strip(frames: Tensor, steps: Sequence[int], look: PixelRange, title: str = "") -> Figure:
     """Chains from step to step, a row a chain.
 
     Args:
@@ -162,11 +175,11 @@ def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> 
         steps: behind each.
     """
     columns, rows = frames.shape[:2]
-    images = look.bytes_of(frames.transpose(0, 1).flatten(0, 1))
+    images = look.to_rgb(frames.transpose(0, 1).flatten(0, 1))
     height, width = images.shape[1:3]
     figure = new_figure(10.0, 9.8 * rows * height / (columns * width) + 0.85, title)
     axes = figure.add_subplot()
-    _draw(axes, mosaic(images, columns))
+    _draw_image(axes, mosaic(images, columns))
     places = (np.arange(columns) * (width + 1) + (width - 1) / 2).tolist()
     axes.set_xticks(places, [str(step) for step in steps], fontsize=SMALL_SIZE)
     axes.tick_params(length=0)
@@ -175,26 +188,26 @@ def strip(frames: Tensor, steps: Sequence[int], look: Look, title: str = "") -> 
     return figure
 
 
-def evolving(frames: Tensor, steps: Sequence[int], look: Look) -> bytes:
-    """The same as an animated GIF, all chains side by side; arguments as those of `strip`."""
-    font = ImageFont.truetype(str(FONT), TEXT)
+def chain_animation(frames: Tensor, steps: Sequence[int], look: PixelRange) -> bytes:
+    """The same as an animated GIF, all chains side by side; arguments as those of `chain_strip`."""
+    font = ImageFont.truetype(str(FONT), TEXT_PX)
     columns = math.ceil(math.sqrt(frames.shape[1]))
     pictures = []
     for x, step in zip(frames, steps, strict=True):
-        tiles = mosaic(look.bytes_of(x), columns)
-        times = max(1, _SHOWN_PIXELS // tiles.shape[1])
+        tiles = mosaic(look.to_rgb(x), columns)
+        times = max(1, _ANIMATION_WIDTH_PX // tiles.shape[1])
         large = Image.fromarray(tiles.repeat(times, 0).repeat(times, 1))
-        paper = Image.new("RGB", (large.width, large.height + LINE + 4), "white")
-        paper.paste(large, (0, LINE + 4))
+        paper = Image.new("RGB", (large.width, large.height + LINE_PX + 4), "white")
+        paper.paste(large, (0, LINE_PX + 4))
         ImageDraw.Draw(paper).text((4, 2), f"step {step}", "black", font)
         pictures.append(paper)
-    return joined(pictures)
+    return encode_gif(pictures)
 
 
-def _draw(axes: Axes, picture: np.ndarray) -> None:
+def _draw_image(axes: Axes, picture: np.ndarray) -> None:
     """Without ticks or frame, every pixel as it is."""
     axes.imshow(picture, interpolation="nearest")
-    finish(axes)
+    label_axes(axes)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

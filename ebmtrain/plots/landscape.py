@@ -12,10 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
-from ebmtrain.plots.grid import Grid, cells_along, evaluate, on_grid
-from ebmtrain.plots.points import MAX_DATA, draw_data, draw_samples, thinned
-from ebmtrain.plots.relief import Relief, relief, round_ticks
-from ebmtrain.plots.style import COLOURS, LABEL_SIZE, MODEL, MUTED, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.contours import ContourData, contour_data, round_ticks
+from ebmtrain.plots.grid import Grid, cell_counts, evaluate, evaluate_on_grid
+from ebmtrain.plots.points import MAX_DATA, draw_data, draw_samples, thin
+from ebmtrain.plots.style import (
+    COLORMAP,
+    GREY,
+    LABEL_SIZE,
+    MODEL,
+    SMALL_SIZE,
+    label_axes,
+    new_figure,
+)
 from ebmtrain.plots.window import Window
 
 _CELLS = 160
@@ -34,7 +42,7 @@ def landscape(
     Args:
         energy: called on float64 points of the CPU, in the data's own units.
         window: what is shown; points outside it are counted in the legend.
-        data: (n, 2); also sets where the colours are clipped, see `relief`.
+        data: (n, 2); also sets where the colours are clipped, see `contour_data`.
         samples: (m, 2), from the model.
         title: above the figure.
     """
@@ -57,10 +65,10 @@ def draw_landscape(
 ) -> None:
     """The same on given axes, with a colour bar beside them and a legend below; `area` as for
     `draw_data`."""
-    grid = on_grid(energy, window, cells_along(window, _CELLS))
-    at_data = None if data is None else evaluate(energy, torch.from_numpy(thinned(data, MAX_DATA)))
+    grid = evaluate_on_grid(energy, window, cell_counts(window, _CELLS))
+    at_data = None if data is None else evaluate(energy, torch.from_numpy(thin(data, MAX_DATA)))
     width, height = window.shape
-    _draw_relief(axes, grid, relief(grid.values, at_data), height / width)
+    _draw_contours(axes, grid, contour_data(grid.values, at_data), height / width)
     if data is not None:
         draw_data(axes, data, window, "white", edge="black", area=area)
     if samples is not None:
@@ -68,7 +76,7 @@ def draw_landscape(
     axes.set_aspect(window.aspect)
     axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
     axes.set_ylim(grid.y[0], grid.y[-1])
-    finish(axes, x=window.names[0], y=window.names[1])
+    label_axes(axes, x=window.names[0], y=window.names[1])
     if data is not None or samples is not None:
         _draw_legend(axes, columns=2 if width > 0.7 * height else 1)
 
@@ -83,7 +91,7 @@ def _draw_legend(axes: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def _draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> None:
+def _draw_contours(axes: Axes, grid: Grid, shape: ContourData | None, tall: float) -> None:
     """Contours and their colour bar. Grey is where there is no energy to show.
 
     Args:
@@ -98,9 +106,9 @@ def _draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> N
         return
     beyond = "max" if shape.clipped else "neither"
     # One even step of colour per level, and one for all that is higher.
-    norm = BoundaryNorm(shape.levels, colormaps[COLOURS].N, extend=beyond)
+    norm = BoundaryNorm(shape.levels, colormaps[COLORMAP].N, extend=beyond)
     filled = axes.contourf(
-        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLOURS, norm=norm, extend=beyond
+        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLORMAP, norm=norm, extend=beyond
     )
     # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
     frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, tall), 1.0))
@@ -111,7 +119,7 @@ def _draw_relief(axes: Axes, grid: Grid, shape: Relief | None, tall: float) -> N
         label = label.replace("the ", "the\n", 1)
     bar = axes.figure.colorbar(filled, cax=frame, ticks=ticks, spacing="uniform")
     bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
-    bar.ax.tick_params(labelsize=SMALL_SIZE, color=MUTED)
+    bar.ax.tick_params(labelsize=SMALL_SIZE, color=GREY)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label(label, fontsize=LABEL_SIZE)

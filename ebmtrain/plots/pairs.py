@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ebmtrain.plots.points import draw_data
 from ebmtrain.plots.projection import draw_marginal
-from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, finish, new_figure, short
-from ebmtrain.plots.window import Window, interval_of
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, label_axes, new_figure, short_label
+from ebmtrain.plots.window import Window, fit_interval
 
-_MOST = 6  # columns: more would be too small to read
+_MAX_COLUMNS = 6  # columns: more would be too small to read
 
 
 def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str = "") -> Figure:
@@ -32,11 +32,11 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
     """
     data = data.detach().cpu().double()
     samples = model_samples.detach().cpu().double()
-    d = min(len(names), _MOST)
-    if len(names) > _MOST:
-        notice = f"the first {_MOST} of {len(names)} columns"
+    d = min(len(names), _MAX_COLUMNS)
+    if len(names) > _MAX_COLUMNS:
+        notice = f"the first {_MAX_COLUMNS} of {len(names)} columns"
         title = f"{title}\n{notice}" if title else notice
-    views = [interval_of(column, 0.1) for column in data[:, :d].T]
+    views = [fit_interval(column, 0.1) for column in data[:, :d].T]
     size = 2.1 if d > 3 else 2.8
     figure = new_figure(size * d + 0.4, size * d + 1.1, title)
     panels = figure.subplots(d, d, squeeze=False)
@@ -50,7 +50,11 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
         else:
             _draw_pair(axes, samples[: len(data)], MODEL, (column, row), views)
         bottom, left = row == d - 1, column == 0
-        finish(axes, x=short(names[column]) if bottom else "", y=short(names[row]) if left else "")
+        label_axes(
+            axes,
+            x=short_label(names[column]) if bottom else "",
+            y=short_label(names[row]) if left else "",
+        )
         axes.tick_params(labelbottom=bottom, labelleft=left and row > 0)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(

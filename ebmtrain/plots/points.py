@@ -12,14 +12,14 @@ MAX_DATA = 1000  # beyond these a scatter only hides what is beneath it
 _MAX_SAMPLES = 500
 
 
-def thinned(points: Tensor, limit: int) -> np.ndarray:
+def thin(points: Tensor, limit: int) -> np.ndarray:
     """At most `limit` of the points, evenly picked: repeatable, and it draws no random number."""
     points = points.detach().cpu().double()
     stride = -(-len(points) // limit) or 1
     return points[::stride].numpy()
 
 
-def label_of(name: str, points: Tensor, window: Window) -> str:
+def label_with_outside(name: str, points: Tensor, window: Window) -> str:
     """`name`, and how many of the points the window hides, so that no runaway goes unnoticed."""
     outside = len(points) - int(window.contains(points).sum())
     return f"{name} ({outside} of {len(points)} outside the view)" if outside else name
@@ -29,8 +29,8 @@ def draw_data(
     axes: Axes, data: Tensor, window: Window, colour: str, *, edge: str = "none", area: float = 1.0
 ) -> None:
     """Small dots: (n, 2). `area` is theirs, as a multiple of what suits a figure of full size."""
-    xy = thinned(data, MAX_DATA)
-    label = label_of("data", data, window)
+    xy = thin(data, MAX_DATA)
+    label = label_with_outside("data", data, window)
     axes.scatter(
         xy[:, 0], xy[:, 1], s=5 * area, c=colour, edgecolors=edge, linewidths=0.25, label=label
     )
@@ -41,8 +41,8 @@ def draw_samples(
 ) -> None:
     """Larger triangles with a black rim, seen on dark and on bright ground alike, and told from
     dots by shape where colours are hard to tell: (n, 2)."""
-    xy = thinned(samples, _MAX_SAMPLES)
-    label = label_of("model samples", samples, window)
+    xy = thin(samples, _MAX_SAMPLES)
+    label = label_with_outside("model samples", samples, window)
     axes.scatter(
         xy[:, 0], xy[:, 1], s=13 * area, marker="^", c=colour, edgecolors="black", linewidths=0.35,
         label=label,

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ebmtrain.plots.curves import ENERGIES, LOSS, Rows, draw_curves, measured, quality_of
+from ebmtrain.plots.curves import (
+    ENERGIES,
+    LOSS,
+    MetricRows,
+    draw_curves,
+    has_metrics,
+    quality_panel,
+)
 from ebmtrain.plots.landscape import draw_landscape
 from ebmtrain.plots.style import new_figure
 from ebmtrain.plots.window import Window
@@ -16,7 +23,7 @@ from ebmtrain.plots.window import Window
 def progress(
     energy: Callable[[Tensor], Tensor],
     window: Window,
-    rows: Rows,
+    rows: MetricRows,
     *,
     data: Tensor | None = None,
     samples: Tensor | None = None,
@@ -26,8 +33,8 @@ def progress(
 
     Arguments as for `landscape` and `curves`. Panels whose metrics are not there are left out.
     """
-    energies = ENERGIES if measured(rows, ENERGIES) else None
-    quality = quality_of(rows) or (LOSS if measured(rows, LOSS) else None)
+    energies = ENERGIES if has_metrics(rows, ENERGIES) else None
+    quality = quality_panel(rows) or (LOSS if has_metrics(rows, LOSS) else None)
     panels = [panel for panel in (energies, quality) if panel is not None]
     figure = new_figure(5.6 + 4.0 * len(panels), 4.8, title)
     grid = figure.add_gridspec(1, 1 + len(panels), width_ratios=[1.35] + [1.0] * len(panels))

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ebmtrain.plots.grid import evaluate
-from ebmtrain.plots.points import draw_data, draw_samples, thinned
-from ebmtrain.plots.samples import bins_for
-from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, finish, literal, new_figure
-from ebmtrain.plots.window import interval_of, window_of
+from ebmtrain.plots.points import draw_data, draw_samples, thin
+from ebmtrain.plots.samples import bin_count
+from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, escape_math, label_axes, new_figure
+from ebmtrain.plots.window import fit_interval, fit_window
 
-_MAX_FOR_AXES = 1000  # points that the principal axes are computed from
+_MAX_AXES_POINTS = 1000  # points that the principal axes are computed from
 _MAX_MARGINALS = 6
 _CURVE_POINTS = 600
 
@@ -54,28 +54,28 @@ def projection(
         if energy is not None:
             _draw_density(axes, energy, shape)
         axes.legend(fontsize=SMALL_SIZE, frameon=False)
-        finish(axes, x=literal(names[0]) if names else "x", y="probability density")
+        label_axes(axes, x=escape_math(names[0]) if names else "x", y="probability density")
         return figure
-    return _projected(data, flat, title, names)
+    return _project_many(data, flat, title, names)
 
 
-def _projected(
+def _project_many(
     data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
 ) -> Figure:
     """The figure for two dimensions and more: flat points, (n, dimensions)."""
-    reference = finite(samples if data is None else data)
+    reference = finite_points(samples if data is None else data)
     dimensions = reference.shape[1]
-    chosen = widest(reference)
+    chosen = widest_coordinates(reference)
     notice = f"projection of {dimensions} dimensions on the first two principal axes"
     notice += " of the samples" if data is None else " of the data"
     figure = new_figure(12.0, 5.2, f"{title}\n{notice}" if title else notice)
     columns = -(-len(chosen) // 2)
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=[1.15, 1.15] + [1.0] * columns)
-    _draw_projected(figure.add_subplot(grid[:, :2]), reference, data, samples)
+    _draw_plane(figure.add_subplot(grid[:, :2]), reference, data, samples)
     for i, coordinate in enumerate(chosen):
         axes = figure.add_subplot(grid[i // columns, 2 + i % columns])
         draw_marginal(axes, data, samples, coordinate)
-        finish(
+        label_axes(
             axes, title=names[coordinate] if names else f"coordinate {coordinate + 1}",
             y="" if i % columns else "density",
         )  # fmt: skip
@@ -83,16 +83,16 @@ def _projected(
     return figure
 
 
-def finite(points: Tensor) -> Tensor:
+def finite_points(points: Tensor) -> Tensor:
     kept = points[points.isfinite().all(dim=1)]
     if len(kept) == 0:
         raise ValueError(f"a projection needs a finite point, got none of {len(points)}")
     return kept
 
 
-def widest(points: Tensor) -> list[int]:
+def widest_coordinates(points: Tensor) -> list[int]:
     """The coordinates of largest spread, in their own order: corners of images say nothing."""
-    points = torch.from_numpy(thinned(points, _MAX_FOR_AXES))
+    points = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
     spread = (
         points.quantile(0.95, dim=0)
         - points.quantile(0.05, dim=0)
@@ -104,7 +104,7 @@ def widest(points: Tensor) -> list[int]:
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """(n, d) -> mean (d,), what to multiply by for the two axes (d, 2), and the share along each
     of the variance of the coordinates, all of which are given the same; constant ones have none."""
-    few = torch.from_numpy(thinned(points, _MAX_FOR_AXES))
+    few = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
     mean = few.mean(dim=0)
     std = (few - mean).square().mean(dim=0).sqrt()
     scale = torch.where(std > 1e-12 * few.abs().amax(dim=0), std, torch.inf)
@@ -117,17 +117,17 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]
     return mean, axes[:2].T / scale[:, None], (float(share[0]), float(share[1]))
 
 
-def _draw_projected(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
+def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
     """Data and samples on the plane that `reference` spans."""
     mean, plane, share = principal_axes(reference)
-    window = window_of((reference - mean) @ plane).squared()
+    window = fit_window((reference - mean) @ plane).enclosing_square()
     if data is not None:
         draw_data(axes, (data - mean) @ plane, window, DATA)
     draw_samples(axes, (samples - mean) @ plane, window, MODEL)
     axes.set_xlim(window.low[0], window.high[0])
     axes.set_ylim(window.low[1], window.high[1])
     axes.set_aspect("equal")
-    finish(
+    label_axes(
         axes, x=f"principal axis 1 ({share[0]:.0%} of the standardized variance)",
         y=f"principal axis 2 ({share[1]:.0%})",
     )  # fmt: skip
@@ -139,8 +139,8 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
     ours = samples[:, coordinate]
     theirs = None if data is None else data[:, coordinate]
     reference = ours if theirs is None else theirs
-    view = interval_of(reference[reference.isfinite()], 0.1)
-    bins = np.linspace(*view, bins_for(len(reference)) + 1).tolist()
+    view = fit_interval(reference[reference.isfinite()], 0.1)
+    bins = np.linspace(*view, bin_count(len(reference)) + 1).tolist()
     for values, name, style in (
         (theirs, "data", {"histtype": "stepfilled", "color": DATA, "alpha": 0.45}),
         (ours, "model samples", {"histtype": "step", "color": MODEL, "linewidth": 1.5}),
@@ -150,7 +150,7 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
             weight = np.full(len(inside), 1 / (len(values) * (bins[1] - bins[0])))
             axes.hist(inside, bins=bins, weights=weight, label=name, **style)
     axes.set_xlim(*view)
-    finish(axes)
+    label_axes(axes)
 
 
 def _draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:

@@ -11,16 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from ebmtrain.plots.grid import cells_along, on_grid
-from ebmtrain.plots.points import label_of
-from ebmtrain.plots.style import COLOURS, LABEL_SIZE, SMALL_SIZE, finish, new_figure
+from ebmtrain.plots.grid import cell_counts, evaluate_on_grid
+from ebmtrain.plots.points import label_with_outside
+from ebmtrain.plots.style import COLORMAP, LABEL_SIZE, SMALL_SIZE, label_axes, new_figure
 from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
-_FINE = 128  # cells along the longer side, at least, where a density is computed, not counted
+_MIN_DENSITY_CELLS = (
+    128  # cells along the longer side, at least, where a density is computed, not counted
+)
 
 
-class Panel(NamedTuple):
+class DensityPanel(NamedTuple):
     name: str
     density: np.ndarray
     """(rows, columns), probability per unit area."""
@@ -49,23 +51,27 @@ def samples(
         title: above the figure.
     """
     sizes = [len(points) for points in (data, model_samples) if points is not None]
-    bins = cells_along(window, bins_for(min(sizes)))
-    split = max(2, -(-_FINE // max(bins)))
+    bins = cell_counts(window, bin_count(min(sizes)))
+    split = max(2, -(-_MIN_DENSITY_CELLS // max(bins)))
     cells = (split * bins[0], split * bins[1])
     panels = []
     if data is not None:
-        panels.append(Panel(label_of("data", data, window), histogram(data, window, bins)))
+        panels.append(
+            DensityPanel(label_with_outside("data", data, window), histogram(data, window, bins))
+        )
     counted = histogram(model_samples, window, bins)
-    panels.append(Panel(label_of("model samples", model_samples, window), counted))
+    panels.append(DensityPanel(label_with_outside("model samples", model_samples, window), counted))
     if truth is not None:
-        density = np.exp(on_grid(truth.log_prob, window, cells).values)
-        panels.append(Panel("true density", np.nan_to_num(density), split))
+        density = np.exp(evaluate_on_grid(truth.log_prob, window, cells).values)
+        panels.append(DensityPanel("true density", np.nan_to_num(density), split))
     if data is None and energy is not None:
-        panels.append(Panel("density of the energy", boltzmann(energy, window, cells), split))
+        panels.append(
+            DensityPanel("density of the energy", boltzmann_density(energy, window, cells), split)
+        )
     return _side_by_side(panels, window, title)
 
 
-def bins_for(count: int) -> int:
+def bin_count(count: int) -> int:
     """Bins along the longer side: finer with more points, as the best width falls."""
     return int(np.clip(round(3 * max(count, 1) ** (1 / 3)), 16, 80))
 
@@ -82,11 +88,11 @@ def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarr
     return counts.T / (max(len(points), 1) * area)
 
 
-def boltzmann(
+def boltzmann_density(
     energy: Callable[[Tensor], Tensor], window: Window, cells: tuple[int, int]
 ) -> np.ndarray:
     """exp(-E) on a grid, with integral 1 over the window; 0 where the energy is not finite."""
-    grid = on_grid(energy, window, cells)
+    grid = evaluate_on_grid(energy, window, cells)
     heights = np.where(np.isfinite(grid.values), grid.values, np.inf)
     if not np.isfinite(heights).any():
         return np.zeros_like(heights)
@@ -94,13 +100,15 @@ def boltzmann(
     return weights / (weights.sum() * grid.cell)
 
 
-def _side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
+def _side_by_side(panels: list[DensityPanel], window: Window, title: str) -> Figure:
     """One row of axes of the same view, with one colour bar."""
     width, height = window.shape
     tall = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
     rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    top = max(_scale_of(panels[0]), _scale_of(panels[-1]))  # data or model, and what is computed
+    top = max(
+        _max_bin_density(panels[0]), _max_bin_density(panels[-1])
+    )  # data or model, and what is computed
     image = None
     for axes, panel in zip(rows[0], panels, strict=True):
         image = _draw_density(axes, panel, window, top)
@@ -112,18 +120,18 @@ def _side_by_side(panels: list[Panel], window: Window, title: str) -> Figure:
     return figure
 
 
-def _scale_of(panel: Panel) -> float:
+def _max_bin_density(panel: DensityPanel) -> float:
     """The highest density, averaged over bins: a histogram cannot show more of it."""
     split = panel.split
     rows, columns = (cells // split for cells in panel.density.shape)
     return float(panel.density.reshape(rows, split, columns, split).mean(axis=(1, 3)).max())
 
 
-def _draw_density(axes: Axes, panel: Panel, window: Window, top: float) -> AxesImage:
+def _draw_density(axes: Axes, panel: DensityPanel, window: Window, top: float) -> AxesImage:
     """One density on given axes; colours run from 0 to `top`."""
     image = axes.imshow(
-        panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLOURS,
+        panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLORMAP,
         vmin=0.0, vmax=top or 1.0, interpolation="nearest",
     )  # fmt: skip
-    finish(axes, title=panel.name, x=window.names[0])
+    label_axes(axes, title=panel.name, x=window.names[0])
     return image

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-_FEWEST = 8  # values below which all of them are shown
-_TAIL = 0.1  # the share of values on each side that may be left out of view
+_MIN_TRIMMED_VALUES = 8  # values below which all of them are shown
+_TAIL_SHARE = 0.1  # the share of values on each side that may be left out of view
 
 
 class Limits(NamedTuple):
@@ -20,7 +20,7 @@ class Limits(NamedTuple):
     high: float
 
 
-def scale_log(axes: Axes, values: np.ndarray) -> None:
+def set_log_scale(axes: Axes, values: np.ndarray) -> None:
     """Powers of ten; over less than two decades, plain numbers, or there would be no label."""
     axes.set_yscale("log")
     if values.max() < 100 * values.min():
@@ -33,12 +33,12 @@ def scale_log(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def hold_view(axes: Axes, values: np.ndarray) -> Limits:
+def set_robust_limits(axes: Axes, values: np.ndarray) -> Limits:
     """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
     everything = Limits(-np.inf, np.inf)
-    if len(values) < _FEWEST:
+    if len(values) < _MIN_TRIMMED_VALUES:
         return everything
-    low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
+    low, high = np.quantile(values, (_TAIL_SHARE, 1 - _TAIL_SHARE))
     reach = 0.75 * (high - low)
     if reach <= 0:
         return everything
@@ -48,7 +48,7 @@ def hold_view(axes: Axes, values: np.ndarray) -> Limits:
     return Limits(bottom - space, top + space)
 
 
-def hold_steps(axes: Axes, steps: Sequence[float]) -> None:
+def set_step_limits(axes: Axes, steps: Sequence[float]) -> None:
     """The same steps in every panel, however rare its metric."""
     first, last = (float(bound(steps)) for bound in (min, max))
     space = 0.03 * (last - first) or 0.5

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 DATA = "#0072B2"
 MODEL = "#D55E00"
 TRUTH = "#222222"
-OTHER = "#009E73"
-SECOND_OTHER = "#56B4E9"
-THIRD_OTHER = "#E69F00"
-FAULT = "#CC79A7"
-MUTED = "#666666"
-COLOURS = "viridis"
+GREEN = "#009E73"
+SKY_BLUE = "#56B4E9"
+ORANGE = "#E69F00"
+PURPLE = "#CC79A7"
+GREY = "#666666"
+COLORMAP = "viridis"
 DPI = 110
 _TITLE_SIZE = 12
 PANEL_SIZE = 10.5
@@ -32,26 +32,28 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     return figure
 
 
-def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+def label_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     """Title, labels and tick sizes of one panel."""
     if title:
         axes.set_title(title, fontsize=PANEL_SIZE, parse_math=False)
     axes.set_xlabel(x, fontsize=LABEL_SIZE)
     axes.set_ylabel(y, fontsize=LABEL_SIZE)
-    axes.tick_params(labelsize=SMALL_SIZE, color=MUTED)
+    axes.tick_params(labelsize=SMALL_SIZE, color=GREY)
     for spine in axes.spines.values():
-        spine.set_color(MUTED)
+        spine.set_color(GREY)
         spine.set_linewidth(0.7)
 
 
-_LONGEST = 24  # letters of a name
+_MAX_LABEL_LETTERS = 24  # letters of a name
 
 
-def short(name: str) -> str:
+def short_label(name: str) -> str:
     """A column's name, for the label of an axis."""
-    return literal(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+    return escape_math(
+        name if len(name) <= _MAX_LABEL_LETTERS else f"{name[: _MAX_LABEL_LETTERS - 1]}…"
+    )
 
 
-def literal(name: str) -> str:
+def escape_math(name: str) -> str:
     """Of somebody else's, for a label: a dollar in it is a dollar and begins no mathematics."""
     return name.replace("$", r"\$")

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ebmtrain.masks import whole
-from ebmtrain.plots.energies import draw_energies
-from ebmtrain.plots.style import DATA, MODEL, MUTED, finish, new_figure
-from ebmtrain.plots.window import interval_of
+from ebmtrain.plots.energies import draw_energy_histograms
+from ebmtrain.plots.style import DATA, GREY, MODEL, label_axes, new_figure
+from ebmtrain.plots.window import fit_interval
 
-SHOWN = 6  # sequences of each, a panel each
-_MOST_CHANNELS = 4  # in one panel: more would hide each other
+N_SEQUENCES = 6  # sequences of each, a panel each
+_MAX_CHANNELS = 4  # in one panel: more would hide each other
 _STYLES = ("-", "--", "-.", ":")  # of the channels
-_COUNTED = 2000  # points whose energies are counted
+_MAX_HISTOGRAM_POINTS = 2000  # points whose energies are counted
 
 
 def traces(
@@ -46,39 +46,43 @@ def traces(
         ValueError: no sample is finite.
     """
     groups = {"data": data, "model samples": model_samples}
-    shown = {name: _finite(x) for name, x in groups.items() if x is not None}
+    shown = {name: _finite_sequences(x) for name, x in groups.items() if x is not None}
     if not len(shown["model samples"]):
         raise ValueError(f"traces need a finite sample, got none of {len(model_samples)}")
-    values = {name: energy(x[:_COUNTED]).detach().double() for name, x in shown.items()}
-    channels = min(model_samples.shape[2], _MOST_CHANNELS)
+    values = {
+        name: energy(x[:_MAX_HISTOGRAM_POINTS]).detach().double() for name, x in shown.items()
+    }
+    channels = min(model_samples.shape[2], _MAX_CHANNELS)
     if model_samples.shape[2] > channels:
         notice = f"the first {channels} of {model_samples.shape[2]} channels"
         title = f"{title}\n{notice}" if title else notice
-    figure = new_figure(2.0 * SHOWN + 3.4, 0.9 + 2.1 * len(shown), title)
-    grid = figure.add_gridspec(len(shown), SHOWN + 2, width_ratios=[1.0] * SHOWN + [0.9, 0.9])
+    figure = new_figure(2.0 * N_SEQUENCES + 3.4, 0.9 + 2.1 * len(shown), title)
+    grid = figure.add_gridspec(
+        len(shown), N_SEQUENCES + 2, width_ratios=[1.0] * N_SEQUENCES + [0.9, 0.9]
+    )
     first = next(iter(shown.values()))[..., :channels]
-    view = interval_of(first[first.isfinite()], 0.15)
+    view = fit_interval(first[first.isfinite()], 0.15)
     for row, (name, x) in enumerate(shown.items()):
-        chosen = spread(values[name], SHOWN)
+        chosen = evenly_by_energy(values[name], N_SEQUENCES)
         for column, i in enumerate(chosen):
             axes = figure.add_subplot(grid[row, column])
             colour = DATA if name == "data" else MODEL
             _draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
             axes.tick_params(labelleft=column == 0, labelbottom=row == len(shown) - 1)
-            finish(
+            label_axes(
                 axes, title=axes.get_title(), y=name if column == 0 else "",
                 x="step" if row == len(shown) - 1 else "",
             )  # fmt: skip
-    draw_energies(figure.add_subplot(grid[:, SHOWN:]), values)
+    draw_energy_histograms(figure.add_subplot(grid[:, N_SEQUENCES:]), values)
     return figure
 
 
-def _finite(x: Tensor) -> Tensor:
+def _finite_sequences(x: Tensor) -> Tensor:
     x = x.detach().cpu().double()
     return x[whole(x)]
 
 
-def spread(energies: Tensor, count: int) -> Sequence[int]:
+def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
     """Indices of at most `count` points, from the lowest energy to the highest."""
     order = energies.argsort()
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
@@ -90,7 +94,7 @@ def _draw_trace(
 ) -> None:
     """One sequence, (length, channels); a marker at each step where there are few."""
     marker = "o" if len(sequence) <= 64 else None
-    axes.axhline(0, color=MUTED, linewidth=0.5)
+    axes.axhline(0, color=GREY, linewidth=0.5)
     for channel, style in zip(sequence.T.numpy(), _STYLES, strict=False):
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
     axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # shorter ones are seen to be

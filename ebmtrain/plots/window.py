@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-_TAIL = 0.01  # the share of points on each side that may be left out of view
-_UNEQUAL = 5.0  # ratio of the two widths beyond which the axes get a scale each
-_FENCE = 3.0  # in interquartile ranges: what lies within is shown however few the points are
+_TAIL_SHARE = 0.01  # the share of points on each side that may be left out of view
+_MAX_EQUAL_ASPECT = 5.0  # ratio of the two widths beyond which the axes get a scale each
+_FENCE_IQR = 3.0  # in interquartile ranges: what lies within is shown however few the points are
 
 
 class Window(NamedTuple):
@@ -28,7 +28,7 @@ class Window(NamedTuple):
     @property
     def aspect(self) -> Literal["equal", "auto"]:
         """Equal units on both axes, unless the shorter side would shrink to a line."""
-        return "equal" if max(self.size) <= _UNEQUAL * min(self.size) else "auto"
+        return "equal" if max(self.size) <= _MAX_EQUAL_ASPECT * min(self.size) else "auto"
 
     @property
     def shape(self) -> tuple[float, float]:
@@ -41,7 +41,7 @@ class Window(NamedTuple):
         """(left, right, bottom, top), the order that matplotlib wants."""
         return self.low[0], self.high[0], self.low[1], self.high[1]
 
-    def squared(self) -> Window:
+    def enclosing_square(self) -> Window:
         """The smallest square around it."""
         reach = max(self.size) / 2
         x, y = ((low + high) / 2 for low, high in zip(self.low, self.high, strict=True))
@@ -54,7 +54,7 @@ class Window(NamedTuple):
         return ((points >= low) & (points <= high)).all(dim=1)
 
 
-def window_of(points: Tensor, margin: float = 0.2) -> Window:
+def fit_window(points: Tensor, margin: float = 0.2) -> Window:
     """The view that holds (n, 2) points, but not the few that ran away.
 
     Args:
@@ -70,20 +70,20 @@ def window_of(points: Tensor, margin: float = 0.2) -> Window:
     points = points[points.isfinite().all(dim=1)]
     if len(points) == 0:
         raise ValueError("a window needs at least one finite point, got none")
-    (left, right), (bottom, top) = (interval_of(points[:, i], margin) for i in (0, 1))
+    (left, right), (bottom, top) = (fit_interval(points[:, i], margin) for i in (0, 1))
     return Window((left, bottom), (right, top))
 
 
-def interval_of(values: Tensor, margin: float) -> tuple[float, float]:
+def fit_interval(values: Tensor, margin: float) -> tuple[float, float]:
     """The same on a line: (n,) finite values -> (low, high), low < high."""
     # At least one value is outside the quantiles whatever n is: rounding goes inwards. A fence
     # brings it back where it is no outlier; quantiles alone would cut small samples short, and
     # the fence alone would cut off a small mode beside a large narrow one.
     ordered = values.sort().values
     outermost = len(ordered) - 1
-    drop = min(max(1, round(_TAIL * outermost)), outermost // 2)
+    drop = min(max(1, round(_TAIL_SHARE * outermost)), outermost // 2)
     first, third = ordered[outermost // 4], ordered[outermost - outermost // 4]
-    reach = _FENCE * (third - first)
+    reach = _FENCE_IQR * (third - first)
     fenced = ordered[(ordered >= first - reach) & (ordered <= third + reach)]
     low = float(torch.minimum(ordered[drop], fenced[0]))
     high = float(torch.maximum(ordered[outermost - drop], fenced[-1]))

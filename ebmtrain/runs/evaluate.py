@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import CheckpointError
-from ebmtrain.evaluation.protocol import Evaluation, Subject, Trace
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
 from ebmtrain.runs.sampling import drawn, first_points
 from ebmtrain.samplers.draw import going_on, learnt_in, settled
 from ebmtrain.score import counted
 from ebmtrain.types import EstimatesLogZ
 
 
-def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Subject:
+def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> EvaluationInput:
     """A model as evaluations want it."""
 
     def points(count: int) -> Tensor:
         wanted = replace(parts.samples, count=count)
         return drawn(parts, energy, method, wanted, parts.generator("evaluation points"))
 
-    return Subject(
+    return EvaluationInput(
         energy=energy,
         temperature=parts.temperature,
         region=parts.region,
@@ -66,7 +66,9 @@ def _traced(
     return Trace(torch.stack(points), rates, tally.points, perf_counter() - before)
 
 
-def measured(parts: Parts, model: Subject, due: Collection[str] | None = None) -> Evaluation:
+def measured(
+    parts: Parts, model: EvaluationInput, due: Collection[str] | None = None
+) -> Evaluation:
     """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
     under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
     other.

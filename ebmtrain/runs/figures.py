@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.diagnostics import LEAST_ESS, MOST_RHAT, Diagnostics
-from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS, Diagnostics
+from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.wrappers import in_data_units
 from ebmtrain.runs.sampling import drawn, noise
 from ebmtrain.runs.storage.rundir import RunDir
@@ -20,7 +20,7 @@ from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from ebmtrain.config.experiment import Parts
-    from ebmtrain.plots.images import Look
+    from ebmtrain.plots.images import PixelRange
     from ebmtrain.plots.style import Figure
     from ebmtrain.plots.window import Window
     from ebmtrain.runs.posterior import Denoised
@@ -56,12 +56,14 @@ class Gallery:
 
     @cached_property
     def window(self) -> Window:
-        from ebmtrain.plots.style import short
-        from ebmtrain.plots.window import Window, window_of
+        from ebmtrain.plots.style import short_label
+        from ebmtrain.plots.window import Window, fit_window
 
         if self.data is not None:
-            names, window = self.parts.frame.names, window_of(self.data)
-            return window if names is None else window._replace(names=tuple(map(short, names)))
+            names, window = self.parts.frame.names, fit_window(self.data)
+            return (
+                window if names is None else window._replace(names=tuple(map(short_label, names)))
+            )
         low, high = self.parts.region.low.tolist(), self.parts.region.high.tolist()
         return Window((low[0], low[1]), (high[0], high[1]))
 
@@ -77,7 +79,9 @@ class Gallery:
         )  # fmt: skip
         self.hang(f"landscape_{name}", figure)
 
-    def final(self, model: Subject, samples: Tensor, title: str, name: str = "final") -> list[str]:
+    def final(
+        self, model: EvaluationInput, samples: Tensor, title: str, name: str = "final"
+    ) -> list[str]:
         """All pictures of a finished run; what could not be drawn, in words.
 
         Args:
@@ -133,25 +137,25 @@ class Gallery:
         return []
 
     @cached_property
-    def look(self) -> Look | None:
+    def look(self) -> PixelRange | None:
         """How points are shown as images; None: they are none. They are if their dataset or their
         model says so."""
-        from ebmtrain.plots.images import Look
+        from ebmtrain.plots.images import PixelRange
 
         dataset = self.parts.dataset
         pixels = dataset.pixels if isinstance(dataset, HasPixels) else None
         if pixels is None and isinstance(self.parts.energy, ImageEnergy) and self.data is not None:
             pixels = float(self.data.min()), float(self.data.max())
-        return None if pixels is None else Look(*pixels)
+        return None if pixels is None else PixelRange(*pixels)
 
-    def images(self, model: Subject, samples: Tensor, title: str, name: str) -> None:
+    def images(self, model: EvaluationInput, samples: Tensor, title: str, name: str) -> None:
         """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif; where there are
         classes, plots/classes_<name>.png.
 
         Args:
             samples: in the data's own units.
         """
-        from ebmtrain.plots.images import evolving, image_samples, strip
+        from ebmtrain.plots.images import chain_animation, chain_strip, image_samples
 
         assert self.look is not None
         assert self.data is not None
@@ -166,12 +170,12 @@ class Gallery:
         frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
         few = picked(steps, COLUMNS)
         rows = [steps.index(step) for step in few]
-        self.hang(f"chain_{name}", strip(frames[rows, :ROWS], few, self.look, title))
+        self.hang(f"chain_{name}", chain_strip(frames[rows, :ROWS], few, self.look, title))
         if self.parts.plots.gif and name == "final":
-            self.run.write_bytes("plots/chain.gif", evolving(frames, steps, self.look))
+            self.run.write_bytes("plots/chain.gif", chain_animation(frames, steps, self.look))
         self.classes(model, title, name)
 
-    def classes(self, model: Subject, title: str, name: str) -> None:
+    def classes(self, model: EvaluationInput, title: str, name: str) -> None:
         """plots/classes_<name>.png; nothing where the model tells no classes apart."""
         labels = labels_of(self.parts.dataset)
         if labels is None or self.data is None:
@@ -195,31 +199,31 @@ class Gallery:
         """PNG of noisy images, all in the data's own units; None where points are no images."""
         if self.look is None:
             return None
-        from ebmtrain.plots.image import png
-        from ebmtrain.plots.images import denoised
+        from ebmtrain.plots.encode import encode_png
+        from ebmtrain.plots.images import denoising
 
         title = f"noise of standard deviation {noise:g}"
-        return png(denoised(noisy, found.mean, found.draws[:, 0], self.look, title))
+        return encode_png(denoising(noisy, found.mean, found.draws[:, 0], self.look, title))
 
-    def chains(self, model: Subject, title: str, name: str) -> None:
+    def chains(self, model: EvaluationInput, title: str, name: str) -> None:
         """plots/<name>.png; nothing where chains do not move, meet what is not finite or are not
         judged: the evaluation says so."""
         diagnostics = self.parts.evaluations.get("diagnostics")
         if diagnostics is None or temperature_of(self.parts.sampler) == 0:
             return
         assert isinstance(diagnostics, Diagnostics)
-        seen = diagnostics.seen(model)
+        seen = diagnostics.summary(model)
         if seen is None:
             return
-        from ebmtrain.plots.chains import Chains, chains
+        from ebmtrain.plots.chains import ChainFigureData, chains
 
         ages = model.method.get("ages")
         unit = "units of x" if self.parts.data is None else "standard deviations of the data"
-        shown = Chains(
+        shown = ChainFigureData(
             seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
             seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
         )  # fmt: skip
-        self.hang(name, chains(shown, {"rhat": MOST_RHAT, "ess": LEAST_ESS}, title))
+        self.hang(name, chains(shown, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
 
     def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
         """plots/<name>.png: histograms of the energies of points of different origin.
@@ -227,9 +231,9 @@ class Gallery:
         Args:
             groups: name and energies over T, (n,); those of the data first.
         """
-        from ebmtrain.plots.energies import energies
+        from ebmtrain.plots.energies import energy_histograms
 
-        self.hang(name, energies(groups, title))
+        self.hang(name, energy_histograms(groups, title))
 
     def in_units(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""
@@ -241,9 +245,9 @@ class Gallery:
         return self.parts.standardization.to_data(points.detach())
 
     def hang(self, name: str, figure: Figure) -> None:
-        from ebmtrain.plots.image import png
+        from ebmtrain.plots.encode import encode_png
 
-        self.run.write_bytes(f"plots/{name}.png", png(figure))
+        self.run.write_bytes(f"plots/{name}.png", encode_png(figure))
 
 
 def rarer_and_rarer(last: int, count: int) -> list[int]:

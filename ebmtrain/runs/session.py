@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputError, out_of_memory
-from ebmtrain.evaluation.alarms import held_apart, runaway
-from ebmtrain.evaluation.protocol import Evaluator, HasAtStart, Subject, apart
+from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
+from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
 from ebmtrain.masks import lengths
 from ebmtrain.runs.console import LOG, Display
 from ebmtrain.runs.evaluate import measured, subject
@@ -66,7 +66,7 @@ class Session:
         self.known(resumed["measured"] if resumed else {})
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
-        self.model: Subject | None = None
+        self.model: EvaluationInput | None = None
         self.maker = maker
         self.finished = False
         self.step = resumed["step"] if resumed else 0
@@ -178,7 +178,7 @@ class Session:
     ) -> dict[str, Any]:
         self.model = subject(self.parts, energy, method)
         metrics, warnings = measured(self.parts, self.model, due)
-        numbers, self.timings = apart(metrics)
+        numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
             self.warnings += self.best.not_followed(metrics)
@@ -198,8 +198,8 @@ class Session:
         self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
         regularization = self.parts.config["method"].get("energy_regularization", 0.0)
-        alarm = runaway(row, self.parts.standardization.shift.numel())
-        alarm = alarm or held_apart(row, regularization)
+        alarm = energy_runaway(row, self.parts.standardization.shift.numel())
+        alarm = alarm or regularization_gap(row, regularization)
         if alarm is not None and not self.alarmed:
             LOG.warning("warning: %s (step %d)", alarm, state.step)
             self.alarmed = True

@@ -483,7 +483,7 @@ def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
     metrics = model.result["metrics"]
     assert ("nll" in metrics) == (np.prod(event) <= 3)
     if np.prod(event) > 3:
-        assert "no exact evaluation: quadrature ends at 3 dimensions" in outcome.out
+        assert "no exact evaluation: quadrature works in up to 3 dimensions" in outcome.out
     assert "no landscape: it is drawn for 2-D data" in outcome.out
     assert (folder / "run/plots/samples_final.png").exists()
     assert command("sample", "run", "count=20", "out=x.csv").code == 0

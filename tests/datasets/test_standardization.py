@@ -13,7 +13,7 @@ from ebmtrain.datasets.spec import Frame
 from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.wrappers import in_data_units
 from ebmtrain.samplers.mala import Mala
 
@@ -71,7 +71,7 @@ def test_densities_are_those_of_the_data():
     u = units.to_standard(x)
     torch.testing.assert_close(frame.region.low, u.amin(0))  # not the corners of the box of x
     found = Quadrature(every=1)(
-        Subject(
+        EvaluationInput(
             energy=Normal(), temperature=1.0, region=frame.region, standardization=units,
             dataset=points, draw=unused, generator=unused, sampler=Mala(step_size=0.1),
             method={}, trace=unused,

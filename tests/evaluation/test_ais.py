@@ -17,22 +17,22 @@ from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.ais import AnnealedImportanceSampling, Sides
+from ebmtrain.evaluation.ais import AnnealedImportanceSampling, LogWeights
 from ebmtrain.evaluation.estimators import annealing
 from ebmtrain.evaluation.estimators.annealing import (
-    Between,
-    Gaussian,
-    Ladder,
+    AnnealingSchedule,
+    GaussianBase,
+    GeometricPath,
+    adaptive_schedule,
     anneal,
-    bennett,
+    bennett_log_z,
     effective,
-    pilot,
-    refined,
-    turned,
-    widest,
+    next_beta_step,
+    refine_schedule,
+    reversed_schedule,
 )
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
@@ -64,7 +64,7 @@ class Shifted(nn.Module):
         return OFFSET - self.temperature * self.truth.log_prob(self.standard.to_data(u))
 
 
-def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> Subject:
+def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> EvaluationInput:
     """A perfect model of the truth, in other units; its own samples are `heat` times too
     wide about each mode."""
     g = stream(100 + seed)
@@ -75,7 +75,7 @@ def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> Subject:
     source = replace(own, std=heat * own.std)
     u = standard.to_standard(x)
     held = own.sample(1000, g) if holdout is None else holdout(own)
-    return Subject(
+    return EvaluationInput(
         energy=Shifted(own, standard, temperature),
         temperature=temperature,
         region=Region(u.amin(0), u.amax(0)),
@@ -108,8 +108,8 @@ def ais():
 
 def between(target=MIXTURE):
     energy = MixtureEnergy(centres=target.centres, weights=target.weights, std=target.std).double()
-    base = Gaussian.fitted(target.sample(2000, stream(3)))
-    return base, lambda beta: Between(
+    base = GaussianBase.fit(target.sample(2000, stream(3)))
+    return base, lambda beta: GeometricPath(
         beta=beta, base=base, energy=energy, temperature=1.0, shape=(D,)
     )
 
@@ -121,7 +121,7 @@ def test_the_path_and_its_slope(beta):
     base, path = between()
     here = replace(path(beta), temperature=1.7)
     z = torch.randn(20, D, dtype=torch.float64, generator=stream(5)).requires_grad_()
-    u = base.coloured(z)
+    u = base.unwhiten(z)
     gaussian = torch.distributions.MultivariateNormal(base.mean, scale_tril=base.factor)
     density = gaussian.log_prob(u) + base.log_volume
     expected = -(1 - beta) * density + beta * here.energy(u) / 1.7
@@ -129,7 +129,7 @@ def test_the_path_and_its_slope(beta):
     torch.testing.assert_close(energy, expected)
     torch.testing.assert_close(here(z.detach()), expected)
     torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), z)[0])
-    torch.testing.assert_close(base.white(u), z)
+    torch.testing.assert_close(base.whiten(u), z)
 
 
 @pytest.mark.parametrize("kernel", [Hmc(step_size=0.3), Mala(step_size=0.05)])
@@ -137,14 +137,14 @@ def test_weights_are_unbiased_on_any_ladder(kernel):
     """E[w] = Z of the target over z, forward from the base and in reverse from the target, on a
     ladder that is far too short."""
     base, path = between()
-    ladder = Ladder([0.0, 0.3, 0.7, 1.0], [0.0, kernel.step_size, kernel.step_size, 0.1])
+    ladder = AnnealingSchedule([0.0, 0.3, 0.7, 1.0], [0.0, kernel.step_size, kernel.step_size, 0.1])
     g, n = stream(1), 20_000
     up = anneal(path, torch.randn(n, D, dtype=torch.float64, generator=g), ladder, kernel, 2, g)
     w = (up + base.log_volume).exp()
     assert w.std() > 0.3  # the ladder is short: the weights have work to do
     assert float(w.mean()) == pytest.approx(1, abs=4 * float(w.std()) / math.sqrt(n))
-    start = base.white(MIXTURE.sample(n, g))
-    down = anneal(path, start, turned(ladder), kernel, 2, g)
+    start = base.whiten(MIXTURE.sample(n, g))
+    down = anneal(path, start, reversed_schedule(ladder), kernel, 2, g)
     v = (down - base.log_volume).exp()
     assert v.std() > 0.3
     assert float(v.mean()) == pytest.approx(1, abs=4 * float(v.std()) / math.sqrt(n))
@@ -157,14 +157,14 @@ def test_the_pilot_places_temperatures_evenly():
     kernel = Hmc(step_size=0.3, adaptation=None)
     g = stream(2)
     z = torch.randn(2000, D, dtype=torch.float64, generator=g)
-    ladder = pilot(path, z, kernel, 0.8, g)
+    ladder = adaptive_schedule(path, z, kernel, 0.8, g)
     assert ladder.betas[0] == 0 and ladder.betas[-1] == 1  # noqa: PT018
     assert 4 < len(ladder.betas) < 40
     step = ladder.betas[1]
     rise = path(1.0)(z) - path(0.0)(z)  # z is still of the base
-    assert torch.allclose(path(0.5).fall(z), -rise)
+    assert torch.allclose(path(0.5).log_ratio(z), -rise)
     assert effective(-step * rise) / len(z) == pytest.approx(0.8, abs=0.02)
-    twice = refined(ladder, 2 * (len(ladder.betas) - 1))
+    twice = refine_schedule(ladder, 2 * (len(ladder.betas) - 1))
     assert twice.betas[::2] == pytest.approx(ladder.betas)
     assert twice.betas[1] == pytest.approx(step / 2)
 
@@ -191,17 +191,20 @@ class Stays:
 
 def test_each_temperature_has_its_own_step_size_on_both_ways():
     _, path = between()
-    ladder, z = Ladder([0.0, 0.2, 0.7, 1.0], [0.1, 0.2, 0.3, 0.4]), torch.zeros(2, D).double()
+    ladder, z = (
+        AnnealingSchedule([0.0, 0.2, 0.7, 1.0], [0.1, 0.2, 0.3, 0.4]),
+        torch.zeros(2, D).double(),
+    )
     up, down = Stays(), Stays()
     anneal(path, z, ladder, up, 1, stream(0))
-    anneal(path, z, turned(ladder), down, 1, stream(0))
+    anneal(path, z, reversed_schedule(ladder), down, 1, stream(0))
     assert up.seen == [(0.2, 0.2), (0.7, 0.3), (1.0, 0.4)]
     assert down.seen == [(0.7, 0.3), (0.2, 0.2), (0.0, 0.1)]
 
 
 def test_step_sizes_between_temperatures_are_means_of_their_logarithms():
-    ladder = Ladder([0.0, 0.3, 1.0], [0.1, 0.4, 1.6])
-    finer = refined(ladder, 8)
+    ladder = AnnealingSchedule([0.0, 0.3, 1.0], [0.1, 0.4, 1.6])
+    finer = refine_schedule(ladder, 8)
     assert finer.betas == pytest.approx([0, 0.075, 0.15, 0.225, 0.3, 0.475, 0.65, 0.825, 1])
     assert finer.step_sizes == pytest.approx([0.1 * 4 ** (k / 4) for k in range(9)])
 
@@ -210,7 +213,7 @@ def test_the_base_of_few_points_is_a_density():
     """Their covariance and a thousandth of its mean variance: three points of the line in four
     dimensions have a density too."""
     line = torch.tensor([[1.0], [2.0], [6.0]]).double() * torch.tensor([1.0, -1, 2, 0])
-    base = Gaussian.fitted(line + 5)
+    base = GaussianBase.fit(line + 5)
     covariance = line.T.cov()
     expected = covariance + 1e-3 * covariance.diagonal().mean() * torch.eye(D)
     torch.testing.assert_close(base.factor @ base.factor.T, expected)
@@ -219,10 +222,12 @@ def test_the_base_of_few_points_is_a_density():
 
 def test_chains_of_the_pilot_that_were_drawn_again_weigh_alike(monkeypatch):
     seen = []
-    monkeypatch.setattr(annealing, "widest", lambda w, *rest: seen.append(w) or widest(w, *rest))
+    monkeypatch.setattr(
+        annealing, "next_beta_step", lambda w, *rest: seen.append(w) or next_beta_step(w, *rest)
+    )
     _, path = between(replace(MIXTURE, std=0.1))
     z = torch.randn(500, D, dtype=torch.float64, generator=stream(2))
-    pilot(path, z, Hmc(step_size=0.1), 0.8, stream(3))
+    adaptive_schedule(path, z, Hmc(step_size=0.1), 0.8, stream(3))
     alike = [not w.any() for w in seen]
     assert alike[0]
     assert 1 < sum(alike) < len(alike)
@@ -231,7 +236,7 @@ def test_chains_of_the_pilot_that_were_drawn_again_weigh_alike(monkeypatch):
 def test_the_pilot_counts_the_weights_that_chains_carry():
     """(sum W v)^2 / sum W v^2 at the step that is found, for W that are not alike."""
     log_w, fall = (s * torch.randn(500, generator=stream(i)).double() for i, s in ((1, 2), (2, 9)))
-    step = widest(log_w, fall, 1.0, 0.7)
+    step = next_beta_step(log_w, fall, 1.0, 0.7)
     assert 0 < step < 1
     weights, v = log_w.softmax(0), (step * fall).exp()
     assert float((weights @ v) ** 2 / (weights @ v**2)) == pytest.approx(0.7, abs=1e-6)
@@ -246,7 +251,7 @@ def test_each_end_has_the_confidence_alone():
         every=1, kernel=Hmc(step_size=0.3), bootstrap=n, confidence=0.8
     )
     up, down = 0.3 * torch.randn(2, 2_000, generator=g, dtype=torch.float64) - 0.1
-    found, _ = check.judged(Sides(up, down, unused), g)
+    found, _ = check.summarize(LogWeights(up, down, unused), g)
     for side, end in ((up, found["log_z_lower"]), (down, -found["log_z_upper"])):
         weights = side.exp()
         error = float(weights.std() / weights.mean()) / math.sqrt(len(side))
@@ -261,7 +266,7 @@ def test_the_error_is_at_least_half_of_the_gap():
     check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
     up, down = 0.01 * torch.randn(2, 500, generator=g, dtype=torch.float64) - 0.2
     for sign in (1, -1):  # forward below reverse, and above
-        found, _ = check.judged(Sides(sign * up, sign * down, unused), g)
+        found, _ = check.summarize(LogWeights(sign * up, sign * down, unused), g)
         gap = abs(float(log_mean_exp(sign * up) + log_mean_exp(sign * down)))
         assert gap == pytest.approx(0.4, abs=0.01)
         assert found["log_z_se"] == pytest.approx(gap / 2)
@@ -276,7 +281,7 @@ def test_a_gap_is_judged_by_the_errors_of_both_sides(swapped):
     sure, unsure = torch.zeros_like(noise), noise - log_mean_exp(noise)
     for gap, complaints in ((0.15, 0), (0.5, 1)):
         up, down = (unsure, sure) if swapped else (sure, unsure)
-        _, warnings = check.judged(Sides(up, down - gap, unused), stream(1))
+        _, warnings = check.summarize(LogWeights(up, down - gap, unused), stream(1))
         assert len(warnings) == complaints
 
 
@@ -286,7 +291,7 @@ def test_bennett_joins_both_sides():
     g, s, n = stream(4), 3.0, 4000
     noise = torch.randn(50, 2, n, dtype=torch.float64, generator=g)
     up, down = 5 - s**2 / 2 + s * noise[:, 0], -5 - s**2 / 2 + s * noise[:, 1]
-    joined = bennett(up, down[:, : n // 2])
+    joined = bennett_log_z(up, down[:, : n // 2])
     error = float(joined.std()) / math.sqrt(50)
     assert float(joined.mean()) == pytest.approx(5, abs=4 * error)
     assert error < float(log_mean_exp(up).std()) / math.sqrt(50)

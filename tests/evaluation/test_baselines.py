@@ -15,9 +15,9 @@ from ebmtrain.datasets.points import Points, split
 from ebmtrain.datasets.spec import Frame
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation import baselines as peers
-from ebmtrain.evaluation.baselines import BesidePeers
+from ebmtrain.evaluation.baselines import Baselines
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.protocol import Evaluation, Subject
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 2.0]], dtype=torch.float64)
@@ -41,14 +41,14 @@ def points(scale: float = 1.0) -> Points:
 
 def beside(dataset: Points, **options) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
-    subject = Subject(
+    subject = EvaluationInput(
         energy=Wide(), temperature=1.0, region=Frame.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused,
     )  # fmt: skip
     options = {"ours": Quadrature(every=1), "components": 2, "bandwidths": 12, **options}
-    return BesidePeers(**options)(subject)
+    return Baselines(**options)(subject)
 
 
 def test_the_mixture_of_one_gaussian_is_the_gaussian():
@@ -74,7 +74,7 @@ class Estimated:
     error: float
     every: int = 1
 
-    def __call__(self, subject: Subject) -> Evaluation:
+    def __call__(self, subject: EvaluationInput) -> Evaluation:
         return Evaluation({"log_z": 3.0, "log_z_se": self.error}, [])
 
 
@@ -133,14 +133,16 @@ def test_a_mixture_may_be_held_to_its_number_of_components():
     assert abs(three["peer_nll_gmm"] - free["peer_nll_gmm"]) > 1e-3
     assert free["peer_nll_gmm"] == pytest.approx(free["peer_nll_gaussian"], abs=1e-3)
     with pytest.raises(ValueError, match=r"evaluation.fewest=3 must be at most .*=2: lower it"):
-        BesidePeers(ours=Quadrature(every=1), fewest=3, components=2)
+        Baselines(ours=Quadrature(every=1), fewest=3, components=2)
 
 
 def test_the_mixture_is_of_the_least_bic_in_units_of_the_data(monkeypatch):
     """Of one Gaussian whose columns hang together all likelihoods are alike: whitened, a spherical
     one has them with the fewest parameters."""
     chosen = []
-    monkeypatch.setattr(peers, "scored", lambda fit, unit, x: chosen.append((fit, unit)) or x[:, 0])
+    monkeypatch.setattr(
+        peers, "_baseline_log_p", lambda fit, unit, x: chosen.append((fit, unit)) or x[:, 0]
+    )
     dataset = points()
     beside(dataset)
     *_, (fit, unit) = chosen
@@ -152,7 +154,7 @@ def test_without_scikit_learn_it_is_said_before_anything_is_trained(command, mon
     for name in [n for n in sys.modules if n.partition(".")[0] == "sklearn"] + ["sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install 'ebmtrain\\[data\\]'"):
-        BesidePeers(ours=Quadrature(every=1))
+        Baselines(ours=Quadrature(every=1))
     for word in ("dataset=wine", "evaluation=peers"):
         outcome = command("check", word)
         assert outcome.code == 2

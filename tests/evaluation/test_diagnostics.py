@@ -14,9 +14,9 @@ from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Parts
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.alarms import held_apart, runaway
-from ebmtrain.evaluation.diagnostics import MOST, Diagnostics, watched
-from ebmtrain.evaluation.protocol import Subject, Trace
+from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
+from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, choose_quantities
+from ebmtrain.evaluation.protocol import EvaluationInput, Trace
 from ebmtrain.runs.evaluate import subject
 from ebmtrain.score import counted
 
@@ -122,7 +122,7 @@ def test_the_same_chains_are_run_once(landscape):
     assert torch.equal(told_points(subject(parts, parts.energy, {})), first)
 
 
-def told_points(model: Subject) -> torch.Tensor:
+def told_points(model: EvaluationInput) -> torch.Tensor:
     return model.trace(8, 10, 2).points
 
 
@@ -206,7 +206,7 @@ def test_points_that_are_not_finite_have_no_numbers(landscape):
     parts = landscape()
     model = subject(parts, parts.energy, {})
     lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
-    broken = Subject(**{**vars(model), "trace": lambda *_: lost})
+    broken = EvaluationInput(**{**vars(model), "trace": lambda *_: lost})
     found, (warning,) = parts.evaluations["diagnostics"](broken)
     assert set(found) == {"chain_acceptance"}
     assert "not finite" in warning
@@ -224,12 +224,12 @@ def test_in_many_dimensions_principal_axes_are_watched():
     direction = torch.nn.functional.normalize(torch.randn(20, generator=g), dim=0)
     signs = torch.randint(0, 2, (3000, 1), generator=g) * 2 - 1
     points = 30 + torch.randn(3000, 20, generator=g) + 5 * signs * direction
-    what = watched(points)
-    assert what.names == [f"principal axis {i}" for i in range(1, MOST + 1)]
+    what = choose_quantities(points)
+    assert what.names == [f"principal axis {i}" for i in range(1, MAX_QUANTITIES + 1)]
     assert what.axes is not None
     assert abs(float(what.axes[:, 0] @ direction.double())) > 0.98
-    assert what.of(points).shape == (3000, MOST)
-    plain = watched(points[:, :3])
+    assert what.of(points).shape == (3000, MAX_QUANTITIES)
+    plain = choose_quantities(points[:, :3])
     assert plain.names == ["coordinate 1", "coordinate 2", "coordinate 3"]
     assert torch.equal(plain.of(points[:, :3]), points[:, :3])
 
@@ -243,25 +243,25 @@ def test_values_out_of_range(configured, words):
 
 
 def test_runaway_energies():
-    assert runaway({"energy_data": -20.0, "energy_model": 30.0, "loss": 1e5}, 2) is None
-    said = runaway({"energy_data": -3e4}, 2)
+    assert energy_runaway({"energy_data": -20.0, "energy_model": 30.0, "loss": 1e5}, 2) is None
+    said = energy_runaway({"energy_data": -3e4}, 2)
     assert said is not None
     assert said.startswith("energies run away: E(data) is -3e+04; lower optimizer.lr")
-    assert runaway({"energy_model": -3e4}, 1000) is None  # a sum over a thousand coordinates
-    assert runaway({"kl": 1.0}, 2) is None
+    assert energy_runaway({"energy_model": -3e4}, 1000) is None  # a sum over a thousand coordinates
+    assert energy_runaway({"kl": 1.0}, 2) is None
 
 
 def test_energies_that_the_regularization_keeps_apart():
     apart = {"energy_data": -50.0, "energy_model": 50.0}
-    said = held_apart(apart, 0.01)  # 2 * 0.01 * (2500 + 2500): the balance itself
+    said = regularization_gap(apart, 0.01)  # 2 * 0.01 * (2500 + 2500): the balance itself
     assert said is not None
     assert "energy_regularization=0.01 keeps the energies of chains and data 1e+02 nats" in said
-    assert held_apart(apart, 0.0) is None  # a gap of another cause
+    assert regularization_gap(apart, 0.0) is None  # a gap of another cause
     # Half of the balance: 0.01 * (3600 + 400) = 40.
-    assert held_apart({"energy_data": -60.0, "energy_model": -20.1}, 0.01) is None
-    assert held_apart({"energy_data": -60.0, "energy_model": -19.0}, 0.01) is not None
-    assert held_apart({"energy_data": -1.0, "energy_model": -0.9}, 0.01) is None
-    assert held_apart({"loss": 1e5}, 0.01) is None
+    assert regularization_gap({"energy_data": -60.0, "energy_model": -20.1}, 0.01) is None
+    assert regularization_gap({"energy_data": -60.0, "energy_model": -19.0}, 0.01) is not None
+    assert regularization_gap({"energy_data": -1.0, "energy_model": -0.9}, 0.01) is None
+    assert regularization_gap({"loss": 1e5}, 0.01) is None
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -18,9 +18,9 @@ from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
-from ebmtrain.evaluation.estimators.grid_quadrature import log_z, on_grid
-from ebmtrain.evaluation.exact import Quadrature, likelihood, with_error
-from ebmtrain.evaluation.protocol import Evaluation, Subject
+from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z, quadrature_grid
+from ebmtrain.evaluation.exact import Quadrature, mean_nll, nll_metrics
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.runs.evaluate import subject
 from ebmtrain.runs.launch import begin
 from ebmtrain.samplers.mala import Mala
@@ -45,11 +45,11 @@ class Bowl(nn.Module):
         return volume - self.offset / temperature
 
 
-def of(energy, temperature, region, standardization, dataset) -> Subject:
+def of(energy, temperature, region, standardization, dataset) -> EvaluationInput:
     def unused(*_):
         raise AssertionError("quadrature draws nothing")
 
-    return Subject(
+    return EvaluationInput(
         energy=energy, temperature=temperature, region=region, standardization=standardization,
         dataset=dataset, draw=unused, generator=unused, sampler=Mala(step_size=0.1), method={},
         trace=unused,
@@ -77,19 +77,21 @@ def test_log_z_of_a_gaussian(stds, offset, temperature):
 
 def test_quadrature_is_exact_far_beyond_its_tolerance():
     bowl = Bowl([0.1, 0.2], [0.5, 0.9])
-    assert log_z(bowl, box(2, 8.0), 128, 1e-3).value == pytest.approx(bowl.true_log_z(), abs=1e-12)
+    assert integrate_log_z(bowl, box(2, 8.0), 128, 1e-3).value == pytest.approx(
+        bowl.true_log_z(), abs=1e-12
+    )
 
 
 def test_a_small_box_grows():
     bowl = Bowl([0.0, 0.0], [1.0, 1.0])
-    result = log_z(bowl, box(2, 0.5), 64, 1e-3)
+    result = integrate_log_z(bowl, box(2, 0.5), 64, 1e-3)
     assert result.value == pytest.approx(bowl.true_log_z(), abs=2e-3)
     assert result.grid.region.high.min() > 3
 
 
 def test_a_coarse_grid_is_refined():
     bowl = Bowl([0.3, 0.1], [0.05, 0.05])
-    result = log_z(bowl, box(2), 32, 1e-3)
+    result = integrate_log_z(bowl, box(2), 32, 1e-3)
     assert result.grid.n_per_axis > 32
     assert result.value == pytest.approx(bowl.true_log_z(), abs=1e-3)
 
@@ -139,7 +141,7 @@ def test_nan_energies_do_not_pass_for_numbers():
 
 
 def test_cells_tile_the_box():
-    grid = on_grid(
+    grid = quadrature_grid(
         lambda x: x[:, 0] * 0, Region(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 5.0])), 4
     )
     assert grid.log_z == pytest.approx(math.log(8.0))
@@ -284,7 +286,7 @@ def test_four_dimensions_have_a_notice_and_no_numbers():
     found = Quadrature(every=1)(
         of(Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None)
     )
-    notice = "no exact evaluation: quadrature ends at 3 dimensions, the data have 4"
+    notice = "no exact evaluation: quadrature works in up to 3 dimensions, the data have 4"
     assert found == Evaluation({}, [f"{notice}; choose evaluation=ais"])
 
 
@@ -330,14 +332,16 @@ def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
 def test_the_resolution_check_is_as_good_as_the_rule_for_any_number_of_cells(d, n_per_axis):
     """Both resolutions integrate a wide smooth Gaussian exactly, whether n is odd or even."""
     region = Region(torch.full((d,), -8.0), torch.full((d,), 8.0))
-    found = log_z(lambda x: x.square().sum(1) / 2, region, n_per_axis, 1e-3, attempts=0)
+    found = integrate_log_z(lambda x: x.square().sum(1) / 2, region, n_per_axis, 1e-3, attempts=0)
     assert found.resolution_error < 1e-4
 
 
 def test_the_mass_outside_is_a_fraction():
     """Of a flat energy on a line, half of twice the box lies outside of the box."""
     region = Region(torch.tensor([-1.0]), torch.tensor([1.0]))
-    assert log_z(lambda x: 0 * x[:, 0], region, 64, 1e-3, attempts=0).outside == pytest.approx(0.5)
+    assert integrate_log_z(
+        lambda x: 0 * x[:, 0], region, 64, 1e-3, attempts=0
+    ).outside == pytest.approx(0.5)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -357,7 +361,7 @@ def test_a_log_z_that_the_method_learnt_is_in_the_same_units(configured, tmp_pat
 
 
 def test_a_single_held_out_point_has_no_standard_error():
-    nll, error = likelihood(torch.tensor([-2.0]))
+    nll, error = mean_nll(torch.tensor([-2.0]))
     assert (nll, error) == (2.0, math.inf)
-    assert with_error(nll, error) == {"nll": 2.0}
-    assert with_error(2.0, 0.5) == {"nll": 2.0, "nll_se": 0.5}
+    assert nll_metrics(nll, error) == {"nll": 2.0}
+    assert nll_metrics(2.0, 0.5) == {"nll": 2.0, "nll_se": 0.5}

@@ -15,9 +15,9 @@ from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Mixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.evaluation.estimators.grid_quadrature import log_z
+from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z
 from ebmtrain.evaluation.exact import Quadrature
-from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
 from ebmtrain.models.harmonic import Harmonic
@@ -31,9 +31,9 @@ def unused(*_):
     raise AssertionError("draws nothing")
 
 
-def of(energy, points, temperature=1.0) -> Subject:
+def of(energy, points, temperature=1.0) -> EvaluationInput:
     u = points.standardization.to_standard(points.train).flatten(1)
-    return Subject(
+    return EvaluationInput(
         energy=energy, temperature=temperature, region=Region(u.amin(0), u.amax(0)),
         standardization=points.standardization, dataset=points, draw=unused, generator=unused,
         sampler=Mala(step_size=0.1), method={}, trace=unused,
@@ -57,7 +57,7 @@ def scrambled(d: int) -> Gaussian:
 def test_closed_forms_are_integrals_at_any_temperature(model, temperature):
     exact = model.double()
     region = Region(torch.full((2,), -9.0), torch.full((2,), 9.0))
-    found = log_z(lambda u: exact(u) / temperature, region, 256, 1e-4)
+    found = integrate_log_z(lambda u: exact(u) / temperature, region, 256, 1e-4)
     assert float(model.log_z(temperature).detach()) == pytest.approx(found.value, abs=1e-4)
 
 

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
 from ebmtrain.datasets.spec import Frame
-from ebmtrain.evaluation.ood_detection import PEERS, Asked, BesideDetectors, detectors, of_peers
-from ebmtrain.evaluation.protocol import Evaluation, Subject
+from ebmtrain.evaluation.ood_detection import (
+    DETECTORS,
+    DetectionData,
+    OutlierBaselines,
+    detector_aurocs,
+    detectors,
+)
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.samplers.mala import Mala
 
 
@@ -45,13 +51,13 @@ def table(far: float, scale: float = 1.0) -> Points:
 
 def beside(dataset: Points) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
-    subject = Subject(
+    subject = EvaluationInput(
         energy=Round(), temperature=1.0, region=Frame.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused,
     )  # fmt: skip
-    return BesideDetectors(every=1)(subject)
+    return OutlierBaselines(every=1)(subject)
 
 
 def test_it_is_the_auroc_of_held_out_points_against_the_class():
@@ -73,7 +79,7 @@ def test_it_is_the_auroc_of_held_out_points_against_the_class():
 
 def test_all_find_what_is_far_away_and_none_what_is_no_different():
     far, near = (beside(table(x)).metrics for x in (20.0, 0.0))
-    for name in ("auroc", *(f"auroc_{peer}" for peer in PEERS)):
+    for name in ("auroc", *(f"auroc_{peer}" for peer in DETECTORS)):
         assert np.max(far[name]) == 1
         assert np.abs(np.subtract(near[name], 0.5)).max() < 0.15
 
@@ -86,6 +92,6 @@ def test_units_do_not_matter_to_the_peers():
 
 def test_points_that_are_all_there_twice_have_a_width_too():
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = of_peers(Asked(x.repeat(2, 1), x[:5], x[5:10] + 30))
+    found = detector_aurocs(DetectionData(x.repeat(2, 1), x[:5], x[5:10] + 30))
     assert max(found["auroc_lof"]) > 0.5
-    assert {name for name, _ in detectors(x)} == set(PEERS)
+    assert {name for name, _ in detectors(x)} == set(DETECTORS)

@@ -16,9 +16,9 @@ from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
-from ebmtrain.evaluation.estimators.modes import coverage, mass_divergence
-from ebmtrain.evaluation.protocol import Subject
-from ebmtrain.evaluation.quality import Quality, real_points
+from ebmtrain.evaluation.estimators.modes import coverage, mass_kl
+from ebmtrain.evaluation.protocol import EvaluationInput
+from ebmtrain.evaluation.quality import Quality, choose_real_points
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.runs.evaluate import subject
 from ebmtrain.runs.launch import begin
@@ -46,13 +46,15 @@ def unused(*_):
     raise AssertionError("records no chains")
 
 
-def perfect(truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0) -> Subject:
+def perfect(
+    truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0
+) -> EvaluationInput:
     """Data of the truth; a model, and what is drawn from it, that are the truth unless given."""
     g = stream(seed)
     train, holdout = truth.sample(n, g), truth.sample(n, g)
     units = standardization_of(train, True)
     u = units.to_standard(train)
-    return Subject(
+    return EvaluationInput(
         energy=Density(model or truth, units, temperature),
         temperature=temperature,
         region=Region(u.amin(0), u.amax(0)),
@@ -113,7 +115,7 @@ def test_a_mode_that_is_missed():
     assert shares[0] == 0
     assert sum(shares) == pytest.approx(1)
     # One point more, a tenth of it in the mode that is missed.
-    expected = mass_divergence(
+    expected = mass_kl(
         torch.tensor([0.1, 0.3, 0.2, 0.2, 0.2]).double(),
         torch.tensor([0.1 / 501, *shares[1:]]).double(),
     )
@@ -140,7 +142,7 @@ def test_the_units_of_the_data_do_not_matter():
 def test_events_of_any_shape_few_points_and_no_truth(shape, n):
     train, holdout = normal(4 * n, *shape), normal(n, *shape, seed=1)
     units = standardization_of(train, True)
-    one = Subject(
+    one = EvaluationInput(
         energy=Gaussian(event_shape=shape),
         temperature=1.0,
         region=Region(torch.zeros(1), torch.ones(1)),
@@ -157,7 +159,7 @@ def test_events_of_any_shape_few_points_and_no_truth(shape, n):
     temperature = {"temperature_fitted", "temperature_fitted_se"}
     assert set(found) == {*COMPARED, "ksd2", *floors, *temperature}
     assert all(math.isfinite(v) for v in found.values())  # type: ignore[arg-type]
-    real = real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
+    real = choose_real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
     assert len(real.train) == len(real.holdout) == n
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
-from ebmtrain.evaluation.protocol import Evaluation, Subject
-from ebmtrain.evaluation.ragged_quality import RaggedQuality, as_vectors
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.evaluation.ragged_quality import RaggedQuality, pad_and_flatten
 from ebmtrain.masks import cut
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
@@ -42,7 +42,7 @@ def evaluated(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
     def unused(*_):
         raise AssertionError
 
-    subject = Subject(
+    subject = EvaluationInput(
         energy=nn.Identity(), temperature=1.0, region=Region(box, box + 1), standardization=units,
         dataset=Points(train, holdout, standardization=units), sampler=Mala(step_size=0.1),
         draw=lambda n: units.to_standard(samples[:n]).float(), method={}, trace=unused,
@@ -53,9 +53,9 @@ def evaluated(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
 
 def test_no_two_sequences_are_one_point():
     x = torch.tensor([[[3.0], [0.0]], [[3.0], [torch.nan]]])
-    assert as_vectors(x).tolist() == [[3, 1, 0, 1], [3, 1, 0, 0]]
+    assert pad_and_flatten(x).tolist() == [[3, 1, 0, 1], [3, 1, 0, 0]]
     two_channels = torch.tensor([[[3.0, 4.0], [torch.nan, torch.nan]]])
-    assert as_vectors(two_channels).tolist() == [[3, 4, 1, 0, 0, 0]]
+    assert pad_and_flatten(two_channels).tolist() == [[3, 4, 1, 0, 0, 0]]
 
 
 def test_samples_of_the_data_s_own_law():

@@ -10,10 +10,10 @@ from repeats import normal, stream
 
 from ebmtrain.evaluation.temperature import (
     Temperature,
-    disagreement,
-    fitted_temperature,
+    configurational_temperature,
     gradient,
-    probes,
+    probe_vectors,
+    temperature_warnings,
 )
 from ebmtrain.models.mlp import MLP
 from ebmtrain.samplers.chain import run_chain
@@ -43,7 +43,7 @@ def test_langevin_is_hotter_than_it_was_told(eta, temperature):
     """T / (1 - eta a / 2): 4 / 3 at eta a = 0.5, 2 at eta a = 1."""
     sampler = Langevin(step_size=eta, temperature=temperature)
     x = run_chain(sampler, bowl, normal(4_000, 2), round(2 / eta), stream(1)).x
-    assert_temperature(fitted_temperature(bowl, x, stream(2)), temperature / (1 - 2 * eta))
+    assert_temperature(configurational_temperature(bowl, x, stream(2)), temperature / (1 - 2 * eta))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -51,12 +51,14 @@ def test_mala_is_as_hot_as_it_was_told(temperature):
     sampler = Mala(step_size=0.1, temperature=temperature)
     # From within: far out, where the slope is steep, every step would be refused.
     x = run_chain(sampler, quartic, normal(4_000, 3) / 2, 60, stream(1)).x
-    assert_temperature(fitted_temperature(quartic, x, stream(2)), temperature)
+    assert_temperature(configurational_temperature(quartic, x, stream(2)), temperature)
 
 
 def test_errors_are_those_of_repeats():
     """Points of N(0, 1 / 4) exactly; the spread of 300 estimates is what each says."""
-    found = [fitted_temperature(bowl, normal(200, 1, seed=i) / 2, stream(0)) for i in range(300)]
+    found = [
+        configurational_temperature(bowl, normal(200, 1, seed=i) / 2, stream(0)) for i in range(300)
+    ]
     z = torch.tensor([(f.value - 1) / f.error for f in found if f is not None])
     assert len(z) == 300
     assert float(z.std()) == pytest.approx(1, abs=4 / math.sqrt(600) + 0.05)  # few points: a little
@@ -69,7 +71,7 @@ def test_the_trace_of_a_network():
         x = 2 * normal(400, *shape)
         s, divergence = score_and_divergence(net, x)
         expected = (s.square().flatten(1).sum(1).mean() / -divergence.mean()).detach()
-        found = fitted_temperature(net, x, stream(1))
+        found = configurational_temperature(net, x, stream(1))
         assert found is not None
         tolerance = 1e-6 if math.prod(shape) <= 8 else 0.05
         assert found.value == pytest.approx(float(expected), rel=tolerance)
@@ -81,8 +83,8 @@ def test_random_directions_give_the_trace_on_average():
     z = normal(4_000, 20, seed=1)
     x = torch.linalg.solve(a.T, z.T).T.reshape(4_000, 4, 5)
     energy = lambda u: (u.flatten(1) @ a).square().sum(1) / 2  # noqa: E731
-    assert len(probes(x, stream(2))) == 8
-    assert_temperature(fitted_temperature(energy, x, stream(2)), 1.0)
+    assert len(probe_vectors(x, stream(2))) == 8
+    assert_temperature(configurational_temperature(energy, x, stream(2)), 1.0)
 
 
 def test_a_kink_counts():
@@ -90,7 +92,7 @@ def test_a_kink_counts():
     u = torch.rand(400_000, 1, generator=stream(0), dtype=torch.float64) * 2 - 1
     x = -u.sign() * (1 - u.abs()).log()
     energy = lambda v: v.abs().sum(1)  # noqa: E731
-    assert_temperature(fitted_temperature(energy, x, stream(1)), 1.0)
+    assert_temperature(configurational_temperature(energy, x, stream(1)), 1.0)
 
 
 def test_a_network_of_leaky_relu():
@@ -102,23 +104,25 @@ def test_a_network_of_leaky_relu():
     x = run_chain(Mala(step_size=0.1), net, normal(8_000, 2), 240, stream(1)).x
     base_alone = gradient(net, x).square().sum(1).mean() / 2
     assert float(base_alone) > 1.5
-    assert_temperature(fitted_temperature(net, x, stream(2)), 1.0)
+    assert_temperature(configurational_temperature(net, x, stream(2)), 1.0)
 
 
 def test_no_curvature_no_temperature():
-    assert fitted_temperature(lambda x: x.sum(1), normal(100, 2), stream(0)) is None
-    assert fitted_temperature(lambda x: -bowl(x), normal(100, 2), stream(0)) is None
-    assert fitted_temperature(lambda x: bowl(x) * math.nan, normal(100, 2), stream(0)) is None
+    assert configurational_temperature(lambda x: x.sum(1), normal(100, 2), stream(0)) is None
+    assert configurational_temperature(lambda x: -bowl(x), normal(100, 2), stream(0)) is None
+    assert (
+        configurational_temperature(lambda x: bowl(x) * math.nan, normal(100, 2), stream(0)) is None
+    )
 
 
 def test_the_warning_names_what_to_change():
-    (said,) = disagreement(Temperature(1.2, 0.01), 1.0)
+    (said,) = temperature_warnings(Temperature(1.2, 0.01), 1.0)
     assert said == (
         "the samples have temperature 1.2 +- 0.01, the run is evaluated at 1: lower "
         "sampler.step_size, raise samples.burn_in, or choose sampler=mala"
     )
     for near in (Temperature(1.2, 0.06), Temperature(1.04, 0.001), Temperature(0.97, 0.001)):
-        assert disagreement(near, 1.0) == []
-    assert disagreement(Temperature(0.5, 0.01), 1.0)
-    assert disagreement(Temperature(0.5, 0.01), 0.5) == []
-    assert "raise quality.points" in disagreement(None, 1.0)[0]
+        assert temperature_warnings(near, 1.0) == []
+    assert temperature_warnings(Temperature(0.5, 0.01), 1.0)
+    assert temperature_warnings(Temperature(0.5, 0.01), 0.5) == []
+    assert "raise quality.points" in temperature_warnings(None, 1.0)[0]

@@ -10,9 +10,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points, split
-from ebmtrain.evaluation.estimators.wave_fit import fitted_to_ends, fitted_waves
-from ebmtrain.evaluation.protocol import Evaluation, Subject
-from ebmtrain.evaluation.wave_tests import WaveTests, compared, kuiper
+from ebmtrain.evaluation.estimators.wave_fit import fit_ragged_waves, fit_waves
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.evaluation.wave_tests import WaveTests, kuiper_test, wave_metrics
 from ebmtrain.masks import cut
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
@@ -44,7 +44,7 @@ def test_the_fit_gives_back_what_was_put_in(length, slowest, fastest):
     n = 300
     a, f = uniform(n, 0.1, 3, 0), uniform(n, slowest, fastest, 1)
     phase = uniform(n, 0, TURN, 2)
-    found = fitted_waves(wave(a, f, phase, length, 0.0))
+    found = fit_waves(wave(a, f, phase, length, 0.0))
     torch.testing.assert_close(found.frequency, f, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.amplitude, a, rtol=1e-5, atol=0)
     apart = (found.phase - phase + math.pi).remainder(TURN) - math.pi
@@ -58,7 +58,7 @@ def test_the_error_of_the_fit_is_the_least_there_is():
     n, length, std, a = 2000, 64, 0.1, 1.3
     f = uniform(n, 5, 20, 0)
     x = wave(torch.full((n,), a, dtype=torch.float64), f, uniform(n, 0, TURN, 1), length, std)
-    found = fitted_waves(x)
+    found = fit_waves(x)
     room = 4 / math.sqrt(2 * n) + 0.02  # of chance, and of terms in 1 / L that the bound leaves out
     error = math.sqrt(6 / length) * std / (math.pi * a)
     assert float((found.frequency - f).std()) == pytest.approx(error, rel=room)
@@ -70,14 +70,12 @@ def test_the_residual_has_the_degrees_of_freedom_that_three_numbers_leave():
     n, length, std = 4000, 16, 0.02
     x = wave(uniform(n, 1, 2, 0), uniform(n, 2, 5, 1), uniform(n, 0, TURN, 2), length, std)
     error = math.sqrt(2 / ((length - 3) * n))
-    assert float(fitted_waves(x).residual.square().mean()) / std**2 == pytest.approx(
-        1, abs=4 * error
-    )
+    assert float(fit_waves(x).residual.square().mean()) / std**2 == pytest.approx(1, abs=4 * error)
 
 
 def test_p_values_are_uniform_where_the_laws_are_the_same():
     found = [
-        compared(fitted_waves(of_laws(100, s)), fitted_waves(of_laws(100, s + 500)))
+        wave_metrics(fit_waves(of_laws(100, s)), fit_waves(of_laws(100, s + 500)))
         for s in range(0, 400, 4)
     ]
     for name in ("p_amplitude", "p_frequency", "p_phase", "p_residual"):
@@ -95,7 +93,7 @@ def test_p_values_are_uniform_where_the_laws_are_the_same():
     ],
 )
 def test_the_law_that_is_off_is_the_one_that_is_told(change, name):
-    found = compared(fitted_waves(of_laws(1500, 1, **change)), fitted_waves(of_laws(1500, 50)))
+    found = wave_metrics(fit_waves(of_laws(1500, 1, **change)), fit_waves(of_laws(1500, 50)))
     assert float(found[name]) < CHANCE
     others = {"p_amplitude", "p_frequency", "p_phase"} - {name}
     assert all(float(found[other]) > CHANCE for other in others)
@@ -106,13 +104,13 @@ def test_the_law_that_is_off_is_the_one_that_is_told(change, name):
 def test_kuiper_by_hand_and_by_permutation():
     a, b = torch.tensor([0.1, 0.2, 3.0]), torch.tensor([1.0, 4.0])
     # F_a - F_b: 1/3, 2/3, 1/6, 1/2, 0.
-    assert kuiper(a, b).statistic == pytest.approx(2 / 3)
-    assert kuiper(b, a).statistic == pytest.approx(2 / 3)
+    assert kuiper_test(a, b).statistic == pytest.approx(2 / 3)
+    assert kuiper_test(b, a).statistic == pytest.approx(2 / 3)
     a, b = uniform(100, 0, TURN, 0), 0.85 * uniform(120, 0, TURN, 1)
     both, g = torch.cat([a, b]), torch.Generator().manual_seed(2)
-    n, found = 1000, kuiper(a, b)
+    n, found = 1000, kuiper_test(a, b)
     beyond = sum(
-        kuiper(mixed[:100], mixed[100:]).statistic >= found.statistic - 1e-12
+        kuiper_test(mixed[:100], mixed[100:]).statistic >= found.statistic - 1e-12
         for mixed in (both[torch.randperm(220, generator=g)] for _ in range(n))
     )
     share = beyond / n
@@ -125,7 +123,7 @@ def test_kuiper_by_the_table_of_its_author():
     order = "a" * 16 + "ba" * 27 + "b" * 16 + "ab" * 6 + "b"  # F_a - F_b from 0 to 43/49 - 27/50
     angles = torch.arange(99, dtype=torch.float64) * TURN / 99
     of_a = torch.tensor([letter == "a" for letter in order])
-    found, root = kuiper(angles[of_a], angles[~of_a]), math.sqrt(49 * 50 / 99)
+    found, root = kuiper_test(angles[of_a], angles[~of_a]), math.sqrt(49 * 50 / 99)
     assert found.statistic == pytest.approx(43 / 49 - 27 / 50)
     assert found.statistic * (root + 0.155 + 0.24 / root) == pytest.approx(1.747, abs=1e-3)
     assert found.p == pytest.approx(0.05, rel=0.01)
@@ -133,9 +131,9 @@ def test_kuiper_by_the_table_of_its_author():
 
 def test_kuiper_is_the_same_wherever_the_circle_is_cut():
     a, b = uniform(200, 0, TURN, 0), 0.9 * uniform(300, 0, TURN, 1)
-    turned = kuiper((a + 2).remainder(TURN), (b + 2).remainder(TURN))
-    assert turned == pytest.approx(kuiper(a, b))
-    assert kuiper(a, a) == (0.0, 1.0)
+    turned = kuiper_test((a + 2).remainder(TURN), (b + 2).remainder(TURN))
+    assert turned == pytest.approx(kuiper_test(a, b))
+    assert kuiper_test(a, a) == (0.0, 1.0)
 
 
 # The evaluation
@@ -150,7 +148,7 @@ def evaluated(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation
         raise AssertionError
 
     box = torch.zeros(holdout[0].numel())
-    subject = Subject(
+    subject = EvaluationInput(
         energy=nn.Identity(), temperature=1.0, region=Region(box, box + 1),
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(), sampler=Mala(step_size=0.1), method={}, trace=unused,
@@ -204,14 +202,14 @@ def test_each_sequence_is_fitted_on_the_steps_that_it_has():
     steps = torch.arange(n) % 16 + 17
     x = cut(wave(a, f, phase, 32, 0.0)[..., None], steps).squeeze(2)
     x[3, 4:] = math.nan
-    found = fitted_to_ends(x)
+    found = fit_ragged_waves(x)
     assert len(found.frequency) == n - 1
     there = torch.arange(n) != 3
     order = steps[there].argsort(stable=True)  # the shortest come first
     torch.testing.assert_close(found.frequency, f[there][order], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.amplitude, a[there][order], rtol=1e-4, atol=0)
-    whole = fitted_to_ends(of_laws(50, 0))
-    assert all(map(torch.equal, whole, fitted_waves(of_laws(50, 0))))
+    whole = fit_ragged_waves(of_laws(50, 0))
+    assert all(map(torch.equal, whole, fit_waves(of_laws(50, 0))))
 
 
 def test_samples_of_different_lengths_are_tested_too():

@@ -12,7 +12,7 @@ from torch import nn
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import Frame
 from ebmtrain.evaluation.classification import Classification, calibration_error
-from ebmtrain.evaluation.protocol import Subject
+from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.methods.contrast import noised
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
@@ -145,7 +145,7 @@ def test_classification_of_points_held_out():
         labels=Labels(1 - y[:40], y, ("a", "b")),
     )  # fmt: skip
     found = Classification(every=1, bins=10)(
-        Subject(
+        EvaluationInput(
             energy=Wells(), temperature=3.0, region=Frame.of(points).region,
             standardization=units, dataset=points, draw=unused, generator=unused,
             sampler=SAMPLER, method={}, trace=unused,

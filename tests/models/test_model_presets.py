@@ -13,7 +13,7 @@ from model_presets import IMAGES, PRESETS, SEQUENCES, event_of, preset
 from torch import Tensor
 
 from ebmtrain.config.validate import PARTS
-from ebmtrain.evaluation.protocol import exact_copy
+from ebmtrain.evaluation.protocol import float64_copy
 from ebmtrain.score import energy_and_gradient, frozen, score_and_divergence
 from ebmtrain.types import Energy
 
@@ -120,7 +120,7 @@ def test_a_frozen_model_gives_chains_what_it_gives_all(model, points):
 
 def test_an_exact_copy_is_the_model_in_float64(model, points):
     """What evaluations use; the model itself stays in its type."""
-    copy = exact_copy(model)
+    copy = float64_copy(model)
     x = points(5, torch.float64)
     assert copy(x).dtype == torch.float64
     torch.testing.assert_close(model(x.float()).double(), copy(x), rtol=1e-4, atol=1e-4)

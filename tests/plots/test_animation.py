@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ebmtrain.plots.animation import animate, picked
+from ebmtrain.plots.animation import animate, evenly_picked
 
 
 def frames(folder, count):
@@ -35,7 +35,7 @@ def test_loops_and_holds_the_last_frame(tmp_path):
 
 def test_many_frames_are_picked_evenly(tmp_path):
     paths = frames(tmp_path, 101)
-    chosen = picked(paths, 11)
+    chosen = evenly_picked(paths, 11)
     assert [paths.index(path) for path in chosen] == list(range(0, 101, 10))
     assert opened(animate(paths, width=30)).n_frames == 40
 

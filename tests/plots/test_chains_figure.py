@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebmtrain.evaluation.estimators.mixing import autocorrelation, growth, mixing
-from ebmtrain.plots.chains import Chains, chains
-from ebmtrain.plots.image import png
+from ebmtrain.evaluation.estimators.mixing import autocorrelation, ess_growth, mixing
+from ebmtrain.plots.chains import ChainFigureData, chains
+from ebmtrain.plots.encode import encode_png
 
 LIMITS = {"rhat": 1.1, "ess": 400}
 
 
-def shown(series: np.ndarray, ages: np.ndarray | None = None) -> Chains:
+def shown(series: np.ndarray, ages: np.ndarray | None = None) -> ChainFigureData:
     names = ["energy", *(f"coordinate {i}" for i in range(1, len(series)))]
     rhat = mixing(series).rhat
     lengths = [25, 50, 100]
     correlations = np.stack([autocorrelation(trace, 25) for trace in series])
-    bulk, tail = growth(series[int(rhat.argmax())], lengths)
-    return Chains(names, series, "units of x", 5, rhat, correlations, lengths, bulk, tail, ages)
+    bulk, tail = ess_growth(series[int(rhat.argmax())], lengths)
+    return ChainFigureData(
+        names, series, "units of x", 5, rhat, correlations, lengths, bulk, tail, ages
+    )
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -68,4 +70,4 @@ def test_what_does_not_mix_is_marked():
 @pytest.mark.parametrize("quantities", [2, 9])
 def test_any_number_of_quantities_and_few_chains(quantities):
     figure = chains(shown(noise(quantities, 4, 100), np.zeros(4)), LIMITS)
-    assert png(figure, 30)
+    assert encode_png(figure, 30)

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from ebmtrain.plots.comparison import COLOURS, FLOOR, Curves, comparison, median
-from ebmtrain.plots.sheet import FONT, TEXT, Tile, lines_of, sheet
+from ebmtrain.plots.comparison import (
+    GROUP_COLOURS,
+    MIN_LOG_NATS,
+    DatasetCurves,
+    comparison,
+    median_curve,
+)
+from ebmtrain.plots.contact_sheet import FONT, TEXT_PX, Tile, contact_sheet, wrap_two_lines
 
 LONG = " ".join(f"section.option{i}=0.00012345" for i in range(8))
 
@@ -26,7 +32,7 @@ def test_a_sheet_shows_every_picture_once(tmp_path: Path, count):
     for i in range(count):
         Image.new("RGB", (340, 320), (200, 8 * i, 40)).save(tmp_path / f"{i}.png")
         tiles.append(Tile(tmp_path / f"{i}.png", f"#{i}", LONG))
-    picture = opened(sheet(tiles, "3 of 9 are not shown"))
+    picture = opened(contact_sheet(tiles, "3 of 9 are not shown"))
     colours = picture.getcolors(1_000_000)
     assert colours is not None
     areas = {colour: area for area, colour in colours}
@@ -36,13 +42,13 @@ def test_a_sheet_shows_every_picture_once(tmp_path: Path, count):
 
 
 def test_an_empty_sheet_says_so():
-    assert (np.asarray(opened(sheet([]))) < 200).any()
+    assert (np.asarray(opened(contact_sheet([]))) < 200).any()
 
 
 @pytest.mark.parametrize("text", ["short", LONG, "x" * 400, "", "word " + "y" * 90])
 def test_words_fit_above_their_picture(text):
-    font = ImageFont.truetype(str(FONT), TEXT)
-    lines = lines_of(text, font, 320)
+    font = ImageFont.truetype(str(FONT), TEXT_PX)
+    lines = wrap_two_lines(text, font, 320)
     assert len(lines) <= 2
     assert all(font.getlength(line) <= 320 for line in lines)
     assert "".join(lines).startswith(text[:20])
@@ -52,29 +58,31 @@ def test_words_fit_above_their_picture(text):
 def test_the_median_is_taken_where_all_seeds_are():
     lines = [np.array([[0.0, 1.0], [10.0, 3.0]]), np.array([[4.0, 5.0], [20.0, 5.0]]),
              np.array([[0.0, 0.0], [20.0, 20.0]])]  # fmt: skip
-    assert median(lines, log=False).tolist() == [[4.0, 4.0], [10.0, 5.0]]
+    assert median_curve(lines, log=False).tolist() == [[4.0, 4.0], [10.0, 5.0]]
     apart = [np.array([[0.0, 1.0]]), np.array([[5.0, 1.0]])]
-    assert len(median(apart, log=True)) == 0
+    assert len(median_curve(apart, log=True)) == 0
 
 
 def test_one_colour_a_group_and_grey_for_the_rest():
-    n = len(COLOURS) + 3
+    n = len(GROUP_COLOURS) + 3
     groups = {f"{i}  {LONG}$": [[(0.0, 2.0), (5.0 + s, -0.1)] for s in range(2)] for i in range(n)}
-    figure = comparison([Curves("moons", "regret", {"steps": groups, "seconds": groups}, True)])
+    figure = comparison(
+        [DatasetCurves("moons", "regret", {"steps": groups, "seconds": groups}, True)]
+    )
     left, right = figure.axes
     assert len(left.lines) == 3 * n
     legend = right.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()][-1] == "3 others"
-    assert len(legend.get_texts()) == len(COLOURS) + 1
-    assert min(line.get_ydata().min() for line in left.lines) == FLOOR
+    assert len(legend.get_texts()) == len(GROUP_COLOURS) + 1
+    assert min(line.get_ydata().min() for line in left.lines) == MIN_LOG_NATS
     assert "not below 0.001" in left.get_ylabel()
     figure.canvas.draw()
 
 
 def test_costs_that_are_far_apart_are_on_a_logarithmic_axis():
     groups = {"a": [[(0.0, 1.0), (10.0, 0.1)]], "b": [[(0.0, 1.0), (1e4, 0.1)]]}
-    (axes,) = comparison([Curves("moons", "kl", {"steps": groups}, True)]).axes
+    (axes,) = comparison([DatasetCurves("moons", "kl", {"steps": groups}, True)]).axes
     assert axes.get_xscale() == "log"
     assert all((line.get_xdata() > 0).all() for line in axes.lines)
 
@@ -82,6 +90,6 @@ def test_costs_that_are_far_apart_are_on_a_logarithmic_axis():
 def test_nothing_to_draw():
     (said,) = comparison([]).texts
     assert said.get_text() == "no run was evaluated while it trained"
-    (axes,) = comparison([Curves("moons", "kl", {"seconds": {}}, True)]).axes
+    (axes,) = comparison([DatasetCurves("moons", "kl", {"seconds": {}}, True)]).axes
     assert axes.get_title() == "moons"
     assert not axes.lines

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from ebmtrain.plots.curves import KL_FLOOR, curves
-from ebmtrain.plots.image import png
+from ebmtrain.plots.curves import MIN_KL_NATS, curves
+from ebmtrain.plots.encode import encode_png
 from ebmtrain.plots.progress import progress
 from ebmtrain.plots.window import Window
 
@@ -27,7 +27,7 @@ def test_every_known_metric_has_a_panel():
     keys = "loss energy_data energy_model grad_norm kl nll regret acceptance clipped step_size lr"
     figure = curves(rows_of(300, **{key: lambda i: 0.5 for key in keys.split()}), "all")
     assert len(figure.axes) == 6
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_rare_evaluations_keep_their_steps():
 def test_kl_is_logarithmic_with_a_floor():
     axes = panels(curves(rows_of(4, kl=lambda i: [1.0, 0.1, -1e-7, 0.0][i])))["KL(data || model)"]
     assert axes.get_yscale() == "log"
-    assert list(axes.lines[0].get_ydata()) == [1.0, 0.1, KL_FLOOR, KL_FLOOR]
+    assert list(axes.lines[0].get_ydata()) == [1.0, 0.1, MIN_KL_NATS, MIN_KL_NATS]
     assert "not below 0.0001" in axes.get_ylabel()
 
 
@@ -73,7 +73,7 @@ def test_values_that_are_not_finite_are_left_out_and_marked(count):
     figure = curves(rows)
     labels = panels(figure)["loss"].get_legend_handles_labels()[1]
     assert "first value not finite" in labels
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_a_spike_does_not_flatten_the_curve():
@@ -94,7 +94,7 @@ def test_what_is_beyond_the_view_is_marked_at_its_edge():
         (mark,) = [line for line in axes.lines if line.get_marker() == "v"]
         assert list(mark.get_xdata()) == [0.0]
         assert [text.get_text() for text in axes.texts] == [value]
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_a_learning_rate_that_ends_at_zero_leaves_room_for_the_rest():
@@ -120,7 +120,7 @@ def test_every_curve_of_the_chain_is_named_and_the_target_drawn():
 
 @pytest.mark.parametrize("rows", [[], [{"step": 0.0}], [{"step": 1.0, "loss": None}]])
 def test_no_metrics_yet(rows):
-    assert png(curves(rows), 30)
+    assert encode_png(curves(rows), 30)
 
 
 def test_progress_has_three_panels():
@@ -131,10 +131,10 @@ def test_progress_has_three_panels():
         lambda x: x.square().sum(1), window, rows, data=points, samples=points, title="run"
     )
     assert [axes.get_title() for axes in figure.axes] == ["", "energies", "KL(data || model)"]
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_progress_before_the_first_row_is_the_landscape_alone():
     figure = progress(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)), [])
     assert len(figure.axes) == 1
-    assert png(figure, 30)
+    assert encode_png(figure, 30)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ebmtrain.plots.energies import draw_energies, energies
-from ebmtrain.plots.image import png
+from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.energies import draw_energy_histograms, energy_histograms
 from ebmtrain.plots.style import new_figure
 
 
@@ -16,24 +16,26 @@ def labels(figure):
 
 def test_three_kinds_of_points_on_one_scale():
     groups = {"data": normal(500), "samples": normal(300, seed=1), "other": normal(100, 6.0)}
-    figure = energies(groups, "energies")
+    figure = energy_histograms(groups, "energies")
     low, high = figure.axes[0].get_xlim()
     assert low < -2 < 8 < high
     assert [label.split(" (")[0] for label in labels(figure)] == list(groups)
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_what_is_far_beyond_does_not_hide_the_data():
     groups = {"data": normal(500), "other": torch.tensor([1e9, 1e30, float("nan"), 0.0])}
-    figure = energies(groups)
+    figure = energy_histograms(groups)
     assert figure.axes[0].get_xlim()[1] < 100
     assert labels(figure)[1] == "other (3 of 4 beyond the view)"
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6])
 def test_energies_that_are_all_the_same(value):
-    assert png(energies({"data": torch.full((9,), value), "other": torch.ones(1)}), 30)
+    assert encode_png(
+        energy_histograms({"data": torch.full((9,), value), "other": torch.ones(1)}), 30
+    )
 
 
 def test_the_legend_covers_no_histogram_and_stays_inside():
@@ -41,8 +43,8 @@ def test_the_legend_covers_no_histogram_and_stays_inside():
     groups = {"data": normal(500), "model samples": 99 * normal(2000, seed=1)}
     figure = new_figure(3.7, 4.4)
     axes = figure.add_subplot()
-    draw_energies(axes, groups)
-    assert png(figure, 30)  # lays it out
+    draw_energy_histograms(axes, groups)
+    assert encode_png(figure, 30)  # lays it out
     drawn = axes.get_legend()
     assert drawn is not None
     legend, panel = drawn.get_window_extent(), axes.get_window_extent()

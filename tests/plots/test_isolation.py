@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from ebmtrain.plots.image import png
+from ebmtrain.plots.encode import encode_png
 from ebmtrain.plots.landscape import landscape
 from ebmtrain.plots.window import Window
 
@@ -14,7 +14,8 @@ import sys
 import matplotlib
 before = matplotlib.rcParams.copy()  # not dict(): reading "backend" itself imports pyplot
 import torch
-from ebmtrain.plots import animation, chains, curves, image, landscape, progress, projection
+from ebmtrain.plots import animation, chains, curves, landscape, progress, projection
+from ebmtrain.plots import encode as image
 from ebmtrain.plots import samples
 from ebmtrain.plots.window import window_of
 x = torch.linspace(0, 1, 60).reshape(30, 2)
@@ -36,7 +37,7 @@ def test_no_pyplot_and_no_global_settings():
 def test_the_same_figure_gives_the_same_bytes():
     def draw():
         figure = landscape(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)))
-        return png(figure, 30)
+        return encode_png(figure, 30)
 
     first = draw()
     assert first == draw()

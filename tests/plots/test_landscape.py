@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.plots.grid import on_grid
-from ebmtrain.plots.image import png
+from ebmtrain.plots.contours import ROUND_NUMBERS, contour_data, round_ticks
+from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.grid import evaluate_on_grid
 from ebmtrain.plots.landscape import landscape
-from ebmtrain.plots.relief import ROUND, relief, round_ticks
 from ebmtrain.plots.samples import samples
-from ebmtrain.plots.window import Window, window_of
+from ebmtrain.plots.window import Window, fit_window
 
 CENTRES = torch.tensor([[0.0, 0.0], [2, 2], [2, -2], [-2, 2], [-2, -2]])
 
@@ -41,7 +41,7 @@ def badly_trained(x):
 
 
 def drawable(values, at_data=None):
-    shape = relief(values, at_data)
+    shape = contour_data(values, at_data)
     assert shape is not None
     return shape
 
@@ -62,7 +62,7 @@ WELLS = {  # energy, window, minima
 
 @pytest.mark.parametrize(("energy", "window", "minima"), WELLS.values(), ids=WELLS)
 def test_wells_are_visible_whatever_the_scale(energy, window, minima):
-    grid = on_grid(energy, window, (160, 160))
+    grid = evaluate_on_grid(energy, window, (160, 160))
     shape = drawable(grid.values)
     below = (shape.heights < shape.clip).mean()
     assert below > 0.15  # the picture is no flat sheet with holes
@@ -75,9 +75,9 @@ def test_wells_are_visible_whatever_the_scale(energy, window, minima):
 def test_colours_reach_beyond_the_data(energy):
     points = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
     at_data = energy(points).double().numpy()
-    shape = drawable(on_grid(energy, square(4.0), (80, 80)).values, at_data)
+    shape = drawable(evaluate_on_grid(energy, square(4.0), (80, 80)).values, at_data)
     assert shape.clip >= min(10.0, shape.heights.max())
-    lowest = on_grid(energy, square(4.0), (80, 80)).values.min()
+    lowest = evaluate_on_grid(energy, square(4.0), (80, 80)).values.min()
     assert np.mean(at_data - lowest < shape.clip) >= 0.98
 
 
@@ -92,7 +92,7 @@ def test_small_ranges_are_not_clipped():
 )
 def test_the_bar_has_round_labels_and_an_arrow_where_it_is_clipped(energy, beyond):
     figure = landscape(energy, Window((-2.0, -1.0), (2.0, 3.0)))
-    png(figure, 30)
+    encode_png(figure, 30)
     (axes,) = figure.axes
     (bar,) = axes.child_axes
     assert bar.get_ylabel() == "energy above the minimum (nats)"
@@ -102,7 +102,7 @@ def test_the_bar_has_round_labels_and_an_arrow_where_it_is_clipped(energy, beyon
     for label in labels[1:-1]:
         assert float(label) in [m * 10.0**p for m in (1, 2, 5) for p in range(-5, 5)]
     if beyond:
-        assert float(labels[-1]) in [m * 10**p for m in ROUND for p in range(5)]
+        assert float(labels[-1]) in [m * 10**p for m in ROUND_NUMBERS for p in range(5)]
     fills = [patch.get_facecolor() for patch in bar.patches]
     assert len(fills) == (1 if beyond else 0)  # the arrow's head
     assert axes.collections[0].extend == ("max" if beyond else "neither")
@@ -123,7 +123,7 @@ def test_axes_are_equal_and_runaways_counted():
     points[0], points[1] = 1e6, float("nan")
     figure = landscape(double_well, square(2.0), data=torch.zeros(7, 2), samples=points)
     (axes,) = figure.axes
-    png(figure, 30)
+    encode_png(figure, 30)
     width, height = axes.get_window_extent().size
     assert axes.get_aspect() == 1.0
     assert width == pytest.approx(height, rel=1e-3)
@@ -137,11 +137,11 @@ def test_axes_of_very_different_scale_fill_the_figure():
     data = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
     data = data * torch.tensor([1e6, 1e-5]) + torch.tensor([5e8, -3.0], dtype=torch.float64)
     shift, scale = data.mean(0), data.std(0)
-    window = window_of(data)
+    window = fit_window(data)
     figure = landscape(
         lambda x: ((x - shift) / scale).square().sum(1) / 2, window, data=data, samples=data
     )
-    png(figure, 40)
+    encode_png(figure, 40)
     axes = figure.axes[0]
     extent = axes.get_window_extent()
     assert axes.get_aspect() == "auto"
@@ -165,7 +165,7 @@ FAULTS = {
 @pytest.mark.parametrize("energy", FAULTS.values(), ids=FAULTS)
 def test_faulty_energies_are_drawn(energy):
     data = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    assert png(landscape(energy, square(2.0), data=data, title="100 % $broken"), 30)
+    assert encode_png(landscape(energy, square(2.0), data=data, title="100 % $broken"), 30)
 
 
 def test_infinity_is_high_and_nan_unknown():

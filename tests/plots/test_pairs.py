@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ebmtrain.plots.image import png
+from ebmtrain.plots.encode import encode_png
 from ebmtrain.plots.pairs import pairs
 from ebmtrain.plots.projection import projection
 
@@ -23,11 +23,11 @@ def test_data_below_the_diagonal_and_as_many_samples_above_it(columns, shown):
     assert [row[0].get_ylabel() for row in panels] == [f"c{j}" for j in range(shown)]
     assert [axes.get_xlabel() for axes in panels[-1]] == [f"c{j}" for j in range(shown)]
     assert ("the first 6 of 30 columns" in figure.get_suptitle()) == (columns == 30)
-    assert png(figure, 20)
+    assert encode_png(figure, 20)
 
 
 def test_names_are_no_mathematics():
     names = ["price $", "$\\nothing$", "a" * 100]
-    assert png(pairs(normal(9, 3), normal(9, 3), names), 20)
-    assert png(projection(normal(9, 1), normal(9, 1), names=names[1:2]), 20)
-    assert png(projection(normal(9, 3), normal(9, 3), names=names), 20)
+    assert encode_png(pairs(normal(9, 3), normal(9, 3), names), 20)
+    assert encode_png(projection(normal(9, 1), normal(9, 1), names=names[1:2]), 20)
+    assert encode_png(projection(normal(9, 3), normal(9, 3), names=names), 20)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.plots.image import png
-from ebmtrain.plots.projection import principal_axes, projection, widest
+from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.projection import principal_axes, projection, widest_coordinates
 
 
 def normal(*shape):
@@ -23,7 +23,7 @@ def test_points_of_any_shape(shape, with_data):
         wanted = f"projection of {dimensions} dimensions on the first two principal axes"
         assert f"{wanted} of the {source}" in said
         assert figure.axes[0].get_aspect() == 1.0
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_one_dimension_shows_the_density_on_the_scale_of_the_histogram():
@@ -36,8 +36,8 @@ def test_one_dimension_shows_the_density_on_the_scale_of_the_histogram():
 def test_discrete_and_constant_coordinates():
     data = (normal(200, 12) > 0).float()
     data[:, 3:] = 1.0
-    assert png(projection(data, torch.ones(20, 12), "bits"), 30)
-    assert png(projection(torch.ones(1, 4), torch.ones(1, 4), "one point"), 30)
+    assert encode_png(projection(data, torch.ones(20, 12), "bits"), 30)
+    assert encode_png(projection(torch.ones(1, 4), torch.ones(1, 4), "one point"), 30)
 
 
 def test_samples_that_ran_away_do_not_matter():
@@ -45,7 +45,7 @@ def test_samples_that_ran_away_do_not_matter():
     samples[0], samples[1] = float("nan"), 1e9
     figure = projection(normal(200, 3), samples, "runaway")
     assert figure.axes[0].get_xlim()[1] < 10
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_principal_axes_find_what_varies_together_whatever_its_units():
@@ -71,13 +71,13 @@ def test_coordinates_are_numbered():
     figure = projection(normal(200, 3), normal(50, 3), "named")
     titles = [f"coordinate {i}" for i in (1, 2, 3)]
     assert [axes.get_title() for axes in figure.axes[1:]] == titles
-    assert png(figure, 30)
+    assert encode_png(figure, 30)
 
 
 def test_marginals_are_of_the_widest_coordinates_in_order():
     points = normal(500, 20)
     points[:, [2, 5, 7, 11, 13, 19]] *= 4
-    assert widest(points) == [2, 5, 7, 11, 13, 19]
+    assert widest_coordinates(points) == [2, 5, 7, 11, 13, 19]
 
 
 def test_nothing_finite_is_an_error():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.plots.samples import boltzmann, histogram, samples
+from ebmtrain.plots.samples import boltzmann_density, histogram, samples
 from ebmtrain.plots.window import Window
 
 WINDOW = Window((-4.0, -3.0), (4.0, 3.0))
@@ -63,7 +63,7 @@ def test_boltzmann_is_normalised_and_forgives_nan():
     def energy(x):
         return torch.where(x[:, 0] > 0, 1e6 + x.square().sum(1), float("nan"))
 
-    density = boltzmann(energy, WINDOW, (64, 48))
+    density = boltzmann_density(energy, WINDOW, (64, 48))
     assert density.sum() * 48 / (64 * 48) == pytest.approx(1)
     assert np.all(density[:, :32] == 0)
 

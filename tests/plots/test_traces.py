@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from ebmtrain.plots.image import png
-from ebmtrain.plots.traces import SHOWN, spread, traces
+from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.traces import N_SEQUENCES, evenly_by_energy, traces
 
 
 def normal(*shape, seed=0):
@@ -24,9 +24,9 @@ def drawn(axes):
 def test_data_above_samples_each_with_its_energy(channels):
     data, samples = normal(50, 12, channels), normal(20, 12, channels, seed=1)
     figure = traces(data, samples, "sequences", energy=energy)
-    assert len(figure.axes) == 2 * SHOWN + 1
+    assert len(figure.axes) == 2 * N_SEQUENCES + 1
     for row, x in enumerate((data, samples)):
-        panels = figure.axes[row * SHOWN : (row + 1) * SHOWN]
+        panels = figure.axes[row * N_SEQUENCES : (row + 1) * N_SEQUENCES]
         order = energy(x).argsort()
         for axes, i in ((panels[0], order[0]), (panels[-1], order[-1])):  # lowest and highest
             torch.testing.assert_close(drawn(axes).float(), x[i].T[:4])
@@ -34,7 +34,7 @@ def test_data_above_samples_each_with_its_energy(channels):
         assert panels[0].get_ylabel() == ("model samples" if row else "data")
         assert {axes.get_ylim() for axes in panels} == {figure.axes[0].get_ylim()}
     assert ("the first 4 of 6 channels" in figure.get_suptitle()) == (channels == 6)
-    assert png(figure, 20)
+    assert encode_png(figure, 20)
 
 
 def test_without_data_and_with_samples_that_ran_away():
@@ -42,15 +42,15 @@ def test_without_data_and_with_samples_that_ran_away():
     samples[3, 2] = math.nan
     samples[4] = 1e30
     figure = traces(None, samples, energy=energy)
-    assert len(figure.axes) == SHOWN + 1
-    assert png(figure, 20)
+    assert len(figure.axes) == N_SEQUENCES + 1
+    assert encode_png(figure, 20)
     with pytest.raises(ValueError, match="none of 4"):
         traces(None, torch.full((4, 5, 1), math.nan), energy=energy)
 
 
 def test_spread_from_the_lowest_to_the_highest():
-    assert spread(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
-    assert spread(torch.tensor([3.0, 1.0]), 6) == [1, 0]
+    assert evenly_by_energy(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
+    assert evenly_by_energy(torch.tensor([3.0, 1.0]), 6) == [1, 0]
 
 
 def test_a_shorter_sequence_is_a_curve_that_ends():
@@ -58,9 +58,9 @@ def test_a_shorter_sequence_is_a_curve_that_ends():
     samples = normal(9, 12, 2)
     samples[::2, 7:] = math.nan
     figure = traces(samples, samples, energy=lambda x: energy(x.nan_to_num(0.0)))
-    lines = [drawn(axes) for axes in figure.axes[: 2 * SHOWN]]
+    lines = [drawn(axes) for axes in figure.axes[: 2 * N_SEQUENCES]]
     ends = {int((~line.isnan()).all(0).sum()) for line in lines}
     assert ends == {7, 12}
-    assert len({axes.get_xlim() for axes in figure.axes[: 2 * SHOWN]}) == 1
+    assert len({axes.get_xlim() for axes in figure.axes[: 2 * N_SEQUENCES]}) == 1
     assert all(math.isfinite(end) for end in figure.axes[0].get_ylim())
-    assert png(figure, 20)
+    assert encode_png(figure, 20)

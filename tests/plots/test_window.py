@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ebmtrain.plots.window import Window, window_of
+from ebmtrain.plots.window import Window, fit_window
 
 
 def cloud(count: int) -> torch.Tensor:
@@ -12,28 +12,28 @@ def cloud(count: int) -> torch.Tensor:
 def test_one_runaway_does_not_change_the_view(count):
     points = cloud(count)
     runaway = torch.cat([points, torch.tensor([[1e6, -1e9], [float("nan"), 0.0]])])
-    assert window_of(runaway).contains(points).double().mean() > 0.9
-    assert max(window_of(runaway).size) < 3 * max(window_of(points).size)
+    assert fit_window(runaway).contains(points).double().mean() > 0.9
+    assert max(fit_window(runaway).size) < 3 * max(fit_window(points).size)
 
 
 def test_small_clouds_are_shown_whole():
-    assert window_of(cloud(20)).contains(cloud(20)).all()
+    assert fit_window(cloud(20)).contains(cloud(20)).all()
 
 
 def test_a_small_mode_beside_a_narrow_large_one_stays_in_view():
     small = torch.tensor([[50.0, 50.0]]) + 0.1 * cloud(30)
-    assert window_of(torch.cat([0.01 * cloud(970), small])).contains(small).double().mean() > 0.9
+    assert fit_window(torch.cat([0.01 * cloud(970), small])).contains(small).double().mean() > 0.9
 
 
 def test_margin_is_a_fraction_of_the_width():
     square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    window = window_of(square, margin=0.25)
+    window = fit_window(square, margin=0.25)
     assert window.low == pytest.approx((-0.25, -0.25))
     assert window.high == pytest.approx((1.25, 1.25))
 
 
 def test_a_single_point_has_a_view_around_it():
-    window = window_of(torch.tensor([[3.0, -7.0]] * 5))
+    window = fit_window(torch.tensor([[3.0, -7.0]] * 5))
     assert min(window.size) > 0
     assert window.contains(torch.tensor([[3.0, -7.0]])).all()
 
@@ -49,15 +49,15 @@ def test_axes_share_a_scale_unless_one_would_shrink_to_a_line(size, shape, aspec
 
 
 def test_squared_keeps_centre_and_longer_side():
-    assert Window((0.0, 0.0), (4.0, 2.0)).squared() == Window((0.0, -1.0), (4.0, 3.0))
+    assert Window((0.0, 0.0), (4.0, 2.0)).enclosing_square() == Window((0.0, -1.0), (4.0, 3.0))
 
 
 @pytest.mark.parametrize("bad", [torch.full((3, 2), float("nan")), torch.zeros(0, 2)])
 def test_no_finite_point_is_an_error(bad):
     with pytest.raises(ValueError, match="finite point"):
-        window_of(bad)
+        fit_window(bad)
 
 
 def test_points_of_other_dimensions_are_an_error():
     with pytest.raises(ValueError, match=r"\(5, 3\)"):
-        window_of(torch.zeros(5, 3))
+        fit_window(torch.zeros(5, 3))

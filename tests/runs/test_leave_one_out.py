@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ebmtrain.evaluation import ood_detection as anomalies
-from ebmtrain.evaluation.ood_detection import PEERS
+from ebmtrain.evaluation.ood_detection import DETECTORS
 from ebmtrain.runs.figures import Gallery
 from ebmtrain.runs.report.discovery import runs_in
 from ebmtrain.runs.report.leave_one_out import summed_up
@@ -72,7 +72,7 @@ def result(status: str, **metrics: Any) -> dict[str, Any]:
 
 
 def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
-    peers = {f"auroc_{peer}": [0.125, 0.25] for peer in PEERS}
+    peers = {f"auroc_{peer}": [0.125, 0.25] for peer in DETECTORS}
     whole = result("finished", auroc=0.75, **peers)
     for other, status in (
         (result("failed"), "failed"),
@@ -85,7 +85,7 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
         }  # fmt: skip
     assert capsys.readouterr().out == ""
     # One setting for all classes: the first, though the second one suits the first class better.
-    peers = {f"auroc_{peer}": [0.5, 0.25] for peer in PEERS}
+    peers = {f"auroc_{peer}": [0.5, 0.25] for peer in DETECTORS}
     found = summed_up(tmp_path, [whole, result("finished", auroc=0.5, **peers)], 1.0)
     assert found is not None
     assert found["metrics"]["auroc_per_class"] == [0.75, 0.5]
@@ -97,7 +97,7 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
 @pytest.mark.parametrize("value", [math.nan, None])
 def test_no_means_of_what_is_no_number(tmp_path: Path, value: float | None):
     """None: as result.json has it."""
-    peers = {f"auroc_{peer}": [0.5] for peer in PEERS}
+    peers = {f"auroc_{peer}": [0.5] for peer in DETECTORS}
     runs = [result("finished", auroc=number, **peers) for number in (0.75, value)]
     found = summed_up(tmp_path, runs, 1.0)
     assert found == json.loads((tmp_path / "result.json").read_text())

@@ -15,13 +15,13 @@ from ebmtrain.samplers.resampling import log_mean_exp
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy, Sampler
 
-_HUGE = 1e30  # nats; stands for an energy that is not finite, which no chain enters
-_STEPS_TO_LEARN = 5  # of each chain at each temperature of the pilot
-_MOST_PILOT_STEPS = 1_000
+_MAX_ENERGY_NATS = 1e30  # nats; stands for an energy that is not finite, which no chain enters
+_ADAPTATION_STEPS = 5  # of each chain at each temperature of the pilot
+_MAX_PILOT_BETAS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian:
+class GaussianBase:
     """N(mean, factor factor'), with `factor` lower triangular, float64."""
 
     mean: Tensor
@@ -30,7 +30,7 @@ class Gaussian:
     """(d, d)"""
 
     @classmethod
-    def fitted(cls, points: Tensor) -> Gaussian:
+    def fit(cls, points: Tensor) -> GaussianBase:
         """Mean and covariance of (n, d) points. A thousandth of the mean variance is added along
         every axis, so that the covariance of few or flat points is one."""
         d = points.shape[1]
@@ -39,11 +39,11 @@ class Gaussian:
         covariance = covariance + ridge * torch.eye(d).to(points)
         return cls(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
-    def white(self, u: Tensor) -> Tensor:
+    def whiten(self, u: Tensor) -> Tensor:
         """(n, d) -> (n, d): coordinates in which this is N(0, I)."""
         return torch.linalg.solve_triangular(self.factor, (u - self.mean).T, upper=False).T
 
-    def coloured(self, z: Tensor) -> Tensor:
+    def unwhiten(self, z: Tensor) -> Tensor:
         """The way back."""
         return self.mean + z @ self.factor.T
 
@@ -54,7 +54,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Between:
+class GeometricPath:
     """U(z) = (1 - beta) * (||z||^2 / 2 + d / 2 * log 2 pi) + beta * E(u(z)) / T.
 
     At beta = 0 it is the base, with log Z = 0; at beta = 1 the target over z.
@@ -68,42 +68,42 @@ class Between:
     """
 
     beta: float
-    base: Gaussian
+    base: GaussianBase
     energy: Energy
     temperature: float
     shape: tuple[int, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.mixed(x, self.target(x))
+        return self.interpolate(x, self.target(x))
 
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         e, gradient = energy_and_gradient(self.energy, self.points(z))
         slope = gradient.flatten(1) @ self.base.factor / self.temperature
-        target = (e / self.temperature).nan_to_num(_HUGE, posinf=_HUGE)
-        return self.mixed(z, target), (1 - self.beta) * z + self.beta * slope
+        target = (e / self.temperature).nan_to_num(_MAX_ENERGY_NATS, posinf=_MAX_ENERGY_NATS)
+        return self.interpolate(z, target), (1 - self.beta) * z + self.beta * slope
 
-    def fall(self, z: Tensor) -> Tensor:
+    def log_ratio(self, z: Tensor) -> Tensor:
         """-dU/dbeta, (n,): how far U falls from the base to the target."""
-        return _normal(z) - self.target(z)
+        return _base_energy(z) - self.target(z)
 
     @torch.no_grad()
     def target(self, z: Tensor) -> Tensor:
         e = self.energy(self.points(z)) / self.temperature
-        return e.nan_to_num(_HUGE, posinf=_HUGE)
+        return e.nan_to_num(_MAX_ENERGY_NATS, posinf=_MAX_ENERGY_NATS)
 
     def points(self, z: Tensor) -> Tensor:
-        return self.base.coloured(z).view(-1, *self.shape)
+        return self.base.unwhiten(z).view(-1, *self.shape)
 
-    def mixed(self, z: Tensor, target: Tensor) -> Tensor:
-        return (1 - self.beta) * _normal(z) + self.beta * target
+    def interpolate(self, z: Tensor, target: Tensor) -> Tensor:
+        return (1 - self.beta) * _base_energy(z) + self.beta * target
 
 
-def _normal(z: Tensor) -> Tensor:
+def _base_energy(z: Tensor) -> Tensor:
     """-log N(z; 0, I), (n, d) -> (n,)."""
     return z.square().sum(1) / 2 + z.shape[1] / 2 * math.log(2 * math.pi)
 
 
-class Ladder(NamedTuple):
+class AnnealingSchedule(NamedTuple):
     """Temperatures and what was learnt at each of them."""
 
     betas: list[float]
@@ -112,13 +112,13 @@ class Ladder(NamedTuple):
     """Of the kernel at each beta."""
 
 
-_Path = Callable[[float], Between]
+_Path = Callable[[float], GeometricPath]
 
 
 def anneal(
     path: _Path,
     z: Tensor,
-    ladder: Ladder,
+    ladder: AnnealingSchedule,
     kernel: Sampler,
     n_steps: int,
     generator: Generator,
@@ -134,18 +134,20 @@ def anneal(
     for before, beta, size in zip(ladder.betas, ladder.betas[1:], ladder.step_sizes[1:],
                                   strict=False):  # fmt: skip
         here = path(beta)
-        log_w = log_w + (beta - before) * here.fall(z)
+        log_w = log_w + (beta - before) * here.log_ratio(z)
         fixed = replace(kernel, step_size=size, adaptation=None)  # type: ignore[type-var]
         z = run_chain(fixed, here, z, n_steps, generator).x
     return log_w
 
 
-def turned(ladder: Ladder) -> Ladder:
-    return Ladder(ladder.betas[::-1], ladder.step_sizes[::-1])
+def reversed_schedule(ladder: AnnealingSchedule) -> AnnealingSchedule:
+    return AnnealingSchedule(ladder.betas[::-1], ladder.step_sizes[::-1])
 
 
 @torch.no_grad()
-def pilot(path: _Path, z: Tensor, kernel: Sampler, ess: float, generator: Generator) -> Ladder:
+def adaptive_schedule(
+    path: _Path, z: Tensor, kernel: Sampler, ess: float, generator: Generator
+) -> AnnealingSchedule:
     """A ladder whose steps all keep the share `ess` of the conditional effective sample size.
 
     A population of chains moves from the base to the target; the next beta is where the weights
@@ -161,14 +163,14 @@ def pilot(path: _Path, z: Tensor, kernel: Sampler, ess: float, generator: Genera
     learnt: dict[str, Tensor] | None = None
     log_w = z.new_zeros(len(z))
     while True:
-        for _ in range(_STEPS_TO_LEARN):
+        for _ in range(_ADAPTATION_STEPS):
             z, learnt, *_ = run_chain(kernel, path(betas[-1]), z, 1, generator, learnt)
         sizes.append(float(learnt.get("step_size", kernel.step_size)))  # type: ignore
         if betas[-1] >= 1:
-            return Ladder(betas, sizes)
-        fall = path(betas[-1]).fall(z)
-        step = widest(log_w, fall, 1 - betas[-1], ess)
-        if len(betas) == _MOST_PILOT_STEPS:
+            return AnnealingSchedule(betas, sizes)
+        fall = path(betas[-1]).log_ratio(z)
+        step = next_beta_step(log_w, fall, 1 - betas[-1], ess)
+        if len(betas) == _MAX_PILOT_BETAS:
             step = 1 - betas[-1]
         betas.append(1.0 if step == 1 - betas[-1] else betas[-1] + step)
         log_w = log_w + step * fall
@@ -178,7 +180,7 @@ def pilot(path: _Path, z: Tensor, kernel: Sampler, ess: float, generator: Genera
             z, log_w = z[rows], torch.zeros_like(log_w)
 
 
-def widest(log_w: Tensor, fall: Tensor, most: float, ess: float) -> float:
+def next_beta_step(log_w: Tensor, fall: Tensor, most: float, ess: float) -> float:
     """The largest step of beta, up to `most`, that keeps this conditional effective sample size.
 
     CESS / n = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v = exp(step * fall) falls with the step.
@@ -203,7 +205,7 @@ def effective(log_w: Tensor) -> float:
     return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
 
 
-def refined(ladder: Ladder, n_steps: int) -> Ladder:
+def refine_schedule(ladder: AnnealingSchedule, n_steps: int) -> AnnealingSchedule:
     """The same ladder with `n_steps` steps, each an equal part of the old ones."""
     old = len(ladder.betas) - 1
     betas, sizes = [], []
@@ -213,10 +215,10 @@ def refined(ladder: Ladder, n_steps: int) -> Ladder:
         part = place - i
         betas.append((1 - part) * ladder.betas[i] + part * ladder.betas[i + 1])
         sizes.append(ladder.step_sizes[i] ** (1 - part) * ladder.step_sizes[i + 1] ** part)
-    return Ladder(betas, sizes)
+    return AnnealingSchedule(betas, sizes)
 
 
-def bennett(forward: Tensor, reverse: Tensor) -> Tensor:
+def bennett_log_z(forward: Tensor, reverse: Tensor) -> Tensor:
     """log Z of the target from both directions (Bennett, J. Comput. Phys. 22, 1976; for annealed
     chains Crooks, Phys. Rev. E 61, 2000), the estimate of least variance: the L that solves
 

@@ -24,13 +24,13 @@ def auroc(usual: Tensor, unusual: Tensor) -> tuple[float, float]:
     """
     if usual.isnan().any() or unusual.isnan().any():
         return math.nan, math.nan
-    below = _shares_below(usual, unusual)  # of each unusual point: the usual ones under it
-    above = 1 - _shares_below(unusual, usual)
+    below = _fraction_below(usual, unusual)  # of each unusual point: the usual ones under it
+    above = 1 - _fraction_below(unusual, usual)
     variance = sum(float(s.var(correction=1)) / len(s) for s in (below, above) if len(s) > 1)
     return float(below.mean()), math.sqrt(variance)
 
 
-def _shares_below(scores: Tensor, limits: Tensor) -> Tensor:
+def _fraction_below(scores: Tensor, limits: Tensor) -> Tensor:
     """Of each limit the share of scores below it, those equal to it counted half."""
     ordered = scores.double().sort().values
     limits = limits.to(ordered)

@@ -12,18 +12,18 @@ from torch import Generator, Tensor
 
 from ebmtrain.evaluation.estimators.u_statistics import u_statistics
 
-_SCALES = 5
-_ENOUGH = 1_000  # points whose distances are as good as all for a median
+_N_LENGTHS = 5
+_MAX_MEDIAN_POINTS = 1_000  # points whose distances are as good as all for a median
 
 
-def lengths_of(points: Tensor) -> list[float]:
+def kernel_lengths(points: Tensor) -> list[float]:
     """Lengths of kernels for (n, d) points: the median of their distances (the mean where most
     are equal, 1 where all are), its half, quarter, ..., so that structure within modes is seen as
     well as their places."""
-    gaps = torch.pdist(points[:_ENOUGH])
+    gaps = torch.pdist(points[:_MAX_MEDIAN_POINTS])
     median = float(gaps.median()) if len(gaps) else 0.0
     longest = median or (float(gaps.mean()) if len(gaps) else 0.0) or 1.0
-    return [longest / 2**i for i in range(_SCALES)]
+    return [longest / 2**i for i in range(_N_LENGTHS)]
 
 
 def kernel_discrepancies(x: Tensor, y: Tensor, lengths: list[float], signs: Tensor) -> Tensor:
@@ -48,14 +48,14 @@ def kernel_discrepancies(x: Tensor, y: Tensor, lengths: list[float], signs: Tens
         total: Tensor | float = 0.0
         for a, b, sign in ((x, x, 1), (y, y, 1), (x, y, -1), (y, x, -1)):
             gaps = torch.cdist(a[rows], b)
-            total = total + sign * torch.stack([gaussians(gaps, lengths), -gaps])
+            total = total + sign * torch.stack([gaussian_kernel(gaps, lengths), -gaps])
         assert isinstance(total, Tensor)
         return total
 
     return u_statistics(h, len(x), signs)
 
 
-def gaussians(gaps: Tensor, lengths: list[float]) -> Tensor:
+def gaussian_kernel(gaps: Tensor, lengths: list[float]) -> Tensor:
     """Mean over lengths of exp(-gaps^2 / (2 length^2)), each length half of the one before."""
     k = (gaps.square() * (-0.5 / lengths[0] ** 2)).exp_()
     total = k.clone()
@@ -65,7 +65,7 @@ def gaussians(gaps: Tensor, lengths: list[float]) -> Tensor:
     return total / len(lengths)
 
 
-def directions(count: int, d: int, generator: Generator) -> Tensor:
+def random_directions(count: int, d: int, generator: Generator) -> Tensor:
     """`count` unit vectors, uniform on the sphere, (count, d), float64 on the CPU; one where there
     is but one."""
     v = torch.randn(1 if d == 1 else count, d, dtype=torch.float64, generator=generator)

@@ -12,10 +12,10 @@ from torch import Tensor
 from ebmtrain.types import Region
 
 CHUNK = 4_096  # points at once: activations stay in cache
-_MOST_POINTS = 2_000_000
+_MAX_POINTS = 2_000_000
 
 
-class Grid(NamedTuple):
+class QuadratureGrid(NamedTuple):
     """Midpoints of n^d equal cells of a region, on which energies are known."""
 
     region: Region
@@ -42,7 +42,7 @@ class Grid(NamedTuple):
 
 
 class LogZ(NamedTuple):
-    grid: Grid
+    grid: QuadratureGrid
     value: float
     """log Z in nats, of exp(-energy) over the coordinates of the region."""
     resolution_error: float
@@ -51,7 +51,9 @@ class LogZ(NamedTuple):
     """Fraction of the mass in twice the region that lies outside of the region."""
 
 
-def on_grid(energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int) -> Grid:
+def quadrature_grid(
+    energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int
+) -> QuadratureGrid:
     """Energies at the midpoints of n_per_axis^d cells."""
     axes = [
         low + (high - low) * (torch.arange(n_per_axis, dtype=torch.float64) + 0.5) / n_per_axis
@@ -63,10 +65,10 @@ def on_grid(energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int)
     widths = (region.high - region.low).double()
     log_cell = float(widths.log().sum()) - len(axes) * math.log(n_per_axis)
     # A NaN has no weight that could be known; it counts as none and shows in the resolution check.
-    return Grid(region, points, values.nan_to_num(torch.inf), log_cell, n_per_axis)
+    return QuadratureGrid(region, points, values.nan_to_num(torch.inf), log_cell, n_per_axis)
 
 
-def log_z(
+def integrate_log_z(
     energy: Callable[[Tensor], Tensor],
     region: Region,
     n_per_axis: int,
@@ -89,19 +91,19 @@ def log_z(
         attempts: at most so many changes of box and resolution.
     """
     d = len(region.low)
-    grid = on_grid(energy, region, n_per_axis)
+    grid = quadrature_grid(energy, region, n_per_axis)
     for left in range(attempts, -1, -1):
-        wide = on_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
+        wide = quadrature_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
         inside = ((wide.points >= grid.region.low) & (wide.points <= grid.region.high)).all(1)
         beyond = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
         total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), beyond)
         outside = float((beyond - total).exp())
         error = abs(grid.log_z - grid.log_z_coarse)
-        too_many = (2 * grid.n_per_axis) ** d > _MOST_POINTS
+        too_many = (2 * grid.n_per_axis) ** d > _MAX_POINTS
         if left and not outside <= tolerance:
-            grid = on_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
+            grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
         elif left and not error <= tolerance and not too_many:
-            grid = on_grid(energy, grid.region, 2 * grid.n_per_axis)
+            grid = quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
             return LogZ(grid, grid.log_z, error, outside)
     raise AssertionError("the last round returns")

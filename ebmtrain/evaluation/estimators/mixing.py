@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-_TAILS = (0.05, 0.95)  # the quantiles whose worse effective sample size is that of the tails
+_TAIL_QUANTILES = (
+    0.05,
+    0.95,
+)  # the quantiles whose worse effective sample size is that of the tails
 
 
 class Mixing(NamedTuple):
@@ -35,12 +38,12 @@ def mixing(series: np.ndarray) -> Mixing:
         found = (
             array_stats.rhat(x, chain_axis=1, draw_axis=2, method="rank"),
             array_stats.ess(x, chain_axis=1, draw_axis=2, method="bulk"),
-            array_stats.ess(x, chain_axis=1, draw_axis=2, method="tail", prob=_TAILS),
+            array_stats.ess(x, chain_axis=1, draw_axis=2, method="tail", prob=_TAIL_QUANTILES),
         )
     return Mixing(*(np.where(still, np.nan, numbers) for numbers in found))
 
 
-def growth(trace: np.ndarray, lengths: list[int]) -> tuple[list[float], list[float]]:
+def ess_growth(trace: np.ndarray, lengths: list[int]) -> tuple[list[float], list[float]]:
     """Bulk and tail effective sample sizes of the first draws of one quantity.
 
     Args:

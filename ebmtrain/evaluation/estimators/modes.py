@@ -8,10 +8,10 @@ from torch import Tensor
 from ebmtrain.types import Modes
 
 _ROWS = 65_536  # points at once
-_MISSED = 0.1  # of its true share, beneath which a mode counts as missed
+_MIN_RELATIVE_MASS = 0.1  # of its true share, beneath which a mode counts as missed
 
 
-def nearest_mass(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
+def mode_masses(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
     """Mass of the points nearest to each mode's centre, (modes,), in the order of the modes.
 
     Args:
@@ -24,7 +24,7 @@ def nearest_mass(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
     return torch.zeros(len(centres), dtype=mass.dtype).index_add(0, nearest, mass)
 
 
-def mass_divergence(p: Tensor, q: Tensor) -> float:
+def mass_kl(p: Tensor, q: Tensor) -> float:
     """KL(p || q) = sum_k p_k log(p_k / q_k) of masses, (modes,) each, in nats."""
     return float((torch.special.xlogy(p, p) - torch.special.xlogy(p, q.clamp(min=1e-300))).sum())
 
@@ -37,4 +37,4 @@ def coverage(true: Tensor, shares: Tensor) -> float:
         true, shares: sum 1, (modes,) each.
     """
     weighty = true > 0
-    return float((shares >= _MISSED * true)[weighty].double().mean())
+    return float((shares >= _MIN_RELATIVE_MASS * true)[weighty].double().mean())

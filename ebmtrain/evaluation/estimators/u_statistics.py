@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-_PAIRS = 2**19  # at once
-_REACHED = 0.95  # share of the shuffles that stay beneath a floor
+_CHUNK_PAIRS = 2**19  # at once
+_NULL_LEVEL = 0.95  # share of the shuffles that stay beneath a floor
 
 
 def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
         (..., shuffles).
     """
     total: Tensor | float = 0.0
-    step = max(1, _PAIRS // n)
+    step = max(1, _CHUNK_PAIRS // n)
     for first in range(0, n, step):
         rows = slice(first, min(first + step, n))
         block = h(rows)
@@ -38,7 +38,7 @@ def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
     return total / (n * (n - 1))
 
 
-def ones(n: int) -> Tensor:
+def unit_signs(n: int) -> Tensor:
     """(n, 1): the statistic itself."""
     return torch.ones(n, 1, dtype=torch.float64)
 
@@ -48,6 +48,6 @@ def random_signs(n: int, shuffles: int, generator: Generator) -> Tensor:
     return torch.randint(2, (n, shuffles), generator=generator).double() * 2 - 1
 
 
-def floor_of(values: Tensor) -> float:
+def null_quantile(values: Tensor) -> float:
     """What 95 % of the shuffles, (shuffles,), stay beneath."""
-    return float(values.quantile(_REACHED))
+    return float(values.quantile(_NULL_LEVEL))

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_PER_PERIOD = 8  # frequencies tried for each whole one
-_HALVINGS = 30  # of the interval around the best of them, to 1e-7 periods
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_AT_ONCE = 4096  # sequences
-SHORTEST = 5  # steps that a wave can be fitted to, and something is left
+_GRID_PER_PERIOD = 8  # frequencies tried for each whole one
+_GOLDEN_ITERATIONS = 30  # of the interval around the best of them, to 1e-7 periods
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+_CHUNK_SEQUENCES = 4096  # sequences
+MIN_STEPS = 5  # steps that a wave can be fitted to, and something is left
 
 
 class Waves(NamedTuple):
@@ -28,7 +28,7 @@ class Waves(NamedTuple):
     """Root mean square of what is left, over L - 3 degrees of freedom: three numbers are fitted."""
 
 
-def fitted_waves(x: Tensor) -> Waves:
+def fit_waves(x: Tensor) -> Waves:
     """The wave nearest to each sequence, min over A, f, phi of sum_t (x_t - A sin(...))^2.
 
     For a given f the best A and phi are linear least squares in sin and cos; f is the best of a
@@ -39,11 +39,13 @@ def fitted_waves(x: Tensor) -> Waves:
     Args:
         x: (n, L), L >= 5, all finite; in float64.
     """
-    return Waves(*map(torch.cat, zip(*map(_fitted, x.double().split(_AT_ONCE)), strict=True)))
+    return Waves(
+        *map(torch.cat, zip(*map(_fit_chunk, x.double().split(_CHUNK_SEQUENCES)), strict=True))
+    )
 
 
-def fitted_to_ends(x: Tensor) -> Waves:
-    """`fitted_waves` of sequences of different lengths, each on the steps that it has; f in periods
+def fit_ragged_waves(x: Tensor) -> Waves:
+    """`fit_waves` of sequences of different lengths, each on the steps that it has; f in periods
     per L steps for all of them. Those of fewer than 5 steps are left out.
 
     Args:
@@ -51,29 +53,29 @@ def fitted_to_ends(x: Tensor) -> Waves:
     """
     longest, steps = x.shape[1], (~x.isnan()).sum(1)
     found = [Waves(*x.new_zeros(4, 0, dtype=torch.float64))]
-    for n in steps[steps >= SHORTEST].unique().tolist():
-        waves = fitted_waves(x[steps == n, :n])
+    for n in steps[steps >= MIN_STEPS].unique().tolist():
+        waves = fit_waves(x[steps == n, :n])
         found.append(waves._replace(frequency=waves.frequency * (longest / n)))
     return Waves(*map(torch.cat, zip(*found, strict=True)))
 
 
-def _fitted(x: Tensor) -> Waves:
+def _fit_chunk(x: Tensor) -> Waves:
     length = x.shape[1]
     lowest, highest = 0.5, (length - 1) / 2  # slower or faster, sin and cos are nearly one
     grid = torch.linspace(
-        lowest, highest, round((highest - lowest) * _PER_PERIOD) + 1, dtype=torch.float64
+        lowest, highest, round((highest - lowest) * _GRID_PER_PERIOD) + 1, dtype=torch.float64
     )
     sin, cos = _basis(grid, length)
-    best = grid[_solved(sin, cos, x @ sin.T, x @ cos.T).explained.argmax(1)]
+    best = grid[_least_squares(sin, cos, x @ sin.T, x @ cos.T).explained.argmax(1)]
     step = float(grid[1] - grid[0])
     low, high = (best - step).clamp(min=lowest), (best + step).clamp(max=highest)
-    for _ in range(_HALVINGS):
-        width = _GOLDEN * (high - low)
+    for _ in range(_GOLDEN_ITERATIONS):
+        width = _GOLDEN_RATIO * (high - low)
         left, right = high - width, low + width
-        better = _nearest(x, left).explained > _nearest(x, right).explained
+        better = _fit_at(x, left).explained > _fit_at(x, right).explained
         low, high = torch.where(better, low, left), torch.where(better, right, high)
     frequency = (low + high) / 2
-    explained, along_sin, along_cos = _nearest(x, frequency)
+    explained, along_sin, along_cos = _fit_at(x, frequency)
     left_over = (x.square().sum(1) - explained).clamp(min=0)
     return Waves(
         torch.hypot(along_sin, along_cos),
@@ -92,10 +94,10 @@ class _Fit(NamedTuple):
     """A sin(phi)"""
 
 
-def _nearest(x: Tensor, f: Tensor) -> _Fit:
+def _fit_at(x: Tensor, f: Tensor) -> _Fit:
     """For one frequency of each sequence, (n,)."""
     sin, cos = _basis(f, x.shape[1])
-    return _solved(sin, cos, (sin * x).sum(1), (cos * x).sum(1))
+    return _least_squares(sin, cos, (sin * x).sum(1), (cos * x).sum(1))
 
 
 def _basis(f: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -105,7 +107,7 @@ def _basis(f: Tensor, length: int) -> tuple[Tensor, Tensor]:
     return angle.sin(), angle.cos()
 
 
-def _solved(sin: Tensor, cos: Tensor, sx: Tensor, cx: Tensor) -> _Fit:
+def _least_squares(sin: Tensor, cos: Tensor, sx: Tensor, cx: Tensor) -> _Fit:
     """The normal equations, given the products of sin and of cos with the sequences."""
     ss, cc, sc = sin.square().sum(1), cos.square().sum(1), (sin * cos).sum(1)
     determinant = ss * cc - sc * sc

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 
-class Finding(NamedTuple):
+class PropertyResult(NamedTuple):
     law: str
     holds: bool | None
     """None: the law does not apply; `measured` says why."""
@@ -15,9 +15,9 @@ class Finding(NamedTuple):
     expected: str = ""
 
 
-def seeded(seed: int = 0) -> torch.Generator:
+def seeded_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def not_to_be_tried(law: str, reason: object) -> Finding:
-    return Finding(law, None, " ".join(str(reason).split())[:100])
+def not_applicable(law: str, reason: object) -> PropertyResult:
+    return PropertyResult(law, None, " ".join(str(reason).split())[:100])

@@ -22,7 +22,7 @@ def pictures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
 
 def _landscapes(board: Sequence[Section]) -> bytes:
     """Each run's final landscape by rank; of very many runs, one of each group."""
-    from ebmtrain.plots.sheet import Tile, sheet
+    from ebmtrain.plots.contact_sheet import Tile, contact_sheet
 
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
     n_runs, per_group = len(shown), len(shown) > _MOST
@@ -42,7 +42,7 @@ def _landscapes(board: Sequence[Section]) -> bytes:
             tiles.append(Tile(picture, head, group.label))
     left = n_runs - min(len(tiles), _MOST)
     footer = f"{left} of {n_runs} finished runs are not shown" if left else ""
-    return sheet(tiles[:_MOST], footer)
+    return contact_sheet(tiles[:_MOST], footer)
 
 
 def _middle(group: Group, metric: str) -> Entry:
@@ -54,8 +54,8 @@ def _middle(group: Group, metric: str) -> Entry:
 
 def _curves(board: Sequence[Section]) -> bytes:
     """Regret, else KL, else NLL of each data set against energy evaluations and seconds."""
-    from ebmtrain.plots.comparison import Curves, comparison
-    from ebmtrain.plots.image import png
+    from ebmtrain.plots.comparison import DatasetCurves, comparison
+    from ebmtrain.plots.encode import encode_png
 
     found = []
     for section in board:
@@ -68,6 +68,8 @@ def _curves(board: Sequence[Section]) -> bytes:
                     if (lines := [p for r in g.finished if (p := points(r, x, metric))])}
             for words, x in (("energy evaluations", EVALUATIONS), ("seconds", SECONDS))
         }  # fmt: skip
-        found.append(Curves(section.dataset, _CURVES[metric], panels, log=metric != "nll"))
+        found.append(DatasetCurves(section.dataset, _CURVES[metric], panels, log=metric != "nll"))
     left = len(found) - _MOST_PANELS
-    return png(comparison(found[:_MOST_PANELS], f"{left} more data sets" if left > 0 else ""))
+    return encode_png(
+        comparison(found[:_MOST_PANELS], f"{left} more data sets" if left > 0 else "")
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ebmtrain.evaluation.ood_detection import PEERS
+from ebmtrain.evaluation.ood_detection import DETECTORS
 from ebmtrain.runs.report.tables import Table
 from ebmtrain.runs.storage.atomic_io import write
 
@@ -21,7 +21,7 @@ def summed_up(folder: Path, results: Sequence[_Result], seconds: float) -> dict[
     nothing is written, where no AUROC was measured.
 
     metrics.auroc_mean, auroc_per_class       of the energy; classes in their order
-    metrics.auroc_kde_mean, ...               of each peer likewise, see `BesideDetectors`, with the
+    metrics.auroc_kde_mean, ...               of each peer likewise, see `OutlierBaselines`, with the
                                               one setting, for all classes, of the largest mean
     metrics.auroc_best_peer_mean              the largest mean of a peer
     metrics.gain_over_best_peer               auroc_mean minus that
@@ -62,19 +62,19 @@ def _means(results: Sequence[_Result]) -> dict[str, Any]:
     """Over the classes, and what they are made of."""
     each = [float(result["metrics"]["auroc"]) for result in results]
     found: dict[str, Any] = {"auroc_mean": fmean(each), "auroc_per_class": each}
-    for name in (f"auroc_{peer}" for peer in PEERS):
+    for name in (f"auroc_{peer}" for peer in DETECTORS):
         # A row for each setting, a column for each class.
         rows = zip(*(result["metrics"][name] for result in results), strict=True)
         best = max((list(row) for row in rows), key=fmean)
         found |= {f"{name}_mean": fmean(best), f"{name}_per_class": best}
-    best_peer = max(found[f"auroc_{peer}_mean"] for peer in PEERS)
+    best_peer = max(found[f"auroc_{peer}_mean"] for peer in DETECTORS)
     gain = found["auroc_mean"] - best_peer
     return {**found, "auroc_best_peer_mean": best_peer, "gain_over_best_peer": gain}
 
 
 def _table(metrics: Mapping[str, Any]) -> Table:
     """A row for the energy and for each peer, a column for each class."""
-    names = {"auroc": "the energy", **{f"auroc_{key}": name for key, name in PEERS.items()}}
+    names = {"auroc": "the energy", **{f"auroc_{key}": name for key, name in DETECTORS.items()}}
     rows = [
         [name, f"{metrics[f'{key}_mean']:.4f}", *(f"{v:.3f}" for v in metrics[f"{key}_per_class"])]
         for key, name in names.items()

@@ -10,38 +10,38 @@ from repeats import assert_mean, assert_share, normal, stream
 from scipy.stats import wasserstein_distance
 
 from ebmtrain.evaluation.estimators.discrepancies import (
-    directions,
-    gaussians,
+    gaussian_kernel,
     kernel_discrepancies,
-    lengths_of,
+    kernel_lengths,
+    random_directions,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.estimators.u_statistics import floor_of, ones, random_signs
+from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_signs, unit_signs
 
 LENGTHS = [2.0, 1.0, 0.5, 0.25, 0.125]
 
 
 def test_wasserstein_on_a_line_is_that_of_scipy():
     x, y = normal(300, 1), 1.3 * normal(300, 1, seed=1).exp()
-    along = directions(7, 1, stream(2))
+    along = random_directions(7, 1, stream(2))
     assert along.abs().tolist() == [[1.0]]
-    found = float(sliced_wasserstein(x, y, along, ones(300)))
+    found = float(sliced_wasserstein(x, y, along, unit_signs(300)))
     expected = wasserstein_distance(x[:, 0].numpy(), y[:, 0].numpy())
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_sliced_wasserstein_is_a_mean_over_directions():
     x, y = normal(200, 3), normal(200, 3, seed=1) * 2 + 1
-    along = directions(20, 3, stream(2))
+    along = random_directions(20, 3, stream(2))
     assert torch.allclose(along.norm(dim=1), torch.ones(20).double())
     lines = [wasserstein_distance((x @ v).numpy(), (y @ v).numpy()) for v in along]
-    found = float(sliced_wasserstein(x, y, along, ones(200)))
+    found = float(sliced_wasserstein(x, y, along, unit_signs(200)))
     assert found == pytest.approx(sum(lines) / 20, rel=1e-12)
 
 
 def test_directions_are_uniform():
     """E v v' = I / d."""
-    v = directions(20_000, 3, stream(0))
+    v = random_directions(20_000, 3, stream(0))
     for i in range(3):
         assert_mean(v[:, i], 0.0)
         assert_mean(v[:, i].square(), 1 / 3)
@@ -52,20 +52,20 @@ def test_the_estimates_are_sums_over_pairs():
     n = 900
     x, y = normal(n, 2), normal(n, 2, seed=1) + 1e6
     x = x + 1e6 + 0.3
-    k = lambda a, b: gaussians(torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"),  # noqa: E731
+    k = lambda a, b: gaussian_kernel(torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"),  # noqa: E731
                                LENGTHS)  # fmt: skip
     off = ~torch.eye(n, dtype=torch.bool)
     mmd2 = k(x, x)[off].mean() + k(y, y)[off].mean() - 2 * k(x, y)[off].mean()
     gap = lambda a, b: torch.linalg.vector_norm(a[:, None] - b, dim=2)[off].mean()  # noqa: E731
     energy = 2 * gap(x, y) - gap(x, x) - gap(y, y)
-    found = kernel_discrepancies(x, y, LENGTHS, ones(n))[:, 0]
+    found = kernel_discrepancies(x, y, LENGTHS, unit_signs(n))[:, 0]
     assert found.tolist() == pytest.approx([float(mmd2), float(energy)], rel=1e-7)
 
 
 def test_kernels_of_all_lengths():
     r = torch.linspace(0, 5, 40, dtype=torch.float64).view(4, 10)
     expected = sum((-r.square() / (2 * c**2)).exp() for c in LENGTHS) / len(LENGTHS)
-    torch.testing.assert_close(gaussians(r, LENGTHS), expected)
+    torch.testing.assert_close(gaussian_kernel(r, LENGTHS), expected)
 
 
 def test_between_gaussians_in_closed_form():
@@ -89,7 +89,9 @@ def test_between_gaussians_in_closed_form():
         pairs = [
             (normal(40, d, seed=2 * i), m + s * normal(40, d, seed=2 * i + 1)) for i in range(300)
         ]
-        found = torch.cat([kernel_discrepancies(x, y, LENGTHS, ones(40)) for x, y in pairs], 1)
+        found = torch.cat(
+            [kernel_discrepancies(x, y, LENGTHS, unit_signs(40)) for x, y in pairs], 1
+        )
         mmd2 = kernel(d, 2, 0) + kernel(d, 2 * s**2, 0) - 2 * kernel(d, 1 + s**2, d * m**2)
         assert_mean(found[0], mmd2)
         if d == 1:
@@ -101,7 +103,7 @@ def test_between_gaussians_in_closed_form():
 def test_a_sign_makes_a_pair_change_places():
     x, y = normal(50, 2), normal(50, 2, seed=1) + 0.5
     w = random_signs(50, 3, stream(2))
-    along = directions(5, 2, stream(3))
+    along = random_directions(5, 2, stream(3))
     together = (
         kernel_discrepancies(x, y, LENGTHS, w),
         sliced_wasserstein(x, y, along, w),
@@ -110,13 +112,15 @@ def test_a_sign_makes_a_pair_change_places():
         swap = (w[:, i] < 0)[:, None]
         a, b = torch.where(swap, y, x), torch.where(swap, x, y)
         torch.testing.assert_close(
-            kernel_discrepancies(a, b, LENGTHS, ones(50))[:, 0], together[0][:, i]
+            kernel_discrepancies(a, b, LENGTHS, unit_signs(50))[:, 0], together[0][:, i]
         )
-        torch.testing.assert_close(sliced_wasserstein(a, b, along, ones(50))[0], together[1][i])
+        torch.testing.assert_close(
+            sliced_wasserstein(a, b, along, unit_signs(50))[0], together[1][i]
+        )
 
 
 def statistics(x, y, signs) -> torch.Tensor:
-    along = directions(10, 2, stream(0))
+    along = random_directions(10, 2, stream(0))
     pairs = kernel_discrepancies(x, y, LENGTHS, signs)
     return torch.cat([pairs, sliced_wasserstein(x, y, along, signs)[None]])
 
@@ -125,10 +129,10 @@ def test_one_in_twenty_real_samples_is_above_its_floor():
     trials, above, means = 200, torch.zeros(3), []
     for i in range(trials):
         model, holdout, train = (normal(60, 2, seed=3 * i + j) for j in range(3))
-        found = statistics(model, holdout, ones(60))[:, 0]
+        found = statistics(model, holdout, unit_signs(60))[:, 0]
         means.append(found)
         shuffled = statistics(train, holdout, random_signs(60, 60, stream(i)))
-        above += found > torch.tensor([floor_of(row) for row in shuffled])
+        above += found > torch.tensor([null_quantile(row) for row in shuffled])
     for hits in above.tolist():
         assert_share(int(hits), trials, 0.05)
     assert_mean(torch.stack(means)[:, 0], 0.0)  # without bias
@@ -142,7 +146,9 @@ def test_floors_shrink_with_points():
         found = []
         for i in range(6):
             x, y = normal(n, 2, seed=2 * i), normal(n, 2, seed=2 * i + 1)
-            found.append([floor_of(r) for r in statistics(x, y, random_signs(n, 100, stream(i)))])
+            found.append(
+                [null_quantile(r) for r in statistics(x, y, random_signs(n, 100, stream(i)))]
+            )
         return torch.tensor(found).mean(0)
 
     ratio = floors(100) / floors(900)
@@ -151,7 +157,7 @@ def test_floors_shrink_with_points():
 
 def test_lengths():
     points = torch.tensor([[0.0], [0.0], [3.0]])
-    assert lengths_of(points) == [3.0, 1.5, 0.75, 0.375, 0.1875]
+    assert kernel_lengths(points) == [3.0, 1.5, 0.75, 0.375, 0.1875]
     mostly_equal = torch.tensor([[0.0]] * 5 + [[3.0]])
-    assert lengths_of(mostly_equal)[0] == pytest.approx(1.0)  # 5 of 15 distances are 3
-    assert lengths_of(torch.zeros(4, 2))[0] == 1.0
+    assert kernel_lengths(mostly_equal)[0] == pytest.approx(1.0)  # 5 of 15 distances are 3
+    assert kernel_lengths(torch.zeros(4, 2))[0] == 1.0

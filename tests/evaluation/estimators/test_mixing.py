@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from ebmtrain.evaluation.estimators.mixing import autocorrelation, growth, mixing
+from ebmtrain.evaluation.estimators.mixing import autocorrelation, ess_growth, mixing
 
 
 def ar1(rho: float, repeats: int, chains: int, n: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_chains_that_stay_in_their_modes():
     correlation = autocorrelation(stuck(), 50)
     assert correlation[0] == pytest.approx(1)
     assert correlation[50] > 0.9
-    bulk, _ = growth(stuck(), [50, 100, 200])
+    bulk, _ = ess_growth(stuck(), [50, 100, 200])
     assert bulk[-1] < 1.5 * bulk[0]  # more draws bring nothing
 
 
@@ -72,5 +72,5 @@ def test_what_never_moves_has_no_number():
 def test_autocorrelation_of_an_autoregression():
     found = autocorrelation(ar1(0.8, 1, 200, 1000)[0], 10)
     assert found == pytest.approx(0.8 ** np.arange(11), abs=0.02)
-    growing, _ = growth(ar1(0.8, 1, 200, 1000)[0], [250, 1000])
+    growing, _ = ess_growth(ar1(0.8, 1, 200, 1000)[0], [250, 1000])
     assert growing[1] / growing[0] == pytest.approx(4, rel=0.15)

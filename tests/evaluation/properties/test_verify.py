@@ -12,9 +12,9 @@ from torch import nn
 
 from ebmtrain.cli.verify import laws
 from ebmtrain.config.build import build
-from ebmtrain.evaluation.properties.energies import laws_of_energies
-from ebmtrain.evaluation.properties.methods import laws_of_methods, optimum
-from ebmtrain.evaluation.properties.samplers import laws_of_samplers
+from ebmtrain.evaluation.properties.energies import check_energy
+from ebmtrain.evaluation.properties.methods import check_method, check_optimum
+from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
@@ -57,7 +57,7 @@ def test_built_in_methods_pass(configured, method):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_built_in_samplers_pass(configured, sampler):
     parts = small(configured, f"sampler={sampler}", "method=cd")
-    findings = list(laws_of_samplers(parts.sampler, parts.energy, points()))
+    findings = list(check_sampler(parts.sampler, parts.energy, points()))
     assert [f.holds for f in findings] == [True, True], findings
 
 
@@ -120,8 +120,8 @@ class WrongEnergy(Net):
     ],
 )
 def test_errors_of_an_energy_are_caught(energy, law):
-    assert law in broken(laws_of_energies(energy(), points()))
-    assert broken(laws_of_energies(Net(), points())) == []
+    assert law in broken(check_energy(energy(), points()))
+    assert broken(check_energy(Net(), points())) == []
 
 
 # Samplers
@@ -197,7 +197,7 @@ STATIONARY = "sampler is stationary on a Gaussian"
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
 def test_errors_of_a_sampler_are_caught(sampler, law):
-    assert law in broken(laws_of_samplers(sampler, Net(), points()))
+    assert law in broken(check_sampler(sampler, Net(), points()))
 
 
 def test_right_samplers_pass_with_other_steps_and_temperatures():
@@ -205,7 +205,7 @@ def test_right_samplers_pass_with_other_steps_and_temperatures():
         Langevin(step_size=0.05, temperature=0.5),
         Mala(step_size=0.3, temperature=3.0),
     ):
-        assert broken(laws_of_samplers(sampler, Net(), points())) == []
+        assert broken(check_sampler(sampler, Net(), points())) == []
 
 
 # Methods
@@ -290,7 +290,7 @@ ALONE = "loss depends on its arguments alone and changes none"
 )
 def test_errors_of_a_method_are_caught(method, law):
     with torch.random.fork_rng():
-        assert law in broken(laws_of_methods(method, Net(), points(600)))
+        assert law in broken(check_method(method, Net(), points(600)))
 
 
 def test_what_a_method_cannot_take_is_no_failure():
@@ -302,7 +302,7 @@ def test_what_a_method_cannot_take_is_no_failure():
         def forward(self, x, sigma=1.0):
             return super().forward(x) / sigma
 
-    findings = list(laws_of_methods(NeedsSigma(), Told(), points(600)))
+    findings = list(check_method(NeedsSigma(), Told(), points(600)))
     assert findings[0].holds is None
     assert broken(findings) == []
 
@@ -312,7 +312,7 @@ def test_an_energy_that_is_infinite_somewhere_fails_loudly():
         def forward(self, x):
             return super().forward(x) * math.nan
 
-    assert "score is the gradient" in broken(laws_of_energies(Nan(), points()))
+    assert "score is the gradient" in broken(check_energy(Nan(), points()))
 
 
 def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_loss():
@@ -320,11 +320,11 @@ def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_los
     method = ContrastiveDivergence(
         sampler=Langevin(step_size=0.001), k=1, energy_regularization=0.1
     )
-    (finding,) = optimum(method, 64)
+    (finding,) = check_optimum(method, 64)
     assert finding.holds is False
     assert "raise method.k or sampler.step_size" in finding.measured
     wrong = WrongSign(sigma=0.5)
-    (finding,) = optimum(wrong, 64)
+    (finding,) = check_optimum(wrong, 64)
     assert finding.holds is False
     assert "raise" not in finding.measured
 
@@ -334,5 +334,5 @@ def test_chains_that_need_long_to_settle_are_waited_for():
     method = PersistentContrastiveDivergence(
         sampler=Langevin(step_size=0.05), k=1, slots=512, noise_std=4.0
     )
-    (finding,) = optimum(method, 64)
+    (finding,) = check_optimum(method, 64)
     assert finding.holds, finding.measured

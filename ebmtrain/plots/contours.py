@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-_LEVELS = 16
-_LEAST_CLIP = 10.0
+_N_LEVELS = 16
+_MIN_CLIP_NATS = 10.0
 """In nats: probability e^-10 of the peak's, which no reasonable sample count reaches."""
 
-ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+ROUND_NUMBERS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
-class Relief(NamedTuple):
+class ContourData(NamedTuple):
     """Energies made fit for drawing."""
 
     heights: np.ma.MaskedArray
@@ -27,7 +27,7 @@ class Relief(NamedTuple):
     """Whether some height was above the clip."""
 
 
-def relief(values: np.ndarray, at_data: np.ndarray | None = None) -> Relief | None:
+def contour_data(values: np.ndarray, at_data: np.ndarray | None = None) -> ContourData | None:
     """Energies of a grid -> what to draw, or None where no energy is finite.
 
     The clip keeps the wells visible whatever the range is: where the energies at data are given,
@@ -48,18 +48,18 @@ def relief(values: np.ndarray, at_data: np.ndarray | None = None) -> Relief | No
     else:
         wanted = float(np.median(heights[finite]))
     highest = float(heights[finite].max())
-    clip = min(_rounded_up(max(wanted, _LEAST_CLIP)), highest)
+    clip = min(_round_up(max(wanted, _MIN_CLIP_NATS)), highest)
     clip = clip if clip > 0 else 1.0  # a constant energy still needs two different levels
-    levels = clip * np.linspace(0, 1, _LEVELS + 1) ** 2
+    levels = clip * np.linspace(0, 1, _N_LEVELS + 1) ** 2
     hidden = np.isnan(values) | np.isneginf(values)
     drawn = np.ma.masked_array(np.clip(heights, 0.0, 1.2 * clip), hidden)
-    return Relief(drawn, levels, clip, bool((heights[~hidden] > clip).any()))
+    return ContourData(drawn, levels, clip, bool((heights[~hidden] > clip).any()))
 
 
-def _rounded_up(value: float) -> float:
+def _round_up(value: float) -> float:
     """The next round number, value > 0."""
     power = 10.0 ** math.floor(math.log10(value))
-    return next(mark * power for mark in ROUND if mark * power >= value * (1 - 1e-9))
+    return next(mark * power for mark in ROUND_NUMBERS if mark * power >= value * (1 - 1e-9))
 
 
 def round_ticks(clip: float, apart: float) -> list[float]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ebmtrain.plots.style import DPI
 
 
-def png(figure: Figure, dpi: int = DPI) -> bytes:
+def encode_png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG file; the same figure gives the same bytes."""
     buffer, canvas = BytesIO(), FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
