@@ -136,7 +136,7 @@ MUTANTS = (
            "- len(axes) * math.log(n_per_axis)", "- math.log(n_per_axis)",
            "evaluation/test_exact.py"),
     Mutant("NLL: standard error without the root", "evaluation/exact.py",
-           "float(log_p.std() / math.sqrt(len(log_p)))", "float(log_p.std() / len(log_p))",
+           "float(log_p.std()) / math.sqrt(len(log_p))", "float(log_p.std()) / len(log_p)",
            "evaluation/test_exact.py"),
     Mutant("KL: the wrong way round", "evaluation/exact.py",
            "torch.where(p > 0, p * (log_p - log_q), 0.0)",
