@@ -21,8 +21,8 @@ def summed_up(folder: Path, results: Sequence[_Result], seconds: float) -> dict[
     nothing is written, where no AUROC was measured.
 
     metrics.auroc_mean, auroc_per_class       of the energy; classes in their order
-    metrics.auroc_kde_mean, ...               of each peer likewise, see `OutlierBaselines`, with the
-                                              one setting, for all classes, of the largest mean
+    metrics.auroc_kde_mean, ...               of each peer likewise, see `OutlierBaselines`, with
+                                              the one setting, for all classes, of the largest mean
     metrics.auroc_best_peer_mean              the largest mean of a peer
     metrics.gain_over_best_peer               auroc_mean minus that
 
