@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from processes import HANG_S
+
 
 class Ended(NamedTuple):
     code: int
@@ -55,7 +57,7 @@ class Child:
                     stream.flush()
             os._exit(code)
 
-    def ended(self, seconds: float = 200.0) -> Ended:
+    def ended(self, seconds: float = HANG_S) -> Ended:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import HANG_S
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers.py"
 
@@ -18,7 +19,7 @@ def test_rows_ratios_and_reasons(tmp_path):
     told = subprocess.run(
         [sys.executable, PEERS, "--quick", "--methods", "pcd", "--sweeps", "batch", "--out", out,
          "--tools", "ebmtrain", "by_hand", "floor"],
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     found = json.loads(out.read_text())

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import HANG_S
 from torch import nn
 
 QUALITY = Path(__file__).resolve().parents[2] / "benchmarks" / "quality.py"
@@ -28,7 +29,7 @@ def test_a_run_has_a_curve_from_the_start_of_its_process(tmp_path):
     told = subprocess.run(
         [sys.executable, QUALITY, "--tools", "ebmtrain", "--seeds", "1", "--seconds", "0.1",
          "--out", out],
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     (one,) = json.loads(out.read_text())["runs"]

@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from processes import HANG_S, wait_for
 
 import ebmtrain
 from ebmtrain.cli import multirun as sweep
@@ -43,7 +43,7 @@ def result(path: Path) -> dict:
 
 def ebm(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ebmtrain", *words], cwd=cwd, text=True,
-                          capture_output=True, timeout=120, **options)  # fmt: skip
+                          capture_output=True, timeout=HANG_S, **options)  # fmt: skip
 
 
 # One run
@@ -374,7 +374,7 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
         "heavy = {'torch', 'matplotlib', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=60,
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=HANG_S,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 20
@@ -391,7 +391,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     words = [*tiny, "train.steps=6", "checkpoint.every=3", "hydra.run.dir=run"]
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=200,
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, timeout=HANG_S,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "run" / "result.json").read_text())["step"] == 9
@@ -405,22 +405,12 @@ def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, nu
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(folder / "sweep/0_seed=0/checkpoints/step_00000020.pt", process)
     os.kill(process.pid, number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number
     assert b"sweep    sweep  (1 of 3 jobs, 0 failed)" in out
     assert (folder / "sweep/summary.csv").exists()
     assert [path.name for path in (folder / "sweep").glob("*_seed=*")] == ["0_seed=0"]
     assert result(folder / "sweep/0_seed=0")["status"] == "interrupted"
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(12000):
-        if path.exists():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.kill()
-    raise AssertionError(f"{path} did not come")
 
 
 def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
@@ -435,7 +425,7 @@ def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
     assert process.stderr is not None
     error = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=HANG_S) == 0
     assert error == ""
     assert result(folder / "run")["status"] == "finished"
 
@@ -457,7 +447,7 @@ def test_a_bar_on_a_terminal(folder: Path, tiny):
             break
         shown += part
     os.close(leader)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=HANG_S) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "60/60" in text
     assert "━" in text

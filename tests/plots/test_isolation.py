@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import torch
+from processes import HANG_S
 
 from ebmtrain.plots.encode import encode_png
 from ebmtrain.plots.landscape import landscape
@@ -31,7 +32,7 @@ assert matplotlib.rcParams.copy() == before, "global settings were changed"
 
 
 def test_no_pyplot_and_no_global_settings():
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=HANG_S)
 
 
 def test_the_same_figure_gives_the_same_bytes():

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from forked import Child, Ended
+from processes import HANG_S
 from same_state import load, result
 
 from ebmtrain.cli.main import main
@@ -351,7 +352,7 @@ def test_a_path_that_is_too_long(command, folder: Path, tiny):
 
 def process(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ebmtrain", *words], cwd=folder, text=True,
-                          timeout=200, stderr=subprocess.PIPE, **options)  # fmt: skip
+                          timeout=HANG_S, stderr=subprocess.PIPE, **options)  # fmt: skip
 
 
 def test_a_home_that_cannot_be_written(folder: Path, tiny):
@@ -393,8 +394,9 @@ def test_streams(folder: Path, tiny, case):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [*tiny, "hydra.run.dir='é数'", "train.steps=2", "plots.gif=false"]
     if case == "closed":
-        shell = f'exec "{sys.executable}" -m ebmtrain.cli.main "$@" >&-'
-        done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True, timeout=200,
+        shell = f'exec "{sys.executable}" -m ebmtrain "$@" >&-'
+        done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True,
+                              timeout=HANG_S,
                               stderr=subprocess.PIPE)  # fmt: skip
     elif case == "full":
         with Path("/dev/full").open("w") as full:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from processes import HANG_S
+
 
 def test_whatever_stands_in_a_run_gets_a_documented_answer():
     program = Path(__file__).with_name("fuzzing.py")
     counts = ["--configurations", "60", "--checkpoints", "30"]
     done = subprocess.run([sys.executable, str(program), *counts], capture_output=True, text=True,
-                          timeout=600)  # fmt: skip
+                          timeout=HANG_S)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "60 configurations, 0 faults" in done.stdout
     assert "30 checkpoints, 0 faults" in done.stdout

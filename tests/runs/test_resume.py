@@ -8,11 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import HANG_S, wait_for
 from same_state import differences, load, result, rows, run_differences
 
 import ebmtrain
@@ -246,7 +246,7 @@ def test_signals(long_run, tiny, folder, capsys, number):
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(folder / "run/checkpoints/step_00000020.pt", process)
     os.kill(process.pid, number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_S)
     if number == signal.SIGKILL:
         assert process.returncode == -number
         assert result(folder / "run")["status"] == "running"
@@ -259,16 +259,6 @@ def test_signals(long_run, tiny, folder, capsys, number):
     assert main(["resume", "run"]) == 0
     assert "resumed at step" in capsys.readouterr().out
     assert run_differences(long_run, folder / "run") == []
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(12000):
-        if path.exists():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.kill()
-    raise AssertionError(f"{path} did not come")
 
 
 # What cannot be resumed

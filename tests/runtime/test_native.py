@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import HANG_S
 
 from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import ops as perceptron_library
@@ -186,7 +187,7 @@ def test_a_library_that_errs_is_not_used(source):
         assert text.count(right) == 1, right
         changed.write_text(text.replace(right, wrong))
     worker = [sys.executable, str(Path(__file__).with_name("broken_libraries.py"))]
-    ended = subprocess.run([*worker, *folders], capture_output=True, text=True, timeout=600)
+    ended = subprocess.run([*worker, *folders], capture_output=True, text=True, timeout=HANG_S)
     assert ended.returncode == 0, ended.stderr
     right, *wrong = ended.stdout.splitlines()
     assert right == "True"

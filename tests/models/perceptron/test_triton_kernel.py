@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import HANG_S
 from test_perceptron import model, points
 from test_steps_at_once import WithoutC
 from torch import Tensor
@@ -73,7 +74,7 @@ def interpreted(asked: list[Any], folder: Path) -> list[Any]:
     worker = [sys.executable, str(Path(__file__).with_name("by_interpreter.py"))]
     ended = subprocess.run(
         [*worker, str(given), str(found)], env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return torch.load(found)
