@@ -120,6 +120,26 @@ def test_each_link_leads_somewhere(path):
             assert (path.parent / target).exists(), target
 
 
+def layout(text: str) -> list[str]:
+    """The lines of the tree in a document."""
+    return text.partition("```\nebmtrain/\n")[2].partition("\n```")[0].splitlines()
+
+
+def test_the_layout_in_the_documents_is_that_of_the_repository():
+    lines = layout((ROOT / "README.md").read_text())
+    assert lines == layout((ROOT / "CONTRIBUTING.md").read_text())
+    folders, paths = [ROOT / "ebmtrain"], []
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in line.strip().split("   ")[0].split():
+            folder = ROOT if not depth else folders[depth - 1]
+            folders[depth:] = [folder / name]
+            paths.append(folder / name)
+    assert [path for path in paths if not path.exists()] == []
+    packages = {p.parent for p in (ROOT / "ebmtrain").glob("*/__init__.py")}
+    assert packages <= set(paths)
+
+
 def test_the_numbers_of_the_readme_are_the_measured_ones():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
