@@ -21,23 +21,30 @@ import torch
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.training.compiled.vmap import Together
-from ebmtrain.training.loop import Updates, advanced, alone, collect, side_by_side, updating
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.loop import (
+    StepRequests,
+    collect_metrics,
+    request_step,
+    run_interleaved,
+    run_to_completion,
+    train_step,
+)
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 
 
-def begun(count: int, words: list[str]) -> list[tuple[Job, TrainState]]:
+def begun(count: int, words: list[str]) -> list[tuple[TrainSpec, TrainState]]:
     presets.prepare(None)
     found = []
     for seed in range(count):
         parts = build(presets.plain(presets.composed([*words, f"seed={seed}"])))
         assert parts.job is not None
-        found.append((parts.job, start(parts.job, parts.energy, parts.generator("train"))))
+        found.append((parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))))
     return found
 
 
-def loop(job: Job, state: TrainState, steps: int) -> Updates[None]:
+def loop(job: TrainSpec, state: TrainState, steps: int) -> StepRequests[None]:
     for _ in range(steps):
-        collect(job, state, (yield from updating(job, state)), last=False)
+        collect_metrics(job, state, (yield from request_step(job, state)), last=False)
 
 
 def raised(_: int, found: object) -> None:
@@ -61,10 +68,10 @@ def compare(count: int, words: list[str], rounds: int, steps: int, *, compile: b
 
     def one_after_the_other() -> None:
         for job, state in apart:
-            alone(loop(job, state, steps), advanced)
+            run_to_completion(loop(job, state, steps), train_step)
 
     def as_one() -> None:
-        side_by_side([loop(job, state, steps) for job, state in members], together, raised)
+        run_interleaved([loop(job, state, steps) for job, state in members], together, raised)
 
     one_after_the_other()
     began = time.process_time()

@@ -19,8 +19,8 @@ import torch
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z
-from ebmtrain.training.loop import update
-from ebmtrain.training.state import start
+from ebmtrain.training.loop import run_step
+from ebmtrain.training.state import initial_state
 
 
 def errors(words: list[str]) -> tuple[float, float, float]:
@@ -28,10 +28,10 @@ def errors(words: list[str]) -> tuple[float, float, float]:
     parts = build(presets.plain(presets.composed(["method=jarzynski", *words])))
     job = parts.job
     assert job is not None
-    state = start(job, parts.energy, parts.generator("train"))
+    state = initial_state(job, parts.energy, parts.generator("train"))
     began = time.perf_counter()
     for _ in range(job.n_steps):
-        update(job, state)
+        run_step(job, state)
     seconds = time.perf_counter() - began
     exact = copy.deepcopy(state.energy).double()
     box = parts.region.grown(1.6)

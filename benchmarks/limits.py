@@ -34,8 +34,8 @@ from ebmtrain.runs.console import Display
 from ebmtrain.runs.launch import begin
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.training.loop import collect, happen, update
-from ebmtrain.training.state import start
+from ebmtrain.training.loop import collect_metrics, run_callbacks, run_step
+from ebmtrain.training.state import initial_state
 
 TINY = ["plots.gif=false", "samples.count=100", "samples.chains=100", "samples.burn_in=0"]
 NEVER = [
@@ -107,15 +107,17 @@ def blocks(folder: Path) -> None:
     parts = parts_of([])
     job = parts.job
     assert job is not None
-    state = start(job, parts.energy, parts.generator("train"))
+    state = initial_state(job, parts.energy, parts.generator("train"))
     run = RunDir.create(folder / "run", parts.config, {})
 
     def processor_time(shown: bool) -> float:
         began = time.process_time()
         for _ in range(100):
-            metrics = update(job, state)
+            metrics = run_step(job, state)
             if shown:
-                happen(state, session, collect(job, state, metrics, last=False), last=False)
+                run_callbacks(
+                    state, session, collect_metrics(job, state, metrics, last=False), last=False
+                )
         return time.process_time() - began
 
     shares = []

@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant("regularization: factor", "methods/contrast.py",
            "loss = loss + regularization * squares", "loss = loss + squares", CONTRASTIVE),
     Mutant("regularization: only of the data", "methods/contrast.py",
-           "squares = data.square().mean() + weighted_mean(model.square(), weights)",
+           "squares = data.square().mean() + _weighted_mean(model.square(), weights)",
            "squares = data.square().mean()", CONTRASTIVE),
     Mutant("buffer: chains are not written back", "methods/buffer.py",
            "chains.index_copy(0, drawn, chain.x)", "chains", "methods/test_chain_buffer.py"),

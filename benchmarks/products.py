@@ -18,8 +18,8 @@ import torch
 from limits import parts_of
 
 from ebmtrain.runtime.matmul import CPUINFO, onednn_is_faster
-from ebmtrain.training.loop import update
-from ebmtrain.training.state import start
+from ebmtrain.training.loop import run_step
+from ebmtrain.training.state import initial_state
 
 KINDS = {"ieee": "MKL", "bf16": "oneDNN"}
 UPDATES = (
@@ -55,8 +55,8 @@ def main() -> None:
         parts = parts_of(words.split())
         job = parts.job
         assert job is not None
-        state = start(job, parts.energy, parts.generator("train"))
-        found = seconds(lambda job=job, state=state: update(job, state), 20)
+        state = initial_state(job, parts.energy, parts.generator("train"))
+        found = seconds(lambda job=job, state=state: run_step(job, state), 20)
         times = ", ".join(f"{KINDS[k]} {1e3 * t:.2f}" for k, t in found.items())
         ratio = found["bf16"] / found["ieee"]
         print(f"{words}, ms an update: {times}, ratio {ratio:.2f}", flush=True)

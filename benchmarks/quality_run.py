@@ -134,16 +134,16 @@ def parts_of(*words: str) -> Any:
 
 
 def ebmtrain(seed: int) -> Iterator[nn.Module]:
-    from ebmtrain.training.loop import collect, update
-    from ebmtrain.training.state import start
+    from ebmtrain.training.loop import collect_metrics, run_step
+    from ebmtrain.training.state import initial_state
 
     parts = parts_of(f"seed={seed}")
     job = parts.job
-    state = start(job, parts.energy, parts.generator("train"))
+    state = initial_state(job, parts.energy, parts.generator("train"))
     while state.step < job.n_steps:
-        metrics = update(job, state)
-        collect(job, state, metrics, last=state.step == job.n_steps)
-        yield state.evaluated
+        metrics = run_step(job, state)
+        collect_metrics(job, state, metrics, last=state.step == job.n_steps)
+        yield state.eval_model
 
 
 TOOLS = {f.__name__: f for f in (ebmtrain, by_hand, torchebm, torchebm_step)}

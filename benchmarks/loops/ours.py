@@ -15,9 +15,9 @@ from ebmtrain.runtime.matmul import choose_library
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.training.compiled.inductor import Compiled
-from ebmtrain.training.loop import collect, update
+from ebmtrain.training.loop import collect_metrics, run_step
 from ebmtrain.training.optimizers import Adam
-from ebmtrain.training.state import Job, start
+from ebmtrain.training.state import TrainSpec, initial_state
 from ebmtrain.types import Method
 from loops.setting import EPS, ETA, RATE, SIGMA, VARIANCE, Epoch, M, Setting, common, filled
 
@@ -43,7 +43,7 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     choose_library(s.batch)  # as of every run
     points, first, weights = common(s)
     data = torch.from_numpy(points)
-    job = Job(
+    job = TrainSpec(
         method=method_of(s),
         dataset=Points(data, data, standardization=standardization_of(data, False)),
         optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100,
@@ -51,14 +51,14 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     )  # fmt: skip
     activation = "silu" if s.smooth else "leaky_relu"
     energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation=activation)
-    state = start(job, filled(energy, weights), torch.Generator().manual_seed(0))
+    state = initial_state(job, filled(energy, weights), torch.Generator().manual_seed(0))
     if "chains" in state.method:
         state.method["chains"] = torch.from_numpy(first)
     advance = Compiled() if compiled else None
 
     def epoch() -> None:
         for _ in range(s.steps):
-            collect(job, state, update(job, state, advance), last=False)
+            collect_metrics(job, state, run_step(job, state, advance), last=False)
         if advance is not None and advance.failed:
             raise RuntimeError("it could not be compiled")
 

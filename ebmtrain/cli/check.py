@@ -12,7 +12,7 @@ from ebmtrain.config import presets
 from ebmtrain.config.ensemble import built
 
 if TYPE_CHECKING:
-    from ebmtrain.training.state import Job, TrainState
+    from ebmtrain.training.state import TrainSpec, TrainState
 
 
 def main(words: list[str]) -> int:
@@ -22,8 +22,8 @@ def main(words: list[str]) -> int:
 
     from ebmtrain.runs.summary import summary
     from ebmtrain.runtime import native
-    from ebmtrain.training.divergence import check
-    from ebmtrain.training.state import start
+    from ebmtrain.training.divergence import check_divergence
+    from ebmtrain.training.state import initial_state
 
     presets.check_targets(config)
     members = built(config)
@@ -31,13 +31,15 @@ def main(words: list[str]) -> int:
         print(line)
     job = members[0].job
     if job is not None and job.n_steps > 0:
-        begun = [(m.job, start(m.job, m.energy, m.generator("train"))) for m in members if m.job]
+        begun = [
+            (m.job, initial_state(m.job, m.energy, m.generator("train"))) for m in members if m.job
+        ]
         step = _stepping(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
             step()
         seconds = statistics.median(_duration(step) for _ in range(3))
         for one, state in begun:
-            check(one, state)
+            check_divergence(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
         print(
             f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
@@ -56,19 +58,19 @@ def _duration(step: Callable[[], None]) -> float:
 
 
 def _stepping(
-    begun: list[tuple[Job, TrainState]], compiles: bool | Literal["auto"]
+    begun: list[tuple[TrainSpec, TrainState]], compiles: bool | Literal["auto"]
 ) -> Callable[[], None]:
     """What makes one update of each of these."""
     from ebmtrain.training.compiled.inductor import chosen, pays
     from ebmtrain.training.compiled.vmap import Together
-    from ebmtrain.training.loop import side_by_side, update, updating
+    from ebmtrain.training.loop import request_step, run_interleaved, run_step
 
     job, state = begun[0]
     if len(begun) == 1:
         advance = chosen(compiles, job)
 
         def one() -> None:
-            update(job, state, advance)
+            run_step(job, state, advance)
 
         return one
     together = Together(compile=pays(compiles, job))
@@ -77,4 +79,4 @@ def _stepping(
         if isinstance(found, Exception):
             raise found
 
-    return lambda: side_by_side([updating(*one) for one in begun], together, ended)
+    return lambda: run_interleaved([request_step(*one) for one in begun], together, ended)

@@ -28,7 +28,7 @@ from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.ragged_quality import RaggedDiagnostics, RaggedQuality
 from ebmtrain.runtime.devices import Device
 from ebmtrain.training.loop import RETRIES
-from ebmtrain.training.state import Job
+from ebmtrain.training.state import TrainSpec
 from ebmtrain.types import (
     Dataset,
     Joint,
@@ -106,7 +106,7 @@ class Taught(NamedTuple):
     energy: nn.Module
     frame: Frame
     data: Callable[[], Dataset] | None
-    job: Job | None
+    job: TrainSpec | None
 
 
 def _with_data(
@@ -217,7 +217,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
         raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
 
 
-def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Job:
+def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
     settings = TrainSettings(**config["train"])
     n_train = len(dataset.train)
     if settings.batch_size > n_train:
@@ -230,7 +230,7 @@ def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Jo
         steps = -(-settings.epochs * n_train // settings.batch_size)
     assert steps is not None  # validate() has seen to it that one is given
     supplied = {"sampler": sampler} if takes(config["method"], "sampler") else {}
-    return Job(
+    return TrainSpec(
         method=made(config, "method", **supplied),
         dataset=dataset,
         optimizer=made(config, "optimizer"),

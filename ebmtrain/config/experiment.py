@@ -15,7 +15,7 @@ from ebmtrain.datasets.spec import Frame
 from ebmtrain.evaluation.protocol import Evaluator
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.training.state import Job
+from ebmtrain.training.state import TrainSpec
 from ebmtrain.types import Dataset, Region, Sampler, Standardization
 
 
@@ -27,7 +27,7 @@ class Parts:
     energy: nn.Module
     """Of standardized points, on the device, in the type; untrained."""
     sampler: Sampler
-    job: Job | None
+    job: TrainSpec | None
     """None for an analytic landscape, and where a run is only opened: there is nothing to train."""
     frame: Frame
     data: Callable[[], Dataset] | None

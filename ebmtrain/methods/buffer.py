@@ -16,7 +16,7 @@ from ebmtrain.types import Energy, Sampler, Tensors
 _OWN = ("chains", "ages", "restarts")  # of the buffer; the rest is what the sampler learnt
 
 
-class Moved(NamedTuple):
+class Negatives(NamedTuple):
     """What a training step takes out of the buffer, and what it leaves."""
 
     x: Tensor
@@ -27,7 +27,7 @@ class Moved(NamedTuple):
     any may."""
 
 
-def too_few_slots(config: Mapping[str, Any]) -> list[str]:
+def slot_conflicts(config: Mapping[str, Any]) -> list[str]:
     """What `conflicts` of a method with a buffer says."""
     slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
     if slots is None or slots >= batch:
@@ -38,7 +38,7 @@ def too_few_slots(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def filled(
+def init_buffer(
     sampler: Sampler, slots: int, noise_std: float, x: Tensor, generator: Generator
 ) -> Tensors:
     """The first state: `chains` (slots, *event) from N(0, noise_std^2 I); `ages` (slots,), steps
@@ -49,20 +49,20 @@ def filled(
     can be, and keep it when they restart: were some length drawn more often than the data have it,
     the contrast would raise all energies of that length without end."""
     return {
-        "chains": noise_std * normal_like(evenly(x, slots), generator),
+        "chains": noise_std * normal_like(spread_evenly(x, slots), generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
         "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
     } | start_learning(sampler, x)
 
 
-def evenly(x: Tensor, count: int) -> Tensor:
+def spread_evenly(x: Tensor, count: int) -> Tensor:
     """`count` of the points, spread evenly over how much of them is there."""
     order = x.isnan().flatten(1).sum(1).argsort(stable=True)
     places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)
     return x[order[places]]
 
 
-def moved(
+def sample_negatives(
     sampler: Sampler,
     energy: Energy,
     state: Tensors,
@@ -72,7 +72,7 @@ def moved(
     k: int,
     reinit: float,
     noise_std: float,
-) -> Moved:
+) -> Negatives:
     """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
     walk k steps; the ends are written back in place."""
     chains, ages, restarts = (state[name] for name in _OWN)
@@ -99,4 +99,4 @@ def moved(
         "ages": ages.index_copy(0, drawn, age + k),
         "restarts": restarts,
     } | chain.learnt
-    return Moved(chain.x, after, chain.metrics | restarted)
+    return Negatives(chain.x, after, chain.metrics | restarted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import filled, moved, too_few_slots
+from ebmtrain.methods.buffer import init_buffer, sample_negatives, slot_conflicts
 from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen, score
@@ -68,16 +68,16 @@ class ImprovedContrastiveDivergence:
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
 
-    conflicts = staticmethod(too_few_slots)
+    conflicts = staticmethod(slot_conflicts)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return filled(self.sampler, self.slots, self.noise_std, x, generator)
+        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
-        chain = moved(
+        chain = sample_negatives(
             self.sampler, energy, state, generator,
             batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
         )  # fmt: skip

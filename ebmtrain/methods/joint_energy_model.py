@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
-from ebmtrain.methods.buffer import filled, moved, too_few_slots
+from ebmtrain.methods.buffer import init_buffer, sample_negatives, slot_conflicts
 from ebmtrain.methods.contrast import contrast, noised
 from ebmtrain.types import (
     Batch,
@@ -57,10 +57,10 @@ class JointEnergyModel:
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
 
-    conflicts = staticmethod(too_few_slots)
+    conflicts = staticmethod(slot_conflicts)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return filled(self.sampler, self.slots, self.noise_std, x, generator)
+        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
@@ -68,7 +68,7 @@ class JointEnergyModel:
         if batch.y is None:
             raise ValueError("a batch without labels: method=pcd, or data with labels")
         x = noised(batch.x, self.data_noise, generator)
-        chain = moved(
+        chain = sample_negatives(
             self.sampler, energy, state, generator,
             batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
         )  # fmt: skip

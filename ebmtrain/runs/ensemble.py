@@ -20,7 +20,7 @@ from ebmtrain.training.compiled.vmap import Together
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Parts
-from ebmtrain.training.loop import side_by_side
+from ebmtrain.training.loop import run_interleaved
 
 _Result = dict[str, Any]
 
@@ -54,7 +54,7 @@ def begin_all(
         ended(number, outcome)
 
     with stop:
-        side_by_side(runs, maker, told)
+        run_interleaved(runs, maker, told)
     return stop.signal
 
 

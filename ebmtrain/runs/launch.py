@@ -15,7 +15,7 @@ from ebmtrain.datasets.spec import Frame
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.runs.console import LOG, Display
 from ebmtrain.runs.provenance import about
-from ebmtrain.runs.session import BEFORE_THE_FIRST_STEP, Maker, Session
+from ebmtrain.runs.session import BEFORE_THE_FIRST_STEP, Session, Stepper
 from ebmtrain.runs.storage.atomic_io import locked
 from ebmtrain.runs.storage.checkpoint_schema import checked
 from ebmtrain.runs.storage.rundir import RunDir
@@ -23,8 +23,14 @@ from ebmtrain.runs.summary import closing, summary, title
 from ebmtrain.runtime import native
 from ebmtrain.runtime.signals import Stop
 from ebmtrain.training.compiled.inductor import Compiled, chosen
-from ebmtrain.training.loop import Updates, advanced, alone, collect, update
-from ebmtrain.training.state import start
+from ebmtrain.training.loop import (
+    StepRequests,
+    collect_metrics,
+    run_step,
+    run_to_completion,
+    train_step,
+)
+from ebmtrain.training.state import initial_state
 
 
 def begin(
@@ -32,11 +38,13 @@ def begin(
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
     maker = _maker_of(parts)
-    return alone(beginning(parts, path, choices, maker, quiet=quiet), maker or advanced)
+    return run_to_completion(
+        beginning(parts, path, choices, maker, quiet=quiet), maker or train_step
+    )
 
 
 def _maker_of(parts: Parts) -> Compiled | None:
-    """What makes the updates of a run that goes by itself; None: `advanced`."""
+    """What makes the updates of a run that goes by itself; None: `train_step`."""
     return None if parts.job is None else chosen(parts.compile, parts.job)
 
 
@@ -44,11 +52,11 @@ def beginning(
     parts: Parts,
     path: Path,
     choices: dict[str, str],
-    maker: Maker | None,
+    maker: Stepper | None,
     *,
     stop: Stop | None = None,
     quiet: bool = False,
-) -> Updates[dict[str, Any]]:
+) -> StepRequests[dict[str, Any]]:
     """`begin`, as far as the next update.
 
     Args:
@@ -82,7 +90,7 @@ def resume(
 
         def go_on(**known: Any) -> dict[str, Any]:
             updates = carry_on(parts, run, run.choices(), maker, quiet=quiet, **known)
-            return alone(updates, maker or advanced)
+            return run_to_completion(updates, maker or train_step)
 
         if parts.job is None:
             raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
@@ -116,12 +124,12 @@ def _rehearse(parts: Parts, saved: dict[str, Any]) -> None:
     """
     assert parts.job is not None
     Frame.from_state(saved.get("frame")).check(parts.job.dataset)
-    state = start(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
+    state = initial_state(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
     state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
     if state.step < parts.job.n_steps:
         try:
             # As if a row were due: it is the mean of what was saved and of this update.
-            collect(parts.job, state, update(parts.job, state), last=True)
+            collect_metrics(parts.job, state, run_step(parts.job, state), last=True)
         except DivergedError:
             pass  # the run will say so
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -135,13 +143,13 @@ def carry_on(
     parts: Parts,
     run: RunDir,
     choices: dict[str, str],
-    maker: Maker | None,
+    maker: Stepper | None,
     *,
     resumed: dict[str, Any] | None = None,
     stop: Stop | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,
-) -> Updates[dict[str, Any]]:
+) -> StepRequests[dict[str, Any]]:
     n_steps = parts.job.n_steps if parts.job else 0
     run.clear()
     with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:

@@ -23,12 +23,12 @@ from ebmtrain.runs.storage.rundir import RunDir, relative
 from ebmtrain.runs.summary import headline
 from ebmtrain.runtime.signals import Asked, Stop
 from ebmtrain.samplers.draw import draw, energies
-from ebmtrain.training.divergence import check
-from ebmtrain.training.loop import Updates, training
-from ebmtrain.training.state import TrainState, start
+from ebmtrain.training.divergence import check_divergence
+from ebmtrain.training.loop import StepRequests, training_loop
+from ebmtrain.training.state import TrainState, initial_state
 
 
-class Maker(Protocol):
+class Stepper(Protocol):
     """What makes updates, as far as a result tells of it."""
 
     @property
@@ -41,7 +41,7 @@ class Session:
     Args:
         name: of the run, above its pictures.
         resumed: a checkpoint to go on from.
-        maker: of its updates, if not `train.advanced`.
+        maker: of its updates, if not `train_step`.
         stop: shared with the runs at its side, if there are some.
     """
 
@@ -52,7 +52,7 @@ class Session:
         display: Display,
         name: str,
         resumed: dict[str, Any] | None = None,
-        maker: Maker | None = None,
+        maker: Stepper | None = None,
         stop: Stop | None = None,
     ):
         self.parts = parts
@@ -88,7 +88,7 @@ class Session:
         """Wall clock of this run, earlier sessions included."""
         return self.seconds_before + time.perf_counter() - self.began
 
-    def go(self) -> Updates[dict[str, Any]]:
+    def go(self) -> StepRequests[dict[str, Any]]:
         """Trains, evaluates, draws; returns what stands in result.json.
 
         Raises:
@@ -134,7 +134,7 @@ class Session:
             f"quality.points or evaluation.resolution, whichever is large{found}"
         )
 
-    def train_and_show(self) -> Updates[None]:
+    def train_and_show(self) -> StepRequests[None]:
         parts = self.parts
         if parts.job is None:
             self.stop.nothing_left_to_save()
@@ -142,24 +142,24 @@ class Session:
             self.finish(parts.energy, {})
             self.finished = True
             return
-        state = start(parts.job, parts.energy, parts.generator("train"))
+        state = initial_state(parts.job, parts.energy, parts.generator("train"))
         if self.resumed:
             state.load_state_dict(self.resumed)
             self.run.prune_checkpoints(state.step, parts.checkpoint.keep)  # killed before it
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
-        yield from training(parts.job, state, self)
+        yield from training_loop(parts.job, state, self)
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
         self.stop.nothing_left_to_save()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
-            self.numbers = self.measure(state.evaluated, state.method)
+            self.numbers = self.measure(state.eval_model, state.method)
         for warning in self.best.passed(self.numbers):
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
-        self.finish(state.evaluated, state.method)
+        self.finish(state.eval_model, state.method)
         self.finished = True
 
     # The events of the loop
@@ -170,7 +170,7 @@ class Session:
         if not due:
             return {}
         self.check(state)
-        self.numbers = self.measure(state.evaluated, state.method, due)
+        self.numbers = self.measure(state.eval_model, state.method, due)
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
     def measure(
@@ -210,7 +210,7 @@ class Session:
             self.check(state)
             self.run.still_there()
             self.gallery.landscape(
-                state.evaluated,
+                state.eval_model,
                 self.picture_points(state),
                 f"step {state.step}",
                 f"{state.step:08d}",
@@ -241,9 +241,9 @@ class Session:
     def check(self, state: TrainState) -> None:
         """Before anything is made of a state: what has diverged has no numbers and no pictures."""
         assert self.parts.job is not None
-        check(self.parts.job, state)
+        check_divergence(self.parts.job, state)
 
-    def go_back(self, state: TrainState) -> None:
+    def restore_last_checkpoint(self, state: TrainState) -> None:
         saved, passed = self.run.load_checkpoint()
         for note in passed:
             LOG.warning("warning: %s", note)
@@ -253,7 +253,7 @@ class Session:
         self.run.cut_metrics(saved["metrics_size"])
         self.step = self.last_row_step = state.step
 
-    def retried(self, state: TrainState) -> None:
+    def on_retry(self, state: TrainState) -> None:
         assert self.parts.job is not None
         self.retries, latest = state.retries, state.retries[-1]
         LOG.warning(
@@ -263,7 +263,7 @@ class Session:
         )  # fmt: skip
         self.save(state, now=True)
 
-    def stopping(self) -> bool:
+    def should_stop(self) -> bool:
         return self.stop.signal is not None
 
     # What comes at the end
@@ -276,7 +276,7 @@ class Session:
         if "chains" in state.method:
             return chains_of(state.method, n, generator)
         first = noise(self.parts, n, generator)
-        sampler, energy = self.parts.sampler, state.evaluated
+        sampler, energy = self.parts.sampler, state.eval_model
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
     def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:

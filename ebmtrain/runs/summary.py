@@ -12,7 +12,7 @@ import torch
 from ebmtrain.config.experiment import Parts
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.storage.rundir import relative
-from ebmtrain.training.divergence import FAR
+from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 
 
 def title(parts: Parts, choices: dict[str, str]) -> str:
@@ -39,7 +39,7 @@ def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
             f"{len(data.holdout):,} held out  {parts.job.n_steps:,} steps of {parts.job.batch_size}"
         )
         extent = max(parts.region.low.abs().max(), parts.region.high.abs().max())
-        if extent > FAR:
+        if extent > MAX_ABS_COORDINATE:
             lines.append(
                 f"warning: coordinates reach {extent:.3g} in the units of training, which the "
                 "presets are not made for: dataset.standardize=true"

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 
-def newest_weight(decay: float, step: int) -> float:
+def ema_weight(decay: float, step: int) -> float:
     """1 - d with d = min(decay, (1 + t) / (10 + t)), t counted from 1: the smaller d of the first
     steps lets the average forget the initial weights."""
     return 1 - min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def follow(average: nn.Module, energy: nn.Module, weight: float | Tensor) -> None:
+def ema_update(average: nn.Module, energy: nn.Module, weight: float | Tensor) -> None:
     """average += weight * (energy - average). Buffers (say, of a spectral norm) are copied."""
     for kept, new in zip(average.parameters(), energy.parameters(), strict=True):
         kept.lerp_(new, weight)

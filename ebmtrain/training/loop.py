@@ -1,7 +1,8 @@
-"""The training loop. It knows nothing of configurations, files or pictures.
+"""The training loop. It has no knowledge of configurations, files or figures.
 
-It is a generator: it yields each update that it wants to be made and is sent what came of it. So
-one loop serves a run by itself (`alone`) and many side by side, whose updates are made as one.
+`training_loop` is a generator: it yields a `StepRequest` for each update and receives its
+`StepResult`. The same loop therefore serves one run (`run_to_completion`) and several whose updates
+are computed as one batch (`run_interleaved`).
 """
 
 from __future__ import annotations
@@ -15,61 +16,61 @@ from torch import Tensor
 
 from ebmtrain.errors import DivergedError
 from ebmtrain.score import counted
-from ebmtrain.training.divergence import ENERGY_BOUND, check
-from ebmtrain.training.ema import follow, newest_weight
-from ebmtrain.training.metrics import Metrics, means
+from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
+from ebmtrain.training.ema import ema_update, ema_weight
+from ebmtrain.training.metrics import Metrics, window_means
 from ebmtrain.training.optimizers import gradient_norm
-from ebmtrain.training.state import Job, TrainState, trained
+from ebmtrain.training.state import TrainSpec, TrainState, trainable_tensors
 from ebmtrain.types import Batch
 
 RETRIES = 3  # of a supervised run, each at half the rate of the one before
 
 
-class Events(Protocol):
+class Callbacks(Protocol):
     """What happens beside the updates. Each is asked at every step whether it is due."""
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
     def log(self, state: TrainState, row: dict[str, float]) -> None: ...
     def plot(self, state: TrainState, last: bool) -> None: ...
     def save(self, state: TrainState, now: bool) -> None:
-        """`now`: whatever its period is, since training ends here. To be preceded by `check`."""
+        """Save if one is due, or `now`: training ends here. Call `check_divergence` first."""
         ...
 
-    def stopping(self) -> bool:
+    def should_stop(self) -> bool:
         """True once somebody wants training to end early."""
         ...
 
-    def go_back(self, state: TrainState) -> None:
+    def restore_last_checkpoint(self, state: TrainState) -> None:
         """Puts the state that was saved last, which is good, in place of this one."""
         ...
 
-    def retried(self, state: TrainState) -> None:
+    def on_retry(self, state: TrainState) -> None:
         """The state is the last good one, at half its rate. To be saved at once, so that a run
         that is killed now goes on like one that is not."""
         ...
 
 
-class Update(NamedTuple):
-    """An update that is to be made: what `advanced` takes, and all that depends on the step."""
+class StepRequest(NamedTuple):
+    """An update that is to be made: what `train_step` takes, and all that depends on the step."""
 
-    job: Job
+    job: TrainSpec
     state: TrainState
     batch: Batch
     weight: float | None
 
 
-Made = tuple[Metrics, int]
+StepResult = tuple[Metrics, int]
 """The metrics of an update, and the energy evaluations that it took."""
 
-_Advance = Callable[[Job, TrainState, Batch, float | None], Made]
-"""What `advanced` does, maybe by other means."""
+_Advance = Callable[[TrainSpec, TrainState, Batch, float | None], StepResult]
+"""What `train_step` does, maybe by other means."""
 
 _T = TypeVar("_T")
-Updates = Generator[Update, Made, _T]
+StepRequests = Generator[StepRequest, StepResult, _T]
 """Something that goes on as far as the next update, and ends with a T."""
 
 
-def alone(run: Updates[_T], advance: _Advance) -> _T:
+def run_to_completion(run: StepRequests[_T], advance: _Advance) -> _T:
     """Goes through with one run; `advance` makes its updates."""
     try:
         wanted = next(run)
@@ -84,30 +85,30 @@ def alone(run: Updates[_T], advance: _Advance) -> _T:
         return end.value
 
 
-def training(job: Job, state: TrainState, events: Events) -> Updates[None]:
+def training_loop(job: TrainSpec, state: TrainState, events: Callbacks) -> StepRequests[None]:
     """Updates until `job.n_steps`, with the events between them.
 
     A run that is stopped early is saved where it stands and does nothing else, so that the rows
     of a resumed run are those of one that was never stopped.
 
     Raises:
-        DivergedError: a loss, gradient or energy is not finite or beyond ENERGY_BOUND, and no
+        DivergedError: a loss, gradient or energy is not finite or beyond MAX_ABS_ENERGY, and no
             retry is left. What was saved before is good: it is checked before each save.
     """
     stopping = False
     if state.step == 0 and not state.retries:  # who went back to step 0 has been here
-        happen(state, events, {}, last=job.n_steps == 0)
+        run_callbacks(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
-        metrics = yield from updating(job, state)
-        last, stopping = state.step == job.n_steps, events.stopping()
+        metrics = yield from request_step(job, state)
+        last, stopping = state.step == job.n_steps, events.should_stop()
         try:
-            row = collect(job, state, metrics, last=last)
-            happen(state, events, row, last=last, stopping=stopping)
+            row = collect_metrics(job, state, metrics, last=last)
+            run_callbacks(state, events, row, last=last, stopping=stopping)
         except DivergedError as error:
             _retry(job, state, events, error)
 
 
-def _retry(job: Job, state: TrainState, events: Events, error: DivergedError) -> None:
+def _retry(job: TrainSpec, state: TrainState, events: Callbacks, error: DivergedError) -> None:
     """Back to the last good state: weights, chains, generators, optimizer; at half its rate.
 
     The same batches and the same random numbers follow as before, so the rate is all that is
@@ -119,29 +120,36 @@ def _retry(job: Job, state: TrainState, events: Events, error: DivergedError) ->
     if len(state.retries) >= job.retries:
         raise error
     found, spent, before = state.step, state.evaluations, state.retries
-    events.go_back(state)
+    events.restore_last_checkpoint(state)
     state.evaluations = spent
     rate = job.optimizer.lr * 0.5 ** (len(before) + 1)
     state.retries = [*before, {"step": found, "back_to": state.step, "lr": rate}]
-    events.retried(state)
+    events.on_retry(state)
 
 
-def collect(job: Job, state: TrainState, metrics: Metrics, *, last: bool) -> dict[str, float]:
+def collect_metrics(
+    job: TrainSpec, state: TrainState, metrics: Metrics, *, last: bool
+) -> dict[str, float]:
     """Puts an update's metrics into the window; where a row is due, the window's means."""
     state.window.setdefault(metrics.names, []).append(metrics.vector)
     if not last and state.step % job.log_every:
         return {}
-    row = means(state.window)
+    row = window_means(state.window)
     row["lr"] = state.optimizer.param_groups[0]["lr"]
     if job.retries:
         row["retries"] = float(len(state.retries))
     state.window.clear()
-    check(job, state)
+    check_divergence(job, state)
     return row
 
 
-def happen(
-    state: TrainState, events: Events, row: dict[str, float], *, last: bool, stopping: bool = False
+def run_callbacks(
+    state: TrainState,
+    events: Callbacks,
+    row: dict[str, float],
+    *,
+    last: bool,
+    stopping: bool = False,
 ) -> None:
     """All that is due at this step. The last step takes this way like any other."""
     row = row | events.evaluate(state, last)
@@ -151,24 +159,24 @@ def happen(
     events.save(state, last or stopping)
 
 
-def update(job: Job, state: TrainState, advance: _Advance | None = None) -> Metrics:
-    """`updating`, by itself.
+def run_step(job: TrainSpec, state: TrainState, advance: _Advance | None = None) -> Metrics:
+    """`request_step`, by itself.
 
     Args:
-        advance: what makes it; None: `advanced`.
+        advance: what makes it; None: `train_step`.
     """
-    return alone(updating(job, state), advance or advanced)
+    return run_to_completion(request_step(job, state), advance or train_step)
 
 
-def updating(job: Job, state: TrainState) -> Updates[Metrics]:
+def request_step(job: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
     """One update of the parameters; its metrics."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
     rate *= 0.5 ** len(state.retries)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
-    metrics, points = yield Update(job, state, batch, weight)
+    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
+    metrics, points = yield StepRequest(job, state, batch, weight)
     # As a resumed run has them: the same numbers in another order may be summed in another order.
     state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.evaluations += points
@@ -176,7 +184,9 @@ def updating(job: Job, state: TrainState) -> Updates[Metrics]:
     return metrics
 
 
-def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor | None) -> Made:
+def train_step(
+    job: TrainSpec, state: TrainState, batch: Batch, weight: float | Tensor | None
+) -> StepResult:
     """The update itself, on the device alone: loss, gradient, clipping, optimizer, average, flag.
 
     Args:
@@ -191,35 +201,35 @@ def advanced(job: Job, state: TrainState, batch: Batch, weight: float | Tensor |
         )
     state.optimizer.zero_grad()
     loss.backward()
-    parameters = trained(state.energy, state.method)
+    parameters = trainable_tensors(state.energy, state.method)
     norm = gradient_norm(parameters)
     if job.optimizer.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
     state.optimizer.step()
     if state.average is not None and weight is not None:
-        follow(state.average, state.energy, weight)
+        ema_update(state.average, state.energy, weight)
 
     loss = loss.detach()
     size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
-    state.diverged |= ~(size.abs().amax() < ENERGY_BOUND)  # NaN compares false: it diverged
+    state.diverged |= ~(size.abs().amax() < MAX_ABS_ENERGY)  # NaN compares false: it diverged
     return Metrics.of({"loss": loss, "grad_norm": norm, **metrics}), tally.points
 
 
-def side_by_side(
-    runs: Sequence[Updates[_T]],
-    advance: Callable[[Sequence[Update]], list[Made]],
+def run_interleaved(
+    runs: Sequence[StepRequests[_T]],
+    advance: Callable[[Sequence[StepRequest]], list[StepResult]],
     ended: Callable[[int, _T | Exception], None],
 ) -> None:
-    """Goes through with all of them (`train.alone` does with one), each in a context of its own.
+    """Run all of them to completion, each in a `contextvars` context of its own.
 
     Args:
         advance: makes the updates that all want next. What goes wrong there, goes wrong in each.
         ended: is told the number of a run and what it returned or raised.
     """
     contexts = [copy_context() for _ in runs]
-    wanted: dict[int, Update] = {}
+    wanted: dict[int, StepRequest] = {}
 
-    def go_on(number: int, act: Callable[..., Update], *words: Any) -> None:
+    def go_on(number: int, act: Callable[..., StepRequest], *words: Any) -> None:
         wanted.pop(number, None)
         try:
             wanted[number] = contexts[number].run(act, *words)

@@ -33,7 +33,7 @@ class Metrics(Mapping[str, Tensor]):
         return len(self.names)
 
 
-def means(window: dict[tuple[str, ...], list[Tensor]]) -> dict[str, float]:
+def window_means(window: dict[tuple[str, ...], list[Tensor]]) -> dict[str, float]:
     """Of each metric over the updates that had it. Waits for the device once."""
     columns: dict[str, list[Tensor]] = {}
     for names, rows in window.items():

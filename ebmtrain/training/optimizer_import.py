@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 _Kind = TypeVar("_Kind", bound=type[Optimizer])
 
 
-def uncompiled(kind: _Kind) -> _Kind:
+def without_dynamo(kind: _Kind) -> _Kind:
     """One of torch's optimizers that does the same. Where torch wraps the methods in another way
     than it does today, they stay wrapped: slower to start, otherwise as well."""
     for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):

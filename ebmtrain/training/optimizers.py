@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ebmtrain.training.optimizer_import import uncompiled
+from ebmtrain.training.optimizer_import import without_dynamo
 from ebmtrain.types import Decay, NonNegative, Positive, WholeNumber
 
 
@@ -77,7 +77,7 @@ class Adam:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return uncompiled(torch.optim.Adam)(
+        return without_dynamo(torch.optim.Adam)(
             parameters,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
@@ -103,7 +103,7 @@ class AdamW:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return uncompiled(torch.optim.AdamW)(
+        return without_dynamo(torch.optim.AdamW)(
             parameters,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
@@ -138,7 +138,7 @@ class Sgd:
             raise ValueError("nesterov needs momentum > 0, got 0: raise it, or nesterov=false")
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return uncompiled(torch.optim.SGD)(
+        return without_dynamo(torch.optim.SGD)(
             parameters,
             lr=self.lr,
             momentum=self.momentum,

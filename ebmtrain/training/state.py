@@ -1,4 +1,4 @@
-"""What training works on: what stays the same (`Job`) and what changes (`TrainState`)."""
+"""What training works on: what stays the same (`TrainSpec`) and what changes (`TrainState`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ebmtrain.types import Dataset, Method, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainSpec:
     """What stays the same through training."""
 
     method: Method
@@ -54,7 +54,7 @@ class TrainState:
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
 
     @cached_property
-    def kept(self) -> list[Tensor]:
+    def module_tensors(self) -> list[Tensor]:
         """Parameters and buffers of the energy and of its average: always the very same tensors,
         for what is loaded is copied into them. A model that puts another in the place of one, and
         does not change it in place, cannot be compiled."""
@@ -69,7 +69,7 @@ class TrainState:
         return [t for kept in of_each for t in kept if isinstance(t, Tensor)]
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The weights that are shown to the user: the average where one is kept."""
         return self.energy if self.average is None else self.average
 
@@ -161,7 +161,7 @@ def _same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> No
             raise ValueError(f"{name} is of {two}, not of {one}")
 
 
-def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
+def initial_state(job: TrainSpec, energy: nn.Module, generator: Generator) -> TrainState:
     """The state before the first update.
 
     Args:
@@ -175,7 +175,7 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
         step=0,
         energy=energy,
         average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
-        optimizer=job.optimizer.build(trained(energy, method)),
+        optimizer=job.optimizer.build(trainable_tensors(energy, method)),
         method=method,
         generator=generator,
         window={},
@@ -185,6 +185,6 @@ def start(job: Job, energy: nn.Module, generator: Generator) -> TrainState:
     )
 
 
-def trained(energy: nn.Module, method: Tensors) -> list[Tensor]:
+def trainable_tensors(energy: nn.Module, method: Tensors) -> list[Tensor]:
     """What the optimizer moves: the parameters, and what the method learns beside them."""
     return [*energy.parameters(), *(value for value in method.values() if value.requires_grad)]

@@ -97,7 +97,7 @@ def test_ebmtrain_trains_by_every_method(loops, method, monkeypatch):
     def noted(job, state, metrics, *, last):
         seen.append([p.detach().clone() for p in state.energy.parameters() if p.dim() == 2])
 
-    monkeypatch.setattr(loops["ours"], "collect", noted)
+    monkeypatch.setattr(loops["ours"], "collect_metrics", noted)
     loops["ours"].ebmtrain(s)()
     assert len(seen) == s.steps == 2
     before = [torch.from_numpy(w) for w in loops["setting"].common(s)[2] if w.ndim == 2]

@@ -8,7 +8,7 @@ from ragged import KINDS, alone, model, padded, resized
 from torch import Tensor
 
 from ebmtrain.masks import lengths
-from ebmtrain.methods.buffer import evenly
+from ebmtrain.methods.buffer import spread_evenly
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
@@ -114,7 +114,7 @@ def test_slots_have_the_lengths_of_the_data_and_keep_them(reinit):
 def test_shares_of_lengths_are_right_to_one_slot():
     x = padded(sorted(1 + i % 16 for i in range(37)))
     for count in (5, 36, 100):
-        found = lengths(evenly(x, count)).bincount(minlength=17) / count
+        found = lengths(spread_evenly(x, count)).bincount(minlength=17) / count
         wanted = lengths(x).bincount(minlength=17) / len(x)
         assert float((found - wanted).abs().max()) <= 1 / count
 

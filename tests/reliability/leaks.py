@@ -79,7 +79,7 @@ def resumes(count: int, folder: Path) -> Watch:
     never = ("checkpoint.every=1000000", "evaluation.every=1000000", "plots.every=1000000")
     words = (f"train.steps={count + 10}", *never)
     with without_pictures() as patch:
-        patch.setattr(Session, "stopping", lambda _: True)
+        patch.setattr(Session, "should_stop", lambda _: True)
         begin(build(configuration(*words)), folder / "resumes", {}, quiet=True)
         for number in range(count):
             resume(folder / "resumes", quiet=True)

@@ -29,7 +29,7 @@ from ebmtrain.errors import EbmtrainError
 from ebmtrain.runs.figures import Gallery
 from ebmtrain.runs.launch import begin, resume
 from ebmtrain.samplers.draw import energies
-from ebmtrain.training.state import start
+from ebmtrain.training.state import initial_state
 
 
 def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
@@ -133,7 +133,7 @@ def warm(config: dict[str, Any]) -> None:
     derivative is taken: autograd does not like to be forked after that."""
     parts = build(config)
     assert parts.job is not None
-    start(parts.job, parts.energy, parts.generator("train"))
+    initial_state(parts.job, parts.energy, parts.generator("train"))
 
 
 def main() -> None:

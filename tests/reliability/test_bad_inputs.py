@@ -337,7 +337,7 @@ def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, mo
         shutil.rmtree("run", ignore_errors=True)
         return False
 
-    monkeypatch.setattr(Session, "stopping", deleted)
+    monkeypatch.setattr(Session, "should_stop", deleted)
     outcome = command(*tiny, "hydra.run.dir=run")
     one_line(outcome, 6, "cannot write", "No such file or directory")
     assert not (folder / "run").exists()

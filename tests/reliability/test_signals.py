@@ -16,8 +16,8 @@ from same_state import load, result, run_differences
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import Gallery
 from ebmtrain.runtime.signals import Stop
-from ebmtrain.training.loop import Updates, updating
-from ebmtrain.training.state import Job, TrainState
+from ebmtrain.training.loop import StepRequests, request_step
+from ebmtrain.training.state import TrainSpec, TrainState
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
@@ -43,16 +43,16 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
     owner, name = located(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
 
-    def counted(job: Job, state: TrainState) -> Updates[dict[str, Any]]:
+    def counted(job: TrainSpec, state: TrainState) -> StepRequests[dict[str, Any]]:
         now[0] = state.step + 1
-        return updating(job, state)
+        return request_step(job, state)
 
     def interrupted(*words: Any, **named: Any) -> Any:
         while now[0] == step and left:
             os.kill(os.getpid(), left.pop(0))
         return original(*words, **named)
 
-    patch.setattr("ebmtrain.training.loop.updating", counted)
+    patch.setattr("ebmtrain.training.loop.request_step", counted)
     patch.setattr(owner, name, interrupted)
 
 

@@ -155,7 +155,7 @@ def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "stopping", interrupted)
+    monkeypatch.setattr(Session, "should_stop", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ensemble(two, tmp_path)
     monkeypatch.undo()

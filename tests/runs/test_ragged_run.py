@@ -19,8 +19,8 @@ from ebmtrain.masks import lengths, whole
 from ebmtrain.runs.loading import load
 from ebmtrain.runs.sampling import noise
 from ebmtrain.training.compiled.inductor import close
-from ebmtrain.training.divergence import check
-from ebmtrain.training.state import start
+from ebmtrain.training.divergence import check_divergence
+from ebmtrain.training.state import initial_state
 
 SMALL = (
     "model.width=8", "sampler=langevin", "train.steps=6", "train.batch_size=16",
@@ -185,11 +185,11 @@ def test_data_that_reach_far_are_named_with_padding_too():
     words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
     parts = build(presets.plain(presets.composed(words)))
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    check(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    check_divergence(parts.job, state)
     state.diverged.fill_(True)
     with pytest.raises(DivergedError, match=r"its data reach 3\d\d: dataset\.standardize"):
-        check(parts.job, state)
+        check_divergence(parts.job, state)
 
 
 REFUSED = {

@@ -199,7 +199,7 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
     """Rows come every 5 steps, evaluations every 6, saves every 4."""
     config = configured("method=pcd", *LENGTH)
     whole = unbroken(config, tmp_path / "whole")
-    stopping = Session.stopping
+    stopping = Session.should_stop
     updates = []
 
     def stop_at(self):
@@ -208,7 +208,7 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
             self.stop.signal = int(signal.SIGTERM)
         return stopping(self)
 
-    monkeypatch.setattr(Session, "stopping", stop_at)
+    monkeypatch.setattr(Session, "should_stop", stop_at)
     stopped = begin(build(config), tmp_path / "run", {}, quiet=True)
     assert (stopped["status"], stopped["step"]) == ("interrupted", step)
     assert stopped["signal"] == signal.SIGTERM
@@ -334,7 +334,7 @@ def stopped_at(step: int, monkeypatch) -> None:
 
     monkeypatch.setattr(Session, "step_now", 0, raising=False)
     monkeypatch.setattr(Session, "save", save)
-    monkeypatch.setattr(Session, "stopping", stop)
+    monkeypatch.setattr(Session, "should_stop", stop)
 
 
 CHANGES = {"double": ("device", "dtype", "float64"), "no jumps": ("sampler", "jumps", None)}

@@ -104,7 +104,7 @@ def test_what_was_given_up_is_counted(retried):
 
 @pytest.mark.parametrize(
     ("event", "number"),
-    [("go_back", 1), ("retried", 1), ("log", 3), ("save", 12)],
+    [("restore_last_checkpoint", 1), ("on_retry", 1), ("log", 3), ("save", 12)],
 )
 def test_killed_around_a_retry(retried, tmp_path, monkeypatch, event, number):
     path, config, _, halvings = retried
@@ -182,7 +182,7 @@ def test_the_last_good_state_is_gone(configured, tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "run/checkpoints")
         return False
 
-    monkeypatch.setattr(Session, "stopping", removed)
+    monkeypatch.setattr(Session, "should_stop", removed)
     config = configured("method=pcd", "optimizer.lr=1e6", "train.log_every=1", *LENGTH)
     with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         begin(build(config), tmp_path / "run", {}, quiet=True)

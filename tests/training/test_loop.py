@@ -19,11 +19,11 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.errors import DivergedError
 from ebmtrain.runs.launch import begin
-from ebmtrain.training.divergence import ENERGY_BOUND, check
-from ebmtrain.training.ema import follow, newest_weight
-from ebmtrain.training.loop import advanced, alone, training, update
+from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
+from ebmtrain.training.ema import ema_update, ema_weight
+from ebmtrain.training.loop import run_step, run_to_completion, train_step, training_loop
 from ebmtrain.training.optimizers import Schedule, Sgd
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import Batch, LossOutput
 
 
@@ -34,12 +34,12 @@ class Recorder:
         self.stop_after = stop_after
         self.asked = 0
         self.rows: dict[int, dict[str, float]] = {}
-        self.evaluated: list[tuple[int, bool]] = []
+        self.eval_model: list[tuple[int, bool]] = []
         self.plotted: list[tuple[int, bool]] = []
         self.saved: list[tuple[int, bool]] = []
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, float]:
-        self.evaluated.append((state.step, last))
+        self.eval_model.append((state.step, last))
         return {"kl": 1.0} if last else {}
 
     def log(self, state: TrainState, row: dict[str, float]) -> None:
@@ -52,7 +52,7 @@ class Recorder:
     def save(self, state: TrainState, now: bool) -> None:
         self.saved.append((state.step, now))
 
-    def stopping(self) -> bool:
+    def should_stop(self) -> bool:
         self.asked += 1
         return self.asked == self.stop_after
 
@@ -89,18 +89,18 @@ def weight(energy: nn.Module) -> float:
     return float(energy.state_dict()["w"])
 
 
-def job_of(method: Indices, **changes) -> Job:
+def job_of(method: Indices, **changes) -> TrainSpec:
     flat = Schedule(shape="constant", warmup_steps=0)
-    job = Job(
+    job = TrainSpec(
         method=method, dataset=method.points, optimizer=Sgd(lr=0.01, momentum=0.0, schedule=flat),
         n_steps=7, batch_size=8, ema=None, log_every=3, seed=0,
     )  # fmt: skip
     return replace(job, **changes)
 
 
-def trained(job: Job, events: Recorder | None = None) -> tuple[TrainState, Recorder]:
-    state, events = start(job, Linear(), torch.Generator()), events or Recorder()
-    alone(training(job, state, events), advanced)
+def trained(job: TrainSpec, events: Recorder | None = None) -> tuple[TrainState, Recorder]:
+    state, events = initial_state(job, Linear(), torch.Generator()), events or Recorder()
+    run_to_completion(training_loop(job, state, events), train_step)
     return state, events
 
 
@@ -108,7 +108,7 @@ def trained(job: Job, events: Recorder | None = None) -> tuple[TrainState, Recor
 def test_the_last_step_is_like_any_other(log_every):
     """Evaluation, row and save happen once at the end, whether or not they were due."""
     _, events = trained(job_of(Indices(), log_every=log_every))
-    assert events.evaluated == events.plotted == events.saved
+    assert events.eval_model == events.plotted == events.saved
     assert events.saved == [(step, step == 7) for step in range(8)]
     assert sorted(events.rows) == sorted({*range(log_every, 8, log_every), 7})
     assert events.rows[7].keys() == {"loss", "grad_norm", "energy_data", "lr", "kl"}
@@ -116,7 +116,7 @@ def test_the_last_step_is_like_any_other(log_every):
 
 def test_without_steps_the_first_is_the_last():
     _, events = trained(job_of(Indices(), n_steps=0))
-    assert events.saved == events.evaluated == [(0, True)]
+    assert events.saved == events.eval_model == [(0, True)]
     assert events.rows == {0: {"kl": 1.0}}
 
 
@@ -124,7 +124,7 @@ def test_a_stop_is_saved_and_nothing_else():
     state, events = trained(job_of(Indices()), Recorder(stop_after=5))
     assert state.step == 5
     assert events.saved[-1] == (5, True)
-    assert events.evaluated[-1] == events.plotted[-1] == (5, False)
+    assert events.eval_model[-1] == events.plotted[-1] == (5, False)
     assert list(events.rows) == [3]
     assert [len(rows) for rows in state.window.values()] == [
         2
@@ -134,8 +134,8 @@ def test_a_stop_is_saved_and_nothing_else():
 def test_a_row_is_the_mean_over_its_updates():
     method = Indices()
     job = job_of(method, log_every=3, n_steps=6)
-    state = start(job, Linear(), torch.Generator())
-    losses = [float(update(job, state)["loss"]) for _ in range(6)]
+    state = initial_state(job, Linear(), torch.Generator())
+    losses = [float(run_step(job, state)["loss"]) for _ in range(6)]
     _, events = trained(job)
     assert events.rows[3]["loss"] == pytest.approx(sum(losses[:3]) / 3)
     assert events.rows[6]["loss"] == pytest.approx(sum(losses[3:]) / 3)
@@ -164,9 +164,9 @@ def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs
 def test_a_step_of_gradient_descent():
     method = Indices()
     job = job_of(method)
-    state = start(job, Linear(2.0), torch.Generator())
+    state = initial_state(job, Linear(2.0), torch.Generator())
     mean = float(job.dataset.batch(0, 8, 0).x.mean())
-    metrics = update(job, state)
+    metrics = run_step(job, state)
     assert float(metrics["loss"]) == pytest.approx(2.0 * mean)
     assert float(metrics["grad_norm"]) == pytest.approx(mean)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * mean)
@@ -175,10 +175,10 @@ def test_a_step_of_gradient_descent():
 def test_clipping_bounds_the_step_and_not_the_metric():
     job = job_of(Indices())
     job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
-    state = start(job, Linear(2.0), torch.Generator())
+    state = initial_state(job, Linear(2.0), torch.Generator())
     mean = float(job.dataset.batch(0, 8, 0).x.mean())
     assert mean > 5
-    assert float(update(job, state)["grad_norm"]) == pytest.approx(mean)
+    assert float(run_step(job, state)["grad_norm"]) == pytest.approx(mean)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5, rel=1e-5)
 
 
@@ -195,10 +195,10 @@ def test_clipping_is_of_all_that_is_trained():
 
     job = job_of(Learning())
     job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
-    state = start(job, Linear(2.0), torch.Generator())
+    state = initial_state(job, Linear(2.0), torch.Generator())
     mean = float(job.dataset.batch(0, 8, 0).x.mean())
     norm = math.hypot(mean, 30)
-    assert float(update(job, state)["grad_norm"]) == pytest.approx(norm)
+    assert float(run_step(job, state)["grad_norm"]) == pytest.approx(norm)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5 * mean / norm, rel=1e-6)
     assert float(state.method["c"].detach()) == pytest.approx(-0.01 * 0.5 * 30 / norm, rel=1e-4)
 
@@ -206,9 +206,9 @@ def test_clipping_is_of_all_that_is_trained():
 def test_small_gradients_are_not_clipped():
     job = job_of(Indices())
     loose = replace(job, optimizer=replace(job.optimizer, clip_norm=1e3))  # type: ignore
-    states = [start(j, Linear(2.0), torch.Generator()) for j in (job, loose)]
+    states = [initial_state(j, Linear(2.0), torch.Generator()) for j in (job, loose)]
     for j, state in zip((job, loose), states, strict=True):
-        update(j, state)
+        run_step(j, state)
     assert weight(states[0].energy) == weight(states[1].energy)
 
 
@@ -217,7 +217,7 @@ def test_average_formula():
     average, energy = Linear(0.0), Linear(1.0)
     expected = 0.0
     for step in (1, 2, 50, 1000):
-        follow(average, energy, newest_weight(0.9, step))
+        ema_update(average, energy, ema_weight(0.9, step))
         d = min(0.9, (1 + step) / (10 + step))
         expected += (1 - d) * (1.0 - expected)
         assert weight(average) == pytest.approx(expected, rel=1e-6)
@@ -225,22 +225,22 @@ def test_average_formula():
 
 def test_average_of_a_training_is_the_formula_applied_to_its_steps():
     job = job_of(Indices(), ema=0.5, n_steps=5)
-    state = start(job, Linear(), torch.Generator())
+    state = initial_state(job, Linear(), torch.Generator())
     expected = 1.0
     for step in range(1, 6):
-        update(job, state)
+        run_step(job, state)
         d = min(0.5, (1 + step) / (10 + step))
         expected += (1 - d) * (weight(state.energy) - expected)
-    assert state.evaluated is state.average
-    assert weight(state.evaluated) == pytest.approx(expected, rel=1e-6)
-    assert not any(p.requires_grad for p in state.evaluated.parameters())
+    assert state.eval_model is state.average
+    assert weight(state.eval_model) == pytest.approx(expected, rel=1e-6)
+    assert not any(p.requires_grad for p in state.eval_model.parameters())
 
 
 def test_buffers_are_copied_into_the_average():
     energy, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     energy(torch.randn(4, 3))  # moves the running statistics
     assert not torch.equal(average.running_mean, energy.running_mean)  # type: ignore[arg-type]
-    follow(average, energy, 0.1)
+    ema_update(average, energy, 0.1)
     for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
         assert torch.equal(kept, new)
 
@@ -264,11 +264,11 @@ def test_the_rate_of_each_update_is_the_schedules():
     """w falls by lr(t) * mean x at update t, so its differences show the rate."""
     schedule = Schedule(shape="linear", warmup_steps=3)
     job = job_of(Indices(), optimizer=Sgd(lr=0.1, momentum=0.0, schedule=schedule), log_every=1)
-    state, events = start(job, Linear(), torch.Generator()), Recorder()
+    state, events = initial_state(job, Linear(), torch.Generator()), Recorder()
     for step in range(7):
         before = weight(state.energy)
         mean = float(job.dataset.batch(step, 8, 0).x.mean())
-        update(job, state)
+        run_step(job, state)
         rate = (before - weight(state.energy)) / mean
         assert rate == pytest.approx(0.1 * schedule.factor(step, 7), rel=1e-4)
     _, events = trained(job)
@@ -280,7 +280,7 @@ def test_the_rate_of_each_update_is_the_schedules():
 # Divergence
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -2 * ENERGY_BOUND])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -2 * MAX_ABS_ENERGY])
 @pytest.mark.parametrize("which", ["loss", "energy", "gradient"])
 def test_what_is_not_finite_sets_the_flag(which, value):
     class Broken(Indices):
@@ -292,43 +292,43 @@ def test_what_is_not_finite_sets_the_flag(which, value):
             return LossOutput(loss + (value if which == "loss" else 0.0), metrics, state)
 
     job = job_of(Broken())
-    state = start(job, Linear(), torch.Generator())
-    update(job, state)
+    state = initial_state(job, Linear(), torch.Generator())
+    run_step(job, state)
     assert bool(state.diverged)
     with torch.no_grad():
         state.energy.w.fill_(1.0)  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match=r"diverged by step 1: .* lower optimizer.lr"):
-        check(job, state)
+        check_divergence(job, state)
 
 
 def test_the_flag_is_sticky():
     job = job_of(Indices())
-    state = start(job, Linear(), torch.Generator())
+    state = initial_state(job, Linear(), torch.Generator())
     state.diverged.fill_(True)
-    update(job, state)
+    run_step(job, state)
     assert bool(state.diverged)
 
 
 def test_weights_that_the_last_update_blew_up_are_noticed():
     """The flag cannot know them: they have met no data."""
     job = job_of(Indices())
-    state = start(job, Linear(), torch.Generator())
-    update(job, state)
-    check(job, state)
+    state = initial_state(job, Linear(), torch.Generator())
+    run_step(job, state)
+    check_divergence(job, state)
     with torch.no_grad():
         state.energy.w.fill_(1e9)  # type: ignore[union-attr]
     assert not bool(state.diverged)
     with pytest.raises(DivergedError):
-        check(job, state)
+        check_divergence(job, state)
 
 
 def test_the_check_changes_nothing(configured):
     parts = build(configured("method=pcd", "model.spectral_norm=true"))
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     before = copy.deepcopy(state.state_dict())
-    check(parts.job, state)
+    check_divergence(parts.job, state)
     assert differences(before, state.state_dict()) == []
     assert state.energy.training
 
@@ -349,7 +349,7 @@ def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, e
         parts = build(config)
         parts.energy.load_state_dict(load(path)["energy"])
         x = parts.job.dataset.batch(0, 200, 0).x  # type: ignore[union-attr]
-        assert parts.energy(x).abs().max() < ENERGY_BOUND
+        assert parts.energy(x).abs().max() < MAX_ABS_ENERGY
     assert all(row["step"] < 20 for row in rows(tmp_path / "run"))
 
 
@@ -367,12 +367,12 @@ def test_energy_evaluations_add_up(configured):
     chain; a jump asks at half of the chains twice."""
     parts = build(configured("sampler.jumps=null", "method.k=3", "train.batch_size=32"))
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     assert state.evaluations == 32 * (2 + 1 + 3)
-    update(parts.job, state)
+    run_step(parts.job, state)
     assert state.evaluations == 2 * 32 * 6
     saved = copy.deepcopy(state.state_dict())
-    fresh = start(parts.job, parts.energy, parts.generator("train"))
+    fresh = initial_state(parts.job, parts.energy, parts.generator("train"))
     fresh.load_state_dict(saved)
     assert fresh.evaluations == 2 * 32 * 6

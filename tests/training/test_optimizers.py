@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.training.compiled import decompositions
-from ebmtrain.training.optimizer_import import uncompiled
+from ebmtrain.training.optimizer_import import without_dynamo
 from ebmtrain.training.optimizers import Adam, AdamW, OptimizerSpec, Sgd
 
 LR = 0.1
@@ -87,7 +87,7 @@ def test_updates(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
 def test_without_the_compiler_it_is_the_same(kind: type[torch.optim.Optimizer]) -> None:
     ends = []
-    for made in (kind, uncompiled(kind)):
+    for made in (kind, without_dynamo(kind)):
         w = first().requires_grad_()
         optimizer, hooked = made([w], lr=LR), []  # pyright: ignore[reportCallIssue]  # its defaults
         optimizer.register_step_post_hook(lambda *_, hooked=hooked: hooked.append(1))

@@ -16,9 +16,9 @@ from ebmtrain.runtime.compiler_cache import cache_on_disk
 from ebmtrain.runtime.signals import put_off
 from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
 from ebmtrain.training.compiled.trace import Captured, captured, changed, duplicate, inputs
-from ebmtrain.training.loop import Made, Update, advanced
+from ebmtrain.training.loop import StepRequest, StepResult, train_step
 from ebmtrain.training.metrics import Metrics
-from ebmtrain.training.state import Job, TrainState
+from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
@@ -29,15 +29,15 @@ MOST = 8  # graphs, one for each set of shapes, before compiling is given up
 LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
 # Shapes are those of the example, by which a program is chosen: they are not asserted each time.
 _OPTIONS: dict[str, Any] = {"size_asserts": False}
-_Program = Callable[[TrainState, Batch, float | None], Made]
+_Program = Callable[[TrainState, Batch, float | None], StepResult]
 
 
 class Compiled:
-    """What `train.advanced` does, as a graph that torch's inductor has compiled, and on an NVIDIA
+    """What `train_step` does, as a graph that torch's inductor has compiled, and on an NVIDIA
     GPU as a CUDA graph of that: see `recorded`.
 
     The first update is never compiled: before it an optimizer has no moments. Each graph is tried
-    against `advanced` before it is used. Where anything of this fails, one warning says so and
+    against `train_step` before it is used. Where anything of this fails, one warning says so and
     training goes on without a compiler. Results differ from those without by rounding; a
     resumed run that compiles again makes the same updates.
     """
@@ -50,9 +50,11 @@ class Compiled:
     def compiled(self) -> bool:
         return not self.failed
 
-    def __call__(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> Made:
+    def __call__(
+        self, job: TrainSpec, state: TrainState, batch: Batch, weight: float | None
+    ) -> StepResult:
         if state.step == 0 or self.failed:
-            return advanced(job, state, batch, weight)
+            return train_step(job, state, batch, weight)
         key = shapes_of(batch, state)
         if key not in self.programs:
             try:
@@ -64,10 +66,12 @@ class Compiled:
                     "warning: device.compile: the update is not compiled and training goes on "
                     "without (%s)", reason(error),
                 )  # fmt: skip
-                return advanced(job, state, batch, weight)
+                return train_step(job, state, batch, weight)
         return self.programs[key](state, batch, weight)
 
-    def compile(self, job: Job, state: TrainState, batch: Batch, weight: float | None) -> _Program:
+    def compile(
+        self, job: TrainSpec, state: TrainState, batch: Batch, weight: float | None
+    ) -> _Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
@@ -122,13 +126,13 @@ def compiled(update: Captured, state: TrainState, batch: Batch, weight: float | 
 
 
 def program_of(update: Captured, run: Run) -> _Program:
-    """What makes the update, as `advanced` does.
+    """What makes the update, as `train_step` does.
 
     Args:
         run: what the update's graph does.
     """
 
-    def program(state: TrainState, batch: Batch, weight: float | None) -> Made:
+    def program(state: TrainState, batch: Batch, weight: float | None) -> StepResult:
         drawn = [draw.again(state.generator) for draw in update.draws]
         with torch.no_grad():
             vector, *new = run(*inputs(state, batch, weight, drawn))
@@ -145,9 +149,13 @@ def _duplicate_of(generator: torch.Generator) -> torch.Generator:
 
 
 def disagreement(
-    job: Job, state: TrainState, batch: Batch, weight: float | None, program: Callable[..., Any]
+    job: TrainSpec,
+    state: TrainState,
+    batch: Batch,
+    weight: float | None,
+    program: Callable[..., Any],
 ) -> str | None:
-    """What differs by more than rounding between the program and `advanced`; None: nothing does.
+    """What differs by more than rounding between the program and `train_step`; None: nothing does.
 
     A chain whose acceptance hangs by a rounding error may go either way, once in some thousand
     updates; so one of three updates has to agree in full.
@@ -157,19 +165,19 @@ def disagreement(
     for _ in range(3):
         before, other = duplicate(job, plain), duplicate(job, plain)
         metrics, _ = program(other, batch, weight)
-        found = difference(Update(job, plain, batch, weight), before, other, metrics)
+        found = difference(StepRequest(job, plain, batch, weight), before, other, metrics)
         if found is None:
             return None
     return found
 
 
 def difference(
-    update: Update, before: TrainState, other: TrainState, metrics: Metrics
+    update: StepRequest, before: TrainState, other: TrainState, metrics: Metrics
 ) -> str | None:
     """Makes an update of a state that was like `before`, and tells what of it is not as in the
     `other` state and its metrics."""
     plain = update.state
-    expected, _ = advanced(*update)
+    expected, _ = train_step(*update)
     pairs = {name: (value, metrics[name]) for name, value in expected.items()}
     pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
     found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
@@ -198,7 +206,7 @@ def distance(one: TrainState, other: TrainState) -> float:
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
 
 
-def pays(wanted: bool | Literal["auto"], job: Job) -> bool:
+def pays(wanted: bool | Literal["auto"], job: TrainSpec) -> bool:
     """Whether updates are to be compiled.
 
     `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
@@ -207,6 +215,6 @@ def pays(wanted: bool | Literal["auto"], job: Job) -> bool:
     return job.n_steps >= LONG if wanted == "auto" else wanted
 
 
-def chosen(wanted: bool | Literal["auto"], job: Job) -> Compiled | None:
-    """What makes the updates of a run; None: `advanced`."""
+def chosen(wanted: bool | Literal["auto"], job: TrainSpec) -> Compiled | None:
+    """What makes the updates of a run; None: `train_step`."""
     return Compiled() if pays(wanted, job) else None

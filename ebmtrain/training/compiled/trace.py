@@ -1,6 +1,6 @@
 """An update as one graph of tensor operations, for a compiler.
 
-The update that `train.advanced` makes is made once, on a copy, while every operation of it is
+The update that `train_step` makes is made once, on a copy, while every operation of it is
 written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. What
 perceptrons do there and back is put together afterwards: see `perceptron_fusion`. The random
 numbers are not drawn in the graph but go into it, so that the same generator gives the same numbers
@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmtrain.training.compiled.decompositions import written_out
 from ebmtrain.training.compiled.fusion import in_one_go
-from ebmtrain.training.loop import advanced
-from ebmtrain.training.state import Job, TrainState, start, trained
+from ebmtrain.training.loop import train_step
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state, trainable_tensors
 from ebmtrain.types import Batch
 
 
@@ -88,7 +88,7 @@ def inputs(
 ) -> list[Tensor]:
     """In the order of the graph: what it changes, what it reads, random numbers."""
     # Filled on the device: a tensor made from a number on the host would wait for it.
-    like = state.kept[0]
+    like = state.module_tensors[0]
     scalars = [
         torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers(state, weight)
     ]
@@ -98,7 +98,7 @@ def inputs(
 
 def held(state: TrainState) -> list[Tensor]:
     """What an update changes in place, beside what the method learns."""
-    return [*state.kept, *state.moments, state.diverged]
+    return [*state.module_tensors, *state.moments, state.diverged]
 
 
 def changed(update: Captured, state: TrainState) -> list[int]:
@@ -116,10 +116,10 @@ def numbers(state: TrainState, weight: float | None) -> list[float]:
     return [rate] if weight is None else [rate, weight]
 
 
-def duplicate(job: Job, state: TrainState) -> TrainState:
+def duplicate(job: TrainSpec, state: TrainState) -> TrainState:
     """A state of its own with the same values."""
     generator = Generator(state.generator.device)
-    twin = start(job, copy.deepcopy(state.energy), generator)
+    twin = initial_state(job, copy.deepcopy(state.energy), generator)
     twin.load_state_dict(copy.deepcopy(state.state_dict()))
     for mine, group in zip(twin.optimizer.param_groups, state.optimizer.param_groups, strict=True):
         mine["lr"] = group["lr"]
@@ -127,7 +127,7 @@ def duplicate(job: Job, state: TrainState) -> TrainState:
 
 
 def captured(
-    job: Job,
+    job: TrainSpec,
     state: TrainState,
     batch: Batch,
     weight: float | None,
@@ -145,7 +145,7 @@ def captured(
     """
     trial = duplicate(job, state)
     with Draws(trial.generator) as draws:
-        advanced(job, trial, batch, weight)
+        train_step(job, trial, batch, weight)
     twin = duplicate(job, state)
     drawn = [draw.again(twin.generator) for draw in draws.noted]
     arguments = inputs(twin, batch, weight, drawn)
@@ -159,8 +159,8 @@ def captured(
             group["lr"] = tensors[scalars]
         share: Any = None if weight is None else tensors[scalars + 1]
         with torch.enable_grad(), Draws(twin.generator, tensors[first:]):
-            metrics, points = advanced(job, twin, batch, share)
-        for p in trained(twin.energy, twin.method):
+            metrics, points = train_step(job, twin, batch, share)
+        for p in trainable_tensors(twin.energy, twin.method):
             p.grad = None
         replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
         found.update(metrics=metrics.names, points=points, replaced=replaced)

@@ -35,20 +35,20 @@ from ebmtrain.training.compiled.trace import (
     held,
     numbers,
 )
-from ebmtrain.training.loop import Made, Update, advanced
+from ebmtrain.training.loop import StepRequest, StepResult, train_step
 from ebmtrain.training.metrics import Metrics
 
 LOG = logging.getLogger("ebmtrain")
 _aten = torch.ops.aten
 _FRESH = (_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default)
-_Program = Callable[[Sequence[Update]], list[Made]]
+_Program = Callable[[Sequence[StepRequest]], list[StepResult]]
 
 
 class Together:
     """Makes updates of several runs of one kind, which differ in seeds and data.
 
     A member's first update is made by itself (see `Compiled`), and so is one that nobody is like.
-    Each graph is tried against `advanced` before it is used. Where anything of this fails, one
+    Each graph is tried against `train_step` before it is used. Where anything of this fails, one
     warning says so, and the members' updates are made one after the other. Results differ from
     those of runs by themselves by rounding.
 
@@ -65,7 +65,7 @@ class Together:
     def compiled(self) -> bool:
         return self.compile and not self.failed
 
-    def __call__(self, wanted: Sequence[Update]) -> list[Made]:
+    def __call__(self, wanted: Sequence[StepRequest]) -> list[StepResult]:
         groups: dict[Any, list[int]] = {}
         for place, update in enumerate(wanted):
             kind = (
@@ -74,14 +74,14 @@ class Together:
                 else shapes_of(update.batch, update.state)
             )
             groups.setdefault(kind, []).append(place)
-        made: dict[int, Made] = {}
+        made: dict[int, StepResult] = {}
         for kind, places in groups.items():
             group = [wanted[place] for place in places]
             program = apart if kind is None or len(group) == 1 else self.program(kind, group)
             made |= zip(places, program(group), strict=True)
         return [made[place] for place in range(len(wanted))]
 
-    def program(self, kind: Any, group: Sequence[Update]) -> _Program:
+    def program(self, kind: Any, group: Sequence[StepRequest]) -> _Program:
         """What makes the updates of such a group; `apart` where that cannot be done as one."""
         key = kind, len(group)
         if key not in self.programs and not self.failed:
@@ -105,7 +105,7 @@ class Together:
                 )  # fmt: skip
         return apart if self.failed else self.programs[key]
 
-    def made(self, group: Sequence[Update]) -> _Program:
+    def made(self, group: Sequence[StepRequest]) -> _Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
@@ -128,7 +128,7 @@ class Together:
         tried(batched, group)
         return batched
 
-    def record(self, found: Batched, group: Sequence[Update]) -> None:
+    def record(self, found: Batched, group: Sequence[StepRequest]) -> None:
         """On a device that can: see `Compiled.compile`."""
         state = group[0].state
         record = recorder(state.diverged.device)
@@ -141,22 +141,22 @@ class Together:
             recording.give_up(f"played again, {error}")
 
 
-def apart(group: Sequence[Update]) -> list[Made]:
+def apart(group: Sequence[StepRequest]) -> list[StepResult]:
     """One after the other."""
-    return [advanced(*update) for update in group]
+    return [train_step(*update) for update in group]
 
 
-def _given_in(update: Update) -> list[Tensor]:
+def _given_in(update: StepRequest) -> list[Tensor]:
     """What the batch has: points, and labels if there are some."""
     return [part for part in update.batch if part is not None]
 
 
-def tried(program: _Program, group: Sequence[Update]) -> None:
+def tried(program: _Program, group: Sequence[StepRequest]) -> None:
     """On copies; a chain whose acceptance hangs by a rounding error may go either way, so one of
     three updates of each member has to agree in full: see `compiled.disagreement`.
 
     Raises:
-        ValueError: it does something else than `advanced`.
+        ValueError: it does something else than `train_step`.
     """
     plain = _copied(group)
     left: dict[int, str] = dict.fromkeys(range(len(group)), "")
@@ -174,7 +174,7 @@ def tried(program: _Program, group: Sequence[Update]) -> None:
     raise ValueError(f"of member {member} it does something else: {found}")
 
 
-def _copied(group: Sequence[Update]) -> list[Update]:
+def _copied(group: Sequence[StepRequest]) -> list[StepRequest]:
     """The same updates, of states of their own."""
     return [u._replace(state=duplicate(u.job, u.state)) for u in group]
 
@@ -182,14 +182,14 @@ def _copied(group: Sequence[Update]) -> list[Update]:
 class Batched:
     """A captured update, made of as many members as the given group has."""
 
-    def __init__(self, update: Captured, group: Sequence[Update], *, compile: bool = False):
+    def __init__(self, update: Captured, group: Sequence[StepRequest], *, compile: bool = False):
         self.update = update
         self.rows = Rows()
         examples = self.inputs(_copied(group))
         graph = _with_members(update.graph, examples)
         self.run = by_inductor(graph, examples) if compile else graph
 
-    def __call__(self, group: Sequence[Update]) -> list[Made]:
+    def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
         update, states = self.update, [u.state for u in group]
         with torch.no_grad():
             vectors, *new = self.run(*self.inputs(group))
@@ -198,7 +198,7 @@ class Batched:
                 state.method[name] = row
         return [(Metrics(update.metrics, row), update.points) for row in vectors.unbind()]
 
-    def inputs(self, group: Sequence[Update]) -> list[Tensor]:
+    def inputs(self, group: Sequence[StepRequest]) -> list[Tensor]:
         """As `capture.inputs`, each with a row per member."""
         states = [u.state for u in group]
         columns = zip(*(held(state) for state in states), strict=True)

@@ -20,9 +20,9 @@ from ebmtrain.runtime import native
 from ebmtrain.score import counted, score_and_products
 from ebmtrain.training.compiled.trace import captured
 from ebmtrain.training.compiled.vmap import Together
-from ebmtrain.training.ema import newest_weight
-from ebmtrain.training.loop import update, updating
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.ema import ema_weight
+from ebmtrain.training.loop import request_step, run_step
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import Batch
 
 METHODS = [
@@ -162,11 +162,11 @@ def test_threads_add_up(threads):
 # In training
 
 
-def begun(configured, seed: int, native: str) -> tuple[Job, TrainState]:
+def begun(configured, seed: int, native: str) -> tuple[TrainSpec, TrainState]:
     words = ("method=ssm", f"seed={seed}", f"device.native={native}", "model.fourier_features=4")
     parts = build(configured(*words))
     assert parts.job is not None
-    return parts.job, start(parts.job, parts.energy, parts.generator("train"))
+    return parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))
 
 
 def test_updates_are_those_of_torch(configured):
@@ -177,7 +177,7 @@ def test_updates_are_those_of_torch(configured):
         native.use(wanted == "true")
         before = copy.deepcopy(state.energy)
         for _ in range(10):
-            update(job, state)
+            run_step(job, state)
         states.append(state)
     one, other = states
     assert one.evaluations == other.evaluations
@@ -189,9 +189,9 @@ def test_updates_are_those_of_torch(configured):
 
 def test_the_graph_of_an_update_has_them(configured):
     job, state = begun(configured, 0, "true")
-    update(job, state)
+    run_step(job, state)
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, 2)
+    weight = None if job.ema is None else ema_weight(job.ema, 2)
     graph = captured(job, state, batch, weight)
     targets = [node.target for node in graph.graph.graph.nodes]
     assert targets.count(AT_ONCE) == 1
@@ -203,13 +203,13 @@ def test_updates_of_several_at_once(configured, lines):
     members, plain = ([begun(configured, seed, "true") for seed in range(2)] for _ in range(2))
     advance = Together(compile=False)
     for _ in range(5):
-        runs = [updating(job, state) for job, state in members]
+        runs = [request_step(job, state) for job, state in members]
         made = advance([next(run) for run in runs])
         for run, one in zip(runs, made, strict=True):
             with pytest.raises(StopIteration):
                 run.send(one)
         for job, state in plain:
-            update(job, state)
+            run_step(job, state)
     assert "the updates of 2 members are made as one" in lines()[-1]
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert one.evaluations == other.evaluations

@@ -19,9 +19,9 @@ from ebmtrain.training.compiled.fusion import in_one_go
 from ebmtrain.training.compiled.inductor import compiled, disagreement, program_of
 from ebmtrain.training.compiled.trace import captured
 from ebmtrain.training.compiled.vmap import Batched, tried
-from ebmtrain.training.ema import newest_weight
-from ebmtrain.training.loop import Update, update
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.ema import ema_weight
+from ebmtrain.training.loop import StepRequest, run_step
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 
 # Torch's compiler, to itself.
 own_warnings = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -34,17 +34,17 @@ def small(monkeypatch):
     monkeypatch.setattr(perceptron, "FEWEST", 0)
 
 
-def begun(configured, *words: str) -> tuple[Job, TrainState]:
+def begun(configured, *words: str) -> tuple[TrainSpec, TrainState]:
     parts = build(configured("sampler=langevin", *words))
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     return parts.job, state
 
 
-def graph_of(job: Job, state: TrainState) -> capture.Captured:
+def graph_of(job: TrainSpec, state: TrainState) -> capture.Captured:
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     return captured(job, state, batch, weight)
 
 
@@ -66,7 +66,7 @@ def both_ways(configured, monkeypatch, *words: str) -> tuple[list[TrainState], l
         graph = graph_of(job, state)
         found.append(counts(graph.graph.graph))
         program = program_of(graph, graph.graph)
-        rows.append(update(job, state, lambda job, *update, p=program: p(*update)))
+        rows.append(run_step(job, state, lambda job, *update, p=program: p(*update)))
         states.append(state)
     return states, rows, found
 
@@ -274,10 +274,12 @@ def test_compiled_and_of_several_members(configured, words):
     """As of every graph: what inductor and vmap make of it is the update."""
     job, state = begun(configured, *words)
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     graph = graph_of(job, state)
     assert counts(graph.graph.graph) == TOGETHER
     program = program_of(graph, compiled(graph, state, batch, weight))
     assert disagreement(job, state, batch, weight, program) is None
-    group = [Update(*begun(configured, *words, f"seed={seed}"), batch, weight) for seed in (0, 1)]
+    group = [
+        StepRequest(*begun(configured, *words, f"seed={seed}"), batch, weight) for seed in (0, 1)
+    ]
     tried(Batched(captured(*group[0], table=FOR_VMAP), group), group)

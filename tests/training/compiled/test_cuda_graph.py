@@ -21,9 +21,9 @@ from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
 from ebmtrain.training.compiled.inductor import Compiled, program_of
 from ebmtrain.training.compiled.trace import captured, changed, duplicate
 from ebmtrain.training.compiled.vmap import Together
-from ebmtrain.training.ema import newest_weight
-from ebmtrain.training.loop import update
-from ebmtrain.training.state import start
+from ebmtrain.training.ema import ema_weight
+from ebmtrain.training.loop import run_step
+from ebmtrain.training.state import initial_state
 
 # Torch's compiler, to itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -44,15 +44,15 @@ def warm(config):
     """A job and its state after the first update, which is never compiled."""
     parts = build(config)
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     return parts.job, state
 
 
 def both(job, state):
     """Two makers of this state's updates: its graph by itself, and recorded."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     graph = captured(job, state, batch, weight)
     recording = Recorded(graph.graph, changed(graph, state), tape)
     makers = [program_of(graph, run) for run in (graph.graph, recording)]
@@ -79,7 +79,7 @@ def test_updates_in_a_row(configured, words):
     recording, directly, played = both(job, state)
     kept, method = [], [(dict(other.method), copy.deepcopy(other.method))]
     for _ in range(4):
-        expected, metrics = update(job, state, directly), update(job, other, played)
+        expected, metrics = run_step(job, state, directly), run_step(job, other, played)
         kept.append((expected, metrics))
         method.append((dict(other.method), copy.deepcopy(other.method)))
     play = recording.play
@@ -88,7 +88,7 @@ def test_updates_in_a_row(configured, words):
     for one in (state, other):
         one.load_state_dict(copy.deepcopy(saved))
     for _ in range(3):
-        expected, metrics = update(job, state, directly), update(job, other, played)
+        expected, metrics = run_step(job, state, directly), run_step(job, other, played)
         kept.append((expected, metrics))
     assert recording.play is not play
     assert differences(state.state_dict(), other.state_dict()) == []
@@ -106,7 +106,7 @@ def test_a_recording_is_made_once(configured):
     made = []
     recording.record = lambda *words: made.append(words) or tape(*words)
     for _ in range(4):
-        update(job, state, played)
+        run_step(job, state, played)
     assert len(made) == 1
 
 
@@ -123,7 +123,7 @@ def test_recording_leaves_the_state_as_it_is(configured):
         return play
 
     recording.record = looking
-    update(job, state, played)
+    run_step(job, state, played)
     assert found == []
 
 
@@ -135,13 +135,13 @@ def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
     job, state = warm(configured("method=pcd"))
     other = duplicate(job, state)
     recording, directly, played = both(job, state)
-    update(job, state, directly)
-    update(job, other, played)
+    run_step(job, state, directly)
+    run_step(job, other, played)
     recording.record = unwilling  # from the second recording on
     other.load_state_dict(copy.deepcopy(other.state_dict()))
     for _ in range(3):
-        update(job, state, directly)
-        update(job, other, played)
+        run_step(job, state, directly)
+        run_step(job, other, played)
     assert differences(state.state_dict(), other.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
@@ -163,12 +163,12 @@ def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path,
     directly, played = Compiled(), Compiled()
     made = []
     for _ in range(3):
-        update(job, state, directly)
+        run_step(job, state, directly)
     monkeypatch.setattr(
         compiled, "recorder", lambda _: lambda *words: made.append(1) or record(*words)
     )
     for _ in range(3):
-        update(job, other, played)
+        run_step(job, other, played)
     assert made
     assert differences(state.state_dict(), other.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
@@ -205,23 +205,23 @@ def test_on_a_gpu(configured, lines, monkeypatch, words):
     job, state = warm(configured(*words.split(), "device=cuda"))
     other, saved = duplicate(job, state), copy.deepcopy(state.state_dict())
     played, directly = Compiled(), Compiled()
-    update(job, state, played)
+    run_step(job, state, played)
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "recorder", lambda _: None)
-        update(job, other, directly)
+        run_step(job, other, directly)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            update(job, state, played)
+            run_step(job, state, played)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for _ in range(3):
-        update(job, other, directly)
+        run_step(job, other, directly)
     assert differences(state.state_dict(), other.state_dict()) == []
     for one, advance in ((state, played), (other, directly)):
         one.load_state_dict(copy.deepcopy(saved))
         for _ in range(3):
-            update(job, one, advance)
+            run_step(job, one, advance)
     assert differences(state.state_dict(), other.state_dict()) == []
     assert [line for line in lines() if line.startswith("warning")] == []
 

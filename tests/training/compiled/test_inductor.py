@@ -32,9 +32,9 @@ from ebmtrain.training.compiled.inductor import (
     program_of,
 )
 from ebmtrain.training.compiled.trace import captured, duplicate, inputs
-from ebmtrain.training.ema import newest_weight
-from ebmtrain.training.loop import advanced, update
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.ema import ema_weight
+from ebmtrain.training.loop import run_step, train_step
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import LossOutput
 
 # Torch's compiler, to itself.
@@ -54,12 +54,12 @@ CASES = [
 ]  # fmt: skip
 
 
-def warm(config) -> tuple[Job, TrainState]:
+def warm(config) -> tuple[TrainSpec, TrainState]:
     """A job and its state after the first update, which is never compiled."""
     parts = build(config)
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     return parts.job, state
 
 
@@ -68,12 +68,12 @@ def test_what_is_written_down_is_the_update(configured, words):
     """Not yet compiled: the same operations from the same random numbers."""
     job, plain = warm(configured(*words.split(), "device.dtype=float64"))
     batch = job.dataset.batch(plain.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, 2)
+    weight = None if job.ema is None else ema_weight(job.ema, 2)
     before = duplicate(job, plain)
     graph = captured(job, plain, batch, weight)
     assert differences(before.state_dict(), plain.state_dict()) == []  # it was done on a copy
     other = duplicate(job, plain)
-    metrics, points = advanced(job, plain, batch, weight)
+    metrics, points = train_step(job, plain, batch, weight)
     drawn = [draw.again(other.generator) for draw in graph.draws]
     with torch.no_grad():
         vector, *new = graph.graph(*inputs(other, batch, weight, drawn))
@@ -162,10 +162,10 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
     other = duplicate(job, state)
     torch.manual_seed(0)
     for _ in range(3):
-        update(job, state, advance)
+        run_step(job, state, advance)
     torch.manual_seed(0)
     for _ in range(3):
-        update(job, other)
+        run_step(job, other)
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
     assert reason in warnings[0]
@@ -181,8 +181,8 @@ def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp
     # Not by monkeypatch, which leaves torch's settings as ones that do not exist.
     with inductor.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
         for _ in range(2):
-            update(job, state, advance)
-            update(job, other)
+            run_step(job, state, advance)
+            run_step(job, other)
     assert differences(other.state_dict(), state.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
@@ -198,13 +198,13 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or another thread may take it
         child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
         heard.append(child.stdout.strip())
-        return lambda state, batch, weight: advanced(job, state, batch, weight)
+        return lambda state, batch, weight: train_step(job, state, batch, weight)
 
     job, state = warm(configured("method=dsm"))
     advance = Compiled()
     monkeypatch.setattr(advance, "compile", compile_it)
     try:
-        update(job, state, advance)
+        run_step(job, state, advance)
     finally:
         signal.signal(signal.SIGINT, before)
     assert heard == ["True", "signal"]
@@ -215,18 +215,18 @@ def test_a_program_that_does_something_else_is_noticed(configured):
     batch = job.dataset.batch(1, job.batch_size, job.seed)
 
     def same(state, batch, weight):
-        return advanced(job, state, batch, weight)
+        return train_step(job, state, batch, weight)
 
     def lazy(state, batch, weight):
         kept = [p.detach().clone() for p in state.energy.parameters()]
-        found = advanced(job, state, batch, weight)
+        found = train_step(job, state, batch, weight)
         with torch.no_grad():
             for p, k in zip(state.energy.parameters(), kept, strict=True):
                 p.copy_(k)
         return found
 
     def wandering(state, batch, weight):
-        found = advanced(job, state, batch, weight)
+        found = train_step(job, state, batch, weight)
         state.method["chains"] = state.method["chains"] * 1.1
         return found
 
@@ -254,9 +254,9 @@ def test_what_the_optimizer_would_forget_is_not_compiled(configured):
     parts = build(configured("method=dsm"))
     assert parts.job is not None
     job = replace(parts.job, method=Later(sigma=0.1))
-    state = start(job, parts.energy, parts.generator("train"))
+    state = initial_state(job, parts.energy, parts.generator("train"))
     parts.energy.output.bias.requires_grad_(False)
-    update(job, state)
+    run_step(job, state)
     parts.energy.output.bias.requires_grad_()
     batch = job.dataset.batch(1, job.batch_size, job.seed)
     with pytest.raises(ValueError, match="has its first gradient in an update that is not the"):
@@ -267,15 +267,15 @@ def test_a_parameter_that_has_had_fewer_updates(configured):
     """Adam divides its first ones by more."""
     job, state = warm(configured("method=dsm", "optimizer=adam"))
     for _ in range(5):
-        update(job, state)
+        run_step(job, state)
     parameter = next(state.energy.parameters())
     state.optimizer.state[parameter]["step"].sub_(4)
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else newest_weight(job.ema, state.step + 1)
+    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     graph = captured(job, state, batch, weight)
     plain = duplicate(job, state)
     program_of(graph, graph.graph)(state, batch, weight)
-    advanced(job, plain, batch, weight)
+    train_step(job, plain, batch, weight)
     for one, other in zip(state.energy.parameters(), plain.energy.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ebmtrain.config.build import build
 from ebmtrain.training.compiled.inductor import Compiled
 from ebmtrain.training.compiled.trace import duplicate
-from ebmtrain.training.loop import collect, update
-from ebmtrain.training.state import start
+from ebmtrain.training.loop import collect_metrics, run_step
+from ebmtrain.training.state import initial_state
 
 # Torch's compiler, to itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -65,8 +65,8 @@ def warm(configured, words):
     """A job and its state after the first update, when all is in its place."""
     parts = build(configured(*words.split(), "train.log_every=1000"))
     assert parts.job is not None
-    state = start(parts.job, parts.energy, parts.generator("train"))
-    update(parts.job, state)
+    state = initial_state(parts.job, parts.energy, parts.generator("train"))
+    run_step(parts.job, state)
     return parts.job, state
 
 
@@ -76,7 +76,7 @@ def test_an_update(configured, words):
     job, state = warm(configured, words)
     with NoWaiting():
         for _ in range(3):
-            assert collect(job, state, update(job, state), last=False) == {}
+            assert collect_metrics(job, state, run_step(job, state), last=False) == {}
     assert state.step == 4
 
 
@@ -84,12 +84,12 @@ def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured, "method=pcd method.k=2 model.depth=1")
     advance = Compiled()
-    update(job, state, advance)
+    run_step(job, state, advance)
     other = duplicate(job, state)
     with NoWaiting():
         for _ in range(3):
-            assert collect(job, state, update(job, state, advance), last=False) == {}
+            assert collect_metrics(job, state, run_step(job, state, advance), last=False) == {}
     for _ in range(3):
-        update(job, other, advance)
+        run_step(job, other, advance)
     assert differences(state.energy.state_dict(), other.energy.state_dict()) == []
     assert [line for line in lines() if line.startswith("warning")] == []

@@ -12,11 +12,11 @@ from same_state import differences
 from ebmtrain.config.build import build
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.training.compiled.vmap import Together, apart, tried
-from ebmtrain.training.loop import Made, Update, update, updating
-from ebmtrain.training.state import Job, TrainState, start
+from ebmtrain.training.loop import StepRequest, StepResult, request_step, run_step
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import LossOutput
 
-Member = tuple[Job, TrainState]
+Member = tuple[TrainSpec, TrainState]
 CASES = [
     "method=pcd method.k=2", "method=cd sampler=langevin method.k=2 optimizer.clip_norm=0.01",
     "method=ed optimizer=sgd train.ema=null", "method=dsm",
@@ -29,14 +29,14 @@ def begun(configured, count: int, *words: str) -> list[Member]:
     for seed in range(count):
         parts = build(configured(*words, f"seed={seed}"))
         assert parts.job is not None
-        found.append((parts.job, start(parts.job, parts.energy, parts.generator("train"))))
+        found.append((parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))))
     return found
 
 
 def updated(members: Sequence[Member], advance: Together, times: int) -> None:
     """As the loops of these runs would."""
     for _ in range(times):
-        runs = [updating(job, state) for job, state in members]
+        runs = [request_step(job, state) for job, state in members]
         made = advance([next(run) for run in runs])
         for run, one in zip(runs, made, strict=True):
             with pytest.raises(StopIteration):
@@ -71,7 +71,7 @@ def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     updated(members, advance, 20)
     for job, state in plain:
         for _ in range(20):
-            update(job, state)
+            run_step(job, state)
     assert "the updates of 2 members are made as one" in lines()[-1]
     assert len(advance.programs) == 1
     for (_, one), (_, other) in zip(members, plain, strict=True):
@@ -91,7 +91,7 @@ def test_a_member_that_goes_back_and_one_that_leaves(configured):
     def by_themselves(some: Sequence[Member], times: int) -> None:
         for job, state in some:
             for _ in range(times):
-                update(job, state)
+                run_step(job, state)
 
     for some, go_on in [
         (members, lambda some, times: updated(some, advance, times)),
@@ -129,7 +129,7 @@ def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines)
     updated(members, advance, 3)
     for job, state in plain:
         for _ in range(3):
-            update(job, state)
+            run_step(job, state)
     (warning,) = [line for line in lines() if line.startswith("warning")]
     assert "one after the other" in warning
     assert "RuntimeError" in warning
@@ -141,11 +141,11 @@ def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines)
 def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
     members = begun(configured, 2, "method=cd", "sampler=langevin", "method.k=1")
     for job, state in members:
-        update(job, state)
-    group = [next(updating(job, state)) for job, state in members]
+        run_step(job, state)
+    group = [next(request_step(job, state)) for job, state in members]
     tried(apart, group)
 
-    def lazy(group: Sequence[Update]) -> list[Made]:
+    def lazy(group: Sequence[StepRequest]) -> list[StepResult]:
         kept = [p.detach().clone() for p in group[1].state.energy.parameters()]
         made = apart(group)
         for p, k in zip(group[1].state.energy.parameters(), kept, strict=True):
