@@ -1,5 +1,6 @@
 # make train   set up .venv once, train the default preset, print where the pictures are
 # make test    the same set-up with the tools of development, then all tests
+# make test-fast  the tests without those marked slow, about two minutes
 # make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
 # make lint    style, format, types and the import contract
 # make bench   training steps beside those of other tools, half an hour or more, in an environment of its own:
@@ -17,7 +18,7 @@ FROM := pyproject.toml constraints.txt
 # the two wait for each other: twenty times slower was seen.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test soak lint bench quality clean
+.PHONY: train test test-fast soak lint bench quality clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
@@ -25,6 +26,9 @@ train: $(VENV)/.for-use
 
 test: $(VENV)/.for-development
 	$(BIN)/python -m pytest -n 2
+
+test-fast: $(VENV)/.for-development
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 soak: $(VENV)/.for-development
 	PYTHONPATH=tests nice -n 10 $(BIN)/python -u tests/reliability/soak.py $(COUNTS)

@@ -70,6 +70,7 @@ def example(folder, monkeypatch) -> Iterator[Path]:
     presets.prepare(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", commands_of([*DOCUMENTS, *PRESETS]))
 def test_each_command_is_one_that_works(line, example):
     words = shlex.split(line)[1:]
@@ -163,6 +164,7 @@ def small_run(command, *words: str) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_the_example_trains_and_is_opened_by_who_trusts_it(example, command):
     words = ("model=mixture", "sampler=random_walk", "dataset=banana", "method.slots=64")
     run = small_run(command, *words)

@@ -42,6 +42,7 @@ def loops(monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dsm", "ssm", "ed"])
 def test_the_loop_by_hand_has_the_loss_of_ebmtrain(loops, method):
     s = loops["setting"].Setting(method, 512, 16, 3, 1, points=512)

@@ -14,6 +14,7 @@ from processes import HANG_S
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers.py"
 
 
+@pytest.mark.slow
 def test_rows_ratios_and_reasons(tmp_path):
     out = tmp_path / "found.json"
     told = subprocess.run(
@@ -39,6 +40,7 @@ def test_rows_ratios_and_reasons(tmp_path):
     assert rows["ebmtrain"]["ratio_to_floor"] == rows["ebmtrain"]["ratio_to"]["floor"] > 1
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_or_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(PEERS.parent))
     import peers

@@ -24,6 +24,7 @@ def quality(monkeypatch):
     return quality
 
 
+@pytest.mark.slow
 def test_a_run_has_a_curve_from_the_start_of_its_process(tmp_path):
     out, began = tmp_path / "q.json", time.monotonic()
     told = subprocess.run(

@@ -51,6 +51,7 @@ def known(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Post
     return Posterior(at + ((y - at) / noise**2 - pull) @ covariance, covariance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.02, 5.0])
 def test_draws_are_of_the_posterior(run: Path, noise: float):
     """Chains are independent; within 4 standard errors, whether the noise is far below the spread

@@ -144,6 +144,7 @@ def test_samples_of_a_table_keep_the_names(command, run: Path):
     assert command("score", run, "--data", "x.csv", "--out", "scores.csv").code == 0
 
 
+@pytest.mark.slow
 def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
     random = np.random.default_rng(0)
     lines = [",".join(map(repr, row)) for row in random.normal(size=(40, 4)).tolist()]

@@ -49,6 +49,7 @@ def ebm(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
 # One run
 
 
+@pytest.mark.slow
 def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
     outcome = command(*tiny)
     assert outcome.code == 0
@@ -145,6 +146,7 @@ def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures
         assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "saying"),
     [
@@ -224,6 +226,7 @@ def test_what_a_run_proposes_can_be_typed(command, folder: Path, tiny, no_pictur
         assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["with space", "äöü ñ 数", "a,b", "q'uote"])
 def test_paths_of_any_name(command, folder: Path, tiny, no_pictures, monkeypatch, name):
     (folder / name).mkdir()
@@ -251,6 +254,7 @@ def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures,
 # Sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
     words = ("-m", *tiny, "optimizer.lr=0.001,1000000,-1", "hydra.sweep.dir=sweep")
     outcome = command(*words)
@@ -284,6 +288,7 @@ def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
     assert len(list((folder / "sweep").glob("*/result.json"))) == 3
 
 
+@pytest.mark.slow
 def test_a_sweep_of_groups_in_its_own_folder(command, folder: Path, tiny, no_pictures):
     words = [w for w in tiny if not w.startswith("method.")]
     outcome = command("-m", *words, "train.batch_size=16", "method=cd,dsm", "seed=0,1")
@@ -381,6 +386,7 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
     program = (
         "import sys\nfrom ebmtrain.cli.main import main\n"
@@ -397,6 +403,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
     assert json.loads((folder / "run" / "result.json").read_text())["step"] == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
@@ -413,6 +420,7 @@ def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, nu
     assert result(folder / "sweep/0_seed=0")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
     """As `ebmtrain | head -1`."""
     words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
@@ -430,6 +438,7 @@ def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
     assert result(folder / "run")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(folder: Path, tiny):
     words = [*tiny, "hydra.run.dir=run", "train.steps=60"]
     leader, follower = pty.openpty()
@@ -476,6 +485,7 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     where = "import ebmtrain.config.presets as p; print(p.BUILT_IN)"

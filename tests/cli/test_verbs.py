@@ -37,6 +37,7 @@ def test_check_writes_nothing(command, folder: Path, tiny):
     assert command("check", "+experiment=pcd_swissroll", *tiny).code == 0
 
 
+@pytest.mark.slow
 def test_every_experiment_passes_its_check(command):
     for name in presets.options("experiment"):
         fewer = ("dataset.n_train=300",) if name.startswith(("pcd", "landscape")) else ()
@@ -153,6 +154,7 @@ def test_one_writer_at_a_time(command, folder: Path, run: Path, tiny):
     assert command("resume", "run", "train.steps=30").code == 0  # what is left is not in the way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["seed=3", "sampler.temperature=2", "model.base_std=1"])
 def test_evaluate_measures_the_model_that_was_trained(command, run: Path, word):
     outcome = command("evaluate", run, word)
@@ -181,6 +183,7 @@ def test_what_is_no_run(command, folder: Path, verb):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
 def test_options_that_a_verb_does_not_have(command, run: Path, verb):
     outcome = command(verb, run, "cuont=5")
@@ -309,6 +312,7 @@ def changed(run: Path, *keys: str, value: object) -> None:
     RunDir(run).write_config(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
@@ -334,6 +338,7 @@ def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder,
     assert not (folder / "executed").exists()
 
 
+@pytest.mark.slow
 def test_plot_draws_again_what_the_run_drew(command, folder: Path, tiny):
     words = ("train.steps=8", "plots.every=4", "checkpoint.every=4", "evaluation.every=4")
     assert command(*tiny, "hydra.run.dir=run", *words).code == 0
@@ -391,6 +396,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_data_than_those_of_the_training_are_refused(command, folder, run_of_file, change):
     x = np.load(folder / "data.npy")
@@ -462,6 +468,7 @@ def test_a_run_of_an_accelerator_is_opened_without_one(command, run: Path):
     assert outcome.code == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["last", "last.pt", "20", "checkpoints/last.pt"])
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "plot"])
 def test_checkpoints_by_name_and_number(command, run: Path, verb, name):
@@ -471,6 +478,7 @@ def test_checkpoints_by_name_and_number(command, run: Path, verb, name):
     assert "step_00000007.pt cannot be read" in missing.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 3), (300, 5), (300, 4, 3)])
 def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
     x = np.random.default_rng(0).normal(size=shape) * 7 + 100
@@ -502,6 +510,7 @@ def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_f
     assert command(*words, "method=dsm", "dataset=file", path, "plots.every=5").code == 0
 
 
+@pytest.mark.slow
 def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
     """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
     z = np.random.default_rng(0).normal(size=(2000, 2))
@@ -566,7 +575,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardizing import standardization_of
+from ebmtrain.datasets.standardization import standardization_of
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, LossOutput, Positive, Sampler, StepInfo
 

@@ -144,6 +144,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_bad_configuration(command, folder: Path, name):
     words, sayings = BAD[name]

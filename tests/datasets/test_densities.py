@@ -62,12 +62,14 @@ def test_entropy_is_the_known_one(name, density):
     assert density.entropy == pytest.approx(ENTROPY[name], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_entropy_is_minus_the_mean_log_density_on_a_grid(density):
     x, area = midpoints()
     entropy = torch.special.entr(density.log_prob(x).exp()).sum().item() * area
     assert density.entropy == pytest.approx(entropy, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_own_samples_have_the_entropy_and_the_density(density, generator):
     x = density.sample(20_000, generator)
     assert x.dtype == torch.float64
@@ -78,6 +80,7 @@ def test_own_samples_have_the_entropy_and_the_density(density, generator):
     assert chi_square_in_sigma(x.numpy(), cell_probabilities(density)) < 4
 
 
+@pytest.mark.slow
 def test_samples_of_the_original_code_have_the_density(name, density):
     x = BY_NAME[name](20_000, np.random.default_rng(7))
     surprise = -density.log_prob(torch.from_numpy(x))
@@ -86,6 +89,7 @@ def test_samples_of_the_original_code_have_the_density(name, density):
     assert chi_square_in_sigma(x, cell_probabilities(density)) < 4
 
 
+@pytest.mark.slow
 def test_the_chi_square_finds_a_density_that_is_slightly_off(density, generator):
     """The yardstick of the two tests above: 5 % wider is seen."""
     x = 1.05 * density.sample(20_000, generator)

@@ -106,6 +106,7 @@ def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
     assert given.train[:, 0, 0].floor().tolist() != list(range(12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv", "resnet"])
 def test_the_laws_hold_of_models_of_images(command, model):
     """`ebmtrain verify`, on the real digits."""

@@ -301,6 +301,7 @@ def test_evaluation_leaves_the_model_alone(configured):
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("words", [("dataset=five_gaussians",), ("dataset=moons",),
                                    ("sampler.temperature=2",)])  # fmt: skip

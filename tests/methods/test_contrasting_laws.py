@@ -39,6 +39,7 @@ def slopes(method, a: float, d: int, log_z: float | None = None, n: int = 40, ba
 # nce
 
 
+@pytest.mark.slow
 @NOISES
 @pytest.mark.parametrize("nu", [1, 4])
 @pytest.mark.parametrize("d", [1, 2])

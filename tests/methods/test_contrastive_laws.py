@@ -67,6 +67,7 @@ def test_exact_negatives_give_the_likelihood_gradient(a):
     assert_mean(slopes(method, a), 1 - 1 / a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "fixed_point"),
     [(Langevin(step_size=0.1), (1 - 0.8**0.5) / 0.1), (Mala(step_size=0.5), 1.0)],

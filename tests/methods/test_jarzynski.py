@@ -44,6 +44,7 @@ def walking(**options) -> Jarzynski:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resample_below", "temperature"), [(0.0, 1.0), (0.7, 0.5), (1.0, 1.0)])
 def test_mean_weight_is_the_normaliser(resample_below, temperature):
     """E mean exp(A) = Z = (2 pi T / a)^(d / 2) exp(-c / T) in both groups, and there
@@ -72,6 +73,7 @@ def test_log_z_of_another_energy():
     assert_mean(torch.stack(found), math.pi)
 
 
+@pytest.mark.slow
 def test_teaching_walkers_are_biased_and_measuring_walkers_are_not():
     """A Gaussian trained by 64 walkers on each side, log Z known: the teachers' own is low by much
     more than its error over 6 runs, that of the others is within 4 standard errors and 0.2."""

@@ -188,6 +188,7 @@ def test_classes_that_do_not_fit_are_refused(command, words, remedy):
     assert len(outcome.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_tells_classes_and_draws_points_of_each(command, tiny_file, folder):
     """Iris: the first species is easily told, the centres of the classes lie apart."""

@@ -75,6 +75,7 @@ def run(method, energy, x, seed: int):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_a_step(method, energy, dtype):
     """A loss of shape () with a gradient, detached metrics of shape (), state of fixed names,
@@ -111,6 +112,7 @@ def test_a_step(method, energy, dtype):
     assert any(g.abs().max() > 0 for g in gradients)
 
 
+@pytest.mark.slow
 def test_deterministic_in_the_generator(method, energy):
     x = torch.randn(6, 2, generator=seeded())
     one, two = (run(method, energy, x, 1) for _ in range(2))
@@ -118,6 +120,7 @@ def test_deterministic_in_the_generator(method, energy):
     assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [(3,), (2, 2)])
 def test_events_of_any_shape(method, event):
     energy = suited(method, "mlp", event)

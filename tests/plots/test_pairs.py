@@ -10,6 +10,7 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "shown"), [(2, 2), (3, 3), (6, 6), (30, 6)])
 def test_data_below_the_diagonal_and_as_many_samples_above_it(columns, shown):
     data, samples = normal(50, columns), normal(400, columns, seed=1)

@@ -10,6 +10,7 @@ def normal(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (3,), (10,), (4, 5, 5)])
 @pytest.mark.parametrize("with_data", [True, False])
 def test_points_of_any_shape(shape, with_data):

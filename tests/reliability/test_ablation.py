@@ -148,12 +148,14 @@ def not_put_back(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     return tried, unmissed
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_refused_or_seen(stopped, tmp_path):
     tried, unmissed = missing(stopped, tmp_path)
     assert unmissed == []
     assert tried >= 60
 
 
+@pytest.mark.slow
 def test_what_is_not_put_back_is_seen(stopped, tmp_path):
     tried, unmissed = not_put_back(stopped, tmp_path)
     assert unmissed == []

@@ -247,6 +247,7 @@ def run(made: Path, folder: Path) -> Path:
     return shutil.copytree(made, folder / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["all bad", "none"])
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
 def test_no_checkpoint_that_can_be_used(command, run: Path, verb, case):
@@ -355,6 +356,7 @@ def process(words: list[str], folder: Path, **options) -> subprocess.CompletedPr
                           timeout=HANG_S, stderr=subprocess.PIPE, **options)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written(folder: Path, tiny):
     """Not even by root. matplotlib and others want to keep something there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
@@ -389,6 +391,7 @@ def test_too_many_open_files(made, folder: Path, tiny):
 # Process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["closed", "ascii", "full"])
 def test_streams(folder: Path, tiny, case):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -409,6 +412,7 @@ def test_streams(folder: Path, tiny, case):
     assert result(folder / "é数")["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["TERM=dumb", "NO_COLOR=1", "COLUMNS=1"])
 def test_terminals(made, folder: Path, tiny, variable):
     name, _, value = variable.partition("=")

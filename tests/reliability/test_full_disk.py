@@ -107,6 +107,7 @@ def lines(reference: Reference) -> list[str]:
     return (reference.folder / "errors").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_no_file_may_be_as_large_as_a_checkpoint(reference: Reference):
     path, before = reference.folder / "limited", len(lines(reference))
     assert reference.do(path, config=reference.config, largest=15_000) == 6

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from processes import HANG_S
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_a_run_gets_a_documented_answer():
     program = Path(__file__).with_name("fuzzing.py")
     counts = ["--configurations", "60", "--checkpoints", "30"]

@@ -165,6 +165,7 @@ def hostile(config: dict[str, Any], case: str) -> bytes:
     return yaml.safe_dump(config | {"model": (PART | MORE)[case]}).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*PART, *HYDRA, *TEXT, *MORE])
 def test_a_hostile_configuration(command, copy: Path, folder: Path, case):
     for place in (folder, copy):
@@ -297,21 +298,25 @@ def refuses(command, copy: Path, data: bytes, code: int, verbs: tuple[str, ...] 
         assert outcome.err[:-1].isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CHECKPOINTS)
 def test_a_hostile_checkpoint(command, copy: Path, case):
     refuses(command, copy, sealed(CHECKPOINTS[case](state_of(copy))), 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MISFITS)
 def test_a_checkpoint_of_another_program(command, copy: Path, case):
     refuses(command, copy, sealed(MISFITS[case](state_of(copy))), 4, READING[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["__reduce__ to system", "bare pickle", "deflate bomb"])
 def test_a_hostile_checkpoint_without_its_digest_is_damage(command, copy: Path, case):
     refuses(command, copy, CHECKPOINTS[case](state_of(copy)), 4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_terabyte(command, copy: Path):
     """Of nothing: it takes no place on the disk."""
     for path in (copy / "checkpoints").glob("*.pt"):
@@ -380,6 +385,7 @@ FILES: dict[str, tuple[str, str, bytes | int, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FILES)
 def test_other_files_that_are_hostile(command, copy: Path, case):
     verb, name, content, code = FILES[case]
@@ -411,6 +417,7 @@ SAMPLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SAMPLES)
 def test_samples_that_are_none(command, copy: Path, case):
     replaced(copy / "samples/final.npz", arrays(**SAMPLES[case]))
@@ -438,6 +445,7 @@ def test_rows_that_are_none(copy: Path, row):
         assert all(isinstance(value, int | float) for value in other.values())
 
 
+@pytest.mark.slow
 def test_pictures_of_rows_that_are_none(command, copy: Path):
     replaced(copy / "metrics.jsonl", b'{"step": 2, "loss": 1e999, "\\u001b": 3, "kl": "\\u001b"}')
     outcome = command("plot", copy)
@@ -445,6 +453,7 @@ def test_pictures_of_rows_that_are_none(command, copy: Path):
     assert "\x1b" not in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [["x"], {"model": ["x"]}, {"model": "\x1b[2J"}, None])
 def test_choices_that_are_none(command, copy: Path, choices, no_pictures):
     replaced(copy / "run.json", json.dumps({"choices": choices}).encode())

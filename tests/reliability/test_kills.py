@@ -28,12 +28,14 @@ def test_every_method_is_killed():
     assert sorted(METHODS) == sorted(presets.options("method"))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(reference: Reference):
     shift = 7 * list(METHODS).index(reference.method)
     for number in spread(reference.points, shift, 1):
         assert reference.killed(str(number), [number]) == [], reference.points[number - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["pcd", "jarzynski", "nce"], indirect=True)
 def test_killed_five_times(reference: Reference):
     assert reference.killed("five", several(reference.points, 0)) == []

@@ -95,6 +95,7 @@ def each(phases: dict[str, Any]) -> list[tuple[str, int]]:
     return pairs + [(next(iter(phases)), number) for number in SIGNALS[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phase", "number"), each(PHASES))
 def test_a_signal_saves_within_one_step(whole, folder: Path, tiny, phase, number):
     place, step = PHASES[phase]
@@ -109,6 +110,7 @@ def test_a_signal_saves_within_one_step(whole, folder: Path, tiny, phase, number
     assert run_differences(whole, folder / "run") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "number"), [("samples", signal.SIGINT), ("pictures", signal.SIGTERM)]
 )
@@ -122,6 +124,7 @@ def test_a_signal_after_the_last_save_ends_at_once(whole, folder: Path, tiny, ph
     assert run_differences(whole, folder / "run") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "second"), [*((p, signal.SIGINT) for p in PHASES), ("writing", signal.SIGTERM)]
 )
@@ -136,6 +139,7 @@ def test_a_second_signal_leaves_at_once(whole, folder: Path, tiny, phase, second
     assert run_differences(whole, folder / "run") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, number):
     ended = child(
@@ -145,6 +149,7 @@ def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, numb
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
     words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
     words += ["model=double_well", "train.steps=0", "hydra.run.dir=run"]
@@ -181,6 +186,7 @@ IN_A_SWEEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "numbers"),
     [*((phase, [signal.SIGTERM]) for phase in IN_A_SWEEP), ("between", [signal.SIGINT]),

@@ -49,6 +49,7 @@ def log_p(path: str, x: torch.Tensor) -> torch.Tensor:
     return -run.energy(x).double() / run.temperature - run.log_z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, [0.5, 2.0]])
 def test_a_product_multiplies_densities(runs, weights):
     """E(x) differs from -sum_i w_i log p_i(x) by a constant."""

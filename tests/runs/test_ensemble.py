@@ -55,6 +55,7 @@ def same(run: Path, plain: Path) -> None:
     assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(plain)]
 
 
+@pytest.mark.slow
 def test_members_are_ordinary_runs(two, configured, tmp_path):
     results, stopped = ensemble(two, tmp_path)
     assert stopped is None
@@ -89,6 +90,7 @@ class Broken:
         return batch if step < 12 else batch._replace(x=batch.x * torch.nan)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
     job = members[1].job
     assert job is not None
@@ -103,6 +105,7 @@ def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
     same(tmp_path / "5", tmp_path / "plain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "step"),
     [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.drawn", 20)],
@@ -149,6 +152,7 @@ def test_who_ends_first_leaves_the_others_time_to_save(two, tmp_path, monkeypatc
     assert load(tmp_path / "4/checkpoints/last.pt")["step"] == 20
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
     """And lets go of what each of them holds."""
 
@@ -168,6 +172,7 @@ def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(command, folder: Path, tiny):
     few = [word for word in tiny if not word.startswith("method.slots")]
     ended = command(*few, "method=dsm", "train.ensemble=2", "seed=7")
@@ -191,6 +196,7 @@ def test_the_command(command, folder: Path, tiny):
     assert "choose another hydra.run.dir" in refused.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -212,6 +218,7 @@ def test_what_cannot_be_an_ensemble_is_refused_in_a_line(command, folder: Path, 
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_may_be_ensembles(command, folder: Path, tiny):
     few = [word for word in tiny if not word.startswith("method.slots")]
     words = (*few, "train.ensemble=2", "method=dsm", "optimizer.lr=0.01,-1", "hydra.sweep.dir=s",
@@ -225,6 +232,7 @@ def test_jobs_of_a_sweep_may_be_ensembles(command, folder: Path, tiny):
     assert "must be greater than 0" in ended.out
 
 
+@pytest.mark.slow
 def test_check_makes_a_step_of_all(command, folder: Path, tiny):
     few = [word for word in tiny if not word.startswith("method.slots")]
     ended = command("check", *few, "method=dsm", "train.ensemble=2")

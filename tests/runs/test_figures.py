@@ -26,6 +26,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["digits", "file"])
 def test_images_are_drawn_as_images(command, folder, data):
     """Of a file too, where the model is one of images; and `plot` makes them anew."""
@@ -58,6 +59,7 @@ class Levels(nn.Module):
         return -torch.logsumexp(-self.joint(x), 1)
 
 
+@pytest.mark.slow
 def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
     """A row's mean pixel is within 4 standard errors of the level of its class, 0.03, where those
     of two classes are 0.1 apart; and the training images of a row are those of the class."""

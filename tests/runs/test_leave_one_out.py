@@ -28,6 +28,7 @@ FEW = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, monkeypatch):
     monkeypatch.setattr(Gallery, "final", lambda *_: [])
     monkeypatch.setattr(Together, "program", lambda *_: apart)  # the graph takes seconds
@@ -110,6 +111,7 @@ def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -137,6 +139,7 @@ def test_what_leaves_out_nothing_is_refused_in_a_line(command, folder: Path, wor
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_images_without_labels_have_no_classes_to_leave_out(command, folder: Path):
     for part in ("train", "t10k"):
         head = bytes([0, 0, 8, 3]) + np.array([6, 4, 4], ">i4").tobytes()

@@ -66,6 +66,7 @@ def cut_back(source: Path, copy: Path, step: int) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("which", KINDS)
 def test_trained_resumed_sampled_and_scored(command, which):
@@ -118,6 +119,7 @@ def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
     return load("run")
 
 
+@pytest.mark.slow
 def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
     """Within 4.5 standard errors of each share."""
     found = lengths(noise(short_run.parts, 20_000, torch.Generator().manual_seed(0)))
@@ -128,6 +130,7 @@ def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
     assert bool((off <= 4.5 * error).all())
 
 
+@pytest.mark.slow
 def test_pictures_and_ood_of_a_run(short_run, command):
     assert command("plot", "run").code == 0
     assert Path("run/plots/samples_final.png").stat().st_size > 10_000
@@ -148,6 +151,7 @@ def test_pictures_and_ood_of_a_run(short_run, command):
     assert "does not hold points of this model" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_run")
 def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
     x, _ = waves()
@@ -177,6 +181,7 @@ def test_padding_does_not_make_two_updates_differ():
     assert not close(chains, chains.nan_to_num(0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_data_that_reach_far_are_named_with_padding_too():
     x, steps = waves()
@@ -205,6 +210,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", REFUSED)
 def test_parts_of_one_shape_are_refused_in_one_line(command, word):
     write_waves()
@@ -215,6 +221,7 @@ def test_parts_of_one_shape_are_refused_in_one_line(command, word):
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_all_parts_that_do_not_fit_are_named_at_once(command):
     write_waves()
     outcome = command("check", *FILE, "model=mlp", "method=sm", "sampler=tempering")
@@ -222,6 +229,7 @@ def test_all_parts_that_do_not_fit_are_named_at_once(command):
     assert outcome.err.count("the sequences are of different lengths") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["mala", "hmc", "underdamped", "annealed"])
 def test_each_sampler_that_keeps_lengths_is_taken(command, sampler):
     write_waves()
@@ -231,6 +239,7 @@ def test_each_sampler_that_keeps_lengths_is_taken(command, sampler):
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_whole_sequences_are_scored_by_whole_ones_alone(command, no_pictures):
     """A run on one length does not take a shorter sequence for one."""
     x, steps = waves()

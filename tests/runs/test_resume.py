@@ -96,6 +96,7 @@ def trained(request, configured, tmp_path_factory) -> Path:
         return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("step", [0, 4, 12])
 def test_resumed_from_any_checkpoint_equals_never_stopped(trained, step, tmp_path):
@@ -110,6 +111,7 @@ def test_resumed_from_any_checkpoint_equals_never_stopped(trained, step, tmp_pat
         assert one["best"] == two["best"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_that_died_after_its_last_save_is_completed(trained, tmp_path):
     copy = stopped_after(trained, STEPS, tmp_path / "copy")
@@ -166,6 +168,7 @@ def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch)
         assert any("log_z_learnt" in place for place in run_differences(run, copy))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", ["nothing", *FRESH])
 @pytest.mark.usefixtures("no_pictures")
 def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch, item):
@@ -193,6 +196,7 @@ def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch
 # Stopping on purpose
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("step", [3, 5, 8, 12, 13])
 def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
@@ -221,7 +225,7 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
 PROGRAM = """
 import sys
 from ebmtrain.cli import main
-from ebmtrain.gallery import Gallery
+from ebmtrain.runs.figures import Gallery
 Gallery.landscape = lambda *_: None
 Gallery.final = lambda *_: []
 sys.exit(main(sys.argv[1:]))
@@ -564,6 +568,7 @@ def test_best_is_the_last_resort(configured, tmp_path):
     assert passed[-1].endswith("best.pt is used instead")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("name", "value", "reason"),

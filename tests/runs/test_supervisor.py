@@ -55,6 +55,7 @@ def killed(config: dict[str, Any], path: Path, monkeypatch, event: str, number: 
             begin(build(config), path, {}, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_finishes_and_says_how(retried):
     path, config, back_to, halvings = retried
     told = result(path)
@@ -102,6 +103,7 @@ def test_what_was_given_up_is_counted(retried):
     assert spent[20] > 20 * each + 0.5 * wasted * each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "number"),
     [("restore_last_checkpoint", 1), ("on_retry", 1), ("log", 3), ("save", 12)],
@@ -114,6 +116,7 @@ def test_killed_around_a_retry(retried, tmp_path, monkeypatch, event, number):
     assert run_differences(path, tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_forgot_its_retries_is_noticed(retried, tmp_path, monkeypatch):
     path, _, back_to, _ = retried
     copy = tmp_path / "copy"

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 import torch
 from ebmtrain.errors import out_of_memory
-from ebmtrain.memory import bound
+from ebmtrain.runtime.memory_limit import bound
 bound(Path(sys.argv[1]))
 kept = []
 try:
@@ -29,6 +29,7 @@ except RuntimeError as error:
 needs_linux = pytest.mark.skipif(not memory.MEMINFO.exists(), reason="tells free memory on Linux")
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.skipif(memory.DRIVER.exists(), reason="no bound beside a GPU's driver")
 def test_many_small_pieces_beyond_what_is_free(tmp_path: Path):

@@ -145,6 +145,7 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
     assert not list(kept.iterdir())
 
 
+@pytest.mark.slow
 def test_torch_may_be_installed_anywhere(source, kept, tmp_path, monkeypatch):
     place = tmp_path / "here, and there"
     place.symlink_to(native.TORCH)
@@ -174,6 +175,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 def test_a_library_that_errs_is_not_used(source):
     """A compiler that makes something else of it."""
     folders = []
@@ -197,6 +199,7 @@ def test_a_library_that_errs_is_not_used(source):
         assert "does something else" in line, words
 
 
+@pytest.mark.slow
 def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
     """In run.log, to which nothing goes while the model is built; and goes on as ever."""
     monkeypatch.setenv("CXX", "false")

@@ -73,6 +73,7 @@ def event_of(energy) -> tuple[int, ...]:
     return SEQUENCES["conv1d"] if type(energy).__name__ == "Conv1d" else (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_a_run_keeps_shape_type_and_the_worlds_random_numbers(pair, dtype):
     """Deterministic in its generator, which is the only one it draws from; energies finite."""

@@ -50,6 +50,7 @@ def test_stationary(sampler, batch):
         assert_mean(points.square().mean(1), t / A)
 
 
+@pytest.mark.slow
 def test_wells_get_their_weights():
     """All chains begin in the lighter well: tempering finds the heavier, MALA alone never does."""
     mala = Mala(step_size=0.15)
@@ -81,6 +82,7 @@ def test_an_exchange_keeps_points_and_what_is_known_of_them():
         assert torch.allclose(state.drift, A * state.x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_cold", "n_hot"), [(5, 3), (3, 5), (4, 4)])
 def test_an_exchange_pairs_any_row_with_any_row(n_cold, n_hot):
     """Always accepted: each row of the larger level moves with probability n / N, n the smaller

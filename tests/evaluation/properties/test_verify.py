@@ -43,6 +43,7 @@ def small(configured, *words: str):
     return build(configured("model.width=16", "model.fourier_features=0", *points, *words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_built_in_methods_pass(configured, method):
     model = ["model=noise_conditional_mlp"] if method == "multi_dsm" else []
@@ -54,6 +55,7 @@ def test_built_in_methods_pass(configured, method):
     assert sum(f.holds is True for f in findings) >= 8 - len(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_built_in_samplers_pass(configured, sampler):
     parts = small(configured, f"sampler={sampler}", "method=cd")
@@ -185,6 +187,7 @@ class MovesItsStart(Langevin):
 STATIONARY = "sampler is stationary on a Gaussian"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "law"),
     [
@@ -329,6 +332,7 @@ def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_los
     assert "raise" not in finding.measured
 
 
+@pytest.mark.slow
 def test_chains_that_need_long_to_settle_are_waited_for():
     """Persistent chains from far away: at first they say that the model is too wide."""
     method = PersistentContrastiveDivergence(

@@ -198,6 +198,7 @@ def test_the_graph_of_an_update_has_them(configured):
     assert graph.points == len(batch.x)
 
 
+@pytest.mark.slow
 def test_updates_of_several_at_once(configured, lines):
     """Each is made as by itself, but for rounding."""
     members, plain = ([begun(configured, seed, "true") for seed in range(2)] for _ in range(2))

@@ -82,6 +82,7 @@ def test_updates_are_the_same_to_the_bit(configured, monkeypatch, activation):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -105,6 +106,7 @@ def test_updates_are_the_same_but_for_rounding(configured, monkeypatch, words):
         assert (one[name] - value).norm() <= 1e-6 * value.norm() + 1e-7, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -269,6 +271,7 @@ def test_what_nobody_asks_for_is_left_out():
     assert torch.equal(graph(x, v), v)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["method.energy_regularization=0.1"], ["method=dsm"]])
 def test_compiled_and_of_several_members(configured, words):
     """As of every graph: what inductor and vmap make of it is the update."""

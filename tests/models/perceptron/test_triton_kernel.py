@@ -94,6 +94,7 @@ def steps(tmp_path_factory) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("i", range(len(CASES)))
 class TestInterpreted:
+    @pytest.mark.slow
     def test_langevin(self, steps, i):
         (_, x, network, *others), none, _ = case(*CASES[i])
         expected = functional.langevin(x, network, *others)
@@ -170,6 +171,7 @@ def folder_of_triton(tmp_path_factory):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "spilled"),
     [((2, 0, (128, 128)), 0), ((2, 64, (128, 128)), 256), ((2, 0, (30, 7)), 64)],

@@ -147,6 +147,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*BAD, *ODD])
 def test_a_run_that_cannot_be_trusted(command, folder: Path, write_run, case):
     write_run(folder / "runs/good")

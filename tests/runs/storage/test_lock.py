@@ -35,6 +35,7 @@ def races(count: int, folder: Path) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10])
 def test_eight_race_for_one_directory(tmp_path, count):
     assert races(count, tmp_path) == []

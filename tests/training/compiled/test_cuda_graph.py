@@ -72,6 +72,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_updates_in_a_row(configured, words):
     job, state = warm(configured(*words.split()))
@@ -100,6 +101,7 @@ def test_updates_in_a_row(configured, words):
         assert set(differences_by_name(now, then)) <= set(learnt)
 
 
+@pytest.mark.slow
 def test_a_recording_is_made_once(configured):
     job, state = warm(configured("method=pcd"))
     recording, _, played = both(job, state)
@@ -110,6 +112,7 @@ def test_a_recording_is_made_once(configured):
     assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_recording_leaves_the_state_as_it_is(configured):
     job, state = warm(configured("method=nce"))
     recording, _, played = both(job, state)
@@ -131,6 +134,7 @@ def unwilling(*_):
     raise RuntimeError("operation not permitted when\nstream is capturing")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
     job, state = warm(configured("method=pcd"))
     other = duplicate(job, state)
@@ -155,6 +159,7 @@ def stuck(run, inputs, changed):
     return lambda: outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
 def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path, record, told):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -176,6 +181,7 @@ def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path,
     assert all("not recorded as a CUDA graph" in w and told in w for w in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
 def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record, told):
     monkeypatch.setattr(together, "by_inductor", lambda graph, _: graph)  # half a minute less

@@ -63,6 +63,7 @@ def warm(config) -> tuple[TrainSpec, TrainState]:
     return parts.job, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_what_is_written_down_is_the_update(configured, words):
     """Not yet compiled: the same operations from the same random numbers."""
@@ -97,6 +98,7 @@ def cache(tmp_path_factory):
     patch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures", "cache")
 @pytest.mark.usefixtures("no_pictures")
 def test_a_compiled_run(configured, tmp_path, lines):
@@ -154,6 +156,7 @@ class Dropping(DenoisingScoreMatching):
 BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Dropping(), Peeking()])
 def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
     job, state = warm(configured("method=dsm"))
@@ -173,6 +176,7 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
     assert differences(other.state_dict(), state.state_dict()) == []
 
 
+@pytest.mark.slow
 def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured("method=dsm", "model.depth=1"))
@@ -189,6 +193,7 @@ def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp
     assert "compiler" in warnings[0].lower()
 
 
+@pytest.mark.slow
 def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
     """A terminal sends it to the C++ compiler too, which would die of it."""
     heard = []
@@ -210,6 +215,7 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
     assert heard == ["True", "signal"]
 
 
+@pytest.mark.slow
 def test_a_program_that_does_something_else_is_noticed(configured):
     job, state = warm(configured("method=pcd", "sampler=langevin"))
     batch = job.dataset.batch(1, job.batch_size, job.seed)
@@ -249,6 +255,7 @@ class Later(DenoisingScoreMatching):
         return LossOutput(loss, metrics, state)
 
 
+@pytest.mark.slow
 def test_what_the_optimizer_would_forget_is_not_compiled(configured):
     """A moment that begins in the graph would begin anew with each update."""
     parts = build(configured("method=dsm"))
@@ -263,6 +270,7 @@ def test_what_the_optimizer_would_forget_is_not_compiled(configured):
         captured(job, state, batch, None)
 
 
+@pytest.mark.slow
 def test_a_parameter_that_has_had_fewer_updates(configured):
     """Adam divides its first ones by more."""
     job, state = warm(configured("method=dsm", "optimizer=adam"))
@@ -316,6 +324,7 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 
+@pytest.mark.slow
 def test_the_word_is_checked(configured):
     for word in ("sometimes", "1", "null"):
         with pytest.raises(ConfigError) as raised:

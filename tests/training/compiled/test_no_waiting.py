@@ -70,6 +70,7 @@ def warm(configured, words):
     return parts.job, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_an_update(configured, words):
     """With the batch that it takes, and what the loop does between two rows."""
@@ -80,6 +81,7 @@ def test_an_update(configured, words):
     assert state.step == 4
 
 
+@pytest.mark.slow
 def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured, "method=pcd method.k=2 model.depth=1")

@@ -62,6 +62,7 @@ def farthest(a: TrainState, b: TrainState) -> float:
     return max(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     """In float64, after 20 updates, all but for rounding: weights, averages, moments, chains."""
@@ -81,6 +82,7 @@ def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     assert (weights[0] - weights[1]).abs().amax() > 0.01  # and not one of them twice
 
 
+@pytest.mark.slow
 def test_a_member_that_goes_back_and_one_that_leaves(configured):
     """Like a retry: an earlier state is loaded, with new moments, and the members are at different
     steps. Then fewer are left."""
