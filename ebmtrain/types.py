@@ -7,7 +7,8 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -24,6 +25,19 @@ Count = Annotated[int, Gt(0)]
 WholeNumber = Annotated[int, Ge(0)]
 Tensors = dict[str, Tensor]
 """State that a checkpoint can hold: flat, names to tensors, nothing else."""
+
+
+class Placement(Enum):
+    """Where a tensor of a method's state belongs when several processes train one model."""
+
+    PER_RANK = "per rank"
+    """Each process has its own: chains and what belongs to them. A checkpoint holds all of them."""
+    REPLICATED = "replicated"
+    """The same on every process: an adapted step size, a log Z, a fitted noise distribution."""
+
+
+StateSchema = dict[str, Placement]
+"""Every tensor of a state, by its name."""
 
 
 class Batch(NamedTuple):
@@ -184,6 +198,46 @@ class Adaptation(Protocol):
         """What is known after one more run that ended in the sampler's `state`; its mean
         acceptance has shape () and is None for a sampler without rejection."""
         ...
+
+
+@runtime_checkable
+class DeclaresState(Protocol):
+    """A method or an adaptation with tensors of its own. Its schema has the keys that `init` of a
+    method, or `start` of an adaptation, returns; without a declaration it returns none.
+
+    This is the contract for training in several processes; `tests/methods/test_state_schema.py`
+    holds every built-in method to it.
+    """
+
+    @property
+    def state_schema(self) -> StateSchema: ...
+
+
+def schema_of(part: object) -> StateSchema:
+    """The tensors of a part's state; {}: it declares none."""
+    return part.state_schema if isinstance(part, DeclaresState) else {}
+
+
+class MethodChains(NamedTuple):
+    """The persistent chains in a method's state: its fields are the keys of the state."""
+
+    chains: Tensor
+    """(n, *event), standardized."""
+    log_weights: Tensor | None
+    """(n,): the chains represent the model with weights softmax(log_weights). None: equal ones."""
+    ages: Tensor | None
+    """(n,), int64: steps since the last restart of each chain."""
+    restarts: Tensor | None
+    """(), int64: of all chains so far."""
+
+
+def method_chains(state: Mapping[str, Tensor]) -> MethodChains | None:
+    """The persistent chains of a method; None: it keeps none."""
+    if "chains" not in state:
+        return None
+    return MethodChains(
+        state["chains"], state.get("log_weights"), state.get("ages"), state.get("restarts")
+    )
 
 
 # Optional capabilities of a sampler. One without the attribute has the default that is named.

@@ -15,7 +15,7 @@ from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, ess_g
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen
-from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler
+from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
 
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
 # sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
@@ -153,11 +153,14 @@ _STUCK = (
 def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
     """Of the method's persistent chains, where it keeps their ages."""
     found: dict[str, Metric] = {}
-    ages = inputs.method.get("ages")
-    if ages is not None:
-        found = {"chain_age_mean": float(ages.double().mean()), "chain_age_max": float(ages.max())}
-    if "restarts" in inputs.method:
-        found["restarts"] = float(inputs.method["restarts"])
+    kept = method_chains(inputs.method)
+    if kept is None:
+        return found
+    if kept.ages is not None:
+        found["chain_age_mean"] = float(kept.ages.double().mean())
+        found["chain_age_max"] = float(kept.ages.max())
+    if kept.restarts is not None:
+        found["restarts"] = float(kept.restarts)
     return found
 
 

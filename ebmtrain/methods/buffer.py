@@ -11,9 +11,14 @@ from torch import Generator, Tensor
 from ebmtrain.masks import normal_like
 from ebmtrain.samplers.bounds import per_chain
 from ebmtrain.samplers.chain import run_chain, start_learning
-from ebmtrain.types import Energy, Sampler, Tensors
+from ebmtrain.types import Energy, Placement, Sampler, StateSchema, Tensors
 
-_OWN = ("chains", "ages", "restarts")  # of the buffer; the rest is what the sampler learnt
+BUFFER_SCHEMA: StateSchema = {
+    "chains": Placement.PER_RANK,
+    "ages": Placement.PER_RANK,
+    "restarts": Placement.PER_RANK,
+}
+"""What the buffer keeps; the rest of a state is that of the sampler's adaptation."""
 
 
 class Negatives(NamedTuple):
@@ -75,8 +80,8 @@ def sample_negatives(
 ) -> Negatives:
     """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
     walk k steps; the ends are written back in place."""
-    chains, ages, restarts = (state[name] for name in _OWN)
-    learnt = {name: value for name, value in state.items() if name not in _OWN}
+    chains, ages, restarts = (state[name] for name in BUFFER_SCHEMA)
+    learnt = {name: value for name, value in state.items() if name not in BUFFER_SCHEMA}
     restarted: Tensors = {}
     if batch > len(chains):
         raise ValueError(

@@ -9,8 +9,19 @@ from torch import Generator, Tensor
 
 from ebmtrain.masks import normal_like
 from ebmtrain.methods.contrast import contrast, noised
-from ebmtrain.samplers.chain import run_chain, start_learning
-from ebmtrain.types import Batch, Count, Energy, LossOutput, NonNegative, Positive, Sampler, Tensors
+from ebmtrain.samplers.chain import adaptation_of, run_chain, start_learning
+from ebmtrain.types import (
+    Batch,
+    Count,
+    Energy,
+    LossOutput,
+    NonNegative,
+    Positive,
+    Sampler,
+    StateSchema,
+    Tensors,
+    schema_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,10 @@ class ContrastiveDivergence:
     noise_std: Positive = 1.0
     energy_regularization: NonNegative = 0.0
     data_noise: NonNegative = 0.0
+
+    @property
+    def state_schema(self) -> StateSchema:
+        return schema_of(adaptation_of(self.sampler))
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return start_learning(self.sampler, x)

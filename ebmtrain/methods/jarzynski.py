@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.methods.contrast import contrast, noised
-from ebmtrain.samplers.chain import run_chain, start_learning, temperature_of
+from ebmtrain.samplers.chain import adaptation_of, run_chain, start_learning, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic
 from ebmtrain.score import frozen
 from ebmtrain.types import (
@@ -24,11 +24,21 @@ from ebmtrain.types import (
     HasClamp,
     LossOutput,
     NonNegative,
+    Placement,
     Positive,
     Probability,
     Sampler,
+    StateSchema,
     Tensors,
+    schema_of,
 )
+
+WALKER_SCHEMA: StateSchema = {
+    "chains": Placement.PER_RANK,
+    "energies": Placement.PER_RANK,
+    "log_weights": Placement.PER_RANK,
+}
+"""What the walkers keep; the rest of a state is that of the sampler's adaptation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +97,10 @@ class Jarzynski:
                 "sampler=hmc, with sampler.clamp=null"
             )
 
+    @property
+    def state_schema(self) -> StateSchema:
+        return WALKER_SCHEMA | schema_of(adaptation_of(self.sampler))
+
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         walkers = x.new_empty(2 * self.walkers, *x.shape[1:])
         chains = self.noise_std * walkers.normal_(generator=generator)
@@ -104,7 +118,7 @@ class Jarzynski:
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
-        walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
+        walkers = {name: state[name] for name in WALKER_SCHEMA}
         learnt = {name: value for name, value in state.items() if name not in walkers}
         walkers = self.reweighted(energy, walkers)
         log_z = log_mean_exp(self.groups(walkers["log_weights"]))
@@ -122,7 +136,7 @@ class Jarzynski:
     def log_z(self, energy: Energy, state: Tensors) -> Tensor:
         """log Z of exp(-E / T) over standardized points, shape (), by the measuring group: of any
         energy near to the trained one, the averaged weights for instance."""
-        walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
+        walkers = {name: state[name] for name in WALKER_SCHEMA}
         return log_mean_exp(self.groups(self.reweighted(energy, walkers)["log_weights"])[1])
 
     def groups(self, values: Tensor) -> Tensor:

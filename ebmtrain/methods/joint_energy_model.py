@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
-from ebmtrain.methods.buffer import init_buffer, sample_negatives, slot_conflicts
-from ebmtrain.methods.contrast import contrast, noised
+from ebmtrain.methods.buffer import slot_conflicts
+from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.types import (
     Batch,
     Count,
     Energy,
+    Joint,
     LossOutput,
     NonNegative,
     Positive,
     Probability,
     Sampler,
+    StateSchema,
     Tensors,
 )
 
@@ -59,8 +62,12 @@ class JointEnergyModel:
 
     conflicts = staticmethod(slot_conflicts)
 
+    @property
+    def state_schema(self) -> StateSchema:
+        return chain_schema(self)
+
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
+        return initial_chains(self, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
@@ -68,13 +75,8 @@ class JointEnergyModel:
         if batch.y is None:
             raise ValueError("a batch without labels: method=pcd, or data with labels")
         x = noised(batch.x, self.data_noise, generator)
-        chain = sample_negatives(
-            self.sampler, energy, state, generator,
-            batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
-        )  # fmt: skip
-        loss, metrics = contrast(energy, x, chain.x, self.energy_regularization)
-        joint: Any = energy  # a `Joint`, as the builder has seen to
-        logits = -joint.joint(x)
+        loss, metrics, chain = contrast_with_chains(self, energy, x, state, generator)
+        logits = -cast(Joint, energy).joint(x)  # the builder refuses any other energy
         surprise = cross_entropy(logits, batch.y)
         right = (logits.argmax(1) == batch.y).to(logits).mean()
         metrics |= {"cross_entropy": surprise.detach(), "accuracy_train": right}

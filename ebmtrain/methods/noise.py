@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.types import Tensors
+from ebmtrain.types import Placement, StateSchema, Tensors
 
 
 class Noise(Protocol):
@@ -18,6 +18,11 @@ class Noise(Protocol):
         x, y: (n, d), in (standardized) units of the data.
         width: factor on the fitted standard deviations, sides or bandwidth.
     """
+
+    @property
+    def state_schema(self) -> StateSchema:
+        """The keys of what `fit` returns."""
+        ...
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors: ...
 
@@ -32,6 +37,11 @@ class Noise(Protocol):
 
 class Gaussian:
     """N(mean, width^2 C), with the full covariance C of the points."""
+
+    state_schema: ClassVar[StateSchema] = {
+        "noise_mean": Placement.REPLICATED,
+        "noise_root": Placement.REPLICATED,
+    }
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         mean, root = _moments(x)
@@ -53,6 +63,11 @@ class Uniform:
 
     Nothing is learnt outside of the box: there the energy is what the network makes of it.
     """
+
+    state_schema: ClassVar[StateSchema] = {
+        "noise_low": Placement.REPLICATED,
+        "noise_high": Placement.REPLICATED,
+    }
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         low, high = x.amin(0), x.amax(0)
@@ -79,6 +94,10 @@ class Kernel:
     h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
     """
 
+    state_schema: ClassVar[StateSchema] = {
+        "noise_centres": Placement.REPLICATED,
+        "noise_root": Placement.REPLICATED,
+    }
     MOST = 256  # kernels: each point of a batch is compared with every one
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:

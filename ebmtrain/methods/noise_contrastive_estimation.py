@@ -11,7 +11,16 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from ebmtrain.methods.noise import NOISES
-from ebmtrain.types import Batch, Count, Energy, LossOutput, Positive, Tensors
+from ebmtrain.types import (
+    Batch,
+    Count,
+    Energy,
+    LossOutput,
+    Placement,
+    Positive,
+    StateSchema,
+    Tensors,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,10 @@ class NoiseContrastiveEstimation:
     noise: Literal["gaussian", "uniform", "kernel"] = "gaussian"
     nu: Count = 4
     width: Positive = 1.0
+
+    @property
+    def state_schema(self) -> StateSchema:
+        return {"log_z_learnt": Placement.REPLICATED} | NOISES[self.noise].state_schema
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         log_z = x.new_zeros(()).requires_grad_()

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import init_buffer, sample_negatives, slot_conflicts
-from ebmtrain.methods.contrast import contrast, noised
+from ebmtrain.methods.buffer import slot_conflicts
+from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.types import (
     Batch,
     Count,
@@ -18,6 +19,7 @@ from ebmtrain.types import (
     Positive,
     Probability,
     Sampler,
+    StateSchema,
     Tensors,
 )
 
@@ -57,16 +59,16 @@ class PersistentContrastiveDivergence:
 
     conflicts = staticmethod(slot_conflicts)
 
+    @property
+    def state_schema(self) -> StateSchema:
+        return chain_schema(self)
+
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
+        return initial_chains(self, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = noised(batch.x, self.data_noise, generator)
-        chain = sample_negatives(
-            self.sampler, energy, state, generator,
-            batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
-        )  # fmt: skip
-        loss, energies = contrast(energy, x, chain.x, self.energy_regularization)
+        loss, energies, chain = contrast_with_chains(self, energy, x, state, generator)
         return LossOutput(loss, energies | chain.metrics, chain.state)

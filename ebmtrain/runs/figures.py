@@ -16,7 +16,7 @@ from ebmtrain.runs.sampling import drawn, noise
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import evolution, learnt_in
-from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of
+from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of, method_chains
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from ebmtrain.config.experiment import Parts
@@ -217,7 +217,8 @@ class Gallery:
             return
         from ebmtrain.plots.chains import ChainFigureData, chains
 
-        ages = model.method.get("ages")
+        kept = method_chains(model.method)
+        ages = None if kept is None else kept.ages
         unit = "units of x" if self.parts.data is None else "standard deviations of the data"
         shown = ChainFigureData(
             seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,

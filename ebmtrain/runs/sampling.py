@@ -14,6 +14,7 @@ from ebmtrain.masks import cut
 from ebmtrain.models.wrappers import OfClass
 from ebmtrain.samplers.draw import draw, learnt_in, starts
 from ebmtrain.samplers.resampling import systematic
+from ebmtrain.types import MethodChains, method_chains
 
 
 def drawn(
@@ -53,21 +54,23 @@ def of_class(
     energy: nn.Module, method: Mapping[str, Tensor], label: int, temperature: float
 ) -> dict[str, Tensor]:
     """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
-    if "chains" not in method:
+    kept = method_chains(method)
+    if kept is None:
         return {}
     with torch.no_grad():  # `Joint`, which a label was asked of
-        joint = torch.cat([energy.joint(x) for x in method["chains"].split(8192)])  # type: ignore[operator]
+        joint = torch.cat([energy.joint(x) for x in kept.chains.split(8192)])  # type: ignore[operator]
     # (E(x) - E(x, y)) / T, with E(x) = -log sum_y exp(-E(x, y)) at any T.
     log_p = torch.log_softmax(-joint, 1)[:, label] / temperature
-    return {"log_weights": method.get("log_weights", 0.0) + log_p}
+    before = 0.0 if kept.log_weights is None else kept.log_weights
+    return {"log_weights": before + log_p}
 
 
-def chains_of(method: Mapping[str, Tensor], count: int, generator: torch.Generator) -> Tensor:
+def chains_of(kept: MethodChains, count: int, generator: torch.Generator) -> Tensor:
     """`count` of the method's own chains, (count, *event): each as often as its weight says, where
     they carry weights."""
-    chains = method["chains"]
-    if "log_weights" in method:
-        chains = chains[systematic(method["log_weights"], generator)]
+    chains = kept.chains
+    if kept.log_weights is not None:
+        chains = chains[systematic(kept.log_weights, generator)]
     return starts(chains, count, generator)
 
 
@@ -86,8 +89,9 @@ def first_points(
     if start == "data" and parts.dataset is not None:
         points = parts.standardization.to_standard(parts.dataset.train)
         return starts(points.to(parts.device, parts.dtype), chains, generator)
-    if start == "chains" and "chains" in method:
-        return chains_of(method, chains, generator)
+    kept = method_chains(method)
+    if start == "chains" and kept is not None:
+        return chains_of(kept, chains, generator)
     return noise(parts, chains, generator)
 
 

@@ -26,6 +26,7 @@ from ebmtrain.samplers.draw import draw, energies
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.loop import StepRequests, training_loop
 from ebmtrain.training.state import TrainState, initial_state
+from ebmtrain.types import method_chains
 
 
 class Stepper(Protocol):
@@ -273,8 +274,9 @@ class Session:
         short chains from noise."""
         n = self.parts.plots.points
         generator = self.parts.generator("picture", state.step)
-        if "chains" in state.method:
-            return chains_of(state.method, n, generator)
+        kept = method_chains(state.method)
+        if kept is not None:
+            return chains_of(kept, n, generator)
         first = noise(self.parts, n, generator)
         sampler, energy = self.parts.sampler, state.eval_model
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)

@@ -26,7 +26,7 @@ from ebmtrain.runs.posterior import Denoised, denoised, inpainted
 from ebmtrain.runs.sampling import drawn
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.types import Joint, Positive
+from ebmtrain.types import Joint, Positive, method_chains
 
 
 class Run:
@@ -316,12 +316,14 @@ def _trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         if not all(value.isfinite().all() for value in parts.energy.state_dict().values()):
             raise ValueError("its weights are not finite")
         method = checkpoint["method"]
-        event, chains = parts.standardization.shift.shape, method.get("chains")
-        if chains is not None:  # the other numbers of a method are for training
+        event, kept = parts.standardization.shift.shape, method_chains(method)
+        if kept is not None:  # the other numbers of a method are for training
+            chains, weights = kept.chains, kept.log_weights
             if chains.shape[1:] != event or not chains.is_floating_point():
                 raise ValueError(f"its chains are {chains.dtype} of shape {tuple(chains.shape)}")
-            weights = method.get("log_weights", chains.new_zeros(len(chains)))
-            if weights.shape != chains.shape[:1] or not weights.is_floating_point():
+            if weights is not None and (
+                weights.shape != chains.shape[:1] or not weights.is_floating_point()
+            ):
                 raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
         return {k: _as_of(parts, value) for k, value in method.items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ebmtrain.types import NonNegative, OpenUnit, Positive, Sampler, Tensors
+from ebmtrain.types import (
+    NonNegative,
+    OpenUnit,
+    Placement,
+    Positive,
+    Sampler,
+    StateSchema,
+    Tensors,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,11 @@ class StepSizeAdaptation:
         rate: step of log eta.
         decay: exponent, >= 0.
     """
+
+    state_schema: ClassVar[StateSchema] = {
+        "step_size": Placement.REPLICATED,
+        "updates": Placement.REPLICATED,
+    }
 
     target: OpenUnit
     rate: Positive = 0.1

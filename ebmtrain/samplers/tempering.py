@@ -10,7 +10,18 @@ from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
 from ebmtrain.samplers.metropolis import accepted, choose, probability
-from ebmtrain.types import Adaptation, Count, Energy, Positive, Sampler, StepInfo, Tensors
+from ebmtrain.types import (
+    Adaptation,
+    Count,
+    Energy,
+    Placement,
+    Positive,
+    Sampler,
+    StateSchema,
+    StepInfo,
+    Tensors,
+    schema_of,
+)
 
 
 class TemperingState(NamedTuple):
@@ -161,6 +172,12 @@ class Reservoir:
     level: of the cold one under its own names, of the hot ones stacked, as `hot_<name>`."""
 
     inner: Adaptation | None
+
+    @property
+    def state_schema(self) -> StateSchema:
+        inner = schema_of(self.inner)
+        hot = {f"hot_{name}": placement for name, placement in inner.items()}
+        return inner | hot | {"replicas": Placement.PER_RANK}
 
     def start(self, sampler: Any, like: Tensor) -> Tensors:
         rows = torch.arange(sampler.replicas, device=like.device) % len(like)

@@ -1,0 +1,52 @@
+"""Every tensor of a method's state is declared as one of each rank or as a replicated one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from quadratic import seeded
+from test_method_presets import made, names
+
+from ebmtrain.methods.jarzynski import exact
+from ebmtrain.types import Placement, method_chains, schema_of
+
+
+def states():
+    for sampler in names("sampler"):
+        for method in names("method"):
+            chain = made("sampler", sampler)
+            if method != "jarzynski" or exact(chain):
+                yield pytest.param(method, chain, id=f"{method}-{sampler}")
+
+
+@pytest.mark.parametrize(("method", "sampler"), list(states()))
+def test_init_returns_what_the_method_declares(method, sampler):
+    """And what is of each rank has a row for each chain, or counts their restarts."""
+    part = made("method", method, sampler=sampler)
+    state = part.init(torch.randn(6, 2, generator=seeded()), seeded(1))
+    schema = schema_of(part)
+    assert set(schema) == set(state)
+    of_chains = {name for name, where in schema.items() if where is Placement.PER_RANK}
+    kept = method_chains(state)
+    replicas = {"replicas"} & set(state)  # of tempering
+    if kept is None:
+        assert of_chains == replicas
+    else:
+        rows = {name for name, value in state.items() if value.shape[:1] == (len(kept.chains),)}
+        assert of_chains == rows | replicas | (set() if kept.restarts is None else {"restarts"})
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "uniform", "kernel"])
+def test_fitted_noise_is_replicated(noise):
+    part = made("method", "nce", noise=noise)
+    assert set(part.init(torch.randn(6, 2, generator=seeded()), seeded())) == set(schema_of(part))
+    assert set(schema_of(part).values()) == {Placement.REPLICATED}
+
+
+def test_a_method_without_a_declaration_has_no_state():
+    class Mine:
+        def init(self, x, generator):
+            return {}
+
+    assert schema_of(Mine()) == {}
+    assert method_chains({}) is None
