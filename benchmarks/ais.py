@@ -33,7 +33,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ebmtrain.config import presets
-from ebmtrain.config.instantiate import made
+from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
@@ -112,7 +112,9 @@ def subject(target: Target, repeat: int) -> EvaluationInput:
 
 def ais(words: list[str]) -> AnnealedImportanceSampling:
     presets.prepare(None)
-    return made(presets.plain(presets.composed(["evaluation=ais", *words])), "evaluation")
+    return instantiate_part(
+        presets.to_plain(presets.compose_config(["evaluation=ais", *words])), "evaluation"
+    )
 
 
 def measured(target: Callable[[], Target], words: list[str], repeat: int) -> dict[str, float]:

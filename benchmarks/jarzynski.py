@@ -25,7 +25,7 @@ from ebmtrain.training.state import initial_state
 
 def errors(words: list[str]) -> tuple[float, float, float]:
     """Errors of the teaching and of the measuring group in nats, and seconds of training."""
-    parts = build(presets.plain(presets.composed(["method=jarzynski", *words])))
+    parts = build(presets.to_plain(presets.compose_config(["method=jarzynski", *words])))
     job = parts.job
     assert job is not None
     state = initial_state(job, parts.energy, parts.generator("train"))

@@ -29,7 +29,7 @@ import torch
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.console import Display
 from ebmtrain.runs.launch import begin
 from ebmtrain.runs.session import Session
@@ -44,9 +44,9 @@ NEVER = [
 ]
 
 
-def parts_of(words: list[str]) -> Parts:
+def parts_of(words: list[str]) -> Experiment:
     presets.prepare(None)
-    return build(presets.plain(presets.composed([*words, *TINY, *NEVER])))
+    return build(presets.to_plain(presets.compose_config([*words, *TINY, *NEVER])))
 
 
 def seconds_of(*words: str) -> float:

@@ -130,7 +130,7 @@ def parts_of(*words: str) -> Any:
     from ebmtrain.config.build import build
 
     presets.prepare(None)
-    return build(presets.plain(presets.composed([*words, "device=cpu"])))
+    return build(presets.to_plain(presets.compose_config([*words, "device=cpu"])))
 
 
 def ebmtrain(seed: int) -> Iterator[nn.Module]:

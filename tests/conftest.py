@@ -103,6 +103,6 @@ def configured() -> Callable[..., dict[str, Any]]:
         chosen = [w for w in words if w.startswith("method=")]
         buffer = [] if chosen and chosen[-1] != "method=pcd" else TINY_BUFFER
         points = [] if set(words) & {"dataset=iris", "dataset=wine"} else TINY_POINTS
-        return presets.plain(presets.composed([*TINY, *points, *buffer, *words]))
+        return presets.to_plain(presets.compose_config([*TINY, *points, *buffer, *words]))
 
     return config

@@ -18,7 +18,7 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ebmtrain.cli.arguments import leaves, overrides_in
+from ebmtrain.cli.arguments import dotted_keys, parse_overrides
 from ebmtrain.cli.main import VERBS
 from ebmtrain.config import presets
 from ebmtrain.config.validate import validate
@@ -85,19 +85,19 @@ def test_each_command_is_one_that_works(line, example):
     words = [w.replace("NAME", "moons") for w in words if w not in ("-m", "--cfg", "job")]
     user = "my_presets" if "--config-dir" in words else None
     presets.prepare(example / user if user else None)
-    parsed = OverridesParser.create().parse_overrides(overrides_in(words)[0])
+    parsed = OverridesParser.create().parse_overrides(parse_overrides(words)[0])
     jobs = BasicSweeper.split_arguments(parsed, None)[0]
     for job in jobs:
-        validate(presets.plain(presets.composed(list(job))))
+        validate(presets.to_plain(presets.compose_config(list(job))))
 
 
 @functools.cache
 def known_keys() -> set[str]:
     """Every dotted key that some choice of presets has."""
-    keys = set(leaves(yaml.safe_load((presets.BUILT_IN / "config.yaml").read_text())))
+    keys = set(dotted_keys(yaml.safe_load((presets.BUILT_IN / "config.yaml").read_text())))
     for path in PRESETS:
         if path.parent.name not in ("configs", "experiment"):
-            keys |= set(leaves(yaml.safe_load(path.read_text()), f"{path.parent.name}."))
+            keys |= set(dotted_keys(yaml.safe_load(path.read_text()), f"{path.parent.name}."))
     return keys
 
 

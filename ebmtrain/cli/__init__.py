@@ -1,1 +1,1 @@
-"""One small file per verb; each has main(words) -> exit code."""
+"""One small file per verb; each has main(arguments) -> exit code."""

@@ -1,4 +1,4 @@
-"""The words of a command line, and what to say of those that do not fit."""
+"""The arguments of a command line, and what to say of those that do not fit."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError, out_of_memory, suggestion
 
 
-def split(
-    words: list[str], flags: tuple[str, ...] = (), *, others: bool = False
+def split_flags(
+    arguments: list[str], flags: tuple[str, ...] = (), *, others: bool = False
 ) -> tuple[list[str], dict[str, str]]:
-    """Plain words and the flags among them: `--trust NAME` or `--trust=NAME`.
+    """Plain arguments and the flags among them: `--trust NAME` or `--trust=NAME`.
 
     Args:
-        others: take what is not one of `flags` for a plain word, as Hydra has many more.
+        others: take what is not one of `flags` for a plain argument, as Hydra has many more.
 
     Raises:
         ConfigError: an unknown flag, or one without its value.
     """
     plain: list[str] = []
     given: dict[str, str] = {}
-    rest = iter(words)
-    for word in rest:
-        name, _, value = word.partition("=")
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
         if name not in flags:
             if name.startswith("-") and not others:
                 raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
-            plain.append(word)
+            plain.append(argument)
             continue
         value = value or next(rest, "")
         if not value:
@@ -44,13 +44,13 @@ def split(
     return plain, given
 
 
-def overrides_in(words: list[str], *, others: bool = False) -> tuple[list[str], Path | None]:
-    """The words of a configuration, and the folder of --config-dir, absolute.
+def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list[str], Path | None]:
+    """The arguments of a configuration, and the folder of --config-dir, absolute.
 
     Raises:
         ConfigError: another flag, unless `others`; the folder is none.
     """
-    plain, given = split(words, ("--config-dir", "-cd"), others=others)
+    plain, given = split_flags(arguments, ("--config-dir", "-cd"), others=others)
     # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
     plain = [w[1:] if w.startswith("+experiment=") else w for w in plain]
     if not given:
@@ -61,45 +61,50 @@ def overrides_in(words: list[str], *, others: bool = False) -> tuple[list[str], 
     return plain, folder
 
 
-def run_and_options(words: list[str], usage: str) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+def parse_run_and_options(
+    arguments: list[str], usage: str
+) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
     """`RUN key=value ... --trust PACKAGE` -> path, values as YAML reads them, packages.
 
     Raises:
-        ConfigError: no run, more than one, or a word that is no key=value.
+        ConfigError: no run, more than one, or an argument that is no key=value.
     """
-    plain, flags = split(words, ("--trust",))
-    runs = [word for word in plain if "=" not in word or Path(word).is_dir()]
+    plain, flags = split_flags(arguments, ("--trust",))
+    runs = [argument for argument in plain if "=" not in argument or Path(argument).is_dir()]
     if len(runs) != 1:
         raise ConfigError(f"expected one run directory, got {len(runs)}; usage: {usage}")
     if not Path(runs[0]).is_dir():
         raise ConfigError(f"{runs[0]} is not a directory; usage: {usage}")
     options = {}
-    for word in plain:
-        if word != runs[0]:
-            key, _, text = word.partition("=")
-            options[key] = _value_of(key, text)
+    for argument in plain:
+        if argument != runs[0]:
+            key, _, text = argument.partition("=")
+            options[key] = _parse_value(key, text)
     trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
     if trusted:
         presets.prepare(None)  # a trusted module may lie in the working directory
     return Path(runs[0]), options, trusted
 
 
-def quoting(word: str) -> str | None:
-    """How to write a word whose value holds what means something to the grammar of overrides, as
-    the folder of a sweep's job, 0_seed=0, or a second download, table(1).csv; None of others."""
-    key, _, value = word.partition("=")
+def quoting_hint(argument: str) -> str | None:
+    """How to quote an argument whose value holds special characters of Hydra's override grammar.
+
+    Examples are the folder of a job, 0_seed=0, and a repeated download, table(1).csv. None where
+    nothing is to be quoted.
+    """
+    key, _, value = argument.partition("=")
     if not key or not re.search(r"[=()]", value) or re.search(r"['\"]", value):
         return None
     listed = re.fullmatch(r"\[(.*)\]", value)
-    inner = f"[{','.join(map(_in_quotes, listed[1].split(',')))}]" if listed else _in_quotes(value)
+    inner = f"[{','.join(map(_quote, listed[1].split(',')))}]" if listed else _quote(value)
     return f"put values that hold =, ( or ) into quotes, and all for the shell: '{key}={inner}'"
 
 
-def _in_quotes(text: str) -> str:
+def _quote(text: str) -> str:
     return f'"{text.strip()}"'
 
 
-def _value_of(key: str, text: str) -> Any:
+def _parse_value(key: str, text: str) -> Any:
     try:
         # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
@@ -117,7 +122,7 @@ def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
             raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
 
 
-def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with whole groups chosen anew, and after that dotted keys set.
 
     Raises:
@@ -130,9 +135,9 @@ def overridden(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
         if name not in presets.options(group):
             near = suggestion(str(name), presets.options(group))
             raise ConfigError(f"unknown option {group}={name}{near}")
-        words = [f"{group}={name}", f"seed={config['seed']}"]
-        new[group] = presets.plain(presets.composed(words))[group]
-    known = list(leaves(new))
+        arguments = [f"{group}={name}", f"seed={config['seed']}"]
+        new[group] = presets.to_plain(presets.compose_config(arguments))[group]
+    known = list(dotted_keys(new))
     for key, value in options.items():
         if key in chosen:
             continue
@@ -150,34 +155,36 @@ def warn(note: str) -> None:
     print(f"warning: {note}")
 
 
-def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+def dotted_keys(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of a nested mapping, branches included."""
     for key, value in node.items():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from dotted_keys(value, f"{prefix}{key}.")
 
 
-def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
+def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], int]:
     """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected.
 
     Args:
-        words: of the command line.
+        arguments: of the command line.
     """
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if match := re.match(r"Could not override '([^']+)'", text):
-        return [_unknown(match[1], words)], 2
+        return [_unknown_key_message(match[1], arguments)], 2
     if match := re.search(r"Could not find '([^']+)'", text):
-        return [_unknown_option(match[1], text)], 2
+        return [_unknown_option_message(match[1], text)], 2
     if text.startswith("Ambiguous value for argument"):
-        word = text.split("'")[1]
-        return [f"{word} has several values: add -m to run them all, or write a list as [a,b]"], 2
+        argument = text.split("'")[1]
+        return [
+            f"{argument} has several values: add -m to run them all, or write a list as [a,b]"
+        ], 2
     if isinstance(error, OverrideParseException):
-        return [f"{error.override} cannot be read: {quoting(error.override) or text}"], 2
+        return [f"{error.override} cannot be read: {quoting_hint(error.override) or text}"], 2
     if text.startswith("Config group override must be"):
         return ["a group cannot be null or a number: give the name of an option"], 2
     if isinstance(error, UnicodeDecodeError):
-        names = ", ".join(map(str, presets.not_utf8())) or "a YAML file"
+        names = ", ".join(map(str, presets.undecodable_files())) or "a YAML file"
         return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
     if out_of_memory(error):
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
@@ -188,11 +195,11 @@ def explain(error: Exception, words: list[str]) -> tuple[list[str], int]:
     return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
 
 
-def _unknown(key: str, words: list[str]) -> str:
+def _unknown_key_message(key: str, arguments: list[str]) -> str:
     """Of a key that the chosen presets do not have."""
     groups = presets.groups()
-    chosen = [w for w in words if w.split("=")[0] in groups and "=" in w and "," not in w]
-    known = [*leaves(presets.plain(presets.composed(chosen))), *groups]
+    chosen = [w for w in arguments if w.split("=")[0] in groups and "=" in w and "," not in w]
+    known = [*dotted_keys(presets.to_plain(presets.compose_config(chosen))), *groups]
     group, _, rest = key.partition(".")
     owners = [n for n, path in presets.options(group).items() if rest in _keys_of(path)]
     if rest and owners and key not in known:
@@ -208,16 +215,16 @@ def _keys_of(preset: Path) -> set[str]:
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return set()
-    return set(leaves(content)) if isinstance(content, dict) else set()
+    return set(dotted_keys(content)) if isinstance(content, dict) else set()
 
 
-def section_of(name: str) -> str | None:
+def find_key(name: str) -> str | None:
     """The shortest dotted key that ends in this name: train.steps for steps."""
-    known = leaves(presets.plain(presets.composed([])))
+    known = dotted_keys(presets.to_plain(presets.compose_config([])))
     return min((key for key in known if key.rpartition(".")[2] == name), key=len, default=None)
 
 
-def _unknown_option(name: str, text: str) -> str:
+def _unknown_option_message(name: str, text: str) -> str:
     """Of `group/option`, which no preset is named."""
     group, _, option = name.rpartition("/")
     known = list(presets.options(group)) if group else []

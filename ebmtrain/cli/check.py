@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config import presets
-from ebmtrain.config.ensemble import built
+from ebmtrain.config.ensemble import build_members
 
 if TYPE_CHECKING:
     from ebmtrain.training.state import TrainSpec, TrainState
 
 
-def main(words: list[str]) -> int:
-    overrides, folder = overrides_in(words)
+def main(arguments: list[str]) -> int:
+    overrides, folder = parse_overrides(arguments)
     presets.prepare(folder)
-    config = presets.composed(overrides, hydra=True)
+    config = presets.compose_config(overrides, hydra=True)
 
     from ebmtrain.runs.summary import summary
     from ebmtrain.runtime import native
@@ -26,18 +26,18 @@ def main(words: list[str]) -> int:
     from ebmtrain.training.state import initial_state
 
     presets.check_targets(config)
-    members = built(config)
-    for line in summary(members[0], presets.chosen(config.hydra.runtime.choices)):
+    members = build_members(config)
+    for line in summary(members[0], presets.group_choices(config.hydra.runtime.choices)):
         print(line)
     job = members[0].job
     if job is not None and job.n_steps > 0:
         begun = [
             (m.job, initial_state(m.job, m.energy, m.generator("train"))) for m in members if m.job
         ]
-        step = _stepping(begun, members[0].compile)
+        step = _step_function(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
             step()
-        seconds = statistics.median(_duration(step) for _ in range(3))
+        seconds = statistics.median(_duration_s(step) for _ in range(3))
         for one, state in begun:
             check_divergence(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
@@ -50,14 +50,14 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _duration(step: Callable[[], None]) -> float:
+def _duration_s(step: Callable[[], None]) -> float:
     """In seconds."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
-def _stepping(
+def _step_function(
     begun: list[tuple[TrainSpec, TrainState]], compiles: bool | Literal["auto"]
 ) -> Callable[[], None]:
     """What makes one update of each of these."""

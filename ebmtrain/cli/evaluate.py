@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import check_options, overridden, run_and_options, warn
+from ebmtrain.cli.arguments import apply_options, check_options, parse_run_and_options, warn
 from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ USAGE = (
     "[--trust P]"
 )
 # How a model is measured. Anything else, say its base measure or temperature, makes it another one.
-_CHANGEABLE = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
+_OPTIONS = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
 
 
-def main(words: list[str]) -> int:
-    path, options, trust = run_and_options(words, USAGE)
+def main(arguments: list[str]) -> int:
+    path, options, trust = parse_run_and_options(arguments, USAGE)
     checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
-    check_options(options, ("checkpoint", "ood", *_CHANGEABLE))
+    check_options(options, ("checkpoint", "ood", *_OPTIONS))
 
     from ebmtrain.evaluation.protocol import split_timings
     from ebmtrain.runs.evaluate import measured, subject
@@ -35,12 +35,12 @@ def main(words: list[str]) -> int:
     from ebmtrain.runs.storage.rundir import RunDir
 
     files = RunDir.open(path)
-    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
-    others = None if ood is None else _outside(run, str(ood))
+    run = load_with(files, apply_options(files.config(), options), checkpoint, trust, warn)
+    others = None if ood is None else _read_ood_points(run, str(ood))
     model = subject(run.parts, run.standard_energy, run.method_state)
     metrics, warnings = measured(run.parts, model)
     if others is not None:
-        metrics = {**metrics, **_told_apart(run, files, others)}
+        metrics = {**metrics, **_ood_auroc(run, files, others)}
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
@@ -63,7 +63,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _outside(run: Run, path: str) -> Tensor:
+def _read_ood_points(run: Run, path: str) -> Tensor:
     """Points that are not of the data, (n, *event).
 
     Raises:
@@ -75,9 +75,9 @@ def _outside(run: Run, path: str) -> Tensor:
     return run.read(path)
 
 
-def _told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
+def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
-    from ebmtrain.cli.plot import points
+    from ebmtrain.cli.plot import final_points
     from ebmtrain.evaluation.estimators.auroc import auroc
     from ebmtrain.runs.figures import Gallery
     from ebmtrain.samplers.draw import energies
@@ -86,7 +86,7 @@ def _told_apart(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     assert dataset is not None
     groups = {
         "held-out data": dataset.holdout,
-        "model samples": units.to_data(points(run)),
+        "model samples": units.to_data(final_points(run)),
         "out of distribution": others,
     }
     found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 
-from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config import presets
 
 _FLAGS = ("-h", "--help")
@@ -38,15 +38,17 @@ options of each group
 """
 
 
-def page(words: list[str]) -> str:
+def general_help(arguments: list[str]) -> str:
     """The general page, with the options of the user's folder too."""
-    _, folder = overrides_in([word for word in words if word not in _FLAGS], others=True)
+    _, folder = parse_overrides(
+        [argument for argument in arguments if argument not in _FLAGS], others=True
+    )
     presets.prepare(folder)
     lines = [f"{group}: {', '.join(presets.options(group))}" for group in presets.groups()]
     return _PAGE.format(groups="\n".join(lines))
 
 
-def page_of(verb: str) -> str:
+def verb_help(verb: str) -> str:
     """What the verb does, and how it is used."""
     command = importlib.import_module(f"ebmtrain.cli.{verb}")
     usage = getattr(command, "USAGE", "")

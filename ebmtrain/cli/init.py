@@ -11,13 +11,13 @@ from ebmtrain.errors import ConfigError, OutputError, suggestion
 USAGE = "ebmtrain init DIR [GROUP/OPTION ...] [--force]"
 
 
-def main(words: list[str]) -> int:
-    force = "--force" in words
-    words = [word for word in words if word != "--force"]
-    if not words or any(word.startswith("-") for word in words):
+def main(arguments: list[str]) -> int:
+    force = "--force" in arguments
+    arguments = [argument for argument in arguments if argument != "--force"]
+    if not arguments or any(argument.startswith("-") for argument in arguments):
         raise ConfigError(f"expected a folder; usage: {USAGE}")
     presets.prepare(None)
-    target, wanted = Path(words[0]), words[1:]
+    target, wanted = Path(arguments[0]), arguments[1:]
     known = {
         f"{group}/{name}": path
         for group in presets.groups()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError, suggestion
 
 
-def main(words: list[str]) -> int:
-    wanted, folder = overrides_in(words)
+def main(arguments: list[str]) -> int:
+    wanted, folder = parse_overrides(arguments)
     presets.prepare(folder)
     known = presets.groups()
     for group in wanted:

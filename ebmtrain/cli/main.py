@@ -1,4 +1,4 @@
-"""The command `ebmtrain`. Words like key=value train; a bare first word is a verb.
+"""The command `ebmtrain`. Arguments of the form key=value train; a bare first argument is a verb.
 
 Imports neither torch nor matplotlib, so that help, listings and completion answer at once.
 """
@@ -24,13 +24,13 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 ok, 1 a job failed, 2 configuration or data, 3 diverged,
     4 checkpoint unusable, 5 run directory in use, 6 input or output, 7 refused as
     unsafe, 128 + n after signal n."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with heard():
-            code = answer(words)
-            _flush()
+            code = dispatch(arguments)
+            _flush_stdout()
         return code
     except KeyboardInterrupt as stop:
         return 128 + getattr(stop, "signal", signal.SIGINT)
@@ -40,10 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # one line for whatever it is, and the exit code of its kind
         if debug:
             raise
-        return complain(error, words)
+        return print_error(error, arguments)
 
 
-def _flush() -> None:
+def _flush_stdout() -> None:
     """What is still to be printed, while it can be said that it cannot.
 
     Raises:
@@ -58,67 +58,72 @@ def _flush() -> None:
         raise OutputError(f"cannot write standard output: {error.strerror}") from error
 
 
-def answer(words: list[str]) -> int:
+def dispatch(arguments: list[str]) -> int:
     """The exit code of the verb, or of training."""
-    if words == ["--version"]:  # Hydra prints its own
+    if arguments == ["--version"]:  # Hydra prints its own
         print(f"ebmtrain {importlib.metadata.version('ebmtrain')}")
         return 0
-    verb = words[0] if words and _is_verb(words[0]) else None
-    if "-h" in words or "--help" in words:
+    verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
+    if "-h" in arguments or "--help" in arguments:
         from ebmtrain.cli import help
 
-        print(help.page_of(verb) if verb else help.page(words), end="")
+        print(help.verb_help(verb) if verb else help.general_help(arguments), end="")
         return 0
     if verb:
-        return importlib.import_module(f"ebmtrain.cli.{verb}").main(words[1:])
-    return importlib.import_module("ebmtrain.cli.train").main(words)
+        return importlib.import_module(f"ebmtrain.cli.{verb}").main(arguments[1:])
+    return importlib.import_module("ebmtrain.cli.train").main(arguments)
 
 
-def _is_verb(word: str) -> bool:
+def _is_verb(argument: str) -> bool:
     """True for a known verb, False for what Hydra reads.
 
     Raises:
-        ConfigError: for a bare word that is neither.
+        ConfigError: for a bare argument that is neither.
     """
-    if word in VERBS:
+    if argument in VERBS:
         return True
-    if word.startswith(("-", "+", "~")) or "=" in word:
+    if argument.startswith(("-", "+", "~")) or "=" in argument:
         return False
-    if word == "train":
+    if argument == "train":
         raise ConfigError("there is no verb train: ebmtrain alone trains, with key=value behind it")
     known = _known_keys()
-    if word in known:
-        raise ConfigError(f"{word} is given no value: {word}=...")
-    raise ConfigError(f"unknown verb {word}{suggestion(word, VERBS)} (to train, give key=value)")
+    if argument in known:
+        raise ConfigError(f"{argument} is given no value: {argument}=...")
+    raise ConfigError(
+        f"unknown verb {argument}{suggestion(argument, VERBS)} (to train, give key=value)"
+    )
 
 
 def _known_keys() -> set[str]:
     """Dotted keys of the default configuration, and the groups."""
-    from ebmtrain.cli.arguments import leaves
+    from ebmtrain.cli.arguments import dotted_keys
     from ebmtrain.config import presets
 
     presets.prepare(None)
-    return {*leaves(presets.plain(presets.composed([]))), *presets.groups()}
+    return {*dotted_keys(presets.to_plain(presets.compose_config([]))), *presets.groups()}
 
 
-def complain(error: Exception, words: list[str]) -> int:
+def print_error(error: Exception, arguments: list[str]) -> int:
     """One clear line (one per problem), and the exit code. What nobody foresaw is our fault, and
     is shown in full by --debug."""
     if isinstance(error, EbmtrainError):
         lines, code = str(error).splitlines(), error.exit_code
     else:
-        from ebmtrain.cli.arguments import explain
+        from ebmtrain.cli.arguments import explain_error
 
-        lines, code = explain(error, words)
-    said = [f"ebmtrain: {_printable(line)}" for line in lines]
+        lines, code = explain_error(error, arguments)
+    said = [f"ebmtrain: {_escape_control_characters(line)}" for line in lines]
     if len(lines) > 1:
-        said = [f"ebmtrain: {len(lines)} problems", *(f"  - {_printable(line)}" for line in lines)]
+        said = [
+            f"ebmtrain: {len(lines)} problems",
+            *(f"  - {_escape_control_characters(line)}" for line in lines),
+        ]
     # In one write, or the lines of processes that speak at once would be mixed.
     print("\n".join(said) + "\n", end="", file=sys.stderr)
     return code
 
 
-def _printable(line: str) -> str:
+def _escape_control_characters(line: str) -> str:
     """A terminal would obey the control characters of a name; they are shown as Python writes
     them."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

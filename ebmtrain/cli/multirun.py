@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from ebmtrain.config import presets
-from ebmtrain.config.ensemble import built
+from ebmtrain.config.ensemble import build_members
 from ebmtrain.errors import ConfigError
 from ebmtrain.runs import ensemble
 from ebmtrain.runs.outcome import outcome
@@ -55,8 +55,10 @@ class Sweep:
         shutil.copytree(snapshot, self.path / PRESETS)
 
     def tidy(self) -> None:
-        """A sweep of which no job began (its words did not fit) leaves nothing behind: what this
-        call and Hydra have put there goes, and then folders that are empty."""
+        """Removes what this call and Hydra wrote for a sweep of which no job began.
+
+        Folders that are then empty are removed as well.
+        """
         if not self.path.is_dir() or runs_in(self.path):
             return
         shutil.rmtree(self.path / PRESETS, ignore_errors=True)
@@ -66,7 +68,7 @@ class Sweep:
                 Path(folder).rmdir()
 
     @property
-    def word(self) -> str:
+    def kind(self) -> str:
         return "ensemble" if self.key == "hydra.run.dir" else "sweep"
 
     def report(self) -> int:
@@ -78,15 +80,15 @@ class Sweep:
         failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
         missing = len(begun) < len(self.jobs)
         count = f"{len(begun)} of {len(self.jobs)}" if missing else len(begun)
-        print(f"{self.word:8} {self.path}  ({count} jobs, {len(failed)} failed)")
+        print(f"{self.kind:8} {self.path}  ({count} jobs, {len(failed)} failed)")
         return 1 if failed or missing else 0
 
 
-def plan(config: DictConfig) -> Sweep:
+def plan_sweep(config: DictConfig) -> Sweep:
     """What a composed multirun is about to do, with Hydra's basic sweeper."""
-    words = [f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()]
-    words += list(config.hydra.overrides.task)
-    overrides = OverridesParser.create().parse_overrides(words)
+    arguments = [f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()]
+    arguments += list(config.hydra.overrides.task)
+    overrides = OverridesParser.create().parse_overrides(arguments)
     jobs = BasicSweeper.split_arguments(overrides, None)[0]
     return Sweep(Path(config.hydra.sweep.dir), jobs)
 
@@ -95,20 +97,20 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
     """One job: what goes wrong is written into its own result.json, and the next one starts."""
     from ebmtrain.runs.launch import begin
 
-    words = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
+    name = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
     began = time.perf_counter()
     try:
-        members = built(config)
+        members = build_members(config)
     except Exception as error:  # whatever it was, the other jobs are not to suffer for it
-        outcome(words, error, path, presets.plain(config), choices, began)
+        outcome(name, error, path, presets.to_plain(config), choices, began)
         return
     if len(members) > 1:
-        stopped = ensemble.begin(members, path, choices, quiet=True, name=words)
+        stopped = ensemble.begin(members, path, choices, quiet=True, name=name)
     else:
         try:
             result = begin(members[0], path, choices, quiet=True)
         except Exception as error:  # likewise
             result = error
-        stopped = outcome(words, result, path, members[0].config, choices, began).get("signal")
+        stopped = outcome(name, result, path, members[0].config, choices, began).get("signal")
     if stopped:
         raise Asked(stopped)  # and with the job the sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebmtrain.cli.arguments import check_options, overridden, run_and_options, warn
+from ebmtrain.cli.arguments import apply_options, check_options, parse_run_and_options, warn
 from ebmtrain.datasets.io.read_numpy import read_npz
 from ebmtrain.errors import DataError
 from ebmtrain.masks import whole
@@ -19,26 +19,26 @@ from ebmtrain.runs.trained_run import Run
 USAGE = "ebmtrain plot RUN [checkpoint=best] [device.accelerator=cpu] [--trust PACKAGE]"
 
 
-def main(words: list[str]) -> int:
-    path, options, trust = run_and_options(words, USAGE)
+def main(arguments: list[str]) -> int:
+    path, options, trust = parse_run_and_options(arguments, USAGE)
     checkpoint = options.pop("checkpoint", None)
     check_options(options, ("checkpoint", "device.*"))
     files = RunDir.open(path)
-    run = load_with(files, overridden(files.config(), options), checkpoint, trust, warn)
+    run = load_with(files, apply_options(files.config(), options), checkpoint, trust, warn)
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
     about = title(run.parts, files.choices())
     last = checkpoint is None or run.step == run.result.get("step")
     name = "final" if last else f"step_{run.step:08d}"
     model = subject(run.parts, run.standard_energy, run.method_state)
     for notice in Gallery(run.parts, files).final(
-        model, points(run), headline(about, run.step, row), name
+        model, final_points(run), headline(about, run.step, row), name
     ):
         print(notice)
     print(f"pictures: {path / 'plots'}")
     return 0
 
 
-def points(run: Run) -> Tensor:
+def final_points(run: Run) -> Tensor:
     """Those of samples/final.npz where they are of this state, else new ones; standardized.
 
     Raises:

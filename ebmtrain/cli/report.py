@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.cli.arguments import split
+from ebmtrain.cli.arguments import split_flags
 from ebmtrain.errors import ConfigError
 
 USAGE = "ebmtrain report DIR [--sort METRIC]"
 
 
-def main(words: list[str]) -> int:
-    plain, flags = split(words, ("--sort",))
+def main(arguments: list[str]) -> int:
+    plain, flags = split_flags(arguments, ("--sort",))
     if len(plain) != 1:
         raise ConfigError(f"expected one folder of runs, got {len(plain)}; usage: {USAGE}")
     folder = Path(plain[0])

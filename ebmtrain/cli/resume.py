@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from ebmtrain.cli.arguments import overridden, run_and_options
+from ebmtrain.cli.arguments import apply_options, parse_run_and_options
 
 USAGE = "ebmtrain resume RUN [train.steps=N ...] [--trust PACKAGE]"
 
 
-def main(words: list[str]) -> int:
-    path, options, trust = run_and_options(words, USAGE)
+def main(arguments: list[str]) -> int:
+    path, options, trust = parse_run_and_options(arguments, USAGE)
 
     from ebmtrain.runs.launch import resume
     from ebmtrain.runs.storage.rundir import RunDir
 
     if options.get("train.steps") is not None:
-        options.setdefault("train.epochs", None)  # which would win, and the word be ignored
-    config = overridden(RunDir.open(path).config(), options) if options else None
+        options.setdefault("train.epochs", None)  # which would win, and the argument be ignored
+    config = apply_options(RunDir.open(path).config(), options) if options else None
     signal = resume(path, config, trust)["signal"]
     return 128 + signal if signal else 0

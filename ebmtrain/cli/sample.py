@@ -11,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.cli.arguments import check_options, overridden, run_and_options, split, warn
+from ebmtrain.cli.arguments import (
+    apply_options,
+    check_options,
+    parse_run_and_options,
+    split_flags,
+    warn,
+)
 from ebmtrain.errors import ConfigError
 
 USAGE = (
@@ -22,9 +28,9 @@ USAGE = (
 _NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
 
 
-def main(words: list[str]) -> int:
-    rest, files = split(words, ("--inpaint", "--data", "--denoise"), others=True)
-    path, options, trust = run_and_options(rest, USAGE)
+def main(arguments: list[str]) -> int:
+    rest, files = split_flags(arguments, ("--inpaint", "--data", "--denoise"), others=True)
+    path, options, trust = parse_run_and_options(rest, USAGE)
     mask, noisy = files.get("--inpaint"), files.get("--denoise")
     if mask is not None and noisy is not None:
         raise ConfigError("--inpaint and --denoise are two questions: ask one at a time")
@@ -43,7 +49,7 @@ def main(words: list[str]) -> int:
     if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
         raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
 
-    from ebmtrain.cli.sample_posterior import Answer, denoised, inpainted
+    from ebmtrain.cli.sample_posterior import SampleOutput, denoise, inpaint
     from ebmtrain.masks import lengths
     from ebmtrain.runs.loading import load_with
     from ebmtrain.runs.storage.atomic_io import write
@@ -52,25 +58,27 @@ def main(words: list[str]) -> int:
 
     opened = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
-    config = overridden(opened.config(), device)
+    config = apply_options(opened.config(), device)
     run = load_with(opened, config, options.pop("checkpoint", None), trust, warn)
     if mask is not None:
-        answer, name = inpainted(run, mask, files.get("--data"), options), "inpainted.npz"
+        answer, name = inpaint(run, mask, files.get("--data"), options), "inpainted.npz"
     elif noisy is not None:
-        answer, name = denoised(run, noisy, options), "denoised.npz"
+        answer, name = denoise(run, noisy, options), "denoised.npz"
     else:
         count = options.pop("count", 1000)
         x, name = run.sample(count, **options), f"sample_{count}.npz"
-        answer = Answer(x, f"{len(x)} points of shape {tuple(x.shape[1:])}")
+        answer = SampleOutput(x, f"{len(x)} points of shape {tuple(x.shape[1:])}")
     target = Path(out) if out else path / "samples" / name
     x = answer.x
     points = x.reshape(-1, *run.parts.standardization.shift.shape)
     energy = energies(run.energy, points).view(x.shape[: x.dim() - points.dim() + 1])
-    arrays = {k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.beside}.items()}
+    arrays = {
+        k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.extra_arrays}.items()
+    }
     if run.parts.frame.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
     write(target, _as_file(target.suffix, arrays, run.parts.frame.names))
-    print(f"{answer.told}: {target}")
+    print(f"{answer.description}: {target}")
     if answer.picture is not None:
         write(target.with_suffix(".png"), answer.picture)
         print(f"picture: {target.with_suffix('.png')}")

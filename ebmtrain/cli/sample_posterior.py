@@ -17,12 +17,12 @@ from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.trained_run import Run
 
 
-def denoised(run: Run, data: str, options: dict[str, Any]) -> Answer:
+def denoise(run: Run, data: str, options: dict[str, Any]) -> SampleOutput:
     """Draws for each row of the data, and their mean; a picture where they are images."""
     if options.get("noise") is None:
         raise ConfigError("give noise=SIGMA, its standard deviation in the units of the data")
     noise = options.pop("noise")
-    y = _rows_of(run, data, options)
+    y = _read_rows(run, data, options)
     found = run.denoise(y, noise, options.pop("count", 1), **options)
     told = f"{len(y)} points ({data}), freed of noise {noise:g}, {found.draws.shape[1]} times each"
     picture = None
@@ -31,31 +31,31 @@ def denoised(run: Run, data: str, options: dict[str, Any]) -> Answer:
             picture = Gallery(run.parts, RunDir(run.path)).denoised(y, found, noise)
         except DataError as error:  # whether points are images is known to the data
             warn(f"no picture: {error}")
-    return Answer(found.draws, told, {"mean": found.mean}, picture)
+    return SampleOutput(found.draws, told, {"mean": found.mean}, picture)
 
 
-class Answer(NamedTuple):
+class SampleOutput(NamedTuple):
     """Draws, and what is said of them."""
 
     x: Tensor
     """(points, draws of each, *event)."""
-    told: str
-    beside: Mapping[str, Tensor] = {}
+    description: str
+    extra_arrays: Mapping[str, Tensor] = {}
     """What else an npz file holds, by name."""
     picture: bytes | None = None
     """PNG."""
 
 
-def _rows_of(run: Run, data: str, options: dict[str, Any]) -> Tensor:
+def _read_rows(run: Run, data: str, options: dict[str, Any]) -> Tensor:
     """The points of a file, (n, *event); takes `array` out of the options."""
     array = options.pop("array", None)
     return run.read(data, None if array is None else str(array))
 
 
-_ROWS = 16  # held-out points that are shown where no data are given
+_N_HOLDOUT_ROWS = 16  # held-out points that are shown where no data are given
 
 
-def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> Answer:
+def inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> SampleOutput:
     """Draws for each row of the data."""
     event = tuple(run.parts.standardization.shift.shape)
     kept = torch.from_numpy(read_points(mask).values)
@@ -65,12 +65,12 @@ def inpainted(run: Run, mask: str, data: str | None, options: dict[str, Any]) ->
             "1 where it is known, 0 where it is to be filled in"
         )
     if data is not None:
-        rows = _rows_of(run, data, options)
+        rows = _read_rows(run, data, options)
     elif run.parts.dataset is not None:
-        rows = run.parts.dataset.holdout[:_ROWS]
+        rows = run.parts.dataset.holdout[:_N_HOLDOUT_ROWS]
     else:
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)
     missing = f"{int((kept == 0).sum())} of {kept.numel()} numbers"
     of = data or "held out"
-    return Answer(x, f"{len(x)} points ({of}), {missing} drawn, {x.shape[1]} times each")
+    return SampleOutput(x, f"{len(x)} points ({of}), {missing} drawn, {x.shape[1]} times each")

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.cli.arguments import check_options, overridden, run_and_options, split, warn
+from ebmtrain.cli.arguments import (
+    apply_options,
+    check_options,
+    parse_run_and_options,
+    split_flags,
+    warn,
+)
 from ebmtrain.errors import ConfigError
 
 USAGE = "ebmtrain score RUN --data FILE --out FILE.csv|npy|npz [array=NAME] [checkpoint=best] ..."
 
 
-def main(words: list[str]) -> int:
-    rest, files = split(words, ("--data", "--out"), others=True)
-    path, options, trust = run_and_options(rest, USAGE)
+def main(arguments: list[str]) -> int:
+    rest, files = split_flags(arguments, ("--data", "--out"), others=True)
+    path, options, trust = parse_run_and_options(rest, USAGE)
     check_options(options, ("array", "checkpoint", "device.*"))
     for flag in ("--data", "--out"):
         if flag not in files:
@@ -34,7 +40,7 @@ def main(words: list[str]) -> int:
 
     files_of_run = RunDir.open(path)
     checkpoint = options.pop("checkpoint", None)
-    config = overridden(files_of_run.config(), options)
+    config = apply_options(files_of_run.config(), options)
     run = load_with(files_of_run, config, checkpoint, trust, warn)
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}

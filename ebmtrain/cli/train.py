@@ -22,28 +22,28 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from ebmtrain.cli import multirun as sweep
-from ebmtrain.cli.arguments import overrides_in, section_of
+from ebmtrain.cli.arguments import find_key, parse_overrides
 from ebmtrain.config import presets
-from ebmtrain.config.ensemble import built, configurations
+from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 from ebmtrain.runs import ensemble
 from ebmtrain.runs.report.discovery import runs_in
 
 if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Parts
+    from ebmtrain.config.experiment import Experiment
 
 
 @dataclass
 class Call:
     """What one call of the command carries past Hydra, which hands nothing through by itself."""
 
-    members: list[Parts] = field(default_factory=list)
+    members: list[Experiment] = field(default_factory=list)
     """One, or those of an ensemble."""
     error: Exception | None = None
     signal: int = 0
     snapshot: Path | None = None
     sweep: sweep.Sweep | None = None
-    words: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
 
 
 _CALL = Call()
@@ -54,13 +54,13 @@ class BeforeRun(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
-        sys.argv[1:] = _CALL.words  # what run.json keeps is what the user typed
+        sys.argv[1:] = _CALL.arguments  # what run.json keeps is what the user typed
         try:
             presets.check_targets(config)
-            _CALL.members = members = built(config)
+            _CALL.members = members = build_members(config)
             if len(members) > 1:
                 presets.place_as("ensemble")
-                jobs = [[word] for word in ensemble.words(members)]
+                jobs = [[argument] for argument in ensemble.words(members)]
                 _CALL.sweep = sweep.Sweep(
                     Path(config.hydra.run.dir),
                     jobs,
@@ -77,10 +77,10 @@ class BeforeRun(Callback):
         from ebmtrain.config.validate import validate
 
         HydraConfig.instance().set_config(config)
-        sys.argv[1:] = _CALL.words
+        sys.argv[1:] = _CALL.arguments
         try:
-            _CALL.sweep = sweep.plan(config)
-            validate(configurations(presets.composed(_CALL.sweep.first_job))[0])
+            _CALL.sweep = sweep.plan_sweep(config)
+            validate(member_configs(presets.compose_config(_CALL.sweep.first_job))[0])
             if _CALL.snapshot is not None:
                 _CALL.sweep.keep_presets(_CALL.snapshot)
         except Exception as error:  # likewise
@@ -88,20 +88,22 @@ class BeforeRun(Callback):
             raise SystemExit from error
 
 
-def main(words: list[str]) -> int:
-    _CALL.__init__(words=words)  # a second call in one process starts afresh
-    words, user_folder = overrides_in(words, others=True)
-    _check_flags(words)
+def main(arguments: list[str]) -> int:
+    _CALL.__init__(arguments=arguments)  # a second call in one process starts afresh
+    arguments, user_folder = parse_overrides(arguments, others=True)
+    _check_flags(arguments)
     presets.prepare(user_folder)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
-    sys.argv[1:] = words  # without --config-dir: Hydra would search that folder last
+    sys.argv[1:] = arguments  # without --config-dir: Hydra would search that folder last
     with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
         folder = presets.BUILT_IN
-        if any(word in ("-m", "--multirun") for word in words):
+        if any(argument in ("-m", "--multirun") for argument in arguments):
             _CALL.snapshot = Path(temporary)
             folder = presets.freeze(_CALL.snapshot)
             # What all jobs share does not belong into their names.
-            shared = [w.partition("=")[0].lstrip("+~") for w in words if "=" in w and "," not in w]
+            shared = [
+                w.partition("=")[0].lstrip("+~") for w in arguments if "=" in w and "," not in w
+            ]
             keys = "hydra.job.config.override_dirname.exclude_keys"
             sys.argv.append(f"{keys}=[{','.join(shared)}]")
         try:
@@ -133,7 +135,7 @@ def main(words: list[str]) -> int:
 def job(config: DictConfig) -> None:
     """What Hydra runs, once or once per job of a sweep. Keeps exceptions for `main`."""
     settings = HydraConfig.get()
-    choices = presets.chosen(settings.runtime.choices)
+    choices = presets.group_choices(settings.runtime.choices)
     path = Path(settings.runtime.output_dir)
     if str(settings.mode).endswith("MULTIRUN"):
         sweep.run_job(config, choices, path, settings)
@@ -150,14 +152,14 @@ def job(config: DictConfig) -> None:
         _CALL.error = error
 
 
-def _check_flags(words: list[str]) -> None:
+def _check_flags(arguments: list[str]) -> None:
     """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
     known = get_args_parser()._option_string_actions
-    for i, word in enumerate(words):
-        name, _, value = word.partition("=")
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
         if name.startswith("-") and name not in known:
             presets.prepare(None)
-            if key := section_of(name.lstrip("-").replace("-", "_")):
-                value = value or "".join(words[i + 1 : i + 2])
+            if key := find_key(name.lstrip("-").replace("-", "_")):
+                value = value or "".join(arguments[i + 1 : i + 2])
                 raise ConfigError(f"unknown flag {name}; did you mean {key}={value or '...'}?")
             raise ConfigError(f"unknown flag {name}{suggestion(name, [*known, '--debug'])}")

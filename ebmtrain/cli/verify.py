@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import overrides_in
+from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Parts
+    from ebmtrain.config.experiment import Experiment
     from ebmtrain.evaluation.properties.result import PropertyResult
 
 
-_POINTS = 64  # that energies are tried at
+_N_POINTS = 64  # that energies are tried at
 
 
-def main(words: list[str]) -> int:
-    overrides, folder = overrides_in(words)
+def main(arguments: list[str]) -> int:
+    overrides, folder = parse_overrides(arguments)
     presets.prepare(folder)
-    config = presets.composed(overrides, hydra=True)
+    config = presets.compose_config(overrides, hydra=True)
 
     from ebmtrain.config.build import build
 
     presets.check_targets(config)
     failed = 0
-    for finding in laws(build(presets.plain(config))):
-        print(_line(finding), flush=True)
+    for finding in check_properties(build(presets.to_plain(config))):
+        print(_format_finding(finding), flush=True)
         failed += finding.holds is False
     print("all laws hold" if not failed else f"{failed} broken")
     return 1 if failed else 0
 
 
-def laws(parts: Parts) -> Iterator[PropertyResult]:
+def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
     """All that apply to what a configuration names."""
     import torch
 
@@ -48,7 +48,7 @@ def laws(parts: Parts) -> Iterator[PropertyResult]:
             "the laws are those of points of one shape, and these sequences are of different "
             "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
         )
-    x = noise(parts, _POINTS, parts.generator("verify"))
+    x = noise(parts, _N_POINTS, parts.generator("verify"))
     yield from check_energy(parts.energy, x)
     yield from check_sampler(parts.sampler, parts.energy, x)
     if parts.job is not None:
@@ -61,7 +61,7 @@ def laws(parts: Parts) -> Iterator[PropertyResult]:
             yield from check_method(method, parts.energy, points, y, size)
 
 
-def _line(finding: PropertyResult) -> str:
-    word = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
+def _format_finding(finding: PropertyResult) -> str:
+    status = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
     expected = f"  (expected {finding.expected})" if finding.expected else ""
-    return f"{word}  {finding.law}: {finding.measured}{expected}"
+    return f"{status}  {finding.law}: {finding.measured}{expected}"

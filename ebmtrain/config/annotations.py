@@ -26,42 +26,42 @@ def type_hints(target: Any) -> dict[str, Any]:
     return found
 
 
-def alternatives(hint: Any) -> list[Any]:
+def union_members(hint: Any) -> list[Any]:
     """The types that it may be: of a union its members, without the ranges of any."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return alternatives(inner[0])
+        return union_members(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return [kind for member in inner for kind in alternatives(member)]
+        return [kind for member in inner for kind in union_members(member)]
     return [hint]
 
 
 def is_plain(hint: Any) -> bool:
     """Numbers, words and truth values only, which no part can be."""
-    return not _parts_of(hint)
+    return not _part_types(hint)
 
 
 def may_be_collection(hint: Any) -> bool:
     """A list or a mapping may be meant by it."""
-    return any(_is_open(kind) or _is_collection(kind) for kind in _parts_of(hint))
+    return any(_is_open(kind) or _is_collection(kind) for kind in _part_types(hint))
 
 
-def lacking(target: type, hint: Any) -> str | None:
+def missing_type(target: type, hint: Any) -> str | None:
     """What is asked for and the class is not, in a word; None where it may be what is asked for.
 
     A class of one's own need not derive from what it stands in for: it must have its methods, and
     attributes may be made by its constructor.
     """
-    kinds = _parts_of(hint)
-    if any(_is_open(kind) or _stands_in(target, kind) for kind in kinds):
+    kinds = _part_types(hint)
+    if any(_is_open(kind) or _implements(target, kind) for kind in kinds):
         return None
     return " or ".join(kind.__name__ for kind in kinds) or None
 
 
-def _parts_of(hint: Any) -> list[Any]:
+def _part_types(hint: Any) -> list[Any]:
     """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
     Callable."""
-    kinds = [typing.get_origin(kind) or kind for kind in alternatives(hint)]
+    kinds = [typing.get_origin(kind) or kind for kind in union_members(hint)]
     return [kind for kind in kinds if kind not in _PLAIN]
 
 
@@ -76,7 +76,7 @@ def _is_collection(kind: type) -> bool:
     return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object: lists as well
 
 
-def _stands_in(target: type, kind: type) -> bool:
+def _implements(target: type, kind: type) -> bool:
     if not typing_extensions.is_protocol(kind) and issubclass(target, kind):
         return True
     methods = [n for n in dir(kind) if inspect.isfunction(inspect.getattr_static(kind, n, None))]
@@ -85,18 +85,18 @@ def _stands_in(target: type, kind: type) -> bool:
     return bool(methods) and own.issuperset(methods)
 
 
-def nested(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
+def nested_samplers(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
     """A sampler and those inside of it, by their places, the outermost first."""
     if not isinstance(sampler, dict):
         return {}
-    return {path: sampler} | nested(sampler.get("sampler"), f"{path}.sampler")
+    return {path: sampler} | nested_samplers(sampler.get("sampler"), f"{path}.sampler")
 
 
-def takes(node: dict[str, Any], argument: str) -> bool:
+def accepts_argument(node: dict[str, Any], argument: str) -> bool:
     """Whether the part's constructor has this argument, which the builder then passes."""
-    return argument in inspect.signature(target(node)).parameters
+    return argument in inspect.signature(get_target(node)).parameters
 
 
-def target(node: dict[str, Any]) -> Any:
+def get_target(node: dict[str, Any]) -> Any:
     """The class or function that a part's `_target_` names."""
     return get_object(node["_target_"])

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.config.aliases import resolve_aliases
-from ebmtrain.config.annotations import takes, target
+from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems
-from ebmtrain.config.experiment import Parts
-from ebmtrain.config.instantiate import initialised, made
+from ebmtrain.config.experiment import Experiment
+from ebmtrain.config.instantiate import initialize_model, instantiate_part
 from ebmtrain.config.schema import Checkpoint, Plots, Samples
 from ebmtrain.config.schema import Train as TrainSettings
 from ebmtrain.config.trust import Trust
@@ -45,7 +45,7 @@ from ebmtrain.types import (
 
 def build(
     config: dict[str, Any], trust: Trust = None, saved: Callable[[], Frame] | None = None
-) -> Parts:
+) -> Experiment:
     """Validates and builds.
 
     Args:
@@ -62,17 +62,17 @@ def build(
     settings = Device(**config["device"])
     device, dtype = settings.set_up(config["train"]["batch_size"])
     if trust is None:
-        config = _findable(config)
-    sampler = made(config, "sampler")
-    taught = _with_data(config, sampler, saved, device, dtype)
-    return Parts(
+        config = _with_absolute_paths(config)
+    sampler = instantiate_part(config, "sampler")
+    taught = _build_model_and_data(config, sampler, saved, device, dtype)
+    return Experiment(
         config=config,
         energy=taught.energy.to(device=device, dtype=dtype),
         sampler=sampler,
         job=taught.job,
         frame=taught.frame,
         data=taught.data,
-        evaluations=_evaluations(config, taught.frame),
+        evaluations=_build_evaluators(config, taught.frame),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -82,8 +82,8 @@ def build(
     )
 
 
-def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
-    first: Evaluator = made(config, "evaluation")
+def _build_evaluators(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
+    first: Evaluator = instantiate_part(config, "evaluation")
     if frame.ragged:
         taken = {"evaluation": first} if takes_ragged(first) else {}
         return taken | {
@@ -95,12 +95,12 @@ def _evaluations(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
         "quality": Quality(**config["quality"]),
         "diagnostics": Diagnostics(**config["diagnostics"]),
     }
-    if needs_labels(target(config["method"])):
+    if needs_labels(get_target(config["method"])):
         found["classification"] = Classification(every=first.every)
     return found
 
 
-class Taught(NamedTuple):
+class ModelAndData(NamedTuple):
     """A model and what it knows of data."""
 
     energy: nn.Module
@@ -109,39 +109,43 @@ class Taught(NamedTuple):
     job: TrainSpec | None
 
 
-def _with_data(
+def _build_model_and_data(
     config: dict[str, Any],
     sampler: Sampler,
     saved: Callable[[], Frame] | None,
     device: torch.device,
     dtype: torch.dtype,
-) -> Taught:
+) -> ModelAndData:
     """A landscape needs none, a trained model none but for what was saved of them; any other learns
     from them."""
-    energy = None if takes(config["model"], "event_shape") else initialised(config)
+    energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
-        return Taught(energy, _landscape_frame(energy, config), None, None)
+        return ModelAndData(energy, _landscape_frame(energy, config), None, None)
     if saved is not None:
         frame = saved()
-        energy = energy or _fitting(config, frame)
-        return Taught(energy, frame, partial(_same_data, config, frame), None)
-    dataset = made(config, "dataset").to(dtype=dtype, device=device)
+        energy = energy or _initialize_for_data(config, frame)
+        return ModelAndData(energy, frame, partial(_read_checked_dataset, config, frame), None)
+    dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
     frame = Frame.of(dataset)
     if frame.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
-    energy = energy or _fitting(config, frame, frame.standardization.to_standard(dataset.train))
+    energy = energy or _initialize_for_data(
+        config, frame, frame.standardization.to_standard(dataset.train)
+    )
     two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
 
     def data() -> Dataset:
         return dataset
 
-    job = _built_job(config, sampler, dataset)
+    job = _build_job(config, sampler, dataset)
     _check_classes(job.method, energy, dataset)
-    return Taught(energy, frame, data, job)
+    return ModelAndData(energy, frame, data, job)
 
 
-def _fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None) -> nn.Module:
+def _initialize_for_data(
+    config: dict[str, Any], frame: Frame, points: Tensor | None = None
+) -> nn.Module:
     """The model, untrained, for points of this shape.
 
     Args:
@@ -151,12 +155,12 @@ def _fitting(config: dict[str, Any], frame: Frame, points: Tensor | None = None)
     supplied: dict[str, Any] = {"event_shape": tuple(frame.standardization.shift.shape)}
     if frame.ragged:
         supplied["ragged"] = True
-    if takes(config["model"], "training_points"):
+    if accepts_argument(config["model"], "training_points"):
         supplied["training_points"] = points
-    return initialised(config, **supplied)
+    return initialize_model(config, **supplied)
 
 
-def _findable(config: dict[str, Any]) -> dict[str, Any]:
+def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """With the paths of data, and of runs in a composition, made absolute: the run may be opened
     from another folder."""
     dataset, model = config["dataset"], config["model"]
@@ -176,8 +180,8 @@ def _absolute(path: Any) -> Any:
         return path
 
 
-def _same_data(config: dict[str, Any], frame: Frame) -> Dataset:
-    dataset = made(config, "dataset")
+def _read_checked_dataset(config: dict[str, Any], frame: Frame) -> Dataset:
+    dataset = instantiate_part(config, "dataset")
     frame.check(dataset)
     return dataset
 
@@ -217,7 +221,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
         raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
 
 
-def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
+def _build_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
     settings = TrainSettings(**config["train"])
     n_train = len(dataset.train)
     if settings.batch_size > n_train:
@@ -229,11 +233,11 @@ def _built_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> Tr
     if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // settings.batch_size)
     assert steps is not None  # validate() has seen to it that one is given
-    supplied = {"sampler": sampler} if takes(config["method"], "sampler") else {}
+    supplied = {"sampler": sampler} if accepts_argument(config["method"], "sampler") else {}
     return TrainSpec(
-        method=made(config, "method", **supplied),
+        method=instantiate_part(config, "method", **supplied),
         dataset=dataset,
-        optimizer=made(config, "optimizer"),
+        optimizer=instantiate_part(config, "optimizer"),
         n_steps=steps,
         batch_size=settings.batch_size,
         ema=settings.ema,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ebmtrain.config.annotations import nested, takes, target
+from ebmtrain.config.annotations import accepts_argument, get_target, nested_samplers
 from ebmtrain.types import HasConflicts, takes_ragged
 
 
@@ -21,15 +21,15 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
-    problems += _leaving_out_problems(config)
+    problems += _leave_one_out_problems(config)
     problems += _sampler_problems(config)
     for name in parts:
-        part = target(config[name])
+        part = get_target(config[name])
         problems += part.conflicts(config) if isinstance(part, HasConflicts) else []
     return problems
 
 
-def _leaving_out_problems(config: dict[str, Any]) -> list[str]:
+def _leave_one_out_problems(config: dict[str, Any]) -> list[str]:
     """Of `train.leave_one_out`, which itself says how many runs there are and on what."""
     train, dataset = config["train"], config["dataset"]
     if not train.get("leave_one_out"):
@@ -40,10 +40,10 @@ def _leaving_out_problems(config: dict[str, Any]) -> list[str]:
             f"train.leave_one_out=true and train.ensemble={train['ensemble']} both say which runs "
             "go side by side: give one of them, and several seeds by -m seed=0,1,2"
         )
-    if not takes(dataset, "without"):
+    if not accepts_argument(dataset, "without"):
         problems.append(
-            f"train.leave_one_out=true leaves out classes, and {target(dataset).__name__} has no "
-            "option dataset.without: dataset=digits, say"
+            "train.leave_one_out=true leaves out classes, and "
+            f"{get_target(dataset).__name__} has no option dataset.without: dataset=digits, say"
         )
     if dataset.get("without") is not None:
         problems.append(
@@ -56,7 +56,7 @@ def _leaving_out_problems(config: dict[str, Any]) -> list[str]:
 def _sampler_problems(config: dict[str, Any]) -> list[str]:
     """Of a sampler, those inside of it included, with itself and with the method."""
     problems = []
-    train, method, samplers = config["train"], config["method"], nested(config["sampler"])
+    train, method, samplers = config["train"], config["method"], nested_samplers(config["sampler"])
     for path, sampler in samplers.items():
         end, k, n = sampler.get("step_size_end"), method.get("k"), sampler.get("anneal_steps")
         if end is not None and sampler.get("adaptation") is not None:
@@ -75,7 +75,7 @@ def _sampler_problems(config: dict[str, Any]) -> list[str]:
     trains = train["steps" if train["epochs"] is None else "epochs"]
     given = {path: s["temperature"] for path, s in samplers.items() if "temperature" in s}
     path, temperature = next(iter(given.items()), ("sampler", 1))
-    if temperature != 1 and trains and not takes(method, "sampler"):
+    if temperature != 1 and trains and not accepts_argument(method, "sampler"):
         problems.append(
             f"{path}.temperature is {temperature}, but this method runs no chains and learns the "
             f"density at temperature 1: {path}.temperature=1, or method=pcd"
@@ -89,20 +89,20 @@ def ragged_problems(config: dict[str, Any]) -> list[str]:
     why = "the sequences are of different lengths, and"
     cut = "or give all sequences the same length"
     problems = []
-    if not takes(config["model"], "ragged"):
+    if not accepts_argument(config["model"], "ragged"):
         problems.append(
-            f"{why} model {target(config['model']).__name__} reads points of one shape: "
+            f"{why} model {get_target(config['model']).__name__} reads points of one shape: "
             f"model=lstm, model=transformer or model=conv1d, {cut}"
         )
-    if not takes_ragged(target(config["method"])):
+    if not takes_ragged(get_target(config["method"])):
         problems.append(
-            f"{why} method {target(config['method']).__name__} takes points of one shape: "
+            f"{why} method {get_target(config['method']).__name__} takes points of one shape: "
             f"method=pcd, method=cd or method=dsm, {cut}"
         )
-    for path, sampler in nested(config["sampler"]).items():
-        if not takes_ragged(target(sampler)):
+    for path, sampler in nested_samplers(config["sampler"]).items():
+        if not takes_ragged(get_target(sampler)):
             problems.append(
-                f"{why} {path} {target(sampler).__name__} moves points of one shape: "
+                f"{why} {path} {get_target(sampler).__name__} moves points of one shape: "
                 f"sampler=langevin, mala, hmc or underdamped, {cut}"
             )
         if sampler.get("jumps") is not None:

@@ -1,4 +1,4 @@
-"""TODO ebmtrain/config/ensemble.py."""
+"""The members of an ensemble: one configuration and one experiment for each of its runs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Parts
+    from ebmtrain.config.experiment import Experiment
 
 
-def configurations(config: DictConfig) -> list[dict[str, Any]]:
+def member_configs(config: DictConfig) -> list[dict[str, Any]]:
     """Itself, or one for each member of an ensemble, with all that follows from its seed.
 
     Raises:
         ConfigError: it asks for an ensemble and is not valid.
         DataError: it asks for classes to be left out and the data have none, or cannot be read.
     """
-    whole = presets.plain(config)
+    whole = presets.to_plain(config)
     train = whole.get("train")
     if not isinstance(train, dict):
         return [whole]
     if train.get("leave_one_out") not in (None, False):
-        return _without_each(config, whole)
+        return _leave_one_out_configs(config, whole)
     if train.get("ensemble") in (None, 1):
         return [whole]
 
@@ -43,18 +43,18 @@ def configurations(config: DictConfig) -> list[dict[str, Any]]:
         member = config.copy()
         with open_dict(member):
             member.seed, member.train.ensemble = whole["seed"] + i, None
-        found.append(presets.plain(member))
+        found.append(presets.to_plain(member))
     return found
 
 
-def _without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
+def _leave_one_out_configs(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
     """One configuration for each class of the data, the others as they are."""
-    from ebmtrain.config.instantiate import made
+    from ebmtrain.config.instantiate import instantiate_part
     from ebmtrain.config.validate import validate
     from ebmtrain.types import labels_of
 
     validate(whole)
-    labels = labels_of(made(whole, "dataset"))
+    labels = labels_of(instantiate_part(whole, "dataset"))
     if labels is None:
         raise DataError(
             "train.leave_one_out=true leaves out one class after the other, and these data have no "
@@ -65,11 +65,11 @@ def _without_each(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, A
         member = config.copy()
         with open_dict(member):
             member.dataset.without, member.train.leave_one_out = i, False
-        found.append(presets.plain(member))
+        found.append(presets.to_plain(member))
     return found
 
 
-def built(config: DictConfig) -> list[Parts]:
+def build_members(config: DictConfig) -> list[Experiment]:
     """The parts of each of these.
 
     Raises:
@@ -77,7 +77,7 @@ def built(config: DictConfig) -> list[Parts]:
     """
     from ebmtrain.config.build import build
 
-    members = [build(one) for one in configurations(config)]
+    members = [build(one) for one in member_configs(config)]
     if len(members) > 1 and members[0].job is None:
         whole = config.train
         word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"

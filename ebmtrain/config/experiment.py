@@ -1,4 +1,4 @@
-"""TODO ebmtrain/config/experiment.py."""
+"""The objects of one run: model, sampler, training specification, evaluators, settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ebmtrain.types import Dataset, Region, Sampler, Standardization
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Experiment:
     """What one run is made of."""
 
     config: dict[str, Any]

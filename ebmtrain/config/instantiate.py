@@ -24,7 +24,7 @@ _NEEDED = {
 }
 
 
-def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
+def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     """The part that a section describes; what its constructor objects to becomes a ConfigError."""
     try:
         # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
@@ -49,8 +49,8 @@ def made(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     return part
 
 
-def initialised(config: dict[str, Any], **supplied: Any) -> nn.Module:
+def initialize_model(config: dict[str, Any], **supplied: Any) -> nn.Module:
     """The model, its initial weights drawn from the run's seed and nothing else."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "model").initial_seed())
-        return made(config, "model", **supplied)
+        return instantiate_part(config, "model", **supplied)

@@ -104,7 +104,7 @@ def prepare(user_folder: Path | None) -> None:
             sys.path.append(str(folder))
 
 
-def composed(overrides: list[str], *, hydra: bool = False) -> DictConfig:
+def compose_config(overrides: list[str], *, hydra: bool = False) -> DictConfig:
     """The configuration that these command-line words make."""
     if GlobalHydra.instance().is_initialized():
         return compose("config", overrides, return_hydra_config=hydra)
@@ -112,7 +112,7 @@ def composed(overrides: list[str], *, hydra: bool = False) -> DictConfig:
         return compose("config", overrides, return_hydra_config=hydra)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def to_plain(config: DictConfig) -> dict[str, Any]:
     """Resolved, as plain Python values, without Hydra's own section."""
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
@@ -120,7 +120,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+def group_choices(choices: Mapping[Any, Any]) -> dict[str, str]:
     """The option of each group of ours, from Hydra's `runtime.choices`, which has its own too."""
     return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
 
@@ -167,7 +167,7 @@ def describe(path: Path) -> str:
     return ""
 
 
-def not_utf8() -> list[Path]:
+def undecodable_files() -> list[Path]:
     """Presets that are no text."""
     found = []
     for path in (path for folder in [*_first, BUILT_IN] for path in _yaml_files(folder)):

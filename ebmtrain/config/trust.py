@@ -14,14 +14,14 @@ Trust = tuple[str, ...] | None
 """Packages besides ebmtrain whose parts may be imported; None: any."""
 
 # Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
-_HOMES = tuple(
+_TRUSTED_PREFIXES = tuple(
     f"ebmtrain.{home}."
     for home in (
         "models", "samplers", "methods", "datasets", "training.optimizers", "evaluation",
         "runs.composition",
     )
 )  # fmt: skip
-_HYDRA_0 = ("target", "class", "cls")  # what `_target_` was called before
+_HYDRA_0_TARGET_KEYS = ("target", "class", "cls")  # what `_target_` was called before
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -47,7 +47,7 @@ def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
             for key in node:
                 if isinstance(key, str) and key.startswith("_") and key != "_target_":
                     raise UnsafeError(f"the run's configuration holds the key {key!r}: remove it")
-            if old := [key for key in _HYDRA_0 if isinstance(node.get(key), str)]:
+            if old := [key for key in _HYDRA_0_TARGET_KEYS if isinstance(node.get(key), str)]:
                 raise UnsafeError(f"the run's configuration holds {old[0]!r}: remove it")
             if "_target_" in node:
                 _refuse_untrusted(node["_target_"], trust)
@@ -69,7 +69,7 @@ def _refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
     words = name.split(".") if isinstance(name, str) else [""]
     package = words[0]
     if package == "ebmtrain":
-        if name.startswith(_HOMES) and not any(w.startswith("_") for w in words):
+        if name.startswith(_TRUSTED_PREFIXES) and not any(w.startswith("_") for w in words):
             return
         raise UnsafeError(f"the run asks for {name!r}, which is not one of ebmtrain's parts")
     if package not in trust:
@@ -96,7 +96,7 @@ def locate(name: str, trust: Trust) -> Any:
     return found
 
 
-def trust_of(config: Any) -> str:
+def trust_flags(config: Any) -> str:
     """The words that a verb needs to open a run with parts of other packages than ours."""
     packages: dict[str, None] = {}
     nodes = [config]

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ebmtrain.config.aliases import resolve_aliases
-from ebmtrain.config.annotations import is_plain, lacking, may_be_collection, type_hints
+from ebmtrain.config.annotations import is_plain, may_be_collection, missing_type, type_hints
 from ebmtrain.config.cross_checks import conflicts
 from ebmtrain.config.schema import Checkpoint, Plots, Samples, Train
 from ebmtrain.config.trust import Trust, locate, refuse_hostile
@@ -51,7 +51,7 @@ _SECTIONS: dict[str, type] = {
 }
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 _Supervisor = Literal["retry"] | None
-_WORDS = ("seed", "supervisor")  # what is not a section
+_SCALARS = ("seed", "supervisor")  # what is not a section
 _MISSING = "???"
 
 
@@ -70,7 +70,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
     if trust is not None:
         refuse_hostile(config, trust)
     problems: list[str] = []
-    known = [*PARTS, *_SECTIONS, *_WORDS]
+    known = [*PARTS, *_SECTIONS, *_SCALARS]
     for name in config:
         if name not in known:
             problems.append(f"unknown key {name}{suggestion(name, known)}")
@@ -86,7 +86,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         if name in config:
             problems += _part_problems(name, config[name], supplied, trust)
     if seed_problems:  # what interpolates it, as dataset.seed does, is not wrong by itself
-        got = f".seed must be .*got {re.escape(_shown(config.get('seed')))}$"
+        got = f".seed must be .*got {re.escape(_format_value(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
         problems += conflicts(config, PARTS)
@@ -103,7 +103,7 @@ def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust)
     except ValueError:  # not words with dots between them
         return [f"{path}._target_: {node['_target_']!r} is no name of a class or function"]
     except ImportError as error:
-        return [f"{path}._target_: {_unimportable(node['_target_'], error)}"]
+        return [f"{path}._target_: {_import_problem(node['_target_'], error)}"]
     if not callable(target):
         return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
     arguments = {key: value for key, value in node.items() if key != "_target_"}
@@ -148,12 +148,14 @@ def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[s
     """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
     if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
         found = _part_problems(path, value, frozenset(), trust)
-        return found or _kind_problems(path, value["_target_"], hint, trust)
+        return found or _type_problems(path, value["_target_"], hint, trust)
     if is_plain(hint):
         return value_problems(path, value, hint)
     if isinstance(value, dict | list) and not may_be_collection(hint):
-        return [f"{path} must be a mapping with a _target_, got {_shown(value)}"]  # a part itself
-    if not _holds_part(value):
+        return [
+            f"{path} must be a mapping with a _target_, got {_format_value(value)}"
+        ]  # a part itself
+    if not _contains_part(value):
         return value_problems(path, value, hint)
     if isinstance(value, list):
         inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
@@ -166,18 +168,18 @@ def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[s
     ]
 
 
-def _kind_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
+def _type_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
     """Of a class that is not what is asked for. Of a function, it shows when it is called."""
     target = locate(name, trust)
-    wanted = lacking(target, hint) if inspect.isclass(target) else None
+    wanted = missing_type(target, hint) if inspect.isclass(target) else None
     return [] if wanted is None else [f"{path}._target_: {name!r} is no {wanted}"]
 
 
-def _holds_part(value: Any) -> bool:
+def _contains_part(value: Any) -> bool:
     """Whether a `_target_` stands in this value, at any depth."""
     if isinstance(value, dict):
-        return "_target_" in value or any(map(_holds_part, value.values()))
-    return isinstance(value, list) and any(map(_holds_part, value))
+        return "_target_" in value or any(map(_contains_part, value.values()))
+    return isinstance(value, list) and any(map(_contains_part, value))
 
 
 def value_problems(path: str, value: Any, hint: Any) -> list[str]:
@@ -189,23 +191,23 @@ def value_problems(path: str, value: Any, hint: Any) -> list[str]:
         # The hint is a class of ours or a protocol: only a part can be that, or null.
         if value is None and type(None) in typing.get_args(hint):
             return []
-        return [f"{path} must be a mapping with a _target_, got {_shown(value)}"]
+        return [f"{path} must be a mapping with a _target_, got {_format_value(value)}"]
     try:
         # As JSON, because there a list is the only sequence, and strict: "1" is no number.
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        return _sentences(path, value, error.errors(), hint)
-    if not _fits(value):
-        return [f"{path} must fit into 64 bits, got {_shown(value)}"]
+        return _messages(path, value, error.errors(), hint)
+    if not _fits_64_bits(value):
+        return [f"{path} must fit into 64 bits, got {_format_value(value)}"]
     return []
 
 
-def _fits(value: Any) -> bool:
+def _fits_64_bits(value: Any) -> bool:
     """Whether torch takes all numbers in it: Python's own have no end."""
     if isinstance(value, list | tuple):
-        return all(map(_fits, value))
+        return all(map(_fits_64_bits, value))
     if isinstance(value, dict):
-        return all(map(_fits, value.values()))
+        return all(map(_fits_64_bits, value.values()))
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
@@ -218,26 +220,26 @@ def _adapter_of(hint: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(hint)
 
 
-def _sentences(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
+def _messages(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
     """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
     words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
     if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
-        return [f"{path} must be true, false or {' or '.join(words)}, got {_shown(value)}"]
-    return list(dict.fromkeys(_sentence(path, value, error) for error in errors))
+        return [f"{path} must be true, false or {' or '.join(words)}, got {_format_value(value)}"]
+    return list(dict.fromkeys(_message(path, value, error) for error in errors))
 
 
-def _sentence(path: str, value: Any, error: Any) -> str:
+def _message(path: str, value: Any, error: Any) -> str:
     message = error["msg"].replace("Input should be", "must be")
     if error["type"] == "dataclass_type":
         message = "must be a mapping with a _target_"
-    return f"{path} {message[0].lower()}{message[1:]}, got {_shown(value)}"
+    return f"{path} {message[0].lower()}{message[1:]}, got {_format_value(value)}"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "nothing (null)" if value is None else repr(value)
 
 
-def _unimportable(name: str, error: ImportError) -> str:
+def _import_problem(name: str, error: ImportError) -> str:
     """Why nothing of this name can be imported."""
     parts = name.split(".")
     prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]

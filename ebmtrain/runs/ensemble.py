@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.launch import beginning
 from ebmtrain.runs.outcome import outcome
 from ebmtrain.runtime.signals import Stop
@@ -19,14 +19,14 @@ from ebmtrain.training.compiled.inductor import pays
 from ebmtrain.training.compiled.vmap import Together
 
 if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Parts
+    from ebmtrain.config.experiment import Experiment
 from ebmtrain.training.loop import run_interleaved
 
 _Result = dict[str, Any]
 
 
 def begin_all(
-    members: Sequence[Parts],
+    members: Sequence[Experiment],
     paths: Sequence[Path],
     choices: dict[str, str],
     ended: Callable[[int, _Result | Exception], None],
@@ -58,20 +58,20 @@ def begin_all(
     return stop.signal
 
 
-def words(members: list[Parts]) -> list[str]:
+def words(members: list[Experiment]) -> list[str]:
     """What each member is, and the others are not: its seed, or the class that it has not seen."""
     if len({parts.seed for parts in members}) == len(members):
         return [f"seed={parts.seed}" for parts in members]
     return [f"without={parts.config['dataset']['without']}" for parts in members]
 
 
-def _folders(path: Path, members: list[Parts]) -> list[Path]:
+def _folders(path: Path, members: list[Experiment]) -> list[Path]:
     """Of the members, named like the jobs of a sweep."""
     return [path / f"{i}_{word}" for i, word in enumerate(words(members))]
 
 
 def begin(
-    members: list[Parts],
+    members: list[Experiment],
     path: Path,
     choices: dict[str, str],
     *,

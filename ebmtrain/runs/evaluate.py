@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
 from ebmtrain.runs.sampling import drawn, first_points
@@ -20,7 +20,7 @@ from ebmtrain.score import counted
 from ebmtrain.types import EstimatesLogZ
 
 
-def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> EvaluationInput:
+def subject(parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]) -> EvaluationInput:
     """A model as evaluations want it."""
 
     def points(count: int) -> Tensor:
@@ -42,7 +42,7 @@ def subject(parts: Parts, energy: nn.Module, method: Mapping[str, Tensor]) -> Ev
 
 
 def _traced(
-    parts: Parts,
+    parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     chains: int,
@@ -67,7 +67,7 @@ def _traced(
 
 
 def measured(
-    parts: Parts, model: EvaluationInput, due: Collection[str] | None = None
+    parts: Experiment, model: EvaluationInput, due: Collection[str] | None = None
 ) -> Evaluation:
     """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
     under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every

@@ -19,7 +19,7 @@ from ebmtrain.samplers.draw import evolution, learnt_in
 from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of, method_chains
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
-    from ebmtrain.config.experiment import Parts
+    from ebmtrain.config.experiment import Experiment
     from ebmtrain.plots.images import PixelRange
     from ebmtrain.plots.style import Figure
     from ebmtrain.plots.window import Window
@@ -41,7 +41,7 @@ class Gallery:
         run: where the files go.
     """
 
-    def __init__(self, parts: Parts, run: RunDir):
+    def __init__(self, parts: Experiment, run: RunDir):
         self.parts = parts
         self.run = run
 

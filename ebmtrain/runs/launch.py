@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ebmtrain.config.build import build
-from ebmtrain.config.experiment import Parts
-from ebmtrain.config.trust import Trust, trust_of
+from ebmtrain.config.experiment import Experiment
+from ebmtrain.config.trust import Trust, trust_flags
 from ebmtrain.config.validate import validate
 from ebmtrain.datasets.spec import Frame
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
@@ -34,7 +34,7 @@ from ebmtrain.training.state import initial_state
 
 
 def begin(
-    parts: Parts, path: Path, choices: dict[str, str], *, quiet: bool = False
+    parts: Experiment, path: Path, choices: dict[str, str], *, quiet: bool = False
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
     maker = _maker_of(parts)
@@ -43,13 +43,13 @@ def begin(
     )
 
 
-def _maker_of(parts: Parts) -> Compiled | None:
+def _maker_of(parts: Experiment) -> Compiled | None:
     """What makes the updates of a run that goes by itself; None: `train_step`."""
     return None if parts.job is None else chosen(parts.compile, parts.job)
 
 
 def beginning(
-    parts: Parts,
+    parts: Experiment,
     path: Path,
     choices: dict[str, str],
     maker: Stepper | None,
@@ -115,7 +115,7 @@ def resume(
         return go_on(resumed=state, notes=passed)
 
 
-def _rehearse(parts: Parts, saved: dict[str, Any]) -> None:
+def _rehearse(parts: Experiment, saved: dict[str, Any]) -> None:
     """One update on a copy, before anything is written: what cannot go on changes nothing.
 
     Raises:
@@ -140,7 +140,7 @@ def _rehearse(parts: Parts, saved: dict[str, Any]) -> None:
 
 
 def carry_on(
-    parts: Parts,
+    parts: Experiment,
     run: RunDir,
     choices: dict[str, str],
     maker: Stepper | None,
@@ -161,7 +161,7 @@ def carry_on(
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
         session = Session(parts, run, display, title(parts, choices), resumed, maker, stop)
         result = yield from session.go()
-        for line in closing(run.path, result, trust_of(parts.config), parts.job is not None):
+        for line in closing(run.path, result, trust_flags(parts.config), parts.job is not None):
             LOG.info("%s", line)
     return result
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
 from ebmtrain.models.wrappers import Observed, OnFlat
 from ebmtrain.runs.sampling import noise
@@ -29,7 +29,7 @@ class Denoised(NamedTuple):
 
 
 def denoised(
-    parts: Parts,
+    parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     y: Tensor,
@@ -64,7 +64,7 @@ def denoised(
 
 
 def inpainted(
-    parts: Parts,
+    parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     x: Tensor,
@@ -113,7 +113,7 @@ def _chains_of_each(wanted: Samples) -> int:
 
 
 def _conditional_draws(
-    parts: Parts,
+    parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     start: Tensor,
@@ -141,7 +141,7 @@ def _conditional_draws(
     )
 
 
-def _known_steps(parts: Parts, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
+def _known_steps(parts: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
     """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
     anew."""
     first = start_learning(parts.sampler, start)

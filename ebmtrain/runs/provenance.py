@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 
 
-def about(parts: Parts, choices: dict[str, str]) -> dict[str, Any]:
+def about(parts: Experiment, choices: dict[str, str]) -> dict[str, Any]:
     """What made this run, for run.json."""
     return {
         "command": sys.argv,

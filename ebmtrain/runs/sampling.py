@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
 from ebmtrain.masks import cut
 from ebmtrain.models.wrappers import OfClass
@@ -18,7 +18,7 @@ from ebmtrain.types import MethodChains, method_chains
 
 
 def drawn(
-    parts: Parts,
+    parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     wanted: Samples,
@@ -75,7 +75,7 @@ def chains_of(kept: MethodChains, count: int, generator: torch.Generator) -> Ten
 
 
 def first_points(
-    parts: Parts,
+    parts: Experiment,
     start: str,
     chains: int,
     method: Mapping[str, Tensor],
@@ -95,7 +95,7 @@ def first_points(
     return noise(parts, chains, generator)
 
 
-def noise(parts: Parts, count: int, generator: torch.Generator) -> Tensor:
+def noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
     """`count` points uniform in the region, in standardized units; sequences of different lengths
     are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)

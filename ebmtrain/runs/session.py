@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputError, out_of_memory
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
@@ -48,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: Experiment,
         run: RunDir,
         display: Display,
         name: str,

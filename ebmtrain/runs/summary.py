@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.storage.rundir import relative
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 
 
-def title(parts: Parts, choices: dict[str, str]) -> str:
+def title(parts: Experiment, choices: dict[str, str]) -> str:
     """The run's parts in a few words. A landscape has no data, and no method taught it."""
     if parts.data is None:
         return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 
 
-def summary(parts: Parts, choices: dict[str, str]) -> list[str]:
+def summary(parts: Experiment, choices: dict[str, str]) -> list[str]:
     """What is about to be run."""
     n_parameters = sum(p.numel() for p in parts.energy.parameters())
     shown = _SHOWN if parts.job is not None else _SHOWN[:2]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
 from ebmtrain.config.validate import Seed, call_problems, value_problems
 from ebmtrain.datasets.images import check_noise
@@ -44,7 +44,7 @@ class Run:
         parts: the objects of the run, whose energy is of standardized points.
     """
 
-    def __init__(self, path: Path, parts: Parts, checkpoint: dict[str, Any] | None = None):
+    def __init__(self, path: Path, parts: Experiment, checkpoint: dict[str, Any] | None = None):
         self.path = path
         self.parts = parts
         self.config = parts.config
@@ -303,7 +303,7 @@ class Run:
         return None
 
 
-def _trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def _trained(parts: Experiment, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Puts the evaluated weights into the energy; returns the method's state. What only training
     needs is left alone, so a run of a GPU opens on a machine without one.
 
@@ -331,6 +331,6 @@ def _trained(parts: Parts, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
 
 
-def _as_of(parts: Parts, value: Tensor) -> Tensor:
+def _as_of(parts: Experiment, value: Tensor) -> Tensor:
     """On the device of the run, in its type of floats."""
     return value.to(parts.device, parts.dtype if value.is_floating_point() else value.dtype)

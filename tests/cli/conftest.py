@@ -31,7 +31,12 @@ def gaussian_run(tiny_file, tmp_path_factory) -> Callable[..., Path]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Gallery, "landscape", lambda *_: None)
             patch.setattr(Gallery, "final", lambda *_: [])
-            begin(build(presets.plain(presets.composed(small))), folder / "run", {}, quiet=True)
+            begin(
+                build(presets.to_plain(presets.compose_config(small))),
+                folder / "run",
+                {},
+                quiet=True,
+            )
         return folder / "run"
 
     return trained

@@ -10,11 +10,11 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from ebmtrain.config.annotations import (
-    alternatives,
     is_plain,
-    lacking,
     may_be_collection,
+    missing_type,
     type_hints,
+    union_members,
 )
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.langevin import Langevin
@@ -57,7 +57,7 @@ def test_what_cannot_be_resolved_leaves_the_others():
 
 def test_alternatives():
     hint = Annotated[int | None, Gt(0)] | Annotated[list[float], Gt(0)]
-    assert alternatives(hint) == [int, type(None), list[float]]
+    assert union_members(hint) == [int, type(None), list[float]]
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
     ],
 )  # fmt: skip
 def test_what_is_asked_for_and_not_given(target, hint, wanted):
-    assert lacking(target, hint) == wanted
+    assert missing_type(target, hint) == wanted

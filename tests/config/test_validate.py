@@ -12,7 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
-from ebmtrain.cli.arguments import quoting
+from ebmtrain.cli.arguments import quoting_hint
 from ebmtrain.config.build import build
 from ebmtrain.config.validate import validate
 from ebmtrain.errors import ConfigError, UnsafeError
@@ -165,11 +165,11 @@ def test_bad_configuration(command, folder: Path, name):
 )
 def test_the_quotes_that_are_advised_do(key, value):
     written = f"[{','.join(value)}]" if isinstance(value, list) else value
-    advice = quoting(f"{key}={written}")
+    advice = quoting_hint(f"{key}={written}")
     assert advice is not None
     (word,) = shlex.split(advice.partition(": ")[2])
     assert OverridesParser.create().parse_override(word).value() == value
-    assert quoting(word) is None
+    assert quoting_hint(word) is None
 
 
 @pytest.mark.parametrize("verb", ["check"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.config import presets
-from ebmtrain.config.instantiate import made
+from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import standardization_of
@@ -99,8 +99,9 @@ def ais():
     def made_with(*words):
         fewer = ("evaluation.chains=400", "evaluation.temperatures=60",
                  "evaluation.pilot_chains=300", "evaluation.bootstrap=300")  # fmt: skip
-        return made(
-            presets.plain(presets.composed(["evaluation=ais", *fewer, *words])), "evaluation"
+        return instantiate_part(
+            presets.to_plain(presets.compose_config(["evaluation=ais", *fewer, *words])),
+            "evaluation",
         )
 
     return made_with

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, choose_quantities
@@ -31,18 +31,18 @@ def landscape():
     """A landscape's parts; by default two wells, a step that fits each and no way between them."""
     presets.prepare(None)
 
-    def parts(*words: str) -> Parts:
+    def parts(*words: str) -> Experiment:
         chosen = " ".join(words)
         kept = [
             w for w in WELLS
             if not w.startswith("sampler.") or not re.search("sampler=(langevin|tempering)", chosen)
         ]  # fmt: skip
-        return build(presets.plain(presets.composed([*kept, "device.threads=1", *words])))
+        return build(presets.to_plain(presets.compose_config([*kept, "device.threads=1", *words])))
 
     return parts
 
 
-def told(parts: Parts, method=None):
+def told(parts: Experiment, method=None):
     return parts.evaluations["diagnostics"](subject(parts, parts.energy, method or {}))
 
 

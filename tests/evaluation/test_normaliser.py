@@ -208,7 +208,7 @@ def test_an_estimate_far_from_the_known_log_z_is_noticed():
     words = ("evaluation=ais", "evaluation.chains=50", "evaluation.pilot_chains=50",
              "evaluation.temperatures=10", "model=harmonic", "train.steps=0",
              "samples.burn_in=50")  # fmt: skip
-    parts = build(presets.plain(presets.composed([*words])))
+    parts = build(presets.to_plain(presets.compose_config([*words])))
     right = parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
     assert not any("estimated wrongly" in w for w in right.warnings)
     honest = type(parts.energy).log_z

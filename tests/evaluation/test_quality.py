@@ -206,7 +206,7 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
 
     def built(*more: str):
         few = [word for word in tiny if not word.startswith("model.")]
-        return build(presets.plain(presets.composed([*few, *words, *more])))
+        return build(presets.to_plain(presets.compose_config([*few, *words, *more])))
 
     hot = ("sampler=langevin", "sampler.step_size=1.0")
     begin(built(*hot), tmp_path / "hot", {}, quiet=True)

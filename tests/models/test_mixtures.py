@@ -79,7 +79,7 @@ def test_the_builder_gives_it_the_training_points_standardized():
     presets.prepare(None)
     words = ["model=mixtures", "method=dsm", "dataset=wine", "device.threads=1", "seed=3",
              "train.batch_size=64"]  # fmt: skip
-    parts = build(presets.plain(presets.composed(words)))
+    parts = build(presets.to_plain(presets.compose_config(words)))
     assert parts.dataset is not None
     u = parts.standardization.to_standard(parts.dataset.train).float()
     assert all((u == c).all(1).any() for c in parts.energy.centres)  # type: ignore[union-attr]

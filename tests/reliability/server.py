@@ -23,7 +23,7 @@ from kills import configuration
 from points import Points
 
 import ebmtrain.runs.launch
-from ebmtrain.cli.main import complain
+from ebmtrain.cli.main import print_error
 from ebmtrain.config.build import build
 from ebmtrain.errors import EbmtrainError
 from ebmtrain.runs.figures import Gallery
@@ -71,7 +71,7 @@ def do(job: dict[str, Any]) -> int:
         else:
             resume(path, quiet=True)
     except EbmtrainError as error:
-        return complain(error, [])
+        return print_error(error, [])
     if job.get("points"):
         Path(job["points"]).write_text(json.dumps(points.passed))
     return 0
@@ -116,7 +116,7 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
         try:
             begin(parts, path, {}, quiet=True) if parts else resume(path, quiet=True)
         except EbmtrainError as error:
-            return complain(error, [])
+            return print_error(error, [])
         return 98
 
     children = [forked(run) for _ in range(runners)]

@@ -21,7 +21,7 @@ from same_state import differences, load, result, run_differences
 
 import ebmtrain
 from ebmtrain.config.build import build
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import EbmtrainError
 from ebmtrain.runs.launch import begin, resume
 from ebmtrain.runs.session import Session
@@ -32,7 +32,7 @@ FREE = ("measured/metrics", "measured/warnings")  # whatever was measured
 LONG = 1e6  # seconds that the first session is said to have taken
 
 
-Stopped = tuple[Path, Path, Parts]
+Stopped = tuple[Path, Path, Experiment]
 
 
 @pytest.fixture(scope="module", params=("pcd", "nce", "jarzynski"))  # all of them: make soak

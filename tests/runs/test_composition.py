@@ -32,9 +32,11 @@ def runs(tmp_path_factory, tiny) -> list[str]:
         patch.setattr(Gallery, "landscape", lambda *_: None)
         patch.setattr(Gallery, "final", lambda *_: [])
         for name, chosen in zip("ab", words, strict=True):
-            config = presets.plain(presets.composed([*tiny, *chosen, "evaluation.resolution=256"]))
+            config = presets.to_plain(
+                presets.compose_config([*tiny, *chosen, "evaluation.resolution=256"])
+            )
             begin(build(config), folder / name, {}, quiet=True)
-        config = presets.plain(presets.composed([*iris, "dataset=iris"]))
+        config = presets.to_plain(presets.compose_config([*iris, "dataset=iris"]))
         begin(build(config), folder / "c", {}, quiet=True)
     return [str(folder / name) for name in "abc"]
 

@@ -14,7 +14,7 @@ import torch
 from same_state import load, rows
 
 from ebmtrain.config.build import build
-from ebmtrain.config.experiment import Parts
+from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.ensemble import begin_all
 from ebmtrain.runs.launch import begin, resume
 from ebmtrain.runs.session import Session
@@ -27,16 +27,16 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
-def members(configured) -> list[Parts]:
+def members(configured) -> list[Experiment]:
     return [build(configured(*WORDS, f"seed={seed}")) for seed in (3, 4, 5)]
 
 
 @pytest.fixture
-def two(members) -> list[Parts]:
+def two(members) -> list[Experiment]:
     return members[:2]
 
 
-def ensemble(members: list[Parts], folder: Path) -> tuple[list[Any], int | None]:
+def ensemble(members: list[Experiment], folder: Path) -> tuple[list[Any], int | None]:
     """What each of them ended with, and the signal."""
     found: dict[int, Any] = {}
     paths = [folder / str(parts.seed) for parts in members]

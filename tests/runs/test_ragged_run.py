@@ -188,7 +188,7 @@ def test_data_that_reach_far_are_named_with_padding_too():
     np.savez("waves.npz", x=300 * x, lengths=steps)
     presets.prepare(None)
     words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
-    parts = build(presets.plain(presets.composed(words)))
+    parts = build(presets.to_plain(presets.compose_config(words)))
     assert parts.job is not None
     state = initial_state(parts.job, parts.energy, parts.generator("train"))
     check_divergence(parts.job, state)

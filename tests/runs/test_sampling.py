@@ -33,7 +33,7 @@ def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
     path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
     presets.prepare(None)
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
-    gallery = Gallery(build(presets.plain(presets.composed(words))), RunDir(tmp_path))
+    gallery = Gallery(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
     assert gallery.data is not None
     figures = [
         landscape(lambda x: x.square().sum(1), gallery.window, data=gallery.data),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from repeats import assert_mean, assert_share, normal, stream
 
-from ebmtrain.config.instantiate import made
+from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.config.presets import BUILT_IN
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points, standardization_of
@@ -85,7 +85,7 @@ def test_fisher_divergence_of_two_gaussians():
 @pytest.mark.parametrize("name", DATASETS)
 def test_true_scores_are_slopes_of_the_true_density(name, configured):
     """By central differences, in standardized units."""
-    dataset = made(configured(f"dataset={name}", "dataset.n_train=50"), "dataset")
+    dataset = instantiate_part(configured(f"dataset={name}", "dataset.n_train=50"), "dataset")
     units, truth = dataset.standardization, dataset.truth
     u = units.to_standard(dataset.holdout[:30])
     found = true_scores(dataset, u)

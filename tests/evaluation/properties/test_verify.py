@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebmtrain.cli.verify import laws
+from ebmtrain.cli.verify import check_properties
 from ebmtrain.config.build import build
 from ebmtrain.evaluation.properties.energies import check_energy
 from ebmtrain.evaluation.properties.methods import check_method, check_optimum
@@ -50,7 +50,7 @@ def test_built_in_methods_pass(configured, method):
     words = [*model, f"method={method}"]
     if method == "jem":
         words += ["dataset=iris", "model.classes=3", "method.slots=512"]
-    findings = list(laws(small(configured, *words)))
+    findings = list(check_properties(small(configured, *words)))
     assert broken(findings) == [], findings
     assert sum(f.holds is True for f in findings) >= 8 - len(model)
 
