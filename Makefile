@@ -31,7 +31,7 @@ test-fast: $(VENV)/.for-development
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 soak: $(VENV)/.for-development
-	PYTHONPATH=tests nice -n 10 $(BIN)/python -u tests/reliability/soak.py $(COUNTS)
+	PYTHONPATH=tests:tests/runs/storage nice -n 10 $(BIN)/python -u tests/reliability/soak.py $(COUNTS)
 
 lint: $(VENV)/.for-development
 	$(BIN)/ruff check .

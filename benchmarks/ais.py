@@ -1,16 +1,16 @@
-"""Annealed importance sampling where log Z is known: writes docs/evaluation.md.
+"""Annealed importance sampling on models with known log Z: writes docs/evaluation.md.
 
     python benchmarks/ais.py                       100 repeats of both targets
     python benchmarks/ais.py --repeats 3 --print   a quick look
 
-Two models that are not the density of the data that the base is fitted to:
+Two models, which differ from the density of the data that the base distribution is fitted to:
 
 mixture     10 dimensions, five Gaussians of std 0.7 at N(0, 2^2 I), weights 0.1 to 0.3; the data
             have equal weights and std 0.9
 gaussian    50 dimensions, standard deviations from 0.5 to 2 along random axes, mean at 0.3 from
             that of the data along each axis; the data are N(0, I)
 
-Each repeat draws data, pilot, chains and bootstrap anew, all with the options of
+Each repeat draws new data, pilot chains, chains and bootstrap samples, with the options of
 configs/evaluation/ais.yaml. Reverse chains start from exact samples of the model.
 """
 
@@ -103,7 +103,7 @@ def subject(target: Target, repeat: int) -> EvaluationInput:
         standardization=points.standardization,
         dataset=points,
         draw=lambda n: target.model(n, g),
-        sampler=Mala(step_size=0.1),  # it runs no chains of its own
+        sampler=Mala(step_size=0.1),  # not used: annealed importance sampling has its own chains
         method={},
         trace=unused,
         generator=lambda purpose: stream(repeat, f"{target.name} {purpose}"),
@@ -118,7 +118,7 @@ def ais(words: list[str]) -> AnnealedImportanceSampling:
 
 
 def measured(target: Callable[[], Target], words: list[str], repeat: int) -> dict[str, float]:
-    """In a process of its own, with one thread."""
+    """Metrics and seconds of one repeat, with one thread; runs in a separate process."""
     torch.set_num_threads(1)
     evaluation, one = ais(words), subject(target(), repeat)
     began = time.perf_counter()
@@ -146,7 +146,7 @@ def row(make: Callable[[], Target], repeats: int, words: list[str], jobs: int) -
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=1, help="repeats side by side (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="repeats in parallel (1)")
     parser.add_argument("--print", action="store_true", help="write no file")
     parser.add_argument("words", nargs="*", help="evaluation.KEY=VALUE")
     given = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Updates of many seeds as one, against the same updates one run after the other.
+"""Batched updates of many seeds, compared with the same updates one run after the other.
 
     python benchmarks/ensemble.py --members 8 32
 
-Both make the ordinary updates of the default run (or of the words given, such as `sampler=langevin
-model.fourier_features=0`) at B = 128 in one process, with all that the loop does between them but
-evaluations, pictures and saves. Rounds of some updates are interleaved; what is printed is the
-median time of an update of all members, the median over the rounds of (one after the other) /
-(as one), by the wall clock and by the processor's, and how long the graph took to make.
+Both make the updates of the default run (or of the given overrides, such as `sampler=langevin
+model.fourier_features=0`) at B = 128 in one process, with the whole training loop except
+evaluations, plots and checkpoints. Rounds of some updates alternate. Printed are the median time of
+an update of all members, the median over rounds of the ratio (one after the other) / (batched), in
+wall-clock and in CPU time, and the time to make the graph.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def raised(_: int, found: object) -> None:
 
 
 def timed(act: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Seconds by the wall clock and by the processor's."""
+    """Wall-clock seconds and CPU seconds."""
     wall, own = time.perf_counter(), time.process_time()
     act()
     if device.type == "cuda":
@@ -79,7 +79,7 @@ def compare(count: int, words: list[str], rounds: int, steps: int, *, compile: b
     made = time.process_time() - began
     as_one()
     if together.failed:
-        raise SystemExit("the updates were not made as one")
+        raise SystemExit("the updates were not batched")
     pairs = []
     for _ in range(rounds):
         pairs.append((timed(one_after_the_other, device), timed(as_one, device)))
@@ -99,8 +99,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="updates of each member per round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true", help="the ensemble's graph")
-    parser.add_argument("words", nargs="*", help="of the configuration")
+    parser.add_argument("--compile", action="store_true", help="compile the ensemble's graph")
+    parser.add_argument("words", nargs="*", help="overrides of the configuration")
     options = parser.parse_args()
     words = ["train.batch_size=128", f"device.threads={options.threads}", *options.words]
     print(f"torch {torch.__version__}, {options.rounds} rounds of {options.steps} updates")

@@ -1,8 +1,9 @@
-"""How the time per step grows with B, k, width and dimension: slopes, their table, the plot.
+"""Scaling of the time per step with B, k, width and dimension: fits, their table and plot.
 
-Over B and k the law is a line, a + b x: b in microseconds per unit, a where it meets 0, and how far
-the worst point lies from it. Over width and dimension it is a power: d log(time) / d log(x), by
-least squares over all values and between the two largest, where the products of matrices dominate.
+Over B and k the model is a line, a + b x, with b in microseconds per unit, a the intercept, and
+the largest relative error of the fit. Over width and dimension it is a power law, with the slope
+d log(time) / d log(x) by least squares over all values, and between the two largest, where matrix
+products dominate.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Points = list[tuple[float, float]]
 
 
 def of(sweeps: list[dict[str, Any]], name: str, tool: str) -> Points:
-    """(value, microseconds per step), by value."""
+    """(value, microseconds per step), sorted by value."""
     mine = [row for row in sweeps if (row["swept"], row["tool"]) == (name, tool)]
     return sorted((row[name], row["us_per_step"]) for row in mine)
 
@@ -33,9 +34,9 @@ def power(points: Points) -> float:
 
 
 def line(points: Points) -> tuple[float, float, float]:
-    """a and b of the line whose relative errors are least in square, and the largest of them.
+    """a and b of the least-squares line of the relative errors, and the largest of these errors.
 
-    (Relative ones: each point is measured to a share of its own time, not to so many microseconds.)
+    Relative errors, because each point is measured to a fraction of its own time.
     """
     x, y = np.array(points, dtype=float).T
     a, b = np.linalg.lstsq(np.stack([1 / y, x / y], 1), np.ones_like(y), rcond=None)[0]
@@ -74,7 +75,7 @@ def table(sweeps: list[dict[str, Any]]) -> str:
 
 
 def significant(value: float) -> str:
-    """Three digits, without an exponent."""
+    """`value` with three significant digits and without an exponent."""
     digits = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:.{max(0, digits)}f}"
 

@@ -1,10 +1,10 @@
-"""The running log Z of jarzynski against the grid: both groups of walkers, by their number.
+"""Error of the running log Z of jarzynski, for both groups of walkers and several group sizes.
 
     python benchmarks/jarzynski.py                                  the table of docs/jarzynski.md
     python benchmarks/jarzynski.py --walkers 1024 --seeds 5 train.steps=3000
 
-Each row trains the default network on five Gaussians and asks both groups, of the weights of the
-last step, for log Z in standardized units; the grid has it by quadrature. Other words are
+Each row trains the default network on five Gaussians. It compares the log Z of both groups, for the
+weights of the last step and in standardized units, with grid quadrature. Further arguments are
 overrides.
 """
 
@@ -24,7 +24,7 @@ from ebmtrain.training.state import initial_state
 
 
 def errors(words: list[str]) -> tuple[float, float, float]:
-    """Errors of the teaching and of the measuring group in nats, and seconds of training."""
+    """Errors of log Z of the teaching and of the measuring group in nats, and training seconds."""
     parts = build(presets.to_plain(presets.compose_config(["method=jarzynski", *words])))
     job = parts.job
     assert job is not None

@@ -1,15 +1,15 @@
-"""What the tool costs beside the training: start, display, memory.
+"""Overhead of the tool in addition to the training: start-up, console, memory.
 
     python benchmarks/limits.py
 
-start    wall clock of `ebmtrain --cfg job`, of `ebmtrain -h`, and from the start of the process to
-         the first update of the default run, beside the least that any program with torch and one
-         of its optimizers takes; medians of 5
-display  share of the training's processor time that bar, log and metrics take, in all threads: the
-         default training on a pseudo-terminal, in blocks of 100 updates by turns with and without
-         them, median of pairs
-memory   resident memory of a run of 20,000 steps after 2,000, 11,000 and 19,000 of them (what the
-         last evaluation takes comes after)
+start    wall-clock time of `ebmtrain --cfg job`, of `ebmtrain -h`, and from the start of the
+         process to the first update of the default run, compared with a minimal program with torch
+         and one of its optimizers; medians of 5
+display  CPU time of progress bar, log and metrics, in all threads, as a fraction of the training's:
+         the default training on a pseudo-terminal, in alternating blocks of 100 updates with and
+         without them, median over pairs
+memory   resident memory of a run of 20,000 steps after 2,000, 11,000 and 19,000 steps (before the
+         last evaluation)
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def median(measure) -> float:
 
 
 def display() -> None:
-    """A run of this very file on a pseudo-terminal: see `blocks`."""
+    """Runs this file on a pseudo-terminal: see `blocks`."""
     with tempfile.TemporaryDirectory() as folder:
         reader, writer = pty.openpty()
         process = subprocess.Popen(
@@ -102,8 +102,8 @@ def display() -> None:
 
 
 def blocks(folder: Path) -> None:
-    """The default training in blocks of 100 updates, by turns bare and with bar, log and metrics;
-    each pair gives a share, so that a slow minute of the machine meets both."""
+    """The default training in alternating blocks of 100 updates, without and with bar, log and
+    metrics. Each pair gives one ratio, so that a slow minute of the machine affects both."""
     parts = parts_of([])
     job = parts.job
     assert job is not None

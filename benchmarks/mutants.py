@@ -1,12 +1,12 @@
-"""Planted errors: single lines broken one at a time, and who notices. Writes docs/mutants.md.
+"""Mutation tests: errors in single lines that the tests and `ebmtrain verify` have to detect.
 
-    python benchmarks/mutants.py                    all of them, a quarter of an hour on one core
+    python benchmarks/mutants.py                    all mutants, a quarter of an hour on one core
     python benchmarks/mutants.py mala buffer        those whose names contain one of these words
-    python benchmarks/mutants.py --print            write no file
+    python benchmarks/mutants.py --print            write no file; without it, write docs/mutants.md
 
-Each mutant is a copy of the project in which one line says something else. The tests of that part
-run on it, and `ebmtrain verify` where a user could make the same error in a part of their own. A
-mutant is killed if they fail, and the same tests and the same `verify` pass on the copy as it is.
+Each mutant is a copy of the project with one changed line. The tests of that part run on it, and so
+does `ebmtrain verify` if users can make the same error in their own parts. A mutant is killed if
+they fail on it and pass on an unchanged copy.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Mutant(NamedTuple):
     file: str
     """Under ebmtrain/."""
     line: str
-    """A part of exactly one line of it."""
+    """Text that occurs exactly once in the file."""
     broken: str
     tests: str
-    """Under tests/, words of pytest."""
+    """Under tests/, arguments of pytest."""
     verify: str | None = None
-    """Words of `ebmtrain verify`; None: no user makes this error in a part of their own."""
+    """Arguments of `ebmtrain verify`; None if users cannot make this error in their own parts."""
 
 
 CONTRASTIVE = "methods/test_contrastive_laws.py"
@@ -55,12 +55,12 @@ MUTANTS = (
            CONTRASTIVE),
     Mutant("regularization: factor", "methods/contrast.py",
            "loss = loss + regularization * squares", "loss = loss + squares", CONTRASTIVE),
-    Mutant("regularization: only of the data", "methods/contrast.py",
+    Mutant("regularization: data only", "methods/contrast.py",
            "squares = data.square().mean() + _weighted_mean(model.square(), weights)",
            "squares = data.square().mean()", CONTRASTIVE),
     Mutant("buffer: chains are not written back", "methods/buffer.py",
            "chains.index_copy(0, drawn, chain.x)", "chains", "methods/test_chain_buffer.py"),
-    Mutant("buffer: slots drawn twice", "methods/buffer.py",
+    Mutant("buffer: slots drawn with replacement", "methods/buffer.py",
            "torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]",
            "torch.randint(len(chains), (batch,), generator=generator)",
            "methods/test_chain_buffer.py"),
@@ -72,7 +72,7 @@ MUTANTS = (
            "(squared_norm / 2 + divergence.detach()).mean()",
            MATCHING, "method=sm"),
     Mutant("denoising: sign", "methods/denoising_score_matching.py",
-           "(self.sigma * s + xi)", "(self.sigma * s - xi)", MATCHING, "method=dsm"),
+           "squares(self.sigma * s + xi", "squares(self.sigma * s - xi", MATCHING, "method=dsm"),
     Mutant("sliced score matching: directions on the unit sphere",
            "methods/sliced_score_matching.py",
            "s, products = score_and_products(energy, x, v)",
@@ -81,20 +81,20 @@ MUTANTS = (
     Mutant("finite differences: half the divergence", "methods/finite_difference_score_matching.py",
            "(ahead + behind - 2 * here) / self.eps**2",
            "(ahead + behind - 2 * here) / (2 * self.eps**2)", MATCHING, "method=fd_ssm"),
-    Mutant("noise contrast: nu missing in the ratio", "methods/noise_contrastive_estimation.py",
+    Mutant("nce: nu missing in the ratio", "methods/noise_contrastive_estimation.py",
            "noise.log_prob(state, points) + math.log(self.nu)", "noise.log_prob(state, points)",
            CONTRASTING),
-    Mutant("noise contrast: sign of log Z", "methods/noise_contrastive_estimation.py",
+    Mutant("nce: sign of log Z", "methods/noise_contrastive_estimation.py",
            '(-values - state["log_z_learnt"] - log_noise)',
            '(-values + state["log_z_learnt"] - log_noise)', CONTRASTING),
     Mutant("energy discrepancy: sign of the difference", "methods/energy_discrepancy.py",
            "terms = data - others", "terms = others - data", CONTRASTING, "method=ed"),
-    Mutant("energy discrepancy: t taken for a standard deviation", "methods/energy_discrepancy.py",
+    Mutant("energy discrepancy: t as a standard deviation", "methods/energy_discrepancy.py",
            "x, std = batch.x, math.sqrt(self.t)", "x, std = batch.x, self.t", CONTRASTING),
     Mutant("Jarzynski: sign of the work", "methods/jarzynski.py",
            'walkers["log_weights"] - work', 'walkers["log_weights"] + work',
            "methods/test_jarzynski.py"),
-    Mutant("Jarzynski: resampling forgets log Z", "methods/jarzynski.py",
+    Mutant("Jarzynski: resampling loses log Z", "methods/jarzynski.py",
            "torch.where(low, log_mean_exp(a)[:, None], a)",
            "torch.where(low, torch.zeros_like(a), a)", "methods/test_jarzynski.py"),
     Mutant("Stein kernel: factor of the last term", "score.py",
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant("score: mean in place of the sum", "score.py",
            "torch.autograd.grad(e.sum(), x)", "torch.autograd.grad(e.mean(), x)",
            "test_score.py samplers/test_langevin.py"),
-    Mutant("chains pollute the parameters", "score.py", "p.requires_grad_(False)", "pass",
+    Mutant("score: chains give parameters gradients", "score.py", "p.requires_grad_(False)", "pass",
            "test_score.py"),
     Mutant("Langevin: noise without the 2", "samplers/langevin.py",
            "(2 * eta * self.temperature) ** 0.5", "(eta * self.temperature) ** 0.5",
@@ -132,16 +132,16 @@ MUTANTS = (
            "accept = accepted(log_ratio, g)", "accept = torch.ones_like(log_ratio).bool()",
            "samplers/test_jumps.py"),
     # Evaluators
-    Mutant("log Z: volume of a cell", "evaluation/estimators/grid_quadrature.py",
+    Mutant("log Z: volume of a grid cell", "evaluation/estimators/grid_quadrature.py",
            "- len(axes) * math.log(n_per_axis)", "- math.log(n_per_axis)",
            "evaluation/test_exact.py"),
     Mutant("NLL: standard error without the root", "evaluation/exact.py",
            "float(log_p.std()) / math.sqrt(len(log_p))", "float(log_p.std()) / len(log_p)",
            "evaluation/test_exact.py"),
-    Mutant("KL: the wrong way round", "evaluation/exact.py",
+    Mutant("KL: arguments exchanged", "evaluation/exact.py",
            "torch.where(p > 0, p * (log_p - log_q), 0.0)",
            "torch.where(p > 0, log_q.exp() * (log_q - log_p), 0.0)", "evaluation/test_exact.py"),
-    Mutant("temperature forgotten", "evaluation/exact.py",
+    Mutant("exact: temperature left out", "evaluation/exact.py",
            "exact(u.view(-1, *standardization.shift.shape)) / inputs.temperature",
            "exact(u.view(-1, *standardization.shift.shape))", "evaluation/test_exact.py"),
     Mutant("AIS: sign of the weight", "evaluation/estimators/annealing.py",
@@ -156,13 +156,13 @@ MUTANTS = (
 def planted(mutant: Mutant, place: Path) -> None:
     """
     Raises:
-        SystemExit: the line is not there, or not once.
+        SystemExit: the line does not occur exactly once.
     """
     path = place / "ebmtrain" / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.line) != 1:
         raise SystemExit(
-            f"{mutant.name}: {mutant.line!r} stands {text.count(mutant.line)} times in {path}"
+            f"{mutant.name}: {mutant.line!r} occurs {text.count(mutant.line)} times in {path}"
         )
     path.write_text(text.replace(mutant.line, mutant.broken), encoding="utf-8")
 
@@ -177,7 +177,7 @@ def copied(place: Path) -> None:
 
 
 def code(place: Path, *words: str) -> int:
-    """Exit code of `python words` in the copy, which is what it imports."""
+    """Exit code of `python words` in the copy, whose package it imports."""
     environment = os.environ | {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, *words], cwd=place, env=environment, capture_output=True, check=False
@@ -194,7 +194,7 @@ def verify_fails(place: Path, words: str) -> bool:
 
 
 def examine(mutant: Mutant) -> tuple[bool, bool | None]:
-    """Whether the tests and `verify` (None: not asked) kill it."""
+    """True if the tests, and if `verify`, kill the mutant; None if `verify` was not run."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         copied(place)
@@ -206,7 +206,7 @@ def examine(mutant: Mutant) -> tuple[bool, bool | None]:
 def sound(mutants: list[Mutant]) -> None:
     """
     Raises:
-        SystemExit: the project as it is fails, so that a failure would mean nothing.
+        SystemExit: the unchanged project fails, so that failures of mutants mean nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -221,13 +221,13 @@ def sound(mutants: list[Mutant]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("words", nargs="*", help="of the names")
+    parser.add_argument("words", nargs="*", help="parts of names")
     parser.add_argument("--print", action="store_true", help="write no file")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.words or any(w in m.name for w in options.words)]
     sound(chosen)
     shown = {True: "killed", False: "**missed**", None: ""}
-    lines = ["| planted error | file | by its tests | by `ebmtrain verify` |", "|---|---|---|---|"]
+    lines = ["| error | file | tests | `ebmtrain verify` |", "|---|---|---|---|"]
     found = []
     for mutant in chosen:
         by_tests, by_verify = examine(mutant)
@@ -237,8 +237,8 @@ def main() -> None:
         print(lines[-1], flush=True)
     asked = [verify for _, verify in found if verify is not None]
     total = (
-        f"By the tests {sum(tests for tests, _ in found)} of {len(found)}, "
-        f"by `verify` {sum(asked)} of {len(asked)}."
+        f"Killed by the tests: {sum(tests for tests, _ in found)} of {len(found)}; "
+        f"by `verify`: {sum(asked)} of {len(asked)}."
     )
     print(total)
     if not options.print and not options.words:
@@ -246,7 +246,7 @@ def main() -> None:
             f"`python benchmarks/mutants.py`, {date.today()}, Python {platform.python_version()}, "
             f"torch {torch.__version__}."
         )
-        text = "\n".join(["# Planted errors", "", __doc__ or "", total, "", *lines, "", about, ""])
+        text = "\n".join(["# Mutation tests", "", __doc__ or "", total, "", *lines, "", about, ""])
         (ROOT / "docs" / "mutants.md").write_text(text, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""docs/performance.md: what a benchmark writes there stands between two comments of its name."""
+"""Writes the generated sections of docs/performance.md, each between two comments with its name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ PAGE = DOCS / "performance.md"
 
 
 def put(name: str, text: str, page: Path = PAGE) -> None:
-    """`text` in place of all between the line `<!-- name: ...` and `<!-- end of name -->`.
+    """Replaces the text between the line `<!-- name: ...` and `<!-- end of name -->`.
 
     Raises:
-        ValueError: the page has no such place, or several.
+        ValueError: the page has no such section, or several.
     """
     before, rest = page.read_text(encoding="utf-8").split(f"<!-- {name}: ")
     title, rest = rest.split("\n", 1)

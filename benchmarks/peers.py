@@ -1,23 +1,23 @@
-"""Training steps of ebmtrain and of other tools, side by side: `make bench`.
+"""Compares training steps of ebmtrain and of other tools: `make bench`.
 
     python benchmarks/peers.py                              everything, three quarters of an hour
     python benchmarks/peers.py --batches 128 --sweeps none --tools ebmtrain by_hand floor
-    python benchmarks/peers.py --quick                      all of it at tiny sizes, to see it work
-    python benchmarks/peers.py --render                     tables and plot anew from peers.json
+    python benchmarks/peers.py --quick                      everything at tiny sizes, as a test
+    python benchmarks/peers.py --render                     only tables and plot, from peers.json
 
-Each tool works in a process of its own (see tools.py), on the same cores, one at a time, by turns:
-a round is an epoch of each. What is compared are medians over rounds, and medians of the ratios
-within a round: with two threads each (device.threads=2 for ebmtrain), and with one, as ebmtrain's
-presets have it. There the time is the processor's, which other programs disturb less than the
-clock's.
+Each tool runs in a separate process (see tools.py), on the same cores, one at a time in turn: a
+round is one epoch of each tool. Reported are medians over rounds, and medians of the ratios within
+a round, with two threads each (device.threads=2 for ebmtrain) and with one, as in ebmtrain's
+presets. With one thread the time is CPU time, which other programs disturb less than wall-clock
+time.
 
-The sweeps change one size at a time and train by the first of the methods; growth.py makes slopes
-of them. Their epochs are shorter or longer than a pass through the data: as many updates as make up
-some operations, so that wide networks take no minutes and small ones are no noise.
+The sweeps change one size at a time and use the first of the methods; growth.py fits their scaling.
+Their epochs have a fixed number of operations instead of one pass through the data, so that wide
+networks do not take minutes and the times of small ones are not dominated by noise.
 
-Writes benchmarks/results/peers.json, docs/images/speed.png and the tables of docs/performance.md;
-with --out elsewhere, or --quick, a plot beside it and no tables. A tool that is not installed, or
-fails, has no row and is named with the reason.
+Writes benchmarks/results/peers.json, docs/images/speed.png and the tables of docs/performance.md.
+With another --out, or with --quick, writes a plot next to that file and no tables. A tool that is
+not installed or fails has no row and is listed with the reason.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NEEDS = {
 }  # fmt: skip
 # TorchEBM has no energy discrepancy; its defaults are those of its persistent Langevin chains.
 HAS = {"torchebm": {"pcd", "hmc", "dsm", "ssm"}, "torchebm_defaults": {"pcd"}}
-OPERATIONS = 2e10  # of an epoch of the sweeps: 0.2 s where the machine makes 100 of them in a ns
+OPERATIONS = 2e10  # per epoch of the sweeps: 0.2 s at 100 operations per ns
 FEWEST, MOST = 8, 80  # updates of such an epoch
 SWEEP_ROUNDS = 5
 
@@ -63,8 +63,8 @@ SWEEP_ROUNDS = 5
 def timed(
     tools: list[str], setting: Setting, rounds: int, threads: int, cache: str, failed: list[Any]
 ) -> dict[str, dict[str, Any]]:
-    """Of each tool its times, one (clock, processor) of each round, seconds of its first epochs and
-    its peak memory; one that fails is added to `failed` with the reason and left out."""
+    """For each tool: the (wall-clock, CPU) times of each round, the seconds of its first epochs and
+    its peak memory. A tool that fails is added to `failed` with the reason and left out."""
     workers: dict[str, Worker] = {}
     found: dict[str, dict[str, Any]] = {}
 
@@ -103,7 +103,7 @@ def timed(
 def measured(
     tools: list[str], setting: Setting, rounds: int, threads: int, cache: str, failed: list[Any]
 ) -> list[dict[str, Any]]:
-    """A row of each tool."""
+    """One row for each tool."""
     found = timed(tools, setting, rounds, threads, cache, failed)
     used = 1 if threads == 1 else 0
     times = {tool: [t[used] for t in one["times"]] for tool, one in found.items()}
@@ -125,13 +125,13 @@ def measured(
 
 
 def missing(tools: list[str]) -> dict[str, str]:
-    """Those of the tools that are not installed, and what they lack."""
+    """The tools that are not installed, with the missing packages."""
     lacks = {t: [name for name in NEEDS.get(t, ()) if find_spec(name) is None] for t in tools}
     return {tool: f"{', '.join(names)} not installed" for tool, names in lacks.items() if names}
 
 
 def able(tools: list[str], method: str) -> list[str]:
-    """Those of the tools that have the method."""
+    """The tools that have the method."""
     return [tool for tool in tools if method in HAS.get(tool, METHODS)]
 
 
@@ -179,7 +179,7 @@ def everything(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def first_epochs_cached(setting: Setting, threads: int, cache: str) -> float | None:
-    """Seconds of compiled ebmtrain's first epochs where the cache on disk knows the graph."""
+    """Seconds of compiled ebmtrain's first epochs if the cache on disk has the graph."""
     try:
         worker = Worker("ebmtrain_compiled", setting, threads, cache)
     except RuntimeError as error:

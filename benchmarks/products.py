@@ -1,10 +1,10 @@
-"""Products of float32 by MKL and by oneDNN, and whole updates with either: see docs/adr/0013.
+"""Float32 matrix products with MKL and with oneDNN, and updates with either: see docs/adr/0013.
 
     python benchmarks/products.py
-    python benchmarks/products.py seed=0 method=ed train.batch_size=1024    # updates of these alone
+    python benchmarks/products.py seed=0 method=ed train.batch_size=1024    # only these updates
 
-Says something on processors where `ebmtrain.runtime.matmul` has a choice. By turns in one process,
-one thread, medians of 9 blocks.
+Applies to processors for which `ebmtrain.runtime.matmul` has a choice. Alternating blocks in one
+process, one thread, medians of 9 blocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UPDATES = (
 
 
 def seconds(act: Callable[[], object], count: int) -> dict[str, float]:
-    """Of one act, with either library."""
+    """Median seconds of one call of `act`, with each library."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(10):  # the first block warms up
         for kind, times in found.items():
@@ -44,7 +44,7 @@ def seconds(act: Callable[[], object], count: int) -> dict[str, float]:
 def main() -> None:
     torch.set_num_threads(1)
     if not onednn_is_faster(CPUINFO.read_text() if CPUINFO.exists() else ""):
-        print("on this processor there is no choice: what is called oneDNN may round to bfloat16")
+        print("no choice on this processor: the column oneDNN may round to bfloat16")
     width = 128
     for rows in () if sys.argv[1:] else (64, 128, 256, 1024):
         a, b = torch.randn(rows, width), torch.randn(width, width)

@@ -1,15 +1,15 @@
-"""Time to quality: KL(data || model) on five Gaussians against seconds, of ebmtrain and others.
+"""Time to quality: KL(data || model) on five Gaussians against seconds, for several tools.
 
     python benchmarks/quality.py                        3 seeds, 60 s each: a quarter of an hour
     python benchmarks/quality.py --seeds 1 --seconds 5 --tools ebmtrain by_hand --out some.json
-    python benchmarks/quality.py --render               table and plot anew from quality.json
+    python benchmarks/quality.py --render               only table and plot, from quality.json
 
-Each run (see quality_run.py) is a process of its own with one thread, one after the other; its
-seconds begin with the start of the process. KL is taken by ebmtrain's quadrature, of all tools,
-after the training, so its time is in no curve. Run it on a machine without other work.
+Each run (see quality_run.py) is a separate process with one thread, one after the other; its
+seconds begin with the start of the process. For all tools KL is computed by ebmtrain's quadrature
+after the training, so no curve includes its time. Run it on an idle machine.
 
 Writes benchmarks/results/quality.json, docs/images/quality.png and the table of
-docs/performance.md; with --out elsewhere a plot beside it and no table.
+docs/performance.md. With another --out, writes a plot next to that file and no table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Run = dict[str, Any]
 
 
 def run(tool: str, seed: int, seconds: float) -> Run:
-    """A curve, or the reason why there is none."""
+    """A curve of (seconds, updates, KL), or the reason why there is none."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
@@ -77,7 +77,7 @@ def everything(tools: list[str], seeds: int, seconds: float) -> dict[str, Any]:
 
 
 def seconds_to(curve: list[list[Any]], level: float) -> float:
-    """Of the first copy with no greater KL; inf: there is none."""
+    """Seconds of the first copy with KL <= level; inf if there is none."""
     return next((s for s, _, kl in curve if kl is not None and kl <= level), np.inf)
 
 
@@ -123,8 +123,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def together(curves: list[list[list[Any]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Times that all curves have, (t,), and log10 KL there by interpolation, (curves, t); NaN
-    beside a copy that has none."""
+    """Common times of all curves, (t,), and interpolated log10 KL, (curves, t); NaN next to a copy
+    without KL."""
     logs = [
         np.array([(np.log10(s), np.nan if kl is None else np.log10(max(kl, 1e-6)))
                   for s, _, kl in curve]) for curve in curves

@@ -1,22 +1,22 @@
-"""One tool training on five Gaussians until its time is over: what benchmarks/quality.py starts.
+"""Trains one tool on five Gaussians for a given time: started by benchmarks/quality.py.
 
     python benchmarks/quality_run.py by_hand SEED SECONDS BEGAN
 
-BEGAN is `time.monotonic()` before the start of this process. Says a JSON list of
-[seconds since then, updates, KL(data || model) in nats or null]. The model is copied at moments
-that lie a factor apart, which costs a millisecond each; KL is of the copies, taken when training is
-over.
+BEGAN is `time.monotonic()` before the start of this process. Prints a JSON list of
+[seconds since then, updates, KL(data || model) in nats or null]. The model is copied at times that
+increase by a constant factor, which costs a millisecond each; KL is computed from the copies after
+the training.
 
-ebmtrain           the default run's updates (3,000, at the end of which its rate is 0) without its
-                   pictures and files; the averaged weights
-by_hand            persistent contrastive divergence as tutorials write it, on the raw points: 8,192
-                   chains of which 5 % begin anew at uniform noise, ten Langevin
-                   steps of 0.01, squared energies times 0.1 in the loss
-torchebm           its example of persistent contrastive divergence for two moons, all numbers as
-                   there, a Langevin step of 0.1 included; on the raw points
+ebmtrain           the updates of the default run (3,000, with a final learning rate of 0) without
+                   plots and files; the averaged weights
+by_hand            persistent contrastive divergence as in tutorials, on the raw points: 8,192
+                   chains of which 5 % restart at uniform noise, ten Langevin steps of 0.01,
+                   squared energies times 0.1 in the loss
+torchebm           its example of persistent contrastive divergence for two moons with all its
+                   settings, including a Langevin step of 0.1; on the raw points
 torchebm_step      the same with a Langevin step of 0.01
 
-All but the first: network 2-128-128-1 with SiLU, batch 256, Adam at 1e-3, the last weights.
+All except the first: network 2-128-128-1 with SiLU, batch 256, Adam at 1e-3, the last weights.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ import torch
 from loops.setting import ETA, RATE
 from torch import Tensor, nn
 
-FACTOR = 1.15  # between two moments
+FACTOR = 1.15  # between the times of two copies
 BATCH, K = 256, 10
 SLOTS, RESTARTS = 8_192, 0.05
 REGULARIZATION = 0.1  # without it the loop's KL stays between 1 and 5
 
 
 class Flat(nn.Module):
-    """Of a network with one output: energies of shape (batch,)."""
+    """A network with one output as an energy of shape (batch,)."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -52,13 +52,13 @@ class Flat(nn.Module):
 
 
 def points() -> Tensor:
-    """10,000 of the data set's density, in its own units."""
+    """10,000 points of the data set's density, in its own units."""
     centres = torch.tensor([[0.0, 0.0], [2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]])
     return centres[torch.randint(5, (10_000,))] + 0.3 * torch.randn(10_000, 2)
 
 
 def noise(count: int) -> Tensor:
-    """Uniform over the data's box and beyond, where mass that no chain visits would stay unseen."""
+    """Uniform over a box larger than the data's: mass that no chain visits is not detected."""
     return torch.rand(count, 2) * 8 - 4
 
 
@@ -152,7 +152,7 @@ TOOLS = {f.__name__: f for f in (ebmtrain, by_hand, torchebm, torchebm_step)}
 def copies(
     models: Iterator[nn.Module], seconds: float, began: float
 ) -> list[tuple[float, int, nn.Module]]:
-    """The model after its first update, at moments a factor apart, and at its end."""
+    """The model after its first update, at times `FACTOR` apart, and at the end."""
     found: list[tuple[float, int, nn.Module]] = []
     due, step, model = 0.0, 0, None
     for step, model in enumerate(models, 1):
@@ -163,13 +163,13 @@ def copies(
         if now >= seconds:
             break
     assert model is not None
-    if found[-1][1] < step:  # its updates ended before its time
+    if found[-1][1] < step:  # its updates ended before the time limit
         found.append((time.monotonic() - began, step, copy.deepcopy(model)))
     return found
 
 
 def kl(energy: nn.Module, parts: Any) -> float | None:
-    """None: it is infinite, or the quadrature cannot tell."""
+    """KL(data || model) in nats; None if it is infinite or the quadrature fails."""
     from ebmtrain.runs.evaluate import subject
 
     value = parts.evaluations["evaluation"](subject(parts, energy, {})).metrics.get("kl", math.nan)
@@ -179,10 +179,10 @@ def kl(energy: nn.Module, parts: Any) -> float | None:
 def main() -> None:
     name, seed, seconds, began = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a tool prints is no answer
+    os.dup2(2, 1)  # output of a tool is not an answer
     torch.set_num_threads(1)
     found = copies(TOOLS[name](seed), seconds, began)
-    # In the units in which the tool saw the points.
+    # In the units of the points that the tool was trained on.
     parts = parts_of(f"seed={seed}", *([] if name == "ebmtrain" else ["dataset.standardize=false"]))
     answers.write(json.dumps([(now, step, kl(model, parts)) for now, step, model in found]))
     answers.close()

@@ -1,14 +1,14 @@
-"""All methods on all toy sets, and the reference numbers: writes docs/results.md and results.csv.
+"""All methods on all toy sets, and the reference results: writes docs/results.md and results.csv.
 
-    python benchmarks/table.py                          what is missing; some two hours
-    python benchmarks/table.py --section reference      only this part of the document
+    python benchmarks/table.py                          missing rows; about two hours
+    python benchmarks/table.py --section reference      only this section of the document
     python benchmarks/table.py --method pcd --dataset moons     only these rows
-    python benchmarks/table.py --method ed --again      measured anew, in place of what stands there
+    python benchmarks/table.py --method ed --again      measure rows again and replace them
     python benchmarks/table.py --render                 the tables from docs/results.csv, no runs
 
-Each row is one `ebmtrain` command, as anyone would type it, in a process of its own with one
-thread; `--jobs` of them run side by side. A row is written down as soon as it is measured, and one
-that stands there with the same command and seed is not run again: a table can be made in pieces.
+Each row is one `ebmtrain` command in a separate process with one thread; `--jobs` of them run in
+parallel. A row is saved as soon as it is measured. A row with the same command and seed is not
+measured again, so a table can be made in several calls.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same measurement."""
+        """Identifies the measurement."""
         return self.words, str(self.seed)
 
 
@@ -89,7 +89,7 @@ def run(job: Job) -> Row:
     """Runs the command and reads its result.json.
 
     Raises:
-        RuntimeError: the command ended before it began to train.
+        RuntimeError: the command ended before training started.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -120,14 +120,14 @@ def run(job: Job) -> Row:
 
 
 def seconds_to_kl(metrics: Path) -> float | str:
-    """From the start of the run to its last KL: training, evaluations and pictures on the way,
-    without those that come after."""
+    """From the start of the run to its last KL. Includes the training, evaluations and plots up to
+    then, and not those afterwards."""
     rows = map(json.loads, metrics.read_text().splitlines())
     return next((row["seconds"] for row in reversed([*rows]) if "kl" in row), "")
 
 
 def measured(chosen: Iterable[Job], rows: Sequence[Row], n_jobs: int) -> list[Row]:
-    """`rows` with those of `chosen` in place of the ones of the same command; saved one by one."""
+    """`rows`, with the rows of the `chosen` commands replaced or added; each is saved at once."""
     kept = {(r["words"], r["seed"]): r for r in rows}
     with ThreadPoolExecutor(n_jobs) as pool:
         futures = {pool.submit(run, job): job for job in chosen}
@@ -150,7 +150,7 @@ def save(rows: Iterable[Row]) -> None:
 
 
 def groups(jobs: Iterable[Job], rows: Sequence[Row]) -> list[tuple[Job, list[Row]]]:
-    """What was measured of the jobs, seeds of one command together, in the order of the jobs."""
+    """The measured rows of the jobs, grouped by command over seeds, in the order of the jobs."""
     found: dict[str, tuple[Job, list[Row]]] = {}
     by_key = {(r["words"], r["seed"]): r for r in rows}
     for job in jobs:
@@ -199,34 +199,36 @@ def render(rows: Sequence[Row]) -> str:
     versions = " and ".join(sorted({r["torch"] for r in rows}))
     return f"""# Results
 
-Made by `python benchmarks/table.py` from {days[0]} to {days[-1]} on two shared cores, torch
-{versions}, one CPU thread a run. Every number is in nats and of the evaluated weights (the
-average) at the last step. KL(data || model) is exact, by quadrature; regret is the NLL of 20,000
-held-out points minus the entropy of the data, so it carries their sampling error (about 0.007).
-Seconds are of the wall and depend on what else the machine does; those to the KL end when it was
-known, evaluations and pictures on the way included. CPU seconds are of the whole process, from its
-start to the last picture. Empty: not measured. The day of each row stands in
-[results.csv](results.csv).
+Written by `python benchmarks/table.py` from {days[0]} to {days[-1]} on two shared cores, torch
+{versions}, one CPU thread per run. All values are in nats, for the evaluated (averaged) weights at
+the last step. KL(data || model) is exact, by quadrature. Regret is the NLL of 20,000 held-out
+points minus the entropy of the data, so it has the sampling error of these points (about 0.007).
+"seconds" is wall-clock time and depends on the load of the machine; "seconds to KL" is the time
+until the last KL was known, including evaluations and plots up to then. "CPU seconds" is the CPU
+time of the whole process, from its start to the last plot. Empty cells were not measured. The date
+of each row is in [results.csv](results.csv).
 
 ## Methods
 
-The default of each method; pcd with the presets of the README. Score matching (sm, ssm, fd_ssm,
-dsm, multi_dsm, ksd) is blind to the weights of separated modes, and dsm learns a blurred density:
-their rows show that, they are not failures of the optimizer.
+The default settings of each method, and pcd with the presets of the README. Score matching (sm,
+ssm, fd_ssm, dsm, multi_dsm, ksd) does not determine the weights of separated modes, and dsm learns
+the data convolved with noise. Their rows show these properties of the objectives and not failures
+of the optimizer.
 
 {table(methods(), rows, ("KL", "regret"))}
 
 ## Sampler-free
 
-Densities without chains: the presets for that, and what was tried: [negative.md](negative.md).
+Methods that train without chains and learn a density. Other settings that were tried:
+[negative.md](negative.md).
 
 {table(sampler_free(), rows, ("KL", "regret"))}
 
 ## Reference
 
-25 Gaussians as published by Schroeder et al. (NeurIPS 2023): network, optimizer, batch and number
-of updates are theirs; log_density_mse is the mean square error of log p at 5,000 data points. They
-report about 0.02 by energy discrepancy, 0.6 by cd and 3.6 by sm.
+25 Gaussians with the network, optimizer, batch size and number of updates of Schroeder et al.
+(NeurIPS 2023). log_density_mse is the mean squared error of log p at 5,000 data points. The paper
+reports about 0.02 for energy discrepancy, 0.6 for cd and 3.6 for sm.
 
 {table(reference(), rows, ("log_density_mse", "KL"))}
 """
@@ -239,9 +241,9 @@ def main() -> None:
     parser.add_argument("--section", choices=SECTIONS, help="only this one")
     parser.add_argument("--method", help="only this one")
     parser.add_argument("--dataset", help="only this one")
-    parser.add_argument("--again", action="store_true", help="run what stands there already")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side (2)")
-    parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--again", action="store_true", help="measure existing rows again")
+    parser.add_argument("--jobs", type=int, default=2, help="runs in parallel (2)")
+    parser.add_argument("--render", action="store_true", help="make no runs")
     options = parser.parse_args()
     rows = list(csv.DictReader(RESULTS.open(encoding="utf-8"))) if RESULTS.exists() else []
     if not options.render:

@@ -1,10 +1,10 @@
-"""NLL of the presets for tables beside two peers: writes docs/tables.md and docs/tables.csv.
+"""NLL of the table presets and of two baselines: writes docs/tables.md and docs/tables.csv.
 
     python benchmarks/tables.py --seeds 5      about 15 minutes of one idle core
-    python benchmarks/tables.py --render       the table anew from docs/tables.csv
+    python benchmarks/tables.py --render       only the table, from docs/tables.csv
 
-Each row is one `ebmtrain experiment=NAME seed=S`, as anyone would type it, in a process of its own
-with one thread; the seed draws the split as well as the weights. All numbers are from result.json.
+Each row is one `ebmtrain experiment=NAME seed=S` in a separate process with one thread. The seed
+determines the split as well as the weights. All numbers are from result.json.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(name: str, seed: int) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: a line per split, and the mean of each preset over its splits."""
+    """Markdown: a row for each split, and the means of each preset over its splits."""
     lines = [
         "| command | NLL (interval of log Z) | KDE | GaussianMixture | gain over KDE |"
         " gain over GaussianMixture | CPU s |",
@@ -77,7 +77,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def over_splits(group: list[dict[str, str]], metric: str) -> str:
-    """Mean, its standard error over the splits, and on how many of them it is positive."""
+    """Mean, its standard error over the splits, and the number of splits where it is positive."""
     values = [float(row[metric]) for row in group]
     error = statistics.stdev(values) / math.sqrt(len(values))
     won = sum(value > 0 for value in values)

@@ -1,15 +1,15 @@
-r"""One tool at its training step, in a process of its own: what benchmarks/peers.py starts.
+r"""Times the training step of one tool in a separate process: started by benchmarks/peers.py.
 
     python benchmarks/tools.py by_hand \
         '{"method": "pcd", "batch": 128, "width": 128, "dim": 2, "k": 10}'
 
-Says `{"ready": seconds of the first two epochs, compilation included}`, then trains for an epoch at
-each line that it reads and answers with the seconds per update, by the clock and of the processor,
-and at the end of input with its peak memory.
+Prints `{"ready": seconds of the first two epochs, compilation included}`. For each line of input it
+trains for one epoch and prints the seconds per update, wall-clock and CPU; at the end of input it
+prints its peak memory.
 
-All do the same work (see loops/setting.py): a network dim-width-width-1, one Adam update on B
-positives, from the same data, chains and weights. (ebmtrain averages the weights, measures the
-gradient and watches for divergence beside that.)
+All tools do the same work (see loops/setting.py): a network dim-width-width-1, one Adam update on B
+positives, from the same data, chains and weights. (ebmtrain also averages the weights, computes the
+norm of the gradient and checks for divergence.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib import import_module
 
 from loops.setting import Setting
 
-# A tool's file is imported where it trains, for only its process need have what it imports.
+# Imported only in the process of the tool, which alone needs the tool's packages.
 TOOLS = {
     "ebmtrain": "ours", "ebmtrain_compiled": "ours", "by_hand": "by_hand",
     "torchebm": "with_torchebm", "torchebm_defaults": "with_torchebm", "jax": "with_jax",
@@ -40,7 +40,7 @@ def main() -> None:
     threads = int(os.environ["OMP_NUM_THREADS"])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a tool prints is no answer
+    os.dup2(2, 1)  # output of a tool is not an answer
     if name != "jax":
         import torch
 

@@ -1,4 +1,4 @@
-"""A tool in a process of its own, which trains when it is told to: see tools.py."""
+"""A tool in a separate process, which trains on request: see tools.py."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Any
 from loops.setting import Setting
 
 HERE = Path(__file__).resolve().parent
-LONGEST = 900.0  # seconds that a tool may take for one answer
+LONGEST = 900.0  # seconds that one answer may take
 
 
 class Worker:
-    """A tool that waits for its turn."""
+    """The process of one tool."""
 
     def __init__(self, tool: str, setting: Setting, threads: int, cache: str):
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
-            "TORCHINDUCTOR_CACHE_DIR": cache,  # no graph is left from earlier ones
+            "TORCHINDUCTOR_CACHE_DIR": cache,  # so that no earlier graph is found
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
         }
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -50,7 +50,7 @@ class Worker:
         return json.loads(line)
 
     def turn(self) -> tuple[float, float]:
-        """Seconds per update, by the clock and of the processor."""
+        """Trains one epoch; seconds per update, wall-clock and CPU."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
         self.process.stdin.flush()
@@ -69,5 +69,5 @@ class Worker:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.errors):
             assert pipe is not None
-            with suppress(BrokenPipeError):  # of a turn that it was told and did not take
+            with suppress(BrokenPipeError):  # of a request that it did not read
                 pipe.close()

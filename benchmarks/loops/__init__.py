@@ -1,2 +1,3 @@
-"""The training loops that benchmarks/peers.py compares, a tool a file: each takes a `Setting` and
-returns what trains for an epoch. All start from `setting.common` and make the same updates."""
+"""The training loops that benchmarks/peers.py compares, one file for each tool. Each takes a
+`Setting` and returns a function that trains for one epoch. All start from `setting.common` and make
+the same updates."""

@@ -1,5 +1,5 @@
-"""The loops of tutorials, eager torch: autograd for what is asked of the energy, one optimizer
-step. `net` gives energies of shape (batch, 1) or (batch,)."""
+"""Training loops as in tutorials, in eager torch: derivatives of the energy by autograd, one
+optimizer step. `net` returns energies of shape (batch, 1) or (batch,)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def langevin(net: Net, y: Tensor, k: int) -> Tensor:
 
 
 def hmc(net: Net, x: Tensor, k: int, eps: float = EPS) -> Tensor:
-    """One trajectory of k leapfrog steps, taken or not."""
+    """One trajectory of k leapfrog steps, accepted or rejected."""
     y, p = x, torch.randn_like(x)
     energy, force = slope(net, y)
     before = energy + p.square().sum(1) / 2
@@ -77,7 +77,7 @@ def discrepancy(net: Net, x: Tensor) -> Tensor:
     others = x + std * torch.randn_like(x) + std * torch.randn(M, *x.shape)
     energies = net(torch.cat([x, others.flatten(0, 1)])).flatten()
     terms = energies[: len(x)] - energies[len(x) :].view(M, -1)
-    terms = torch.cat([terms, torch.zeros_like(terms[:1])])  # the datum's own
+    terms = torch.cat([terms, torch.zeros_like(terms[:1])])  # the term of the data point
     return terms.logsumexp(0).mean() - math.log(M)
 
 

@@ -1,5 +1,5 @@
-"""As many operations as an epoch has, in nothing but B x width x width products, by the faster of
-torch's two libraries."""
+"""A lower bound: the operations of an epoch as B x width x width matrix products alone, with the
+faster of torch's two libraries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def floor(s: Setting) -> Epoch:
         return time.perf_counter() - began
 
     seconds = {}
-    for rows in (1, 1024):  # few are MKL's, many oneDNN's, where that is the faster
+    for rows in (1, 1024):  # MKL for few rows; oneDNN for many, if it is faster
         choose_library(rows)
         products(10)
         seconds[rows] = min(products(20) for _ in range(5))

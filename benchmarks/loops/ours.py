@@ -1,4 +1,4 @@
-"""ebmtrain's own update, as it is shipped and compiled."""
+"""ebmtrain's update, with default settings and compiled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def method_of(s: Setting) -> Method:
         case "pcd":
             sampler = Langevin(step_size=ETA)
             return PersistentContrastiveDivergence(sampler=sampler, k=s.k, slots=s.batch)
-        case "hmc":  # whose trajectories have a jittered step each, which the others' have not
+        case "hmc":  # jitters the step of each trajectory, unlike the other tools
             sampler = Hmc(step_size=EPS, n_leapfrog=s.k)
             return PersistentContrastiveDivergence(sampler=sampler, k=1, slots=s.batch)
         case "dsm":
@@ -40,7 +40,7 @@ def method_of(s: Setting) -> Method:
 
 
 def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
-    choose_library(s.batch)  # as of every run
+    choose_library(s.batch)  # as for every run
     points, first, weights = common(s)
     data = torch.from_numpy(points)
     job = TrainSpec(

@@ -1,12 +1,12 @@
-"""What is trained, the same for every tool: sizes, data, weights, and the operations it takes.
+"""The training problem, the same for every tool: sizes, data, weights, and number of operations.
 
 pcd  persistent contrastive divergence: B chains, k Langevin steps each
-hmc  the same with one trajectory of k leapfrog steps, accepted or rejected, in their place
+hmc  the same with one trajectory of k leapfrog steps, accepted or rejected
 dsm  denoising score matching at one noise
 ssm  sliced score matching, (v's)^2 / 2 + v'(ds/dx)v with one v ~ N(0, I) per point
-ed   energy discrepancy with M perturbed points for each datum
+ed   energy discrepancy with M perturbed points per data point
 
-k means nothing to the last three.
+The last three do not use k.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 METHODS = ("pcd", "hmc", "dsm", "ssm", "ed")
-ETA, EPS, SIGMA, RATE = 0.01, 0.1, 0.1, 1e-3  # Langevin's step, the leapfrog's, noise, Adam's rate
-VARIANCE, M = 0.3, 4  # of energy discrepancy's noise; its points for each datum
+ETA, EPS, SIGMA, RATE = 0.01, 0.1, 0.1, 1e-3  # steps of Langevin and leapfrog, noise, Adam's rate
+VARIANCE, M = 0.3, 4  # noise of energy discrepancy; its points per data point
 
 Epoch = Callable[[], Any]
 
@@ -36,33 +36,34 @@ class Setting:
 
     @property
     def steps(self) -> int:
-        """Updates of an epoch, the unit of all timings."""
+        """Updates per epoch, the unit of all timings."""
         return max(1, self.points // self.batch)
 
     @property
     def smooth(self) -> bool:
-        """A loss with derivatives of the energy has them taken of SiLU; chains take LeakyReLU."""
+        """True for losses with derivatives of the energy, which use SiLU; chains use LeakyReLU."""
         return self.method not in ("pcd", "hmc")
 
     @property
     def flops(self) -> float:
-        """Of one update, in the products of matrices that it cannot do without.
+        """Operations of one update in the matrix products that it needs at least.
 
-        In passes of B points through the first layer and through the others. Backwards, a product
-        costs one for its weights and one for its input, and the data need no gradient.
+        Counted in passes of B points through the first layer and through the others. In the
+        backward pass a product costs one for its weights and one for its input, and the data need
+        no gradient.
         """
         w = self.width
         first, others = 2 * self.dim * w, 2 * (w * w + w)
         in_first, in_others = {
-            # Each gradient of a chain goes forwards, and backwards to its points; then 2 B points
-            # go forwards, and backwards to the weights.
+            # Each gradient of a chain: a forward pass, and a backward pass to its points. Then a
+            # forward pass of 2 B points, and a backward pass to the weights.
             "pcd": (2 * self.k + 2 * 2, 2 * self.k + 2 * 3),
-            # A trajectory has the gradient of its first point and one of each leapfrog step.
+            # A trajectory needs the gradient of its first point and one per leapfrog step.
             "hmc": (2 * (self.k + 1) + 2 * 2, 2 * (self.k + 1) + 2 * 3),
-            # Energy 1, its slope 1; backwards through the slope 2, through the energy 2 (data: 1).
+            # Energy 1, gradient 1; backward through the gradient 2, the energy 2 (data: 1).
             "dsm": (5, 6),
-            # Energy 1, its slope 1, the slope's derivative along v 2; backwards through these four
-            # 8, less one at the data and one at v, which both are given.
+            # Energy 1, gradient 1, derivative of the gradient along v 2; backward through these
+            # four 8, less one at the data and one at v, which are constants.
             "ssm": (10, 12),
             "ed": ((1 + M) * 2, (1 + M) * 3),
         }[self.method]
@@ -70,7 +71,7 @@ class Setting:
 
 
 def common(s: Setting) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Data, chains and weights (each matrix (out, in), its bias after it), float32."""
+    """Data, chains and weights (each matrix (out, in), followed by its bias), float32."""
     random = np.random.default_rng(0)
     data = random.normal(size=(s.points, s.dim)).astype(np.float32)
     chains = random.normal(size=(s.batch, s.dim)).astype(np.float32)

@@ -15,7 +15,7 @@ Weights = list[Any]
 
 
 class Losses:
-    """(weights, points, chains, key) -> loss and the chains, moved where there are some."""
+    """(weights, points, chains, key) -> loss and the chains, advanced if the method has any."""
 
     def __init__(self, s: Setting):
         self.k = s.k

@@ -1,7 +1,7 @@
-"""TorchEBM's losses and samplers in its own loop, matched to the others' work or with its defaults.
+"""TorchEBM's losses and samplers in its loop, with the settings of the others or its defaults.
 
-Matched, its HMC still asks for two gradients in each leapfrog step, and for the energy of both ends
-beside them: the caching of these is its own to do. Release 0.8.9 has no energy discrepancy.
+With matched settings its HMC still computes two gradients in each leapfrog step, and in addition
+the energies of both ends: it does not cache them. Release 0.8.9 has no energy discrepancy.
 """
 
 from __future__ import annotations

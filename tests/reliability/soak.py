@@ -1,9 +1,10 @@
-"""The counts behind the promises, at length: `make soak`, or
+"""Long runs of the reliability tests, for the counts of docs/reliability.md: `make soak`, or
 
     make soak COUNTS="--kills 221 --chains 104"     # some of them
 
-Each figure is measured by the functions that the tests use with small counts. docs/reliability.csv
-keeps one row per promise, docs/reliability.md is made from it; what a call does not measure stays.
+Each count is measured by the functions that the tests use with small counts. docs/reliability.csv
+has one row per guarantee, and the table of docs/reliability.md is made from it. Rows that a call
+does not measure stay.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import leaks
 import test_ablation
-import test_checkpoints
+import test_checkpoint_format
 import test_crash_states
 import test_lock
 import torch
@@ -89,7 +90,7 @@ def ablation(count: int, folder: Path) -> Finding:
                 unmissed += [f"{method} {name}" for name in found]
     print(*unmissed, sep="\n")
     return Finding(
-        "saved items that are dropped or not put back: refused or seen",
+        "saved items that are dropped or not restored: refused or detected",
         f"{tried} items, {count} methods",
         f"{tried - len(unmissed)} of {tried}",
     )
@@ -106,7 +107,7 @@ def states(count: int, folder: Path) -> Finding:
         found = test_crash_states.count(recorder, operations, best=best, enough=count)
         losses.append(f"{name} {found[1]} of {found[0]}")
     return Finding(
-        "states after a loss of power in which something acknowledged is lost",
+        "states after a power loss in which a completed save is lost",
         f"{kept[0]} different states of 8 saves",
         f"{kept[1]}; broken protocols: {', '.join(losses)}",
     )
@@ -116,8 +117,10 @@ def damage(count: int, folder: Path) -> Finding:
     """Half of them flipped bits, half of them cut."""
     with server() as do:
         data = (Reference(do, "pcd", folder).path / "checkpoints/last.pt").read_bytes()
-    loaded = test_checkpoints.loaded(data, count)
-    return Finding("bit flips and truncations that are loaded", f"{count:,}", f"{loaded}")
+    loaded = test_checkpoint_format.loaded(data, count)
+    return Finding(
+        "damaged checkpoints (bit flips, truncations) that are loaded", f"{count:,}", f"{loaded}"
+    )
 
 
 def races(count: int, folder: Path) -> Finding:
@@ -125,7 +128,7 @@ def races(count: int, folder: Path) -> Finding:
     print(*wrong, sep="\n")
     return Finding(
         "eight processes race for one directory: one wins, seven end with exit code 5",
-        f"{count} races, each winner killed with the lock in its hands",
+        f"{count} races, each winner killed while it holds the lock",
         f"{count - len(wrong)} of {count}",
     )
 
@@ -139,8 +142,8 @@ def fuzz(kind: str, count: int) -> Finding:
     print(said, end="")
     line = next(line for line in said.splitlines() if line.startswith(f"{count:,} {kind}, "))
     return Finding(
-        f"mutated {kind} of a run that are opened: no answer of the documented ones, or anything "
-        "executed or written outside of the run",
+        f"mutated {kind} of a run: opened with an undocumented exit code, or with code executed or "
+        "files written outside of the run",
         f"{count:,}",
         line.partition(", ")[2].partition(" faults;")[0],
     )
@@ -214,7 +217,7 @@ def section(row: dict[str, str]) -> str:
 
 
 def record(row: dict[str, str]) -> None:
-    """In place of the row of the same command, whatever its count was."""
+    """Replaces the row of the same command with any count."""
     path = DOCS / "reliability.csv"
     rows = []
     if path.exists():
@@ -229,13 +232,13 @@ def record(row: dict[str, str]) -> None:
 
 
 def write_table() -> None:
-    """docs/reliability.md: the text before its table stays."""
+    """Writes the table of docs/reliability.md; the text before it stays."""
     with (DOCS / "reliability.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     path = DOCS / "reliability.md"
     above = path.read_text(encoding="utf-8").partition("\n| ")[0]
     names = ("promise", "tried", "outcome", "cpu_minutes", "date", "machine", "command")
-    heads = ("what", "tried", "outcome", "CPU minutes", "date", "machine", "command")
+    heads = ("test", "cases", "outcome", "CPU minutes", "date", "machine", "command")
     lines = [heads, ["---"] * len(heads)]
     lines += [[row[n] if n != "command" else f"`{row[n]}`" for n in names] for row in rows]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -107,7 +107,7 @@ def missing(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     for number, place in enumerate(places(state)):
         less = copy.deepcopy(state)
         holder, key = at(less, place)
-        if not isinstance(holder, dict) or place == "format":  # see test_checkpoints.py
+        if not isinstance(holder, dict) or place == "format":  # see test_checkpoint_format.py
             continue
         del holder[key]
         unmissed += [] if compared(whole, run, less, folder / f"without-{number}") else [place]
