@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from ebmtrain.types import AtOnce, Energy
 
+CHUNK_POINTS = 8192
+"""Points per call of an energy, where there are many."""
+
 
 def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """E(x), shape (batch,), and dE/dx, the shape of x; both detached. For chains.
@@ -31,6 +34,27 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
         e = energy(x)
         (gradient,) = torch.autograd.grad(e.sum(), x)
     return e.detach(), gradient
+
+
+def gradients(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
+    """dE/dx, the shape of x, detached, of any number of points."""
+    return in_chunks(lambda part: energy_and_gradient(energy, part)[1], x, size)
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
+    """function(x), (n, ...) -> (n, ...), from `size` rows of x at a time.
+
+    It bounds the memory that a wide network takes for many points.
+    """
+    return torch.cat([function(part) for part in x.split(size)])
+
+
+@torch.no_grad()
+def energies(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
+    """E(x), (n,), of any number of points, in eval mode: a layer that keeps statistics must not
+    change by an evaluation."""
+    with frozen(energy):
+        return in_chunks(energy, x, size)
 
 
 def at_once(energy: Energy, x: Tensor) -> AtOnce | None:

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from ebmtrain.models.mlp import MLP
 from ebmtrain.score import (
     counted,
+    energies,
     energy_and_gradient,
     frozen,
+    gradients,
+    in_chunks,
     score,
     score_and_divergence,
     score_and_products,
@@ -193,3 +196,34 @@ def test_a_closed_form_that_passes_through_forward_counts_once():
     with counted(model) as tally:
         energy_and_gradient(model, torch.randn(5, 3))
     assert tally.points == 5
+
+
+@pytest.mark.parametrize("n", [1, 4, 8, 9])
+def test_many_points_are_evaluated_a_few_at_a_time(n):
+    """In their order, whether or not the size divides their number."""
+    sizes = []
+
+    def function(part: Tensor) -> Tensor:
+        sizes.append(len(part))
+        return part.square().sum(1)
+
+    x = torch.arange(2.0 * n).view(n, 2)
+    assert torch.equal(in_chunks(function, x, 4), x.square().sum(1))
+    assert max(sizes) <= 4
+    assert sum(sizes) == n
+
+
+def test_energies_and_gradients_of_many_points():
+    """Without a graph, in eval mode, and the mode is put back."""
+    energy, x = case((3,))
+    energy.train()
+    seen = []
+    energy.register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    e, gradient = energy_and_gradient(energy, x)
+    seen.clear()
+    found = energies(energy, x, size=2)
+    assert seen == [False] * 3
+    assert energy.training
+    assert not found.requires_grad
+    torch.testing.assert_close(found, e)
+    torch.testing.assert_close(gradients(energy, x, size=2), gradient)

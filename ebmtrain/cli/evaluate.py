@@ -80,7 +80,7 @@ def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     from ebmtrain.cli.plot import final_points
     from ebmtrain.evaluation.estimators.auroc import auroc
     from ebmtrain.runs.figures import Gallery
-    from ebmtrain.samplers.draw import energies
+    from ebmtrain.score import energies
 
     dataset, units = run.parts.dataset, run.parts.standardization
     assert dataset is not None

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.runs.loading import load_with
     from ebmtrain.runs.storage.atomic_io import write
     from ebmtrain.runs.storage.rundir import RunDir
-    from ebmtrain.samplers.draw import energies
+    from ebmtrain.score import energies
 
     opened = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}

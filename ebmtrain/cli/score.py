@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.runs.loading import load_with
     from ebmtrain.runs.storage.atomic_io import write
     from ebmtrain.runs.storage.rundir import RunDir
-    from ebmtrain.samplers.draw import energies
+    from ebmtrain.score import energies
 
     files_of_run = RunDir.open(path)
     checkpoint = options.pop("checkpoint", None)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.quadrature import gauss_legendre
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Modes, Positive
 
 _MOST_STEPS = 30
@@ -58,7 +59,7 @@ class Pinwheel:
 
     def log_prob(self, x: Tensor) -> Tensor:
         # In parts that stay in a core's cache: three times as fast.
-        return torch.cat([self._log_prob(part) for part in x.split(4096)])
+        return in_chunks(self._log_prob, x, 4096)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         rho = (torch.linalg.vector_norm(x, dim=1) / 2)[:, None]

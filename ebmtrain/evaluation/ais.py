@@ -16,14 +16,13 @@ from ebmtrain.evaluation.estimators.annealing import (
     adaptive_schedule,
     anneal,
     bennett_log_z,
-    effective,
     refine_schedule,
     reversed_schedule,
 )
 from ebmtrain.evaluation.exact import check_entropy_bound, log_density, mean_nll, model_log_z
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.samplers.chain import jumps_of, temperature_of
-from ebmtrain.samplers.resampling import log_mean_exp
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
 from ebmtrain.types import (
     Count,
     HasAdaptation,
@@ -205,8 +204,8 @@ class AnnealedImportanceSampling:
             # Sides that have changed places bound nothing; then the ends of both are given.
             "log_z_lower": ends[0] if ends[0] <= ends[1] else min(spread),
             "log_z_upper": ends[1] if ends[0] <= ends[1] else max(spread),
-            "ess": effective(up),
-            "ess_reverse": effective(down),
+            "ess": float(effective_sample_size(up)),
+            "ess_reverse": float(effective_sample_size(down)),
         }
         warnings = []
         if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):

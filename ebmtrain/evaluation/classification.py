@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, labels_of
 
 
@@ -41,7 +42,7 @@ class Classification:
         energy: Any = float64_copy(inputs.energy).cpu()
         u = inputs.standardization.to_standard(inputs.dataset.holdout)
         with torch.no_grad():
-            logits = -torch.cat([energy.joint(part) for part in u.split(4096)])
+            logits = -in_chunks(energy.joint, u, 4096)
         confidence, guess = torch.softmax(logits, 1).max(1)
         right = (guess == labels.holdout).double()
         accuracy = float(right.mean())

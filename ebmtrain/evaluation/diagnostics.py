@@ -14,7 +14,7 @@ from torch import Tensor
 from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, ess_growth, mixing
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.score import frozen
+from ebmtrain.score import frozen, in_chunks
 from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
 
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
@@ -121,9 +121,9 @@ class Diagnostics:
         flat = walk.points.flatten(0, 1)
         like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
         with frozen(inputs.energy), torch.no_grad():
-            parts = [inputs.energy(part.to(like)).cpu() for part in flat.split(4096)]
+            energy = in_chunks(lambda part: inputs.energy(part.to(like)).cpu(), flat, 4096)
         quantities = choose_quantities(flat)
-        energy = torch.cat(parts).double() / inputs.temperature
+        energy = energy.double() / inputs.temperature
         values = torch.cat([energy[:, None], quantities.of(flat).double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
         names = ["energy", *quantities.names]

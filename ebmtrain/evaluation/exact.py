@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, integrate_log_z
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Standardization
 
 _MAX_GRID_DIMENSIONS = 3  # of a grid
@@ -144,7 +145,7 @@ def _evaluate_without_grid(
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
     """log p of points, (n,)."""
     with torch.no_grad():
-        return -torch.cat([reduced(part) for part in u.split(CHUNK)]) - log_z
+        return -in_chunks(reduced, u, CHUNK) - log_z
 
 
 def mean_nll(log_p: Tensor) -> tuple[float, float]:
@@ -162,7 +163,7 @@ def _truth_metrics(result: LogZ, units: Standardization, truth: Density) -> dict
     """kl and, where modes are known, mode_weights and mode_kl."""
     grid = result.grid
     x = units.to_data(grid.points.view(-1, *units.shift.shape))
-    log_p = torch.cat([truth.log_prob(part) for part in x.split(65_536)])
+    log_p = in_chunks(truth.log_prob, x, 65_536)
     log_q = -grid.energy - result.value - units.log_volume
     # The density is normalised on the grid too, or a jump inside a cell would pass for divergence.
     p = torch.softmax(log_p, 0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ebmtrain.evaluation.estimators.auroc import auroc
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Dataset, HasAnomalies
 
 DETECTORS = {
@@ -85,8 +86,7 @@ class OutlierBaselines:
         energy = float64_copy(inputs.energy).cpu()
         with torch.no_grad():
             usual, unusual = (
-                torch.cat([energy(part) for part in to_standard(x).split(1024)])
-                for x in (dataset.holdout, anomalies)
+                in_chunks(energy, to_standard(x), 1024) for x in (dataset.holdout, anomalies)
             )
         value, error = auroc(usual, unusual)
         if dataset not in self._cache:  # the data stay as they are, whatever the model does

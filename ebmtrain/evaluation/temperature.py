@@ -7,14 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.score import energy_and_gradient
+from ebmtrain.score import gradients
 from ebmtrain.types import Energy
 
 _DIFFERENCE_STEP = 0.01  # of differences, in standard deviations of the points
 _MAX_EXACT_TRACE_DIMENSIONS = (
     8  # dimensions up to which the trace is exact; beyond them as many random directions
 )
-_AT_ONCE = 8192  # points per call of an energy
 _MIN_SIGNIFICANCE_SE = 4.0  # standard errors
 _MIN_RELATIVE_DEVIATION = 0.05  # share of the temperature
 
@@ -49,7 +48,7 @@ def configurational_temperature(
     Returns:
         None where the curvature is not clearly positive, or not finite: then there is no telling.
     """
-    square = gradient(energy, x).flatten(1).square().sum(1)
+    square = gradients(energy, x).flatten(1).square().sum(1)
     h = _DIFFERENCE_STEP * float((x - x.mean(0)).square().mean().sqrt())
     axes = probe_vectors(x, generator)
     curvature = torch.stack([_second_derivative(energy, x, v, h) for v in axes]).sum(0)
@@ -68,14 +67,10 @@ def _second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor
     error is of the order h^4: 3e-4 of it for waves of 0.2 standard deviations."""
 
     def difference(h: float) -> Tensor:
-        change = gradient(energy, x + h * v) - gradient(energy, x - h * v)
+        change = gradients(energy, x + h * v) - gradients(energy, x - h * v)
         return (v * change).flatten(1).sum(1) / (2 * h)
 
     return (4 * difference(h) - difference(2 * h)) / 3
-
-
-def gradient(energy: Energy, x: Tensor) -> Tensor:
-    return torch.cat([energy_and_gradient(energy, part)[1] for part in x.split(_AT_ONCE)])
 
 
 def probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:

@@ -4,6 +4,7 @@ they run, as the configuration's section `samples` says; and the evaluations tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from ebmtrain.masks import cut
 from ebmtrain.models.wrappers import OfClass
 from ebmtrain.samplers.draw import draw, learnt_in, starts
 from ebmtrain.samplers.resampling import systematic
-from ebmtrain.types import MethodChains, method_chains
+from ebmtrain.score import in_chunks
+from ebmtrain.types import Joint, MethodChains, method_chains
 
 
 def drawn(
@@ -58,7 +60,7 @@ def of_class(
     if kept is None:
         return {}
     with torch.no_grad():  # `Joint`, which a label was asked of
-        joint = torch.cat([energy.joint(x) for x in kept.chains.split(8192)])  # type: ignore[operator]
+        joint = in_chunks(cast(Joint, energy).joint, kept.chains)
     # (E(x) - E(x, y)) / T, with E(x) = -log sum_y exp(-E(x, y)) at any T.
     log_p = torch.log_softmax(-joint, 1)[:, label] / temperature
     before = 0.0 if kept.log_weights is None else kept.log_weights

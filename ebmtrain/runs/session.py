@@ -22,7 +22,8 @@ from ebmtrain.runs.storage.checkpoint_schema import checked
 from ebmtrain.runs.storage.rundir import RunDir, relative
 from ebmtrain.runs.summary import headline
 from ebmtrain.runtime.signals import Asked, Stop
-from ebmtrain.samplers.draw import draw, energies
+from ebmtrain.samplers.draw import draw
+from ebmtrain.score import energies
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.loop import StepRequests, training_loop
 from ebmtrain.training.state import TrainState, initial_state

@@ -11,10 +11,8 @@ from torch import Generator, Tensor
 
 from ebmtrain.errors import CheckpointError
 from ebmtrain.samplers.chain import Chain, run_chain, start_learning
-from ebmtrain.score import frozen
 from ebmtrain.types import Energy, Sampler, Tensors
 
-_AT_ONCE = 8192  # points per call of an energy
 _BLOCK = 10  # steps between two adaptations during burn-in
 
 
@@ -102,14 +100,6 @@ def evolution(
             done += n
         seen.append(chain.x)
     return torch.stack(seen)
-
-
-@torch.no_grad()
-def energies(energy: Energy, x: Tensor) -> Tensor:
-    """E(x), (n,), of any number of points: in pieces, or a wide network would need all memory; in
-    eval mode, or a layer that keeps statistics would learn from being looked at."""
-    with frozen(energy):
-        return torch.cat([energy(part) for part in x.split(_AT_ONCE)])
 
 
 def learnt_in(method: Mapping[str, Tensor], sampler: Sampler, like: Tensor) -> Tensors:

@@ -19,7 +19,7 @@ from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.runs.storage.atomic_io import locked
 from ebmtrain.runs.storage.checkpoint_format import encode
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.samplers.draw import energies
+from ebmtrain.score import energies
 
 # check, list, init
 

@@ -26,7 +26,6 @@ from ebmtrain.evaluation.estimators.annealing import (
     adaptive_schedule,
     anneal,
     bennett_log_z,
-    effective,
     next_beta_step,
     refine_schedule,
     reversed_schedule,
@@ -36,7 +35,7 @@ from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.gaussian_mixture import GaussianMixture as MixtureEnergy
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.samplers.resampling import log_mean_exp
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
 from ebmtrain.types import Region, StepInfo
 
 D = 4
@@ -164,7 +163,7 @@ def test_the_pilot_places_temperatures_evenly():
     step = ladder.betas[1]
     rise = path(1.0)(z) - path(0.0)(z)  # z is still of the base
     assert torch.allclose(path(0.5).log_ratio(z), -rise)
-    assert effective(-step * rise) / len(z) == pytest.approx(0.8, abs=0.02)
+    assert effective_sample_size(-step * rise) / len(z) == pytest.approx(0.8, abs=0.02)
     twice = refine_schedule(ladder, 2 * (len(ladder.betas) - 1))
     assert twice.betas[::2] == pytest.approx(ladder.betas)
     assert twice.betas[1] == pytest.approx(step / 2)

@@ -11,7 +11,6 @@ from repeats import normal, stream
 from ebmtrain.evaluation.temperature import (
     Temperature,
     configurational_temperature,
-    gradient,
     probe_vectors,
     temperature_warnings,
 )
@@ -19,7 +18,7 @@ from ebmtrain.models.mlp import MLP
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.score import score_and_divergence
+from ebmtrain.score import gradients, score_and_divergence
 
 
 def bowl(x):
@@ -102,7 +101,7 @@ def test_a_network_of_leaky_relu():
     net.requires_grad_(False)
     net.output.weight *= 8
     x = run_chain(Mala(step_size=0.1), net, normal(8_000, 2), 240, stream(1)).x
-    base_alone = gradient(net, x).square().sum(1).mean() / 2
+    base_alone = gradients(net, x).square().sum(1).mean() / 2
     assert float(base_alone) > 1.5
     assert_temperature(configurational_temperature(net, x, stream(2)), 1.0)
 

@@ -28,7 +28,7 @@ from ebmtrain.config.build import build
 from ebmtrain.errors import EbmtrainError
 from ebmtrain.runs.figures import Gallery
 from ebmtrain.runs.launch import begin, resume
-from ebmtrain.samplers.draw import energies
+from ebmtrain.score import energies
 from ebmtrain.training.state import initial_state
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import run_chain
-from ebmtrain.samplers.resampling import log_mean_exp
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy, Sampler
 
@@ -174,7 +174,7 @@ def adaptive_schedule(
             step = 1 - betas[-1]
         betas.append(1.0 if step == 1 - betas[-1] else betas[-1] + step)
         log_w = log_w + step * fall
-        if effective(log_w) < len(z) / 2:
+        if effective_sample_size(log_w) < len(z) / 2:
             rows = torch.multinomial(log_w.softmax(0), len(z), replacement=True,
                                      generator=generator)  # fmt: skip
             z, log_w = z[rows], torch.zeros_like(log_w)
@@ -198,11 +198,6 @@ def next_beta_step(log_w: Tensor, fall: Tensor, most: float, ess: float) -> floa
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) >= ess else (low, middle)
     return high  # > 0, whatever the weights are
-
-
-def effective(log_w: Tensor) -> float:
-    """(sum w)^2 / sum w^2, between 1 and n."""
-    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
 
 
 def refine_schedule(ladder: AnnealingSchedule, n_steps: int) -> AnnealingSchedule:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Region
 
 CHUNK = 4_096  # points at once: activations stay in cache
@@ -61,7 +62,7 @@ def quadrature_grid(
     ]
     points = torch.cartesian_prod(*axes).view(-1, len(axes))
     with torch.no_grad():
-        values = torch.cat([energy(part).double() for part in points.split(CHUNK)])
+        values = in_chunks(energy, points, CHUNK).double()
     widths = (region.high - region.low).double()
     log_cell = float(widths.log().sum()) - len(axes) * math.log(n_per_axis)
     # A NaN has no weight that could be known; it counts as none and shows in the resolution check.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.evaluation.estimators.u_statistics import u_statistics
-from ebmtrain.score import energy_and_gradient, stein_kernel
+from ebmtrain.score import gradients, stein_kernel
 from ebmtrain.types import Dataset, Energy
 
 _AT_ONCE = 1024  # points per pass: a true density may keep a table for each of them
@@ -17,8 +17,7 @@ _AT_ONCE = 1024  # points per pass: a true density may keep a table for each of 
 
 def scores(energy: Energy, x: Tensor, temperature: float = 1.0) -> Tensor:
     """s(x) = -dE/dx / T, the shape of x, detached."""
-    parts = [energy_and_gradient(energy, part)[1] for part in x.split(_AT_ONCE)]
-    return -torch.cat(parts) / temperature
+    return -gradients(energy, x, _AT_ONCE) / temperature
 
 
 def stein_discrepancies(x: Tensor, s: Tensor, lengths: list[float], signs: Tensor) -> Tensor:
