@@ -28,7 +28,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PRESETS = sorted((ROOT / "configs").rglob("*.yaml"))
 EXAMPLE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 NAMED_BLOCK = re.compile(r"^```\w+ (\S+\.\w+)\n(.*?)^```$", re.M | re.S)
-FENCED = re.compile(r"^```(?:console|sh|bash)?\n(.*?)^```$", re.M | re.S)
+FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
+SHELL = ("", "console", "sh", "bash")
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
@@ -40,9 +41,10 @@ SHORT = (
 
 
 def commands_in(text: str) -> list[str]:
-    """The lines `ebmtrain ...` of code blocks and of code within sentences, as they stand there."""
-    lines = [line for block in FENCED.findall(text) for line in block.splitlines()]
-    lines += INLINE.findall(FENCED.sub("", NAMED_BLOCK.sub("", text)))
+    """The lines `ebmtrain ...` of shell blocks and of inline code, verbatim."""
+    blocks = [block for language, block in FENCED.findall(text) if language in SHELL]
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += INLINE.findall(FENCED.sub("", text))
     commands = [line.split("  #")[0].strip() for line in lines]
     return [c for c in commands if c == "ebmtrain" or c.startswith("ebmtrain ")]
 

@@ -119,7 +119,7 @@ def damage(count: int, folder: Path) -> Finding:
         data = (Reference(do, "pcd", folder).path / "checkpoints/last.pt").read_bytes()
     loaded = test_checkpoint_format.loaded(data, count)
     return Finding(
-        "damaged checkpoints (bit flips, truncations) that are loaded", f"{count:,}", f"{loaded}"
+        "checkpoints with bit flips or truncations that are loaded", f"{count:,}", f"{loaded}"
     )
 
 
