@@ -36,7 +36,7 @@ from ebmtrain.config import presets
 from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Density
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
 from ebmtrain.evaluation.protocol import EvaluationInput, Trace
 from ebmtrain.models.gaussian import Gaussian
@@ -95,7 +95,7 @@ def unused(*_: int) -> Trace:
 def subject(target: Target, repeat: int) -> EvaluationInput:
     g = stream(repeat, target.name)
     x = target.data(2000, g)
-    points = Points(x, target.data(500, g), standardization=standardization_of(x, False))
+    points = Points(x, target.data(500, g), standardization=fit_standardization(x, False))
     return EvaluationInput(
         energy=target.energy.double().requires_grad_(False),
         temperature=1.0,

@@ -72,7 +72,8 @@ MUTANTS = (
            "(squared_norm / 2 + divergence.detach()).mean()",
            MATCHING, "method=sm"),
     Mutant("denoising: sign", "methods/denoising_score_matching.py",
-           "squares(self.sigma * s + xi", "squares(self.sigma * s - xi", MATCHING, "method=dsm"),
+           "squared_norm(self.sigma * s + xi", "squared_norm(self.sigma * s - xi",
+           MATCHING, "method=dsm"),
     Mutant("sliced score matching: directions on the unit sphere",
            "methods/sliced_score_matching.py",
            "s, products = score_and_products(energy, x, v)",
@@ -129,7 +130,7 @@ MUTANTS = (
            "difference * (cold.energy[a] - hot.energy[b])",
            "difference * (hot.energy[b] - cold.energy[a])", "samplers/test_tempering.py"),
     Mutant("jumps: always accepted", "samplers/jumps.py",
-           "accept = accepted(log_ratio, g)", "accept = torch.ones_like(log_ratio).bool()",
+           "accept = accept_mask(log_ratio, g)", "accept = torch.ones_like(log_ratio).bool()",
            "samplers/test_jumps.py"),
     # Evaluators
     Mutant("log Z: volume of a grid cell", "evaluation/estimators/grid_quadrature.py",

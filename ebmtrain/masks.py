@@ -22,32 +22,32 @@ def lengths(x: Tensor) -> Tensor:
     return (places * ~x.isnan().all(2)).amax(1).clamp(min=1)
 
 
-def present(x: Tensor) -> Tensor:
+def step_mask(x: Tensor) -> Tensor:
     """Which steps are there, (batch, length, channels) -> (batch, length) bool."""
-    return before(lengths(x), x.shape[1])
+    return prefix_mask(lengths(x), x.shape[1])
 
 
-def before(ends: Tensor, length: int) -> Tensor:
+def prefix_mask(ends: Tensor, length: int) -> Tensor:
     """Which of so many steps come before each end, (batch,) of whole numbers -> (batch, length)."""
     return torch.arange(length, device=ends.device) < ends[:, None]
 
 
-def zero_filled(x: Tensor, there: Tensor) -> Tensor:
+def fill_zeros(x: Tensor, there: Tensor) -> Tensor:
     """x with zeros at the steps that are not there: no gradient comes back to them.
 
     Args:
-        there: (batch, length), of `present`.
+        there: (batch, length), of `step_mask`.
     """
     return torch.where(there[..., None], x, 0.0)
 
 
-def cut(x: Tensor, steps: Tensor) -> Tensor:
+def truncate(x: Tensor, steps: Tensor) -> Tensor:
     """x with NaN from the given step of each sequence on.
 
     Args:
         steps: (batch,), counted from 1: that many stay.
     """
-    return torch.where(before(steps, x.shape[1])[..., None], x, torch.nan)
+    return torch.where(prefix_mask(steps, x.shape[1])[..., None], x, torch.nan)
 
 
 def _where_there(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
@@ -55,7 +55,7 @@ def _where_there(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
     return torch.where(x.isnan(), otherwise, v)
 
 
-def squares(v: Tensor, x: Tensor) -> Tensor:
+def squared_norm(v: Tensor, x: Tensor) -> Tensor:
     """sum v_i^2 over the elements i that x has, (batch, *event) -> (batch,)."""
     return _where_there(v, x).flatten(1).square().sum(1)
 
@@ -65,7 +65,7 @@ def normal_like(x: Tensor, generator: Generator) -> Tensor:
     return _where_there(torch.empty_like(x).normal_(generator=generator), x, torch.nan)
 
 
-def bounds(x: Tensor) -> tuple[Tensor, Tensor]:
+def channel_range(x: Tensor) -> tuple[Tensor, Tensor]:
     """Least and largest value of each channel over all steps that are there, (n, length, channels)
     -> two of (length, channels), the same at every step: few sequences may have the last ones."""
     low = torch.where(x.isnan(), torch.inf, x).amin((0, 1))
@@ -73,10 +73,10 @@ def bounds(x: Tensor) -> tuple[Tensor, Tensor]:
     return low.expand(x.shape[1:]).clone(), high.expand(x.shape[1:]).clone()
 
 
-def whole(x: Tensor) -> Tensor:
+def finite_mask(x: Tensor) -> Tensor:
     """Which points hold finite numbers wherever they are there, (n, *event) -> (n,) bool. Of points
     that are no sequences (length, channels), all elements are."""
     fine = x.isfinite()
     if x.ndim == 3:
-        fine = fine | ~present(x)[..., None]
+        fine = fine | ~step_mask(x)[..., None]
     return fine.flatten(1).all(1)

@@ -179,24 +179,28 @@ class Sampler(Protocol[S]):
 
 
 class Adaptation(Protocol):
-    """What a sampler keeps from one run of chains to the next: its step size, learnt from the
-    acceptance it sees; the hot chains of tempering.
+    """What a sampler adapts from one run of chains to the next: its step size, from the acceptance
+    rate; the hot chains of tempering.
 
-    A sampler that offers one carries it in its field `adaptation`; `run_chain` applies it. What is
-    learnt stays outside of the sampler, with the state of whoever runs the chains.
+    A sampler that adapts has a field `adaptation`; `run_chain` applies it. The adaptation's state
+    is kept outside of the sampler, in the state of whoever runs the chains.
     """
 
     def start(self, sampler: Sampler, like: Tensor) -> Tensors:
-        """What is known before the first run; `like` is points, for their shape and type."""
+        """The state before the first run. `like`: points, for their shape and type."""
         ...
 
-    def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
-        """The sampler with what was learnt put in."""
+    def apply(self, sampler: Sampler, adaptation_state: Tensors) -> Sampler:
+        """The sampler with the adapted values."""
         ...
 
-    def update(self, learnt: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
-        """What is known after one more run that ended in the sampler's `state`; its mean
-        acceptance has shape () and is None for a sampler without rejection."""
+    def update(self, adaptation_state: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
+        """The state after one more run.
+
+        Args:
+            acceptance: mean over the run, shape (); None for a sampler without rejection.
+            state: of the sampler, at the end of the run.
+        """
         ...
 
 

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.masks import cut
+from ebmtrain.masks import truncate
 from ebmtrain.models.conv1d import Conv1d
-from ebmtrain.models.layers import Steps
+from ebmtrain.models.layers import SequenceLayout
 from ebmtrain.models.lstm import Lstm
 from ebmtrain.models.transformer import Transformer
 
@@ -30,7 +30,7 @@ def resized(energy: nn.Module, length: int, ragged: bool = False) -> nn.Module:
     belongs to places is that of the first ones, and of more than there are 0."""
     twin = copy.copy(energy)
     twin._parameters, twin._modules = {**energy._parameters}, {**energy._modules}
-    twin.steps = Steps(length, energy.steps.channels, ragged)
+    twin.steps = SequenceLayout(length, energy.steps.channels, ragged)
     if isinstance(energy, Transformer):
         places = energy.places[:length]
         more = places.new_ones(max(length - len(places), 0), places.shape[1])
@@ -54,7 +54,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def padded(steps: list[int], seed: int = 0) -> Tensor:
     """Sequences of so many steps each, (len(steps), LONGEST, CHANNELS)."""
-    return cut(normal(len(steps), LONGEST, CHANNELS, seed=seed), torch.tensor(steps))
+    return truncate(normal(len(steps), LONGEST, CHANNELS, seed=seed), torch.tensor(steps))
 
 
 def alone(x: Tensor) -> list[Tensor]:

@@ -111,5 +111,5 @@ def test_a_landscape_has_a_window_and_a_shape():
 def test_a_sampler_with_nothing_but_init_and_step_runs():
     end = run_chain(Walk(), lambda x: x.sum(1), torch.zeros(4, 2), 3, torch.Generator())  # type: ignore[arg-type]
     assert torch.equal(end.x, torch.full((4, 2), 3.0))
-    assert end.learnt == {}
+    assert end.adaptation_state == {}
     assert end.metrics == {}

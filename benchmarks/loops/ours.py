@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.energy_discrepancy import EnergyDiscrepancy
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
@@ -45,7 +45,7 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     data = torch.from_numpy(points)
     job = TrainSpec(
         method=method_of(s),
-        dataset=Points(data, data, standardization=standardization_of(data, False)),
+        dataset=Points(data, data, standardization=fit_standardization(data, False)),
         optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100,
         seed=0,
     )  # fmt: skip

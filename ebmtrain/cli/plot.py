@@ -8,7 +8,7 @@ from torch import Tensor
 from ebmtrain.cli.arguments import apply_options, check_options, parse_run_and_options, warn
 from ebmtrain.datasets.io.read_numpy import read_npz
 from ebmtrain.errors import DataError
-from ebmtrain.masks import whole
+from ebmtrain.masks import finite_mask
 from ebmtrain.runs.evaluate import subject
 from ebmtrain.runs.figures import Gallery
 from ebmtrain.runs.loading import load_with
@@ -48,7 +48,7 @@ def final_points(run: Run) -> Tensor:
     finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
     if finished and file.is_file():
         x = torch.from_numpy(read_npz(file, "x"))
-        fine = whole(x).all() if run.parts.frame.ragged else x.isfinite().all()
+        fine = finite_mask(x).all() if run.parts.data_spec.ragged else x.isfinite().all()
         if x.shape[1:] != units.shift.shape or not len(x) or not fine:
             raise DataError(f"{file} does not hold points of this model: remove it")
         return units.to_standard(x)

@@ -75,9 +75,9 @@ def main(arguments: list[str]) -> int:
     arrays = {
         k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.extra_arrays}.items()
     }
-    if run.parts.frame.ragged:
+    if run.parts.data_spec.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
-    write(target, _as_file(target.suffix, arrays, run.parts.frame.names))
+    write(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
     print(f"{answer.description}: {target}")
     if answer.picture is not None:
         write(target.with_suffix(".png"), answer.picture)

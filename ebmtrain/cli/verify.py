@@ -43,7 +43,7 @@ def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
     from ebmtrain.runs.sampling import noise
     from ebmtrain.types import labels_of
 
-    if parts.frame.ragged:
+    if parts.data_spec.ragged:
         raise ConfigError(
             "the laws are those of points of one shape, and these sequences are of different "
             "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"

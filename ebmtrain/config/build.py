@@ -19,7 +19,7 @@ from ebmtrain.config.schema import Checkpoint, Plots, Samples
 from ebmtrain.config.schema import Train as TrainSettings
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import validate
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -44,15 +44,15 @@ from ebmtrain.types import (
 
 
 def build(
-    config: dict[str, Any], trust: Trust = None, saved: Callable[[], Frame] | None = None
+    config: dict[str, Any], trust: Trust = None, saved: Callable[[], DataSpec] | None = None
 ) -> Experiment:
     """Validates and builds.
 
     Args:
         config: plain and resolved, as `presets.plain` or a run directory gives it.
         trust: see `validate`.
-        saved: the frame of a model that was trained; then no data are read, unless asked for, and
-            there is nothing to train.
+        saved: the data spec of a trained model; then no data are read, unless asked for, and there
+            is nothing to train.
 
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
@@ -70,9 +70,9 @@ def build(
         energy=taught.energy.to(device=device, dtype=dtype),
         sampler=sampler,
         job=taught.job,
-        frame=taught.frame,
+        data_spec=taught.data_spec,
         data=taught.data,
-        evaluations=_build_evaluators(config, taught.frame),
+        evaluations=_build_evaluators(config, taught.data_spec),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -82,9 +82,9 @@ def build(
     )
 
 
-def _build_evaluators(config: dict[str, Any], frame: Frame) -> dict[str, Evaluator]:
+def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, Evaluator]:
     first: Evaluator = instantiate_part(config, "evaluation")
-    if frame.ragged:
+    if data_spec.ragged:
         taken = {"evaluation": first} if takes_ragged(first) else {}
         return taken | {
             "left_out": RaggedDiagnostics(every=first.every),
@@ -104,7 +104,7 @@ class ModelAndData(NamedTuple):
     """A model and what it knows of data."""
 
     energy: nn.Module
-    frame: Frame
+    data_spec: DataSpec
     data: Callable[[], Dataset] | None
     job: TrainSpec | None
 
@@ -112,7 +112,7 @@ class ModelAndData(NamedTuple):
 def _build_model_and_data(
     config: dict[str, Any],
     sampler: Sampler,
-    saved: Callable[[], Frame] | None,
+    saved: Callable[[], DataSpec] | None,
     device: torch.device,
     dtype: torch.dtype,
 ) -> ModelAndData:
@@ -120,19 +120,21 @@ def _build_model_and_data(
     from them."""
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
-        return ModelAndData(energy, _landscape_frame(energy, config), None, None)
+        return ModelAndData(energy, _landscape_spec(energy, config), None, None)
     if saved is not None:
-        frame = saved()
-        energy = energy or _initialize_for_data(config, frame)
-        return ModelAndData(energy, frame, partial(_read_checked_dataset, config, frame), None)
+        data_spec = saved()
+        energy = energy or _initialize_for_data(config, data_spec)
+        return ModelAndData(
+            energy, data_spec, partial(_read_checked_dataset, config, data_spec), None
+        )
     dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
-    frame = Frame.of(dataset)
-    if frame.ragged and (problems := ragged_problems(config)):
+    data_spec = DataSpec.of(dataset)
+    if data_spec.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
     energy = energy or _initialize_for_data(
-        config, frame, frame.standardization.to_standard(dataset.train)
+        config, data_spec, data_spec.standardization.to_standard(dataset.train)
     )
-    two = torch.zeros(2, *frame.standardization.shift.shape, device=device, dtype=dtype)
+    two = torch.zeros(2, *data_spec.standardization.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
 
     def data() -> Dataset:
@@ -140,11 +142,11 @@ def _build_model_and_data(
 
     job = _build_job(config, sampler, dataset)
     _check_classes(job.method, energy, dataset)
-    return ModelAndData(energy, frame, data, job)
+    return ModelAndData(energy, data_spec, data, job)
 
 
 def _initialize_for_data(
-    config: dict[str, Any], frame: Frame, points: Tensor | None = None
+    config: dict[str, Any], data_spec: DataSpec, points: Tensor | None = None
 ) -> nn.Module:
     """The model, untrained, for points of this shape.
 
@@ -152,8 +154,8 @@ def _initialize_for_data(
         points: to train on, standardized, for a model that begins at some of them; None: its
             weights will be loaded.
     """
-    supplied: dict[str, Any] = {"event_shape": tuple(frame.standardization.shift.shape)}
-    if frame.ragged:
+    supplied: dict[str, Any] = {"event_shape": tuple(data_spec.standardization.shift.shape)}
+    if data_spec.ragged:
         supplied["ragged"] = True
     if accepts_argument(config["model"], "training_points"):
         supplied["training_points"] = points
@@ -180,13 +182,13 @@ def _absolute(path: Any) -> Any:
         return path
 
 
-def _read_checked_dataset(config: dict[str, Any], frame: Frame) -> Dataset:
+def _read_checked_dataset(config: dict[str, Any], data_spec: DataSpec) -> Dataset:
     dataset = instantiate_part(config, "dataset")
-    frame.check(dataset)
+    data_spec.check(dataset)
     return dataset
 
 
-def _landscape_frame(energy: Landscape, config: dict[str, Any]) -> Frame:
+def _landscape_spec(energy: Landscape, config: dict[str, Any]) -> DataSpec:
     """An analytic energy lives in its own units and has nothing to train."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
     if steps if epochs is None else epochs:
@@ -197,7 +199,7 @@ def _landscape_frame(energy: Landscape, config: dict[str, Any]) -> Frame:
     low, high = energy.window
     zero = torch.zeros(energy.event_shape, dtype=torch.float64)
     region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
-    return Frame(Standardization(zero, zero + 1), region)
+    return DataSpec(Standardization(zero, zero + 1), region)
 
 
 def check_width(energy: nn.Module, points: Tensor) -> None:

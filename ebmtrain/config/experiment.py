@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ebmtrain.config.schema import Checkpoint, Plots, Samples
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.protocol import Evaluator
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.samplers.chain import temperature_of
@@ -29,7 +29,7 @@ class Experiment:
     sampler: Sampler
     job: TrainSpec | None
     """None for an analytic landscape, and where a run is only opened: there is nothing to train."""
-    frame: Frame
+    data_spec: DataSpec
     data: Callable[[], Dataset] | None
     """Reads the dataset; None for an analytic landscape."""
     evaluations: Mapping[str, Evaluator]
@@ -47,12 +47,12 @@ class Experiment:
 
     @property
     def standardization(self) -> Standardization:
-        return self.frame.standardization
+        return self.data_spec.standardization
 
     @property
     def region(self) -> Region:
         """Box in standardized units that holds the data, or the landscape's wells."""
-        return self.frame.region
+        return self.data_spec.region
 
     @cached_property
     def dataset(self) -> Dataset | None:

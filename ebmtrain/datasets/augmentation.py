@@ -9,68 +9,70 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.points import Points, sent
+from ebmtrain.datasets.points import Points, to_device
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch
 
 
-def changed(
-    pixels: Tensor, changes: Sequence[Change], seed: int, use: str, index: int = 0
+def augment(
+    pixels: Tensor, augmentations: Sequence[Augmentation], seed: int, use: str, index: int = 0
 ) -> Tensor:
-    """All changes, one after the other, each with random numbers of its own.
+    """The images after all augmentations in order, each with its own random stream.
 
     Args:
         pixels: (n, *event).
-        use: what the images are for; with `seed` and `index` it says which random numbers.
+        use: what the images are for; it names the random stream together with `seed` and `index`.
     """
-    for change in changes:
-        pixels = change(pixels, stream(seed, f"{change.purpose} {use}", index))
+    for augmentation in augmentations:
+        pixels = augmentation(pixels, stream(seed, f"{augmentation.purpose} {use}", index))
     return pixels
 
 
-class Redrawn:
-    """A `Dataset` of images with changes that are drawn anew for each batch: noise that were always
-    the same would be learnt by heart.
+class AugmentedImages:
+    """A `Dataset` of images that are augmented independently in each batch. (A model overfits noise
+    that is the same in every epoch.)
 
-    A batch depends on (step, size, seed) alone: a resumed run sees what the unbroken one would have
-    seen. `train` is one draw: units, region, fitted noise and pictures come from it.
+    A batch is a function of (step, size, seed): a resumed run sees the batches of an uninterrupted
+    one. `train` is one draw of the augmentations; units, region, fitted noise and figures use it.
 
     Args:
-        images: as they are, (n, *event), whole numbers.
-        changes: of a batch, in this order; they end in float64.
-        points: one draw of them, with its units.
+        images: the original images, (n, *event), whole numbers.
+        augmentations: applied to each batch in this order; the last returns float64.
+        points: one draw of the augmented images, with its units.
     """
 
     def __init__(
         self,
         images: Tensor,
-        changes: Sequence[Change],
+        augmentations: Sequence[Augmentation],
         points: Points,
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.images, self.changes, self.points = images, changes, points
+        self.images, self.augmentations, self.points = images, augmentations, points
         self.train, self.holdout = points.train, points.holdout
         self.standardization, self.truth = points.standardization, points.truth
         self.pixels, self.labels = points.pixels, points.labels
         self.anomalies = points.anomalies
         self.dtype, self.device = dtype, device
 
-    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Redrawn:
-        return Redrawn(self.images, self.changes, self.points, dtype=dtype, device=device)
+    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> AugmentedImages:
+        return AugmentedImages(
+            self.images, self.augmentations, self.points, dtype=dtype, device=device
+        )
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
-        """As of `Points`, with changes of its own."""
+        """As of `Points`, with augmentations of its own."""
         # Drawn on the CPU, so that every device sees the same batches.
         rows = self.points.rows(step, size, seed)
-        x = changed(self.images[rows], self.changes, seed, "batch", step)
-        x = sent(self.standardization.to_standard(x), self.device, self.dtype)
-        y = None if self.labels is None else sent(self.labels.train[rows], self.device)
+        x = augment(self.images[rows], self.augmentations, seed, "batch", step)
+        x = to_device(self.standardization.to_standard(x), self.device, self.dtype)
+        y = None if self.labels is None else to_device(self.labels.train[rows], self.device)
         return Batch(x, y)
 
 
-class Change(Protocol):
+class Augmentation(Protocol):
     purpose: ClassVar[str]
     """Names its random numbers."""
 
@@ -80,7 +82,7 @@ class Change(Protocol):
 
 
 @dataclass(frozen=True)
-class Shift:
+class RandomShift:
     """x'(i, j) = x(i - a, j - b), a and b independent and uniform in {-most, ..., most}, of each
     image its own. Where x ends, the pixel at its edge goes on: paper stays paper, and there is no
     frame around a photograph.
@@ -104,7 +106,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Flip:
+class RandomFlip:
     """Left and right exchanged in every second image, at random."""
 
     purpose: ClassVar[str] = "flip"
@@ -115,7 +117,7 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Noise:
+class Dequantization:
     """x = k + u of whole numbers k, u uniform in [0, 1), float64."""
 
     purpose: ClassVar[str] = "dequantize"
@@ -130,7 +132,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Middle:
+class PixelCentre:
     """x = k + 1/2, float64."""
 
     purpose: ClassVar[str] = "middle"

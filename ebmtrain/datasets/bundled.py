@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ebmtrain.datasets.points import Points, split
+from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
@@ -38,7 +38,7 @@ def bundled(
     table = getattr(scikit_learn("datasets", f"dataset={name}"), f"load_{name}")()
     points = torch.from_numpy(table.data)
     names = tuple(str(column) for column in table.feature_names)
-    return split(
+    return random_split(
         points,
         holdout=holdout,
         standardize=standardize,

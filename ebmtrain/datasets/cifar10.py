@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.augmentation import Redrawn
-from ebmtrain.datasets.images import Scaling, image_points
-from ebmtrain.datasets.io.folders import content, folder_of
-from ebmtrain.datasets.io.read_pickle import Pickled
+from ebmtrain.datasets.augmentation import AugmentedImages
+from ebmtrain.datasets.images import PixelScaling, image_dataset
+from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
+from ebmtrain.datasets.io.read_pickle import PickledArrays
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
@@ -32,13 +32,13 @@ def cifar10(
     *,
     path: str,
     n_train: Count | None = None,
-    standardize: Scaling = "range",
+    standardize: PixelScaling = "range",
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | Redrawn:
+) -> Points | AugmentedImages:
     """The images of data_batch_1 to 5 to train on, those of test_batch held out, and their ten
     classes. Event (3, 32, 32): red, green, blue.
 
@@ -48,7 +48,7 @@ def cifar10(
         n_train: train on so many of the images, at random; null: all.
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
@@ -59,7 +59,7 @@ def cifar10(
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
     """
-    folder = folder_of(path, _WANTED)
+    folder = resolve_folder(path, _WANTED)
     binary = not (folder / BATCHES[0]).exists() and (folder / f"{BATCHES[0]}.bin").exists()
     read, ending = (_read_binary, ".bin") if binary else (_read_python, "")
     files = [folder / f"{name}{ending}" for name in BATCHES]
@@ -67,7 +67,7 @@ def cifar10(
         if not file.exists():
             raise DataError(f"{folder} has no {file.name}: {_WANTED}")
     *parts, (holdout, holdout_labels) = (read(file) for file in files)
-    return image_points(
+    return image_dataset(
         np.concatenate([images for images, _ in parts]),
         levels=_LEVELS,
         holdout=holdout,
@@ -86,7 +86,7 @@ def cifar10(
 
 def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Rows of one byte of label and 3072 of pixels -> (n, 3, 32, 32), (n,)."""
-    data = np.frombuffer(content(path), np.uint8)
+    data = np.frombuffer(read_bytes(path), np.uint8)
     row = 1 + _PIXELS
     if len(data) % row:
         raise DataError(
@@ -102,7 +102,7 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The array `data` and the list `labels` of a pickled mapping -> (n, 3, 32, 32), (n,)."""
-    found = Pickled(content(path), str(path))
+    found = PickledArrays(read_bytes(path), str(path))
     array = found.array("data")
     if array.ndim != 2 or array.shape[1] != _PIXELS or not len(array):
         raise DataError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ebmtrain.datasets.augmentation import Redrawn
-from ebmtrain.datasets.images import Scaling, image_points
+from ebmtrain.datasets.augmentation import AugmentedImages
+from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.points import Points
 from ebmtrain.runtime.optional import scikit_learn
 from ebmtrain.types import OpenUnit, WholeNumber
@@ -16,13 +16,13 @@ _LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
 def digits(
     *,
     holdout: OpenUnit = 0.2,
-    standardize: Scaling = "range",
+    standardize: PixelScaling = "range",
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | Redrawn:
+) -> Points | AugmentedImages:
     """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), and their
     classes, split at random. Event (8, 8).
 
@@ -30,7 +30,7 @@ def digits(
         holdout: share of the images that is not trained on, in (0, 1).
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: as they are.
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`; false: 1/2, and
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`; false: 1/2, and
             no NLL means much.
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
@@ -44,7 +44,7 @@ def digits(
         DataError: there is no class `without`.
     """
     found = scikit_learn("datasets", "dataset=digits").load_digits()
-    return image_points(
+    return image_dataset(
         found.images.astype(np.uint8),
         levels=_LEVELS,
         holdout=holdout,

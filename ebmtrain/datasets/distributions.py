@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from ebmtrain.types import Positive
 
 
-class Law(Protocol):
+class ScalarDistribution(Protocol):
     """A distribution on the line."""
 
     def sample(self, shape: tuple[int, ...], generator: Generator) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ebmtrain.datasets.io.long_format import Long
+from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.read_points import read_points
-from ebmtrain.datasets.points import Points, split
+from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.types import OpenUnit, WholeNumber
@@ -52,13 +52,13 @@ def from_file(
             "dataset.id and dataset.time are two columns of a table whose rows are steps of "
             "sequences: give both, or neither"
         )
-    long = None if id is None or time is None else Long(id, time)
+    long = None if id is None or time is None else LongColumns(id, time)
     values, names, _ = read_points(path, array, columns, long, ragged=True)
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
     _check_columns(path, values, names)
     points = torch.from_numpy(values)
-    return split(points, holdout=holdout, standardize=standardize, seed=seed, names=names)
+    return random_split(points, holdout=holdout, standardize=standardize, seed=seed, names=names)
 
 
 def _check_columns(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.datasets.augmentation import Redrawn
-from ebmtrain.datasets.images import Scaling, image_points
-from ebmtrain.datasets.io.folders import folder_of
-from ebmtrain.datasets.io.idx_labels import labels_of
-from ebmtrain.datasets.io.read_idx import present, read_idx
+from ebmtrain.datasets.augmentation import AugmentedImages
+from ebmtrain.datasets.images import PixelScaling, image_dataset
+from ebmtrain.datasets.io.folders import resolve_folder
+from ebmtrain.datasets.io.idx_labels import read_labels
+from ebmtrain.datasets.io.read_idx import find_idx_file, read_idx
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
@@ -26,13 +26,13 @@ def idx(
     path: str,
     labels: str | None = None,
     n_train: Count | None = None,
-    standardize: Scaling = "range",
+    standardize: PixelScaling = "range",
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | Redrawn:
+) -> Points | AugmentedImages:
     """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
     and their classes, where there are train-labels-idx1-ubyte and t10k-labels-idx1-ubyte. Event
     (height, width).
@@ -44,7 +44,7 @@ def idx(
         n_train: train on so many of the images, at random; null: all.
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
@@ -55,7 +55,7 @@ def idx(
     Raises:
         DataError: a file is missing or cannot be used; one line with the reason and the remedy.
     """
-    folder = folder_of(path, _WANTED)
+    folder = resolve_folder(path, _WANTED)
     files = _found(folder, "train"), _found(folder, "t10k")
     train, holdout = (read_idx(file) for file in files)
     if train.shape[1:] != holdout.shape[1:]:
@@ -63,8 +63,8 @@ def idx(
             f"{files[0]} holds images of {_sized(train.shape)}, {files[1].name} of "
             f"{_sized(holdout.shape)}: take both files from one data set"
         )
-    classes = labels_of(folder, labels, len(train), len(holdout))
-    return image_points(
+    classes = read_labels(folder, labels, len(train), len(holdout))
+    return image_dataset(
         train,
         levels=_LEVELS,
         holdout=holdout,
@@ -80,7 +80,7 @@ def idx(
 
 
 def _found(folder: Path, part: str) -> Path:
-    file = present(folder, f"{part}-images", 3)
+    file = find_idx_file(folder, f"{part}-images", 3)
     if file is None:
         raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {_WANTED}")
     return file

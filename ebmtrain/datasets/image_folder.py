@@ -11,9 +11,9 @@ import numpy as np
 from annotated_types import Len
 from PIL import Image
 
-from ebmtrain.datasets.augmentation import Redrawn
-from ebmtrain.datasets.images import Scaling, image_points
-from ebmtrain.datasets.io.folders import content, folder_of
+from ebmtrain.datasets.augmentation import AugmentedImages
+from ebmtrain.datasets.images import PixelScaling, image_dataset
+from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
@@ -32,12 +32,12 @@ def image_folder(
     channels: Literal[1, 3] | None = None,
     n_train: Count | None = None,
     holdout: OpenUnit = 0.2,
-    standardize: Scaling = "range",
+    standardize: PixelScaling = "range",
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
     seed: WholeNumber,
-) -> Points | Redrawn:
+) -> Points | AugmentedImages:
     """All .png, .jpg and .jpeg files of a folder and of the folders beneath it, links to folders
     not followed, split at random. Event (height, width) of gray pictures, else (3, height, width).
 
@@ -49,7 +49,7 @@ def image_folder(
         holdout: share of the pictures that is not trained on, in (0, 1).
         standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
             whiten: uncorrelated as well; false: from 0 to 256.
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_points`.
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
         shift: move each training image by up to so many pixels, down or up and across, anew for
             each batch; what stands at its edge goes on. 0: not at all.
         flip: mirror every second training image, left and right, anew for each batch.
@@ -58,7 +58,7 @@ def image_folder(
     Raises:
         DataError: a picture cannot be used; one line with the reason and the remedy.
     """
-    files = _pictures_in(folder_of(path, _WANTED))
+    files = _pictures_in(resolve_folder(path, _WANTED))
     if len(files) < 2:
         raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {_WANTED}")
     first = _pixels_of(files[0], size, channels)
@@ -78,7 +78,7 @@ def image_folder(
                 "dataset.size=[height,width], to which all are resized"
             )
         images[i] = image
-    return image_points(
+    return image_dataset(
         images,
         levels=_LEVELS,
         holdout=holdout,
@@ -108,7 +108,7 @@ def _pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.n
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(content(file)), formats=["PNG", "JPEG"]) as picture:
+            with Image.open(BytesIO(read_bytes(file)), formats=["PNG", "JPEG"]) as picture:
                 if picture.width * picture.height > _LARGEST:
                     raise DataError(
                         f"{file} has {picture.width} x {picture.height} pixels, more than "

@@ -8,24 +8,32 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ebmtrain.datasets.augmentation import Change, Flip, Middle, Noise, Redrawn, Shift, changed
-from ebmtrain.datasets.leave_class_out import leaving_out
+from ebmtrain.datasets.augmentation import (
+    Augmentation,
+    AugmentedImages,
+    Dequantization,
+    PixelCentre,
+    RandomFlip,
+    RandomShift,
+    augment,
+)
+from ebmtrain.datasets.leave_class_out import leave_class_out
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DataError
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Labels, Standardization
 
-Scaling = Literal["range", True, False, "whiten"]
+PixelScaling = Literal["range", True, False, "whiten"]
 
 
-def image_points(
+def image_dataset(
     images: np.ndarray,
     *,
     levels: int,
     holdout: float | np.ndarray,
     n_train: int | None = None,
-    standardize: Scaling,
+    standardize: PixelScaling,
     dequantize: bool,
     shift: int,
     flip: bool,
@@ -34,13 +42,13 @@ def image_points(
     holdout_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
     without: int | None = None,
-) -> Points | Redrawn:
+) -> Points | AugmentedImages:
     """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
     finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
     van den Oord & Bethge, ICLR 2016). Without u a density could be infinite at these.
 
     u is drawn from the seed: once for the images held out, and anew for each batch to train on, and
-    so is what else changes in these. Images held out are neither moved nor mirrored.
+    so are the other augmentations. Held-out images are neither shifted nor flipped.
 
     Args:
         images: (n, *event) of whole numbers, n >= 1, n >= 2 where some are to be held out.
@@ -49,16 +57,16 @@ def image_points(
             random.
         n_train: train on so many of the rest, at random; None: all.
         standardize: range: u = 2 x / levels - 1, from -1 to 1, all pixels alike; else as
-            `standardization_of`, pixel by pixel.
+            `fit_standardization`, pixel by pixel.
         dequantize: False: x = k + 1/2, the middle.
-        shift: training images are moved by up to so many pixels, see `Shift`; 0: they are not.
+        shift: largest shift of a training image in pixels, see `RandomShift`; 0: none.
         flip: every second one is mirrored.
         seed: of the noise and of the split.
         labels: (n,), class of each image, counted from 0; None: none.
         holdout_labels: (m,), likewise of the images held out, where these are given and `labels`
             are.
         classes: names of the classes.
-        without: a class that is neither trained on nor held out, see `leaving_out`; None: none.
+        without: a class that is neither trained on nor held out, see `leave_class_out`; None: none.
             Its images are changed as those held out are.
 
     Raises:
@@ -79,33 +87,39 @@ def image_points(
         apart, kept = order[:n_holdout], order[n_holdout:][:n_train]
         held = images[apart]
     # A copy: what was read from a file may not be written to, which tensors cannot promise.
-    seen, held, known, left = leaving_out(
+    seen, held, known, left = leave_class_out(
         without,
         torch.from_numpy(images[kept]),
         torch.from_numpy(held.copy()),
-        _labelled(labels, holdout_labels, kept, apart, classes),
+        _split_labels(labels, holdout_labels, kept, apart, classes),
     )
-    last: Change = Noise() if dequantize else Middle()
-    changes = [*([Shift(shift)] if shift else []), *([Flip()] if flip else []), last]
-    train = changed(seen, changes, seed, "train")
+    last: Augmentation = Dequantization() if dequantize else PixelCentre()
+    augmentations = [
+        *([RandomShift(shift)] if shift else []),
+        *([RandomFlip()] if flip else []),
+        last,
+    ]
+    train = augment(seen, augmentations, seed, "train")
     if standardize == "range":
         half = torch.full_like(train[0], levels / 2)
         units = Standardization(half, half.clone())
     else:
-        units = standardization_of(train, standardize)
+        units = fit_standardization(train, standardize)
     points = Points(
         train,
-        changed(held, [last], seed, "holdout"),
-        anomalies=None if left is None else changed(left, [last], seed, "anomalies"),
+        augment(held, [last], seed, "holdout"),
+        anomalies=None if left is None else augment(left, [last], seed, "anomalies"),
         standardization=units,
         labels=known,
         pixels=(0.0, float(levels)),
     )
-    return points if changes == [Middle()] else Redrawn(seen, changes, points)
+    return (
+        points if augmentations == [PixelCentre()] else AugmentedImages(seen, augmentations, points)
+    )
 
 
-def check_noise(x: np.ndarray, path: str, *, dequantize: bool) -> None:
-    """Of points in a file that are given to a model of `image_points`.
+def check_pixel_values(x: np.ndarray, path: str, *, dequantize: bool) -> None:
+    """Of points in a file that are given to a model of `image_dataset`.
 
     Raises:
         DataError: they are the pixels k and not the k + u that it has learnt: at the edge of what
@@ -121,7 +135,7 @@ def check_noise(x: np.ndarray, path: str, *, dequantize: bool) -> None:
         )
 
 
-def _labelled(
+def _split_labels(
     labels: np.ndarray | None,
     holdout_labels: np.ndarray | None,
     kept: np.ndarray,

@@ -11,7 +11,7 @@ from ebmtrain.errors import DataError
 from ebmtrain.types import Labels
 
 
-class Parted(NamedTuple):
+class ClassSplit(NamedTuple):
     """Points to train on and held out, their classes, and those of the class that is in neither;
     None: no class was left out."""
 
@@ -21,9 +21,9 @@ class Parted(NamedTuple):
     anomalies: Tensor | None
 
 
-def leaving_out(
+def leave_class_out(
     without: int | None, train: Tensor, holdout: Tensor, labels: Labels | None
-) -> Parted:
+) -> ClassSplit:
     """Takes one class away. The others keep their numbers and their split: of one seed, runs that
     leave out different classes share it.
 
@@ -36,7 +36,7 @@ def leaving_out(
         DataError: there are no classes, or not this one, or nothing is left without it.
     """
     if without is None:
-        return Parted(train, holdout, labels, None)
+        return ClassSplit(train, holdout, labels, None)
     if labels is None:
         raise DataError(
             f"dataset.without is {without}, and these data have no classes to leave out: "
@@ -55,4 +55,4 @@ def leaving_out(
             "dataset.without={} leaves {} points to train on, {} held out and {} anomalies, of "
             "which none may be 0: leave out another class".format(without, *counts)
         )
-    return Parted(train[~of_it], holdout[~held_of_it], kept, anomalies)
+    return ClassSplit(train[~of_it], holdout[~held_of_it], kept, anomalies)

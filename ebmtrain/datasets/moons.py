@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from ebmtrain.datasets.quadrature import (
     gauss_legendre,
     log_gaussian_sum,
-    nodes_along,
+    node_count,
     plane_entropy,
 )
 from ebmtrain.types import Positive
@@ -48,7 +48,7 @@ class Moons:
 
     @cached_property
     def _nodes(self) -> tuple[Tensor, Tensor]:
-        t, weights = gauss_legendre(0, math.pi, nodes_along(2 * math.pi, self.std))
+        t, weights = gauss_legendre(0, math.pi, node_count(2 * math.pi, self.std))
         return torch.cat([_upper(t), _lower(t)]), (weights / (2 * math.pi)).repeat(2)
 
     def log_prob(self, x: Tensor) -> Tensor:

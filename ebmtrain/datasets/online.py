@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ebmtrain.datasets.points import Points, sent
+from ebmtrain.datasets.points import Points, to_device
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch, Density
 
 
-class Fresh:
+class OnlineDataset:
     """A `Dataset` whose batch `step` is independent of all others, so that nothing can be learnt by
     heart.
 
@@ -34,10 +34,10 @@ class Fresh:
         self.standardization = points.standardization
         self.dtype, self.device = dtype, device
 
-    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Fresh:
-        return Fresh(self.points, self.truth, dtype=dtype, device=device)
+    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> OnlineDataset:
+        return OnlineDataset(self.points, self.truth, dtype=dtype, device=device)
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
         # Drawn on the CPU, so that every device sees the same batches.
         x = self.truth.sample(size, stream(seed, "fresh", step))
-        return Batch(sent(self.standardization.to_standard(x), self.device, self.dtype))
+        return Batch(to_device(self.standardization.to_standard(x), self.device, self.dtype))

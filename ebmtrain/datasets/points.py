@@ -7,13 +7,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.leave_class_out import leaving_out
-from ebmtrain.datasets.standardization import Standardize, standardization_of
+from ebmtrain.datasets.leave_class_out import leave_class_out
+from ebmtrain.datasets.standardization import Standardize, fit_standardization
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch, Density, Labels, Standardization
 
 
-def split(
+def random_split(
     points: Tensor,
     *,
     holdout: float,
@@ -30,12 +30,12 @@ def split(
         points: (n, *event), n >= 2.
         holdout: share of those that are not trained on, in (0, 1); at least one, and at least one
             is left to train on.
-        standardize: see `standardization_of`.
+        standardize: see `fit_standardization`.
         seed: of the split.
         names: of the columns.
         labels: (n,), class of each point, counted from 0; None: they have none.
         classes: names of the classes.
-        without: a class that is left out of both, see `leaving_out`; None: none is.
+        without: a class that is left out of both, see `leave_class_out`; None: none is.
 
     Raises:
         DataError: there is no such class, or too little without it.
@@ -44,12 +44,12 @@ def split(
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
     kept, held = order[n_holdout:], order[:n_holdout]
     both = None if labels is None else Labels(labels[kept], labels[held], classes)
-    parted = leaving_out(without, points[kept], points[held], both)
+    parted = leave_class_out(without, points[kept], points[held], both)
     return Points(
         parted.train,
         parted.holdout,
         anomalies=parted.anomalies,
-        standardization=standardization_of(parted.train, standardize),
+        standardization=fit_standardization(parted.train, standardize),
         names=names,
         labels=parted.labels,
     )
@@ -161,12 +161,12 @@ class Points:
             return known[2]
         # Drawn on the CPU, so that every device sees the same batches.
         order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-        order = sent(order, self._kind[1])
+        order = to_device(order, self._kind[1])
         self._shuffled = (seed, epoch, order)
         return order
 
 
-def sent(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+def to_device(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
     """x on a device, in a type (None: in its own), without waiting for the device.
 
     A copy from ordinary memory may wait until a GPU has done all that it was given before. One from

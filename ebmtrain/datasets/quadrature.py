@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ELEMENTS = 2**16
+_ELEMENTS_PER_TABLE = 2**16
 """Entries of one (points, nodes) table: small enough to stay in a core's cache."""
 
 
@@ -20,7 +20,7 @@ def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Tensor, Tensor]
     return torch.from_numpy(low + half * (x + 1)), torch.from_numpy(half * w)
 
 
-def nodes_along(length: float, std: float) -> int:
+def node_count(length: float, std: float) -> int:
     """How many Gauss-Legendre nodes a curve of this length needs under Gaussian noise `std`.
 
     They stand pi / 2 times wider in the middle than on average: at 0.7 std there, which leaves a
@@ -30,7 +30,7 @@ def nodes_along(length: float, std: float) -> int:
     return 16 + math.ceil(math.pi / 2 * length / (0.7 * std))
 
 
-def log_sum(
+def log_kernel_sum(
     x: Tensor, nodes: Tensor, log_weights: Tensor, log_kernel: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """log sum_j w_j prod_i k(x_i - c_ji), a sum over nodes c of a product over coordinates.
@@ -46,7 +46,7 @@ def log_sum(
     """
     nodes, log_weights = nodes.to(x), log_weights.to(x)
     parts = []
-    for rows in x.split(max(1, _ELEMENTS // nodes.shape[0])):
+    for rows in x.split(max(1, _ELEMENTS_PER_TABLE // nodes.shape[0])):
         terms = log_weights
         for i in range(x.shape[1]):
             terms = terms + log_kernel(rows[:, i, None] - nodes[:, i])
@@ -58,7 +58,9 @@ def log_gaussian_sum(x: Tensor, centres: Tensor, weights: Tensor, std: float) ->
     """log sum_j w_j N(x; c_j, std^2 I): (batch, d), (nodes, d), (nodes,) -> (batch,)."""
     log_constant = x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
     factor = -0.5 / std**2
-    return log_sum(x, centres, weights.log() - log_constant, lambda gap: factor * gap.square())
+    return log_kernel_sum(
+        x, centres, weights.log() - log_constant, lambda gap: factor * gap.square()
+    )
 
 
 def plane_entropy(
@@ -81,11 +83,11 @@ def plane_entropy(
     return float(torch.special.entr(log_p.exp()).sum()) * spacing**2
 
 
-_WORTHWHILE = 2**20
+_MIN_PAIRS = 2**20
 """Below so many (point, node) pairs, finding neighbours costs more than it saves."""
 
 
-def neighbourhoods(
+def neighbour_groups(
     x: Tensor, nodes: Tensor, *, std: float, extent: float = 0.0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Groups of points close together, each with the nodes that matter to it.
@@ -101,7 +103,7 @@ def neighbourhoods(
     Yields:
         Row numbers of x, each row once over all groups, and the kept row numbers of `nodes`.
     """
-    if x.shape[0] * nodes.shape[0] < _WORTHWHILE:
+    if x.shape[0] * nodes.shape[0] < _MIN_PAIRS:
         yield torch.arange(len(x), device=x.device), torch.arange(len(nodes), device=x.device)
         return
     cell = (x / (4 * std)).clamp(-1e6, 1e6).nan_to_num().floor().long()

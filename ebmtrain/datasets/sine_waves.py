@@ -9,9 +9,9 @@ import torch
 from annotated_types import Ge, Le
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.distributions import Law
+from ebmtrain.datasets.distributions import ScalarDistribution
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import Standardize, standardization_of
+from ebmtrain.datasets.standardization import Standardize, fit_standardization
 from ebmtrain.datasets.toy import SampleSize
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import NonNegative, WholeNumber
@@ -22,9 +22,9 @@ _Channels = Annotated[int, Ge(1), Le(1_000)]
 
 def sine_waves(
     *,
-    amplitude: Law,
-    frequency: Law,
-    phase: Law,
+    amplitude: ScalarDistribution,
+    frequency: ScalarDistribution,
+    phase: ScalarDistribution,
     std: NonNegative = 0.2,
     length: _Length = 32,
     channels: _Channels = 1,
@@ -73,4 +73,4 @@ def sine_waves(
 
     train = drawn(n_train, stream(seed, "train"))
     holdout = drawn(n_holdout, stream(seed, "holdout"))
-    return Points(train, holdout, standardization=standardization_of(train, standardize))
+    return Points(train, holdout, standardization=fit_standardization(train, standardize))

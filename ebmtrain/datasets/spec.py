@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import CheckpointError, DataError
-from ebmtrain.masks import bounds, lengths
+from ebmtrain.masks import channel_range, lengths
 from ebmtrain.types import Dataset, Region, Standardization, labels_of, names_of
 
 
-class Frame(NamedTuple):
+class DataSpec(NamedTuple):
     """Units, region and fingerprint; an analytic landscape has no data, and no fingerprint."""
 
     standardization: Standardization
@@ -33,14 +33,14 @@ class Frame(NamedTuple):
         return self.lengths is not None
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Frame:
+    def of(cls, dataset: Dataset) -> DataSpec:
         units = dataset.standardization
         u = units.to_standard(dataset.train)
         names = names_of(dataset)
         if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
             u = u.reshape(len(u), -1)
             return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
-        region = Region(*(end.flatten() for end in bounds(u)))
+        region = Region(*(end.flatten() for end in channel_range(u)))
         steps = torch.bincount(lengths(u), minlength=u.shape[1] + 1)[1:]
         return cls(units, region, fingerprint(dataset), names, steps)
 
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
         }
 
     @classmethod
-    def from_state(cls, saved: Any) -> Frame:
+    def from_state(cls, saved: Any) -> DataSpec:
         """
         Raises:
             CheckpointError: it is not what `state_dict` gave.
@@ -78,10 +78,10 @@ class Frame(NamedTuple):
                 raise ValueError("its mixing is singular")
             if not isinstance(saved["fingerprint"], str):
                 raise ValueError("its fingerprint is no text")
-            if names is not None and not _are_names(names, d):
+            if names is not None and not _valid_names(names, d):
                 raise ValueError("its names are not a line of text for each column")
             steps = saved.get("lengths")
-            if steps is not None and not _are_lengths(steps, shift):
+            if steps is not None and not _valid_lengths(steps, shift):
                 raise ValueError("its lengths are not counts of sequences")
             return cls(
                 Standardization(shift, scale, mixing),
@@ -106,14 +106,14 @@ class Frame(NamedTuple):
             )
 
 
-def _are_names(names: Any, count: int) -> bool:
+def _valid_names(names: Any, count: int) -> bool:
     """They will be shown in a terminal, which obeys control characters."""
     if not isinstance(names, list) or len(names) != count:
         return False
     return all(isinstance(name, str) and name.isprintable() for name in names)
 
 
-def _are_lengths(steps: Any, shift: Tensor) -> bool:
+def _valid_lengths(steps: Any, shift: Tensor) -> bool:
     """One count for each length that a sequence, (length, channels) like `shift`, may have."""
     if shift.ndim != 2 or not isinstance(steps, Tensor) or steps.dtype != torch.int64:
         return False
@@ -135,11 +135,11 @@ def fingerprint(dataset: Dataset) -> str:
     for points in (dataset.train, dataset.holdout):
         digest.update(repr(tuple(points.shape)).encode())
         for part in points.split(65_536):
-            digest.update(_rounded(part, quantum).numpy().tobytes())
+            digest.update(_quantize(part, quantum).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _rounded(points: Tensor, quantum: Tensor) -> Tensor:
+def _quantize(points: Tensor, quantum: Tensor) -> Tensor:
     """Whole numbers of quanta, as floats: the largest would not fit into an integer. Infinite at
     steps that are not there: a NaN may be any of many bit patterns."""
     whole = (points.to("cpu", torch.float64) / quantum).round()

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import DataError
-from ebmtrain.masks import present
+from ebmtrain.masks import step_mask
 from ebmtrain.types import Standardization
 
 Standardize = Literal[True, False, "whiten"]
-_SINGULAR = 1e-9  # share of the mean variance below which a direction counts as none
+_MIN_RELATIVE_VARIANCE = 1e-9  # share of the mean variance below which a direction counts as none
 
 
-def standardization_of(points: Tensor, standardize: Standardize) -> Standardization:
+def fit_standardization(points: Tensor, standardize: Standardize) -> Standardization:
     """Mean and standard deviation of each coordinate; shift 0 and scale 1 if not `standardize`.
 
     Of sequences of different lengths: those of each channel over all steps that are there, the same
@@ -40,14 +40,14 @@ def standardization_of(points: Tensor, standardize: Standardize) -> Standardizat
         zero = torch.zeros_like(exact[0])
         return Standardization(zero, zero + 1)
     if exact.isnan().any():
-        return _of_ragged(exact, standardize)
-    simple = _of_columns(exact)
+        return _fit_channels(exact, standardize)
+    simple = _fit_elements(exact)
     if standardize != "whiten":
         return simple
     return simple._replace(mixing=_correlation_root(simple.to_standard(exact).flatten(1)))
 
 
-def _of_columns(exact: Tensor) -> Standardization:
+def _fit_elements(exact: Tensor) -> Standardization:
     """Of each element of (n, *event) points over all of them."""
     mean = exact.mean(0)
     scale = (exact - mean).square().mean(0).sqrt()
@@ -56,13 +56,13 @@ def _of_columns(exact: Tensor) -> Standardization:
     return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
 
 
-def _of_ragged(exact: Tensor, standardize: Standardize) -> Standardization:
+def _fit_channels(exact: Tensor, standardize: Standardize) -> Standardization:
     """Of each channel of (n, length, channels) sequences over all steps that are there."""
     if standardize == "whiten":
         raise DataError(
             "sequences of different lengths cannot be whitened: dataset.standardize=true"
         )
-    units = _of_columns(exact[present(exact)])
+    units = _fit_elements(exact[step_mask(exact)])
     shift, scale = (v.expand(exact.shape[1:]).clone() for v in units[:2])
     return Standardization(shift, scale)
 
@@ -70,7 +70,7 @@ def _of_ragged(exact: Tensor, standardize: Standardize) -> Standardization:
 def _correlation_root(u: Tensor) -> Tensor:
     """R^(1/2) of the correlations R of (n, d) points of mean 0 and deviation 1: symmetric."""
     values, vectors = torch.linalg.eigh(u.T @ u / len(u))
-    flat = int((values < _SINGULAR).sum())
+    flat = int((values < _MIN_RELATIVE_VARIANCE).sum())
     if flat:
         raise DataError(
             f"{u.shape[1]} columns of {len(u)} training points span {u.shape[1] - flat} dimensions "

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from ebmtrain.datasets.quadrature import (
     gauss_legendre,
     log_gaussian_sum,
-    nodes_along,
+    node_count,
     plane_entropy,
 )
 from ebmtrain.types import Positive
@@ -47,7 +47,7 @@ class SwissRoll:
     def _nodes(self) -> tuple[Tensor, Tensor]:
         # The curve runs fastest at its end, so this length is an upper bound, not the length.
         length = (_END - _START) * math.hypot(1, _END) / 5
-        t, weights = gauss_legendre(_START, _END, nodes_along(length, self.std))
+        t, weights = gauss_legendre(_START, _END, node_count(length, self.std))
         return _roll(t), weights / (_END - _START)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from ebmtrain.datasets.online import Fresh
+from ebmtrain.datasets.online import OnlineDataset
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Density, WholeNumber
 
@@ -25,7 +25,7 @@ def toy(
     standardize: bool = True,
     fresh: bool = False,
     seed: WholeNumber,
-) -> Points | Fresh:
+) -> Points | OnlineDataset:
     """Two independent samples of `density`.
 
     Args:
@@ -43,7 +43,7 @@ def toy(
     points = Points(
         train,
         holdout,
-        standardization=standardization_of(train, standardize),
+        standardization=fit_standardization(train, standardize),
         truth=density,
     )
-    return Fresh(points, density) if fresh else points
+    return OnlineDataset(points, density) if fresh else points

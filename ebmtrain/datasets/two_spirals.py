@@ -9,7 +9,12 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.quadrature import gauss_legendre, log_sum, neighbourhoods, plane_entropy
+from ebmtrain.datasets.quadrature import (
+    gauss_legendre,
+    log_kernel_sum,
+    neighbour_groups,
+    plane_entropy,
+)
 from ebmtrain.types import Positive
 
 _END = 3 * math.pi
@@ -54,8 +59,8 @@ class TwoSpirals:
         nodes, log_weights = (part.to(x) for part in self._nodes)
         log_p = torch.empty_like(x[:, 0])
         extent = self.jitter / math.sqrt(2)
-        for rows, kept in neighbourhoods(x, nodes, std=self.std, extent=extent):
-            log_p[rows] = log_sum(x[rows], nodes[kept], log_weights[kept], self._log_kernel)
+        for rows, kept in neighbour_groups(x, nodes, std=self.std, extent=extent):
+            log_p[rows] = log_kernel_sum(x[rows], nodes[kept], log_weights[kept], self._log_kernel)
         return log_p
 
     def _log_kernel(self, gap: Tensor) -> Tensor:

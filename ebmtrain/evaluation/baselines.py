@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DataError
 from ebmtrain.evaluation.exact import log_density
 from ebmtrain.evaluation.protocol import (
@@ -107,9 +107,9 @@ class Baselines:
     def fit_baselines(self, dataset: Dataset) -> dict[str, Tensor]:
         """log p of the held-out points by each peer, (m,)."""
         train, holdout = (x.flatten(1) for x in (dataset.train, dataset.holdout))
-        units = [standardization_of(train, True)]
+        units = [fit_standardization(train, True)]
         with suppress(DataError):  # columns that follow from others
-            units.append(standardization_of(train, "whiten"))
+            units.append(fit_standardization(train, "whiten"))
         one = scikit_learn("mixture", "evaluation=peers").GaussianMixture(1)
         return {
             "gaussian": _baseline_log_p(

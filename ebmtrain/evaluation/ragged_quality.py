@@ -20,7 +20,7 @@ from ebmtrain.evaluation.quality import (
     nonfinite_warning,
     sample_metrics,
 )
-from ebmtrain.masks import present, whole, zero_filled
+from ebmtrain.masks import fill_zeros, finite_mask, step_mask
 from ebmtrain.types import Count
 
 
@@ -54,7 +54,7 @@ class RaggedQuality:
         )
         if len(real.holdout) < 2:
             return Evaluation({}, [TOO_FEW_HOLDOUT])
-        if said := nonfinite_warning(whole(samples)):
+        if said := nonfinite_warning(finite_mask(samples)):
             return Evaluation({}, [said])
         signs = random_signs(len(real.holdout), self.shuffles, generator)
         along = random_directions(self.projections, real.holdout.shape[1], generator)
@@ -72,8 +72,8 @@ def pad_and_flatten(x: Tensor) -> Tensor:
     Args:
         x: standardized, NaN at the steps that are not there.
     """
-    there = present(x)
-    return torch.cat([zero_filled(x, there), there[..., None].to(x)], 2).flatten(1)
+    there = step_mask(x)
+    return torch.cat([fill_zeros(x, there), there[..., None].to(x)], 2).flatten(1)
 
 
 _NOTICE = (

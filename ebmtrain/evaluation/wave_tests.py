@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmtrain.evaluation.estimators.wave_fit import MIN_STEPS, Waves, fit_ragged_waves
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
-from ebmtrain.masks import whole
+from ebmtrain.masks import finite_mask
 from ebmtrain.types import Count
 
 _NO_TEST = (
@@ -64,7 +64,7 @@ class WaveTests:
         real = fit_ragged_waves(split_channels(dataset.holdout[order]))
         x = inputs.standardization.to_data(inputs.draw(self.points))
         ragged = any(points.isnan().any() for points in (dataset.train, dataset.holdout))
-        lost = int((~(whole(x) if ragged else x.isfinite().flatten(1).all(1))).sum())
+        lost = int((~(finite_mask(x) if ragged else x.isfinite().flatten(1).all(1))).sum())
         if lost:
             return Evaluation(
                 {},

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.masks import normal_like
-from ebmtrain.samplers.bounds import per_chain
-from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.samplers.bounds import unsqueeze_like
+from ebmtrain.samplers.chain import init_adaptation, run_chain
 from ebmtrain.types import Energy, Placement, Sampler, StateSchema, Tensors
 
 BUFFER_SCHEMA: StateSchema = {
@@ -57,7 +57,7 @@ def init_buffer(
         "chains": noise_std * normal_like(spread_evenly(x, slots), generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
         "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
-    } | start_learning(sampler, x)
+    } | init_adaptation(sampler, x)
 
 
 def spread_evenly(x: Tensor, count: int) -> Tensor:
@@ -94,7 +94,7 @@ def sample_negatives(
         uniform = torch.empty(batch, device=chains.device).uniform_(generator=generator)
         restart = uniform < reinit
         fresh = noise_std * normal_like(first, generator)
-        first = torch.where(per_chain(restart, first), fresh, first)
+        first = torch.where(unsqueeze_like(restart, first), fresh, first)
         age = age.masked_fill(restart, 0)
         restarts = restarts + restart.sum()
         restarted = {"restarted": restart.to(first).mean()}
@@ -103,5 +103,5 @@ def sample_negatives(
         "chains": chains.index_copy(0, drawn, chain.x),
         "ages": ages.index_copy(0, drawn, age + k),
         "restarts": restarts,
-    } | chain.learnt
+    } | chain.adaptation_state
     return Negatives(chain.x, after, chain.metrics | restarted)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from ebmtrain.types import Energy, Tensors
 
 
-def contrast(
+def contrastive_loss(
     energy: Energy,
     x: Tensor,
     negatives: Tensor,
@@ -42,6 +42,6 @@ def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     return values.mean() if weights is None else values @ weights.detach().to(values)
 
 
-def noised(x: Tensor, std: float, generator: Generator) -> Tensor:
+def add_noise(x: Tensor, std: float, generator: Generator) -> Tensor:
     """x + std * N(0, I). The model learns the data blurred by it. 0: x itself, nothing drawn."""
     return x + std * torch.empty_like(x).normal_(generator=generator) if std else x

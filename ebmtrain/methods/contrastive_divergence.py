@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import Generator, Tensor
 
 from ebmtrain.masks import normal_like
-from ebmtrain.methods.contrast import contrast, noised
-from ebmtrain.samplers.chain import adaptation_of, run_chain, start_learning
+from ebmtrain.methods.contrast import add_noise, contrastive_loss
+from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain
 from ebmtrain.types import (
     Batch,
     Count,
@@ -40,7 +40,7 @@ class ContrastiveDivergence:
         k: steps of each chain.
         start: where chains start.
         noise_std: of `start: noise`, in (standardized) units of x.
-        energy_regularization: alpha of `contrast`; small, it biases the density.
+        energy_regularization: alpha of `contrastive_loss`; small, it biases the density.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
     """
@@ -59,13 +59,13 @@ class ContrastiveDivergence:
         return schema_of(adaptation_of(self.sampler))
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return start_learning(self.sampler, x)
+        return init_adaptation(self.sampler, x)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x = noised(batch.x, self.data_noise, generator)
+        x = add_noise(batch.x, self.data_noise, generator)
         first = x if self.start == "data" else self.noise_std * normal_like(x, generator)
         chain = run_chain(self.sampler, energy, first, self.k, generator, state)
-        loss, energies = contrast(energy, x, chain.x, self.energy_regularization)
-        return LossOutput(loss, energies | chain.metrics, chain.learnt)
+        loss, energies = contrastive_loss(energy, x, chain.x, self.energy_regularization)
+        return LossOutput(loss, energies | chain.metrics, chain.adaptation_state)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.masks import squares
+from ebmtrain.masks import squared_norm
 from ebmtrain.score import score
 from ebmtrain.types import Batch, Energy, LossOutput, Positive, Tensors
 
@@ -37,6 +37,6 @@ class DenoisingScoreMatching:
     ) -> LossOutput:
         xi = torch.empty_like(batch.x).normal_(generator=generator)
         s = score(energy, batch.x + self.sigma * xi)
-        loss = squares(self.sigma * s + xi, batch.x).mean() / 2
+        loss = squared_norm(self.sigma * s + xi, batch.x).mean() / 2
         metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}
         return LossOutput(loss, metrics, state)

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.methods.buffer import slot_conflicts
-from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import frozen, score
@@ -37,7 +37,7 @@ class ImprovedContrastiveDivergence:
     E_q[E] - T H(q) + T log Z as a function of q alone, which draws the chains towards the model,
     for one Langevin step y more: with the energy that judges y frozen, the parameters see the first
     new term through the drift of y alone, and so does the entropy H(y), which is estimated from
-    nearest neighbours (see `entropy`).
+    nearest neighbours (see `nearest_neighbour_entropy`).
 
     The paper takes the gradient through the last step of the chain itself; a step of its own leaves
     the chain to any sampler, exact ones included. Its entropy lacks the factor d and constants.
@@ -82,7 +82,7 @@ class ImprovedContrastiveDivergence:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x = noised(batch.x, self.data_noise, generator)
+        x = add_noise(batch.x, self.data_noise, generator)
         loss, energies, chain = contrast_with_chains(self, energy, x, state, generator)
 
         temperature = temperature_of(self.sampler)
@@ -91,13 +91,13 @@ class ImprovedContrastiveDivergence:
         y = chain.x + drift + (2 * self.step_size * temperature) ** 0.5 * noise
         with frozen(energy):  # the gradient goes to the parameters by way of y alone
             judged = energy(y).mean()
-        spread = entropy(y)
+        spread = nearest_neighbour_entropy(y)
         loss = loss + self.kl_weight * judged - self.entropy_weight * temperature * spread
         metrics = energies | chain.metrics | {"entropy_model": spread.detach()}
         return LossOutput(loss, metrics, chain.state)
 
 
-def entropy(y: Tensor) -> Tensor:
+def nearest_neighbour_entropy(y: Tensor) -> Tensor:
     """H = d mean log r_i + log(n - 1) + log V_d + Euler's constant, in nats, with r_i the distance
     from y_i to its nearest neighbour and V_d the volume of the unit ball (Kozachenko & Leonenko,
     1987). Differentiable; (n, *event) -> ()."""

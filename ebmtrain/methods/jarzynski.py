@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.contrast import contrast, noised
-from ebmtrain.samplers.chain import adaptation_of, run_chain, start_learning, temperature_of
-from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic
+from ebmtrain.methods.contrast import add_noise, contrastive_loss
+from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain, temperature_of
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
 from ebmtrain.score import frozen
 from ebmtrain.types import (
     Batch,
@@ -70,7 +70,7 @@ class Jarzynski:
         resample_below: share of `walkers` below which the effective sample size leads to
             resampling; 0: never, 1: always.
         noise_std: of the first points, in (standardized) units of x.
-        energy_regularization: alpha of `contrast`; small, it biases the density.
+        energy_regularization: alpha of `contrastive_loss`; small, it biases the density.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
@@ -90,7 +90,7 @@ class Jarzynski:
     data_noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if not exact(self.sampler):
+        if not leaves_target_invariant(self.sampler):
             raise ValueError(
                 f"jarzynski weights need a sampler that leaves exp(-E / T) as it is, which "
                 f"{type(self.sampler).__name__} as configured does not: give sampler=mala or "
@@ -112,12 +112,12 @@ class Jarzynski:
             # As if the walkers came from an energy with Z = 1: the first update does the rest.
             "energies": temperature_of(self.sampler) * surprise,
             "log_weights": torch.zeros_like(surprise),
-        } | start_learning(self.sampler, x)
+        } | init_adaptation(self.sampler, x)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x = noised(batch.x, self.data_noise, generator)
+        x = add_noise(batch.x, self.data_noise, generator)
         walkers = {name: state[name] for name in WALKER_SCHEMA}
         learnt = {name: value for name, value in state.items() if name not in walkers}
         walkers = self.reweighted(energy, walkers)
@@ -127,7 +127,7 @@ class Jarzynski:
 
         teaching = slice(None, self.walkers)
         weights = torch.softmax(walkers["log_weights"][teaching], 0)
-        loss, energies = contrast(
+        loss, energies = contrastive_loss(
             energy, x, walkers["chains"][teaching], self.energy_regularization, weights
         )
         metrics |= {"walkers_ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
@@ -158,7 +158,9 @@ class Jarzynski:
         low = (ess < self.resample_below)[:, None]
         own = torch.arange(2 * self.walkers, device=a.device)
         first = self.walkers * torch.arange(2, device=a.device)[:, None]
-        index = torch.where(low, systematic(a, generator) + first, self.groups(own)).flatten()
+        index = torch.where(
+            low, systematic_resampling(a, generator) + first, self.groups(own)
+        ).flatten()
         even = torch.where(low, log_mean_exp(a)[:, None], a).flatten()
         survivors = {"chains": walkers["chains"][index], "energies": walkers["energies"][index]}
         return survivors | {"log_weights": even}, ess
@@ -181,10 +183,10 @@ class Jarzynski:
         with frozen(energy), torch.no_grad():
             energies = walkers["energies"].index_copy(0, index, energy(ends))
         after = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
-        return after, runs[0].learnt, runs[0].metrics
+        return after, runs[0].adaptation_state, runs[0].metrics
 
 
-def exact(sampler: Sampler) -> bool:
+def leaves_target_invariant(sampler: Sampler) -> bool:
     """Whether each step leaves exp(-E / T) of its own chain as it is, as far as one can see: a
     clamp, a falling temperature, hot chains that lag behind the energy without weights of their
     own (all of `learnt` that is no number), and a step that rejects nothing do not."""
@@ -192,7 +194,7 @@ def exact(sampler: Sampler) -> bool:
     clamped = isinstance(sampler, HasClamp) and sampler.clamp is not None
     if clamped or isinstance(sampler, Cooling):
         return False
-    if any(value.dim() for value in start_learning(sampler, x).values()):
+    if any(value.dim() for value in init_adaptation(sampler, x).values()):
         return False
     tried = run_chain(sampler, _parabola, x, 1, torch.Generator().manual_seed(0))
     return "acceptance" in tried.metrics

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
 from ebmtrain.methods.buffer import slot_conflicts
-from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.types import (
     Batch,
@@ -74,7 +74,7 @@ class JointEnergyModel:
     ) -> LossOutput:
         if batch.y is None:
             raise ValueError("a batch without labels: method=pcd, or data with labels")
-        x = noised(batch.x, self.data_noise, generator)
+        x = add_noise(batch.x, self.data_noise, generator)
         loss, metrics, chain = contrast_with_chains(self, energy, x, state, generator)
         logits = -cast(Joint, energy).joint(x)  # the builder refuses any other energy
         surprise = cross_entropy(logits, batch.y)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import per_chain
+from ebmtrain.samplers.bounds import unsqueeze_like
 from ebmtrain.score import score
 from ebmtrain.types import Batch, Energy, LossOutput, Tensors
 
@@ -55,7 +55,7 @@ class MultiNoiseScoreMatching:
         u = x.new_empty(len(x)).uniform_(generator=generator)
         sigma = model.sigma_min * (u * math.log(model.sigma_max / model.sigma_min)).exp()
         xi = torch.empty_like(x).normal_(generator=generator)
-        wide = per_chain(sigma, x)
+        wide = unsqueeze_like(sigma, x)
         s = score(lambda x: model(x, sigma), x + wide * xi)
         loss = (wide * s + xi).flatten(1).square().sum(1).mean() / 2
         metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}

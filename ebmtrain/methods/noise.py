@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ebmtrain.types import Placement, StateSchema, Tensors
 
 
-class Noise(Protocol):
+class NoiseDistribution(Protocol):
     """A density over flattened points, whose parameters are tensors of a method's state.
 
     Args (of all):
@@ -19,10 +19,8 @@ class Noise(Protocol):
         width: factor on the fitted standard deviations, sides or bandwidth.
     """
 
-    @property
-    def state_schema(self) -> StateSchema:
-        """The keys of what `fit` returns."""
-        ...
+    state_schema: ClassVar[StateSchema]
+    """The keys of what `fit` returns."""
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors: ...
 
@@ -35,7 +33,7 @@ class Noise(Protocol):
         ...
 
 
-class Gaussian:
+class GaussianNoise:
     """N(mean, width^2 C), with the full covariance C of the points."""
 
     state_schema: ClassVar[StateSchema] = {
@@ -58,7 +56,7 @@ class Gaussian:
         return _log_unit_gaussian(z.square().sum(1), root)
 
 
-class Uniform:
+class UniformNoise:
     """Uniform on the bounding box of the points, `width` times as wide about its centre.
 
     Nothing is learnt outside of the box: there the energy is what the network makes of it.
@@ -88,7 +86,7 @@ class Uniform:
         return torch.where(inside, -(high - low).log().sum(), -torch.inf)
 
 
-class Kernel:
+class KernelNoise:
     """1/K sum_k N(x_k, h^2 C), K random training points x_k: a kernel density estimate.
 
     h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
@@ -122,7 +120,11 @@ class Kernel:
         return _log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
 
 
-NOISES: dict[str, Noise] = {"gaussian": Gaussian(), "uniform": Uniform(), "kernel": Kernel()}
+NOISE_DISTRIBUTIONS: dict[str, NoiseDistribution] = {
+    "gaussian": GaussianNoise(),
+    "uniform": UniformNoise(),
+    "kernel": KernelNoise(),
+}
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

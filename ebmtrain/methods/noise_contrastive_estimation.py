@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from ebmtrain.methods.noise import NOISES
+from ebmtrain.methods.noise import NOISE_DISTRIBUTIONS
 from ebmtrain.types import (
     Batch,
     Count,
@@ -49,16 +49,18 @@ class NoiseContrastiveEstimation:
 
     @property
     def state_schema(self) -> StateSchema:
-        return {"log_z_learnt": Placement.REPLICATED} | NOISES[self.noise].state_schema
+        return {"log_z_learnt": Placement.REPLICATED} | NOISE_DISTRIBUTIONS[self.noise].state_schema
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         log_z = x.new_zeros(()).requires_grad_()
-        return {"log_z_learnt": log_z} | NOISES[self.noise].fit(x.flatten(1), self.width, generator)
+        return {"log_z_learnt": log_z} | NOISE_DISTRIBUTIONS[self.noise].fit(
+            x.flatten(1), self.width, generator
+        )
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        noise, x = NOISES[self.noise], batch.x
+        noise, x = NOISE_DISTRIBUTIONS[self.noise], batch.x
         y = noise.sample(state, self.nu * len(x), generator)
         points = torch.cat([x.flatten(1), y])
         log_noise = noise.log_prob(state, points) + math.log(self.nu)

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Generator, Tensor
 
 from ebmtrain.methods.buffer import BUFFER_SCHEMA, Negatives, init_buffer, sample_negatives
-from ebmtrain.methods.contrast import contrast
+from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.samplers.chain import adaptation_of
 from ebmtrain.types import Energy, Sampler, StateSchema, Tensors, schema_of
 
@@ -42,7 +42,7 @@ class ChainOptions(Protocol):
 
     @property
     def energy_regularization(self) -> float:
-        """alpha >= 0 of `contrast`."""
+        """alpha >= 0 of `contrastive_loss`."""
         ...
 
 
@@ -65,12 +65,12 @@ def contrast_with_chains(
         x: a batch of data, (batch, *event).
 
     Returns:
-        The loss of `contrast` between the batch and the ends of as many chains after k steps; its
-        metrics; these chains.
+        The contrastive loss of the batch and the ends of as many chains after k steps; its metrics;
+        these chains.
     """
     chains = sample_negatives(
         options.sampler, energy, state, generator,
         batch=len(x), k=options.k, reinit=options.reinit, noise_std=options.noise_std,
     )  # fmt: skip
-    loss, metrics = contrast(energy, x, chains.x, options.energy_regularization)
+    loss, metrics = contrastive_loss(energy, x, chains.x, options.energy_regularization)
     return loss, metrics, chains

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from ebmtrain.methods.buffer import slot_conflicts
-from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.types import (
     Batch,
@@ -69,6 +69,6 @@ class PersistentContrastiveDivergence:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x = noised(batch.x, self.data_noise, generator)
+        x = add_noise(batch.x, self.data_noise, generator)
         loss, energies, chain = contrast_with_chains(self, energy, x, state, generator)
         return LossOutput(loss, energies | chain.metrics, chain.state)

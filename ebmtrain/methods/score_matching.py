@@ -12,7 +12,7 @@ from ebmtrain.score import score_and_divergence
 from ebmtrain.types import Batch, Energy, LossOutput, Tensors
 
 
-def second_derivative(config: Mapping[str, Any]) -> list[str]:
+def require_second_derivative(config: Mapping[str, Any]) -> list[str]:
     """What these methods object to in the rest of a configuration."""
     if config["model"].get("activation") != "leaky_relu":
         return []
@@ -31,7 +31,7 @@ class ScoreMatching:
     `mode_weights` before you take the result for a density.
     """
 
-    conflicts = staticmethod(second_derivative)
+    conflicts = staticmethod(require_second_derivative)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from ebmtrain.methods.score_matching import second_derivative
+from ebmtrain.methods.score_matching import require_second_derivative
 from ebmtrain.score import score_and_products
 from ebmtrain.types import Batch, Count, Energy, LossOutput, Tensors
 
@@ -28,7 +28,7 @@ class SlicedScoreMatching:
     n_projections: Count = 1
     variance_reduced: bool = True
 
-    conflicts = staticmethod(second_derivative)
+    conflicts = staticmethod(require_second_derivative)
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return {}

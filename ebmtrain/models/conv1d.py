@@ -7,8 +7,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.masks import before, zero_filled
-from ebmtrain.models.layers import Steps, Width, precision_of, with_base
+from ebmtrain.masks import fill_zeros, prefix_mask
+from ebmtrain.models.layers import BaseStd, SequenceLayout, add_base_energy, base_precision
 from ebmtrain.types import Count, Positive
 
 
@@ -43,11 +43,11 @@ class Conv1d(nn.Module):
         width: Count = 32,
         depth: Count = 3,
         input_scale: Positive = 1.0,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         ragged: bool = False,
     ):
         super().__init__()
-        self.steps = Steps.of(event_shape, ragged)
+        self.steps = SequenceLayout.of(event_shape, ragged)
         places = self.steps.length >> depth
         if not places:
             raise ValueError(
@@ -60,7 +60,7 @@ class Conv1d(nn.Module):
         )
         self.output = nn.Linear(widths[-1] * places, 1)
         self.input_scale = input_scale
-        self.base_precision = precision_of(base_std)
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         values, there = self.steps.read(x)
@@ -69,5 +69,5 @@ class Conv1d(nn.Module):
             h = silu(layer(h))
             if there is not None:
                 left = (there.sum(1) >> i).clamp(min=1)
-                h = zero_filled(h.transpose(1, 2), before(left, h.shape[2])).transpose(1, 2)
-        return with_base(self.output(h.flatten(1)).squeeze(1), values, self.base_precision)
+                h = fill_zeros(h.transpose(1, 2), prefix_mask(left, h.shape[2])).transpose(1, 2)
+        return add_base_energy(self.output(h.flatten(1)).squeeze(1), values, self.base_precision)

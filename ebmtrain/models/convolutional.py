@@ -10,7 +10,14 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.models.layers import Width, image_shape, lecun, marginal, precision_of, with_base
+from ebmtrain.models.layers import (
+    BaseStd,
+    add_base_energy,
+    base_precision,
+    image_shape,
+    init_lecun,
+    marginal_energy,
+)
 from ebmtrain.types import Count
 
 
@@ -41,7 +48,7 @@ class Convolutional(nn.Module):
         *,
         event_shape: tuple[int, ...],
         widths: Annotated[Sequence[Count], MinLen(1)] = (32, 64, 128, 256),
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         classes: Count | None = None,
     ):
         super().__init__()
@@ -63,15 +70,15 @@ class Convolutional(nn.Module):
         self.output = nn.Linear(widths[-1] * left, classes or 1)
         self.classes = classes
         for layer in (self.first, *self.strided, self.output):
-            lecun(layer)  # type: ignore[arg-type]
-        self.base_precision = precision_of(base_std)
+            init_lecun(layer)  # type: ignore[arg-type]
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return with_base(marginal(self.outputs(x)), x, self.base_precision)
+        return add_base_energy(marginal_energy(self.outputs(x)), x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
-        return with_base(self.outputs(x).T, x, self.base_precision).T
+        return add_base_energy(self.outputs(x).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor) -> Tensor:
         """(batch, classes), or (batch, 1) without classes."""

@@ -9,10 +9,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from ebmtrain.masks import present, zero_filled
+from ebmtrain.masks import fill_zeros, step_mask
 
 
-class Embedding(nn.Module):
+class FourierFeatures(nn.Module):
     """x -> [a * x, cos(W x), sin(W x)], W_ij ~ N(0, 2 / d * fourier_scale^2) drawn once and kept.
 
     d is n_inputs. Two points are as alike as exp(-fourier_scale^2 ||x - y||^2 / d) to the features
@@ -49,7 +49,7 @@ class Embedding(nn.Module):
         return direct * self.scale + (along_sin * cos - along_cos * sin) @ self.frequencies
 
 
-def marginal(f: Tensor) -> Tensor:
+def marginal_energy(f: Tensor) -> Tensor:
     """-log sum_y exp(-f_y), (batch, classes) -> (batch,): the energy of a point whatever its class.
     Of a single output it is that output."""
     return f.squeeze(1) if f.shape[1] == 1 else -torch.logsumexp(-f, 1)
@@ -73,29 +73,29 @@ def image_shape(event_shape: tuple[int, ...], model: str) -> tuple[int, int, int
     return channels, height, width
 
 
-def lecun(layer: nn.Conv2d | nn.Linear) -> None:
+def init_lecun(layer: nn.Conv2d | nn.Linear) -> None:
     """Weights of variance 1 / (inputs of one unit), biases 0."""
     nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
-Width = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
+BaseStd = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
 
 
-def precision_of(base_std: Width | None) -> float:
+def base_precision(base_std: BaseStd | None) -> float:
     """1 / base_std^2; 0: there is none."""
     return 0.0 if base_std is None else base_std**-2
 
 
-def with_base(energy: Tensor, x: Tensor, precision: float) -> Tensor:
+def add_base_energy(energy: Tensor, x: Tensor, precision: float) -> Tensor:
     """energy + precision * ||x||^2 / 2, shape (..., batch); x is (batch, *event)."""
     if not precision:
         return energy
     return energy.add(x.flatten(1).square().sum(1), alpha=0.5 * precision)
 
 
-class Read(NamedTuple):
+class PaddedSequences(NamedTuple):
     """Points as a model reads them."""
 
     values: Tensor
@@ -104,7 +104,7 @@ class Read(NamedTuple):
     """(batch, length), bool: the steps that are there; None: all of them."""
 
 
-class Steps(NamedTuple):
+class SequenceLayout(NamedTuple):
     """What a point is as a sequence."""
 
     length: int
@@ -113,7 +113,7 @@ class Steps(NamedTuple):
     """Sequences are of different lengths: see `masks`."""
 
     @classmethod
-    def of(cls, event_shape: tuple[int, ...], ragged: bool = False) -> Steps:
+    def of(cls, event_shape: tuple[int, ...], ragged: bool = False) -> SequenceLayout:
         """(length, channels), or (length,) for one channel.
 
         Raises:
@@ -127,10 +127,10 @@ class Steps(NamedTuple):
         length, channels = event_shape if len(event_shape) == 2 else (event_shape[0], 1)
         return cls(length, channels, ragged)
 
-    def read(self, x: Tensor) -> Read:
+    def read(self, x: Tensor) -> PaddedSequences:
         """Of (batch, *event)."""
         x = x.reshape(-1, self.length, self.channels)
         if not self.ragged:  # a NaN is one, and is seen
-            return Read(x, None)
-        there = present(x)
-        return Read(zero_filled(x, there), there)
+            return PaddedSequences(x, None)
+        there = step_mask(x)
+        return PaddedSequences(fill_zeros(x, there), there)

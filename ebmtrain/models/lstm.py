@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.models.layers import Steps, Width, precision_of, with_base
+from ebmtrain.models.layers import BaseStd, SequenceLayout, add_base_energy, base_precision
 from ebmtrain.types import Count, Positive
 
 
@@ -43,11 +43,11 @@ class Lstm(nn.Module):
         width: Count = 32,
         depth: Count = 2,
         input_scale: Positive = 1.0,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         ragged: bool = False,
     ):
         super().__init__()
-        self.steps = Steps.of(event_shape, ragged)
+        self.steps = SequenceLayout.of(event_shape, ragged)
         self.lstm = nn.LSTM(
             self.steps.channels, width, num_layers=depth, batch_first=True, bidirectional=True
         )
@@ -58,14 +58,14 @@ class Lstm(nn.Module):
         self.hidden = nn.Linear(2 * width, width)
         self.output = nn.Linear(width, 1)
         self.input_scale = input_scale
-        self.base_precision = precision_of(base_std)
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         values, there = self.steps.read(x)
         scaled = self.input_scale * values
         ends = self.ends(scaled) if there is None else self.own_ends(scaled, there.sum(1))
         h = silu(self.hidden(ends))
-        return with_base(self.output(h).squeeze(1), values, self.base_precision)
+        return add_base_energy(self.output(h).squeeze(1), values, self.base_precision)
 
     def ends(self, sequence: Tensor) -> Tensor:
         """[h_forward, h_backward] of the last layer, (batch, 2 * width)."""

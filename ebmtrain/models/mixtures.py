@@ -54,7 +54,7 @@ class Mixtures(nn.Module):
                 f"model.rank={rank} must be at most the {d} coordinates of a point: lower it"
             )
         self.mixtures = mixtures
-        self.centres = nn.Parameter(_starts(training_points, mixtures, components, d))
+        self.centres = nn.Parameter(_initial_centres(training_points, mixtures, components, d))
         self.log_std = nn.Parameter(torch.full((count,), math.log(std)))
         self.directions = nn.Parameter(torch.randn(count, d, rank) * 0.1 * std)
         self.logits = nn.Parameter(torch.zeros(mixtures, components))
@@ -98,7 +98,7 @@ class Mixtures(nn.Module):
         return self.log_std.new_zeros(()) if known else None
 
 
-def _starts(points: Tensor | None, mixtures: int, components: int, d: int) -> Tensor:
+def _initial_centres(points: Tensor | None, mixtures: int, components: int, d: int) -> Tensor:
     """Where components begin, (mixtures * components, d): each mixture takes no point twice before
     it has taken all."""
     if points is None:

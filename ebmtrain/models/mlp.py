@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
-from ebmtrain.models.layers import Embedding, Width, marginal, precision_of, with_base
+from ebmtrain.models.layers import (
+    BaseStd,
+    FourierFeatures,
+    add_base_energy,
+    base_precision,
+    marginal_energy,
+)
 from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.models.perceptron.ops import Network
@@ -58,7 +64,7 @@ class MLP(nn.Module):
         input_scale: factor on the (standardized) input.
         fourier_features: number m of random frequencies W ~ N(0, 2 / d * fourier_scale^2) in d
             dimensions; the perceptron then also sees cos(Wx), sin(Wx). 0: none.
-        fourier_scale: in radians per unit of x in the plane; see `Embedding` for other d.
+        fourier_scale: in radians per unit of x in the plane; see `FourierFeatures` for other d.
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
         spectral_norm: divides each weight matrix by its largest singular value (Miyato et al.,
             ICLR 2018), so that f is Lipschitz.
@@ -78,12 +84,12 @@ class MLP(nn.Module):
         input_scale: Positive = 1.0,
         fourier_features: WholeNumber = 0,
         fourier_scale: NonNegative = 1.0,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         spectral_norm: bool = False,
         classes: Count | None = None,
     ):
         super().__init__()
-        self.embedding = Embedding(
+        self.embedding = FourierFeatures(
             math.prod(event_shape), input_scale, fourier_features, fourier_scale
         )
         sizes = [self.embedding.n_features, *[width] * depth]
@@ -97,7 +103,7 @@ class MLP(nn.Module):
                 parametrizations.spectral_norm(layer)
         self.activation, self.activation_backward = ACTIVATIONS[activation]
         self.activation_name = activation
-        self.base_precision = precision_of(base_std)
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
@@ -105,13 +111,13 @@ class MLP(nn.Module):
         if self.known(x, network) and perceptron.pays(x, network):
             f = functional.output(x, network)
         else:
-            f = marginal(self.outputs(x, network))
-        return with_base(f, x, self.base_precision)
+            f = marginal_energy(self.outputs(x, network))
+        return add_base_energy(f, x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
         x = x.flatten(1)
-        return with_base(self.outputs(x, self.network()).T, x, self.base_precision).T
+        return add_base_energy(self.outputs(x, self.network()).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor, network: Network) -> Tensor:
         """f(x), (batch, classes), or (batch, 1) without classes."""
@@ -159,7 +165,7 @@ class MLP(nn.Module):
             f, gradient = self.written_out(flat, network)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
-        return with_base(f, flat, self.base_precision), gradient.view_as(x)
+        return add_base_energy(f, flat, self.base_precision), gradient.view_as(x)
 
     def at_once(self, x: Tensor) -> bool:
         """See `AtOnce`, also of the next two."""
@@ -182,7 +188,7 @@ class MLP(nn.Module):
             self.base_precision, temperature, steps,
         )  # fmt: skip
         end, momentum, gradient = (t.view_as(x) for t in moved)
-        return end, momentum, gradient, with_base(f, moved[0], self.base_precision)
+        return end, momentum, gradient, add_base_energy(f, moved[0], self.base_precision)
 
     def written_out(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         """f, marginal over classes, and df/dx: the chain rule, one product a layer."""
@@ -196,7 +202,7 @@ class MLP(nn.Module):
         g = weight.expand(len(x), -1) if self.classes is None else torch.softmax(-f, 1) @ weight
         for (w, _), z in zip(reversed(hidden), reversed(pre), strict=True):
             g = self.activation_backward(g, z) @ w
-        return marginal(f), self.embedding.pullback(features, g)
+        return marginal_energy(f), self.embedding.pullback(features, g)
 
     def known(self, x: Tensor, network: Network) -> bool:
         """Whether C++ of ours does it."""

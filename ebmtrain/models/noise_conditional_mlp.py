@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.models.layers import Width
+from ebmtrain.models.layers import BaseStd
 from ebmtrain.models.mlp import MLP
 from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
@@ -45,7 +45,7 @@ class NoiseConditionalMLP(nn.Module):
         input_scale: Positive = 1.0,
         fourier_features: WholeNumber = 0,
         fourier_scale: NonNegative = 1.0,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         spectral_norm: bool = False,
     ):
         super().__init__()

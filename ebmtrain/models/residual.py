@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 from torch.nn.utils import parametrizations
 
-from ebmtrain.models.layers import Width, image_shape, lecun, marginal, precision_of, with_base
+from ebmtrain.models.layers import (
+    BaseStd,
+    add_base_energy,
+    base_precision,
+    image_shape,
+    init_lecun,
+    marginal_energy,
+)
 from ebmtrain.types import Count
 
 
@@ -45,27 +52,29 @@ class Residual(nn.Module):
         event_shape: tuple[int, ...],
         widths: Annotated[Sequence[Count], MinLen(1)] = (64, 128, 256),
         spectral_norm: bool = False,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         classes: Count | None = None,
     ):
         super().__init__()
         self.image = image_shape(event_shape, "model=resnet")
         self.first = nn.Conv2d(self.image[0], widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList(Block(*pair) for pair in pairwise([widths[0], *widths]))
+        self.blocks = nn.ModuleList(
+            _ResidualBlock(*pair) for pair in pairwise([widths[0], *widths])
+        )
         self.output = nn.Linear(widths[-1], classes or 1)
         self.classes = classes
         for layer in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
-            lecun(layer)
+            init_lecun(layer)
             if spectral_norm:
                 parametrizations.spectral_norm(layer)
-        self.base_precision = precision_of(base_std)
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return with_base(marginal(self.outputs(x)), x, self.base_precision)
+        return add_base_energy(marginal_energy(self.outputs(x)), x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class, (batch, classes)."""
-        return with_base(self.outputs(x).T, x, self.base_precision).T
+        return add_base_energy(self.outputs(x).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor) -> Tensor:
         """(batch, classes), or (batch, 1) without classes."""
@@ -75,7 +84,7 @@ class Residual(nn.Module):
         return self.output(silu(h).sum((2, 3)))
 
 
-class Block(nn.Module):
+class _ResidualBlock(nn.Module):
     """(batch, inputs, height, width) -> (batch, outputs, height, width)."""
 
     def __init__(self, inputs: int, outputs: int):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ebmtrain.masks import zero_filled
-from ebmtrain.models.layers import Steps, Width, precision_of, with_base
+from ebmtrain.masks import fill_zeros
+from ebmtrain.models.layers import BaseStd, SequenceLayout, add_base_energy, base_precision
 from ebmtrain.types import Count, Positive
 
 
-class Block(nn.Module):
+class _TransformerBlock(nn.Module):
     """h + attention(norm(h)), then h + perceptron(norm(h)): pre-norm (Xiong et al., ICML 2020).
 
     Attention is written out: the fused one of torch has no second derivative, which score matching
@@ -75,7 +75,7 @@ class Transformer(nn.Module):
         depth: Count = 2,
         heads: Count = 4,
         input_scale: Positive = 1.0,
-        base_std: Width | None = None,
+        base_std: BaseStd | None = None,
         ragged: bool = False,
     ):
         super().__init__()
@@ -83,25 +83,25 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"width={width} is no multiple of heads={heads}: change model.width or model.heads"
             )
-        self.steps = Steps.of(event_shape, ragged)
+        self.steps = SequenceLayout.of(event_shape, ragged)
         self.first = nn.Linear(self.steps.channels, width)
         self.places = nn.Parameter(torch.randn(self.steps.length, width) / math.sqrt(width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(_TransformerBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, 1)
         self.input_scale = input_scale
-        self.base_precision = precision_of(base_std)
+        self.base_precision = base_precision(base_std)
 
     def forward(self, x: Tensor) -> Tensor:
         values, there = self.steps.read(x)
         h = self.first(self.input_scale * values) + self.places
         for block in self.blocks:
             h = block(h, there)
-        mean = h.mean(1) if there is None else _mean_of(h, there)
+        mean = h.mean(1) if there is None else _masked_mean(h, there)
         energy = self.output(self.norm(mean)).squeeze(1)
-        return with_base(energy, values, self.base_precision)
+        return add_base_energy(energy, values, self.base_precision)
 
 
-def _mean_of(h: Tensor, there: Tensor) -> Tensor:
+def _masked_mean(h: Tensor, there: Tensor) -> Tensor:
     """Over the steps that are there: (batch, length, width), (batch, length) -> (batch, width)."""
-    return zero_filled(h, there).sum(1) / there.sum(1, keepdim=True)
+    return fill_zeros(h, there).sum(1) / there.sum(1, keepdim=True)

@@ -11,7 +11,7 @@ from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Standardization
 
 
-class Observed(nn.Module):
+class PosteriorEnergy(nn.Module):
     """U(z) = E(b + A z) + T / 2 * sum_i k_i (z_i - c_i)^2, (batch, d) -> (batch,), which is
     E(u) + T ||x(u) - y||^2 / (2 sigma^2) at u = b + A z: exp(-U / T) is the posterior of a point x
     that was observed as y = x + sigma xi, xi ~ N(0, I).
@@ -83,7 +83,7 @@ def _applied(a: Tensor, z: Tensor) -> Tensor:
     return z * a if a.ndim == 1 else z @ a.T
 
 
-class InDataUnits(nn.Module):
+class DataUnitsEnergy(nn.Module):
     """E_data(x) = E(u(x)): the energy that was trained on standardized points u.
 
     As a density over x it has log Z larger by log |dx/du| than over standardized points.
@@ -117,15 +117,15 @@ class InDataUnits(nn.Module):
         return self.energy(u.to(next(iter(self.energy.parameters()), u)))
 
 
-def in_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:
+def to_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:
     """A detached copy of `energy`, in eval mode, that takes points in the data's units."""
     import copy
 
-    wrapped = InDataUnits(copy.deepcopy(energy), standardization).eval()
+    wrapped = DataUnitsEnergy(copy.deepcopy(energy), standardization).eval()
     return wrapped.requires_grad_(False)
 
 
-class OfClass(nn.Module):
+class ClassConditionalEnergy(nn.Module):
     """E(x, y) of one class y of a `Joint` energy, (batch, *event) -> (batch,): p(x | y) is
     proportional to exp(-E(x, y) / T)."""
 
@@ -138,7 +138,7 @@ class OfClass(nn.Module):
         return self.energy.joint(x)[:, self.label]  # type: ignore[operator]
 
 
-class JointOf(nn.Module):
+class ClassEnergies(nn.Module):
     """E(x, y) of all classes, (batch, *event) -> (batch, classes), as a module to be called."""
 
     def __init__(self, energy: nn.Module):
@@ -149,7 +149,7 @@ class JointOf(nn.Module):
         return self.energy.joint(x)  # type: ignore[operator]
 
 
-class OnFlat(nn.Module):
+class AffineSubspaceEnergy(nn.Module):
     """E(z) = E(b + A z), (batch, m) -> (batch,): what is left where d - m of the d numbers of a
     point are given, the conditional density of the others but for its normaliser.
 

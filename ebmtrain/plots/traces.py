@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ebmtrain.masks import whole
+from ebmtrain.masks import finite_mask
 from ebmtrain.plots.energies import draw_energy_histograms
 from ebmtrain.plots.style import DATA, GREY, MODEL, label_axes, new_figure
 from ebmtrain.plots.window import fit_interval
@@ -79,7 +79,7 @@ def traces(
 
 def _finite_sequences(x: Tensor) -> Tensor:
     x = x.detach().cpu().double()
-    return x[whole(x)]
+    return x[finite_mask(x)]
 
 
 def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:

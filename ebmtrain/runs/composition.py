@@ -60,7 +60,7 @@ class Composition(nn.Module):
         self.units: list[Standardization] = [run.parts.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
         for path, run in zip(runs, opened, strict=True):
-            if run.parts.frame.ragged:
+            if run.parts.data_spec.ragged:
                 raise ConfigError(
                     f"{path} is of sequences of different lengths, which have no common space to "
                     "compose energies in: name runs on points of one shape"

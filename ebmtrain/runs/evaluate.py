@@ -15,7 +15,7 @@ from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
 from ebmtrain.runs.sampling import drawn, first_points
-from ebmtrain.samplers.draw import going_on, learnt_in, settled
+from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import counted
 from ebmtrain.types import EstimatesLogZ
 
@@ -52,13 +52,13 @@ def _traced(
     """Chains as `drawn` runs them, watched after the burn-in."""
     generator = parts.generator("evaluation traces")
     first = first_points(parts, parts.samples.start, chains, method, generator)
-    learnt = learnt_in(method, parts.sampler, first)
-    begun = settled(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
+    learnt = restore_adaptation(method, parts.sampler, first)
+    begun = run_burn_in(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
     before = perf_counter()
     with counted(energy) as tally:
         walked = [
             (chain.x.cpu(), chain.metrics)
-            for chain in going_on(parts.sampler, energy, begun, draws, thin, generator)
+            for chain in iterate_draws(parts.sampler, energy, begun, draws, thin, generator)
         ]
     points, metrics = zip(*walked, strict=True)
     names = dict.fromkeys(name for found in metrics for name in found)

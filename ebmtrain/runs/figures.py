@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS, Diagnostics
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.models.wrappers import in_data_units
+from ebmtrain.models.wrappers import to_data_units
 from ebmtrain.runs.sampling import drawn, noise
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
-from ebmtrain.samplers.draw import evolution, learnt_in
+from ebmtrain.samplers.draw import restore_adaptation, trajectory
 from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of, method_chains
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
@@ -60,7 +60,7 @@ class Gallery:
         from ebmtrain.plots.window import Window, fit_window
 
         if self.data is not None:
-            names, window = self.parts.frame.names, fit_window(self.data)
+            names, window = self.parts.data_spec.names, fit_window(self.data)
             return (
                 window if names is None else window._replace(names=tuple(map(short_label, names)))
             )
@@ -108,7 +108,7 @@ class Gallery:
             self.images(model, x, title, name)
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         if not self.planar:
-            names = self.parts.frame.names
+            names = self.parts.data_spec.names
             if x.ndim == 3:
                 from ebmtrain.plots.traces import traces
 
@@ -165,8 +165,8 @@ class Gallery:
         steps = rarer_and_rarer(max(self.parts.samples.burn_in, 1), FRAMES)
         generator = model.generator("chain from noise")
         start = noise(self.parts, CHAINS, generator)
-        learnt = learnt_in(model.method, model.sampler, start)
-        walked = evolution(model.sampler, model.energy, start, steps, generator, learnt)
+        learnt = restore_adaptation(model.method, model.sampler, start)
+        walked = trajectory(model.sampler, model.energy, start, steps, generator, learnt)
         frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
         few = picked(steps, COLUMNS)
         rows = [steps.index(step) for step in few]
@@ -238,7 +238,7 @@ class Gallery:
 
     def in_units(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""
-        wrapped = in_data_units(energy, self.parts.standardization).cpu()
+        wrapped = to_data_units(energy, self.parts.standardization).cpu()
         temperature = self.parts.temperature
         return lambda x: wrapped(x) / temperature
 

@@ -11,7 +11,7 @@ from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.trust import Trust, trust_flags
 from ebmtrain.config.validate import validate
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.runs.console import LOG, Display
 from ebmtrain.runs.provenance import about
@@ -123,7 +123,7 @@ def _rehearse(parts: Experiment, saved: dict[str, Any]) -> None:
         DataError: or of other data.
     """
     assert parts.job is not None
-    Frame.from_state(saved.get("frame")).check(parts.job.dataset)
+    DataSpec.from_state(saved.get("frame")).check(parts.job.dataset)
     state = initial_state(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
     state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
     if state.step < parts.job.n_steps:

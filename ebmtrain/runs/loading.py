@@ -9,7 +9,7 @@ from typing import Any
 
 from ebmtrain.config.build import build
 from ebmtrain.config.trust import Trust
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.runs.storage.checkpoint_schema import checked
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.trained_run import Run
@@ -48,12 +48,12 @@ def load_with(
     which checkpoints were passed over."""
     states: list[dict[str, Any]] = []  # of a landscape: none
 
-    def saved() -> Frame:
+    def saved() -> DataSpec:
         state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
         for note in passed:
             say(note)
         states.append(checked(state))
-        return Frame.from_state(state.get("frame"))
+        return DataSpec.from_state(state.get("frame"))
 
     parts = build(config, trust, saved)
     return Run(run.path, parts, *states)

@@ -11,9 +11,9 @@ from torch import Generator, Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
-from ebmtrain.models.wrappers import Observed, OnFlat
+from ebmtrain.models.wrappers import AffineSubspaceEnergy, PosteriorEnergy
 from ebmtrain.runs.sampling import noise
-from ebmtrain.samplers.chain import start_learning
+from ebmtrain.samplers.chain import init_adaptation
 from ebmtrain.samplers.draw import draw
 from ebmtrain.types import Tensors
 
@@ -51,7 +51,7 @@ def denoised(
     chains, units, box = _chains_of_each(wanted), parts.standardization, parts.region
     for row in y.double():
         inside = units.to_standard(row).flatten().clamp(box.low, box.high).view(row.shape)
-        posterior = Observed(energy, units, row, noise, parts.temperature, inside)
+        posterior = PosteriorEnergy(energy, units, row, noise, parts.temperature, inside)
         posterior = posterior.to(parts.device, parts.dtype)
         like = torch.empty(chains, row.numel(), device=parts.device, dtype=parts.dtype)
         start = like.normal_(generator=generator)
@@ -95,7 +95,7 @@ def inpainted(
         origin = (inverse @ v).view(row.shape).to(parts.device, parts.dtype)
         first = noise(parts, _chains_of_each(wanted), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
-        conditional = OnFlat(energy, origin, directions)
+        conditional = AffineSubspaceEnergy(energy, origin, directions)
         z = _conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)
         filled = row.flatten().repeat(wanted.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
@@ -137,13 +137,13 @@ def _conditional_draws(
         burn_in=wanted.burn_in,
         thin=wanted.thin,
         generator=generator,
-        learnt=_known_steps(parts, method, start),
+        adaptation_state=_known_steps(parts, method, start),
     )
 
 
 def _known_steps(parts: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
     """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
     anew."""
-    first = start_learning(parts.sampler, start)
+    first = init_adaptation(parts.sampler, start)
     fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
     return {k: method[k] if k in fits else v for k, v in first.items()}

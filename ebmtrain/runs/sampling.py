@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
-from ebmtrain.masks import cut
-from ebmtrain.models.wrappers import OfClass
-from ebmtrain.samplers.draw import draw, learnt_in, starts
-from ebmtrain.samplers.resampling import systematic
+from ebmtrain.masks import truncate
+from ebmtrain.models.wrappers import ClassConditionalEnergy
+from ebmtrain.samplers.draw import draw, restore_adaptation, sample_rows
+from ebmtrain.samplers.resampling import systematic_resampling
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Joint, MethodChains, method_chains
 
@@ -38,7 +38,7 @@ def drawn(
     chains = min(wanted.chains, wanted.count)
     if label is not None:
         method = {**method, **of_class(energy, method, label, parts.temperature)}
-        energy = OfClass(energy, label)
+        energy = ClassConditionalEnergy(energy, label)
     first = first_points(parts, wanted.start, chains, method, generator)
     return draw(
         parts.sampler,
@@ -48,7 +48,7 @@ def drawn(
         burn_in=wanted.burn_in,
         thin=wanted.thin,
         generator=generator,
-        learnt=learnt_in(method, parts.sampler, first),
+        adaptation_state=restore_adaptation(method, parts.sampler, first),
     )
 
 
@@ -72,8 +72,8 @@ def chains_of(kept: MethodChains, count: int, generator: torch.Generator) -> Ten
     they carry weights."""
     chains = kept.chains
     if kept.log_weights is not None:
-        chains = chains[systematic(kept.log_weights, generator)]
-    return starts(chains, count, generator)
+        chains = chains[systematic_resampling(kept.log_weights, generator)]
+    return sample_rows(chains, count, generator)
 
 
 def first_points(
@@ -90,7 +90,7 @@ def first_points(
     """
     if start == "data" and parts.dataset is not None:
         points = parts.standardization.to_standard(parts.dataset.train)
-        return starts(points.to(parts.device, parts.dtype), chains, generator)
+        return sample_rows(points.to(parts.device, parts.dtype), chains, generator)
     kept = method_chains(method)
     if start == "chains" and kept is not None:
         return chains_of(kept, chains, generator)
@@ -105,8 +105,8 @@ def noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
     uniform = like.uniform_(generator=generator).flatten(1)
     low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
     points = (low + uniform * (high - low)).view(shape)
-    if parts.frame.lengths is None:
+    if parts.data_spec.lengths is None:
         return points
-    shares = parts.frame.lengths.to(points)
+    shares = parts.data_spec.lengths.to(points)
     steps = torch.multinomial(shares, count, replacement=True, generator=generator) + 1
-    return cut(points, steps)
+    return truncate(points, steps)

@@ -227,7 +227,7 @@ class Session:
             return
         self.check(state)
         saved = state.state_dict() | {
-            "frame": self.parts.frame.state_dict(),
+            "frame": self.parts.data_spec.state_dict(),
             "best": self.best.found,
             "measured": {
                 "step": self.measured_at,
@@ -287,7 +287,7 @@ class Session:
         parts, wanted = self.parts, self.parts.samples
         samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
         x = parts.standardization.to_data(samples)
-        also = {"lengths": lengths(x)} if parts.frame.ragged else {}
+        also = {"lengths": lengths(x)} if parts.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None

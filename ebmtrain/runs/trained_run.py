@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
 from ebmtrain.config.validate import Seed, call_problems, value_problems
-from ebmtrain.datasets.images import check_noise
-from ebmtrain.datasets.io.long_format import Long
-from ebmtrain.datasets.io.read_csv import NoNamesError
+from ebmtrain.datasets.images import check_pixel_values
+from ebmtrain.datasets.io.long_format import LongColumns
+from ebmtrain.datasets.io.read_csv import UnnamedColumnsError
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
-from ebmtrain.models.wrappers import JointOf, in_data_units
+from ebmtrain.models.wrappers import ClassEnergies, to_data_units
 from ebmtrain.runs.posterior import Denoised, denoised, inpainted
 from ebmtrain.runs.sampling import drawn
 from ebmtrain.runs.storage.rundir import RunDir
@@ -56,7 +56,7 @@ class Run:
         if checkpoint is not None:
             self.method_state = _trained(parts, checkpoint)
             self.step = checkpoint["step"]
-        self.energy = in_data_units(self.standard_energy, parts.standardization)
+        self.energy = to_data_units(self.standard_energy, parts.standardization)
 
     def sample(
         self,
@@ -191,7 +191,7 @@ class Run:
             ConfigError: they are of another shape, or not all finite, or the model takes sequences
                 of different lengths.
         """
-        if self.parts.frame.ragged:
+        if self.parts.data_spec.ragged:
             raise ConfigError(
                 f"{act} points of one shape, and these sequences are of different lengths: draw "
                 "whole ones, ebmtrain sample RUN, or train on one length"
@@ -239,7 +239,7 @@ class Run:
         """
         if not self.classes:
             raise ConfigError("this model tells no classes apart: train with method=jem")
-        joint = in_data_units(JointOf(self.standard_energy), self.parts.standardization)
+        joint = to_data_units(ClassEnergies(self.standard_energy), self.parts.standardization)
         return torch.softmax(-joint(x), 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
@@ -257,15 +257,15 @@ class Run:
             DataError: the file cannot be read, or holds points of another kind, or pixels as whole
                 numbers for a model of dequantised images.
         """
-        names = self.parts.frame.names
+        names = self.parts.data_spec.names
         by_name = names if names is not None and len(set(names)) == len(names) else None
-        learnt, ragged = self.config["dataset"], self.parts.frame.ragged
+        learnt, ragged = self.config["dataset"], self.parts.data_spec.ragged
         long = None
         if learnt.get("id") is not None and learnt.get("time") is not None:
-            by_name, long = learnt.get("columns"), Long(learnt["id"], learnt["time"])
+            by_name, long = learnt.get("columns"), LongColumns(learnt["id"], learnt["time"])
         try:
             values = read_points(str(path), array, by_name, long, ragged=ragged).values
-        except NoNamesError:
+        except UnnamedColumnsError:
             values = read_points(str(path), array, ragged=ragged).values
         event = tuple(self.parts.standardization.shift.shape)
         if ragged and values.ndim == 3 and values.shape[1] < event[0]:
@@ -283,7 +283,7 @@ class Run:
                 f"{remedy}"
             )
         if isinstance(dequantize := learnt.get("dequantize"), bool):
-            check_noise(values, str(path), dequantize=dequantize)
+            check_pixel_values(values, str(path), dequantize=dequantize)
         return torch.from_numpy(values)
 
     @property

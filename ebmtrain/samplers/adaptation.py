@@ -51,16 +51,16 @@ class StepSizeAdaptation:
             "updates": torch.zeros((), device=like.device),
         }
 
-    def apply(self, sampler: Sampler, learnt: Tensors) -> Sampler:
-        return replace(sampler, step_size=learnt["step_size"])  # type: ignore[type-var]
+    def apply(self, sampler: Sampler, adaptation_state: Tensors) -> Sampler:
+        return replace(sampler, step_size=adaptation_state["step_size"])  # type: ignore[type-var]
 
-    def update(self, learnt: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
+    def update(self, adaptation_state: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
         if acceptance is None:
-            return learnt
+            return adaptation_state
         # A NaN energy must not make the step size NaN: it counts as a rejection.
-        error = acceptance.to(learnt["step_size"]).nan_to_num(0.0) - self.target
-        gain = self.rate * (1 + learnt["updates"]) ** -self.decay
+        error = acceptance.to(adaptation_state["step_size"]).nan_to_num(0.0) - self.target
+        gain = self.rate * (1 + adaptation_state["updates"]) ** -self.decay
         return {
-            "step_size": learnt["step_size"] * (gain * error).exp(),
-            "updates": learnt["updates"] + 1,
+            "step_size": adaptation_state["step_size"] * (gain * error).exp(),
+            "updates": adaptation_state["updates"] + 1,
         }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
-from ebmtrain.samplers.step_size import geometric
+from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.types import (
     Count,
     Energy,
@@ -81,7 +81,7 @@ class Annealed:
         self, energy: Energy, state: AnnealedState, generator: Generator
     ) -> tuple[AnnealedState, StepInfo]:
         end = self.temperature
-        t = geometric(self.temperature_start, end, self.anneal_steps, state.index)
+        t = geometric_schedule(self.temperature_start, end, self.anneal_steps, state.index)
         factor = (t / end) ** self.exponent
         wider = {}
         if isinstance(self.sampler, HasStepSize):

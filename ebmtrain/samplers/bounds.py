@@ -22,7 +22,7 @@ class Bounds(Protocol):
     def clamp(self) -> float | None: ...
 
 
-def bounded(sampler: Bounds) -> bool:
+def has_bounds(sampler: Bounds) -> bool:
     return sampler.gradient_clip is not None or sampler.clamp is not None
 
 
@@ -35,7 +35,7 @@ def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor
         return gradient, None
     norm = gradient.flatten(1).norm(dim=1)
     factor = (limit / norm).clamp(max=1.0)
-    return gradient * per_chain(factor, gradient), (norm > limit).to(gradient)
+    return gradient * unsqueeze_like(factor, gradient), (norm > limit).to(gradient)
 
 
 def clamp(x: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
@@ -49,12 +49,12 @@ def clamp(x: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
     return inside, (x.abs() > limit).flatten(1).any(1).to(x)  # a step that is not there is not
 
 
-def either(*marks: Tensor | None) -> Tensor | None:
+def any_flag(*marks: Tensor | None) -> Tensor | None:
     """1 where any of the marks is 1; None if none of them can be."""
     there = [mark for mark in marks if mark is not None]
     return torch.stack(there).amax(0) if there else None
 
 
-def per_chain(values: Tensor, like: Tensor) -> Tensor:
+def unsqueeze_like(values: Tensor, like: Tensor) -> Tensor:
     """(batch,) -> (batch, 1, ..., 1), to broadcast against `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -21,7 +21,7 @@ from ebmtrain.types import (
     Tensors,
 )
 
-_FEWEST_TO_JUMP = 4  # two halves, each with two chains to take a difference of
+_MIN_CHAINS_TO_JUMP = 4  # two halves, each with two chains to take a difference of
 
 
 class Chain(NamedTuple):
@@ -29,7 +29,7 @@ class Chain(NamedTuple):
 
     x: Tensor
     """The last points, (batch, *event), detached."""
-    learnt: Tensors
+    adaptation_state: Tensors
     """What the sampler's adaptation knows now; put it into the next run."""
     metrics: Tensors
     """Those that the sampler has of `StepInfo` (means over chains and steps), step_size and
@@ -53,7 +53,7 @@ def jumps_of(sampler: Sampler) -> Jumps | None:
     return sampler.jumps if isinstance(sampler, HasJumps) else None
 
 
-def start_learning(sampler: Sampler, like: Tensor) -> Tensors:
+def init_adaptation(sampler: Sampler, like: Tensor) -> Tensors:
     """What the sampler's adaptation knows before its first run; {} without one."""
     adaptation = adaptation_of(sampler)
     return adaptation.start(sampler, like) if adaptation is not None else {}
@@ -66,7 +66,7 @@ def run_chain(
     x: Tensor,
     n_steps: int,
     generator: Generator,
-    learnt: Tensors | None = None,
+    adaptation_state: Tensors | None = None,
     state: Any = None,
 ) -> Chain:
     """`n_steps` steps of one chain per row of x, all at once.
@@ -78,13 +78,13 @@ def run_chain(
         state: of a run that ended in x on this very energy, to go on from: what the sampler counts
             (where in its annealing it is) and remembers (velocities) goes on as well.
     """
-    known = start_learning(sampler, x) if learnt is None else learnt
+    known = init_adaptation(sampler, x) if adaptation_state is None else adaptation_state
     adaptation = adaptation_of(sampler)
     kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
-        jumps = jumps_of(sampler) if len(x) >= _FEWEST_TO_JUMP else None
-        state, infos, jumped = _stepped(kernel, jumps, energy, state, n_steps, generator)
+        jumps = jumps_of(sampler) if len(x) >= _MIN_CHAINS_TO_JUMP else None
+        state, infos, jumped = _run_steps(kernel, jumps, energy, state, n_steps, generator)
     metrics = {}
     for name, reports in zip(StepInfo._fields, zip(*infos, strict=True), strict=False):
         values = [value for value in reports if value is not None]
@@ -99,7 +99,7 @@ def run_chain(
     return Chain(state.x, known, metrics, state)
 
 
-def _steps_by_itself(kernel: Sampler) -> TypeGuard[ManySteps[Any]]:
+def _has_own_steps(kernel: Sampler) -> TypeGuard[ManySteps[Any]]:
     """Whether it has `steps` that are those of its `step`, which a class derived from it may have
     replaced."""
     owners = [
@@ -109,7 +109,7 @@ def _steps_by_itself(kernel: Sampler) -> TypeGuard[ManySteps[Any]]:
     return owners[0] is not None and owners[0] is owners[1]
 
 
-def _stepped(
+def _run_steps(
     kernel: Sampler,
     jumps: Jumps | None,
     energy: Energy,
@@ -121,7 +121,7 @@ def _stepped(
 
     By the sampler's own `steps` where it has such: see `Sampler`.
     """
-    if jumps is None and _steps_by_itself(kernel):
+    if jumps is None and _has_own_steps(kernel):
         state, infos = kernel.steps(energy, state, n_steps, generator)
         return state, infos, []
     # A run shorter than that ends in one: chains run a few steps at a time would never jump.

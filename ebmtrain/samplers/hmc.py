@@ -9,10 +9,16 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import bounded, clamp, clip_gradient, either, per_chain
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds, unsqueeze_like
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
-from ebmtrain.samplers.step_size import geometric
+from ebmtrain.samplers.metropolis import (
+    accept_mask,
+    acceptance_probability,
+    choose,
+    choose_optional,
+    sanitize_start,
+)
+from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
 
@@ -68,18 +74,18 @@ class Hmc:
     jumps: DifferentialEvolution | None = None
 
     def init(self, energy: Energy, x: Tensor) -> HmcState:
-        e, gradient = escapable(*energy_and_gradient(energy, x))
+        e, gradient = sanitize_start(*energy_and_gradient(energy, x))
         return HmcState(x, e, *clip_gradient(gradient, self.gradient_clip), 0)
 
     def step(
         self, energy: Energy, state: HmcState, generator: Generator
     ) -> tuple[HmcState, StepInfo]:
-        eps = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        eps = geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, state.index)
         spread = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
         eps = eps * (1 + self.jitter * spread)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        if not bounded(self) and (closed_form := at_once(energy, state.x)):
+        if not has_bounds(self) and (closed_form := at_once(energy, state.x)):
             x, p, force, e = closed_form.leapfrog(
                 state.x, momentum, state.force, eps, self.temperature, self.n_leapfrog
             )
@@ -90,15 +96,15 @@ class Hmc:
         # A step that is not there has no force: its momentum stays and drops out.
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
         log_ratio = (state.energy - e) / self.temperature + kinetic_before - kinetic_after
-        accept = accepted(log_ratio, generator)
+        accept = accept_mask(log_ratio, generator)
         new = HmcState(
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
             choose(accept, force, state.force),
-            choose_if(accept, cut, state.clipped),
+            choose_optional(accept, cut, state.clipped),
             state.index + 1,
         )
-        return new, StepInfo(probability(log_ratio), clipped)
+        return new, StepInfo(acceptance_probability(log_ratio), clipped)
 
     def leapfrog(
         self, energy: Energy, state: HmcState, p: Tensor, eps: Tensor
@@ -106,13 +112,13 @@ class Hmc:
         """Points, momenta, force and energy at the end of a trajectory; where it was clipped or
         clamped anywhere, and where the last force was."""
         x, e, force, cut = state[:4]
-        eps = per_chain(eps, x)
+        eps = unsqueeze_like(eps, x)
         clipped = cut
         for _ in range(self.n_leapfrog):
             p = p - eps / (2 * self.temperature) * force
             x, clamped = clamp(x + eps * p, self.clamp)
             e, gradient = energy_and_gradient(energy, x)
             force, cut = clip_gradient(gradient, self.gradient_clip)
-            clipped = either(clipped, clamped, cut)
+            clipped = any_flag(clipped, clamped, cut)
             p = p - eps / (2 * self.temperature) * force
         return x, p, force, e, clipped, cut

@@ -8,13 +8,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import bounded, clamp, clip_gradient, either
-from ebmtrain.samplers.step_size import geometric
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds
+from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.score import at_once, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
-_NOISE = 2**22  # numbers drawn at once, at most
-_STEPS = 1000  # made at once, at most: between them, signals are heard
+_MAX_NOISE_ELEMENTS = 2**22  # numbers drawn at once, at most
+_MAX_STEPS_PER_CALL = 1000  # made at once, at most: between them, signals are heard
 
 
 class LangevinState(NamedTuple):
@@ -62,12 +62,12 @@ class Langevin:
         self, energy: Energy, state: LangevinState, n_steps: int, generator: Generator
     ) -> tuple[LangevinState, list[StepInfo]]:
         """Noise for many steps is drawn at once, and these are made by the energy where it can."""
-        most = min(_STEPS, max(1, _NOISE // max(1, state.x.numel())))
+        most = min(_MAX_STEPS_PER_CALL, max(1, _MAX_NOISE_ELEMENTS // max(1, state.x.numel())))
         infos = []
         while n_steps:
             count = min(n_steps, most)
-            noise = noise_of(state.x, count, generator)
-            if not bounded(self) and (closed_form := at_once(energy, state.x)):
+            noise = draw_noise(state.x, count, generator)
+            if not has_bounds(self) and (closed_form := at_once(energy, state.x)):
                 sizes = [self.size(state.index + i) for i in range(count)]
                 x = closed_form.langevin(state.x, noise, sizes, [self.scale(eta) for eta in sizes])
                 state = LangevinState(x, state.index + count)
@@ -87,16 +87,16 @@ class Langevin:
         x = torch.add(state.x, gradient, alpha=-eta)
         x = x.add_(noise, alpha=self.scale(eta))
         x, clamped = clamp(x, self.clamp)
-        return LangevinState(x, state.index + 1), StepInfo(clipped=either(clipped, clamped))
+        return LangevinState(x, state.index + 1), StepInfo(clipped=any_flag(clipped, clamped))
 
     def size(self, index: int) -> float:
-        return geometric(self.step_size, self.step_size_end, self.anneal_steps, index)
+        return geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, index)
 
     def scale(self, eta: float) -> float:
         return (2 * eta * self.temperature) ** 0.5
 
 
-def noise_of(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
+def draw_noise(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
     """N(0, I) of so many steps, (n_steps, *x.shape): on the CPU, however many, the numbers that
     one draw for each step gives. There torch makes them 16 at a time, so one draw does where none
     of these is shared by two steps."""

@@ -8,12 +8,18 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.masks import squares
+from ebmtrain.masks import squared_norm
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import clamp, clip_gradient, either
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import accepted, choose, choose_if, escapable, probability
-from ebmtrain.samplers.step_size import geometric
+from ebmtrain.samplers.metropolis import (
+    accept_mask,
+    acceptance_probability,
+    choose,
+    choose_optional,
+    sanitize_start,
+)
+from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, Energy, Positive, StepInfo
 
@@ -63,14 +69,14 @@ class Mala:
     jumps: DifferentialEvolution | None = None
 
     def init(self, energy: Energy, x: Tensor) -> MalaState:
-        e, gradient = escapable(*energy_and_gradient(energy, x))
+        e, gradient = sanitize_start(*energy_and_gradient(energy, x))
         drift, clipped = clip_gradient(gradient, self.gradient_clip)
         return MalaState(x, e, drift, clipped, 0)
 
     def step(
         self, energy: Energy, state: MalaState, generator: Generator
     ) -> tuple[MalaState, StepInfo]:
-        eta = geometric(self.step_size, self.step_size_end, self.anneal_steps, state.index)
+        eta = geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, state.index)
         noise = torch.empty_like(state.x).normal_(generator=generator)
         x = state.x - eta * state.drift + (2 * eta * self.temperature) ** 0.5 * noise
         x, clamped = clamp(x, self.clamp)
@@ -78,15 +84,15 @@ class Mala:
         drift, clipped = clip_gradient(gradient, self.gradient_clip)
 
         # log q(x' | x) = -||noise||^2 / 2; the way back needs the noise that would lead to x.
-        there = squares(noise, state.x) / 2
-        back = squares(state.x - x + eta * drift, state.x) / (4 * eta * self.temperature)
+        there = squared_norm(noise, state.x) / 2
+        back = squared_norm(state.x - x + eta * drift, state.x) / (4 * eta * self.temperature)
         log_ratio = (state.energy - e) / self.temperature + there - back
-        accept = accepted(log_ratio, generator)
+        accept = accept_mask(log_ratio, generator)
         new = MalaState(
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
             choose(accept, drift, state.drift),
-            choose_if(accept, clipped, state.clipped),
+            choose_optional(accept, clipped, state.clipped),
             state.index + 1,
         )
-        return new, StepInfo(probability(log_ratio), either(state.clipped, clamped))
+        return new, StepInfo(acceptance_probability(log_ratio), any_flag(state.clipped, clamped))

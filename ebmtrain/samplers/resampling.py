@@ -22,7 +22,7 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     return 1 / torch.softmax(log_weights, -1).square().sum(-1)
 
 
-def systematic(log_weights: Tensor, generator: Generator) -> Tensor:
+def systematic_resampling(log_weights: Tensor, generator: Generator) -> Tensor:
     """Indices of n survivors, (..., n): i appears n softmax(A)_i times on average, rounded up or
     down (Carpenter, Clifford & Fearnhead, 1999). One uniform number a group: the survivors are
     those of the cumulated weights in which the points (j + u) / n lie.

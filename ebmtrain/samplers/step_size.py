@@ -9,7 +9,7 @@ from torch import Tensor
 _Size = TypeVar("_Size", float, Tensor)
 
 
-def geometric(start: _Size, end: float | None, n_steps: int, index: int) -> _Size:
+def geometric_schedule(start: _Size, end: float | None, n_steps: int, index: int) -> _Size:
     """start * (end / start)^(i / (n - 1)) at step i < n = n_steps, `end` from the n-th step on.
 
     Constant at `start` where `end` is None. Both in the same unit, both positive.

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
-from ebmtrain.samplers.metropolis import accepted, choose, probability
+from ebmtrain.samplers.metropolis import accept_mask, acceptance_probability, choose
 from ebmtrain.types import (
     Adaptation,
     Count,
@@ -79,8 +79,8 @@ class Tempering:
         return temperature_of(self.sampler)
 
     @property
-    def adaptation(self) -> Reservoir:
-        return Reservoir(adaptation_of(self.sampler))
+    def adaptation(self) -> HotReplicas:
+        return HotReplicas(adaptation_of(self.sampler))
 
     @property
     def temperatures(self) -> list[float]:
@@ -100,7 +100,7 @@ class Tempering:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class TemperingKernel:
     """A tempering sampler with its reservoir: what steps."""
 
     samplers: tuple[Sampler, ...]
@@ -128,7 +128,7 @@ class Ladder:
             rates = []
             for r in range(len(levels) - 1):
                 cold, hot = (s.temperature for s in self.samplers[r : r + 2])  # type: ignore
-                levels[r], levels[r + 1], rate = exchanged(
+                levels[r], levels[r + 1], rate = exchange(
                     levels[r], levels[r + 1], 1 / cold - 1 / hot, generator
                 )
                 rates.append(rate)
@@ -137,8 +137,8 @@ class Ladder:
         return new, infos[0]._replace(swapped=swapped)
 
 
-def exchanged(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any, Any, Tensor]:
-    """One round of exchanges between two levels, paired at random, and its mean probability.
+def exchange(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any, Any, Tensor]:
+    """One round of exchanges between two levels, paired at random, and its mean acceptance.
 
     What a state keeps of each chain (energy, gradient) does not depend on the temperature and
     moves with the point.
@@ -152,7 +152,7 @@ def exchanged(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any
     n = min(len(a), len(b))
     a, b = a[:n], b[:n]
     log_ratio = difference * (cold.energy[a] - hot.energy[b])
-    accept = accepted(log_ratio, g)
+    accept = accept_mask(log_ratio, g)
 
     def mixed(mine: Any, other: Any, rows: Tensor, others: Tensor) -> Any:
         values = (
@@ -163,12 +163,12 @@ def exchanged(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any
         )
         return type(mine)(*values)
 
-    return mixed(cold, hot, a, b), mixed(hot, cold, b, a), probability(log_ratio).mean()
+    return mixed(cold, hot, a, b), mixed(hot, cold, b, a), acceptance_probability(log_ratio).mean()
 
 
 @dataclass(frozen=True)
-class Reservoir:
-    """Keeps the hot chains from run to run, and what the inner sampler's adaptation learnt at each
+class HotReplicas:
+    """Keeps the hot chains from run to run, and what the inner sampler's adaptation found at each
     level: of the cold one under its own names, of the hot ones stacked, as `hot_<name>`."""
 
     inner: Adaptation | None
@@ -189,21 +189,23 @@ class Reservoir:
         }
         return known | stacked | {"replicas": hot}
 
-    def apply(self, sampler: Any, learnt: Tensors) -> Ladder:
+    def apply(self, sampler: Any, adaptation_state: Tensors) -> TemperingKernel:
         samplers = []
         for r, t in enumerate(sampler.temperatures):
             level = sampler.sampler
             if self.inner is not None:
-                level = self.inner.apply(level, _known_at(learnt, r))
+                level = self.inner.apply(level, _state_at_level(adaptation_state, r))
             samplers.append(replace(level, temperature=t))  # type: ignore[type-var]
-        return Ladder(tuple(samplers), learnt["replicas"], sampler.swap_every)
+        return TemperingKernel(tuple(samplers), adaptation_state["replicas"], sampler.swap_every)
 
-    def update(self, learnt: Tensors, acceptance: Tensor | None, state: TemperingState) -> Tensors:
+    def update(
+        self, adaptation_state: Tensors, acceptance: Tensor | None, state: TemperingState
+    ) -> Tensors:
         new = {"replicas": torch.stack([level.x for level in state.levels[1:]])}
         if self.inner is None or state.index == 0:
-            return learnt | new
+            return adaptation_state | new
         levels = [
-            self.inner.update(_known_at(learnt, r), mean, level)
+            self.inner.update(_state_at_level(adaptation_state, r), mean, level)
             for r, (mean, level) in enumerate(zip(state.acceptances, state.levels, strict=True))
         ]
         stacked = {
@@ -212,7 +214,10 @@ class Reservoir:
         return levels[0] | stacked | new
 
 
-def _known_at(learnt: Tensors, r: int) -> Tensors:
+def _state_at_level(adaptation_state: Tensors, r: int) -> Tensors:
     """What the inner adaptation knows at level r."""
-    names = [name.removeprefix("hot_") for name in learnt if name.startswith("hot_")]
-    return {name: learnt[name] if r == 0 else learnt[f"hot_{name}"][r - 1] for name in names}
+    names = [name.removeprefix("hot_") for name in adaptation_state if name.startswith("hot_")]
+    return {
+        name: adaptation_state[name] if r == 0 else adaptation_state[f"hot_{name}"][r - 1]
+        for name in names
+    }

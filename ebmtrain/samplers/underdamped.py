@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import clamp, clip_gradient, either
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Energy, Positive, StepInfo
 
@@ -72,5 +72,5 @@ class Underdamped:
         _, gradient = energy_and_gradient(energy, x)
         gradient, clipped = clip_gradient(gradient, self.gradient_clip)
         v = v - half * gradient
-        info = StepInfo(clipped=either(state.clipped, clamped))
+        info = StepInfo(clipped=any_flag(state.clipped, clamped))
         return UnderdampedState(x, v, gradient, clipped), info

@@ -15,7 +15,7 @@ import ebmtrain
 from ebmtrain.datasets.digits import digits
 from ebmtrain.errors import ConfigError
 from ebmtrain.models.double_well import DoubleWell
-from ebmtrain.models.wrappers import Observed
+from ebmtrain.models.wrappers import PosteriorEnergy
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Standardization
 
@@ -96,7 +96,7 @@ def test_the_energy_is_that_of_the_posterior(mixing):
     units = Standardization(*torch.tensor([[3.0, -1.0], [2.0, 0.5]]).double(), mixing)
     y, noise, temperature = torch.tensor([2.0, 0.2]).double(), 0.7, 1.7
     energy = DoubleWell().double()
-    posterior = Observed(energy, units, y, noise, temperature, torch.ones(2)).double()
+    posterior = PosteriorEnergy(energy, units, y, noise, temperature, torch.ones(2)).double()
     z = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = posterior.points(z)
     misfit = (units.to_data(u) - y).square().sum(1) / (2 * noise**2)

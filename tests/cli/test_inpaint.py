@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import ebmtrain
-from ebmtrain.models.wrappers import OnFlat
+from ebmtrain.models.wrappers import AffineSubspaceEnergy
 
 
 class Quartic(nn.Module):
@@ -51,7 +51,7 @@ def test_the_slope_on_a_flat_is_that_of_the_energy_there():
     """Of E(b + A z), A of three rows and two columns; rejection would make up for a wrong one."""
     draw = torch.Generator().manual_seed(0)
     a, b, z = (torch.randn(n, generator=draw).double() for n in ((3, 2), (3,), (7, 2)))
-    flat = OnFlat(Quartic(), b, a)
+    flat = AffineSubspaceEnergy(Quartic(), b, a)
     leaf = z.clone().requires_grad_()
     expected = Quartic()(torch.stack([b + a @ row for row in leaf]))
     energy, slope = flat.energy_and_gradient(z)

@@ -575,7 +575,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Count, LossOutput, Positive, Sampler, StepInfo
 
@@ -612,7 +612,7 @@ class Shrink:
 
 def line(*, count: Count, seed: int):
     x = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)).double() * 3
-    return Points(x[10:], x[:10], standardization=standardization_of(x, True))
+    return Points(x[10:], x[:10], standardization=fit_standardization(x, True))
 """
 OWN = {
     "model/quartic": "_target_: my_parts.Quartic\nheight: 0.5\n",

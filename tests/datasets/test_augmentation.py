@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.augmentation import Redrawn
+from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.digits import digits
-from ebmtrain.datasets.images import image_points
+from ebmtrain.datasets.images import image_dataset
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 
@@ -27,12 +27,12 @@ def moved(image: np.ndarray, down: int, across: int, mirrored: bool) -> np.ndarr
     return window[..., ::-1] if mirrored else window
 
 
-def some(images: np.ndarray, **options) -> Points | Redrawn:
+def some(images: np.ndarray, **options) -> Points | AugmentedImages:
     options = {"shift": 0, "flip": False, "dequantize": True, "standardize": "range"} | options
-    return image_points(images, levels=256, holdout=images[:1] // 2, seed=1, **options)
+    return image_dataset(images, levels=256, holdout=images[:1] // 2, seed=1, **options)
 
 
-def whole(points: Points | Redrawn, x: Tensor) -> np.ndarray:
+def whole(points: Points | AugmentedImages, x: Tensor) -> np.ndarray:
     return points.standardization.to_data(x).add(1e-9).floor().byte().numpy()
 
 

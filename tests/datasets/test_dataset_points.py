@@ -9,7 +9,7 @@ import torch
 
 from ebmtrain.datasets.moons import Moons
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.datasets.toy import toy
 from ebmtrain.types import Batch, Dataset
 
@@ -17,7 +17,7 @@ from ebmtrain.types import Batch, Dataset
 def numbered(count=103, standardize=False) -> Points:
     """Points that know their own index."""
     x = torch.arange(count, dtype=torch.float32)[:, None]
-    return Points(x, -x - 1, standardization=standardization_of(x, standardize))
+    return Points(x, -x - 1, standardization=fit_standardization(x, standardize))
 
 
 def indices(points: Points, steps, size, seed=0) -> torch.Tensor:
@@ -108,19 +108,19 @@ def test_without_standardization_the_units_stay():
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9, -3e-20])
 def test_a_constant_coordinate_becomes_zero(value):
     x = torch.stack([torch.full((1000,), value), torch.arange(1000.0)], 1).double()
-    standardization = standardization_of(x, True)
+    standardization = fit_standardization(x, True)
     assert standardization.scale[0] == 1
     assert standardization.to_standard(x)[:, 0].abs().max() < 1e-6
 
 
 def test_a_tiny_spread_is_not_a_constant():
     x = 5 + 1e-6 * torch.randn(100, 1, dtype=torch.float64)
-    assert standardization_of(x, True).to_standard(x).std() == pytest.approx(1, abs=0.01)
+    assert fit_standardization(x, True).to_standard(x).std() == pytest.approx(1, abs=0.01)
 
 
 def test_points_of_any_shape():
     x = torch.randn(20, 3, 4)
-    points = Points(x[:15], x[15:], standardization=standardization_of(x[:15], True))
+    points = Points(x[:15], x[15:], standardization=fit_standardization(x[:15], True))
     assert points.batch(0, 6, 0).x.shape == (6, 3, 4)
     assert points.standardization.scale.shape == (3, 4)
 
@@ -137,7 +137,7 @@ def test_a_large_offset_takes_no_digits_from_the_batches():
     """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
     u = torch.randn(1000, 2, dtype=torch.float64)
     x = 1e6 + 1e-3 * u
-    units = standardization_of(x, True)
+    units = fit_standardization(x, True)
     points = Points(x, x, standardization=units).to(dtype=torch.float32)
     batch = points.batch(0, 1000, 0).x
     assert len(batch[:, 0].unique()) > 990

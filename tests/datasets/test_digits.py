@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ebmtrain.datasets.digits import digits
-from ebmtrain.datasets.images import image_points
+from ebmtrain.datasets.images import image_dataset
 
 PIXELS = load_digits().images
 
@@ -94,7 +94,7 @@ def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
     images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
 
     def points(holdout, **options):
-        return image_points(images, levels=256, holdout=holdout, standardize="range",
+        return image_dataset(images, levels=256, holdout=holdout, standardize="range",
                             dequantize=True, shift=0, flip=False, seed=1, **options)  # fmt: skip
 
     drawn, given = points(0.25), points(images[:3], n_train=12)

@@ -14,7 +14,7 @@ from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture, grid_of_gaussians
 from ebmtrain.datasets.moons import Moons, _lower, _upper
 from ebmtrain.datasets.pinwheel import Pinwheel
-from ebmtrain.datasets.quadrature import gauss_legendre, neighbourhoods
+from ebmtrain.datasets.quadrature import gauss_legendre, neighbour_groups
 from ebmtrain.datasets.rings import Rings
 from ebmtrain.datasets.swiss_roll import SwissRoll, _roll
 from ebmtrain.datasets.two_spirals import TwoSpirals, _erfcx_series, _spiral
@@ -108,7 +108,7 @@ def test_a_node_is_left_out_only_where_it_does_not_matter(generator):
     x = 8 * torch.rand(1000, 2, dtype=torch.float64, generator=generator) - 4
     nodes, _ = density._nodes
     extent, left_out = density.jitter / math.sqrt(2), 0
-    for rows, kept in neighbourhoods(x, nodes, std=density.std, extent=extent):
+    for rows, kept in neighbour_groups(x, nodes, std=density.std, extent=extent):
         log_k = density._log_kernel(x[rows][:, None] - nodes).sum(2)
         others = torch.ones(len(nodes), dtype=torch.bool).index_fill(0, kept, False)
         left_out += int(others.sum())

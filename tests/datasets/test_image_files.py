@@ -385,7 +385,7 @@ def test_all_kinds_move_and_mirror_their_images_where_that_is_asked_for(tmp_path
     kinds = {"mnist": idx, "cifar": cifar10, "pictures": image_folder}
     for name, read in kinds.items():
         points = read(path=str(tmp_path / name), shift=1, flip=True, seed=1)
-        assert [change.purpose for change in points.changes] == ["shift", "flip", "dequantize"]
+        assert [a.purpose for a in points.augmentations] == ["shift", "flip", "dequantize"]
         refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
 
 

@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits, load_wine
 
 from ebmtrain.datasets.bundled import bundled
 from ebmtrain.datasets.digits import digits
-from ebmtrain.datasets.images import image_points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.images import image_dataset
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DataError
 
 
@@ -51,14 +51,14 @@ def test_units_of_a_table_know_nothing_of_the_class():
     assert points.anomalies is not None
     assert sorted(points.anomalies[:, 0].tolist()) == sorted(table.data[table.target == 2, 0])
     for found, right in zip(
-        points.standardization[:2], standardization_of(points.train, True)[:2], strict=True
+        points.standardization[:2], fit_standardization(points.train, True)[:2], strict=True
     ):
         assert torch.equal(found, right)
 
 
 def test_images_held_out_in_a_file_of_their_own_are_left_out_too():
     images, labels = np.arange(12, dtype=np.uint8).reshape(12, 1, 1), np.arange(12) % 3
-    points = image_points(
+    points = image_dataset(
         images, levels=256, holdout=images + 100, standardize="range", dequantize=False, shift=0,
         flip=False, seed=0, labels=labels, holdout_labels=labels, classes=("a", "b", "c"),
         without=1,
@@ -76,7 +76,7 @@ def test_what_cannot_be_left_out_is_refused():
     images = np.zeros((4, 2, 2), np.uint8)
 
     def parted(labels):
-        return image_points(
+        return image_dataset(
             images, levels=2, holdout=0.5, standardize="range", dequantize=False, shift=0,
             flip=False, seed=0, labels=labels, classes=("a", "b"), without=1,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 
 from ebmtrain import masks
 from ebmtrain.datasets.file import from_file
-from ebmtrain.datasets.spec import Frame, fingerprint
+from ebmtrain.datasets.spec import DataSpec, fingerprint
 from ebmtrain.errors import CheckpointError, DataError
 
 STEPS = np.array([3, 6, 4, 1, 5, 2, 6, 3, 4, 5])
@@ -64,7 +64,7 @@ def test_every_kind_of_file_is_the_same_sequences(kind):
     assert rows(points) == sorted(PADDED[~np.isnan(PADDED)].tolist())
     steps = torch.cat([masks.lengths(points.train), masks.lengths(points.holdout)])
     assert steps.sort().values.tolist() == sorted(STEPS.tolist())
-    assert bool(masks.whole(points.train).all())
+    assert bool(masks.finite_mask(points.train).all())
 
 
 @pytest.mark.usefixtures("folder")
@@ -72,7 +72,7 @@ def test_lengths_that_are_all_the_same_leave_whole_sequences():
     np.savez("x.npz", x=VALUES, lengths=np.full(10, 4))
     points = from_file(path="x.npz", seed=1)
     assert points.train.shape[1:] == (4, 2)
-    assert not Frame.of(points).ragged
+    assert not DataSpec.of(points).ragged
 
 
 def changed(*where, value=np.nan) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_times_must_agree_as_far_as_sequences_go(text, message):
 @pytest.mark.usefixtures("folder")
 def test_units_are_of_channels_over_all_steps_that_are_there():
     points = from_file(**write("npy"), holdout=0.1, seed=1)
-    there = points.train[masks.present(points.train)]
+    there = points.train[masks.step_mask(points.train)]
     units = points.standardization
     assert units.shift.shape == units.scale.shape == (6, 2)
     torch.testing.assert_close(units.shift[3], there.mean(0))
@@ -162,16 +162,16 @@ def test_units_are_of_channels_over_all_steps_that_are_there():
 @pytest.mark.usefixtures("folder")
 def test_a_frame_knows_how_long_sequences_are():
     points = from_file(**write("npy"), seed=1)
-    frame = Frame.of(points)
-    assert frame.lengths is not None
+    spec = DataSpec.of(points)
+    assert spec.lengths is not None
     steps = masks.lengths(points.train)
-    assert frame.lengths.tolist() == [int((steps == n).sum()) for n in range(1, 7)]
-    u = points.standardization.to_standard(points.train)[masks.present(points.train)]
-    torch.testing.assert_close(frame.region.low.view(6, 2)[4], u.amin(0))
-    torch.testing.assert_close(frame.region.high.view(6, 2)[0], u.amax(0))
-    again = Frame.from_state(frame.state_dict())
+    assert spec.lengths.tolist() == [int((steps == n).sum()) for n in range(1, 7)]
+    u = points.standardization.to_standard(points.train)[masks.step_mask(points.train)]
+    torch.testing.assert_close(spec.region.low.view(6, 2)[4], u.amin(0))
+    torch.testing.assert_close(spec.region.high.view(6, 2)[0], u.amax(0))
+    again = DataSpec.from_state(spec.state_dict())
     assert again.lengths is not None
-    assert again.lengths.tolist() == frame.lengths.tolist()
+    assert again.lengths.tolist() == spec.lengths.tolist()
 
 
 @pytest.mark.usefixtures("folder")
@@ -182,9 +182,9 @@ def test_a_frame_knows_how_long_sequences_are():
     ids=["floats", "another length", "no sequence", "negative", "a list"],
 )  # fmt: skip
 def test_lengths_of_a_checkpoint_are_not_believed(wrong):
-    frame = Frame.of(from_file(**write("npy"), seed=1))
+    spec = DataSpec.of(from_file(**write("npy"), seed=1))
     with pytest.raises(CheckpointError, match="lengths are not counts"):
-        Frame.from_state(frame.state_dict() | {"lengths": wrong})
+        DataSpec.from_state(spec.state_dict() | {"lengths": wrong})
 
 
 @pytest.mark.usefixtures("folder")

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.spec import Frame
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.models.wrappers import in_data_units
+from ebmtrain.models.wrappers import to_data_units
 from ebmtrain.samplers.mala import Mala
 
 MIX = torch.tensor([[3.0, 0.0], [-40.0, 5.0]], dtype=torch.float64)
@@ -39,12 +39,12 @@ class Normal(nn.Module):
 
 def test_whitened_points_are_uncorrelated_and_near_their_columns():
     x = correlated()
-    units = standardization_of(x, "whiten")
+    units = fit_standardization(x, "whiten")
     u = units.to_standard(x)
     torch.testing.assert_close(u.mean(0), torch.zeros(2).double(), atol=1e-9, rtol=0)
     torch.testing.assert_close(u.T @ u / len(u), torch.eye(2).double(), atol=1e-9, rtol=0)
     torch.testing.assert_close(units.to_data(u), x)
-    simple = standardization_of(x, True).to_standard(x)
+    simple = fit_standardization(x, True).to_standard(x)
     with_own, with_other = (u * simple).mean(0), (u * simple.flip(1)).mean(0)
     torch.testing.assert_close(units.mixing, units.mixing.T)
     assert (with_own > with_other.abs()).all()
@@ -52,7 +52,7 @@ def test_whitened_points_are_uncorrelated_and_near_their_columns():
 
 def test_points_of_more_axes_and_single_ones():
     x = torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    units = standardization_of(x, "whiten")
+    units = fit_standardization(x, "whiten")
     u = units.to_standard(x)
     assert u.shape == x.shape
     torch.testing.assert_close(units.to_data(u), x)
@@ -65,14 +65,14 @@ def test_points_of_more_axes_and_single_ones():
 def test_densities_are_those_of_the_data():
     """exp(-||u||^2 / 2) of whitened points is the Gaussian with the moments of the points."""
     x = correlated()
-    units = standardization_of(x, "whiten")
+    units = fit_standardization(x, "whiten")
     points = Points(x, x, standardization=units)
-    frame = Frame.of(points)
+    spec = DataSpec.of(points)
     u = units.to_standard(x)
-    torch.testing.assert_close(frame.region.low, u.amin(0))  # not the corners of the box of x
+    torch.testing.assert_close(spec.region.low, u.amin(0))  # not the corners of the box of x
     found = Quadrature(every=1)(
         EvaluationInput(
-            energy=Normal(), temperature=1.0, region=frame.region, standardization=units,
+            energy=Normal(), temperature=1.0, region=spec.region, standardization=units,
             dataset=points, draw=unused, generator=unused, sampler=Mala(step_size=0.1),
             method={}, trace=unused,
         )
@@ -82,32 +82,34 @@ def test_densities_are_those_of_the_data():
         float(math.log(2 * math.pi) + half_log_det), abs=1e-3
     )
     assert found.metrics["nll"] == pytest.approx(1 + found.metrics["log_z"], abs=1e-9)
-    torch.testing.assert_close(in_data_units(Normal(), units)(x), u.square().sum(1) / 2)
+    torch.testing.assert_close(to_data_units(Normal(), units)(x), u.square().sum(1) / 2)
 
 
 def test_columns_that_follow_from_others_are_refused():
     x = correlated(100)
     x = torch.cat([x, x.sum(1, keepdim=True)], 1)
     with pytest.raises(DataError, match="3 columns of 100 training points span 2 dimensions only"):
-        standardization_of(x, "whiten")
+        fit_standardization(x, "whiten")
 
 
 def test_a_frame_keeps_the_mixing_and_the_names():
     x = correlated(100)
-    points = Points(x, x, standardization=standardization_of(x, "whiten"), names=("mass", "length"))
-    saved = Frame.of(points).state_dict()
-    again = Frame.from_state(saved)
+    points = Points(
+        x, x, standardization=fit_standardization(x, "whiten"), names=("mass", "length")
+    )
+    saved = DataSpec.of(points).state_dict()
+    again = DataSpec.from_state(saved)
     assert again.names == ("mass", "length")
     torch.testing.assert_close(
         again.standardization.to_standard(x), points.standardization.to_standard(x)
     )
     for name in saved:
         with pytest.raises(CheckpointError, match="no frame of its data"):
-            Frame.from_state({k: v for k, v in saved.items() if k != name})
+            DataSpec.from_state({k: v for k, v in saved.items() if k != name})
     for bad in (
         {"mixing": torch.eye(3)}, {"mixing": "x"}, {"mixing": torch.full((2, 2), torch.nan)},
         {"mixing": torch.ones(2, 2).double()}, {"mixing": torch.eye(2)},
         {"names": ["one"]}, {"names": "ab"}, {"names": [1, 2]}, {"names": ["a\x1b", "b"]},
     ):  # fmt: skip
         with pytest.raises(CheckpointError, match="no frame of its data"):
-            Frame.from_state(saved | bad)
+            DataSpec.from_state(saved | bad)

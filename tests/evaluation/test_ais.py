@@ -15,7 +15,7 @@ from ebmtrain.config import presets
 from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, LogWeights
 from ebmtrain.evaluation.estimators import annealing
@@ -68,7 +68,7 @@ def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> EvaluationI
     wide about each mode."""
     g = stream(100 + seed)
     x = 3 * truth.sample(1000, g) + 50
-    standard = standardization_of(x, True)
+    standard = fit_standardization(x, True)
     own = replace(truth, std=3 * truth.std,
                   centres=[[3 * c + 50 for c in centre] for centre in truth.centres])  # fmt: skip
     source = replace(own, std=heat * own.std)

@@ -11,8 +11,8 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, split
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation import baselines as peers
 from ebmtrain.evaluation.baselines import Baselines
@@ -36,13 +36,13 @@ def unused(*_):
 
 def points(scale: float = 1.0) -> Points:
     z = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return split(1e3 + scale * (z @ MIX.T), holdout=0.4, standardize="whiten", seed=1)
+    return random_split(1e3 + scale * (z @ MIX.T), holdout=0.4, standardize="whiten", seed=1)
 
 
 def beside(dataset: Points, **options) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     subject = EvaluationInput(
-        energy=Wide(), temperature=1.0, region=Frame.of(dataset).region,
+        energy=Wide(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused,
@@ -121,7 +121,7 @@ def test_a_mixture_may_be_held_to_its_number_of_components():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(400, 2, dtype=torch.float64, generator=g)
     x[::2] += 20.0
-    dataset = split(x, holdout=0.4, standardize=True, seed=1)
+    dataset = random_split(x, holdout=0.4, standardize=True, seed=1)
     truth = math.log(2) + math.log(2 * math.pi) + 1  # 2 halves, d = 2 coordinates of variance 1
     one, two = (beside(dataset, fewest=n, components=n).metrics for n in (1, 2))
     assert one["peer_nll_gmm"] == pytest.approx(one["peer_nll_gaussian"], abs=1e-3)

@@ -17,7 +17,7 @@ from ebmtrain.config.build import build
 from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z, quadrature_grid
 from ebmtrain.evaluation.exact import Quadrature, mean_nll, nll_metrics
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
@@ -184,7 +184,7 @@ def test_numbers_are_in_the_units_of_the_data(shift, scale):
     truth = ShiftedGaussian(shift, scale)
     generator = torch.Generator().manual_seed(1)
     train, holdout = truth.sample(500, generator), truth.sample(4000, generator)
-    standard = standardization_of(train, True)
+    standard = fit_standardization(train, True)
     points = Points(train, holdout, standardization=standard, truth=truth)
     m, s = torch.tensor([0.3, -0.2]).double(), torch.tensor([0.8, 1.5]).double()
     model = Bowl(m.tolist(), s.tolist(), offset=7.0)
@@ -213,7 +213,7 @@ def test_numbers_are_in_the_units_of_the_data(shift, scale):
 def test_kl_in_one_and_three_dimensions(dim):
     truth = GaussianMixture(centres=[[0.0] * dim], std=0.5)
     x = truth.sample(1000, torch.Generator().manual_seed(1))
-    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+    points = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
     found, _ = Quadrature(every=1)(
         of(Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points)
     )
@@ -226,7 +226,7 @@ def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
     weights = [0.1, 0.2, 0.7]
     truth = GaussianMixture(centres=[[-2, 0], [2, 0], [0, 3]], std=0.3, weights=weights)
     x = truth.sample(2000, torch.Generator().manual_seed(1))
-    standard = standardization_of(x, True)
+    standard = fit_standardization(x, True)
     points = Points(x, x, standardization=standard, truth=truth)
 
     class Truth(nn.Module):
@@ -247,7 +247,7 @@ def test_wrong_weights_of_modes_far_apart_are_all_of_the_divergence():
     centres, weights, wrong = [[-2.0, 0], [2, 0]], [0.2, 0.8], [0.5, 0.5]
     truth = GaussianMixture(centres=centres, std=0.3, weights=weights)
     x = truth.sample(2000, torch.Generator().manual_seed(1))
-    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+    points = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
 
     class Mixture(nn.Module):
         def __init__(self, std):
@@ -270,7 +270,7 @@ def test_a_density_with_zeros():
     """A uniform model of a checkerboard that fills half of its square: KL = log 2."""
     truth = Checkerboard()
     x = truth.sample(4000, torch.Generator().manual_seed(1))
-    points = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+    points = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
 
     class Square(nn.Module):
         def forward(self, u):

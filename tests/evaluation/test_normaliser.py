@@ -14,7 +14,8 @@ from torch import nn
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture as Mixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import EvaluationInput
@@ -78,7 +79,7 @@ def test_numbers_of_a_gaussian_in_the_units_of_the_data(d, temperature):
 
     truth, g = truth_of(d), torch.Generator().manual_seed(1)
     train, held = truth.sample(500, g), truth.sample(4000, g)
-    units = standardization_of(train, True)
+    units = fit_standardization(train, True)
     points = Points(train, held, standardization=units, truth=truth)
     model = scrambled(d)
     found, warnings = Quadrature(every=1, resolution=64)(of(model, points, temperature))
@@ -113,7 +114,7 @@ class WrongBowl(nn.Module):
 
 def test_a_log_z_that_is_not_the_integral_is_noticed():
     x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    points = Points(x, x, standardization=standardization_of(x, False))
+    points = Points(x, x, standardization=fit_standardization(x, False))
     found, (warning,) = Quadrature(every=1, resolution=64)(of(WrongBowl(), points))
     assert "log Z is 1.9379 as the model's own log_z says and 1.8379 by quadrature" in warning
     assert found["log_z"] == pytest.approx(1.9379, abs=1e-4)

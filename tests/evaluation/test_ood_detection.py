@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KernelDensity
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, split
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.ood_detection import (
     DETECTORS,
     DetectionData,
@@ -38,7 +38,7 @@ def table(far: float, scale: float = 1.0) -> Points:
     x = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(300) % 3 // 2
     x[labels == 1] += far
-    return split(
+    return random_split(
         scale * x,
         holdout=0.3,
         standardize=True,
@@ -52,7 +52,7 @@ def table(far: float, scale: float = 1.0) -> Points:
 def beside(dataset: Points) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     subject = EvaluationInput(
-        energy=Round(), temperature=1.0, region=Frame.of(dataset).region,
+        energy=Round(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused,

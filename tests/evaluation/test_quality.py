@@ -15,7 +15,8 @@ from ebmtrain.cli.main import main
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.modes import coverage, mass_kl
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.evaluation.quality import Quality, choose_real_points
@@ -52,7 +53,7 @@ def perfect(
     """Data of the truth; a model, and what is drawn from it, that are the truth unless given."""
     g = stream(seed)
     train, holdout = truth.sample(n, g), truth.sample(n, g)
-    units = standardization_of(train, True)
+    units = fit_standardization(train, True)
     u = units.to_standard(train)
     return EvaluationInput(
         energy=Density(model or truth, units, temperature),
@@ -141,7 +142,7 @@ def test_the_units_of_the_data_do_not_matter():
 @pytest.mark.parametrize(("shape", "n"), [((1,), 300), ((3, 4), 300), ((2, 2, 20), 300), ((2,), 2)])
 def test_events_of_any_shape_few_points_and_no_truth(shape, n):
     train, holdout = normal(4 * n, *shape), normal(n, *shape, seed=1)
-    units = standardization_of(train, True)
+    units = fit_standardization(train, True)
     one = EvaluationInput(
         energy=Gaussian(event_shape=shape),
         temperature=1.0,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.evaluation.ragged_quality import RaggedQuality, pad_and_flatten
-from ebmtrain.masks import cut
+from ebmtrain.masks import truncate
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
 
@@ -30,12 +30,12 @@ def waves(n: int, seed: int, *, std=0.1, shortest=6, shuffled=False) -> Tensor:
     if shuffled:  # the law of each step stays, and what binds steps together goes
         x = torch.stack([column[torch.randperm(n, generator=g)] for column in x.T], 1)
     steps = torch.randint(shortest, 17, (n,), generator=g)
-    return cut((10 + 3 * x)[..., None], steps)
+    return truncate((10 + 3 * x)[..., None], steps)
 
 
 def evaluated(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
     train = waves(1000, 1)
-    units = standardization_of(train, True)
+    units = fit_standardization(train, True)
     holdout = waves(1000, 2) if holdout is None else holdout
     box = torch.zeros(16)
 

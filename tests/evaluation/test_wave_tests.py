@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, split
+from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.evaluation.estimators.wave_fit import fit_ragged_waves, fit_waves
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.evaluation.wave_tests import WaveTests, kuiper_test, wave_metrics
-from ebmtrain.masks import cut
+from ebmtrain.masks import truncate
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
 
@@ -140,7 +140,7 @@ def test_kuiper_is_the_same_wherever_the_circle_is_cut():
 
 
 def evaluated(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation:
-    dataset = split(torch.cat([holdout, holdout]), holdout=0.5, standardize=True, seed=0)
+    dataset = random_split(torch.cat([holdout, holdout]), holdout=0.5, standardize=True, seed=0)
     dataset = Points(dataset.train, holdout, standardization=dataset.standardization)
     u = dataset.standardization.to_standard(samples).float()
 
@@ -192,7 +192,7 @@ def ragged(n: int, seed: int, *, std: float = 0.2, faster: float = 0.0) -> Tenso
     """`of_laws`, of 16 to 32 steps, and NaN from there on."""
     g = torch.Generator().manual_seed(seed + 9)
     steps = torch.randint(16, 33, (n,), generator=g)
-    return cut(of_laws(n, seed, std=std, faster=faster)[..., None], steps)
+    return truncate(of_laws(n, seed, std=std, faster=faster)[..., None], steps)
 
 
 def test_each_sequence_is_fitted_on_the_steps_that_it_has():
@@ -200,7 +200,7 @@ def test_each_sequence_is_fitted_on_the_steps_that_it_has():
     n = 200
     a, f, phase = uniform(n, 0.1, 3, 0), uniform(n, 2, 6, 1), uniform(n, 0, TURN, 2)
     steps = torch.arange(n) % 16 + 17
-    x = cut(wave(a, f, phase, 32, 0.0)[..., None], steps).squeeze(2)
+    x = truncate(wave(a, f, phase, 32, 0.0)[..., None], steps).squeeze(2)
     x[3, 4:] = math.nan
     found = fit_ragged_waves(x)
     assert len(found.frequency) == n - 1
@@ -230,7 +230,7 @@ def test_a_chain_that_is_lost_is_no_short_sequence():
     nothing, warnings = evaluated(of_laws(300, 1)[..., None], broken)
     assert not nothing
     assert "1 of 300 samples are not finite" in warnings[0]
-    short = cut(torch.randn(300, 32, 1).double(), torch.full((300,), 4))
+    short = truncate(torch.randn(300, 32, 1).double(), torch.full((300,), 4))
     nothing, warnings = evaluated(short, short)
     assert not nothing
     assert "5 steps or more, the data have none" in warnings[0]

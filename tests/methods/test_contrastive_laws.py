@@ -10,7 +10,7 @@ import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
 from torch import Tensor
 
-from ebmtrain.methods.contrast import contrast, noised
+from ebmtrain.methods.contrast import add_noise, contrastive_loss
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.langevin import Langevin
@@ -103,7 +103,7 @@ def test_cd_starts_where_it_says():
 def test_regularization_formula():
     """L = mean E+ - mean E- + alpha (mean E+^2 + mean E-^2), and its gradient."""
     energy, x, y = Quadratic(0.7, 0.4), normal(5, 2), normal(8, 2, seed=1)
-    loss, metrics = contrast(energy, x, y, 0.3)
+    loss, metrics = contrastive_loss(energy, x, y, 0.3)
     a, b = energy(x), energy(y)
     expected = a.mean() - b.mean() + 0.3 * (a.square().mean() + b.square().mean())
     torch.testing.assert_close(loss, expected)
@@ -118,7 +118,7 @@ def test_regularization_formula():
 def test_negatives_are_detached():
     """A gradient to the negatives themselves would train another objective."""
     energy, negatives = Quadratic(), normal(5, 2).requires_grad_()
-    loss, _ = contrast(energy, normal(5, 2, seed=1), negatives, 0.1)
+    loss, _ = contrastive_loss(energy, normal(5, 2, seed=1), negatives, 0.1)
     loss.backward()
     assert negatives.grad is None
 
@@ -143,7 +143,7 @@ def test_noise_on_the_data():
     x = normal(20_000, 2)
     kept, generator = x.clone(), seeded(1)
     state = generator.get_state()
-    assert torch.equal(noised(x, 0.0, generator), x)
+    assert torch.equal(add_noise(x, 0.0, generator), x)
     assert torch.equal(generator.get_state(), state)
-    assert_mean(noised(x, 0.5, generator).square().mean(1), 1.25)
+    assert_mean(add_noise(x, 0.5, generator).square().mean(1), 1.25)
     assert torch.equal(x, kept)

@@ -11,7 +11,7 @@ import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
 
 from ebmtrain.config.build import build
-from ebmtrain.methods.contrast import contrast
+from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.methods.jarzynski import Jarzynski
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.runs.launch import begin
@@ -118,7 +118,7 @@ def test_the_loss_is_of_the_weighted_teachers():
 def test_weighted_contrast():
     energy, x, y = Quadratic(0.7, 0.4), normal(5, 2), normal(8, 2, seed=1)
     weights = torch.softmax(normal(8, seed=2), 0).requires_grad_()
-    loss, metrics = contrast(energy, x, y, 0.3, weights)
+    loss, metrics = contrastive_loss(energy, x, y, 0.3, weights)
     a, b = energy(x), energy(y)
     model = (weights.detach() * b).sum()
     squares = a.square().mean() + (weights.detach() * b.square()).sum()

@@ -10,16 +10,16 @@ from quadratic import normal, seeded
 from torch import nn
 
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.spec import Frame
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.classification import Classification, calibration_error
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.methods.contrast import noised
+from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.models.convolutional import Convolutional
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.residual import Residual
-from ebmtrain.models.wrappers import JointOf, OfClass
+from ebmtrain.models.wrappers import ClassConditionalEnergy, ClassEnergies
 from ebmtrain.runs.sampling import of_class
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.score import energy_and_gradient
@@ -74,7 +74,7 @@ def test_the_classes_are_those_of_the_points_that_the_density_sees():
     x, y = normal(40, 1), torch.arange(40) % 2
     method = JointEnergyModel(sampler=SAMPLER, k=1, slots=50, data_noise=0.7)
     out, _ = slopes(method, x, y)
-    seen = noised(x, 0.7, seeded(2))
+    seen = add_noise(x, 0.7, seeded(2))
     p = torch.sigmoid(4 * seen[:, 0] + math.log(3))
     surprise = -torch.where(y == 1, p, 1 - p).log().mean()
     assert out.metrics["cross_entropy"].item() == pytest.approx(surprise.item())
@@ -97,7 +97,7 @@ def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_s
     model = kind(event_shape=(4, 4), classes=3, base_std=base_std, **options).double()
     nn.init.normal_(model.output.bias)
     x = normal(20, 4, 4).requires_grad_()
-    joint = JointOf(model)(x)
+    joint = ClassEnergies(model)(x)
     assert joint.shape == (20, 3)
     expected = -joint.neg().exp().sum(1).log()
     torch.testing.assert_close(model(x), expected)
@@ -105,7 +105,7 @@ def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_s
     energy, written_out = energy_and_gradient(model, x.detach())
     torch.testing.assert_close(energy, expected)
     torch.testing.assert_close(written_out, gradient)
-    torch.testing.assert_close(OfClass(model, 2)(x), joint[:, 2])
+    torch.testing.assert_close(ClassConditionalEnergy(model, 2)(x), joint[:, 2])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -146,7 +146,7 @@ def test_classification_of_points_held_out():
     )  # fmt: skip
     found = Classification(every=1, bins=10)(
         EvaluationInput(
-            energy=Wells(), temperature=3.0, region=Frame.of(points).region,
+            energy=Wells(), temperature=3.0, region=DataSpec.of(points).region,
             standardization=units, dataset=points, draw=unused, generator=unused,
             sampler=SAMPLER, method={}, trace=unused,
         )

@@ -8,10 +8,10 @@ import pytest
 import torch
 from quadratic import assert_mean, normal, seeded
 
-from ebmtrain.methods.noise import NOISES
+from ebmtrain.methods.noise import NOISE_DISTRIBUTIONS
 
 MIX = torch.tensor([[1.0, 0.0], [1.5, 0.4]], dtype=torch.float64)
-EACH = pytest.mark.parametrize("name", NOISES)
+EACH = pytest.mark.parametrize("name", NOISE_DISTRIBUTIONS)
 WIDTH = pytest.mark.parametrize("width", [1.0, 1.7])
 
 
@@ -25,7 +25,7 @@ def points(n: int = 1_000) -> torch.Tensor:
 def test_the_density_is_that_of_the_samples(name, width):
     """E_noise[q / p] = 1 for a narrower Gaussian q inside of the noise, and for one elsewhere in
     it: importance sampling finds a wrong normalisation, a wrong place and a wrong shape."""
-    noise, x = NOISES[name], points()
+    noise, x = NOISE_DISTRIBUTIONS[name], points()
     fitted = noise.fit(x, width, seeded(1))
     y = noise.sample(fitted, 20_000, seeded(2))
     for shift in (0.0, 0.5):
@@ -37,8 +37,8 @@ def test_the_density_is_that_of_the_samples(name, width):
 @WIDTH
 def test_gaussian_has_the_moments_of_the_points(width):
     x = points()
-    fitted = NOISES["gaussian"].fit(x, width, seeded())
-    y = NOISES["gaussian"].sample(fitted, 100_000, seeded(1))
+    fitted = NOISE_DISTRIBUTIONS["gaussian"].fit(x, width, seeded())
+    y = NOISE_DISTRIBUTIONS["gaussian"].sample(fitted, 100_000, seeded(1))
     for i in range(2):
         assert_mean(y[:, i], x[:, i].mean().item())
         for j in range(2):
@@ -50,33 +50,35 @@ def test_gaussian_has_the_moments_of_the_points(width):
 
 def test_uniform_is_on_the_box_of_the_points():
     x = points()
-    fitted = NOISES["uniform"].fit(x, 1.5, seeded())
-    y = NOISES["uniform"].sample(fitted, 100_000, seeded(1))
+    fitted = NOISE_DISTRIBUTIONS["uniform"].fit(x, 1.5, seeded())
+    y = NOISE_DISTRIBUTIONS["uniform"].sample(fitted, 100_000, seeded(1))
     side = 1.5 * (x.amax(0) - x.amin(0))
     centre = (x.amax(0) + x.amin(0)) / 2
     torch.testing.assert_close(y.amin(0), centre - side / 2, rtol=0, atol=0.01)
     torch.testing.assert_close(y.amax(0), centre + side / 2, rtol=0, atol=0.01)
-    assert NOISES["uniform"].log_prob(fitted, centre[None]).item() == pytest.approx(
+    assert NOISE_DISTRIBUTIONS["uniform"].log_prob(fitted, centre[None]).item() == pytest.approx(
         -side.log().sum().item()
     )
-    assert NOISES["uniform"].log_prob(fitted, (centre + side)[None]).item() == -math.inf
+    assert (
+        NOISE_DISTRIBUTIONS["uniform"].log_prob(fitted, (centre + side)[None]).item() == -math.inf
+    )
 
 
 def test_no_training_point_is_impossible_under_uniform_noise():
     """Not even the one that the box ends at, in either type."""
     for x in (points(), points().float(), points().float() + 10_000):
-        fitted = NOISES["uniform"].fit(x, 1.0, seeded())
-        drawn = NOISES["uniform"].sample(fitted, 100_000, seeded(1))
+        fitted = NOISE_DISTRIBUTIONS["uniform"].fit(x, 1.0, seeded())
+        drawn = NOISE_DISTRIBUTIONS["uniform"].sample(fitted, 100_000, seeded(1))
         for y in (x, drawn):
-            assert NOISES["uniform"].log_prob(fitted, y).isfinite().all()
+            assert NOISE_DISTRIBUTIONS["uniform"].log_prob(fitted, y).isfinite().all()
 
 
 def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
     """Few points far apart: h = (4 / (K (d + 2)))^(1 / (d + 4)) standard deviations of them all."""
     x = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0], [4.0, 2.0]], dtype=torch.float64)
-    fitted = NOISES["kernel"].fit(x, 0.1, seeded())
+    fitted = NOISE_DISTRIBUTIONS["kernel"].fit(x, 0.1, seeded())
     h = 0.1 * (4 / (4 * 4)) ** (1 / 6) * torch.tensor([2.0, 1.0], dtype=torch.float64)
-    y = NOISES["kernel"].sample(fitted, 100_000, seeded(1))
+    y = NOISE_DISTRIBUTIONS["kernel"].sample(fitted, 100_000, seeded(1))
     nearest = torch.cdist(y, x).argmin(1)
     for k in range(4):
         assert_mean((nearest == k).double(), 0.25)
@@ -84,7 +86,7 @@ def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
         assert_mean((y - x[nearest])[:, i].square(), h[i].item() ** 2 * (1 + 1e-6))
     peak = -math.log(4) - h.log().sum() - math.log(2 * math.pi)
     torch.testing.assert_close(
-        NOISES["kernel"].log_prob(fitted, x), peak.expand(4), rtol=0, atol=1e-4
+        NOISE_DISTRIBUTIONS["kernel"].log_prob(fitted, x), peak.expand(4), rtol=0, atol=1e-4
     )
 
 
@@ -92,9 +94,12 @@ def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
 def test_an_offset_takes_no_digits_from_the_density(name):
     """Points of a file need not be standardized: float32 at 1,000 beside float64 at the same."""
     x = (points() + 1_000).float()
-    fitted = NOISES[name].fit(x, 1.0, seeded())
+    fitted = NOISE_DISTRIBUTIONS[name].fit(x, 1.0, seeded())
     exact = {key: value.double() for key, value in fitted.items()}
-    found, truth = NOISES[name].log_prob(fitted, x), NOISES[name].log_prob(exact, x.double())
+    found, truth = (
+        NOISE_DISTRIBUTIONS[name].log_prob(fitted, x),
+        NOISE_DISTRIBUTIONS[name].log_prob(exact, x.double()),
+    )
     torch.testing.assert_close(found.double(), truth, rtol=0, atol=1e-3)
 
 
@@ -102,6 +107,6 @@ def test_an_offset_takes_no_digits_from_the_density(name):
 def test_a_coordinate_that_never_changes_still_has_a_density(name):
     x = torch.cat([points(), torch.full((1_000, 1), 5.0, dtype=torch.float64)], 1)
     for points_ in (x, x.float()):
-        fitted = NOISES[name].fit(points_, 1.0, seeded())
-        assert NOISES[name].log_prob(fitted, points_).isfinite().all()
-        assert NOISES[name].sample(fitted, 100, seeded()).isfinite().all()
+        fitted = NOISE_DISTRIBUTIONS[name].fit(points_, 1.0, seeded())
+        assert NOISE_DISTRIBUTIONS[name].log_prob(fitted, points_).isfinite().all()
+        assert NOISE_DISTRIBUTIONS[name].sample(fitted, 100, seeded()).isfinite().all()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain.models.layers import Embedding
+from ebmtrain.models.layers import FourierFeatures
 from ebmtrain.models.mlp import ACTIVATIONS, INITIALISATIONS, MLP
-from ebmtrain.models.wrappers import in_data_units
+from ebmtrain.models.wrappers import to_data_units
 from ebmtrain.types import Standardization
 
 
@@ -104,7 +104,7 @@ def test_likeness_of_fourier_features(d):
     n, scale = 40_000, 1.5
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        embedding = Embedding(d, 1.0, n, scale)
+        embedding = FourierFeatures(d, 1.0, n, scale)
     x, y = torch.full((1, d), 0.2), torch.full((1, d), -0.3)
     cosines = (embedding.frequencies @ (x - y)[0]).cos()
     expected = math.exp(-(scale**2) * 0.5**2)
@@ -114,7 +114,7 @@ def test_likeness_of_fourier_features(d):
 
 
 def test_embedding_is_the_input_scaled_and_then_its_waves():
-    embedding = Embedding(2, 3.0, 4, 1.0).double()
+    embedding = FourierFeatures(2, 3.0, 4, 1.0).double()
     x = points(5)
     phase = x @ embedding.frequencies.T
     torch.testing.assert_close(embedding(x), torch.cat([3 * x, phase.cos(), phase.sin()], 1))
@@ -147,7 +147,7 @@ def test_a_chain_does_not_move_the_weights(spectral_norm):
 def test_points_follow_the_weights_to_their_device():
     """A device that every machine has: meta, which computes shapes only."""
     zero = torch.zeros(2, dtype=torch.float64)
-    wrapped = in_data_units(MLP(event_shape=(2,)).to("meta"), Standardization(zero, zero + 1))
+    wrapped = to_data_units(MLP(event_shape=(2,)).to("meta"), Standardization(zero, zero + 1))
     wrapped.shift, wrapped.scale = zero, zero + 1
     energy = wrapped(torch.randn(5, 2))
     assert (energy.device.type, energy.shape) == ("meta", (5,))

@@ -13,7 +13,7 @@ from torch.nn.functional import silu
 
 from ebmtrain.models.conv1d import Conv1d
 from ebmtrain.models.lstm import Lstm
-from ebmtrain.models.transformer import Block, Transformer
+from ebmtrain.models.transformer import Transformer, _TransformerBlock
 
 EVERY = pytest.mark.parametrize("which", sorted(SEQUENCES))
 
@@ -146,7 +146,7 @@ def test_forget_gates_are_open_at_the_start():
 
 
 def test_attention_is_that_of_torch():
-    block = seeded(Block, width=12, heads=3)
+    block = seeded(_TransformerBlock, width=12, heads=3)
     peer = nn.MultiheadAttention(12, 3, batch_first=True).double()
     peer.in_proj_weight.data = block.query_key_value.weight.data
     peer.in_proj_bias.data = block.query_key_value.bias.data
@@ -157,7 +157,7 @@ def test_attention_is_that_of_torch():
 
 def test_a_block_is_that_of_torch():
     """Pre-norm, with both ways around."""
-    block = seeded(Block, width=12, heads=3)
+    block = seeded(_TransformerBlock, width=12, heads=3)
     peer = nn.TransformerEncoderLayer(
         12, 3, 48, dropout=0.0, activation=silu, batch_first=True, norm_first=True
     ).double()

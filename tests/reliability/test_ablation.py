@@ -195,5 +195,5 @@ def test_the_frame_is_what_a_model_is_opened_with(stopped, tmp_path, name):
         for i, s in enumerate((state, state | {"frame": other}))
     ]
     assert not torch.equal(*points)
-    assert differences(parts.frame.state_dict(), state["frame"]) == []
+    assert differences(parts.data_spec.state_dict(), state["frame"]) == []
     assert result(run)["status"] == "interrupted"

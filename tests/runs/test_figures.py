@@ -14,7 +14,7 @@ import ebmtrain
 from ebmtrain.runs.evaluate import subject
 from ebmtrain.runs.figures import Gallery, picked, rarer_and_rarer
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.samplers.draw import evolution
+from ebmtrain.samplers.draw import trajectory
 from ebmtrain.samplers.langevin import Langevin
 
 SMALL = (
@@ -93,7 +93,7 @@ def test_a_chain_is_shown_at_the_steps_that_are_named():
     start = torch.ones(2, 3, 3)
     generator = torch.Generator().manual_seed(0)
     sampler = Langevin(step_size=0.1, temperature=0.0)
-    seen = evolution(sampler, energy, start, [0, 1, 2, 25], generator)
+    seen = trajectory(sampler, energy, start, [0, 1, 2, 25], generator)
     assert seen.shape == (4, 2, 3, 3)
     expected = torch.tensor([1.0, 0.9, 0.81, 0.9**25])
     torch.testing.assert_close(seen[:, 0, 0, 0], expected)

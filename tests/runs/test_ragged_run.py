@@ -15,7 +15,7 @@ import ebmtrain
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.errors import DivergedError
-from ebmtrain.masks import lengths, whole
+from ebmtrain.masks import finite_mask, lengths
 from ebmtrain.runs.loading import load
 from ebmtrain.runs.sampling import noise
 from ebmtrain.training.compiled.inductor import close
@@ -85,7 +85,7 @@ def test_trained_resumed_sampled_and_scored(command, which):
     drawn = torch.from_numpy(final["x"])
     assert drawn.shape == (40, 32, 1)
     assert lengths(drawn).tolist() == final["lengths"].tolist()
-    assert bool(whole(drawn).all())
+    assert bool(finite_mask(drawn).all())
     assert len(set(final["lengths"].tolist())) > 5
     assert set(final["lengths"].tolist()) <= set(steps.tolist())
     assert np.isfinite(final["energy"]).all()
@@ -123,7 +123,7 @@ def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
 def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
     """Within 4.5 standard errors of each share."""
     found = lengths(noise(short_run.parts, 20_000, torch.Generator().manual_seed(0)))
-    counts = short_run.parts.frame.lengths.double()
+    counts = short_run.parts.data_spec.lengths.double()
     shares = counts / counts.sum()
     error = (shares * (1 - shares) / 20_000).sqrt()
     off = (found.bincount(minlength=33)[1:] / 20_000 - shares).abs()

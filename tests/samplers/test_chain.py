@@ -11,7 +11,7 @@ from exact_energies import Quadratic, seeded
 from torch import Tensor, nn
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.samplers.chain import init_adaptation, run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.samplers.mala import Mala
@@ -169,10 +169,10 @@ def test_adaptation_formula(acceptance, counted):
     """log eta += rate * (acceptance - target) * (1 + t)^-decay; NaN is a rejection."""
     adaptation = StepSizeAdaptation(target=0.6, rate=0.3, decay=0.7)
     sampler = Reports(acceptance, adaptation=adaptation)
-    learnt, expected = start_learning(sampler, torch.zeros(1)), torch.tensor(0.5).log()
+    adaptation_state, expected = init_adaptation(sampler, torch.zeros(1)), torch.tensor(0.5).log()
     for t in range(3):
-        run = run_chain(sampler, Quadratic(), torch.zeros(3, 2), 2, seeded(), learnt)
-        learnt = run.learnt
+        run = run_chain(sampler, Quadratic(), torch.zeros(3, 2), 2, seeded(), adaptation_state)
+        adaptation_state = run.adaptation_state
         expected = expected + 0.3 * (counted - 0.6) * (1 + t) ** -0.7
         assert run.metrics["step_size"].log().item() == pytest.approx(expected.item(), abs=1e-5)
 
@@ -181,27 +181,31 @@ def test_adaptation_formula(acceptance, counted):
     ("sampler", "target"), [(Mala(step_size=0.01), 0.574), (Hmc(step_size=0.05), 0.7)]
 )
 def test_adaptation_reaches_its_target(sampler, target):
-    """From a step far too small, within 100 runs of 400 chains; learnt from one to the next."""
+    """From a step far too small, within 100 runs of 400 chains."""
     adapted = type(sampler)(
         step_size=sampler.step_size, adaptation=StepSizeAdaptation(target=target, rate=0.5)
     )
     energy, generator = Quadratic(2.0), seeded()
-    x, learnt, seen = energy.draw(400, generator), start_learning(adapted, torch.zeros(1)), []
+    x, adaptation_state, seen = (
+        energy.draw(400, generator),
+        init_adaptation(adapted, torch.zeros(1)),
+        [],
+    )
     for _ in range(150):
-        chain = run_chain(adapted, energy, x, 1, generator, learnt)
-        x, learnt = chain.x, chain.learnt
+        chain = run_chain(adapted, energy, x, 1, generator, adaptation_state)
+        x, adaptation_state = chain.x, chain.adaptation_state
         seen.append(chain.metrics["acceptance"])
     late = torch.stack(seen[-50:])
     assert abs(late.mean().item() - target) < 0.02
-    assert sampler.step_size * 5 < learnt["step_size"].item()
+    assert sampler.step_size * 5 < adaptation_state["step_size"].item()
 
 
 def test_what_was_learnt_is_applied_before_the_run():
-    """The kernel steps with the learnt step size, not with the configured one."""
+    """The kernel steps with the adaptation_state step size, not with the configured one."""
     sampler = Mala(step_size=1e-12, adaptation=StepSizeAdaptation(target=0.5))
-    learnt = {"step_size": torch.tensor(1.0), "updates": torch.zeros(())}
+    adaptation_state = {"step_size": torch.tensor(1.0), "updates": torch.zeros(())}
     x = torch.zeros(50, 2)
-    moved = run_chain(sampler, Quadratic(), x, 1, seeded(), learnt).x
+    moved = run_chain(sampler, Quadratic(), x, 1, seeded(), adaptation_state).x
     assert moved.abs().max() > 0.1
     assert run_chain(sampler, Quadratic(), x, 1, seeded()).x.abs().max() < 1e-4
 

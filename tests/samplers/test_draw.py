@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.draw import draw, learnt_in, starts
+from ebmtrain.samplers.draw import draw, restore_adaptation, sample_rows
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import StepInfo
 
@@ -55,7 +55,7 @@ def test_chains_far_away_come_home_in_their_burn_in():
 @pytest.mark.parametrize(("chains", "most"), [(5, 1), (10, 1), (25, 3)])
 def test_starts_are_distinct_where_there_are_enough(chains, most):
     points = torch.arange(10.0)[:, None]
-    found = starts(points, chains, generator())
+    found = sample_rows(points, chains, generator())
     assert found.shape == (chains, 1)
     assert found[:, 0].long().bincount().max() == most
     assert found[:5, 0].tolist() != [0, 1, 2, 3, 4]
@@ -66,7 +66,7 @@ def test_chains_for_a_user_go_on_with_the_step_size_that_training_learnt():
     sampler = Mala(step_size=0.5, adaptation=adaptation)
     x = torch.zeros(3, 2)
     method = {"chains": x, "step_size": torch.tensor(0.125), "updates": torch.tensor(7.0)}
-    learnt = learnt_in(method, sampler, x)
-    assert float(learnt["step_size"]) == 0.125
-    assert float(learnt["updates"]) == 7.0
-    assert float(learnt_in({}, sampler, x)["step_size"]) == 0.5
+    adaptation_state = restore_adaptation(method, sampler, x)
+    assert float(adaptation_state["step_size"]) == 0.125
+    assert float(adaptation_state["updates"]) == 7.0
+    assert float(restore_adaptation({}, sampler, x)["step_size"]) == 0.5

@@ -10,7 +10,7 @@ from exact_energies import Quadratic, Quartic, assert_mean, seeded
 
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.samplers.metropolis import accepted, probability
+from ebmtrain.samplers.metropolis import accept_mask, acceptance_probability
 from ebmtrain.score import energy_and_gradient, frozen
 
 MALA = Mala(step_size=1.0)
@@ -133,11 +133,11 @@ def test_a_region_of_nan_is_never_entered(sampler):
 
 
 def test_acceptance_is_the_share_accepted():
-    """`probability` = min(1, exp(log_ratio)) is what `accepted` realises; NaN: never. 4 sigma."""
+    """`accept_mask` is true with `acceptance_probability`; NaN: never. 4 sigma."""
     ratios = torch.tensor([-torch.inf, -2.0, -0.5, 0.0, 3.0, torch.inf, torch.nan])
     n = 20_000
-    share = accepted(ratios.repeat(n, 1).flatten(), seeded()).view(n, -1).double().mean(0)
-    p = probability(ratios).double()
+    share = accept_mask(ratios.repeat(n, 1).flatten(), seeded()).view(n, -1).double().mean(0)
+    p = acceptance_probability(ratios).double()
     expected = [0, 0.135335, 0.606531, 1, 1, 1, 0]
     torch.testing.assert_close(p, torch.tensor(expected).double(), atol=1e-5, rtol=0)
     assert ((share - p).abs() <= 4 * (p * (1 - p) / n).sqrt()).all()

@@ -8,7 +8,7 @@ from exact_energies import assert_mean, seeded
 from ragged import normal
 from torch import nn
 
-from ebmtrain.masks import cut, lengths, present, zero_filled
+from ebmtrain.masks import fill_zeros, lengths, step_mask, truncate
 from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
@@ -30,11 +30,11 @@ class Present(nn.Module):
     """a / 2 times the sum of x^2 over the steps that are there."""
 
     def forward(self, x):
-        return A / 2 * zero_filled(x, present(x)).flatten(1).square().sum(1)
+        return A / 2 * fill_zeros(x, step_mask(x)).flatten(1).square().sum(1)
 
 
 def exact(n: int, steps: int, longest: int = LONG):
-    return cut(normal(n, longest, 1) * A**-0.5, torch.full((n,), steps))
+    return truncate(normal(n, longest, 1) * A**-0.5, torch.full((n,), steps))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -46,7 +46,7 @@ def test_each_sequence_keeps_its_steps(name, bound):
 
         sampler = replace(sampler, clamp=bound, gradient_clip=bound)
     steps = torch.tensor([1, 6, 3, 2, 5])
-    x = cut(normal(5, LONG, 2), steps)
+    x = truncate(normal(5, LONG, 2), steps)
     end = run_chain(sampler, Present(), x, 12, seeded()).x
     assert lengths(end).tolist() == steps.tolist()
     assert (end.isnan() == x.isnan()).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic
+from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
 
 
 def test_means_and_worth():
@@ -22,7 +22,12 @@ def test_survivors_are_as_many_as_their_weights_say():
     generator = torch.Generator().manual_seed(0)
     counts = torch.stack(
         [
-            torch.stack([row.bincount(minlength=5) for row in systematic(weights.log(), generator)])
+            torch.stack(
+                [
+                    row.bincount(minlength=5)
+                    for row in systematic_resampling(weights.log(), generator)
+                ]
+            )
             for _ in range(2_000)
         ]
     ).float()
@@ -37,6 +42,6 @@ def test_the_last_index_is_never_passed():
     """Cumulated float32 weights end anywhere near 1."""
     generator = torch.Generator().manual_seed(0)
     for n in (3, 1_000, 100_000):
-        index = systematic(torch.rand(n, generator=generator), generator)
+        index = systematic_resampling(torch.rand(n, generator=generator), generator)
         assert index.shape == (n,)
         assert 0 <= index.min() <= index.max() <= n - 1

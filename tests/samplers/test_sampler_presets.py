@@ -91,10 +91,10 @@ def test_a_run_keeps_shape_type_and_the_worlds_random_numbers(pair, dtype):
     assert (one.x.shape, one.x.dtype, one.x.device) == (x.shape, x.dtype, x.device)
     assert energy(one.x).isfinite().all()
     assert all(metric.shape == () for metric in one.metrics.values())
-    for value in (*one.metrics.values(), *one.learnt.values()):
+    for value in (*one.metrics.values(), *one.adaptation_state.values()):
         assert value.isfinite().all()
     assert 0 <= one.metrics.get("acceptance", torch.ones(())).item() <= 1
-    assert ("step_size" in one.metrics) is ("step_size" in one.learnt)
+    assert ("step_size" in one.metrics) is ("step_size" in one.adaptation_state)
 
 
 @pytest.mark.parametrize("event", [(3,), (2, 2), (1, 3, 3)])

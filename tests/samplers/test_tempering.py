@@ -9,10 +9,10 @@ import torch
 from exact_energies import Quadratic, Quartic, assert_mean, seeded
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.chain import run_chain, start_learning
+from ebmtrain.samplers.chain import init_adaptation, run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.samplers.tempering import Tempering, exchanged
+from ebmtrain.samplers.tempering import Tempering, exchange
 
 A = 1.5
 TEMPERING = Tempering(
@@ -41,12 +41,16 @@ def test_stationary(sampler, batch):
         sampler=replace(sampler, temperature=0.5), hottest=4.0, levels=3, replicas=2000
     )
     x = energy.draw(batch, seeded(1), 0.5)
-    learnt = start_learning(tempering, x)
+    adaptation_state = init_adaptation(tempering, x)
     hot = [energy.draw(2000, seeded(2 + r), t) for r, t in enumerate(tempering.temperatures[1:])]
-    run = run_chain(tempering, energy, x, 15, seeded(5), learnt | {"replicas": torch.stack(hot)})
+    run = run_chain(
+        tempering, energy, x, 15, seeded(5), adaptation_state | {"replicas": torch.stack(hot)}
+    )
     assert 0.1 < run.metrics["swapped"] < 0.95
     assert 0.2 < run.metrics["acceptance"] < 0.98
-    for points, t in zip([run.x, *run.learnt["replicas"]], tempering.temperatures, strict=True):
+    for points, t in zip(
+        [run.x, *run.adaptation_state["replicas"]], tempering.temperatures, strict=True
+    ):
         assert_mean(points.square().mean(1), t / A)
 
 
@@ -59,10 +63,12 @@ def test_wells_get_their_weights():
     x[:, 0] -= 3
     alone = run_chain(mala, two_wells, x, 400, seeded(2)).x
     assert (alone[:, 0] > 0).double().mean() < 0.02
-    learnt, shares = start_learning(tempering, x), []
-    x, learnt, *_ = run_chain(tempering, two_wells, x, 300, seeded(3), learnt)
+    adaptation_state, shares = init_adaptation(tempering, x), []
+    x, adaptation_state, *_ = run_chain(tempering, two_wells, x, 300, seeded(3), adaptation_state)
     for i in range(8):
-        x, learnt, *_ = run_chain(tempering, two_wells, x, 60, seeded(4 + i), learnt)
+        x, adaptation_state, *_ = run_chain(
+            tempering, two_wells, x, 60, seeded(4 + i), adaptation_state
+        )
         shares.append((x[:, 0] > 0).double().mean())
     assert_mean(torch.stack(shares), 0.8)
     assert torch.stack(shares).std() < 0.06  # else the law above holds for anything
@@ -72,7 +78,7 @@ def test_an_exchange_keeps_points_and_what_is_known_of_them():
     energy = Quadratic(A)
     mala = Mala(step_size=0.1)
     x, y = energy.draw(300, seeded(1), 0.3), energy.draw(200, seeded(2), 3.0)
-    cold, hot, rate = exchanged(mala.init(energy, x), mala.init(energy, y), 0.5, seeded(3))
+    cold, hot, rate = exchange(mala.init(energy, x), mala.init(energy, y), 0.5, seeded(3))
     both = torch.cat([cold.x, hot.x])
     assert torch.equal(both.sort(0).values, torch.cat([x, y]).sort(0).values)
     assert 0.05 < (~torch.isin(cold.x, x)).double().mean() < 0.6  # some moved, some stayed
@@ -91,7 +97,7 @@ def test_an_exchange_pairs_any_row_with_any_row(n_cold, n_hot):
     mala, generator, found = Mala(step_size=0.1), seeded(), []
     energy = Quadratic(0.0)
     for _ in range(2_000):
-        after, _, rate = exchanged(mala.init(energy, x), mala.init(energy, 10 + y), 0.5, generator)
+        after, _, rate = exchange(mala.init(energy, x), mala.init(energy, 10 + y), 0.5, generator)
         assert rate == 1
         found.append(after.x == 10 + y.T)  # (cold rows, hot rows): who met whom
     met = torch.stack(found).double()
@@ -106,19 +112,21 @@ def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
     )
     energy = Quadratic(A)
     x = energy.draw(300, seeded(1))
-    learnt = start_learning(tempering, x)
-    assert set(learnt) == {
+    adaptation_state = init_adaptation(tempering, x)
+    assert set(adaptation_state) == {
         "step_size", "updates", "hot_step_size", "hot_updates", "replicas"
     }  # fmt: skip
     for i in range(60):
-        _, learnt, metrics, _ = run_chain(tempering, energy, x, 3, seeded(i), learnt)
-    assert learnt["replicas"].shape == (2, 500, 2)
-    assert metrics["step_size"] == learnt["step_size"]
-    sizes = [learnt["step_size"].item(), *learnt["hot_step_size"].tolist()]
+        _, adaptation_state, metrics, _ = run_chain(
+            tempering, energy, x, 3, seeded(i), adaptation_state
+        )
+    assert adaptation_state["replicas"].shape == (2, 500, 2)
+    assert metrics["step_size"] == adaptation_state["step_size"]
+    sizes = [adaptation_state["step_size"].item(), *adaptation_state["hot_step_size"].tolist()]
     # MALA on a quadratic needs the same step at any temperature; all moved off 0.4 and agree.
     assert sizes[0] > 0.45
     assert max(sizes) / min(sizes) < 1.2
-    spread = learnt["replicas"].square().mean((1, 2))
+    spread = adaptation_state["replicas"].square().mean((1, 2))
     assert spread[1] > 1.5 * spread[0]
 
 
@@ -128,10 +136,10 @@ def test_each_level_learns_from_its_own_acceptance():
     inner = Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574, rate=0.5))
     tempering = replace(TEMPERING, sampler=inner, hottest=16.0)
     x = torch.randn(500, 2, generator=seeded(1), dtype=torch.float64)
-    learnt = start_learning(tempering, x)
+    adaptation_state = init_adaptation(tempering, x)
     for i in range(80):
-        x, learnt, *_ = run_chain(tempering, Quartic(), x, 3, seeded(i), learnt)
-    sizes = torch.cat([learnt["step_size"][None], learnt["hot_step_size"]])
+        x, adaptation_state, *_ = run_chain(tempering, Quartic(), x, 3, seeded(i), adaptation_state)
+    sizes = torch.cat([adaptation_state["step_size"][None], adaptation_state["hot_step_size"]])
     scaled = sizes * torch.tensor(tempering.temperatures).sqrt()
     assert scaled.max() / scaled.min() < 1.2
 

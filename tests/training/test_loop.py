@@ -16,7 +16,7 @@ from torch import nn
 from ebmtrain.cli.main import main
 from ebmtrain.config.build import build
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import standardization_of
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DivergedError
 from ebmtrain.runs.launch import begin
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
@@ -62,7 +62,7 @@ class Indices:
 
     def __init__(self, count: int = 30):
         x = torch.arange(count, dtype=torch.float32)[:, None]
-        self.points = Points(x, x, standardization=standardization_of(x, False))
+        self.points = Points(x, x, standardization=fit_standardization(x, False))
         self.seen: list[int] = []
 
     def init(self, x, generator):

@@ -8,7 +8,7 @@ from pathlib import Path
 from ebmtrain.errors import DataError
 
 
-def folder_of(path: str, wanted: str) -> Path:
+def resolve_folder(path: str, wanted: str) -> Path:
     """
     Args:
         wanted: which files belong there, and where they come from, as a remedy.
@@ -27,7 +27,7 @@ def folder_of(path: str, wanted: str) -> Path:
     return folder
 
 
-def content(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
     """All of a regular file.
 
     Raises:

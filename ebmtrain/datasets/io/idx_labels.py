@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from ebmtrain.datasets.io.folders import folder_of
-from ebmtrain.datasets.io.read_idx import present, read_idx
+from ebmtrain.datasets.io.folders import resolve_folder
+from ebmtrain.datasets.io.read_idx import find_idx_file, read_idx
 from ebmtrain.errors import DataError
 
 _STARTS = ("train-labels", "t10k-labels")
@@ -18,7 +18,7 @@ _WANTED = (
 )
 
 
-class Classes(TypedDict, total=False):
+class LabelArguments(TypedDict, total=False):
     """What `image_points` takes of classes; empty: there are none."""
 
     labels: np.ndarray
@@ -26,7 +26,7 @@ class Classes(TypedDict, total=False):
     classes: tuple[str, ...]
 
 
-def labels_of(images: Path, path: str | None, n_train: int, n_holdout: int) -> Classes:
+def read_labels(images: Path, path: str | None, n_train: int, n_holdout: int) -> LabelArguments:
     """Labels of the images to train on and of those held out, each in the order of its file. A
     class bears the number that is its label, from 0 to the greatest to train on.
 
@@ -39,8 +39,8 @@ def labels_of(images: Path, path: str | None, n_train: int, n_holdout: int) -> C
         DataError: a file is missing beside the other or in `path`, is damaged, or does not belong
             to these images.
     """
-    folder = images if path is None else folder_of(path, _WANTED)
-    train, holdout = (present(folder, start, 1) for start in _STARTS)
+    folder = images if path is None else resolve_folder(path, _WANTED)
+    train, holdout = (find_idx_file(folder, start, 1) for start in _STARTS)
     if train is None and holdout is None and path is None:
         return {}
     if train is None or holdout is None:

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ebmtrain.datasets.io.read_csv import Table
+from ebmtrain.datasets.io.read_csv import PointTable
 from ebmtrain.errors import DataError
 
 _SAME = 1e-6  # of the span of the times: those that differ by less are the same
 
 
-class Long(NamedTuple):
+class LongColumns(NamedTuple):
     """Names of the two columns that say which step a row is."""
 
     id: str
@@ -20,7 +20,9 @@ class Long(NamedTuple):
     time: str
 
 
-def sequences(path: str, table: Table, long: Long, ragged: bool = False) -> np.ndarray:
+def to_sequences(
+    path: str, table: PointTable, long: LongColumns, ragged: bool = False
+) -> np.ndarray:
     """(n, length, channels) float64: the sequences in the order in which they first appear, each in
     the order of its times; a channel for each column beside `long`. Those that are shorter than the
     longest have NaN at their ends.
@@ -63,7 +65,9 @@ def sequences(path: str, table: Table, long: Long, ragged: bool = False) -> np.n
     return np.delete(whole, at, axis=2)
 
 
-def _check_twice(path: str, ids: list[str], which: np.ndarray, t: np.ndarray, long: Long) -> None:
+def _check_twice(
+    path: str, ids: list[str], which: np.ndarray, t: np.ndarray, long: LongColumns
+) -> None:
     twice = np.flatnonzero((np.diff(which) == 0) & (np.diff(t) == 0))
     if len(twice):
         i = twice[0]
@@ -72,7 +76,7 @@ def _check_twice(path: str, ids: list[str], which: np.ndarray, t: np.ndarray, lo
         )
 
 
-def _check_times(path: str, ids: list[str], t: np.ndarray, long: Long) -> None:
+def _check_times(path: str, ids: list[str], t: np.ndarray, long: LongColumns) -> None:
     """Models are not told the times: the same step of all sequences must be at the same one.
 
     Args:

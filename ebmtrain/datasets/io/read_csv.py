@@ -16,11 +16,11 @@ from ebmtrain.errors import DataError, suggestion
 _MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-", ".")
 
 
-class NoNamesError(DataError):
+class UnnamedColumnsError(DataError):
     """Columns of a file that are to be chosen by name have none."""
 
 
-class Table(NamedTuple):
+class PointTable(NamedTuple):
     """Numbers, a row a point, and what its columns are called."""
 
     values: np.ndarray
@@ -31,7 +31,9 @@ class Table(NamedTuple):
     """What the column of labels says of each row, in words; None: none was asked for."""
 
 
-def read_csv(path: Path, columns: Sequence[str] | None = None, label: str | None = None) -> Table:
+def read_csv(
+    path: Path, columns: Sequence[str] | None = None, label: str | None = None
+) -> PointTable:
     """Float64. Blank lines and lines that begin with # are skipped.
 
     The first row is a header if none of its cells is a number.
@@ -52,7 +54,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None, label: str | None
     rows = _rows(path, lines)
     first = next(rows, None)
     if first is None:
-        return Table(np.empty((0, 0)))
+        return PointTable(np.empty((0, 0)))
     number, cells = first
     width, names = len(cells), None
     if columns is None and width > 1 and not cells[0].strip():
@@ -78,7 +80,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None, label: str | None
             labels.append(_word(path, number, at, cells[at], label))
     array = np.array(values, dtype=np.float64).reshape(len(values), len(wanted))
     chosen = None if names is None else tuple(names[j] for j in wanted)
-    return Table(array, chosen, None if at is None else tuple(labels))
+    return PointTable(array, chosen, None if at is None else tuple(labels))
 
 
 def _name(cell: str) -> str:
@@ -94,7 +96,7 @@ def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> l
         DataError: a name that is not there, or there twice.
     """
     if names is None:
-        raise NoNamesError(
+        raise UnnamedColumnsError(
             f"{path} begins with numbers, so its columns have no names to choose by: give it a "
             f"first row with names, or do not name {columns[0]}"
         )

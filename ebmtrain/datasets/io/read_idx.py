@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.io.folders import content
+from ebmtrain.datasets.io.folders import read_bytes
 from ebmtrain.errors import DataError
 
 _ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
@@ -20,7 +20,7 @@ _GZIP = b"\x1f\x8b"
 _MOST_DEFLATED = 1040  # how many times smaller than itself a file may be that deflate has made
 
 
-def present(folder: Path, start: str, axes: int) -> Path | None:
+def find_idx_file(folder: Path, start: str, axes: int) -> Path | None:
     """The file of so many axes under one of its usual names; None: there is none."""
     files = (folder / f"{start}{ending.format(axes)}" for ending in _ENDINGS)
     return next((file for file in files if file.exists()), None)
@@ -35,7 +35,7 @@ def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
     Raises:
         DataError: it is damaged, or holds something else.
     """
-    data = content(path)
+    data = read_bytes(path)
     try:
         return _array_in(data, str(path), axes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -20,7 +20,7 @@ from ebmtrain.errors import DataError
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before and since 2
 
 
-class Told:
+class _Stub:
     """Stands for an array or its type: keeps what a pickle says of it."""
 
     def __init__(self, *arguments: Any):
@@ -31,28 +31,28 @@ class Told:
         self.state = state
 
 
-class Array(Told):
+class _ArrayStub(_Stub):
     """Of `_reconstruct`, with state (version, shape, type, Fortran's order, bytes)."""
 
 
-class Kind(Told):
+class _DtypeStub(_Stub):
     """Of `numpy.dtype`."""
 
 
-class NotArrays(pickle.UnpicklingError):
+class _ForbiddenNameError(pickle.UnpicklingError):
     """A name that an array has no need of."""
 
 
-class Reader(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
         if module_name in _ARRAYS and global_name == "_reconstruct":
-            return Array
+            return _ArrayStub
         if module_name == "numpy" and global_name in ("ndarray", "dtype"):
-            return Kind
-        raise NotArrays(f"{module_name}.{global_name}")
+            return _DtypeStub
+        raise _ForbiddenNameError(f"{module_name}.{global_name}")
 
 
-class Pickled:
+class PickledArrays:
     """A mapping of arrays, lists and plain values.
 
     Args:
@@ -74,7 +74,7 @@ class Pickled:
             DataError: there is none.
         """
         array = self._under(key)
-        if not isinstance(array, Array):
+        if not isinstance(array, _ArrayStub):
             raise DataError(f"{self.name} holds no array {key}: get the original file again")
         return _filled(array.state, key, self.name)
 
@@ -105,8 +105,8 @@ class Pickled:
 def _loaded(data: bytes, name: str) -> Any:
     try:
         # Strings of Python 2 as bytes, as they are.
-        return Reader(io.BytesIO(data), encoding="bytes").load()
-    except NotArrays as error:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+    except _ForbiddenNameError as error:
         what = "".join(c if c.isprintable() else "?" for c in str(error))[:80]
         raise DataError(
             f"{name} asks for {what}, which could run any code: get the original file again"
@@ -121,7 +121,7 @@ def _filled(state: Any, key: str, name: str) -> np.ndarray:
     if not isinstance(state, tuple) or len(state) != 5:
         raise DataError(f"{name} holds an array {key} without content: get the original again")
     _, shape, kind, fortran, pixels = state
-    if not isinstance(kind, Kind) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
+    if not isinstance(kind, _DtypeStub) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
         raise DataError(f"{name} holds {key} that are no unsigned bytes: get the original again")
     held = len(pixels) if isinstance(pixels, bytes) else -1
     if not _is_shape(shape) or held != math.prod(shape):

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ebmtrain.datasets.io.long_format import Long, sequences
-from ebmtrain.datasets.io.read_csv import NoNamesError, Table, read_csv
+from ebmtrain.datasets.io.long_format import LongColumns, to_sequences
+from ebmtrain.datasets.io.read_csv import PointTable, UnnamedColumnsError, read_csv
 from ebmtrain.datasets.io.read_numpy import read_npy, read_npz
 from ebmtrain.errors import DataError
-from ebmtrain.masks import present
+from ebmtrain.masks import step_mask
 
 
 def read_points(
     path: str,
     array: str | None = None,
     columns: Sequence[str] | None = None,
-    long: Long | None = None,
+    long: LongColumns | None = None,
     *,
     ragged: bool = False,
-) -> Table:
+) -> PointTable:
     """The rows of a .npy, .npz, .csv, .tsv or .txt file, (n, *event) float64 with n >= 1.
 
     Args:
@@ -42,16 +42,16 @@ def read_points(
         DataError: the file cannot be used; one line with the reason and the remedy.
     """
     table = _read(path, array, columns, long, ragged)
-    return Table(_checked(path, table.values, ragged), table.names)
+    return PointTable(_checked(path, table.values, ragged), table.names)
 
 
 def _read(
     path: str,
     array: str | None,
     columns: Sequence[str] | None,
-    long: Long | None,
+    long: LongColumns | None,
     ragged: bool,
-) -> Table:
+) -> PointTable:
     try:
         file = Path(path).expanduser()
         _check_readable(path, file.stat())
@@ -60,19 +60,19 @@ def _read(
             raise DataError(f"{path} has no named arrays: leave array={array} out")
         if kind in (".npy", ".npz") and (columns is not None or long is not None):
             which = "columns" if long is None else "id and time"
-            raise NoNamesError(
+            raise UnnamedColumnsError(
                 f"{path} has no named columns: give a csv file, or leave {which} out"
             )
         match kind:
             case ".npy":
-                return Table(read_npy(file))
+                return PointTable(read_npy(file))
             case ".npz":
-                return Table(read_npz(file, array))
+                return PointTable(read_npz(file, array))
             case ".csv" | ".tsv" | ".txt":
                 if long is None:
                     return read_csv(file, columns)
                 wanted = None if columns is None else [long.time, *columns]
-                return Table(sequences(path, read_csv(file, wanted, long.id), long, ragged))
+                return PointTable(to_sequences(path, read_csv(file, wanted, long.id), long, ragged))
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -105,7 +105,7 @@ def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         fine = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
     if ragged and values.ndim == 3 and not fine.all():
-        there = present(torch.from_numpy(values)).numpy()
+        there = step_mask(torch.from_numpy(values)).numpy()
         values = values[:, : there.sum(1).max()]
         fine = (fine | ~there[..., None])[:, : values.shape[1]]
     if not fine.all():

@@ -9,7 +9,8 @@ from repeats import assert_mean, assert_share, normal, stream
 from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.config.presets import BUILT_IN
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
-from ebmtrain.datasets.points import Points, standardization_of
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.modes import mass_kl
 from ebmtrain.evaluation.estimators.stein import (
     fisher_divergence,
@@ -106,7 +107,7 @@ def test_both_are_blind_to_weights_of_modes_far_apart():
     truth = GaussianMixture(centres=far, std=1.0, weights=[0.2, 0.8])
     model = GaussianMixture(centres=far, std=1.0)
     x = truth.sample(1_000, stream(0))
-    data = Points(x, x, standardization=standardization_of(x, False), truth=truth)
+    data = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
     s, true = scores(lambda u: -model.log_prob(u), x), true_scores(data, x)
     assert true is not None
     assert fisher_divergence(s, true) < 1e-6

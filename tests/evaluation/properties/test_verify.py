@@ -21,7 +21,7 @@ from ebmtrain.methods.persistent_contrastive_divergence import PersistentContras
 from ebmtrain.methods.score_matching import ScoreMatching
 from ebmtrain.samplers.langevin import Langevin, LangevinState
 from ebmtrain.samplers.mala import Mala
-from ebmtrain.samplers.metropolis import accepted, choose
+from ebmtrain.samplers.metropolis import accept_mask, choose
 from ebmtrain.score import energy_and_gradient, score
 from ebmtrain.types import LossOutput, StepInfo
 
@@ -159,7 +159,7 @@ class NoRatio(Mala):
         noise = torch.empty_like(state.x).normal_(generator=generator)
         x = state.x - self.step_size * state.drift + (2 * self.step_size) ** 0.5 * noise
         e, g = energy_and_gradient(energy, x)
-        accept = accepted(state.energy - e, generator)
+        accept = accept_mask(state.energy - e, generator)
         new = state._replace(
             x=choose(accept, x, state.x), energy=choose(accept, e, state.energy),
             drift=choose(accept, g, state.drift),

@@ -14,7 +14,7 @@ from ebmtrain.models.perceptron import functional
 from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc, HmcState
-from ebmtrain.samplers.langevin import Langevin, noise_of
+from ebmtrain.samplers.langevin import Langevin, draw_noise
 from ebmtrain.score import counted, energy_and_gradient
 
 SAMPLERS = [
@@ -139,7 +139,7 @@ def test_a_chain_goes_on(sampler, sizes):
 @pytest.mark.parametrize("shape", [(8, 2), (12, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
 def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
     draw, again = (Generator().manual_seed(7) for _ in range(2))
-    found = noise_of(torch.zeros(shape, dtype=dtype), 6, draw)
+    found = draw_noise(torch.zeros(shape, dtype=dtype), 6, draw)
     single = [torch.empty(shape, dtype=dtype).normal_(generator=again) for _ in range(6)]
     assert torch.equal(found, torch.stack(single))
     assert torch.equal(draw.get_state(), again.get_state())
