@@ -1,6 +1,6 @@
-"""The README's pictures from a run: python docs/images/make.py RUN
+"""Makes the figures of the README from those of a run: python docs/images/make.py RUN
 
-They are the run's own, made smaller: landscape.png and landscape.gif, each below 300 kB.
+Writes landscape.png and landscape.gif, reduced to less than 300 kB each.
 """
 
 from __future__ import annotations
