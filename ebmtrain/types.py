@@ -503,12 +503,8 @@ class Standardization(NamedTuple):
 class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
-    A table may offer `names: tuple[str, ...] | None`, those of its columns: they are shown. Points
-    with classes offer `labels: Labels | None`, and put them into their batches; where one of these
-    was left out (`dataset.without`), `anomalies: Tensor | None` are its points, (k, *event), none
-    of which is in `train` or `holdout`. Images, (height, width) or (channels, height, width), offer
-    `pixels: tuple[float, float] | None`, the least and the largest value of a pixel: they are drawn
-    as such.
+    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies` and `HasPixels`, each
+    of which is optional. Labels are then in the batches too.
     """
 
     train: Tensor
@@ -528,7 +524,67 @@ class Dataset(Protocol):
         ...
 
 
+class BaseDistribution(Protocol):
+    """A distribution over flattened standardized points, (n, d), from which annealing starts."""
+
+    factor: Tensor
+    """(d, d), lower triangular: u = mean + factor z."""
+
+    def whiten(self, u: Tensor) -> Tensor:
+        """(n, d) -> (n, d): coordinates z in which the distribution is N(0, I)."""
+        ...
+
+    def unwhiten(self, z: Tensor) -> Tensor:
+        """The inverse of `whiten`."""
+        ...
+
+    @property
+    def log_volume(self) -> float:
+        """log |du/dz|."""
+        ...
+
+
+class Support(Protocol):
+    """The space that events live in. What depends on it is asked for here: a data set carries its
+    support, the data spec of a run does, and no other code asks what kind of data these are."""
+
+    def standardization(self, points: Tensor, scaling: Any) -> Standardization:
+        """Units in which models learn, from the training points, (n, *event), in the data's units,
+        and the option `dataset.standardize`."""
+        ...
+
+    def chain_starts(self, like: Tensor, region: Region, generator: Generator) -> Tensor:
+        """Points that chains start from where nothing is known of the modes, of the shape, type and
+        device of `like`, (chains, *event), standardized.
+
+        Args:
+            region: holds the data.
+        """
+        ...
+
+    def base(self, points: Tensor) -> BaseDistribution:
+        """The base of annealed importance sampling, fitted to points (n, d), float64."""
+        ...
+
+    def integration_box(self, region: Region, margin: float) -> Region:
+        """The first box over which quadrature sums exp(-E / T).
+
+        Args:
+            region: holds the data.
+            margin: width to add on each side, as a fraction of the region's.
+        """
+        ...
+
+
 # Optional capabilities of a data set. Each attribute may be None, as where it is missing.
+
+
+@runtime_checkable
+class HasSupport(Protocol):
+    @property
+    def support(self) -> Support:
+        """Default: R^d."""
+        ...
 
 
 @runtime_checkable

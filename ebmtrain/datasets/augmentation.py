@@ -53,7 +53,7 @@ class AugmentedImages:
         self.images, self.augmentations, self.points = images, augmentations, points
         self.train, self.holdout = points.train, points.holdout
         self.standardization, self.truth = points.standardization, points.truth
-        self.pixels, self.labels = points.pixels, points.labels
+        self.support, self.pixels, self.labels = points.support, points.pixels, points.labels
         self.anomalies = points.anomalies
         self.dtype, self.device = dtype, device
 

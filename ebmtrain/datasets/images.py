@@ -3,8 +3,6 @@ mirrored where that is wanted."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 
@@ -19,12 +17,11 @@ from ebmtrain.datasets.augmentation import (
 )
 from ebmtrain.datasets.leave_class_out import leave_class_out
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import fit_standardization
+from ebmtrain.datasets.standardization import PixelScaling
+from ebmtrain.datasets.support import Continuous
 from ebmtrain.errors import DataError
 from ebmtrain.runtime.seeding import stream
-from ebmtrain.types import Labels, Standardization
-
-PixelScaling = Literal["range", True, False, "whiten"]
+from ebmtrain.types import Labels
 
 
 def image_dataset(
@@ -100,18 +97,15 @@ def image_dataset(
         last,
     ]
     train = augment(seen, augmentations, seed, "train")
-    if standardize == "range":
-        half = torch.full_like(train[0], levels / 2)
-        units = Standardization(half, half.clone())
-    else:
-        units = fit_standardization(train, standardize)
+    support = Continuous((0.0, float(levels)))
     points = Points(
         train,
         augment(held, [last], seed, "holdout"),
         anomalies=None if left is None else augment(left, [last], seed, "anomalies"),
-        standardization=units,
+        standardization=support.standardization(train, standardize),
+        support=support,
         labels=known,
-        pixels=(0.0, float(levels)),
+        pixels=support.bounds,
     )
     return (
         points if augmentations == [PixelCentre()] else AugmentedImages(seen, augmentations, points)

@@ -31,7 +31,7 @@ class OnlineDataset:
     ) -> None:
         self.points, self.truth = points, truth
         self.train, self.holdout = points.train, points.holdout
-        self.standardization = points.standardization
+        self.standardization, self.support = points.standardization, points.support
         self.dtype, self.device = dtype, device
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> OnlineDataset:

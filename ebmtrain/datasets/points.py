@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ebmtrain.datasets.leave_class_out import leave_class_out
-from ebmtrain.datasets.standardization import Standardize, fit_standardization
+from ebmtrain.datasets.standardization import Standardize
+from ebmtrain.datasets.support import REAL
 from ebmtrain.runtime.seeding import stream
-from ebmtrain.types import Batch, Density, Labels, Standardization
+from ebmtrain.types import Batch, Density, Labels, Standardization, Support
 
 
 def random_split(
@@ -49,7 +50,7 @@ def random_split(
         parted.train,
         parted.holdout,
         anomalies=parted.anomalies,
-        standardization=fit_standardization(parted.train, standardize),
+        standardization=REAL.standardization(parted.train, standardize),
         names=names,
         labels=parted.labels,
     )
@@ -69,6 +70,7 @@ class Points:
         standardization: what turns data's units into the model's.
         truth: the density the points were drawn from, where it is known.
         names: of the columns of a table.
+        support: the space that the points live in.
         labels: classes of the points, where they have any.
         pixels: least and largest value that a pixel of an image has; None: points are no images.
         anomalies: (k, *event), of the class that was left out; None: none was.
@@ -82,6 +84,7 @@ class Points:
         *,
         standardization: Standardization,
         truth: Density | None = None,
+        support: Support = REAL,
         names: tuple[str, ...] | None = None,
         labels: Labels | None = None,
         pixels: tuple[float, float] | None = None,
@@ -93,6 +96,7 @@ class Points:
         self.holdout = holdout.to("cpu", torch.float64)
         self.standardization = standardization
         self.truth = truth
+        self.support = support
         self.names = names
         self.labels = labels
         self.pixels = pixels
@@ -107,6 +111,7 @@ class Points:
             self.holdout,
             standardization=self.standardization,
             truth=self.truth,
+            support=self.support,
             names=self.names,
             labels=self.labels,
             pixels=self.pixels,

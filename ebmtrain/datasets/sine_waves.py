@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 
 from ebmtrain.datasets.distributions import ScalarDistribution
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import Standardize, fit_standardization
+from ebmtrain.datasets.standardization import Standardize
+from ebmtrain.datasets.support import REAL
 from ebmtrain.datasets.toy import SampleSize
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import NonNegative, WholeNumber
@@ -73,4 +74,4 @@ def sine_waves(
 
     train = drawn(n_train, stream(seed, "train"))
     holdout = drawn(n_holdout, stream(seed, "holdout"))
-    return Points(train, holdout, standardization=fit_standardization(train, standardize))
+    return Points(train, holdout, standardization=REAL.standardization(train, standardize))

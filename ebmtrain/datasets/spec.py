@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.support import REAL, support_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import channel_range, lengths
-from ebmtrain.types import Dataset, Region, Standardization, labels_of, names_of
+from ebmtrain.types import Dataset, Region, Standardization, Support, labels_of, names_of
 
 
 class DataSpec(NamedTuple):
@@ -26,6 +27,9 @@ class DataSpec(NamedTuple):
     lengths: Tensor | None = None
     """(length,), int64: how many training sequences have 1, 2, ... steps, where sequences are of
     different lengths; None: all points are whole."""
+    support: Support = REAL
+    """The space that events live in. It is not saved, since all of a continuous one that a trained
+    model needs is in its units and its region."""
 
     @property
     def ragged(self) -> bool:
@@ -36,13 +40,15 @@ class DataSpec(NamedTuple):
     def of(cls, dataset: Dataset) -> DataSpec:
         units = dataset.standardization
         u = units.to_standard(dataset.train)
-        names = names_of(dataset)
+        names, support = names_of(dataset), support_of(dataset)
         if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
             u = u.reshape(len(u), -1)
-            return cls(units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names)
+            return cls(
+                units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names, support=support
+            )
         region = Region(*(end.flatten() for end in channel_range(u)))
         steps = torch.bincount(lengths(u), minlength=u.shape[1] + 1)[1:]
-        return cls(units, region, fingerprint(dataset), names, steps)
+        return cls(units, region, fingerprint(dataset), names, steps, support)
 
     def state_dict(self) -> dict[str, Any]:
         # Of whole points the items that frames have always had.

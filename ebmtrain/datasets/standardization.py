@@ -12,6 +12,8 @@ from ebmtrain.masks import step_mask
 from ebmtrain.types import Standardization
 
 Standardize = Literal[True, False, "whiten"]
+PixelScaling = Literal["range", True, False, "whiten"]
+"""Of data with bounds, which `range` takes to -1 and 1."""
 _MIN_RELATIVE_VARIANCE = 1e-9  # share of the mean variance below which a direction counts as none
 
 

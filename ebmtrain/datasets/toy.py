@@ -8,7 +8,7 @@ from annotated_types import Gt, Le
 
 from ebmtrain.datasets.online import OnlineDataset
 from ebmtrain.datasets.points import Points
-from ebmtrain.datasets.standardization import fit_standardization
+from ebmtrain.datasets.support import REAL
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Density, WholeNumber
 
@@ -43,7 +43,7 @@ def toy(
     points = Points(
         train,
         holdout,
-        standardization=fit_standardization(train, standardize),
+        standardization=REAL.standardization(train, standardize),
         truth=density,
     )
     return OnlineDataset(points, density) if fresh else points

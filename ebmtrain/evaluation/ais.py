@@ -11,7 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.evaluation.estimators.annealing import (
-    GaussianBase,
     GeometricPath,
     adaptive_schedule,
     anneal,
@@ -144,7 +143,7 @@ class AnnealedImportanceSampling:
         else:
             train = inputs.standardization.to_standard(inputs.dataset.train)
             points = train.to(device).flatten(1)
-        base = GaussianBase.fit(points)
+        base = inputs.support.base(points)
 
         def path(beta: float) -> GeometricPath:
             return GeometricPath(

@@ -73,7 +73,10 @@ class Quadrature:
             8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
         )
         result = integrate_log_z(
-            reduced, inputs.region.grown(1 + 2 * self.margin), n_per_axis, self.tolerance
+            reduced,
+            inputs.support.integration_box(inputs.region, self.margin),
+            n_per_axis,
+            self.tolerance,
         )
         warnings = self.warnings(result)
         if known is not None:

@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from ebmtrain.types import Dataset, Region, Sampler, Standardization
+from ebmtrain.datasets.support import REAL
+from ebmtrain.types import Dataset, Region, Sampler, Standardization, Support
 
 Metric = float | list[float]
 # Metrics of wall clock, which no two runs share: kept out of rows and checkpoints.
@@ -59,6 +60,8 @@ class EvaluationInput:
     numbers, run once."""
     generator: Callable[[str], Generator]
     """A stream of random numbers of its own for each purpose, on the device of the energy."""
+    support: Support = REAL
+    """The space that events live in."""
 
 
 class Evaluation(NamedTuple):

@@ -98,13 +98,11 @@ def first_points(
 
 
 def noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
-    """`count` points uniform in the region, in standardized units; sequences of different lengths
-    are each as long as a training sequence drawn at random."""
+    """`count` points from which the data's support starts chains, in standardized units; sequences
+    of different lengths are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)
     like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
-    uniform = like.uniform_(generator=generator).flatten(1)
-    low, high = parts.region.low.to(uniform), parts.region.high.to(uniform)
-    points = (low + uniform * (high - low)).view(shape)
+    points = parts.frame.support.chain_starts(like, parts.region, generator)
     if parts.data_spec.lengths is None:
         return points
     shares = parts.data_spec.lengths.to(points)

@@ -16,12 +16,12 @@ from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
+from ebmtrain.datasets.support import GaussianBase
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, LogWeights
 from ebmtrain.evaluation.estimators import annealing
 from ebmtrain.evaluation.estimators.annealing import (
     AnnealingSchedule,
-    GaussianBase,
     GeometricPath,
     adaptive_schedule,
     anneal,

@@ -13,44 +13,11 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
 from ebmtrain.score import energy_and_gradient
-from ebmtrain.types import Energy, Sampler
+from ebmtrain.types import BaseDistribution, Energy, Sampler
 
 _MAX_ENERGY_NATS = 1e30  # nats; stands for an energy that is not finite, which no chain enters
 _ADAPTATION_STEPS = 5  # of each chain at each temperature of the pilot
 _MAX_PILOT_BETAS = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class GaussianBase:
-    """N(mean, factor factor'), with `factor` lower triangular, float64."""
-
-    mean: Tensor
-    """(d,)"""
-    factor: Tensor
-    """(d, d)"""
-
-    @classmethod
-    def fit(cls, points: Tensor) -> GaussianBase:
-        """Mean and covariance of (n, d) points. A thousandth of the mean variance is added along
-        every axis, so that the covariance of few or flat points is one."""
-        d = points.shape[1]
-        covariance = torch.cov(points.T).view(d, d)
-        ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
-        covariance = covariance + ridge * torch.eye(d).to(points)
-        return cls(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
-
-    def whiten(self, u: Tensor) -> Tensor:
-        """(n, d) -> (n, d): coordinates in which this is N(0, I)."""
-        return torch.linalg.solve_triangular(self.factor, (u - self.mean).T, upper=False).T
-
-    def unwhiten(self, z: Tensor) -> Tensor:
-        """The way back."""
-        return self.mean + z @ self.factor.T
-
-    @property
-    def log_volume(self) -> float:
-        """log |du/dz|."""
-        return float(self.factor.diagonal().log().sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +35,7 @@ class GeometricPath:
     """
 
     beta: float
-    base: GaussianBase
+    base: BaseDistribution
     energy: Energy
     temperature: float
     shape: tuple[int, ...]

@@ -1,0 +1,102 @@
+"""Spaces that events live in, and what follows from them: see `Support`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmtrain.datasets.standardization import PixelScaling, fit_standardization
+from ebmtrain.types import HasSupport, Region, Standardization, Support
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """R^d, or the box low <= x_i <= high, in the data's units.
+
+    Bounds set the scaling `range` of the standardization. Energies of bounded data are finite
+    outside of the bounds too, so chain starts, the base of annealing and the box of integration are
+    those of R^d in both cases.
+
+    Args:
+        bounds: (low, high), the least and the largest value of each element, as of a pixel; None:
+            there are none.
+    """
+
+    bounds: tuple[float, float] | None = None
+
+    def standardization(self, points: Tensor, scaling: PixelScaling) -> Standardization:
+        """
+        Args:
+            points: (n, *event), to train on.
+            scaling: range: from -1 at the lower bound to 1 at the upper one, all elements alike;
+                else as `fit_standardization`.
+
+        Raises:
+            ValueError: `range` without bounds.
+        """
+        if scaling != "range":
+            return fit_standardization(points, scaling)
+        if self.bounds is None:
+            raise ValueError("standardize=range needs data with bounds: standardize=true")
+        low, high = self.bounds
+        like = points[0].double()
+        middle, half = (low + high) / 2, (high - low) / 2
+        return Standardization(torch.full_like(like, middle), torch.full_like(like, half))
+
+    def chain_starts(self, like: Tensor, region: Region, generator: Generator) -> Tensor:
+        """Uniform in the region of the data."""
+        uniform = torch.empty_like(like).uniform_(generator=generator).flatten(1)
+        low, high = region.low.to(uniform), region.high.to(uniform)
+        return (low + uniform * (high - low)).view(like.shape)
+
+    def base(self, points: Tensor) -> GaussianBase:
+        """The Gaussian with the mean and the covariance of the points."""
+        return GaussianBase.fit(points)
+
+    def integration_box(self, region: Region, margin: float) -> Region:
+        """The region with `margin` of its width added on each side."""
+        return region.grown(1 + 2 * margin)
+
+
+REAL = Continuous()
+"""R^d: the support of a data set that declares none."""
+
+
+def support_of(dataset: object) -> Support:
+    """The space that a data set's points live in."""
+    return dataset.support if isinstance(dataset, HasSupport) else REAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianBase:
+    """N(mean, factor factor'), with `factor` lower triangular, float64."""
+
+    mean: Tensor
+    """(d,)"""
+    factor: Tensor
+    """(d, d)"""
+
+    @classmethod
+    def fit(cls, points: Tensor) -> GaussianBase:
+        """Mean and covariance of (n, d) points. A thousandth of the mean variance is added along
+        every axis, so that the covariance of few or flat points is one."""
+        d = points.shape[1]
+        covariance = torch.cov(points.T).view(d, d)
+        ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
+        covariance = covariance + ridge * torch.eye(d).to(points)
+        return cls(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
+
+    def whiten(self, u: Tensor) -> Tensor:
+        """(n, d) -> (n, d): coordinates in which this is N(0, I)."""
+        return torch.linalg.solve_triangular(self.factor, (u - self.mean).T, upper=False).T
+
+    def unwhiten(self, z: Tensor) -> Tensor:
+        """The way back."""
+        return self.mean + z @ self.factor.T
+
+    @property
+    def log_volume(self) -> float:
+        """log |du/dz|."""
+        return float(self.factor.diagonal().log().sum())
