@@ -1,12 +1,11 @@
-# make train   set up .venv once, train the default preset, print where the pictures are
-# make test    the same set-up with the tools of development, then all tests
+# make train      create .venv once, train the default preset, print the paths of the plots
+# make test       create .venv with the development tools, run all tests
 # make test-fast  the tests without those marked slow, about two minutes
-# make soak    the promises of docs/reliability.md at length; COUNTS="--kills 50" for some of them
-# make lint    style, format, types and the import contract
-# make bench   training steps beside those of other tools, half an hour or more, in an environment of its own:
-#              .venv-bench
-# make quality KL against seconds, of ebmtrain and of other tools; in .venv-bench, a quarter of an hour
-# make clean   remove .venv and caches; outputs/ stays
+# make soak       the counts of docs/reliability.md, hours; COUNTS="--kills 50" for some of them
+# make lint       style, format, types and the import contracts
+# make bench      compare training steps with other tools, half an hour or more; uses .venv-bench
+# make quality    KL against seconds for ebmtrain and other tools, a quarter of an hour; uses .venv-bench
+# make clean      remove .venv and caches; keeps outputs/
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,15 +13,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 FROM := pyproject.toml constraints.txt
 
-# Per process. A second thread gains up to a half on an idle machine, and where something else runs
-# the two wait for each other: twenty times slower was seen.
+# Threads per process. A second thread is up to 1.5 times faster on an idle machine. On a busy machine the
+# two wait for each other, up to twenty times slower.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: train test test-fast soak lint bench quality clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
-	@echo "         . $(BIN)/activate   once in a shell, for it to find ebmtrain"
+	@echo "         . $(BIN)/activate   once per shell, to put ebmtrain on the PATH"
 
 test: $(VENV)/.for-development
 	$(BIN)/python -m pytest -n 2
