@@ -32,7 +32,7 @@ def subject(parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]) 
         temperature=parts.temperature,
         region=parts.region,
         standardization=parts.standardization,
-        support=parts.frame.support,
+        support=parts.data_spec.support,
         dataset=parts.dataset,
         draw=points,
         sampler=parts.sampler,

@@ -102,7 +102,7 @@ def noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
     of different lengths are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)
     like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
-    points = parts.frame.support.chain_starts(like, parts.region, generator)
+    points = parts.data_spec.support.chain_starts(like, parts.region, generator)
     if parts.data_spec.lengths is None:
         return points
     shares = parts.data_spec.lengths.to(points)
