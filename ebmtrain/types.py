@@ -527,8 +527,10 @@ class Dataset(Protocol):
 class BaseDistribution(Protocol):
     """A distribution over flattened standardized points, (n, d), from which annealing starts."""
 
-    factor: Tensor
-    """(d, d), lower triangular: u = mean + factor z."""
+    @property
+    def factor(self) -> Tensor:
+        """(d, d), lower triangular: u = mean + factor z."""
+        ...
 
     def whiten(self, u: Tensor) -> Tensor:
         """(n, d) -> (n, d): coordinates z in which the distribution is N(0, I)."""
