@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -38,6 +38,28 @@ class Placement(Enum):
 
 StateSchema = dict[str, Placement]
 """Every tensor of a state, by its name."""
+
+
+class TrainingItems(TypedDict):
+    """The items of a checkpoint that training saves and restores. A run adds its own to them: see
+    `runs.storage.checkpoint_schema`, which validates all of them."""
+
+    step: int
+    energy: Tensors
+    """Parameters and buffers."""
+    average: Tensors | None
+    """Likewise of the moving average; None: none is kept."""
+    optimizer: dict[str, Any]
+    """Its `state` and `param_groups`."""
+    method: Tensors
+    generator: Tensor
+    """State of the generator of all draws."""
+    evaluations: int
+    """Of the energy, so far."""
+    retries: list[dict[str, Any]]
+    """step, back_to and lr of each."""
+    window: list[tuple[list[str], Tensor]]
+    """Names and values, (rows, names), of metrics since the last row."""
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from ebmtrain.errors import CheckpointError
 from ebmtrain.training.optimizers import OptimizerSpec
-from ebmtrain.types import Dataset, Method, Tensors
+from ebmtrain.types import Dataset, Method, Tensors, TrainingItems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class TrainState:
         """The weights that are shown to the user: the average where one is kept."""
         return self.energy if self.average is None else self.average
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> TrainingItems:
         return {
             "step": self.step,
             "energy": self.energy.state_dict(),
@@ -86,7 +86,7 @@ class TrainState:
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: TrainingItems) -> None:
         """
         Raises:
             CheckpointError: it is of a run with another model, method or optimizer.
