@@ -1,4 +1,4 @@
-"""Step sizes learnt from the acceptance rate."""
+"""Step-size adaptation to a target acceptance rate."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ebmtrain.types import (
 class StepSizeAdaptation:
     """log eta += rate * (acceptance - target) * (1 + t)^-decay after every run of chains.
 
-    Robbins-Monro in the manner of Andrieu & Thoms (Statistics and Computing 18, 2008). With
-    1/2 < decay <= 1 the adaptation vanishes and eta still gets to its limit, so that the chain's
-    limit is its target; with decay = 0 it follows an energy that moves under training for as long
-    as it moves, and a chain whose eta depends on its own past is exact only approximately.
+    Robbins-Monro iteration as in Andrieu & Thoms (Statistics and Computing 18, 2008), t the number
+    of runs. With 1/2 < decay <= 1 the adaptation vanishes, eta converges, and the chain converges
+    to its target. With decay = 0 eta follows an energy that changes during training; a chain whose
+    eta depends on its own past is then only approximately exact.
 
     Args:
-        target: acceptance probability to reach, in (0, 1): 0.574 for MALA (Roberts & Rosenthal,
+        target: target acceptance probability, in (0, 1): 0.574 for MALA (Roberts & Rosenthal,
             1998), 0.65 to 0.8 for HMC.
-        rate: step of log eta.
-        decay: exponent, >= 0.
+        rate: > 0, gain of log eta.
+        decay: >= 0, exponent of the gain.
     """
 
     state_schema: ClassVar[StateSchema] = {
@@ -57,7 +57,7 @@ class StepSizeAdaptation:
     def update(self, adaptation_state: Tensors, acceptance: Tensor | None, state: Any) -> Tensors:
         if acceptance is None:
             return adaptation_state
-        # A NaN energy must not make the step size NaN: it counts as a rejection.
+        # A NaN acceptance counts as a rejection; the step size must stay finite.
         error = acceptance.to(adaptation_state["step_size"]).nan_to_num(0.0) - self.target
         gain = self.rate * (1 + adaptation_state["updates"]) ** -self.decay
         return {

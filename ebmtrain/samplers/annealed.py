@@ -1,5 +1,5 @@
-"""Chains that cool down (Kirkpatrick et al., Science 220, 1983; by Langevin steps, Song & Ermon,
-NeurIPS 2019)."""
+"""Simulated annealing of chains (Kirkpatrick et al., Science 220, 1983; with Langevin steps, Song &
+Ermon, NeurIPS 2019)."""
 
 from __future__ import annotations
 
@@ -35,27 +35,28 @@ class AnnealedState(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Annealed:
     """Steps of `sampler` at T_i = T_start * (T / T_start)^(i / (n - 1)) for i < n, then at T, with
-    T the sampler's own temperature and n = anneal_steps; its step size is multiplied by (T_i / T)^a
-    meanwhile.
+    T the sampler's own temperature and n = anneal_steps. Its step size is multiplied by
+    (T_i / T)^a.
 
-    At a high temperature chains cross barriers and at a low one they settle, so chains from noise
-    reach the wells. A quench leaves each chain in the well that caught it: where n is short the
-    weights of wells are those of their basins at T_start, not those of exp(-E / T). For finding
-    wells and for short-run training; use `tempering` where weights matter.
+    At a high temperature chains cross barriers, at a low one they concentrate in wells, so chains
+    from noise reach the wells. Fast cooling leaves each chain in the well whose basin it is in: for
+    small n the weights of the wells are those of their basins at T_start, not those of
+    exp(-E / T). Use it to find wells and for short-run training; use `tempering` if the weights
+    matter.
 
     Args:
-        sampler: mala, hmc, langevin or another with a temperature and a step size, without an
-            adaptation, which would be told acceptances of all temperatures at once.
+        sampler: mala, hmc, langevin or another sampler with a temperature and a step size. No
+            adaptation: its acceptance would be a mean over all temperatures.
         temperature_start: T_start > 0.
-        anneal_steps: n, in steps of a chain. In training each run of method.k steps begins anew;
-            where points are drawn, the burn-in is part of the chain.
-        exponent: a >= 0. 0 for langevin, mala and underdamped: what bounds their step size is the
-            curvature of E, whatever the temperature is (the noise of langevin, sqrt(2 eta T),
-            follows it by itself: the alpha = 2 eta T of Song & Ermon is proportional to T). 1/2 for
-            hmc, which goes by E / T.
+        anneal_steps: n, in steps of a chain. In training every run of method.k steps starts at
+            T_start again. In sampling the burn-in counts.
+        exponent: a >= 0. 0 for langevin, mala and underdamped: the curvature of E bounds their step
+            size at every temperature. (The noise of langevin, sqrt(2 eta T), already scales with T:
+            the alpha = 2 eta T of Song & Ermon is proportional to T.) 1/2 for hmc, whose dynamics
+            are those of E / T.
     """
 
-    ragged: ClassVar[bool] = True  # if the sampler inside is
+    ragged: ClassVar[bool] = True  # if the inner sampler is
 
     sampler: Sampler
     temperature_start: Positive
@@ -83,11 +84,11 @@ class Annealed:
         end = self.temperature
         t = geometric_schedule(self.temperature_start, end, self.anneal_steps, state.index)
         factor = (t / end) ** self.exponent
-        wider = {}
+        step_sizes = {}
         if isinstance(self.sampler, HasStepSize):
-            wider["step_size"] = self.sampler.step_size * factor
+            step_sizes["step_size"] = self.sampler.step_size * factor
         if isinstance(self.sampler, HasStepSizeEnd) and self.sampler.step_size_end is not None:
-            wider["step_size_end"] = self.sampler.step_size_end * factor
-        warm = replace(self.sampler, temperature=t, **wider)  # type: ignore[type-var]
-        inner, info = warm.step(energy, state.inner, generator)
+            step_sizes["step_size_end"] = self.sampler.step_size_end * factor
+        kernel = replace(self.sampler, temperature=t, **step_sizes)  # type: ignore[type-var]
+        inner, info = kernel.step(energy, state.inner, generator)
         return AnnealedState(inner, state.index + 1), info

@@ -1,8 +1,8 @@
 """Optional bounds on a chain's gradient and position.
 
-A chain without rejection no longer samples exp(-E / T) where either bites; one that rejects makes
-up for a clipped gradient, which only changes its proposal, but not for a clamped point. So both are
-off by default, and the fraction of steps in which they bit is reported as `clipped`.
+A chain without rejection that is clipped or clamped no longer samples exp(-E / T). A chain with
+rejection stays exact under a clipped gradient, which changes only its proposal, but not under a
+clamped point. Both are off by default. The metric `clipped` is the fraction of steps with either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Bounds(Protocol):
-    """What a sampler has of them; null: none."""
+    """A sampler's bounds; None: no bound."""
 
     @property
     def gradient_clip(self) -> float | None: ...
@@ -27,9 +27,9 @@ def has_bounds(sampler: Bounds) -> bool:
 
 
 def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
-    """The gradient with its Euclidean norm per chain at most `limit`, and 1 where it was cut.
+    """The gradient scaled to a Euclidean norm of at most `limit` per chain, and 1 where scaled.
 
-    Shapes: (batch, *event) -> (batch, *event), (batch,). No limit: the gradient itself, None.
+    Shapes: (batch, *event) -> (batch, *event), (batch,). Without a limit: the gradient, None.
     """
     if limit is None:
         return gradient, None
@@ -39,20 +39,20 @@ def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor
 
 
 def clamp(x: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
-    """x with every coordinate in [-limit, limit], and 1 where one was moved.
+    """x with every coordinate clamped to [-limit, limit], and 1 where one was clamped.
 
-    No limit: x itself, None.
+    Shapes: (batch, *event) -> (batch, *event), (batch,). Without a limit: x, None.
     """
     if limit is None:
         return x, None
     inside = x.clamp(-limit, limit)
-    return inside, (x.abs() > limit).flatten(1).any(1).to(x)  # a step that is not there is not
+    return inside, (x.abs() > limit).flatten(1).any(1).to(x)  # padding is NaN, compares false
 
 
-def any_flag(*marks: Tensor | None) -> Tensor | None:
-    """1 where any of the marks is 1; None if none of them can be."""
-    there = [mark for mark in marks if mark is not None]
-    return torch.stack(there).amax(0) if there else None
+def any_flag(*flags: Tensor | None) -> Tensor | None:
+    """1 where any of the flags is 1, shape (batch,); None if all of them are None."""
+    tensors = [flag for flag in flags if flag is not None]
+    return torch.stack(tensors).amax(0) if tensors else None
 
 
 def unsqueeze_like(values: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Runs a sampler: the one place where chains of any kind are stepped."""
+"""Running a sampler: `run_chain` makes the steps of all chains in the package."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from ebmtrain.types import (
     Tensors,
 )
 
-_MIN_CHAINS_TO_JUMP = 4  # two halves, each with two chains to take a difference of
+_MIN_CHAINS_TO_JUMP = 4  # two halves of at least two chains, for a difference
 
 
 class Chain(NamedTuple):
-    """What a run of chains ends with."""
+    """The end of a run of chains."""
 
     x: Tensor
     """The last points, (batch, *event), detached."""
     adaptation_state: Tensors
-    """What the sampler's adaptation knows now; put it into the next run."""
+    """State of the sampler's adaptation, for the next run; {}: it has none."""
     metrics: Tensors
-    """Those that the sampler has of `StepInfo` (means over chains and steps), step_size and
-    jump_acceptance; shape ()."""
+    """The fields of `StepInfo` that the sampler reports (means over chains and steps), step_size
+    and jump_acceptance, shape ()."""
     state: Any
-    """The sampler's own, to go on from on the same energy."""
+    """The sampler's state, to continue from with the same energy."""
 
 
 def temperature_of(sampler: Sampler) -> float:
-    """T of the density exp(-E / T) that the sampler draws from; 1 for one that has none."""
+    """T of the sampler's target exp(-E / T); 1 for a sampler without a temperature."""
     return sampler.temperature if isinstance(sampler, HasTemperature) else 1.0
 
 
 def adaptation_of(sampler: Sampler) -> Adaptation | None:
-    """What adjusts the sampler between two runs of chains; None: nothing does."""
+    """The sampler's adaptation, applied between two runs of chains; None: it has none."""
     return sampler.adaptation if isinstance(sampler, HasAdaptation) else None
 
 
 def jumps_of(sampler: Sampler) -> Jumps | None:
-    """Moves between modes that chains of the sampler make; None: they make none."""
+    """The sampler's moves between modes; None: it has none."""
     return sampler.jumps if isinstance(sampler, HasJumps) else None
 
 
 def init_adaptation(sampler: Sampler, like: Tensor) -> Tensors:
-    """What the sampler's adaptation knows before its first run; {} without one."""
+    """State of the sampler's adaptation before its first run; {}: it has none."""
     adaptation = adaptation_of(sampler)
     return adaptation.start(sampler, like) if adaptation is not None else {}
 
@@ -69,39 +69,43 @@ def run_chain(
     adaptation_state: Tensors | None = None,
     state: Any = None,
 ) -> Chain:
-    """`n_steps` steps of one chain per row of x, all at once.
+    """`n_steps` steps of one chain per row of x, all chains in parallel.
 
-    The energy's parameters take no gradient meanwhile, and it is in eval mode. The sampler's
-    adaptation, if it has one, is applied before the run and told the mean acceptance after it.
+    During the run the energy is in eval mode and its parameters take no gradient. The sampler's
+    adaptation, if any, is applied before the run and updated with the mean acceptance after it.
 
     Args:
-        state: of a run that ended in x on this very energy, to go on from: what the sampler counts
-            (where in its annealing it is) and remembers (velocities) goes on as well.
+        x: first points, (batch, *event); those of `state` if it is given.
+        adaptation_state: from an earlier run; None: that of `init_adaptation`.
+        state: of a run that ended in x on the same energy, to continue from, with the sampler's
+            counters (position in its annealing) and velocities. None: the sampler's `init` at x.
     """
-    known = init_adaptation(sampler, x) if adaptation_state is None else adaptation_state
+    if adaptation_state is None:
+        adaptation_state = init_adaptation(sampler, x)
     adaptation = adaptation_of(sampler)
-    kernel = sampler if adaptation is None else adaptation.apply(sampler, known)
+    kernel = sampler if adaptation is None else adaptation.apply(sampler, adaptation_state)
     with frozen(energy):
         state = kernel.init(energy, x) if state is None else state
         jumps = jumps_of(sampler) if len(x) >= _MIN_CHAINS_TO_JUMP else None
-        state, infos, jumped = _run_steps(kernel, jumps, energy, state, n_steps, generator)
+        state, infos, jump_rates = _run_steps(kernel, jumps, energy, state, n_steps, generator)
     metrics = {}
     for name, reports in zip(StepInfo._fields, zip(*infos, strict=True), strict=False):
         values = [value for value in reports if value is not None]
         if values:
             metrics[name] = torch.stack(values).mean()
-    if jumped:
-        metrics["jump_acceptance"] = torch.stack(jumped).mean()
+    if jump_rates:
+        metrics["jump_acceptance"] = torch.stack(jump_rates).mean()
     if adaptation is not None:
-        known = adaptation.update(known, metrics.get("acceptance"), state)
-        if "step_size" in known:
-            metrics["step_size"] = known["step_size"]
-    return Chain(state.x, known, metrics, state)
+        acceptance = metrics.get("acceptance")
+        adaptation_state = adaptation.update(adaptation_state, acceptance, state)
+        if "step_size" in adaptation_state:
+            metrics["step_size"] = adaptation_state["step_size"]
+    return Chain(state.x, adaptation_state, metrics, state)
 
 
 def _has_own_steps(kernel: Sampler) -> TypeGuard[ManySteps[Any]]:
-    """Whether it has `steps` that are those of its `step`, which a class derived from it may have
-    replaced."""
+    """True if `steps` and `step` are defined by the same class: a derived class may override `step`
+    alone, and `steps` is then not its own."""
     owners = [
         next((kind for kind in type(kernel).__mro__ if name in vars(kind)), None)
         for name in ("steps", "step")
@@ -117,21 +121,22 @@ def _run_steps(
     n_steps: int,
     generator: Generator,
 ) -> tuple[Any, list[StepInfo], list[Tensor]]:
-    """The state after so many steps, what they reported, and how many of the jumps were accepted.
+    """The state after `n_steps` steps, their reports, and the mean acceptance of each round of
+    jumps.
 
-    By the sampler's own `steps` where it has such: see `Sampler`.
+    Uses the sampler's own `steps` if it has it: see `Sampler`.
     """
     if jumps is None and _has_own_steps(kernel):
         state, infos = kernel.steps(energy, state, n_steps, generator)
         return state, infos, []
-    # A run shorter than that ends in one: chains run a few steps at a time would never jump.
+    # At least one round per run, or chains that run a few steps at a time would never jump.
     rounds = 0 if jumps is None else max(1, n_steps // jumps.every)
-    infos, jumped = [], []
+    infos, jump_rates = [], []
     for done in range(1, n_steps + 1):
         state, info = kernel.step(energy, state, generator)
         infos.append(info)
-        # Spread evenly, the last round after the last step.
+        # Evenly spaced, the last round after the last step.
         if jumps is not None and done * rounds // n_steps > (done - 1) * rounds // n_steps:
-            state, accepted = jumps.move(kernel, energy, state, temperature_of(kernel), generator)
-            jumped.append(accepted)
-    return state, infos, jumped
+            state, acceptance = jumps.move(kernel, energy, state, temperature_of(kernel), generator)
+            jump_rates.append(acceptance)
+    return state, infos, jump_rates

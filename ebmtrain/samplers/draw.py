@@ -1,4 +1,4 @@
-"""Points drawn from an energy for a user: burn-in, thinning, several chains side by side."""
+"""Sampling from an energy by parallel chains, with burn-in and thinning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebmtrain.errors import CheckpointError
 from ebmtrain.samplers.chain import Chain, init_adaptation, run_chain
 from ebmtrain.types import Energy, Sampler, Tensors
 
-_STEPS_PER_ADAPTATION = 10  # steps between two adaptations during burn-in
+_STEPS_PER_ADAPTATION = 10  # in the burn-in
 
 
 def draw(
@@ -27,28 +27,27 @@ def draw(
     generator: Generator,
     adaptation_state: Tensors | None = None,
 ) -> Tensor:
-    """`count` points, (count, *event): every `thin`-th of the chains that begin at `start`.
+    """`count` points, (count, *event): every `thin`-th state of chains that start at `start`.
 
-    The step size is adapted during the burn-in and fixed afterwards, so that the points that are
-    kept come from a chain whose kernel does not depend on its past. What is annealed along a chain
-    is annealed along the whole of it, burn-in included.
+    The step size is adapted during the burn-in and fixed afterwards, so the kernel of the returned
+    points does not depend on the chain's past. An annealing schedule covers the whole chain,
+    burn-in included.
 
     Args:
-        start: (chains, *event).
-        count: points wanted; more than there are chains means several from each.
-        burn_in: steps before the first point is taken.
-        thin: steps between two points of a chain.
-        generator: on start's device.
-        adaptation_state: what the sampler's adaptation knows already; see `restore_adaptation`.
+        start: first points, (chains, *event).
+        count: points to return; with more than `chains`, each chain gives several.
+        burn_in: steps before the first returned point.
+        thin: steps between two returned points of a chain.
+        generator: on the device of `start`.
+        adaptation_state: of the sampler's adaptation, see `restore_adaptation`; None: the initial
+            one.
     """
-    points = start.new_empty(count, *start.shape[1:])  # first: too many are refused before a step
-    begun = run_burn_in(sampler, energy, start, burn_in, generator, adaptation_state)
-    further = math.ceil(count / len(start)) - 1
-    walked = iterate_draws(sampler, energy, begun, further, thin, generator)
-    for place, chain in zip(
-        points.split(len(start)), itertools.chain([begun], walked), strict=True
-    ):
-        place.copy_(chain.x[: len(place)])
+    points = start.new_empty(count, *start.shape[1:])  # if memory is short, fails before any step
+    first = run_burn_in(sampler, energy, start, burn_in, generator, adaptation_state)
+    n_more = math.ceil(count / len(start)) - 1
+    others = iterate_draws(sampler, energy, first, n_more, thin, generator)
+    for rows, chain in zip(points.split(len(start)), itertools.chain([first], others), strict=True):
+        rows.copy_(chain.x[: len(rows)])
     return points
 
 
@@ -60,13 +59,10 @@ def run_burn_in(
     generator: Generator,
     adaptation_state: Tensors | None = None,
 ) -> Chain:
-    """Chains after their burn-in, in which the sampler adapts; arguments as those of `draw`."""
-    chain = Chain(
-        start,
-        init_adaptation(sampler, start) if adaptation_state is None else adaptation_state,
-        {},
-        None,
-    )
+    """The chains after the burn-in, during which the sampler adapts. Arguments as for `draw`."""
+    if adaptation_state is None:
+        adaptation_state = init_adaptation(sampler, start)
+    chain = Chain(start, adaptation_state, {}, None)
     for done in range(0, burn_in, _STEPS_PER_ADAPTATION):
         n_steps = min(_STEPS_PER_ADAPTATION, burn_in - done)
         chain = run_chain(
@@ -78,7 +74,7 @@ def run_burn_in(
 def iterate_draws(
     sampler: Sampler, energy: Energy, chain: Chain, draws: int, thin: int, generator: Generator
 ) -> Iterator[Chain]:
-    """The same chains after every `thin` steps, `draws` times, with the adaptation fixed."""
+    """`draws` times the chains after `thin` further steps each, without adaptation."""
     adaptation_state = chain.adaptation_state
     for _ in range(draws):
         chain = run_chain(sampler, energy, chain.x, thin, generator, adaptation_state, chain.state)
@@ -93,8 +89,8 @@ def trajectory(
     generator: Generator,
     adaptation_state: Tensors | None = None,
 ) -> Tensor:
-    """Where chains are after so many steps each, (len(steps), chains, *event), the sampler adapting
-    as it does in a burn-in.
+    """The points of chains after the given numbers of steps, (len(steps), chains, *event). The
+    sampler adapts as in a burn-in.
 
     Args:
         steps: ascending, >= 0.
@@ -116,11 +112,11 @@ def trajectory(
 
 
 def restore_adaptation(method: Mapping[str, Tensor], sampler: Sampler, like: Tensor) -> Tensors:
-    """The state of the sampler's adaptation, from the method's state; where the method runs no
-    chains, what is known before the first run.
+    """The state of the sampler's adaptation in a method's state; the initial one if the method runs
+    no chains.
 
     Raises:
-        CheckpointError: it is of another sampler.
+        CheckpointError: the state is that of another sampler.
     """
     adaptation_state = {}
     for name, first in init_adaptation(sampler, like).items():
@@ -134,7 +130,7 @@ def restore_adaptation(method: Mapping[str, Tensor], sampler: Sampler, like: Ten
 
 
 def sample_rows(points: Tensor, chains: int, generator: Generator) -> Tensor:
-    """`chains` rows of `points`, distinct where there are enough of them."""
+    """`chains` random rows of `points`, without replacement if there are enough of them."""
     n = len(points)
     order = torch.cat(
         [

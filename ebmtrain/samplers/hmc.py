@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 1987; Neal, 2011)."""
+"""Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 1987; Neal, Handbook of MCMC, 2011)."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
 class HmcState(NamedTuple):
     x: Tensor
     energy: Tensor
-    force: Tensor
-    """dE(x), clipped where a clip is set."""
+    gradient: Tensor
+    """dE(x), clipped if `gradient_clip` is set."""
     clipped: Tensor | None
-    """1 where that force was clipped."""
+    """1 where the gradient was clipped, else 0."""
     index: int
+    """Steps so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hmc:
-    """n_leapfrog steps of the dynamics of H(x, p) = E(x) / T + ||p||^2 / 2, from p ~ N(0, I) anew,
+    """n_leapfrog leapfrog steps of H(x, p) = E(x) / T + ||p||^2 / 2, from a new p ~ N(0, I):
 
         p -= eps / 2 * dE(x) / T,  x += eps * p,  p -= eps / 2 * dE(x) / T,
 
-    accepted with probability min(1, exp(H - H')): exact for exp(-E / T). Each trajectory of each
-    chain has its own eps, uniform within step_size * (1 -+ jitter), so that no period of the
-    dynamics is hit for ever.
+    accepted with probability min(1, exp(H - H')). Exact for exp(-E / T). Every trajectory of every
+    chain has its own eps, uniform in step_size * (1 +- jitter): a fixed trajectory length may match
+    a period of the dynamics, and the chain would then not mix.
 
     Args:
-        step_size: eps > 0, in units of x; with `adaptation`, where it starts. The mass is 1, so a
-            good eps scales with sqrt(T).
-        step_size_end: where given, eps goes geometrically to it in `anneal_steps` steps and stays
-            there. In training each run of method.k steps begins anew at step_size, persistent
-            chains too; where points are drawn, the burn-in is part of the chain.
-        anneal_steps: steps from the first size to the last, both included.
+        step_size: eps > 0, in units of x; with `adaptation`, its initial value. The mass is 1, so
+            a good eps scales with sqrt(T).
+        step_size_end: if given, eps changes geometrically from step_size to this value in
+            `anneal_steps` steps and then stays constant. In training every run of method.k steps
+            starts at step_size again, also for persistent chains. In sampling the burn-in counts.
+        anneal_steps: steps from the first step size to the last, both included.
         n_leapfrog: gradient evaluations per step.
-        jitter: in (0, 1).
+        jitter: relative range of eps, in (0, 1).
         temperature: T > 0. The target is exp(-E / T).
-        gradient_clip: largest Euclidean norm of the force per chain, in energy per unit of x. The
-            leapfrog stays reversible and volume-preserving, so the chain stays exact.
-        clamp: bound on every |x_i|, in units of x; breaks exactness.
-        adaptation: how eps follows the acceptance; null: eps stays.
-        jumps: moves between modes that a run of chains makes beside these steps; null: none.
+        gradient_clip: maximum Euclidean norm of dE per chain, in energy per unit of x; null: none.
+            The leapfrog stays reversible and volume-preserving, so the chain stays exact.
+        clamp: bound on every |x_i|, in units of x; null: none. The chain is then no longer exact.
+        adaptation: rule that adapts eps to the acceptance rate; null: eps is constant.
+        jumps: additional moves between modes; null: none.
     """
 
     ragged: ClassVar[bool] = True
@@ -81,44 +82,46 @@ class Hmc:
         self, energy: Energy, state: HmcState, generator: Generator
     ) -> tuple[HmcState, StepInfo]:
         eps = geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, state.index)
-        spread = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
-        eps = eps * (1 + self.jitter * spread)
+        uniform = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
+        eps = eps * (1 + self.jitter * uniform)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
         if not has_bounds(self) and (closed_form := at_once(energy, state.x)):
-            x, p, force, e = closed_form.leapfrog(
-                state.x, momentum, state.force, eps, self.temperature, self.n_leapfrog
+            x, p, gradient, e = closed_form.leapfrog(
+                state.x, momentum, state.gradient, eps, self.temperature, self.n_leapfrog
             )
-            clipped = cut = None
+            any_clipped = end_clipped = None
         else:
-            x, p, force, e, clipped, cut = self.leapfrog(energy, state, momentum, eps)
+            x, p, gradient, e, any_clipped, end_clipped = self._leapfrog(
+                energy, state, momentum, eps
+            )
 
-        # A step that is not there has no force: its momentum stays and drops out.
+        # Padding of a sequence has no gradient: its momentum is constant and cancels.
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
         log_ratio = (state.energy - e) / self.temperature + kinetic_before - kinetic_after
         accept = accept_mask(log_ratio, generator)
         new = HmcState(
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
-            choose(accept, force, state.force),
-            choose_optional(accept, cut, state.clipped),
+            choose(accept, gradient, state.gradient),
+            choose_optional(accept, end_clipped, state.clipped),
             state.index + 1,
         )
-        return new, StepInfo(acceptance_probability(log_ratio), clipped)
+        return new, StepInfo(acceptance_probability(log_ratio), any_clipped)
 
-    def leapfrog(
+    def _leapfrog(
         self, energy: Energy, state: HmcState, p: Tensor, eps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Points, momenta, force and energy at the end of a trajectory; where it was clipped or
-        clamped anywhere, and where the last force was."""
-        x, e, force, cut = state[:4]
+        """Points, momenta, gradients and energies at the end of a trajectory; flags of a clip or
+        clamp anywhere on it; flags of a clip at its end."""
+        x, e, gradient, end_clipped = state[:4]
         eps = unsqueeze_like(eps, x)
-        clipped = cut
+        any_clipped = end_clipped
         for _ in range(self.n_leapfrog):
-            p = p - eps / (2 * self.temperature) * force
+            p = p - eps / (2 * self.temperature) * gradient
             x, clamped = clamp(x + eps * p, self.clamp)
             e, gradient = energy_and_gradient(energy, x)
-            force, cut = clip_gradient(gradient, self.gradient_clip)
-            clipped = any_flag(clipped, clamped, cut)
-            p = p - eps / (2 * self.temperature) * force
-        return x, p, force, e, clipped, cut
+            gradient, end_clipped = clip_gradient(gradient, self.gradient_clip)
+            any_clipped = any_flag(any_clipped, clamped, end_clipped)
+            p = p - eps / (2 * self.temperature) * gradient
+        return x, p, gradient, e, any_clipped, end_clipped

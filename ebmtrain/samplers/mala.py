@@ -27,10 +27,12 @@ from ebmtrain.types import Count, Energy, Positive, StepInfo
 class MalaState(NamedTuple):
     x: Tensor
     energy: Tensor
-    drift: Tensor
-    """The gradient that the proposal follows: dE(x), clipped where a clip is set."""
+    gradient: Tensor
+    """dE(x), clipped if `gradient_clip` is set."""
     clipped: Tensor | None
+    """1 where the gradient was clipped, else 0."""
     index: int
+    """Steps so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +42,21 @@ class Mala:
         min(1, exp(-(E(x') - E(x)) / T) * q(x | x') / q(x' | x)),
         q(b | a) = N(b; a - eta * dE(a), 2 * eta * T).
 
-    Exact for exp(-E / T) at any eta, with a gradient clip too (it only changes the proposal); a
-    clamp breaks it.
+    Exact for exp(-E / T) at any eta. A gradient clip changes only the proposal and keeps the chain
+    exact; a clamp does not.
 
     Args:
-        step_size: eta > 0, in squared units of x per unit of energy; with `adaptation`, where eta
-            starts.
-        step_size_end: where given, eta goes geometrically to it in `anneal_steps` steps and stays
-            there. In training each run of method.k steps begins anew at step_size, persistent
-            chains too; where points are drawn, the burn-in is part of the chain.
-        anneal_steps: steps from the first size to the last, both included.
+        step_size: eta > 0, in squared units of x per unit of energy; with `adaptation`, its
+            initial value.
+        step_size_end: if given, eta changes geometrically from step_size to this value in
+            `anneal_steps` steps and then stays constant. In training every run of method.k steps
+            starts at step_size again, also for persistent chains. In sampling the burn-in counts.
+        anneal_steps: steps from the first step size to the last, both included.
         temperature: T > 0. The target is exp(-E / T).
-        gradient_clip: largest Euclidean norm of the drift per chain, in energy per unit of x.
-        clamp: bound on every |x_i|, in units of x.
-        adaptation: how eta follows the acceptance; null: eta stays.
-        jumps: moves between modes that a run of chains makes beside these steps; null: none.
+        gradient_clip: maximum Euclidean norm of dE per chain, in energy per unit of x; null: none.
+        clamp: bound on every |x_i|, in units of x; null: none.
+        adaptation: rule that adapts eta to the acceptance rate; null: eta is constant.
+        jumps: additional moves between modes; null: none.
     """
 
     ragged: ClassVar[bool] = True
@@ -70,28 +72,28 @@ class Mala:
 
     def init(self, energy: Energy, x: Tensor) -> MalaState:
         e, gradient = sanitize_start(*energy_and_gradient(energy, x))
-        drift, clipped = clip_gradient(gradient, self.gradient_clip)
-        return MalaState(x, e, drift, clipped, 0)
+        return MalaState(x, e, *clip_gradient(gradient, self.gradient_clip), 0)
 
     def step(
         self, energy: Energy, state: MalaState, generator: Generator
     ) -> tuple[MalaState, StepInfo]:
         eta = geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, state.index)
         noise = torch.empty_like(state.x).normal_(generator=generator)
-        x = state.x - eta * state.drift + (2 * eta * self.temperature) ** 0.5 * noise
+        x = state.x - eta * state.gradient + (2 * eta * self.temperature) ** 0.5 * noise
         x, clamped = clamp(x, self.clamp)
         e, gradient = energy_and_gradient(energy, x)
-        drift, clipped = clip_gradient(gradient, self.gradient_clip)
+        gradient, clipped = clip_gradient(gradient, self.gradient_clip)
 
-        # log q(x' | x) = -||noise||^2 / 2; the way back needs the noise that would lead to x.
-        there = squared_norm(noise, state.x) / 2
-        back = squared_norm(state.x - x + eta * drift, state.x) / (4 * eta * self.temperature)
-        log_ratio = (state.energy - e) / self.temperature + there - back
+        # -log q(x' | x) and -log q(x | x'), without the common constant.
+        forward = squared_norm(noise, state.x) / 2
+        reverse = state.x - x + eta * gradient
+        backward = squared_norm(reverse, state.x) / (4 * eta * self.temperature)
+        log_ratio = (state.energy - e) / self.temperature + forward - backward
         accept = accept_mask(log_ratio, generator)
         new = MalaState(
             choose(accept, x, state.x),
             choose(accept, e, state.energy),
-            choose(accept, drift, state.drift),
+            choose(accept, gradient, state.gradient),
             choose_optional(accept, clipped, state.clipped),
             state.index + 1,
         )

@@ -1,4 +1,5 @@
-"""The accept-reject step that makes a proposal exact (Metropolis et al., 1953; Hastings, 1970)."""
+"""The Metropolis-Hastings accept-reject step (Metropolis et al., J. Chem. Phys. 21, 1953; Hastings,
+Biometrika 57, 1970)."""
 
 from __future__ import annotations
 
@@ -9,31 +10,31 @@ from ebmtrain.samplers.bounds import unsqueeze_like
 
 
 def accept_mask(log_ratio: Tensor, generator: Generator) -> Tensor:
-    """True with probability min(1, exp(log_ratio)), per chain, shape (batch,).
-
-    NaN compares false: a diverged proposal is rejected.
-    """
+    """True with probability min(1, exp(log_ratio)), per chain, shape (batch,)."""
+    # NaN compares false: a diverged proposal is rejected.
     return torch.empty_like(log_ratio).uniform_(generator=generator).log() < log_ratio
 
 
 def acceptance_probability(log_ratio: Tensor) -> Tensor:
-    """min(1, exp(log_ratio)), 0 where it is NaN."""
+    """min(1, exp(log_ratio)), shape (batch,); 0 where log_ratio is NaN."""
     return log_ratio.nan_to_num(-torch.inf, posinf=0.0).clamp(max=0.0).exp()
 
 
 def sanitize_start(energy: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy and gradient of a chain's first point. NaN counts as infinitely high, and where there
-    is no finite force none acts: the chain then walks at random and takes the first finite energy
-    that it meets. (No proposal is ever accepted from NaN.)"""
-    high = energy.nan_to_num(torch.inf, torch.inf, -torch.inf)
-    return high, gradient.nan_to_num(0.0, 0.0, 0.0)
+    """Energy and gradient at a chain's first point, with a NaN energy replaced by +inf and gradient
+    elements that are not finite by 0.
+
+    Such a chain makes a random walk until it accepts the first finite energy. (From a NaN energy no
+    proposal would ever be accepted.)
+    """
+    return energy.nan_to_num(torch.inf, torch.inf, -torch.inf), gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """`yes` for the chains that accept, `no` for the others."""
+    """`yes` for the chains that accept, `no` for the others, (batch, ...)."""
     return torch.where(unsqueeze_like(accept, yes), yes, no)
 
 
 def choose_optional(accept: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
-    """`choose` for what may not be there; it is there for both or for neither."""
+    """`choose` for values that are optional: both are tensors, or both None."""
     return None if yes is None or no is None else choose(accept, yes, no)

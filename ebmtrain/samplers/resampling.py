@@ -1,7 +1,7 @@
-"""Weighted chains: how many they are worth, and how they become unweighted ones.
+"""Effective sample size and resampling of weighted chains.
 
-Weights come as logarithms A, (..., n), and mean softmax(A) along the last axis: every group of the
-leading axes is on its own.
+Weights are given as logarithms A, (..., n). The normalised weights are softmax(A) along the last
+axis; each group of the leading axes is separate.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
 
 
 def systematic_resampling(log_weights: Tensor, generator: Generator) -> Tensor:
-    """Indices of n survivors, (..., n): i appears n softmax(A)_i times on average, rounded up or
-    down (Carpenter, Clifford & Fearnhead, 1999). One uniform number a group: the survivors are
-    those of the cumulated weights in which the points (j + u) / n lie.
+    """Indices of the n chains that are kept, (..., n), by systematic resampling (Carpenter,
+    Clifford & Fearnhead, IEE Proc. Radar 146, 1999).
+
+    Index i appears n softmax(A)_i times on average, rounded up or down.
+
+    With one uniform number u per group, the indices are those of the cumulative weights that
+    contain the points (j + u) / n.
     """
     n = log_weights.shape[-1]
-    cumulated = torch.softmax(log_weights, -1).cumsum(-1)
+    cumulative = torch.softmax(log_weights, -1).cumsum(-1)
     u = torch.empty_like(log_weights[..., :1]).uniform_(generator=generator)
-    points = (torch.arange(n, device=u.device) + u) / n * cumulated[..., -1:]
-    return torch.searchsorted(cumulated, points, right=True).clamp(max=n - 1)
+    points = (torch.arange(n, device=u.device) + u) / n * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, points, right=True).clamp(max=n - 1)

@@ -10,11 +10,14 @@ _Size = TypeVar("_Size", float, Tensor)
 
 
 def geometric_schedule(start: _Size, end: float | None, n_steps: int, index: int) -> _Size:
-    """start * (end / start)^(i / (n - 1)) at step i < n = n_steps, `end` from the n-th step on.
+    """start * (end / start)^(i / (n - 1)) at step i = index < n = n_steps, then `end`.
 
-    Constant at `start` where `end` is None. Both in the same unit, both positive.
+    Constant at `start` if `end` is None.
+
+    Args:
+        start, end: > 0, in the same unit.
     """
     if end is None:
         return start
-    done = min(index / (n_steps - 1), 1.0) if n_steps > 1 else 1.0
-    return start ** (1 - done) * end**done
+    fraction = min(index / (n_steps - 1), 1.0) if n_steps > 1 else 1.0
+    return start ** (1 - fraction) * end**fraction

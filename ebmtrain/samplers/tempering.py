@@ -26,10 +26,11 @@ from ebmtrain.types import (
 
 class TemperingState(NamedTuple):
     levels: tuple[Any, ...]
-    """States of the inner sampler, coldest first. The cold chains are the caller's."""
+    """States of the inner sampler, coldest first. Level 0 are the caller's chains."""
     acceptances: tuple[Tensor, ...]
-    """Each level's mean acceptance in the last step, shape ()."""
+    """Mean acceptance of each level in the last step, shape ()."""
     index: int
+    """Steps so far."""
 
     @property
     def x(self) -> Tensor:
@@ -38,24 +39,25 @@ class TemperingState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Tempering:
-    """Chains at T_r = T * (hottest / T)^(r / (levels - 1)); neighbouring levels try to exchange
-    points, (x at T_r, y at T_s) -> (y, x) with probability
+    """Chains at T_r = T * (hottest / T)^(r / (levels - 1)). Neighbouring levels propose to exchange
+    points, (x at T_r, y at T_s) -> (y, x), accepted with probability
 
         min(1, exp((1 / T_r - 1 / T_s) * (E(x) - E(y)))),
 
-    which leaves prod_r exp(-E / T_r) as it is. Hot chains cross barriers and hand what they find
-    down, so that wells get their right weights though no cold chain could walk between them.
+    which leaves prod_r exp(-E / T_r) invariant. Hot chains cross barriers and pass their points to
+    the colder levels, so wells get their correct weights even if no cold chain can cross between
+    them.
 
-    The hot chains are a reservoir of `replicas` per level that lives on from run to run beside the
-    sampler (see `Adaptation`) and belongs to no particular cold chain: each exchange pairs rows of
-    two levels at random, as many as the smaller has.
+    The hot chains are a reservoir of `replicas` per level. It persists from run to run in the state
+    of the sampler's adaptation (see `Adaptation`) and belongs to no particular cold chain: each
+    exchange pairs rows of two levels at random, as many as the smaller level has.
 
     Args:
-        sampler: mala or hmc: it must keep E(x) in its state. Its temperature is T.
-        hottest: temperature of the last level, > T; high enough that one well merges with the next.
-        levels: temperatures, the cold one included, at least 2; `swapped` in the metrics should
-            stay above some 0.2, else take more.
-        replicas: chains of each hot level.
+        sampler: mala or hmc, whose state holds E(x). Its temperature is T.
+        hottest: temperature of the last level, > T, so high that neighbouring wells merge.
+        levels: number of temperatures, including the cold one, at least 2. If the metric `swapped`
+            is below about 0.2, use more.
+        replicas: chains per hot level.
         swap_every: steps between two rounds of exchanges.
     """
 
@@ -88,29 +90,30 @@ class Tempering:
         return [self.temperature * ratio ** (r / (self.levels - 1)) for r in range(self.levels)]
 
     def init(self, energy: Energy, x: Tensor) -> TemperingState:
-        """Without a reservoir, as a first run has it: `run_chain` gives one by `adaptation`."""
-        known = self.adaptation.start(self, x)
-        return self.adaptation.apply(self, known).init(energy, x)
+        """The state with an initial reservoir. (`run_chain` supplies one by `adaptation`.)"""
+        state = self.adaptation.start(self, x)
+        return self.adaptation.apply(self, state).init(energy, x)
 
     def step(
         self, energy: Energy, state: TemperingState, generator: Generator
     ) -> tuple[TemperingState, StepInfo]:
-        known = self.adaptation.start(self, state.x)
-        return self.adaptation.apply(self, known).step(energy, state, generator)
+        adaptation_state = self.adaptation.start(self, state.x)
+        kernel = self.adaptation.apply(self, adaptation_state)
+        return kernel.step(energy, state, generator)
 
 
 @dataclass(frozen=True)
 class TemperingKernel:
-    """A tempering sampler with its reservoir: what steps."""
+    """A tempering sampler with its hot chains: the kernel that makes the steps."""
 
     samplers: tuple[Sampler, ...]
     hot: Tensor
-    """(levels - 1, replicas, *event), where the hot chains of a run begin."""
+    """First points of the hot chains, (levels - 1, replicas, *event)."""
     swap_every: int
 
     def init(self, energy: Energy, x: Tensor) -> TemperingState:
-        starts = (x, *self.hot)
-        levels = tuple(s.init(energy, y) for s, y in zip(self.samplers, starts, strict=True))
+        points = (x, *self.hot)
+        levels = tuple(s.init(energy, y) for s, y in zip(self.samplers, points, strict=True))
         zero = torch.zeros((), device=x.device)
         return TemperingState(levels, (zero,) * len(levels), 0)
 
@@ -138,10 +141,10 @@ class TemperingKernel:
 
 
 def exchange(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any, Any, Tensor]:
-    """One round of exchanges between two levels, paired at random, and its mean acceptance.
+    """The two levels after one round of exchanges between random pairs, and its mean acceptance.
 
-    What a state keeps of each chain (energy, gradient) does not depend on the temperature and
-    moves with the point.
+    The other values in a state (energy, gradient) do not depend on the temperature and move with
+    the point.
 
     Args:
         cold, hot: states of the inner sampler.
@@ -154,7 +157,7 @@ def exchange(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any,
     log_ratio = difference * (cold.energy[a] - hot.energy[b])
     accept = accept_mask(log_ratio, g)
 
-    def mixed(mine: Any, other: Any, rows: Tensor, others: Tensor) -> Any:
+    def swap_rows(mine: Any, other: Any, rows: Tensor, others: Tensor) -> Any:
         values = (
             v.index_copy(0, rows, choose(accept, w[others], v[rows]))
             if isinstance(v, Tensor)
@@ -163,13 +166,15 @@ def exchange(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any,
         )
         return type(mine)(*values)
 
-    return mixed(cold, hot, a, b), mixed(hot, cold, b, a), acceptance_probability(log_ratio).mean()
+    acceptance = acceptance_probability(log_ratio).mean()
+    return swap_rows(cold, hot, a, b), swap_rows(hot, cold, b, a), acceptance
 
 
 @dataclass(frozen=True)
 class HotReplicas:
-    """Keeps the hot chains from run to run, and what the inner sampler's adaptation found at each
-    level: of the cold one under its own names, of the hot ones stacked, as `hot_<name>`."""
+    """Adaptation of `Tempering`: it keeps the hot chains from run to run (`replicas`), and the
+    state of the inner sampler's adaptation at each level: of the cold level under its own names, of
+    the hot levels stacked, as `hot_<name>`."""
 
     inner: Adaptation | None
 
@@ -182,12 +187,12 @@ class HotReplicas:
     def start(self, sampler: Any, like: Tensor) -> Tensors:
         rows = torch.arange(sampler.replicas, device=like.device) % len(like)
         hot = like.detach()[rows].expand(sampler.levels - 1, *[-1] * like.dim()).clone()
-        known = self.inner.start(sampler.sampler, like) if self.inner is not None else {}
+        cold = self.inner.start(sampler.sampler, like) if self.inner is not None else {}
         stacked = {
             f"hot_{name}": value.expand(sampler.levels - 1, *value.shape).clone()
-            for name, value in known.items()
+            for name, value in cold.items()
         }
-        return known | stacked | {"replicas": hot}
+        return cold | stacked | {"replicas": hot}
 
     def apply(self, sampler: Any, adaptation_state: Tensors) -> TemperingKernel:
         samplers = []
@@ -209,13 +214,13 @@ class HotReplicas:
             for r, (mean, level) in enumerate(zip(state.acceptances, state.levels, strict=True))
         ]
         stacked = {
-            f"hot_{name}": torch.stack([known[name] for known in levels[1:]]) for name in levels[0]
+            f"hot_{name}": torch.stack([level[name] for level in levels[1:]]) for name in levels[0]
         }
         return levels[0] | stacked | new
 
 
 def _state_at_level(adaptation_state: Tensors, r: int) -> Tensors:
-    """What the inner adaptation knows at level r."""
+    """State of the inner adaptation at level r."""
     names = [name.removeprefix("hot_") for name in adaptation_state if name.startswith("hot_")]
     return {
         name: adaptation_state[name] if r == 0 else adaptation_state[f"hot_{name}"][r - 1]

@@ -18,28 +18,29 @@ from ebmtrain.types import Energy, Positive, StepInfo
 class UnderdampedState(NamedTuple):
     x: Tensor
     velocity: Tensor | None
-    """None before the first step, which draws it from N(0, T I)."""
+    """None before the first step, which samples it from N(0, T I)."""
     gradient: Tensor
-    """dE(x), clipped where a clip is set."""
+    """dE(x), clipped if `gradient_clip` is set."""
     clipped: Tensor | None
+    """1 where the gradient was clipped, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Underdamped:
-    """dx = v dt,  dv = -dE(x) dt - gamma v dt + sqrt(2 gamma T) dW, a step of length h as
+    """dx = v dt,  dv = -dE(x) dt - gamma v dt + sqrt(2 gamma T) dW, discretized with step h as
 
         v -= h/2 dE(x);  x += h/2 v;  v = c v + sqrt(T (1 - c^2)) xi;  x += h/2 v;  v -= h/2 dE(x),
 
-    c = exp(-gamma h), xi ~ N(0, I). There is no rejection, so the chain is biased, by O(h^2); for
-    a quadratic energy the positions are exact, variance T / a, at any h < 2 / sqrt(a). Chains
-    that begin draw their velocities; those that go on from a state keep them.
+    c = exp(-gamma h), xi ~ N(0, I). There is no rejection, so the chain has a bias of O(h^2). For a
+    quadratic energy E = a ||x||^2 / 2 the positions are exact, with variance T / a, at any
+    h < 2 / sqrt(a). A new chain samples its velocity; a chain continued from a state keeps it.
 
     Args:
         step_size: h > 0, in units of x (the mass is 1).
-        friction: gamma > 0, per unit of time; much above sqrt of the curvature it creeps, much
-            below it oscillates.
+        friction: gamma > 0, per unit of time. Far above the square root of the curvature the motion
+            is overdamped and slow, far below it oscillates.
         temperature: T > 0. The target is exp(-E / T).
-        gradient_clip: largest Euclidean norm of dE per chain, in energy per unit of x; null: none.
+        gradient_clip: maximum Euclidean norm of dE per chain, in energy per unit of x; null: none.
         clamp: bound on every |x_i|, in units of x; null: none.
     """
 
@@ -62,12 +63,12 @@ class Underdamped:
         v = state.velocity
         if v is None:
             v = self.temperature**0.5 * torch.empty_like(state.x).normal_(generator=generator)
-        kept = math.exp(-self.friction * self.step_size)
-        spread = math.sqrt(self.temperature * (1 - kept**2))
+        decay = math.exp(-self.friction * self.step_size)
+        noise_scale = math.sqrt(self.temperature * (1 - decay**2))
 
         v = v - half * state.gradient
         x = state.x + half * v
-        v = kept * v + spread * torch.empty_like(x).normal_(generator=generator)
+        v = decay * v + noise_scale * torch.empty_like(x).normal_(generator=generator)
         x, clamped = clamp(x + half * v, self.clamp)
         _, gradient = energy_and_gradient(energy, x)
         gradient, clipped = clip_gradient(gradient, self.gradient_clip)

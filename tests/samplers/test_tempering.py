@@ -85,7 +85,7 @@ def test_an_exchange_keeps_points_and_what_is_known_of_them():
     assert 0 < rate < 1
     for state in (cold, hot):
         assert torch.allclose(state.energy, energy(state.x))
-        assert torch.allclose(state.drift, A * state.x)
+        assert torch.allclose(state.gradient, A * state.x)
 
 
 @pytest.mark.slow
