@@ -12,7 +12,7 @@ import sys
 
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError, suggestion
 from ebmtrain.runtime.memory_limit import bound
-from ebmtrain.runtime.signals import heard
+from ebmtrain.runtime.signals import Asked, heard
 from ebmtrain.runtime.stdio import mute, prepare
 
 VERBS = (
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
             _flush_stdout()
         return code
     except KeyboardInterrupt as stop:
-        return 128 + getattr(stop, "signal", signal.SIGINT)
+        return 128 + (stop.signal if isinstance(stop, Asked) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         mute()
         return 0

@@ -20,7 +20,7 @@ def resolve_folder(path: str, wanted: str) -> Path:
         folder = Path(path).expanduser()
         kind = folder.stat().st_mode
     except (OSError, RuntimeError, ValueError) as error:  # not there, no home, a NUL in it
-        reason = getattr(error, "strerror", None) or error
+        reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): {wanted}") from error
     if not stat.S_ISDIR(kind):
         raise DataError(f"{path} is no folder: {wanted}")

@@ -78,7 +78,7 @@ def _read(
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: check the path") from error
     except (OSError, RuntimeError, ValueError) as error:  # no permission, no home, a NUL in it
-        reason = getattr(error, "strerror", None) or error
+        reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): check the path") from error
     raise DataError(f"{path} is of no known kind: give .npy, .npz, .csv, .tsv or .txt")
 
