@@ -1,4 +1,4 @@
-"""What goes wrong in ways that a user can mend, with the exit code that scripts see.
+"""Errors that a user can correct, with their exit codes.
 
 Each message is one line: the value, the cause, the remedy.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 
 class EbmtrainError(Exception):
-    """Base of all: shown as one line, without a traceback."""
+    """Base class: shown as one line, without a traceback."""
 
     exit_code = 1
 
@@ -28,19 +28,19 @@ class DataError(EbmtrainError, ValueError):
 
 
 class DivergedError(EbmtrainError):
-    """Training ran away: a loss, gradient or energy is not finite or beyond all bounds."""
+    """Training diverged: a loss, gradient or energy is not finite or exceeds its bound."""
 
     exit_code = 3
 
 
 class CheckpointError(EbmtrainError):
-    """No checkpoint that can be used."""
+    """There is no usable checkpoint."""
 
     exit_code = 4
 
 
 class LockedError(EbmtrainError):
-    """Another process works in this run directory."""
+    """Another process uses this run directory."""
 
     exit_code = 5
 
@@ -52,18 +52,19 @@ class OutputError(EbmtrainError):
 
 
 class UnsafeError(EbmtrainError):
-    """A run directory asks for something that opening it must not do."""
+    """A run directory requests something that is not allowed when it is opened."""
 
     exit_code = 7
 
 
 def reason(error: BaseException) -> str:
-    """Its kind and what it says, on one line, for a warning."""
+    """The type and the message of an error on one line, for a warning."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Python, NumPy and torch, on a processor or an accelerator, say it in their own ways."""
+    """True for the errors with which Python, NumPy and torch report that memory is exhausted, on a
+    CPU or an accelerator."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or any(words in str(error) for words in _NO_MEMORY)
 
@@ -72,7 +73,7 @@ _NO_MEMORY = ("allocate memory", "not enough memory", "size calculation overflow
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
+    """The end of a message about an unknown name: the nearest known name, or all known names."""
     names = sorted(name for name in known if not name.endswith("._target_"))
     near = nearest(name, names)
     if near:
@@ -81,10 +82,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """The same, but nothing where none is near.
+    """The end of a message about an unknown name: the nearest of `names`, or nothing if none is
+    near.
 
-    Of dotted names, one in the same section that ends like it is the nearest: sampler.target is
-    sampler.adaptation.target.
+    The nearest to a dotted name is one of the same section with the same last part:
+    sampler.target gives sampler.adaptation.target.
     """
     section, _, end = name.rpartition(".")
     if section:

@@ -1,4 +1,4 @@
-"""What the parts of ebmtrain promise to each other. Imports nothing of ebmtrain.
+"""Protocols and data types that the packages of ebmtrain share. Imports nothing of ebmtrain.
 
 Conventions everywhere: p(x) = exp(-E(x) / T) / Z with T = 1 unless said otherwise, score
 s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data point.
@@ -63,12 +63,12 @@ class TrainingItems(TypedDict):
 
 
 class Batch(NamedTuple):
-    """What one training step sees."""
+    """Points of one training step, with their classes."""
 
     x: Tensor
     """(batch, *event), in the units that the model is trained in."""
     y: Tensor | None = None
-    """(batch,), int64: the class of each point; None: the data have no labels."""
+    """(batch,), int64: the class of each point; None if the data have no labels."""
 
 
 class Labels(NamedTuple):
@@ -79,25 +79,25 @@ class Labels(NamedTuple):
     holdout: Tensor
     """(m,), int64."""
     names: tuple[str, ...]
-    """Of the classes."""
+    """Names of the classes."""
 
 
 @runtime_checkable
 class Energy(Protocol):
     """E: (batch, *event) -> (batch,), with p(x) proportional to exp(-E(x)).
 
-    May also offer `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form; `ebmtrain.score`
-    uses it in chains, where no parameter gradient is wanted. And `differentiable_gradient(x)`,
-    dE/dx differentiable once in the parameters, or None where autograd is to do it: for losses.
-    And `differentiable_gradient_and_curvatures(x, directions)`, that and v' (d2E/dx2) v for each v
-    of directions (n, batch, *event), shape (n, batch). And see `Normalised`, and `AtOnce`.
+    Optional: `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form, which `ebmtrain.score` uses
+    in chains, where no parameter gradient is needed; `differentiable_gradient(x)`, dE/dx
+    differentiable once in the parameters, or None where autograd has to compute it, for losses;
+    `differentiable_gradient_and_curvatures(x, directions)`, the same with v' (d2E/dx2) v for each v
+    of directions (n, batch, *event), shape (n, batch); the protocols below.
 
-    One that is made with an argument `training_points: Tensor | None` is given them standardized,
-    (n, *event), to begin at; None where its weights are loaded afterwards.
+    If the constructor has an argument `training_points: Tensor | None`, it gets the standardized
+    training points, (n, *event), for the initialisation, or None if weights are loaded afterwards.
 
-    One that is made with an argument `ragged: bool` takes sequences of different lengths where that
-    is true, (batch, length, channels) with NaN at steps that are not there: see `masks`. It must
-    not depend on how many of these there are, and its gradient there must be 0.
+    If it has an argument `ragged: bool` and that is true, the energy takes sequences of different
+    lengths, (batch, length, channels) with NaN at missing steps: see `masks`. It must not depend
+    on the number of missing steps, and its gradient there must be 0.
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -129,12 +129,12 @@ class AtOnce(Protocol):
 
 @runtime_checkable
 class Normalised(Protocol):
-    """An energy that knows its own normaliser: in closed form, or by counting all states of a
-    discrete space. Numbers are then exact in any number of dimensions."""
+    """An energy with a known normaliser, in closed form or by enumeration of a discrete space.
+    Evaluations are then exact in any number of dimensions."""
 
     def log_z(self, temperature: float) -> Tensor | None:
-        """log of the integral, or of the sum, of exp(-E / T) over all points that the energy takes,
-        shape (); None where it is not known at this T > 0. Computed in the type of the parameters.
+        """log of the integral, or of the sum, of exp(-E / T) over all points of the space, shape
+        (); None if it is not known at this T > 0. Computed in the dtype of the parameters.
         """
         ...
 
@@ -145,7 +145,7 @@ class Joint(Protocol):
     p(y | x) = softmax_y(-E(x, y)) = exp(E(x) - E(x, y))."""
 
     classes: int | None
-    """How many; None: it was made without, and `joint` is not to be called."""
+    """Number of classes; None: the model has no outputs for classes, and `joint` is not called."""
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class y: (batch, *event) -> (batch, classes)."""
@@ -175,24 +175,22 @@ class StepInfo(NamedTuple):
     acceptance: Tensor | None = None
     """Probability with which the proposal was accepted, in [0, 1]; None: there is no rejection."""
     clipped: Tensor | None = None
-    """1 where the gradient was clipped or the point clamped in this step, else 0; None: neither
-    can happen."""
+    """1 if the gradient was clipped or the point clamped in this step, else 0; None: the sampler
+    does neither."""
     swapped: Tensor | None = None
     """Probability with which an exchange with a chain of another temperature was accepted; None:
-    there was none to try."""
+    no exchange was proposed."""
 
 
 S = TypeVar("S")
 
 
 class Sampler(Protocol[S]):
-    """A Markov kernel. It holds no energy and no chain: both come in and go out.
+    """A Markov kernel. It holds no energy and no chain: both are arguments, and the chain is
+    returned.
 
-    One whose steps leave NaN where it is, and sum over the elements that are there alone, says so
-    by `ragged = True` and is given sequences of different lengths: see `masks`.
-
-    May offer `steps(energy, state, n_steps, generator) -> (state, infos)`, which makes many of them
-    faster than one by one; infos are of those that have something to report.
+    Optional capabilities are the protocols below; with `Ragged` its steps keep NaN where it is and
+    sum over present elements only.
     """
 
     def init(self, energy: Energy, x: Tensor) -> S: ...
@@ -377,18 +375,14 @@ class LossOutput(NamedTuple):
 class Method(Protocol):
     """A training objective.
 
-    A tensor of its state that requires a gradient (a leaf: the constant of noise-contrastive
-    estimation, say) is trained beside the energy's parameters and must be handed on as the very
-    same object; all others are plain values.
+    A tensor of the state that requires a gradient (a leaf, such as the constant of
+    noise-contrastive estimation) is trained together with the energy's parameters and must be
+    returned as the same object; all others are plain values.
 
-    A method that reads `batch.y` says so by `needs_labels = True` and is given an energy that is
-    `Joint`, with as many classes as the data have.
-
-    A method that knows the normaliser may offer `log_z(energy, state) -> Tensor`, shape (), of an
-    energy near to the trained one over standardized points: it is reported as `log_z_running`.
-
-    A method that takes sequences of different lengths, with NaN at steps that are not there, says
-    so by `ragged = True`: see `masks`.
+    Optional capabilities are the protocols below and `DeclaresState`. A method that `NeedsLabels`
+    is given an energy that is `Joint`, with as many classes as the data have; a `Ragged` one also
+    gets sequences with NaN at missing steps. What a method that `EstimatesLogZ` returns is reported
+    as `log_z_running`.
     """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
@@ -409,11 +403,11 @@ class Method(Protocol):
 
 @runtime_checkable
 class EstimatesLogZ(Protocol):
-    """A method that knows the normaliser."""
+    """A method that estimates the normaliser during training."""
 
     def log_z(self, energy: Any, state: Any) -> Tensor:
-        """log Z of exp(-E / T) over standardized points, shape (), of an energy near to the trained
-        one."""
+        """log Z of exp(-E / T) over standardized points, shape (), of an energy close to the
+        trained one, such as its average."""
         ...
 
 
@@ -458,7 +452,7 @@ class HasConflicts(Protocol):
 
 
 class Modes(NamedTuple):
-    """Where the probability is known to gather."""
+    """The known modes of a density."""
 
     centres: Tensor
     """(modes, *event), in the data's units."""
@@ -467,7 +461,7 @@ class Modes(NamedTuple):
 
 
 class Density(Protocol):
-    """A distribution that can be drawn from and whose density is known, in the data's units."""
+    """A distribution with a sampler and a known density, in the data's units."""
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """`count` independent points, (count, *event), float64."""
