@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
-from ebmtrain.runs.sampling import drawn, first_points
+from ebmtrain.runs.sampling import draw_samples, chain_starts
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import counted
 from ebmtrain.types import EstimatesLogZ
@@ -25,7 +25,7 @@ def subject(parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]) 
 
     def points(count: int) -> Tensor:
         wanted = replace(parts.samples, count=count)
-        return drawn(parts, energy, method, wanted, parts.generator("evaluation points"))
+        return draw_samples(parts, energy, method, wanted, parts.generator("evaluation points"))
 
     return EvaluationInput(
         energy=energy,
@@ -50,7 +50,7 @@ def _traced(
     draws: int,
     thin: int,
 ) -> Trace:
-    """Chains as `drawn` runs them, watched after the burn-in."""
+    """Chains as `draw_samples` runs them, watched after the burn-in."""
     generator = parts.generator("evaluation traces")
     first = first_points(parts, parts.samples.start, chains, method, generator)
     learnt = restore_adaptation(method, parts.sampler, first)

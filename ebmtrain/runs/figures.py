@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS, Diagnostics
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.wrappers import to_data_units
-from ebmtrain.runs.sampling import drawn, noise
+from ebmtrain.runs.sampling import draw_samples, noise
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import restore_adaptation, trajectory
@@ -189,7 +189,7 @@ class Gallery:
         data, samples = [], []
         for y in range(len(labels.names[:CLASSES])):
             generator = model.generator(f"class {y}")
-            u = drawn(self.parts, model.energy, model.method, wanted, generator, label=y)
+            u = draw_samples(self.parts, model.energy, model.method, wanted, generator, label=y)
             samples.append(self.to_data(u))
             data.append(self.data[labels.train == y])
         figure = class_panels(data, samples, labels.names[:CLASSES], self.look, title)

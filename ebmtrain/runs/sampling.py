@@ -19,7 +19,7 @@ from ebmtrain.score import in_chunks
 from ebmtrain.types import Joint, MethodChains, method_chains
 
 
-def drawn(
+def draw_samples(
     parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],

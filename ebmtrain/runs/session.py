@@ -16,7 +16,7 @@ from ebmtrain.masks import lengths
 from ebmtrain.runs.console import LOG, Display
 from ebmtrain.runs.evaluate import measured, subject
 from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.sampling import chains_of, drawn, noise
+from ebmtrain.runs.sampling import chains_of, draw_samples, noise
 from ebmtrain.runs.storage.best_checkpoint import Best
 from ebmtrain.runs.storage.checkpoint_schema import checked
 from ebmtrain.runs.storage.rundir import RunDir, relative
@@ -285,7 +285,7 @@ class Session:
     def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
         """Final samples and all pictures."""
         parts, wanted = self.parts, self.parts.samples
-        samples = drawn(parts, energy, method, wanted, parts.generator("samples"))
+        samples = draw_samples(parts, energy, method, wanted, parts.generator("samples"))
         x = parts.standardization.to_data(samples)
         also = {"lengths": lengths(x)} if parts.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)

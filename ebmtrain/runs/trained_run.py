@@ -23,7 +23,7 @@ from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
 from ebmtrain.runs.posterior import Denoised, denoised, inpainted
-from ebmtrain.runs.sampling import drawn
+from ebmtrain.runs.sampling import draw_samples
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.types import Joint, Positive, method_chains
@@ -101,7 +101,7 @@ class Run:
                 f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
             )
         generator = self.parts.generator("sample", drawn_from)
-        points = drawn(
+        points = draw_samples(
             self.parts, self.standard_energy, self.method_state, wanted, generator, label
         )
         return self.parts.standardization.to_data(points)
