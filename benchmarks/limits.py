@@ -30,8 +30,8 @@ import torch
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.runs.console import Display
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.console import RunConsole
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.training.loop import collect_metrics, run_callbacks, run_step
@@ -121,7 +121,7 @@ def blocks(folder: Path) -> None:
         return time.process_time() - began
 
     shares = []
-    with Display(run.path / "run.log", n_steps=job.n_steps) as shown:
+    with RunConsole(run.path / "run.log", n_steps=job.n_steps) as shown:
         assert shown.progress is not None, "no terminal"
         session = Session(parts, run, shown, "display")
         for _ in range(job.n_steps // 200):
@@ -159,7 +159,7 @@ def memory() -> None:
         path = Path(folder) / "run"
         watcher = threading.Thread(target=watch, args=(path,))
         watcher.start()
-        begin(parts, path, {}, quiet=True)
+        run_experiment(parts, path, {}, quiet=True)
         watcher.join()
     print("memory   " + ", ".join(f"{mb:.1f} MiB at {step:,}" for step, mb in sorted(seen.items())))
 

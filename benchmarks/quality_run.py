@@ -170,9 +170,11 @@ def copies(
 
 def kl(energy: nn.Module, parts: Any) -> float | None:
     """KL(data || model) in nats; None if it is infinite or the quadrature fails."""
-    from ebmtrain.runs.evaluate import subject
+    from ebmtrain.runs.evaluate import evaluation_input
 
-    value = parts.evaluations["evaluation"](subject(parts, energy, {})).metrics.get("kl", math.nan)
+    value = parts.evaluations["evaluation"](evaluation_input(parts, energy, {})).metrics.get(
+        "kl", math.nan
+    )
     return value if math.isfinite(value) else None
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ebmtrain.cli.main import main
 from ebmtrain.config import presets
-from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.figures import RunFigures
 
 TINY = (
     "model.width=8", "model.fourier_features=0", "train.steps=20", "train.batch_size=32",
@@ -89,8 +89,8 @@ def lines(caplog):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing is what takes longest in a small run."""
-    monkeypatch.setattr(Gallery, "landscape", lambda *_: None)
-    monkeypatch.setattr(Gallery, "final", lambda *_: [])
+    monkeypatch.setattr(RunFigures, "landscape", lambda *_: None)
+    monkeypatch.setattr(RunFigures, "final", lambda *_: [])
     monkeypatch.setattr("ebmtrain.runs.report.write.pictures", lambda *_: [])
 
 

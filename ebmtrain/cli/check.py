@@ -20,14 +20,14 @@ def main(arguments: list[str]) -> int:
     presets.prepare(folder)
     config = presets.compose_config(overrides, hydra=True)
 
-    from ebmtrain.runs.summary import summary
+    from ebmtrain.runs.summary import opening_lines
     from ebmtrain.runtime import native
     from ebmtrain.training.divergence import check_divergence
     from ebmtrain.training.state import initial_state
 
     presets.check_targets(config)
     members = build_members(config)
-    for line in summary(members[0], presets.group_choices(config.hydra.runtime.choices)):
+    for line in opening_lines(members[0], presets.group_choices(config.hydra.runtime.choices)):
         print(line)
     job = members[0].job
     if job is not None and job.n_steps > 0:

@@ -30,15 +30,15 @@ def main(arguments: list[str]) -> int:
     check_options(options, ("checkpoint", "ood", *_OPTIONS))
 
     from ebmtrain.evaluation.protocol import split_timings
-    from ebmtrain.runs.evaluate import measured, subject
-    from ebmtrain.runs.loading import load_with
+    from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
+    from ebmtrain.runs.loading import open_run
     from ebmtrain.runs.storage.rundir import RunDir
 
     files = RunDir.open(path)
-    run = load_with(files, apply_options(files.config(), options), checkpoint, trust, warn)
+    run = open_run(files, apply_options(files.config(), options), checkpoint, trust, warn)
     others = None if ood is None else _read_ood_points(run, str(ood))
-    model = subject(run.parts, run.standard_energy, run.method_state)
-    metrics, warnings = measured(run.parts, model)
+    model = evaluation_input(run.parts, run.standard_energy, run.method_state)
+    metrics, warnings = run_evaluations(run.parts, model)
     if others is not None:
         metrics = {**metrics, **_ood_auroc(run, files, others)}
     width = max(map(len, metrics), default=0)
@@ -79,7 +79,7 @@ def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
     from ebmtrain.cli.plot import final_points
     from ebmtrain.evaluation.estimators.auroc import auroc
-    from ebmtrain.runs.figures import Gallery
+    from ebmtrain.runs.figures import RunFigures
     from ebmtrain.score import energies
 
     dataset, units = run.parts.dataset, run.parts.standardization
@@ -92,5 +92,5 @@ def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
     value, error = auroc(found["held-out data"], found["out of distribution"])
     title = f"step {run.step}  AUROC {value:.4f}"
-    Gallery(run.parts, files).energies("ood", found, title)
+    RunFigures(run.parts, files).energies("ood", found, title)
     return {"ood_auroc": value, "ood_auroc_se": error}

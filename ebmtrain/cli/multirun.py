@@ -19,7 +19,7 @@ from ebmtrain.config.ensemble import build_members
 from ebmtrain.errors import ConfigError
 from ebmtrain.runs import ensemble
 from ebmtrain.runs.outcome import outcome
-from ebmtrain.runs.report.discovery import PRESETS, runs_in
+from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
 from ebmtrain.runtime.signals import Asked
 
 
@@ -39,7 +39,7 @@ class Sweep:
     """The leaderboard goes to files alone: of runs on different data, which are not compared."""
 
     def __post_init__(self) -> None:
-        if runs_in(self.path):
+        if find_runs(self.path):
             raise ConfigError(f"{self.path} holds a sweep already: choose another {self.key}")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
@@ -52,16 +52,16 @@ class Sweep:
 
     def keep_presets(self, snapshot: Path) -> None:
         """The YAML files that all jobs are composed from, for the record."""
-        shutil.copytree(snapshot, self.path / PRESETS)
+        shutil.copytree(snapshot, self.path / PRESETS_FOLDER)
 
     def tidy(self) -> None:
         """Removes what this call and Hydra wrote for a sweep of which no job began.
 
         Folders that are then empty are removed as well.
         """
-        if not self.path.is_dir() or runs_in(self.path):
+        if not self.path.is_dir() or find_runs(self.path):
             return
-        shutil.rmtree(self.path / PRESETS, ignore_errors=True)
+        shutil.rmtree(self.path / PRESETS_FOLDER, ignore_errors=True)
         (self.path / "multirun.yaml").unlink(missing_ok=True)
         for folder, _, _ in os.walk(self.path, topdown=False):
             with suppress(OSError):  # not empty
@@ -95,7 +95,7 @@ def plan_sweep(config: DictConfig) -> Sweep:
 
 def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: Any) -> None:
     """One job: what goes wrong is written into its own result.json, and the next one starts."""
-    from ebmtrain.runs.launch import begin
+    from ebmtrain.runs.launch import run_experiment
 
     name = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
     began = time.perf_counter()
@@ -105,10 +105,10 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
         outcome(name, error, path, presets.to_plain(config), choices, began)
         return
     if len(members) > 1:
-        stopped = ensemble.begin(members, path, choices, quiet=True, name=name)
+        stopped = ensemble.run_ensemble(members, path, choices, quiet=True, name=name)
     else:
         try:
-            result = begin(members[0], path, choices, quiet=True)
+            result = run_experiment(members[0], path, choices, quiet=True)
         except Exception as error:  # likewise
             result = error
         stopped = outcome(name, result, path, members[0].config, choices, began).get("signal")

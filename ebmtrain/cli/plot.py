@@ -9,11 +9,11 @@ from ebmtrain.cli.arguments import apply_options, check_options, parse_run_and_o
 from ebmtrain.datasets.io.read_numpy import read_npz
 from ebmtrain.errors import DataError
 from ebmtrain.masks import finite_mask
-from ebmtrain.runs.evaluate import subject
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.loading import load_with
+from ebmtrain.runs.evaluate import evaluation_input
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.loading import open_run
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.runs.summary import headline, title
+from ebmtrain.runs.summary import figure_title, run_title
 from ebmtrain.runs.trained_run import Run
 
 USAGE = "ebmtrain plot RUN [checkpoint=best] [device.accelerator=cpu] [--trust PACKAGE]"
@@ -24,14 +24,14 @@ def main(arguments: list[str]) -> int:
     checkpoint = options.pop("checkpoint", None)
     check_options(options, ("checkpoint", "device.*"))
     files = RunDir.open(path)
-    run = load_with(files, apply_options(files.config(), options), checkpoint, trust, warn)
+    run = open_run(files, apply_options(files.config(), options), checkpoint, trust, warn)
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
-    about = title(run.parts, files.choices())
+    title = run_title(run.parts, files.choices())
     last = checkpoint is None or run.step == run.result.get("step")
     name = "final" if last else f"step_{run.step:08d}"
-    model = subject(run.parts, run.standard_energy, run.method_state)
-    for notice in Gallery(run.parts, files).final(
-        model, final_points(run), headline(about, run.step, row), name
+    model = evaluation_input(run.parts, run.standard_energy, run.method_state)
+    for notice in RunFigures(run.parts, files).final(
+        model, final_points(run), figure_title(title, run.step, row), name
     ):
         print(notice)
     print(f"pictures: {path / 'plots'}")

@@ -51,15 +51,15 @@ def main(arguments: list[str]) -> int:
 
     from ebmtrain.cli.sample_posterior import SampleOutput, denoise, inpaint
     from ebmtrain.masks import lengths
-    from ebmtrain.runs.loading import load_with
-    from ebmtrain.runs.storage.atomic_io import write
+    from ebmtrain.runs.loading import open_run
+    from ebmtrain.runs.storage.atomic_io import write_file
     from ebmtrain.runs.storage.rundir import RunDir
     from ebmtrain.score import energies
 
     opened = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
     config = apply_options(opened.config(), device)
-    run = load_with(opened, config, options.pop("checkpoint", None), trust, warn)
+    run = open_run(opened, config, options.pop("checkpoint", None), trust, warn)
     if mask is not None:
         answer, name = inpaint(run, mask, files.get("--data"), options), "inpainted.npz"
     elif noisy is not None:
@@ -77,10 +77,10 @@ def main(arguments: list[str]) -> int:
     }
     if run.parts.data_spec.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
-    write(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
+    write_file(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
     print(f"{answer.description}: {target}")
     if answer.picture is not None:
-        write(target.with_suffix(".png"), answer.picture)
+        write_file(target.with_suffix(".png"), answer.picture)
         print(f"picture: {target.with_suffix('.png')}")
     return 0
 

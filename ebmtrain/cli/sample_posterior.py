@@ -12,7 +12,7 @@ from torch import Tensor
 from ebmtrain.cli.arguments import warn
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.errors import ConfigError, DataError
-from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.trained_run import Run
 
@@ -28,7 +28,7 @@ def denoise(run: Run, data: str, options: dict[str, Any]) -> SampleOutput:
     picture = None
     if y.ndim > 2:  # rows of a table are no images
         try:
-            picture = Gallery(run.parts, RunDir(run.path)).denoised(y, found, noise)
+            picture = RunFigures(run.parts, RunDir(run.path)).denoised(y, found, noise)
         except DataError as error:  # whether points are images is known to the data
             warn(f"no picture: {error}")
     return SampleOutput(found.draws, told, {"mean": found.mean}, picture)

@@ -33,15 +33,15 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"--out {out} is the data: it would be overwritten; name another file")
     array = options.pop("array", None)
 
-    from ebmtrain.runs.loading import load_with
-    from ebmtrain.runs.storage.atomic_io import write
+    from ebmtrain.runs.loading import open_run
+    from ebmtrain.runs.storage.atomic_io import write_file
     from ebmtrain.runs.storage.rundir import RunDir
     from ebmtrain.score import energies
 
     files_of_run = RunDir.open(path)
     checkpoint = options.pop("checkpoint", None)
     config = apply_options(files_of_run.config(), options)
-    run = load_with(files_of_run, config, checkpoint, trust, warn)
+    run = open_run(files_of_run, config, checkpoint, trust, warn)
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
     log_z = run.log_z
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
     else:
         scores["neg_log_p"] = scores["energy"] / run.temperature + log_z
-    write(out, _as_file(out.suffix, scores))
+    write_file(out, _as_file(out.suffix, scores))
     print(f"{len(x)} rows, {' and '.join(scores)}: {out}")
     return 0
 

@@ -27,7 +27,7 @@ from ebmtrain.config import presets
 from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 from ebmtrain.runs import ensemble
-from ebmtrain.runs.report.discovery import runs_in
+from ebmtrain.runs.report.discovery import find_runs
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
@@ -60,7 +60,7 @@ class BeforeRun(Callback):
             _CALL.members = members = build_members(config)
             if len(members) > 1:
                 presets.place_as("ensemble")
-                jobs = [[argument] for argument in ensemble.words(members)]
+                jobs = [[argument] for argument in ensemble.member_overrides(members)]
                 _CALL.sweep = sweep.Sweep(
                     Path(config.hydra.run.dir),
                     jobs,
@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         ) from _CALL.error
     if _CALL.error is not None:
         raise _CALL.error
-    code = _CALL.sweep.report() if _CALL.sweep is not None and runs_in(_CALL.sweep.path) else 0
+    code = _CALL.sweep.report() if _CALL.sweep is not None and find_runs(_CALL.sweep.path) else 0
     return 128 + _CALL.signal if _CALL.signal else code
 
 
@@ -140,14 +140,14 @@ def job(config: DictConfig) -> None:
     if str(settings.mode).endswith("MULTIRUN"):
         sweep.run_job(config, choices, path, settings)
         return
-    from ebmtrain.runs.launch import begin
+    from ebmtrain.runs.launch import run_experiment
 
     members = _CALL.members  # BeforeRun built them, or has ended the process
     try:
         if _CALL.sweep is not None:
-            _CALL.signal = ensemble.begin(members, _CALL.sweep.path, choices) or 0
+            _CALL.signal = ensemble.run_ensemble(members, _CALL.sweep.path, choices) or 0
         else:
-            _CALL.signal = begin(members[0], path, choices).get("signal") or 0
+            _CALL.signal = run_experiment(members[0], path, choices).get("signal") or 0
     except Exception as error:  # Hydra would print a line of its own about it
         _CALL.error = error
 

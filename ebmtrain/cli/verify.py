@@ -40,7 +40,7 @@ def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
     from ebmtrain.evaluation.properties.energies import check_energy
     from ebmtrain.evaluation.properties.methods import check_method
     from ebmtrain.evaluation.properties.samplers import check_sampler
-    from ebmtrain.runs.sampling import noise
+    from ebmtrain.runs.sampling import uniform_noise
     from ebmtrain.types import labels_of
 
     if parts.data_spec.ragged:
@@ -48,7 +48,7 @@ def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
             "the laws are those of points of one shape, and these sequences are of different "
             "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
         )
-    x = noise(parts, _N_POINTS, parts.generator("verify"))
+    x = uniform_noise(parts, _N_POINTS, parts.generator("verify"))
     yield from check_energy(parts.energy, x)
     yield from check_sampler(parts.sampler, parts.energy, x)
     if parts.job is not None:

@@ -79,7 +79,7 @@ class Composition(nn.Module):
             known = [_log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
             w = (w / w.sum()).log() - torch.tensor(known)  # of exp(-E_i / T_i)
         self.register_buffer("weights", w)
-        self.window = window([run.parts.region for run in opened], self.units)
+        self.window = _bounding_window([run.parts.region for run in opened], self.units)
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = torch.stack(
@@ -121,7 +121,7 @@ def _log_z_of(path: str, run: Run) -> float:
     return run.log_z
 
 
-def window(regions: Sequence[Any], units: Sequence[Standardization]) -> tuple[Any, Any]:
+def _bounding_window(regions: Sequence[Any], units: Sequence[Standardization]) -> tuple[Any, Any]:
     """Corners of the least box, in the data's units, that holds all of the runs' regions."""
     lows, highs = [], []
     for region, unit in zip(regions, units, strict=True):

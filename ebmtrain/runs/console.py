@@ -18,10 +18,10 @@ from ebmtrain.errors import OutputError
 from ebmtrain.runtime.stdio import mute
 
 LOG = logging.getLogger("ebmtrain")
-SHOWN: ContextVar[Display | None] = ContextVar("SHOWN", default=None)
+_ACTIVE_CONSOLE: ContextVar[RunConsole | None] = ContextVar("SHOWN", default=None)
 """The display of the run that speaks: one of several side by side, each in a context of its own."""
 
-_SHOWN = {
+_METRIC_LABELS = {
     "energy_data": "E(data)",
     "energy_model": "E(chains)",
     "loss": "loss",
@@ -34,9 +34,9 @@ _SHOWN = {
 }
 
 
-def _formatted(row: Mapping[str, Any]) -> str:
+def _format_row(row: Mapping[str, Any]) -> str:
     """The numbers of a row that a person watches, in one line."""
-    shown = ((label, row.get(name)) for name, label in _SHOWN.items())
+    shown = ((label, row.get(name)) for name, label in _METRIC_LABELS.items())
     return "  ".join(
         f"{label} {value:.4g}"
         for label, value in shown
@@ -44,7 +44,7 @@ def _formatted(row: Mapping[str, Any]) -> str:
     )
 
 
-class Display:
+class RunConsole:
     """Lines to the terminal and to run.log; use it as a context. In there it gets what its own run
     says, and what is said outside of any run.
 
@@ -55,7 +55,7 @@ class Display:
     """
 
     def __init__(self, log_file: Path, *, quiet: bool = False, n_steps: int = 0):
-        self.outer: Display | None = None
+        self.outer: RunConsole | None = None
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
         self.handlers: list[logging.Handler] = [_log_handler(log_file)]
@@ -63,24 +63,24 @@ class Display:
         if not quiet:
             self.handlers.append(_terminal_handler(console, self.live))
         for handler in self.handlers:
-            handler.addFilter(lambda _: SHOWN.get() in (self, None))
+            handler.addFilter(lambda _: _ACTIVE_CONSOLE.get() in (self, None))
         self.progress = _progress_bar(console) if self.live else None
         self.task = self.progress.add_task("", total=n_steps, numbers="") if self.progress else None
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> RunConsole:
         LOG.setLevel(logging.INFO)
         LOG.propagate = False
         for handler in self.handlers:
             LOG.addHandler(handler)
-        self.outer = SHOWN.get()
-        SHOWN.set(self)
+        self.outer = _ACTIVE_CONSOLE.get()
+        _ACTIVE_CONSOLE.set(self)
         if self.progress:
             self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop_bar()
-        SHOWN.set(self.outer)
+        _ACTIVE_CONSOLE.set(self.outer)
         for handler in self.handlers:
             LOG.removeHandler(handler)
             with suppress(OSError):  # lines that a full disk had no room for
@@ -95,13 +95,13 @@ class Display:
     def row(self, step: int, row: Mapping[str, Any], per_second: float) -> None:
         """One row of metrics: into the bar, or as a line where there is none; and into the log."""
         if self.progress is not None and self.task is not None:
-            numbers = f"{_formatted(row)}  {per_second:.0f} steps/s"
+            numbers = f"{_format_row(row)}  {per_second:.0f} steps/s"
             self.progress.update(self.task, completed=step, numbers=numbers)
         speed = f"  {per_second:.0f} steps/s" if per_second else ""
-        LOG.info("step %6d  %s%s", step, _formatted(row), speed, extra={"file_only": self.live})
+        LOG.info("step %6d  %s%s", step, _format_row(row), speed, extra={"file_only": self.live})
 
 
-class LogFile(logging.FileHandler):
+class _LogFileHandler(logging.FileHandler):
     """Lines into run.log. A full disk costs them, and nothing else: what must be written, and
     cannot be, says so itself."""
 
@@ -116,12 +116,12 @@ def _log_handler(path: Path) -> logging.Handler:
         OutputError: the file cannot be opened.
     """
     try:
-        return LogFile(path, encoding="utf-8", errors="backslashreplace")
+        return _LogFileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-class Plain(logging.StreamHandler):
+class _PlainHandler(logging.StreamHandler):
     """Lines as they are. Where they cannot be written, since the reader left, as `| head` does, or
     the disk is full, nobody sees the rest of them, and training goes on."""
 
@@ -132,7 +132,7 @@ class Plain(logging.StreamHandler):
             super().handleError(record)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Prints a line, if anybody still reads."""
     try:
         print(line, flush=True)
@@ -148,7 +148,7 @@ def _terminal_handler(console: Console, live: bool) -> logging.Handler:
             console=console, show_time=False, show_level=False, show_path=False, highlighter=None
         )
     else:
-        handler = Plain(sys.stdout)
+        handler = _PlainHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     return handler

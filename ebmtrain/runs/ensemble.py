@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.runs.launch import beginning
+from ebmtrain.runs.launch import experiment_steps
 from ebmtrain.runs.outcome import outcome
 from ebmtrain.runtime.signals import Stop
 from ebmtrain.training.compiled.inductor import pays
@@ -25,7 +25,7 @@ from ebmtrain.training.loop import run_interleaved
 _Result = dict[str, Any]
 
 
-def begin_all(
+def _run_members(
     members: Sequence[Experiment],
     paths: Sequence[Path],
     choices: dict[str, str],
@@ -45,7 +45,7 @@ def begin_all(
     assert first.job is not None
     maker, stop = Together(compile=pays(first.compile, first.job)), Stop()
     runs = [
-        beginning(parts, path, choices, maker, stop=stop, quiet=quiet or i > 0)
+        experiment_steps(parts, path, choices, maker, stop=stop, quiet=quiet or i > 0)
         for i, (parts, path) in enumerate(zip(members, paths, strict=True))
     ]
 
@@ -58,7 +58,7 @@ def begin_all(
     return stop.signal
 
 
-def words(members: list[Experiment]) -> list[str]:
+def member_overrides(members: list[Experiment]) -> list[str]:
     """What each member is, and the others are not: its seed, or the class that it has not seen."""
     if len({parts.seed for parts in members}) == len(members):
         return [f"seed={parts.seed}" for parts in members]
@@ -67,10 +67,10 @@ def words(members: list[Experiment]) -> list[str]:
 
 def _folders(path: Path, members: list[Experiment]) -> list[Path]:
     """Of the members, named like the jobs of a sweep."""
-    return [path / f"{i}_{word}" for i, word in enumerate(words(members))]
+    return [path / f"{i}_{word}" for i, word in enumerate(member_overrides(members))]
 
 
-def begin(
+def run_ensemble(
     members: list[Experiment],
     path: Path,
     choices: dict[str, str],
@@ -84,11 +84,11 @@ def begin(
         name: of the job of a sweep that it is.
         quiet: nothing but a line for each member; else the first one's lines too.
     """
-    from ebmtrain.runs.console import say
-    from ebmtrain.runs.ensemble import begin_all
-    from ebmtrain.runs.report.leave_one_out import summed_up
+    from ebmtrain.runs.console import print_line
+    from ebmtrain.runs.ensemble import _run_members
+    from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 
-    began, paths, each = time.perf_counter(), _folders(path, members), words(members)
+    began, paths, each = time.perf_counter(), _folders(path, members), member_overrides(members)
     results: dict[int, dict[str, Any]] = {}
 
     def ended(number: int, found: dict[str, Any] | Exception) -> None:
@@ -96,9 +96,11 @@ def begin(
         config = members[number].config
         results[number] = outcome(told, found, paths[number], config, choices, began)
 
-    stopped = begin_all(members, paths, choices, ended, quiet=quiet)
+    stopped = _run_members(members, paths, choices, ended, quiet=quiet)
     if stopped and not quiet:
-        say(f'next     for run in {path}/*_*=*; do ebmtrain resume "$run"; done')
+        print_line(f'next     for run in {path}/*_*=*; do ebmtrain resume "$run"; done')
     if each[0].startswith("without="):
-        summed_up(path, [results[i] for i in sorted(results)], time.perf_counter() - began)
+        write_leave_one_out(
+            path, [results[i] for i in sorted(results)], time.perf_counter() - began
+        )
     return stopped

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
-from ebmtrain.runs.sampling import draw_samples, chain_starts
+from ebmtrain.runs.sampling import chain_starts, draw_samples
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import counted
 from ebmtrain.types import EstimatesLogZ
 
 
-def subject(parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]) -> EvaluationInput:
+def evaluation_input(
+    parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]
+) -> EvaluationInput:
     """A model as evaluations want it."""
 
     def points(count: int) -> Tensor:
@@ -37,12 +39,12 @@ def subject(parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]) 
         draw=points,
         sampler=parts.sampler,
         method=method,
-        trace=cache(lambda *wanted: _traced(parts, energy, method, *wanted)),
+        trace=cache(lambda *wanted: _run_chains(parts, energy, method, *wanted)),
         generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
     )
 
 
-def _traced(
+def _run_chains(
     parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
@@ -52,7 +54,7 @@ def _traced(
 ) -> Trace:
     """Chains as `draw_samples` runs them, watched after the burn-in."""
     generator = parts.generator("evaluation traces")
-    first = first_points(parts, parts.samples.start, chains, method, generator)
+    first = chain_starts(parts, parts.samples.start, chains, method, generator)
     learnt = restore_adaptation(method, parts.sampler, first)
     begun = run_burn_in(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
     before = perf_counter()
@@ -67,7 +69,7 @@ def _traced(
     return Trace(torch.stack(points), rates, tally.points, perf_counter() - before)
 
 
-def measured(
+def run_evaluations(
     parts: Experiment, model: EvaluationInput, due: Collection[str] | None = None
 ) -> Evaluation:
     """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
@@ -93,10 +95,10 @@ def measured(
         own["log_z_running"] = parts.job.method.log_z(energy, method)
     volume = parts.standardization.log_volume
     own_numbers = {k: float(v) + volume for k, v in own.items()}
-    return finite(Evaluation({**metrics, **own_numbers}, warnings))
+    return _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
 
 
-def finite(evaluation: Evaluation) -> Evaluation:
+def _drop_nonfinite(evaluation: Evaluation) -> Evaluation:
     """Without the numbers that are none; in their place stands a warning."""
     broken = {k: v for k, v in evaluation.metrics.items() if not np.isfinite(v).all()}
     kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}

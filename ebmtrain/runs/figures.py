@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS, Diagnostics
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.models.wrappers import to_data_units
-from ebmtrain.runs.sampling import draw_samples, noise
+from ebmtrain.runs.sampling import draw_samples, uniform_noise
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import restore_adaptation, trajectory
@@ -23,17 +23,17 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a pictu
     from ebmtrain.plots.images import PixelRange
     from ebmtrain.plots.style import Figure
     from ebmtrain.plots.window import Window
-    from ebmtrain.runs.posterior import Denoised
+    from ebmtrain.runs.posterior import DenoisedDraws
 
 
-FRAMES, COLUMNS, ROWS, CHAINS = 40, 12, 8, 36
+_N_FRAMES, _N_STRIP_COLUMNS, _N_STRIP_ROWS, _N_CHAINS = 40, 12, 8, 36
 """Of the animation of chains, of their strip, and how many walk."""
 
-CLASSES, OF_CLASS = 20, 12
+_MAX_CLASSES, _IMAGES_PER_CLASS = 20, 12
 """How many have a row, and images in each."""
 
 
-class Gallery:
+class RunFigures:
     """The pictures of one run, in the data's own units.
 
     Args:
@@ -46,7 +46,7 @@ class Gallery:
         self.run = run
 
     @property
-    def planar(self) -> bool:
+    def is_planar(self) -> bool:
         return tuple(self.parts.standardization.shift.shape) == (2,)
 
     @cached_property
@@ -69,15 +69,15 @@ class Gallery:
 
     def landscape(self, energy: nn.Module, points: Tensor, title: str, name: str) -> None:
         """plots/landscape_<name>.png; nothing where data are not points of the plane."""
-        if not self.planar:
+        if not self.is_planar:
             return
         from ebmtrain.plots.landscape import landscape
 
         figure = landscape(
-            self.in_units(energy), self.window, data=self.data,
+            self._reduced_energy(energy), self.window, data=self.data,
             samples=self.to_data(points), title=title,
         )  # fmt: skip
-        self.hang(f"landscape_{name}", figure)
+        self._save(f"landscape_{name}", figure)
 
     def final(
         self, model: EvaluationInput, samples: Tensor, title: str, name: str = "final"
@@ -101,13 +101,13 @@ class Gallery:
             if name == "final":
                 adaptation = adaptation_of(self.parts.sampler)
                 target = adaptation.target if isinstance(adaptation, HasTarget) else None
-                self.hang("curves", curves(rows, title, target))
+                self._save("curves", curves(rows, title, target))
         self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
-        energy, shown = model.energy, self.in_units(model.energy)
+        energy, shown = model.energy, self._reduced_energy(model.energy)
         if self.look is not None and self.data is not None:
             self.images(model, x, title, name)
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
-        if not self.planar:
+        if not self.is_planar:
             names = self.parts.data_spec.names
             if x.ndim == 3:
                 from ebmtrain.plots.traces import traces
@@ -115,9 +115,9 @@ class Gallery:
                 figure = traces(self.data, x, title, energy=shown)
             else:
                 figure = projection(self.data, x, title, energy=shown, names=names)
-            self.hang(f"samples_{name}", figure)
+            self._save(f"samples_{name}", figure)
             if names is not None and len(names) > 1 and self.data is not None:
-                self.hang(f"pairs_{name}", pairs(self.data, x, names, title))
+                self._save(f"pairs_{name}", pairs(self.data, x, names, title))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         few = x[: self.parts.plots.points]
         self.landscape(energy, samples[: self.parts.plots.points], title, name)
@@ -125,10 +125,10 @@ class Gallery:
             self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
             title=title,
         )  # fmt: skip
-        self.hang(f"samples_{name}", figure)
+        self._save(f"samples_{name}", figure)
         if self.parts.dataset is not None:
             figure = progress(shown, self.window, rows, data=self.data, samples=few, title=title)
-            self.hang("progress" if name == "final" else f"progress_{name}", figure)
+            self._save("progress" if name == "final" else f"progress_{name}", figure)
         frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
         if self.parts.plots.gif and name == "final" and len(frames) > 1:
             from ebmtrain.plots.animation import animate
@@ -161,16 +161,18 @@ class Gallery:
         assert self.data is not None
         assert self.parts.dataset is not None
         holdout = self.parts.dataset.holdout
-        self.hang(f"samples_{name}", image_samples(self.data, samples, self.look, title, holdout))
-        steps = rarer_and_rarer(max(self.parts.samples.burn_in, 1), FRAMES)
+        self._save(f"samples_{name}", image_samples(self.data, samples, self.look, title, holdout))
+        steps = _geometric_steps(max(self.parts.samples.burn_in, 1), _N_FRAMES)
         generator = model.generator("chain from noise")
-        start = noise(self.parts, CHAINS, generator)
+        start = uniform_noise(self.parts, _N_CHAINS, generator)
         learnt = restore_adaptation(model.method, model.sampler, start)
         walked = trajectory(model.sampler, model.energy, start, steps, generator, learnt)
         frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
-        few = picked(steps, COLUMNS)
+        few = _evenly_spaced(steps, _N_STRIP_COLUMNS)
         rows = [steps.index(step) for step in few]
-        self.hang(f"chain_{name}", chain_strip(frames[rows, :ROWS], few, self.look, title))
+        self._save(
+            f"chain_{name}", chain_strip(frames[rows, :_N_STRIP_ROWS], few, self.look, title)
+        )
         if self.parts.plots.gif and name == "final":
             self.run.write_bytes("plots/chain.gif", chain_animation(frames, steps, self.look))
         self.classes(model, title, name)
@@ -185,17 +187,17 @@ class Gallery:
         from ebmtrain.plots.images import class_panels
 
         assert self.look is not None
-        wanted = replace(self.parts.samples, count=OF_CLASS, chains=OF_CLASS)
+        wanted = replace(self.parts.samples, count=_IMAGES_PER_CLASS, chains=_IMAGES_PER_CLASS)
         data, samples = [], []
-        for y in range(len(labels.names[:CLASSES])):
+        for y in range(len(labels.names[:_MAX_CLASSES])):
             generator = model.generator(f"class {y}")
             u = draw_samples(self.parts, model.energy, model.method, wanted, generator, label=y)
             samples.append(self.to_data(u))
             data.append(self.data[labels.train == y])
-        figure = class_panels(data, samples, labels.names[:CLASSES], self.look, title)
-        self.hang(f"classes_{name}", figure)
+        figure = class_panels(data, samples, labels.names[:_MAX_CLASSES], self.look, title)
+        self._save(f"classes_{name}", figure)
 
-    def denoised(self, noisy: Tensor, found: Denoised, noise: float) -> bytes | None:
+    def denoised(self, noisy: Tensor, found: DenoisedDraws, noise: float) -> bytes | None:
         """PNG of noisy images, all in the data's own units; None where points are no images."""
         if self.look is None:
             return None
@@ -224,7 +226,7 @@ class Gallery:
             seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
             seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
         )  # fmt: skip
-        self.hang(name, chains(shown, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
+        self._save(name, chains(shown, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
 
     def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
         """plots/<name>.png: histograms of the energies of points of different origin.
@@ -234,9 +236,9 @@ class Gallery:
         """
         from ebmtrain.plots.energies import energy_histograms
 
-        self.hang(name, energy_histograms(groups, title))
+        self._save(name, energy_histograms(groups, title))
 
-    def in_units(self, energy: nn.Module):
+    def _reduced_energy(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""
         wrapped = to_data_units(energy, self.parts.standardization).cpu()
         temperature = self.parts.temperature
@@ -245,20 +247,20 @@ class Gallery:
     def to_data(self, points: Tensor) -> Tensor:
         return self.parts.standardization.to_data(points.detach())
 
-    def hang(self, name: str, figure: Figure) -> None:
+    def _save(self, name: str, figure: Figure) -> None:
         from ebmtrain.plots.encode import encode_png
 
         self.run.write_bytes(f"plots/{name}.png", encode_png(figure))
 
 
-def rarer_and_rarer(last: int, count: int) -> list[int]:
+def _geometric_steps(last: int, count: int) -> list[int]:
     """At most `count` steps from 0 to `last`, the first ones close together: a chain from noise
     changes most at first."""
     grown = (round(last ** (i / max(count - 2, 1))) for i in range(count - 1))
     return sorted({0, last, *grown})
 
 
-def picked(steps: list[int], count: int) -> list[int]:
+def _evenly_spaced(steps: list[int], count: int) -> list[int]:
     """At most `count` of them, evenly, the first and the last included."""
     last = len(steps) - 1
     return [steps[i] for i in sorted({round(i * last / (count - 1)) for i in range(count)})]

@@ -13,13 +13,13 @@ from ebmtrain.config.trust import Trust, trust_flags
 from ebmtrain.config.validate import validate
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
-from ebmtrain.runs.console import LOG, Display
-from ebmtrain.runs.provenance import about
-from ebmtrain.runs.session import BEFORE_THE_FIRST_STEP, Session, Stepper
-from ebmtrain.runs.storage.atomic_io import locked
-from ebmtrain.runs.storage.checkpoint_schema import checked
+from ebmtrain.runs.console import LOG, RunConsole
+from ebmtrain.runs.provenance import run_info
+from ebmtrain.runs.session import EMPTY_RESULT, Session, Stepper
+from ebmtrain.runs.storage.atomic_io import lock_directory
+from ebmtrain.runs.storage.checkpoint_schema import validate_state
 from ebmtrain.runs.storage.rundir import RunDir
-from ebmtrain.runs.summary import closing, summary, title
+from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
 from ebmtrain.runtime.signals import Stop
 from ebmtrain.training.compiled.inductor import Compiled, chosen
@@ -33,22 +33,22 @@ from ebmtrain.training.loop import (
 from ebmtrain.training.state import initial_state
 
 
-def begin(
+def run_experiment(
     parts: Experiment, path: Path, choices: dict[str, str], *, quiet: bool = False
 ) -> dict[str, Any]:
     """A new run in `path`; returns its result."""
-    maker = _maker_of(parts)
+    maker = _choose_stepper(parts)
     return run_to_completion(
-        beginning(parts, path, choices, maker, quiet=quiet), maker or train_step
+        experiment_steps(parts, path, choices, maker, quiet=quiet), maker or train_step
     )
 
 
-def _maker_of(parts: Experiment) -> Compiled | None:
+def _choose_stepper(parts: Experiment) -> Compiled | None:
     """What makes the updates of a run that goes by itself; None: `train_step`."""
     return None if parts.job is None else chosen(parts.compile, parts.job)
 
 
-def beginning(
+def experiment_steps(
     parts: Experiment,
     path: Path,
     choices: dict[str, str],
@@ -57,14 +57,14 @@ def beginning(
     stop: Stop | None = None,
     quiet: bool = False,
 ) -> StepRequests[dict[str, Any]]:
-    """`begin`, as far as the next update.
+    """`run_experiment`, as far as the next update.
 
     Args:
         maker, stop: see `Session`.
     """
-    with locked(path):
-        run = RunDir.create(path, parts.config, about(parts, choices))
-        return (yield from carry_on(parts, run, choices, maker, stop=stop, quiet=quiet))
+    with lock_directory(path):
+        run = RunDir.create(path, parts.config, run_info(parts, choices))
+        return (yield from _session_steps(parts, run, choices, maker, stop=stop, quiet=quiet))
 
 
 def resume(
@@ -84,12 +84,12 @@ def resume(
             "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
         )
         raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
-    with locked(path):
+    with lock_directory(path):
         parts = build(wanted, trust)
-        maker = _maker_of(parts)
+        maker = _choose_stepper(parts)
 
         def go_on(**known: Any) -> dict[str, Any]:
-            updates = carry_on(parts, run, run.choices(), maker, quiet=quiet, **known)
+            updates = _session_steps(parts, run, run.choices(), maker, quiet=quiet, **known)
             return run_to_completion(updates, maker or train_step)
 
         if parts.job is None:
@@ -97,11 +97,11 @@ def resume(
         if not run.begun():
             if config is not None:
                 run.write_config(config)
-            run.cut_metrics(0)
+            run.truncate_metrics(0)
             notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
             return go_on(notes=notes)
         state, passed = run.load_checkpoint()
-        checked(state)
+        validate_state(state)
         n_steps, result = parts.job.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):
@@ -109,13 +109,13 @@ def resume(
                 f"{path} is at step {state['step']} and was to have {n_steps}: "
                 f"to go on, give train.steps={2 * state['step']}, say"
             )
-        _rehearse(parts, state)
+        _check_resumable(parts, state)
         if config is not None:
             run.write_config(config)
         return go_on(resumed=state, notes=passed)
 
 
-def _rehearse(parts: Experiment, saved: dict[str, Any]) -> None:
+def _check_resumable(parts: Experiment, saved: dict[str, Any]) -> None:
     """One update on a copy, before anything is written: what cannot go on changes nothing.
 
     Raises:
@@ -139,7 +139,7 @@ def _rehearse(parts: Experiment, saved: dict[str, Any]) -> None:
             ) from error
 
 
-def carry_on(
+def _session_steps(
     parts: Experiment,
     run: RunDir,
     choices: dict[str, str],
@@ -152,16 +152,18 @@ def carry_on(
 ) -> StepRequests[dict[str, Any]]:
     n_steps = parts.job.n_steps if parts.job else 0
     run.clear()
-    with Display(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
-        for line in [*summary(parts, choices), *native.refusals()]:
+    with RunConsole(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
+        for line in [*opening_lines(parts, choices), *native.refusals()]:
             LOG.info("%s", line)
         for note in notes or []:
             LOG.warning("warning: %s", note)
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
-        session = Session(parts, run, display, title(parts, choices), resumed, maker, stop)
-        result = yield from session.go()
-        for line in closing(run.path, result, trust_flags(parts.config), parts.job is not None):
+        session = Session(parts, run, display, run_title(parts, choices), resumed, maker, stop)
+        result = yield from session.run_steps()
+        for line in closing_lines(
+            run.path, result, trust_flags(parts.config), parts.job is not None
+        ):
             LOG.info("%s", line)
     return result
 
@@ -175,11 +177,11 @@ def record_failure(
     if before:  # the session wrote it: it knows the step and the numbers
         return before
     lines = str(error).splitlines() or [type(error).__name__]
-    result = BEFORE_THE_FIRST_STEP | {"error": "; ".join(lines)}
+    result = EMPTY_RESULT | {"error": "; ".join(lines)}
     if not (path / "config.yaml").exists():
         run.write_config(config)
         run.write_json("run.json", {"command": sys.argv, "choices": choices})
     run.write_json("result.json", result)
-    with Display(path / "run.log", quiet=True):
+    with RunConsole(path / "run.log", quiet=True):
         LOG.error("%s", result["error"], exc_info=error)
     return result

@@ -10,7 +10,7 @@ from typing import Any
 from ebmtrain.config.build import build
 from ebmtrain.config.trust import Trust
 from ebmtrain.datasets.spec import DataSpec
-from ebmtrain.runs.storage.checkpoint_schema import checked
+from ebmtrain.runs.storage.checkpoint_schema import validate_state
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.trained_run import Run
 
@@ -31,13 +31,13 @@ def load(
     """
     run = RunDir.open(Path(run_dir))
     notes: list[str] = []
-    loaded = load_with(run, run.config(), checkpoint, tuple(trust), notes.append)
+    loaded = open_run(run, run.config(), checkpoint, tuple(trust), notes.append)
     if notes:
         warnings.warn("; ".join(notes), stacklevel=2)
     return loaded
 
 
-def load_with(
+def open_run(
     run: RunDir,
     config: dict[str, Any],
     checkpoint: str | Path | None,
@@ -52,7 +52,7 @@ def load_with(
         state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
         for note in passed:
             say(note)
-        states.append(checked(state))
+        states.append(validate_state(state))
         return DataSpec.from_state(state.get("frame"))
 
     parts = build(config, trust, saved)

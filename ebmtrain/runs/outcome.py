@@ -26,7 +26,7 @@ def outcome(
         found: the result, or what went wrong, which then is written into its own result.json.
         began: by `time.perf_counter`.
     """
-    from ebmtrain.runs.console import say
+    from ebmtrain.runs.console import print_line
     from ebmtrain.runs.launch import record_failure
 
     result = found if isinstance(found, dict) else record_failure(path, config, choices, found)
@@ -38,5 +38,5 @@ def outcome(
     told = shown or result["status"]
     if result["error"]:
         told = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    say(f"{name}  {told}  {time.perf_counter() - began:.1f} s")
+    print_line(f"{name}  {told}  {time.perf_counter() - began:.1f} s")
     return result

@@ -12,13 +12,13 @@ from torch import Generator, Tensor, nn
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import Samples
 from ebmtrain.models.wrappers import AffineSubspaceEnergy, PosteriorEnergy
-from ebmtrain.runs.sampling import noise
+from ebmtrain.runs.sampling import uniform_noise
 from ebmtrain.samplers.chain import init_adaptation
 from ebmtrain.samplers.draw import draw
 from ebmtrain.types import Tensors
 
 
-class Denoised(NamedTuple):
+class DenoisedDraws(NamedTuple):
     """Of p(x | y), in the data's units."""
 
     draws: Tensor
@@ -28,7 +28,7 @@ class Denoised(NamedTuple):
     more if the run has as many. It has the least mean squared error."""
 
 
-def denoised(
+def denoise(
     parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
@@ -36,7 +36,7 @@ def denoised(
     noise: float,
     wanted: Samples,
     generator: Generator,
-) -> Denoised:
+) -> DenoisedDraws:
     """Draws from p(x | y), proportional to exp(-E(x) / T) N(y; x, noise^2 I). Each point has chains
     of its own, which begin about the point, moved into the box of the data, and burn in as `wanted`
     says.
@@ -60,10 +60,10 @@ def denoised(
         x = units.to_data(posterior.points(z))
         draws.append(x[: wanted.count])
         means.append(x.mean(0))
-    return Denoised(torch.stack(draws), torch.stack(means))
+    return DenoisedDraws(torch.stack(draws), torch.stack(means))
 
 
-def inpainted(
+def inpaint(
     parts: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
@@ -93,7 +93,7 @@ def inpainted(
     for row in x.double():
         v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
         origin = (inverse @ v).view(row.shape).to(parts.device, parts.dtype)
-        first = noise(parts, _chains_of_each(wanted), generator).flatten(1)
+        first = uniform_noise(parts, _chains_of_each(wanted), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
         conditional = AffineSubspaceEnergy(energy, origin, directions)
         z = _conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)

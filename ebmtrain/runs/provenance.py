@@ -13,7 +13,7 @@ import torch
 from ebmtrain.config.experiment import Experiment
 
 
-def about(parts: Experiment, choices: dict[str, str]) -> dict[str, Any]:
+def run_info(parts: Experiment, choices: dict[str, str]) -> dict[str, Any]:
     """What made this run, for run.json."""
     return {
         "command": sys.argv,

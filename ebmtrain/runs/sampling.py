@@ -37,9 +37,9 @@ def draw_samples(
     """
     chains = min(wanted.chains, wanted.count)
     if label is not None:
-        method = {**method, **of_class(energy, method, label, parts.temperature)}
+        method = {**method, **_class_log_weights(energy, method, label, parts.temperature)}
         energy = ClassConditionalEnergy(energy, label)
-    first = first_points(parts, wanted.start, chains, method, generator)
+    first = chain_starts(parts, wanted.start, chains, method, generator)
     return draw(
         parts.sampler,
         energy,
@@ -52,7 +52,7 @@ def draw_samples(
     )
 
 
-def of_class(
+def _class_log_weights(
     energy: nn.Module, method: Mapping[str, Tensor], label: int, temperature: float
 ) -> dict[str, Tensor]:
     """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
@@ -67,7 +67,7 @@ def of_class(
     return {"log_weights": before + log_p}
 
 
-def chains_of(kept: MethodChains, count: int, generator: torch.Generator) -> Tensor:
+def resample_chains(kept: MethodChains, count: int, generator: torch.Generator) -> Tensor:
     """`count` of the method's own chains, (count, *event): each as often as its weight says, where
     they carry weights."""
     chains = kept.chains
@@ -76,7 +76,7 @@ def chains_of(kept: MethodChains, count: int, generator: torch.Generator) -> Ten
     return sample_rows(chains, count, generator)
 
 
-def first_points(
+def chain_starts(
     parts: Experiment,
     start: str,
     chains: int,
@@ -86,18 +86,18 @@ def first_points(
     """Where chains drawn for a user begin, (chains, *event) in standardized units.
 
     `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
-    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
+    points; `uniform_noise` is uniform in the region of the data, which knows nothing of the modes.
     """
     if start == "data" and parts.dataset is not None:
         points = parts.standardization.to_standard(parts.dataset.train)
         return sample_rows(points.to(parts.device, parts.dtype), chains, generator)
     kept = method_chains(method)
     if start == "chains" and kept is not None:
-        return chains_of(kept, chains, generator)
-    return noise(parts, chains, generator)
+        return resample_chains(kept, chains, generator)
+    return uniform_noise(parts, chains, generator)
 
 
-def noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
+def uniform_noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
     """`count` points from which the data's support starts chains, in standardized units; sequences
     of different lengths are each as long as a training sequence drawn at random."""
     shape = (count, *parts.standardization.shift.shape)

@@ -13,14 +13,14 @@ from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputErr
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
 from ebmtrain.masks import lengths
-from ebmtrain.runs.console import LOG, Display
-from ebmtrain.runs.evaluate import measured, subject
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.sampling import chains_of, draw_samples, noise
-from ebmtrain.runs.storage.best_checkpoint import Best
-from ebmtrain.runs.storage.checkpoint_schema import checked
-from ebmtrain.runs.storage.rundir import RunDir, relative
-from ebmtrain.runs.summary import headline
+from ebmtrain.runs.console import LOG, RunConsole
+from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
+from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
+from ebmtrain.runs.storage.checkpoint_schema import validate_state
+from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
+from ebmtrain.runs.summary import figure_title
 from ebmtrain.runtime.signals import Asked, Stop
 from ebmtrain.samplers.draw import draw
 from ebmtrain.score import energies
@@ -51,7 +51,7 @@ class Session:
         self,
         parts: Experiment,
         run: RunDir,
-        display: Display,
+        display: RunConsole,
         name: str,
         resumed: dict[str, Any] | None = None,
         maker: Stepper | None = None,
@@ -61,11 +61,11 @@ class Session:
         self.name = name
         self.run = run
         self.display = display
-        self.gallery = Gallery(parts, run)
+        self.gallery = RunFigures(parts, run)
         self.stop = stop or Stop()
         self.resumed = resumed
-        self.best = Best(parts.checkpoint.best, resumed["best"] if resumed else {})
-        self.known(resumed["measured"] if resumed else {})
+        self.best = BestCheckpoint(parts.checkpoint.best, resumed["best"] if resumed else {})
+        self._restore_measurements(resumed["measured"] if resumed else {})
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
         self.model: EvaluationInput | None = None
@@ -79,7 +79,7 @@ class Session:
         self.warned: set[str] = set()
         self.alarmed = False
 
-    def known(self, measured: Mapping[str, Any]) -> None:
+    def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
         """The numbers of the last evaluation are these."""
         self.numbers: dict[str, Any] = measured.get("metrics", {})
         self.warnings: list[str] = measured.get("warnings", [])
@@ -90,7 +90,7 @@ class Session:
         """Wall clock of this run, earlier sessions included."""
         return self.seconds_before + time.perf_counter() - self.began
 
-    def go(self) -> StepRequests[dict[str, Any]]:
+    def run_steps(self) -> StepRequests[dict[str, Any]]:
         """Trains, evaluates, draws; returns what stands in result.json.
 
         Raises:
@@ -100,7 +100,7 @@ class Session:
         self.run.write_json("result.json", self.result("running", None))
         try:
             with self.stop:
-                yield from self.train_and_show()
+                yield from self._train_and_finish()
             status = "finished" if self.finished else "interrupted"
         except Asked:
             if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
@@ -109,11 +109,11 @@ class Session:
         except DivergedError as caught:
             status, error = "diverged", caught
         except Exception as caught:  # to be written down before it is told
-            status, error = "failed", self.explained(caught)
+            status, error = "failed", self._explain(caught)
         self.display.stop_bar()
         result = self.result(status, error)
         try:
-            self.run.still_there()
+            self.run.check_exists()
             self.run.write_json("result.json", result)
         except OutputError:
             if error is None:
@@ -125,18 +125,18 @@ class Session:
             raise error
         return result
 
-    def explained(self, error: Exception) -> Exception:
+    def _explain(self, error: Exception) -> Exception:
         """With what to change, where a machine is too small."""
         if not out_of_memory(error):
             return error
         saved = self.run.checkpoints / "last.pt"
-        found = f"; the last checkpoint is {relative(saved)}" if saved.exists() else ""
+        found = f"; the last checkpoint is {relative_to_cwd(saved)}" if saved.exists() else ""
         return ConfigError(
             "out of memory: lower train.batch_size, model.width, method.slots, samples.chains, "
             f"quality.points or evaluation.resolution, whichever is large{found}"
         )
 
-    def train_and_show(self) -> StepRequests[None]:
+    def _train_and_finish(self) -> StepRequests[None]:
         parts = self.parts
         if parts.job is None:
             self.stop.nothing_left_to_save()
@@ -150,7 +150,7 @@ class Session:
             self.run.prune_checkpoints(state.step, parts.checkpoint.keep)  # killed before it
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
-            self.run.cut_metrics(self.resumed["metrics_size"] if began else 0)
+            self.run.truncate_metrics(self.resumed["metrics_size"] if began else 0)
         yield from training_loop(parts.job, state, self)
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
@@ -158,7 +158,7 @@ class Session:
         self.stop.nothing_left_to_save()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.eval_model, state.method)
-        for warning in self.best.passed(self.numbers):
+        for warning in self.best.overfit_warnings(self.numbers):
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
         self.finish(state.eval_model, state.method)
@@ -178,12 +178,12 @@ class Session:
     def measure(
         self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
     ) -> dict[str, Any]:
-        self.model = subject(self.parts, energy, method)
-        metrics, warnings = measured(self.parts, self.model, due)
+        self.model = evaluation_input(self.parts, energy, method)
+        metrics, warnings = run_evaluations(self.parts, self.model, due)
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
-            self.warnings += self.best.not_followed(metrics)
+            self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
             if warning not in self.warned:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
@@ -196,7 +196,7 @@ class Session:
         self.last_row, self.last_row_step = now, state.step
         self.evaluations = state.evaluations
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
-        self.run.still_there()
+        self.run.check_exists()
         self.run.log_row({"step": state.step, **so_far, **row})
         self.display.row(state.step, row, per_second)
         regularization = self.parts.config["method"].get("energy_regularization", 0.0)
@@ -208,12 +208,12 @@ class Session:
 
     def plot(self, state: TrainState, last: bool) -> None:
         due = last or state.step % self.parts.plots.every == 0
-        if due and self.gallery.planar:  # chains may have to be run for it
+        if due and self.gallery.is_planar:  # chains may have to be run for it
             self.check(state)
-            self.run.still_there()
+            self.run.check_exists()
             self.gallery.landscape(
                 state.eval_model,
-                self.picture_points(state),
+                self._figure_points(state),
                 f"step {state.step}",
                 f"{state.step:08d}",
             )
@@ -222,7 +222,7 @@ class Session:
         settings = self.parts.checkpoint
         due = now or state.step % settings.every == 0
         measured = self.measured_at == state.step  # and the state was checked before
-        improved = measured and self.best.improved(self.numbers, state.step)
+        improved = measured and self.best.update(self.numbers, state.step)
         if not (due or improved):
             return
         self.check(state)
@@ -237,7 +237,7 @@ class Session:
             "seconds": self.seconds,
             "metrics_size": self.run.metrics_size(),
         }
-        self.run.still_there()
+        self.run.check_exists()
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def check(self, state: TrainState) -> None:
@@ -249,10 +249,10 @@ class Session:
         saved, passed = self.run.load_checkpoint()
         for note in passed:
             LOG.warning("warning: %s", note)
-        state.load_state_dict(checked(saved))
+        state.load_state_dict(validate_state(saved))
         # best stays: a better state was good as well, and best.pt holds it.
-        self.known(saved["measured"])
-        self.run.cut_metrics(saved["metrics_size"])
+        self._restore_measurements(saved["measured"])
+        self.run.truncate_metrics(saved["metrics_size"])
         self.step = self.last_row_step = state.step
 
     def on_retry(self, state: TrainState) -> None:
@@ -270,15 +270,15 @@ class Session:
 
     # What comes at the end
 
-    def picture_points(self, state: TrainState) -> Tensor:
+    def _figure_points(self, state: TrainState) -> Tensor:
         """Points of the model for a picture: the method's own chains where it keeps some, else
         short chains from noise."""
         n = self.parts.plots.points
         generator = self.parts.generator("picture", state.step)
         kept = method_chains(state.method)
         if kept is not None:
-            return chains_of(kept, n, generator)
-        first = noise(self.parts, n, generator)
+            return resample_chains(kept, n, generator)
+        first = uniform_noise(self.parts, n, generator)
         sampler, energy = self.parts.sampler, state.eval_model
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
@@ -291,12 +291,12 @@ class Session:
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None
-        model = known or subject(parts, energy, method)
+        model = known or evaluation_input(parts, energy, method)
         for notice in self.gallery.final(model, samples, self.headline()):
             LOG.info("%s", notice)
 
     def headline(self) -> str:
-        return headline(self.name, self.step, self.numbers)
+        return figure_title(self.name, self.step, self.numbers)
 
     def result(self, status: str, error: Exception | None) -> dict[str, Any]:
         return {
@@ -316,7 +316,7 @@ class Session:
         }
 
 
-BEFORE_THE_FIRST_STEP: dict[str, Any] = {
+EMPTY_RESULT: dict[str, Any] = {
     "status": "failed",
     "step": 0,
     "seconds": 0.0,

@@ -11,18 +11,18 @@ import torch
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.evaluation.headlines import HEADLINES
-from ebmtrain.runs.storage.rundir import relative
+from ebmtrain.runs.storage.rundir import relative_to_cwd
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 
 
-def title(parts: Experiment, choices: dict[str, str]) -> str:
+def run_title(parts: Experiment, choices: dict[str, str]) -> str:
     """The run's parts in a few words. A landscape has no data, and no method taught it."""
     if parts.data is None:
         return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 
 
-def summary(parts: Experiment, choices: dict[str, str]) -> list[str]:
+def opening_lines(parts: Experiment, choices: dict[str, str]) -> list[str]:
     """What is about to be run."""
     n_parameters = sum(p.numel() for p in parts.energy.parameters())
     shown = _SHOWN if parts.job is not None else _SHOWN[:2]
@@ -50,9 +50,9 @@ def summary(parts: Experiment, choices: dict[str, str]) -> list[str]:
 _SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 
 
-def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
+def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
     """The numbers of the run, where its pictures are, and what one would type next."""
-    metrics, shown = result["metrics"], relative(path)
+    metrics, shown = result["metrics"], relative_to_cwd(path)
     typed = shlex.quote(str(shown))
     lines = []
     if result["status"] == "interrupted" and not trains:
@@ -88,7 +88,7 @@ def closing(path: Path, result: dict[str, Any], trust: str, trains: bool) -> lis
     return lines
 
 
-def headline(name: str, step: int, numbers: Mapping[str, Any]) -> str:
+def figure_title(name: str, step: int, numbers: Mapping[str, Any]) -> str:
     """The run and its number in a few words, above the pictures."""
     number = next(
         (f"{label} {numbers[key]:.4g} nats" for key, label in HEADLINES.items() if key in numbers),

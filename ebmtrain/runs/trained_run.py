@@ -22,7 +22,7 @@ from ebmtrain.datasets.io.read_csv import UnnamedColumnsError
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
-from ebmtrain.runs.posterior import Denoised, denoised, inpainted
+from ebmtrain.runs.posterior import DenoisedDraws, denoise, inpaint
 from ebmtrain.runs.sampling import draw_samples
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
@@ -54,7 +54,7 @@ class Run:
         self.standard_energy: nn.Module = parts.energy.eval().requires_grad_(False)
         self.step = 0
         if checkpoint is not None:
-            self.method_state = _trained(parts, checkpoint)
+            self.method_state = _load_weights(parts, checkpoint)
             self.step = checkpoint["step"]
         self.energy = to_data_units(self.standard_energy, parts.standardization)
 
@@ -140,7 +140,7 @@ class Run:
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
         generator = self.parts.generator("inpaint", drawn_from)
-        return inpainted(
+        return inpaint(
             self.parts, self.standard_energy, self.method_state, points, mask, wanted, generator
         )
 
@@ -154,7 +154,7 @@ class Run:
         thin: int | None = None,
         chains: int | None = None,
         seed: int | None = None,
-    ) -> Denoised:
+    ) -> DenoisedDraws:
         """Draws of what points were before Gaussian noise came upon them, from p(x | y)
         proportional to p(x) N(y; x, noise^2 I), `draws` of (n, count, *event), and their `mean`,
         (n, *event), in the data's own units.
@@ -177,7 +177,7 @@ class Run:
         if problems:
             raise ConfigError("; ".join(problems))
         generator = self.parts.generator("denoise", drawn_from)
-        return denoised(
+        return denoise(
             self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
         )
 
@@ -303,7 +303,7 @@ class Run:
         return None
 
 
-def _trained(parts: Experiment, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def _load_weights(parts: Experiment, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Puts the evaluated weights into the energy; returns the method's state. What only training
     needs is left alone, so a run of a GPU opens on a machine without one.
 

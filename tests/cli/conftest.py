@@ -10,8 +10,8 @@ import pytest
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.launch import run_experiment
 
 ROWS = np.random.default_rng(0).normal(size=(200, 3))
 ROWS = np.array([1000.0, -5.0, 0.3]) + ROWS @ [[3.0, 40.0, 0.01], [0, 20.0, 0], [0, 0, 0.02]]
@@ -29,9 +29,9 @@ def gaussian_run(tiny_file, tmp_path_factory) -> Callable[..., Path]:
         small += ["model=gaussian", "optimizer.lr=0.05", *words]
         presets.prepare(None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Gallery, "landscape", lambda *_: None)
-            patch.setattr(Gallery, "final", lambda *_: [])
-            begin(
+            patch.setattr(RunFigures, "landscape", lambda *_: None)
+            patch.setattr(RunFigures, "final", lambda *_: [])
+            run_experiment(
                 build(presets.to_plain(presets.compose_config(small))),
                 folder / "run",
                 {},

@@ -241,7 +241,7 @@ def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures,
     def broken(*_: object, **__: object):
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("ebmtrain.runs.session.drawn", broken)
+    monkeypatch.setattr("ebmtrain.runs.session.draw_samples", broken)
     outcome = command(*tiny, "hydra.run.dir=run")
     assert outcome.code == 1
     assert outcome.err == "ebmtrain: unexpected ZeroDivisionError: by nought (where: add --debug)\n"
@@ -390,8 +390,8 @@ def test_help_and_listings_import_no_torch(folder: Path, words):
 def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
     program = (
         "import sys\nfrom ebmtrain.cli.main import main\n"
-        "from ebmtrain.runs.figures import Gallery\n"
-        "Gallery.landscape, Gallery.final = lambda *_: None, lambda *_: []\n"
+        "from ebmtrain.runs.figures import RunFigures\n"
+        "RunFigures.landscape, RunFigures.final = lambda *_: None, lambda *_: []\n"
         "code = main(sys.argv[1:]) or main(['resume', 'run', 'train.steps=9'])\n"
         "heavy = {'torch._dynamo', 'torch._inductor'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"

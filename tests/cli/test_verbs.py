@@ -16,7 +16,7 @@ import ebmtrain
 from ebmtrain.cli.main import VERBS
 from ebmtrain.config import presets
 from ebmtrain.errors import ConfigError, UnsafeError
-from ebmtrain.runs.storage.atomic_io import locked
+from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.checkpoint_format import encode
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.score import energies
@@ -140,7 +140,7 @@ def test_resume_with_steps_after_epochs(command, folder: Path, tiny, no_pictures
 
 def test_one_writer_at_a_time(command, folder: Path, run: Path, tiny):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    with locked(run):
+    with lock_directory(run):
         held = (run / ".lock").read_bytes()
         for words in (["resume", "run", "train.steps=30"], [*tiny, "hydra.run.dir=run"]):
             outcome = command(*words)

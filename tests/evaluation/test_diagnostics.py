@@ -17,7 +17,7 @@ from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, choose_quantities
 from ebmtrain.evaluation.protocol import EvaluationInput, Trace
-from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.score import counted
 
 WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weights=[0.5,0.5]",
@@ -43,7 +43,7 @@ def landscape():
 
 
 def told(parts: Experiment, method=None):
-    return parts.evaluations["diagnostics"](subject(parts, parts.energy, method or {}))
+    return parts.evaluations["diagnostics"](evaluation_input(parts, parts.energy, method or {}))
 
 
 def test_chains_that_stay_in_two_far_modes(landscape):
@@ -93,7 +93,7 @@ def test_evaluations_are_counted(landscape, words, per_step):
     """100 draws, 5 steps between two, 32 chains, without the burn-in; the state is carried on, so
     no point is evaluated again where a run of chains begins."""
     parts = landscape(*words)
-    model = subject(parts, parts.energy, {})
+    model = evaluation_input(parts, parts.energy, {})
     walk = model.trace(32, 100, 5)
     assert walk.evaluations == 100 * 5 * 32 * per_step
     found = Diagnostics(every=1, chains=32, draws=100, thin=5)(model).metrics
@@ -104,7 +104,7 @@ def test_evaluations_are_counted(landscape, words, per_step):
 def test_energies_along_the_chains_are_in_units_of_the_temperature(landscape):
     """E(x) / T of the very points; what mixes is the same in any unit, what is drawn is not."""
     parts = landscape("sampler.jumps=null", "sampler.temperature=2.0")
-    model = subject(parts, parts.energy, {})
+    model = evaluation_input(parts, parts.energy, {})
     record = Diagnostics(every=1, chains=8, draws=10, thin=2).record(model)
     with torch.no_grad():
         energies = parts.energy(told_points(model).flatten(0, 1)).view(10, 8)
@@ -114,12 +114,12 @@ def test_energies_along_the_chains_are_in_units_of_the_temperature(landscape):
 
 def test_the_same_chains_are_run_once(landscape):
     parts = landscape()
-    model = subject(parts, parts.energy, {})
+    model = evaluation_input(parts, parts.energy, {})
     first = told_points(model)
     with counted(parts.energy) as tally:
         assert told_points(model) is first
     assert tally.points == 0
-    assert torch.equal(told_points(subject(parts, parts.energy, {})), first)
+    assert torch.equal(told_points(evaluation_input(parts, parts.energy, {})), first)
 
 
 def told_points(model: EvaluationInput) -> torch.Tensor:
@@ -179,7 +179,7 @@ def test_at_temperature_zero_there_is_nothing_to_mix(landscape):
 
 def test_tempering_counts_its_hot_chains(landscape):
     parts = landscape("sampler=tempering", "sampler.levels=3", "sampler.replicas=16")
-    walk = subject(parts, parts.energy, {}).trace(32, 10, 5)
+    walk = evaluation_input(parts, parts.energy, {}).trace(32, 10, 5)
     assert walk.evaluations == 10 * 5 * (32 + 2 * 16)
     assert 0 < walk.rates["swapped"] < 1
 
@@ -204,7 +204,7 @@ def test_ages_and_restarts_of_the_buffer(configured):
 
 def test_points_that_are_not_finite_have_no_numbers(landscape):
     parts = landscape()
-    model = subject(parts, parts.energy, {})
+    model = evaluation_input(parts, parts.energy, {})
     lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
     broken = EvaluationInput(**{**vars(model), "trace": lambda *_: lost})
     found, (warning,) = parts.evaluations["diagnostics"](broken)

@@ -21,8 +21,8 @@ from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z, quadrature_grid
 from ebmtrain.evaluation.exact import Quadrature, mean_nll, nll_metrics
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
-from ebmtrain.runs.evaluate import subject
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.evaluate import evaluation_input
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region, Standardization
 
@@ -294,7 +294,7 @@ def test_evaluation_leaves_the_model_alone(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
-    parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
+    parts.evaluations["evaluation"](evaluation_input(parts, parts.energy, {}))
     assert parts.energy.training
     for name, value in parts.energy.state_dict().items():
         assert value.dtype == before[name].dtype
@@ -307,7 +307,7 @@ def test_evaluation_leaves_the_model_alone(configured):
                                    ("sampler.temperature=2",)])  # fmt: skip
 def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
     """numpy, the public energy and the true density; nothing of the evaluation."""
-    begin(
+    run_experiment(
         build(configured("train.steps=40", "evaluation.resolution=256", *words)),
         tmp_path / "run",
         {},
@@ -353,7 +353,7 @@ def test_a_log_z_that_the_method_learnt_is_in_the_same_units(configured, tmp_pat
              "train.batch_size=200", "train.ema=null", "dataset.density.centres=[[10,20]]",
              "dataset.density.std=50")  # fmt: skip
     run = tmp_path / "run"
-    begin(build(configured(*words)), run, {}, quiet=True)
+    run_experiment(build(configured(*words)), run, {}, quiet=True)
     metrics = json.loads((run / "result.json").read_text())["metrics"]
     assert metrics["log_z_learnt"] == pytest.approx(metrics["log_z"], abs=0.1)
     assert main(["evaluate", str(run)]) == 0

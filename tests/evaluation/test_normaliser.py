@@ -23,7 +23,7 @@ from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.models.gaussian_mixture import GaussianMixture
 from ebmtrain.models.harmonic import Harmonic
 from ebmtrain.models.rosenbrock import Rosenbrock
-from ebmtrain.runs.evaluate import subject
+from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region, Standardization
 
@@ -210,9 +210,9 @@ def test_an_estimate_far_from_the_known_log_z_is_noticed():
              "evaluation.temperatures=10", "model=harmonic", "train.steps=0",
              "samples.burn_in=50")  # fmt: skip
     parts = build(presets.to_plain(presets.compose_config([*words])))
-    right = parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
+    right = parts.evaluations["evaluation"](evaluation_input(parts, parts.energy, {}))
     assert not any("estimated wrongly" in w for w in right.warnings)
     honest = type(parts.energy).log_z
     parts.energy.log_z = lambda t: honest(parts.energy, t) + 3.0  # type: ignore
-    wrong = parts.evaluations["evaluation"](subject(parts, parts.energy, {}))
+    wrong = parts.evaluations["evaluation"](evaluation_input(parts, parts.energy, {}))
     assert any("3 nats from the model's own log_z" in w for w in wrong.warnings)

@@ -21,8 +21,8 @@ from ebmtrain.evaluation.estimators.modes import coverage, mass_kl
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.evaluation.quality import Quality, choose_real_points
 from ebmtrain.models.gaussian import Gaussian
-from ebmtrain.runs.evaluate import subject
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.evaluate import evaluation_input
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
 
@@ -189,7 +189,7 @@ def test_the_model_is_left_alone(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
-    parts.evaluations["quality"](subject(parts, parts.energy, {}))
+    parts.evaluations["quality"](evaluation_input(parts, parts.energy, {}))
     assert parts.energy.training
     assert all(p.requires_grad and p.grad is None for p in parts.energy.parameters())
     for name, value in parts.energy.state_dict().items():
@@ -210,7 +210,7 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
         return build(presets.to_plain(presets.compose_config([*few, *words, *more])))
 
     hot = ("sampler=langevin", "sampler.step_size=1.0")
-    begin(built(*hot), tmp_path / "hot", {}, quiet=True)
+    run_experiment(built(*hot), tmp_path / "hot", {}, quiet=True)
     told = json.loads((tmp_path / "hot/result.json").read_text())
     fitted, error = (told["metrics"][f"temperature_fitted{end}"] for end in ("", "_se"))
     assert abs(fitted - 2) < 4 * error
@@ -220,7 +220,7 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
     assert "temperature_fitted " in out
     assert "warning: the samples have temperature" in out
     right = ("sampler=mala", "sampler.temperature=0.5", "samples.burn_in=200")
-    begin(built(*right), tmp_path / "right", {}, quiet=True)
+    run_experiment(built(*right), tmp_path / "right", {}, quiet=True)
     told = json.loads((tmp_path / "right/result.json").read_text())
     fitted, error = (told["metrics"][f"temperature_fitted{end}"] for end in ("", "_se"))
     assert abs(fitted - 0.5) < 4 * error
@@ -228,10 +228,10 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
 
 
 def test_it_has_a_period_of_its_own(configured, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
-    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
     words = ("train.steps=20", "quality.every=8", "evaluation.every=10", "train.log_every=1")
-    begin(build(configured(*words)), tmp_path / "run", {}, quiet=True)
+    run_experiment(build(configured(*words)), tmp_path / "run", {}, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "mmd2" in row] == [8, 16, 20]
     assert [row["step"] for row in rows if "kl" in row] == [0, 10, 20]

@@ -14,8 +14,8 @@ from ebmtrain.config.build import build
 from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.methods.jarzynski import Jarzynski
 from ebmtrain.models.gaussian import Gaussian
-from ebmtrain.runs.launch import begin
-from ebmtrain.runs.sampling import chains_of
+from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runs.sampling import resample_chains
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.langevin import Langevin
@@ -192,9 +192,9 @@ def test_pictures_and_samples_respect_the_weights():
     """Of chains 0 .. 99 with weight proportional to their number, chosen ones have mean 66.3."""
     chains = torch.arange(100.0, dtype=torch.float64)[:, None]
     method = {"chains": chains, "log_weights": chains[:, 0].log()}
-    means = [chains_of(method, 50, seeded(i)).mean() for i in range(50)]
+    means = [resample_chains(method, 50, seeded(i)).mean() for i in range(50)]
     assert_mean(torch.stack(means), (chains.square().sum() / chains.sum()).item())
-    plain = [chains_of({"chains": chains}, 50, seeded(i)).mean() for i in range(50)]
+    plain = [resample_chains({"chains": chains}, 50, seeded(i)).mean() for i in range(50)]
     assert_mean(torch.stack(plain), 49.5)
 
 
@@ -203,6 +203,6 @@ def test_a_run_reports_it_in_the_units_of_the_data(configured, tmp_path):
     """Of the averaged weights, at the sampler's temperature, beside the grid's log Z."""
     words = ("method=jarzynski", "sampler.temperature=0.8", "optimizer.lr=0.01")
     parts = build(configured(*words))
-    metrics = begin(parts, tmp_path / "run", {}, quiet=True)["metrics"]
+    metrics = run_experiment(parts, tmp_path / "run", {}, quiet=True)["metrics"]
     assert abs(parts.standardization.log_volume) > 0.5
     assert abs(metrics["log_z_running"] - metrics["log_z"]) < 0.15

@@ -20,7 +20,7 @@ from ebmtrain.models.convolutional import Convolutional
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.residual import Residual
 from ebmtrain.models.wrappers import ClassConditionalEnergy, ClassEnergies
-from ebmtrain.runs.sampling import of_class
+from ebmtrain.runs.sampling import _class_log_weights
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Batch, Labels, Standardization
@@ -113,10 +113,12 @@ def test_chains_are_weighted_to_those_of_a_class(temperature):
     """p(x | y) / p(x) is proportional to exp(-(E(x, y) - E(x)) / T), at any temperature."""
     x, energy = normal(30, 1), Wells()
     own = torch.linspace(0, 1, 30, dtype=torch.float64)
-    weighted = of_class(energy, {"chains": x, "log_weights": own}, 1, temperature)["log_weights"]
+    weighted = _class_log_weights(energy, {"chains": x, "log_weights": own}, 1, temperature)[
+        "log_weights"
+    ]
     rest = weighted - own - (energy(x) - energy.joint(x)[:, 1]) / temperature
     torch.testing.assert_close(rest, rest[0].expand(30))
-    assert of_class(energy, {}, 1, temperature) == {}
+    assert _class_log_weights(energy, {}, 1, temperature) == {}
 
 
 def test_calibration_error():

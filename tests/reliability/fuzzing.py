@@ -32,8 +32,8 @@ import yaml
 
 from ebmtrain.cli.main import main
 from ebmtrain.config import presets
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.storage.checkpoint_format import FORMAT, TRAILER, encode
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.storage.checkpoint_format import FORMAT, TRAILER_BYTES, encode
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runtime import memory_limit as memory
 
@@ -239,7 +239,7 @@ def checkpoint(run: Path, rng: random.Random) -> None:
         except Exception:  # what torch itself cannot save
             data = encode({})
     else:  # bits of the file, with and without the right digest
-        body = bytearray(encode({k: v for k, v in state.items() if k != "format"})[:-TRAILER])
+        body = bytearray(encode({k: v for k, v in state.items() if k != "format"})[:-TRAILER_BYTES])
         digest = hashlib.sha256(body).hexdigest().encode()
         for _ in range(rng.choice([1, 1, 2, 10])):
             body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
@@ -328,8 +328,8 @@ def run_all() -> int:
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     memory.bound()  # as the console script does
-    Gallery.landscape = lambda *_: None  # type: ignore[method-assign]
-    Gallery.final = lambda *_: []  # type: ignore[method-assign]
+    RunFigures.landscape = lambda *_: None  # type: ignore[method-assign]
+    RunFigures.final = lambda *_: []  # type: ignore[method-assign]
     broken = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,8 +13,8 @@ import pytest
 from kills import configuration
 
 from ebmtrain.config.build import build
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -47,8 +47,8 @@ class Watch:
 @contextmanager
 def without_pictures() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Gallery, "landscape", lambda *_: None)
-        patch.setattr(Gallery, "final", lambda *_: [])
+        patch.setattr(RunFigures, "landscape", lambda *_: None)
+        patch.setattr(RunFigures, "final", lambda *_: [])
         yield patch
 
 
@@ -69,7 +69,7 @@ def steps(count: int, folder: Path, saves: int = 1000) -> Watch:
     )  # fmt: skip
     with without_pictures() as patch:
         patch.setattr(Session, "log", watched)
-        begin(build(configuration(*words)), folder / "steps", {}, quiet=True)
+        run_experiment(build(configuration(*words)), folder / "steps", {}, quiet=True)
     return watch
 
 
@@ -80,7 +80,7 @@ def resumes(count: int, folder: Path) -> Watch:
     words = (f"train.steps={count + 10}", *never)
     with without_pictures() as patch:
         patch.setattr(Session, "should_stop", lambda _: True)
-        begin(build(configuration(*words)), folder / "resumes", {}, quiet=True)
+        run_experiment(build(configuration(*words)), folder / "resumes", {}, quiet=True)
         for number in range(count):
             resume(folder / "resumes", quiet=True)
             if number % max(1, count // 100) == 0:
@@ -93,7 +93,7 @@ def figures(count: int, folder: Path) -> Watch:
     """Landscapes of one model, drawn as a run draws them."""
     watch = Watch()
     parts = build(configuration())
-    gallery = Gallery(parts, RunDir(folder / "figures"))
+    gallery = RunFigures(parts, RunDir(folder / "figures"))
     assert parts.dataset is not None
     points = parts.standardization.to_standard(parts.dataset.train[:50]).to(parts.dtype)
     for number in range(count):

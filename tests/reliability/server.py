@@ -26,24 +26,24 @@ import ebmtrain.runs.launch
 from ebmtrain.cli.main import print_error
 from ebmtrain.config.build import build
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.score import energies
 from ebmtrain.training.state import initial_state
 
 
-def fingerprint(gallery: Gallery, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
+def fingerprint(gallery: RunFigures, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
     """In place of a picture, which takes a second: a number that tells what it would show."""
     shown = energies(energy, points).detach().cpu().numpy().tobytes()
     return hashlib.sha256(shown + gallery.to_data(points).cpu().numpy().tobytes()).digest()
 
 
-def landscape(self: Gallery, energy, points, title: str, name: str) -> None:
+def landscape(self: RunFigures, energy, points, title: str, name: str) -> None:
     data = fingerprint(self, energy, points) + title.encode()
     self.run.write_bytes(f"plots/landscape_{name}.png", data)
 
 
-def final(self: Gallery, model, samples, title: str, *_: Any) -> list[str]:
+def final(self: RunFigures, model, samples, title: str, *_: Any) -> list[str]:
     frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
     self.landscape(model.energy, samples, title, "final")
     self.run.write_bytes("plots/landscape.gif", b"".join(path.read_bytes() for path in frames))
@@ -59,7 +59,7 @@ def do(job: dict[str, Any]) -> int:
     """
     path = Path(job["path"])
     ebmtrain.runs.provenance.git_state = lambda: None
-    Gallery.landscape, Gallery.final = landscape, final
+    RunFigures.landscape, RunFigures.final = landscape, final
     if job.get("largest"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
     points = Points(path, job.get("fatal"))
@@ -67,7 +67,7 @@ def do(job: dict[str, Any]) -> int:
         points.watch()
     try:
         if job.get("config") and not (path / "config.yaml").exists():
-            begin(build(job["config"]), path, {}, quiet=True)
+            run_experiment(build(job["config"]), path, {}, quiet=True)
         else:
             resume(path, quiet=True)
     except EbmtrainError as error:
@@ -109,12 +109,12 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def run() -> int:
-        ebmtrain.runs.launch.carry_on = hold
-        ebmtrain.runs.provenance.about = lambda *_: {}
+        ebmtrain.runs.launch._session_steps = hold
+        ebmtrain.runs.provenance.run_info = lambda *_: {}
         os.close(go)
         os.read(gate, 1)
         try:
-            begin(parts, path, {}, quiet=True) if parts else resume(path, quiet=True)
+            run_experiment(parts, path, {}, quiet=True) if parts else resume(path, quiet=True)
         except EbmtrainError as error:
             return print_error(error, [])
         return 98

@@ -23,7 +23,7 @@ import ebmtrain
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.checkpoint_format import encode
 
@@ -48,7 +48,7 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
         *METHODS[method], "train.log_every=5", "evaluation.every=3", "checkpoint.keep=100"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
         patch.setattr(Session, "seconds", LONG)
         update = Session.save
 
@@ -58,10 +58,10 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
 
         patch.setattr(Session, "save", save)
         patch.setattr(Session, "should_stop", lambda self: self.next_step == TO)
-        begin(build(config), folder / "whole", {}, quiet=True)
+        run_experiment(build(config), folder / "whole", {}, quiet=True)
         shutil.copytree(folder / "whole", folder / "at")
         patch.undo()
-        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
         patch.setattr(Session, "should_stop", lambda _: True)
         (folder / "at/checkpoints/last.pt").unlink()
         (folder / f"at/checkpoints/step_{TO:08d}.pt").unlink()

@@ -370,7 +370,7 @@ def test_a_home_that_cannot_be_written(folder: Path, tiny):
 @pytest.mark.usefixtures("no_pictures")
 def test_too_many_open_files(made, folder: Path, tiny):
     def work() -> int:
-        original = Session.train_and_show
+        original = Session._train_and_finish
 
         def limited(self):
             taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
@@ -381,7 +381,7 @@ def test_too_many_open_files(made, folder: Path, tiny):
                 for descriptor in taken:
                     os.close(descriptor)
 
-        Session.train_and_show = limited  # in this process only
+        Session._train_and_finish = limited  # in this process only
         return main([*tiny, "hydra.run.dir=run"])
 
     one_line(Child(work, folder).ended(), 6, "cannot write", "Too many open files")

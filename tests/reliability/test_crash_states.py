@@ -48,7 +48,7 @@ def session(root: Path, save: Save) -> Recorder:
     with recorded(root) as recorder:
         path = root / "outputs" / "run"
         path.mkdir(parents=True)
-        with durable.locked(path):
+        with durable.lock_directory(path):
             run = RunDir.create(path, {"seed": 0}, {})
             for step in STEPS:
                 run.log_row({"step": step, "loss": step / 7})
@@ -142,7 +142,7 @@ def folders_not_synced(root: Path):
 @broken
 def written_in_place(root: Path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "write", in_place)
+        patch.setattr(durable, "write_file", in_place)
         recorder = session(root, ours)
     return recorder, recorder.done, True
 
@@ -168,8 +168,8 @@ def test_broken_protocols_lose(tmp_path, name):
 def test_the_model_loses_what_was_not_synced(tmp_path):
     """One file, written and renamed: what may be found after each operation."""
     with recorded(tmp_path) as recorder:
-        durable.write(tmp_path / "file", b"old!")
-        durable.write(tmp_path / "file", b"new!")
+        durable.write_file(tmp_path / "file", b"old!")
+        durable.write_file(tmp_path / "file", b"new!")
     found = [files.get("file") for _, files in crashes(recorder.done, str(tmp_path))]
     assert {None, b"old!", b"new!"} == set(found)  # never half of one
     unsynced = without(recorder, "sync")

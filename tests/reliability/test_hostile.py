@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from ebmtrain.config.build import build
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.runs.storage.checkpoint_format import FORMAT
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -88,9 +88,9 @@ def memory(*, peak: bool = False) -> float:
 def run(tmp_path_factory, configured) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
-        begin(build(configured("train.steps=2")), path, {}, quiet=True)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        run_experiment(build(configured("train.steps=2")), path, {}, quiet=True)
     return path
 
 

@@ -14,7 +14,7 @@ from forked import Child
 from same_state import load, result, run_differences
 
 from ebmtrain.cli.main import main
-from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runtime.signals import Stop
 from ebmtrain.training.loop import StepRequests, request_step
 from ebmtrain.training.state import TrainSpec, TrainState
@@ -26,15 +26,15 @@ LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.ev
 # Where the signals arrive: in the first call of this function in this step.
 PHASES = {
     "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5),
-    "evaluation": ("ebmtrain.runs.session.measured", 4),
-    "plotting": ("ebmtrain.runs.figures.Gallery.landscape", 4),
+    "evaluation": ("ebmtrain.runs.session.run_evaluations", 4),
+    "plotting": ("ebmtrain.runs.figures.RunFigures.landscape", 4),
     "saving": ("ebmtrain.runs.storage.rundir.encode", 6),
     "writing": ("os.fsync", 6),
 }
 # What follows the last save: there is nothing left to save, and it may take long.
 AFTER = {
-    "samples": ("ebmtrain.runs.session.drawn", 9),
-    "pictures": ("ebmtrain.runs.figures.Gallery.final", 9),
+    "samples": ("ebmtrain.runs.session.draw_samples", 9),
+    "pictures": ("ebmtrain.runs.figures.RunFigures.final", 9),
 }
 
 
@@ -77,8 +77,8 @@ def child(
 @pytest.fixture(scope="module")
 def quick() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Gallery, "landscape", lambda *_: None)
-        patch.setattr(Gallery, "final", lambda *_: [])
+        patch.setattr(RunFigures, "landscape", lambda *_: None)
+        patch.setattr(RunFigures, "final", lambda *_: [])
         yield
 
 
@@ -154,7 +154,7 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
     words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
     words += ["model=double_well", "train.steps=0", "hydra.run.dir=run"]
     ended = child(
-        folder, tuple(words), ("ebmtrain.runs.session.drawn", 0), [signal.SIGTERM]
+        folder, tuple(words), ("ebmtrain.runs.session.draw_samples", 0), [signal.SIGTERM]
     ).ended()
     assert ended.code == 143
     assert "start it anew" in ended.out
@@ -166,8 +166,8 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
 def test_a_verb_is_interrupted(whole, folder: Path, verb):
     place = {
         "evaluate": "ebmtrain.evaluation.exact.Quadrature.__call__",
-        "sample": "ebmtrain.runs.loading.drawn",
-        "plot": "ebmtrain.runs.figures.Gallery.final",
+        "sample": "ebmtrain.runs.trained_run.draw_samples",
+        "plot": "ebmtrain.runs.figures.RunFigures.final",
     }
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     ended = child(folder, (verb, str(whole)), (place[verb], 0), [signal.SIGTERM]).ended()
@@ -180,8 +180,8 @@ def test_a_verb_is_interrupted(whole, folder: Path, verb):
 IN_A_SWEEP = {
     "first job is built": ("ebmtrain.config.build.check_width", 0, 0),
     "first job": ("ebmtrain.samplers.mala.Mala.step", 5, 1),
-    "its end": ("ebmtrain.runs.session.drawn", 9, 1),
-    "between": ("ebmtrain.runs.console.say", 9, 1),
+    "its end": ("ebmtrain.runs.session.draw_samples", 9, 1),
+    "between": ("ebmtrain.runs.console.print_line", 9, 1),
     "second job is built": ("ebmtrain.config.build.check_width", 9, 1),
 }
 

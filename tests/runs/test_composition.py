@@ -12,9 +12,9 @@ from model_presets import PRESETS
 import ebmtrain
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.runs.composition import Composition, window
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.composition import Composition, _bounding_window
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.types import Region, Standardization
 
 
@@ -29,15 +29,15 @@ def runs(tmp_path_factory, tiny) -> list[str]:
     iris = [w for w in tiny if not w.startswith("dataset.")]
     presets.prepare(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Gallery, "landscape", lambda *_: None)
-        patch.setattr(Gallery, "final", lambda *_: [])
+        patch.setattr(RunFigures, "landscape", lambda *_: None)
+        patch.setattr(RunFigures, "final", lambda *_: [])
         for name, chosen in zip("ab", words, strict=True):
             config = presets.to_plain(
                 presets.compose_config([*tiny, *chosen, "evaluation.resolution=256"])
             )
-            begin(build(config), folder / name, {}, quiet=True)
+            run_experiment(build(config), folder / name, {}, quiet=True)
         config = presets.to_plain(presets.compose_config([*iris, "dataset=iris"]))
-        begin(build(config), folder / "c", {}, quiet=True)
+        run_experiment(build(config), folder / "c", {}, quiet=True)
     return [str(folder / name) for name in "abc"]
 
 
@@ -96,7 +96,7 @@ def test_the_window_of_whitened_units():
             for unit, region in zip(units, regions, strict=True)
         ]
     )
-    low, high = window(regions, units)
+    low, high = _bounding_window(regions, units)
     torch.testing.assert_close(torch.tensor(low).double(), corners.amin(0))
     torch.testing.assert_close(torch.tensor(high).double(), corners.amax(0))
 

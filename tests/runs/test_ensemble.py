@@ -15,10 +15,10 @@ from same_state import load, rows
 
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.runs.ensemble import begin_all
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.ensemble import _run_members
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runs.session import Session
-from ebmtrain.runs.storage.atomic_io import locked
+from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.types import Batch
 
@@ -40,7 +40,7 @@ def ensemble(members: list[Experiment], folder: Path) -> tuple[list[Any], int | 
     """What each of them ended with, and the signal."""
     found: dict[int, Any] = {}
     paths = [folder / str(parts.seed) for parts in members]
-    stopped = begin_all(members, paths, {}, found.__setitem__, quiet=True)
+    stopped = _run_members(members, paths, {}, found.__setitem__, quiet=True)
     return [found[i] for i in range(len(members))], stopped
 
 
@@ -63,7 +63,7 @@ def test_members_are_ordinary_runs(two, configured, tmp_path):
     for parts, result in zip(two, results, strict=True):
         run = tmp_path / str(parts.seed)
         plain = tmp_path / f"plain {parts.seed}"
-        begin(build(configured(*WORDS, f"seed={parts.seed}")), plain, {}, quiet=True)
+        run_experiment(build(configured(*WORDS, f"seed={parts.seed}")), plain, {}, quiet=True)
         same(run, plain)
         assert json.loads((run / "result.json").read_text())["metrics"] == result["metrics"]
         log = (run / "run.log").read_text()
@@ -101,14 +101,14 @@ def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
     assert [r["status"] for r in written] == ["finished", "diverged", "finished"]
     assert "diverged" in (tmp_path / "4/run.log").read_text()
     assert "diverged" not in (tmp_path / "3/run.log").read_text()
-    begin(build(configured(*WORDS, "seed=5")), tmp_path / "plain", {}, quiet=True)
+    run_experiment(build(configured(*WORDS, "seed=5")), tmp_path / "plain", {}, quiet=True)
     same(tmp_path / "5", tmp_path / "plain")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "step"),
-    [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.drawn", 20)],
+    [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.draw_samples", 20)],
 )
 def test_a_signal_stops_all_of_them_with_their_states_saved(
     two, tmp_path, monkeypatch, place, step
@@ -164,7 +164,7 @@ def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
         ensemble(two, tmp_path)
     monkeypatch.undo()
     for number in (3, 4):
-        with locked(tmp_path / str(number)):  # which nobody holds any more
+        with lock_directory(tmp_path / str(number)):  # which nobody holds any more
             pass
     assert resume(tmp_path / "4", quiet=True)["status"] == "finished"
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import ebmtrain
-from ebmtrain.runs.evaluate import subject
-from ebmtrain.runs.figures import Gallery, picked, rarer_and_rarer
+from ebmtrain.runs.evaluate import evaluation_input
+from ebmtrain.runs.figures import RunFigures, _evenly_spaced, _geometric_steps
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.draw import trajectory
 from ebmtrain.samplers.langevin import Langevin
@@ -70,9 +70,9 @@ def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
     parts = replace(run.parts, samples=replace(run.parts.samples, burn_in=150))
     shown = []
     monkeypatch.setattr("ebmtrain.plots.images.class_panels", lambda *given: shown.extend(given))
-    monkeypatch.setattr(Gallery, "hang", lambda *_: None)
-    gallery = Gallery(parts, RunDir(Path("run")))
-    gallery.classes(subject(parts, Levels(), {}), "title", "final")
+    monkeypatch.setattr(RunFigures, "hang", lambda *_: None)
+    gallery = RunFigures(parts, RunDir(Path("run")))
+    gallery.classes(evaluation_input(parts, Levels(), {}), "title", "final")
     data, samples, names = shown[:3]
     assert names == tuple("0123456789")
     u = torch.stack([parts.standardization.to_standard(x) for x in samples])
@@ -101,10 +101,10 @@ def test_a_chain_is_shown_at_the_steps_that_are_named():
 
 @pytest.mark.parametrize("last", [1, 2, 7, 50, 200, 100_000])
 def test_steps_begin_close_together_and_end_at_the_last(last):
-    steps = rarer_and_rarer(last, 40)
+    steps = _geometric_steps(last, 40)
     assert (steps[0], steps[1], steps[-1]) == (0, 1, last)
     assert len(steps) <= 41
-    few = picked(steps, 12)
+    few = _evenly_spaced(steps, 12)
     assert few == sorted(set(few))
     assert (few[0], few[-1]) == (0, last)
     assert len(few) <= 12

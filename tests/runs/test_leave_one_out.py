@@ -14,9 +14,9 @@ import yaml
 
 from ebmtrain.evaluation import ood_detection as anomalies
 from ebmtrain.evaluation.ood_detection import DETECTORS
-from ebmtrain.runs.figures import Gallery
-from ebmtrain.runs.report.discovery import runs_in
-from ebmtrain.runs.report.leave_one_out import summed_up
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.report.discovery import find_runs
+from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.training.compiled.vmap import Together, apart
 
 FEW = (
@@ -30,7 +30,7 @@ FEW = (
 
 @pytest.mark.slow
 def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, monkeypatch):
-    monkeypatch.setattr(Gallery, "final", lambda *_: [])
+    monkeypatch.setattr(RunFigures, "final", lambda *_: [])
     monkeypatch.setattr(Together, "program", lambda *_: apart)  # the graph takes seconds
     monkeypatch.setattr(anomalies, "TREES", 5)
     monkeypatch.setattr(anomalies, "NUS", (0.1,))
@@ -38,7 +38,7 @@ def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, m
     assert ended.code == 0, ended.err
     (whole,) = folder.glob("outputs/sweeps/*_iris")
     runs = [whole / f"{i}_without={i}" for i in range(3)]
-    assert runs_in(whole) == runs_in(folder / "outputs") == runs
+    assert find_runs(whole) == find_runs(folder / "outputs") == runs
     metrics = []
     for i, run in enumerate(runs):
         config = yaml.safe_load((run / "config.yaml").read_text())
@@ -79,7 +79,7 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
         (result("failed"), "failed"),
         (result("interrupted", auroc=0.5, **peers), "interrupted"),
     ):
-        found = summed_up(tmp_path, [whole, other], 1.0)
+        found = write_leave_one_out(tmp_path, [whole, other], 1.0)
         assert found == json.loads((tmp_path / "result.json").read_text())
         assert found == {
             "status": status, "seconds": 1.0, "metrics": {}, "runs": 2, "finished": 1
@@ -87,7 +87,7 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
     assert capsys.readouterr().out == ""
     # One setting for all classes: the first, though the second one suits the first class better.
     peers = {f"auroc_{peer}": [0.5, 0.25] for peer in DETECTORS}
-    found = summed_up(tmp_path, [whole, result("finished", auroc=0.5, **peers)], 1.0)
+    found = write_leave_one_out(tmp_path, [whole, result("finished", auroc=0.5, **peers)], 1.0)
     assert found is not None
     assert found["metrics"]["auroc_per_class"] == [0.75, 0.5]
     assert found["metrics"]["auroc_kde_per_class"] == [0.125, 0.5]
@@ -100,14 +100,14 @@ def test_no_means_of_what_is_no_number(tmp_path: Path, value: float | None):
     """None: as result.json has it."""
     peers = {f"auroc_{peer}": [0.5] for peer in DETECTORS}
     runs = [result("finished", auroc=number, **peers) for number in (0.75, value)]
-    found = summed_up(tmp_path, runs, 1.0)
+    found = write_leave_one_out(tmp_path, runs, 1.0)
     assert found == json.loads((tmp_path / "result.json").read_text())
     assert found is not None
     assert (found["status"], found["metrics"], found["finished"]) == ("finished", {}, 2)
 
 
 def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):
-    assert summed_up(tmp_path, [result("finished", nll=1.0)], 1.0) is None
+    assert write_leave_one_out(tmp_path, [result("finished", nll=1.0)], 1.0) is None
     assert not list(tmp_path.iterdir())
 
 

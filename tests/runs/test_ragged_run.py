@@ -17,7 +17,7 @@ from ebmtrain.config.build import build
 from ebmtrain.errors import DivergedError
 from ebmtrain.masks import finite_mask, lengths
 from ebmtrain.runs.loading import load
-from ebmtrain.runs.sampling import noise
+from ebmtrain.runs.sampling import uniform_noise
 from ebmtrain.training.compiled.inductor import close
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.state import initial_state
@@ -112,7 +112,7 @@ def test_trained_resumed_sampled_and_scored(command, which):
 def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
     write_waves()
     with monkeypatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
         assert (
             command(*FILE, *KINDS["lstm"], *SMALL, "train.steps=1", "hydra.run.dir=run").code == 0
         )
@@ -122,7 +122,7 @@ def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
 @pytest.mark.slow
 def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
     """Within 4.5 standard errors of each share."""
-    found = lengths(noise(short_run.parts, 20_000, torch.Generator().manual_seed(0)))
+    found = lengths(uniform_noise(short_run.parts, 20_000, torch.Generator().manual_seed(0)))
     counts = short_run.parts.data_spec.lengths.double()
     shares = counts / counts.sum()
     error = (shares * (1 - shares) / 20_000).sqrt()

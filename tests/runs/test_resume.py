@@ -21,7 +21,7 @@ from ebmtrain.config.build import build
 from ebmtrain.errors import CheckpointError, ConfigError
 from ebmtrain.evaluation.exact import Evaluation, Quadrature
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.checkpoint_format import encode
 from ebmtrain.runs.storage.rundir import RunDir
@@ -70,7 +70,7 @@ TRAININGS = {
 
 
 def unbroken(config, path: Path) -> Path:
-    begin(build(config), path, {}, quiet=True)
+    run_experiment(build(config), path, {}, quiet=True)
     return path
 
 
@@ -90,8 +90,8 @@ def stopped_after(run: Path, step: int, copy: Path) -> Path:
 @pytest.fixture(scope="module", params=TRAININGS)
 def trained(request, configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
         config = configured(*TRAININGS[request.param], *LENGTH)
         return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
 
@@ -213,7 +213,7 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
         return stopping(self)
 
     monkeypatch.setattr(Session, "should_stop", stop_at)
-    stopped = begin(build(config), tmp_path / "run", {}, quiet=True)
+    stopped = run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert (stopped["status"], stopped["step"]) == ("interrupted", step)
     assert stopped["signal"] == signal.SIGTERM
     assert load(tmp_path / "run/checkpoints/last.pt")["step"] == step
@@ -225,9 +225,9 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
 PROGRAM = """
 import sys
 from ebmtrain.cli import main
-from ebmtrain.runs.figures import Gallery
-Gallery.landscape = lambda *_: None
-Gallery.final = lambda *_: []
+from ebmtrain.runs.figures import RunFigures
+RunFigures.landscape = lambda *_: None
+RunFigures.final = lambda *_: []
 sys.exit(main(sys.argv[1:]))
 """
 LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.log_every=35",
@@ -237,8 +237,8 @@ LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.
 @pytest.fixture(scope="module")
 def long_run(configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
         return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
 
 
@@ -350,7 +350,9 @@ def test_a_run_goes_on_between_two_rows_with_other_numbers(configured, tmp_path,
     """Stopped at 7, two updates after a row: the next is of three of the old and new kind."""
     with monkeypatch.context() as patch:
         stopped_at(7, patch)
-        stopped = begin(build(configured("method=pcd", *LENGTH)), tmp_path / "run", {}, quiet=True)
+        stopped = run_experiment(
+            build(configured("method=pcd", *LENGTH)), tmp_path / "run", {}, quiet=True
+        )
     assert stopped["step"] == 7
     section, key, value = CHANGES[name]
     config = RunDir.open(tmp_path / "run").config()
@@ -389,7 +391,7 @@ def test_killed_after_training_and_before_the_samples(configured, tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ebmtrain.runs.session.drawn", killed)
+        patch.setattr("ebmtrain.runs.session.draw_samples", killed)
         with pytest.raises(KeyboardInterrupt):
             resume(run, config, quiet=True)
     assert load(run / "checkpoints/last.pt")["step"] == 40
@@ -403,7 +405,9 @@ def test_the_numbers_of_the_last_evaluation_outlive_a_session(configured, tmp_pa
     warned = lambda *_: Evaluation({"nll": 1.5}, ["uncertain"])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", warned)
     stopped_at(8, monkeypatch)
-    first = begin(build(configured("method=dsm", *LENGTH)), tmp_path / "run", {}, quiet=True)
+    first = run_experiment(
+        build(configured("method=dsm", *LENGTH)), tmp_path / "run", {}, quiet=True
+    )
     stopped_at(10, monkeypatch)
     second = resume(tmp_path / "run", quiet=True)
     assert (first["step"], second["step"]) == (8, 10)
@@ -418,7 +422,7 @@ def test_best_follows_nll_where_the_truth_is_not_known(configured, tmp_path, mon
     measured = lambda *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", measured)
     config = configured("method=dsm", *LENGTH, "checkpoint.best=kl")
-    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    told = run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert told["best"] == {"metric": "nll", "value": 1.0, "step": 6}
     followed, passed = told["warnings"]
     assert followed == "checkpoint.best=kl is not measured here: best.pt follows nll"
@@ -466,7 +470,7 @@ def test_best_by_any_metric_and_not_by_another_where_it_is_left_out_once(
     values = iter(seen)
     monkeypatch.setattr(Quadrature, "__call__", lambda *_: Evaluation(next(values), []))
     config = configured("method=dsm", *LENGTH, "checkpoint.best=w1")
-    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    told = run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert told["best"] == {"metric": "w1", "value": 2.0, "step": 6}
     (passed,) = told["warnings"]
     assert passed.startswith("w1 was 2.0000 at step 6 and is 2.5000 now")
@@ -481,7 +485,7 @@ def test_best_by_what_is_no_metric(configured, tmp_path, monkeypatch, name, what
     numbers = {"weights": [0.5, 0.5], "nll": 1.0}
     monkeypatch.setattr(Quadrature, "__call__", lambda *_: Evaluation(numbers, []))
     config = configured("method=dsm", *LENGTH, f"checkpoint.best={name}")
-    told = begin(build(config), tmp_path / "run", {}, quiet=True)
+    told = run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert told["best"]["metric"] == "nll"
     (warning,) = told["warnings"]
     assert f"checkpoint.best={name} is {what}" in warning
@@ -503,7 +507,7 @@ def test_killed_before_the_first_checkpoint(configured, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
-            begin(build(config), tmp_path / "run", {}, quiet=True)
+            run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert rows(tmp_path / "run")[0]["step"] == 0
     assert resume(tmp_path / "run", quiet=True)["status"] == "finished"
     assert run_differences(whole, tmp_path / "run") == []

@@ -12,14 +12,14 @@ from ebmtrain.config.build import build
 from ebmtrain.evaluation.protocol import Evaluation
 from ebmtrain.plots.landscape import landscape
 from ebmtrain.plots.samples import samples
-from ebmtrain.runs.evaluate import finite
-from ebmtrain.runs.figures import Gallery
+from ebmtrain.runs.evaluate import _drop_nonfinite
+from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.storage.rundir import RunDir
 
 
 def test_what_is_no_number_is_not_sold_as_one():
     metrics = {"log_z": 1.0, "nll": -math.inf, "nll_se": math.nan, "mode_weights": [0.5, math.nan]}
-    kept, warnings = finite(Evaluation(metrics, ["log Z is uncertain"]))
+    kept, warnings = _drop_nonfinite(Evaluation(metrics, ["log Z is uncertain"]))
     assert kept == {"log_z": 1.0}
     assert [warning.split()[0] for warning in warnings] == ["log", "nll", "nll_se", "mode_weights"]
     assert "nll is -inf, left out" in warnings[1]
@@ -33,7 +33,7 @@ def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
     path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
     presets.prepare(None)
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
-    gallery = Gallery(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
+    gallery = RunFigures(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
     assert gallery.data is not None
     figures = [
         landscape(lambda x: x.square().sum(1), gallery.window, data=gallery.data),

@@ -11,7 +11,7 @@ from same_state import differences, load, result, rows, run_differences
 
 from ebmtrain.config.build import build
 from ebmtrain.errors import CheckpointError, DivergedError
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -33,8 +33,8 @@ def retried(request, configured, tmp_path_factory) -> tuple[Path, dict[str, Any]
     config = configured(*words, *LENGTH)
     path = tmp_path_factory.mktemp("supervisor") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.Gallery.final", lambda *_: [])
-        begin(build(config), path, {}, quiet=True)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        run_experiment(build(config), path, {}, quiet=True)
     return path, config, back_to, halvings
 
 
@@ -52,7 +52,7 @@ def killed(config: dict[str, Any], path: Path, monkeypatch, event: str, number: 
     with monkeypatch.context() as patch:
         patch.setattr(Session, event, dying)
         with pytest.raises(KeyboardInterrupt):
-            begin(build(config), path, {}, quiet=True)
+            run_experiment(build(config), path, {}, quiet=True)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_it_is_the_run_that_had_the_smaller_rate_from_there_on(retried, tmp_path
     copy = tmp_path / "copy"
     unsupervised = config | {"supervisor": None}
     with pytest.raises(DivergedError):
-        begin(build(unsupervised), copy, {}, quiet=True)
+        run_experiment(build(unsupervised), copy, {}, quiet=True)
     assert load(copy / "checkpoints/last.pt")["step"] == back_to
     rate = config["optimizer"]["lr"] / 2**halvings
     smaller = unsupervised | {"optimizer": config["optimizer"] | {"lr": rate}}
@@ -171,7 +171,7 @@ def test_a_run_that_does_not_diverge_is_the_same_with_and_without(configured, tm
     for supervisor in ("null", "retry"):
         runs.append(tmp_path / supervisor)
         config = configured("method=pcd", f"supervisor={supervisor}")
-        begin(build(config), runs[-1], {}, quiet=True)
+        run_experiment(build(config), runs[-1], {}, quiet=True)
     one, two = (load(run / "checkpoints/last.pt") for run in runs)
     for name in ("energy", "average", "optimizer", "method", "generator", "retries"):
         assert differences(one[name], two[name], name) == []
@@ -188,7 +188,7 @@ def test_the_last_good_state_is_gone(configured, tmp_path, monkeypatch):
     monkeypatch.setattr(Session, "should_stop", removed)
     config = configured("method=pcd", "optimizer.lr=1e6", "train.log_every=1", *LENGTH)
     with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
-        begin(build(config), tmp_path / "run", {}, quiet=True)
+        run_experiment(build(config), tmp_path / "run", {}, quiet=True)
 
 
 @pytest.mark.parametrize(("event", "word"), [("evaluate", "evaluation.every=3"),
@@ -198,12 +198,14 @@ def test_nothing_is_made_of_a_state_that_has_diverged(
 ):
     """The first event after the divergence notices it: NaN is neither measured nor drawn."""
     made = []
-    monkeypatch.setattr("ebmtrain.runs.figures.Gallery.landscape", lambda *_: made.append("plot"))
     monkeypatch.setattr(
-        "ebmtrain.runs.session.measured", lambda *_: made.append("evaluate") or ({}, [])
+        "ebmtrain.runs.figures.RunFigures.landscape", lambda *_: made.append("plot")
+    )
+    monkeypatch.setattr(
+        "ebmtrain.runs.session.run_evaluations", lambda *_: made.append("evaluate") or ({}, [])
     )
     rare = ("train.log_every=20", "checkpoint.every=20", "evaluation.every=20", "plots.every=20")
     config = configured("method=pcd", "optimizer.lr=1e6", *rare, word)
     with pytest.raises(DivergedError, match="diverged by step 3"):
-        begin(build(config), tmp_path / "run", {}, quiet=True)
+        run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     assert sorted(made) == ["evaluate", "plot"]  # of step 0

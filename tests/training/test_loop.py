@@ -18,7 +18,7 @@ from ebmtrain.config.build import build
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DivergedError
-from ebmtrain.runs.launch import begin
+from ebmtrain.runs.launch import run_experiment
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
 from ebmtrain.training.loop import run_step, run_to_completion, train_step, training_loop
@@ -339,7 +339,7 @@ def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, e
     words = ("method=pcd", "optimizer.lr=1e6", f"checkpoint.every={every}", "train.log_every=20")
     config = configured(*words)
     with pytest.raises(DivergedError):
-        begin(build(config), tmp_path / "run", {}, quiet=True)
+        run_experiment(build(config), tmp_path / "run", {}, quiet=True)
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "diverged"
     assert "training diverged" in result["error"]

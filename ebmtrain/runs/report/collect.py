@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmtrain.errors import EbmtrainError
-from ebmtrain.runs.report.discovery import in_order, links_in, runs_in
+from ebmtrain.runs.report.discovery import find_links, find_runs, sort_by_job_number
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -23,11 +23,11 @@ _METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
 _AXES = ("step", SECONDS, EVALUATIONS)
 
 
-def entries_in(folder: Path) -> list[Entry]:
+def read_entries(folder: Path) -> list[Entry]:
     """All runs beneath it, in order."""
-    links = set(links_in(folder))
+    links = set(find_links(folder))
     found = []
-    for path in in_order(folder, [*links, *runs_in(folder)]):
+    for path in sort_by_job_number(folder, [*links, *find_runs(folder)]):
         name = printable(path.relative_to(folder).as_posix())
         if path in links:
             found.append(_unreadable(path, name, "a link, which is not followed"))
@@ -78,7 +78,7 @@ def _read(run: RunDir, name: str) -> Entry:
 def _curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
     """The rows of evaluations, with what was finite in them."""
     found = []
-    for row in run.each_row():
+    for row in run.iter_rows():
         if metrics & set(row):
             wanted = {k: v for k, v in row.items() if k in metrics or k in _AXES}
             found.append(_numbers(wanted, "metrics.jsonl"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PRESETS = "presets"  # folder of a sweep that holds configurations and no runs
-_INSIDE = (PRESETS, "checkpoints", "plots", "samples")
+PRESETS_FOLDER = "presets"  # folder of a sweep that holds configurations and no runs
+_INSIDE = (PRESETS_FOLDER, "checkpoints", "plots", "samples")
 
 
-def runs_in(folder: Path) -> list[Path]:
+def find_runs(folder: Path) -> list[Path]:
     """The run directories beneath it, at any depth, jobs of a sweep in their order.
 
     A run is known by its config.yaml or result.json, links included. Links to folders are not
@@ -20,7 +20,7 @@ def runs_in(folder: Path) -> list[Path]:
         folders[:] = [f for f in folders if f not in _INSIDE]
         if {"config.yaml", "result.json"} & {*files, *folders} and Path(name) != folder:
             found.append(Path(name))
-    return in_order(folder, [path for path in found if not _holds_runs(path)])
+    return sort_by_job_number(folder, [path for path in found if not _holds_runs(path)])
 
 
 def _holds_runs(path: Path) -> bool:
@@ -30,16 +30,16 @@ def _holds_runs(path: Path) -> bool:
     return any((inner / "config.yaml").exists() for inner in path.iterdir() if inner.is_dir())
 
 
-def links_in(folder: Path) -> list[Path]:
+def find_links(folder: Path) -> list[Path]:
     """Links to folders, which may hold runs of elsewhere."""
     found = []
     for name, folders, _ in os.walk(folder):
         folders[:] = [f for f in folders if f not in _INSIDE]
         found += [Path(name, f) for f in folders if Path(name, f).is_symlink()]
-    return in_order(folder, found)
+    return sort_by_job_number(folder, found)
 
 
-def in_order(folder: Path, paths: list[Path]) -> list[Path]:
+def sort_by_job_number(folder: Path, paths: list[Path]) -> list[Path]:
     names = {path: path.relative_to(folder).as_posix() for path in paths}
     return sorted(paths, key=lambda path: (_number(names[path]), names[path]))
 

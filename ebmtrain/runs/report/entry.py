@@ -62,7 +62,7 @@ class Entry:
         return self.choices.get("dataset", target)
 
     @property
-    def law(self) -> tuple[tuple[str, str], ...]:
+    def data_settings(self) -> tuple[tuple[str, str], ...]:
         """What its data are drawn from: runs with the same one may be compared."""
         if self.dataset == _LANDSCAPES:
             return ()

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
-from ebmtrain.runs.report.leaderboard import Group, Section, points
+from ebmtrain.runs.report.leaderboard import Group, Section, curve_points
 
-PICTURES = ("landscapes.png", "curves.png")
-_MOST = 48  # pictures on the sheet
-_MOST_PANELS = 6  # data sets with curves
-_DRAWN = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
+FIGURE_FILES = ("landscapes.png", "curves.png")
+_MAX_TILES = 48  # pictures on the sheet
+_MAX_PANELS = 6  # data sets with curves
+_TILE_FILES = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
 _CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "NLL (nats)"}
 
 
-def pictures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
+def figures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
     """Name and PNG of each."""
-    yield PICTURES[0], _landscapes(board)
-    yield PICTURES[1], _curves(board)
+    yield FIGURE_FILES[0], _landscapes(board)
+    yield FIGURE_FILES[1], _curves(board)
 
 
 def _landscapes(board: Sequence[Section]) -> bytes:
@@ -25,12 +25,12 @@ def _landscapes(board: Sequence[Section]) -> bytes:
     from ebmtrain.plots.contact_sheet import Tile, contact_sheet
 
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
-    n_runs, per_group = len(shown), len(shown) > _MOST
+    n_runs, per_group = len(shown), len(shown) > _MAX_TILES
     if per_group:
         shown = [(s, g, _middle(g, s.sort)) for s in board for g in s.groups if g.finished]
     tiles = []
     for section, group, run in shown:
-        files = (run.path / "plots" / name for name in _DRAWN)
+        files = (run.path / "plots" / name for name in _TILE_FILES)
         picture = next((file for file in files if file.is_file()), None)
         value = run.numbers.get(section.sort)
         score = f"{section.sort} {value:.4g}" if value is not None else ""
@@ -40,9 +40,9 @@ def _landscapes(board: Sequence[Section]) -> bytes:
         head = "  ".join(filter(None, [f"#{group.rank}", score, which, dataset]))
         if picture is not None:
             tiles.append(Tile(picture, head, group.label))
-    left = n_runs - min(len(tiles), _MOST)
+    left = n_runs - min(len(tiles), _MAX_TILES)
     footer = f"{left} of {n_runs} finished runs are not shown" if left else ""
-    return contact_sheet(tiles[:_MOST], footer)
+    return contact_sheet(tiles[:_MAX_TILES], footer)
 
 
 def _middle(group: Group, metric: str) -> Entry:
@@ -65,11 +65,9 @@ def _curves(board: Sequence[Section]) -> bytes:
             continue
         panels = {
             words: {f"{g.rank}  {g.label}": lines for g in section.groups
-                    if (lines := [p for r in g.finished if (p := points(r, x, metric))])}
+                    if (lines := [p for r in g.finished if (p := curve_points(r, x, metric))])}
             for words, x in (("energy evaluations", EVALUATIONS), ("seconds", SECONDS))
         }  # fmt: skip
         found.append(DatasetCurves(section.dataset, _CURVES[metric], panels, log=metric != "nll"))
-    left = len(found) - _MOST_PANELS
-    return encode_png(
-        comparison(found[:_MOST_PANELS], f"{left} more data sets" if left > 0 else "")
-    )
+    left = len(found) - _MAX_PANELS
+    return encode_png(comparison(found[:_MAX_PANELS], f"{left} more data sets" if left > 0 else ""))

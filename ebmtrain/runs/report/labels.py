@@ -9,7 +9,7 @@ from ebmtrain.runs.report.entry import Entry
 _ORDER = ("experiment", "method", "model", "sampler", "optimizer")  # others after them
 
 
-def labels(examples: Sequence[Entry]) -> list[str]:
+def group_labels(examples: Sequence[Entry]) -> list[str]:
     """One text per entry, each of which stands for a group of its own.
 
     A choice of a group is named where choices differ. A setting is named where it differs between
@@ -34,7 +34,7 @@ def _usual(entry: Entry) -> str:
     return " ".join(shown) or entry.name
 
 
-def shared(examples: Sequence[Entry]) -> str:
+def shared_choices(examples: Sequence[Entry]) -> str:
     """The choices that are the same in all."""
     first = examples[0].choices
     same = [k for k in _choices(examples) if len({e.choices.get(k) for e in examples}) == 1]

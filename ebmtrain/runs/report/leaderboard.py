@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ebmtrain.errors import ConfigError, suggestion
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
-from ebmtrain.runs.report.labels import labels
+from ebmtrain.runs.report.labels import group_labels
 
 COSTS = ("step", EVALUATIONS, SECONDS)
 
@@ -58,7 +58,7 @@ class Group:
         return Spread.of([r.numbers[metric] for r in self.finished if metric in r.numbers])
 
 
-class Reached(NamedTuple):
+class BudgetRow(NamedTuple):
     """What a group had reached within a budget."""
 
     group: Group
@@ -75,7 +75,7 @@ class Budget(NamedTuple):
     limit: float
     set_by: int
     """The rank of the group that went no further."""
-    reached: Sequence[Reached]
+    reached: Sequence[BudgetRow]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Section:
         lies between two evaluations was not measured, and before the first update there is no
         result. None where there is nothing to compare."""
         curves = [(g, curve) for g in self.groups for r in g.finished
-                  if (curve := points(r, budget, self.sort, after=1))]  # fmt: skip
+                  if (curve := curve_points(r, budget, self.sort, after=1))]  # fmt: skip
         if len({group.rank for group, _ in curves}) < 2:
             return None
         limit, rank = min((curve[-1][0], group.rank) for group, curve in curves)
@@ -104,11 +104,11 @@ class Section:
             within = [[p for p in c if p[0] <= limit] for g, c in curves if g is group]
             last = [found[-1] for found in within if found]
             at, value = (Spread.of([point[i] for point in last]) for i in (0, 1))
-            reached.append(Reached(group, value, at))
+            reached.append(BudgetRow(group, value, at))
         return Budget(budget, limit, rank, sorted(reached, key=lambda r: _order(r.value)))
 
 
-def points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
+def curve_points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
     """(x, y) of the evaluations that have both, in the order of x, from `after` updates on."""
     rows = [row for row in run.curve if row.get("step", after) >= after]
     return sorted((row[x], row[y]) for row in rows if x in row and y in row)
@@ -129,7 +129,7 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
     by_law: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry in entries:
         if entry.settings:
-            by_law.setdefault(entry.law, []).append(entry)
+            by_law.setdefault(entry.data_settings, []).append(entry)
     # Of what never ran, a job with a misspelt value say, there is nothing to compare.
     boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
     return [_section(name, runs, sort) for name, runs in zip(_names(boards), boards, strict=True)]
@@ -140,8 +140,8 @@ def _names(boards: Sequence[Sequence[Entry]]) -> list[str]:
     found = []
     for runs in boards:
         first = runs[0]
-        others = [dict(b[0].law) for b in boards if b[0].dataset == first.dataset]
-        differ = [f"{k}={v}" for k, v in first.law if any(o.get(k) != v for o in others)]
+        others = [dict(b[0].data_settings) for b in boards if b[0].dataset == first.dataset]
+        differ = [f"{k}={v}" for k, v in first.data_settings if any(o.get(k) != v for o in others)]
         found.append(" ".join([first.dataset, *differ]))
     return found
 
@@ -150,7 +150,7 @@ def _section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     same: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for run in runs:
         same.setdefault(tuple(sorted(run.settings.items())), []).append(run)
-    texts = labels([members[0] for members in same.values()])
+    texts = group_labels([members[0] for members in same.values()])
     groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
     measured = {name for run in runs if run.finished for name in run.metrics}
     by = sort or next((name for name in HEADLINES if name in measured), "step")

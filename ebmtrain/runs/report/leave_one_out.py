@@ -11,12 +11,14 @@ from typing import Any
 
 from ebmtrain.evaluation.ood_detection import DETECTORS
 from ebmtrain.runs.report.tables import Table
-from ebmtrain.runs.storage.atomic_io import write
+from ebmtrain.runs.storage.atomic_io import write_file
 
 _Result = Mapping[str, Any]
 
 
-def summed_up(folder: Path, results: Sequence[_Result], seconds: float) -> dict[str, Any] | None:
+def write_leave_one_out(
+    folder: Path, results: Sequence[_Result], seconds: float
+) -> dict[str, Any] | None:
     """Writes result.json beside the runs and prints its numbers as a table; returns it. None, and
     nothing is written, where no AUROC was measured.
 
@@ -51,7 +53,7 @@ def summed_up(folder: Path, results: Sequence[_Result], seconds: float) -> dict[
         "runs": len(results),
         "finished": sum(finished),
     }
-    write(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_file(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode())
     if metrics:
         _table(metrics).show()
         print()

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
-from ebmtrain.runs.report.labels import shared
+from ebmtrain.runs.report.labels import shared_choices
 from ebmtrain.runs.report.leaderboard import COSTS, Budget, Section, Spread
 
 _HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
@@ -75,7 +75,7 @@ def _groups(section: Section) -> Table:
         cells = [_cell(name, group.spread(name), n) for name in names]
         rows.append([str(group.rank), group.label, count, *cells])
     note = f"By {section.sort}, ascending; mean ± standard deviation over the seeds that finished."
-    same = shared([group.runs[0] for group in section.groups])
+    same = shared_choices([group.runs[0] for group in section.groups])
     notes = [note, f"The same in all: {same}"] if same else [note]
     headings = ["#", "group", "runs", *(_HEADINGS.get(name, name) for name in names)]
     return Table(section.dataset, headings, rows, 2, notes)
@@ -111,7 +111,7 @@ def _runs(entries: Sequence[Entry]) -> Table:
     return Table("Runs", headings, rows, 2)
 
 
-def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
+def to_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
     """A row per run with all that was measured; `group` is its label in the leaderboard."""
     of = {id(run): (s.dataset, g.label) for s in board for g in s.groups for run in g.runs}
     names = dict.fromkeys(name for entry in entries for name in sorted(entry.metrics))
@@ -127,13 +127,13 @@ def as_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
     return text.getvalue()
 
 
-def as_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
+def to_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
     images = [f"![{name}]({name})" for name in pictures]
     parts = [f"# {_escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
     return "\n\n".join(parts) + "\n"
 
 
-def counted(entries: Sequence[Entry]) -> str:
+def status_counts(entries: Sequence[Entry]) -> str:
     """`runs: 6, of which 4 finished, 2 diverged`"""
     by_status = Counter(entry.status for entry in entries)
     return f"runs: {len(entries)}, of which " + ", ".join(

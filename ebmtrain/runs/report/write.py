@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ebmtrain.errors import ConfigError
-from ebmtrain.runs.report.collect import entries_in, printable
+from ebmtrain.runs.report.collect import printable, read_entries
 from ebmtrain.runs.report.entry import Entry
-from ebmtrain.runs.report.figures import PICTURES, pictures
+from ebmtrain.runs.report.figures import FIGURE_FILES, figures
 from ebmtrain.runs.report.leaderboard import sections
-from ebmtrain.runs.report.tables import as_csv, as_markdown, counted, tables
-from ebmtrain.runs.storage.atomic_io import write
-from ebmtrain.runs.storage.rundir import relative
+from ebmtrain.runs.report.tables import status_counts, tables, to_csv, to_markdown
+from ebmtrain.runs.storage.atomic_io import write_file
+from ebmtrain.runs.storage.rundir import relative_to_cwd
 
-_MANY = 40  # rows beyond which a table of all runs is left to the files
+_MAX_PRINTED_ROWS = 40  # rows beyond which a table of all runs is left to the files
 
 
 def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> list[Entry]:
@@ -28,32 +28,32 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         ConfigError: there are no runs, or none has that metric.
         OutputError: a file cannot be written.
     """
-    entries = entries_in(folder)
+    entries = read_entries(folder)
     if not entries:
         raise ConfigError(_nothing_in(folder))
     board = sections(entries, sort)
     every = tables(board, entries)
     for table in () if quiet else every:
-        if len(table.rows) <= _MANY:
+        if len(table.rows) <= _MAX_PRINTED_ROWS:
             table.show()
         else:
             print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
     if not quiet:
         print()
-    write(folder / "summary.csv", as_csv(board, entries).encode())
-    text = as_markdown(
-        f"Report on {printable(folder.resolve().name)}", every, PICTURES, counted(entries)
+    write_file(folder / "summary.csv", to_csv(board, entries).encode())
+    text = to_markdown(
+        f"Report on {printable(folder.resolve().name)}", every, FIGURE_FILES, status_counts(entries)
     )
-    write(folder / "summary.md", text.encode())
-    for name, picture in pictures(board):
-        write(folder / name, picture)
+    write_file(folder / "summary.md", text.encode())
+    for name, picture in figures(board):
+        write_file(folder / name, picture)
     return entries
 
 
 def _nothing_in(folder: Path) -> str:
     if (folder / "config.yaml").exists():
         return (
-            f"{relative(folder)} is a run, and a report compares the runs beneath a folder: "
-            f"give {relative(folder).parent}, say"
+            f"{relative_to_cwd(folder)} is a run, and a report compares the runs beneath a folder: "
+            f"give {relative_to_cwd(folder).parent}, say"
         )
-    return f"there are no runs beneath {relative(folder)}: give a sweep, or outputs"
+    return f"there are no runs beneath {relative_to_cwd(folder)}: give a sweep, or outputs"

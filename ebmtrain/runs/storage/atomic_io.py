@@ -6,12 +6,13 @@ A checkpoint, like every file that is replaced as a whole, is written in these s
    write;
 2. into a temporary file in the same folder, new (O_EXCL), and synced (fsync): the content stands;
 3. renamed to its name (os.replace): whoever looks finds the old file or the new one, never half;
-4. the folder synced: the name stands. Only now is it acknowledged: `write` returns;
-5. older ones removed (`prune`), at least two kept, and the folder synced again.
+4. the folder synced: the name stands. Only now is it acknowledged: `write_file` returns;
+5. older ones removed (`remove_files`), at least two kept, and the folder synced again.
 
 So after a power loss, which may undo any part of what was not synced, everything that was
 acknowledged is there: tests/reliability/test_crash_states.py tries all such states. A process that
-is killed may leave temporary files; `clear` removes them when the next one comes to write.
+is killed may leave temporary files; the next one that writes removes them
+(`remove_temporary_files`).
 
 The promise holds for a local POSIX file system on a disk that does not lie about fsync.
 """
@@ -32,7 +33,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _TEMPORARY = ".tmp"
 
 
-def write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Whole or not at all, and durable when it returns.
 
     Raises:
@@ -53,28 +54,28 @@ def write(path: Path, data: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def append(path: Path, data: bytes) -> None:
-    """At the end of a file; not yet durable: see `sync`. A failure may leave a part of it.
+def append_to_file(path: Path, data: bytes) -> None:
+    """At the end of a file; not yet durable: see `sync_file`. A failure may leave a part of it.
 
     Raises:
         OutputError: the disk is full, the folder is gone or not writable.
     """
     try:
         make_folder(path.parent)
-        with _opened(path, _NEW | os.O_APPEND) as descriptor:
+        with _open_descriptor(path, _NEW | os.O_APPEND) as descriptor:
             _write_all(descriptor, data)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Makes durable what was appended, and the file's name; nothing where there is no such file.
 
     Raises:
         OutputError: the disk says that it is not.
     """
     try:
-        with _opened(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+        with _open_descriptor(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
             os.fsync(descriptor)
         sync_folder(path.parent)
     except FileNotFoundError:
@@ -83,7 +84,7 @@ def sync(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def prune(paths: Iterable[Path]) -> None:
+def remove_files(paths: Iterable[Path]) -> None:
     """Removes files of one folder. Only after what is to stay has been acknowledged.
 
     Raises:
@@ -105,17 +106,17 @@ def prune(paths: Iterable[Path]) -> None:
             raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def clear(folders: Iterable[Path]) -> None:
+def remove_temporary_files(folders: Iterable[Path]) -> None:
     """Removes the temporary files of processes that were killed. To be called before this process
     writes any: one of its own number is of an earlier process."""
     for folder in folders:
-        prune(path for path in folder.glob(f".*{_TEMPORARY}") if not _in_use(path))
+        remove_files(path for path in folder.glob(f".*{_TEMPORARY}") if not _in_use(path))
 
 
 def _in_use(temporary: Path) -> bool:
     """Another process that lives may be about to rename it: `sample`, say, takes no lock."""
     number = temporary.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]
-    if not number.isdecimal():  # not a name that `write` gives
+    if not number.isdecimal():  # not a name that `write_file` gives
         return True
     if int(number) == os.getpid():
         return False
@@ -129,7 +130,7 @@ def _in_use(temporary: Path) -> bool:
 
 
 def write_synced(path: Path, flags: int, data: bytes) -> None:
-    with _opened(path, _NEW | flags) as descriptor:
+    with _open_descriptor(path, _NEW | flags) as descriptor:
         _write_all(descriptor, data)
         os.fsync(descriptor)
 
@@ -142,7 +143,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _open_descriptor(path: Path, flags: int) -> Iterator[int]:
     descriptor = os.open(path, flags, 0o644)
     try:
         yield descriptor
@@ -162,12 +163,12 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    with _opened(folder, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+    with _open_descriptor(folder, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
         os.fsync(descriptor)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_directory(path: Path) -> Iterator[None]:
     """While in here, no other process works in this run directory, which is made if need be.
 
     The system lets go of the lock when its process ends, however that may be, so none is ever
@@ -185,7 +186,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """A descriptor that holds the lock until it is closed. Raises as `locked` does."""
+    """A descriptor that holds the lock until it is closed. Raises as `lock_directory` does."""
     descriptor = None
     try:
         make_folder(path)

@@ -12,7 +12,7 @@ _OVERFIT = 0.05  # nats by which the best state may be better than the last with
 
 
 @dataclass
-class Best:
+class BestCheckpoint:
     """The least value of a metric.
 
     Args:
@@ -31,7 +31,7 @@ class Best:
         names = (self.wanted, "nll")
         return next((n for n in names if isinstance(metrics.get(n), int | float)), None)
 
-    def improved(self, metrics: Mapping[str, Any], step: int) -> bool:
+    def update(self, metrics: Mapping[str, Any], step: int) -> bool:
         """Whether the state of this step, whose numbers these are, is the best; then it is kept."""
         metric = self.followed(metrics)
         before = self.found.get("value") if self.found.get("metric") == metric else None
@@ -41,7 +41,7 @@ class Best:
         self.found = {"metric": metric, "value": metrics[metric], "step": step}
         return True
 
-    def not_followed(self, metrics: Mapping[str, Any]) -> list[str]:
+    def fallback_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
         """What to say where the metric that is wanted is not among all that are measured."""
         wanted, followed = self.wanted, self.followed(metrics)
         if followed == wanted or self.found.get("metric") == wanted:
@@ -51,7 +51,7 @@ class Best:
         what = "no single number" if wanted in metrics else "not measured here"
         return [f"checkpoint.best={wanted} is {what}: {instead}{nearest(wanted, numbers)}"]
 
-    def passed(self, metrics: Mapping[str, Any]) -> list[str]:
+    def overfit_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
         """What to say in the end where it was clearly better than the last state is."""
         best, now = self.found.get("value"), metrics.get(self.found.get("metric", ""))
         if best is None or now is None or now - best <= _OVERFIT:

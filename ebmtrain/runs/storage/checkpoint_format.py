@@ -20,7 +20,7 @@ from ebmtrain.errors import CheckpointError, UnsafeError
 
 FORMAT = 4
 _MARK = b"\nebmtrain-sha256:"
-TRAILER = len(_MARK) + 64  # bytes
+TRAILER_BYTES = len(_MARK) + 64  # bytes
 
 
 def encode(state: dict[str, Any]) -> bytes:
@@ -31,9 +31,9 @@ def encode(state: dict[str, Any]) -> bytes:
     return body + _MARK + hashlib.sha256(body).hexdigest().encode()
 
 
-def signed(tail: bytes) -> bool:
+def has_digest(tail: bytes) -> bool:
     """Whether a file with these last bytes says what its digest is."""
-    return tail[-TRAILER:].startswith(_MARK)
+    return tail[-TRAILER_BYTES:].startswith(_MARK)
 
 
 def _compact(value: Any) -> Any:
@@ -62,7 +62,7 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
         UnsafeError: written on purpose to be something else: its digest is right, and it holds
             more than plain numbers and words.
     """
-    body, trailer = data[:-TRAILER], data[-TRAILER:]
+    body, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise CheckpointError(f"{name} is damaged: its content does not match its SHA-256")
     try:
@@ -99,7 +99,7 @@ def _check_tensors(content: Any) -> None:
         ValueError: a tensor that is not plain numbers, one after the other, with a place of its own
             in the file: a stride of 0 makes a terabyte of four bytes.
     """
-    for value in flat(content):
+    for value in leaves(content):
         if isinstance(value, Tensor):
             dense = value.layout is torch.strided and value.device.type == "cpu"
             if not dense or value.is_quantized:
@@ -112,7 +112,7 @@ def _check_tensors(content: Any) -> None:
                 raise ValueError("it holds a tensor that is not all of its storage, in order")
 
 
-def flat(content: Any) -> Iterator[Any]:
+def leaves(content: Any) -> Iterator[Any]:
     """The leaves of nested mappings and sequences."""
     waiting = [content]
     while waiting:

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import TypedDict  # pydantic's own: it needs it before Python 3.12
 
 from ebmtrain.errors import CheckpointError, UnsafeError
-from ebmtrain.runs.storage.checkpoint_format import flat
+from ebmtrain.runs.storage.checkpoint_format import leaves
 
 KINDS: dict[str, type | tuple[type, ...]] = {
     "step": int,
@@ -75,7 +75,7 @@ _WRITTEN: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def checked(state: dict[str, Any]) -> dict[str, Any]:
+def validate_state(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a run, whose items are what they should be: these names and no others, of these
     types. Whether the tensors fit the model is seen where they are put into it: see
     `TrainState.load_state_dict`; what the frame holds, by `Frame.from_state`.
@@ -100,12 +100,12 @@ def checked(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in _WRITTEN.items():
         try:
             value.validate_python(state[name], strict=True)
-            if any(isinstance(leaf, Tensor) for leaf in flat(state[name])):  # passes for a float
+            if any(isinstance(leaf, Tensor) for leaf in leaves(state[name])):  # passes for a float
                 raise CheckpointError(f"the checkpoint's {name} holds a tensor")
         except ValidationError as error:
             reason = " ".join(str(error.errors()[0]["msg"]).split())
             raise CheckpointError(f"the checkpoint's {name} is not what it was: {reason}") from None
-    for value in flat(state["optimizer"].get("param_groups")):
+    for value in leaves(state["optimizer"].get("param_groups")):
         if isinstance(value, float) and not math.isfinite(value):
             raise UnsafeError(
                 f"the checkpoint's optimizer is refused: it holds {value}; train anew"

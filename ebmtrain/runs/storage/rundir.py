@@ -27,12 +27,12 @@ from torch import Tensor
 from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
 from ebmtrain.runs.storage import atomic_io as durable
 from ebmtrain.runs.storage import safe_yaml as plain_yaml
-from ebmtrain.runs.storage.checkpoint_format import TRAILER, decode, encode, signed
+from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 
 _Row = Mapping[str, Any]
 _FOLDERS = ("checkpoints", "plots", "samples")
-_LARGEST_JSON = 1_000_000  # bytes; result.json has some 2,000
-_LARGEST_METRICS = 200_000_000  # bytes; a million rows
+_MAX_JSON_BYTES = 1_000_000  # bytes; result.json has some 2,000
+_MAX_METRICS_BYTES = 200_000_000  # bytes; a million rows
 
 
 class RunDir:
@@ -55,8 +55,8 @@ class RunDir:
         """
         if (path / "config.yaml").exists():
             raise ConfigError(
-                f"{relative(path)} holds a run already: go on with 'ebmtrain resume "
-                f"{relative(path)}', "
+                f"{relative_to_cwd(path)} holds a run already: go on with 'ebmtrain resume "
+                f"{relative_to_cwd(path)}', "
                 "or choose another hydra.run.dir"
             )
         run = cls(path)
@@ -89,9 +89,9 @@ class RunDir:
 
     def clear(self) -> None:
         """Removes what a killed process was writing."""
-        durable.clear(_folders(self.path))
+        durable.remove_temporary_files(_folders(self.path))
 
-    def still_there(self) -> None:
+    def check_exists(self) -> None:
         """
         Raises:
             OutputError: somebody has removed it. To write on would make a folder of that name anew,
@@ -106,7 +106,7 @@ class RunDir:
     # Small files
 
     def write_text(self, name: str, text: str) -> Path:
-        durable.write(self.path / name, text.encode())
+        durable.write_file(self.path / name, text.encode())
         return self.path / name
 
     def write_config(self, config: Mapping[str, Any]) -> Path:
@@ -114,10 +114,10 @@ class RunDir:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
         # JSON has no NaN: what is not a number is written as null.
-        return self.write_text(name, json.dumps(_finite(content), indent=2) + "\n")
+        return self.write_text(name, json.dumps(_json_safe(content), indent=2) + "\n")
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        durable.write(self.path / name, data)
+        durable.write_file(self.path / name, data)
         return self.path / name
 
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
@@ -135,7 +135,7 @@ class RunDir:
             UnsafeError: it asks for more than values, or is made to exhaust its reader.
         """
         path = self.path / "config.yaml"
-        _limited(path, plain_yaml.LARGEST)
+        _check_size(path, plain_yaml.MAX_BYTES)
         try:
             content = plain_yaml.read(path.read_bytes())
         except UnsafeError as error:
@@ -156,7 +156,7 @@ class RunDir:
         path = self.path / name
         if not path.is_file():  # a pipe, say, that one would wait for
             return {}
-        _limited(path, _LARGEST_JSON)
+        _check_size(path, _MAX_JSON_BYTES)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -175,12 +175,12 @@ class RunDir:
 
     def log_row(self, row: _Row) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
-        line = json.dumps(_finite(row)) + "\n"
-        durable.append(self.path / "metrics.jsonl", line.encode())
+        line = json.dumps(_json_safe(row)) + "\n"
+        durable.append_to_file(self.path / "metrics.jsonl", line.encode())
         if set(row) <= set(self._columns):
             text = io.StringIO()
             csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
-            durable.append(self.path / "metrics.csv", text.getvalue().encode())
+            durable.append_to_file(self.path / "metrics.csv", text.getvalue().encode())
         else:  # a column not seen before: the table is written anew
             self._write_table(self.rows())
 
@@ -189,12 +189,12 @@ class RunDir:
         is NaN."""
         found = []
         with suppress(ConfigError):  # a picture or a resume is not to fail for it
-            for row in self.each_row():
+            for row in self.iter_rows():
                 named = {k: v for k, v in row.items() if k.isprintable()}
                 found.append({k: v for k, v in named.items() if isinstance(v, int | float)})
         return found
 
-    def each_row(self) -> Iterator[dict[str, Any]]:
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Every row as it stands, one by one.
 
         Raises:
@@ -204,7 +204,7 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return
-        _limited(path, _LARGEST_METRICS)
+        _check_size(path, _MAX_METRICS_BYTES)
         with path.open("rb") as file:
             for line in file:
                 try:
@@ -218,15 +218,15 @@ class RunDir:
                 yield {k: math.nan if v is None else v for k, v in row.items()}
 
     def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl; a checkpoint remembers it, for `cut_metrics`."""
+        """Bytes of metrics.jsonl; a checkpoint remembers it, for `truncate_metrics`."""
         path = self.path / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0
 
-    def cut_metrics(self, size: int) -> None:
+    def truncate_metrics(self, size: int) -> None:
         """Forgets the rows that were written after the checkpoint that a run goes on from."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            durable.write(path, path.read_bytes()[:size])
+            durable.write_file(path, path.read_bytes()[:size])
         self._write_table(self.rows())
 
     def _write_table(self, rows: Sequence[_Row]) -> None:
@@ -248,7 +248,7 @@ class RunDir:
         before it, and the oldest are removed after it: at every moment two whole ones are there.
         """
         data = encode(state)
-        durable.sync(self.path / "metrics.jsonl")
+        durable.sync_file(self.path / "metrics.jsonl")
         if best:
             self.write_bytes("checkpoints/best.pt", data)
         if due:
@@ -261,7 +261,7 @@ class RunDir:
         damaged, or training would not be here: they count for nothing."""
         newest = f"step_{step:08d}.pt"
         whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
-        durable.prune(sorted(whole)[: -max(keep, 2)])
+        durable.remove_files(sorted(whole)[: -max(keep, 2)])
 
     def begun(self) -> bool:
         """False for a run that was killed before its first checkpoint. That one comes before the
@@ -319,7 +319,7 @@ def _folders(path: Path) -> list[Path]:
     return [path, *(path / name for name in _FOLDERS)]
 
 
-def _limited(path: Path, largest: int) -> None:
+def _check_size(path: Path, largest: int) -> None:
     """
     Raises:
         UnsafeError: a file that it takes more memory to read than it is worth.
@@ -331,7 +331,7 @@ def _limited(path: Path, largest: int) -> None:
         )
 
 
-def relative(path: Path) -> Path:
+def relative_to_cwd(path: Path) -> Path:
     """As one would type it here."""
     try:
         return path.relative_to(Path.cwd())
@@ -344,8 +344,8 @@ def _read(path: Path) -> bytes:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise CheckpointError(f"{path} is no file")
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TRAILER))
-            if not signed(file.read(TRAILER)):  # before terabytes of nothing are read
+            file.seek(max(0, path.stat().st_size - TRAILER_BYTES))
+            if not has_digest(file.read(TRAILER_BYTES)):  # before terabytes of nothing are read
                 return b""
             file.seek(0)
             return file.read()
@@ -353,11 +353,11 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _finite(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_json_safe(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

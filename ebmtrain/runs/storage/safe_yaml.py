@@ -8,8 +8,8 @@ import yaml
 
 from ebmtrain.errors import UnsafeError
 
-LARGEST = 1_000_000  # bytes; configurations have some 3,000
-_DEEPEST = 40  # mappings and lists inside of each other; configurations have 5
+MAX_BYTES = 1_000_000  # bytes; configurations have some 3,000
+_MAX_DEPTH = 40  # mappings and lists inside of each other; configurations have 5
 
 
 def read(data: bytes) -> Any:
@@ -22,8 +22,8 @@ def read(data: bytes) -> Any:
         UnsafeError: too large, too deep, or with tags or aliases.
         yaml.YAMLError, UnicodeDecodeError: no YAML.
     """
-    if len(data) > LARGEST:
-        raise UnsafeError(f"it has {len(data):,} bytes, and at most {LARGEST:,} are read")
+    if len(data) > MAX_BYTES:
+        raise UnsafeError(f"it has {len(data):,} bytes, and at most {MAX_BYTES:,} are read")
     text, depth = data.decode(), 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
@@ -32,6 +32,6 @@ def read(data: bytes) -> Any:
             raise UnsafeError(f"it has the tag {event.tag}: remove it")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise UnsafeError(f"it is nested more than {_DEEPEST} deep")
+        if depth > _MAX_DEPTH:
+            raise UnsafeError(f"it is nested more than {_MAX_DEPTH} deep")
     return yaml.safe_load(text)

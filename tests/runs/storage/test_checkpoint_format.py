@@ -15,7 +15,7 @@ from same_state import differences
 
 from ebmtrain.errors import CheckpointError, UnsafeError
 from ebmtrain.runs.storage.checkpoint_format import FORMAT, decode, encode
-from ebmtrain.runs.storage.checkpoint_schema import KINDS, checked
+from ebmtrain.runs.storage.checkpoint_schema import KINDS, validate_state
 
 STATE = {
     "step": 7,
@@ -161,7 +161,7 @@ RUN = {
 
 def test_a_state_of_a_run():
     assert set(RUN) == set(KINDS)
-    assert checked(decode(encode(RUN), "x.pt"))["step"] == 7
+    assert validate_state(decode(encode(RUN), "x.pt"))["step"] == 7
 
 
 @pytest.mark.parametrize(
@@ -187,13 +187,13 @@ def test_a_state_of_a_run():
 )  # fmt: skip
 def test_a_state_of_another_shape_is_refused(item, value, reason):
     with pytest.raises(CheckpointError, match=re.escape(reason)):
-        checked(decode(encode(RUN | {item: value}), "x.pt"))
+        validate_state(decode(encode(RUN | {item: value}), "x.pt"))
 
 
 @pytest.mark.parametrize("item", RUN)
 def test_nothing_may_be_missing(item):
     with pytest.raises(CheckpointError, match=f"has no {item}"):
-        checked(decode(encode({k: v for k, v in RUN.items() if k != item}), "x.pt"))
+        validate_state(decode(encode({k: v for k, v in RUN.items() if k != item}), "x.pt"))
 
 
 VIEWS = {

@@ -20,7 +20,7 @@ from torch._inductor import config as inductor
 from ebmtrain.config.build import build
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.runs.launch import begin, resume
+from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runtime.compiler_cache import cache_on_disk, processor
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled.inductor import (
@@ -107,8 +107,8 @@ def test_a_compiled_run(configured, tmp_path, lines):
     more = ("checkpoint.every=10", "train.log_every=10", "method.energy_regularization=0.1")
     config = configured(*words, *more, "device.compile=true")
     plain, whole, half = (tmp_path / name for name in ("plain", "whole", "half"))
-    begin(build(configured(*words, *more)), plain, {}, quiet=True)
-    begin(build(config), whole, {}, quiet=True)
+    run_experiment(build(configured(*words, *more)), plain, {}, quiet=True)
+    run_experiment(build(config), whole, {}, quiet=True)
     log = (whole / "run.log").read_text()
     assert "recompilations: 0" in log
     assert "warning: device.compile" not in log
