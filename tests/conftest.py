@@ -91,7 +91,7 @@ def no_pictures(monkeypatch):
     """Drawing is what takes longest in a small run."""
     monkeypatch.setattr(RunFigures, "landscape", lambda *_: None)
     monkeypatch.setattr(RunFigures, "final", lambda *_: [])
-    monkeypatch.setattr("ebmtrain.runs.report.write.pictures", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.runs.report.write.figures", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

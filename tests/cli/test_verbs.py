@@ -504,7 +504,7 @@ def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_f
     def drawn(*_: object):
         raise AssertionError("chains from noise")
 
-    monkeypatch.setattr("ebmtrain.runs.session.noise", drawn)
+    monkeypatch.setattr("ebmtrain.runs.session.uniform_noise", drawn)
     words = [w for w in tiny_file if not w.startswith("method.")]
     path = saved(folder, np.random.default_rng(0).normal(size=(80, 3)))
     assert command(*words, "method=dsm", "dataset=file", path, "plots.every=5").code == 0

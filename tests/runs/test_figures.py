@@ -70,7 +70,7 @@ def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
     parts = replace(run.parts, samples=replace(run.parts.samples, burn_in=150))
     shown = []
     monkeypatch.setattr("ebmtrain.plots.images.class_panels", lambda *given: shown.extend(given))
-    monkeypatch.setattr(RunFigures, "hang", lambda *_: None)
+    monkeypatch.setattr(RunFigures, "_save", lambda *_: None)
     gallery = RunFigures(parts, RunDir(Path("run")))
     gallery.classes(evaluation_input(parts, Levels(), {}), "title", "final")
     data, samples, names = shown[:3]
