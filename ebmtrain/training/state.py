@@ -86,7 +86,7 @@ class TrainState:
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
-    def load_state_dict(self, saved: TrainingItems) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """
         Raises:
             CheckpointError: it is of a run with another model, method or optimizer.
