@@ -20,7 +20,7 @@ import torch
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
-from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.loop import (
     StepRequests,
     collect_metrics,
@@ -63,7 +63,7 @@ def timed(act: Callable[[], None], device: torch.device) -> tuple[float, float]:
 
 def compare(count: int, words: list[str], rounds: int, steps: int, *, compile: bool) -> None:
     apart, members = begun(count, words), begun(count, words)
-    together = Together(compile=compile)
+    together = VmapTrainStep(compile=compile)
     device = members[0][1].diverged.device
 
     def one_after_the_other() -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.types import AtOnce, Energy
+from ebmtrain.types import ChainKernels, Energy
 
 CHUNK_POINTS = 8192
 """Points per call of an energy, where there are many."""
@@ -53,14 +53,14 @@ def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int = CHUNK
 def energies(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
     """E(x), (n,), of any number of points, in eval mode: a layer that keeps statistics must not
     change by an evaluation."""
-    with frozen(energy):
+    with freeze(energy):
         return in_chunks(energy, x, size)
 
 
-def at_once(energy: Energy, x: Tensor) -> AtOnce | None:
+def chain_kernels(energy: Energy, x: Tensor) -> ChainKernels | None:
     """The energy, if it has steps of chains of its own for points like these."""
     asked: Any = getattr(energy, "at_once", None)
-    return cast(AtOnce, energy) if asked is not None and asked(x) else None
+    return cast(ChainKernels, energy) if asked is not None and asked(x) else None
 
 
 def score(energy: Energy, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[T
 
 
 @contextmanager
-def frozen(energy: Energy) -> Iterator[None]:
+def freeze(energy: Energy) -> Iterator[None]:
     """In here the energy is in eval mode and its parameters take no gradient.
 
     So a chain neither pollutes `.grad`, nor builds a graph to the parameters, nor moves the
@@ -140,7 +140,7 @@ def frozen(energy: Energy) -> Iterator[None]:
 
 
 @dataclass
-class Tally:
+class EvaluationCount:
     """Points at which an energy was asked for."""
 
     points: int = 0
@@ -157,11 +157,11 @@ _PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other argume
 
 
 @contextmanager
-def counted(energy: nn.Module) -> Iterator[Tally]:
+def count_evaluations(energy: nn.Module) -> Iterator[EvaluationCount]:
     """Counts the energy evaluations made in here: a point counts once for each pass through the
     energy, with or without its gradient. Further derivatives of the same pass are not counted.
     """
-    tally = Tally()
+    tally = EvaluationCount()
 
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         tally.points += len(inputs[0])

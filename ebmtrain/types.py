@@ -103,7 +103,7 @@ class Energy(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-class AtOnce(Protocol):
+class ChainKernels(Protocol):
     """What an energy may offer that makes many steps of a chain faster in one go than one by one.
     Without autograd."""
 

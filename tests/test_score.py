@@ -1,4 +1,4 @@
-"""score.py against explicit Hessians, and what `frozen` must put back."""
+"""score.py against explicit Hessians, and what `freeze` must put back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ebmtrain.models.mlp import MLP
 from ebmtrain.score import (
-    counted,
+    count_evaluations,
     energies,
     energy_and_gradient,
-    frozen,
+    freeze,
     gradients,
     in_chunks,
     score,
@@ -148,7 +148,7 @@ def test_frozen_puts_everything_back_even_after_an_exception():
     wanted = [p.requires_grad for p in net.parameters()]
 
     def use() -> None:
-        with frozen(net):
+        with freeze(net):
             assert not any(module.training for module in net.modules())
             assert not any(p.requires_grad for p in net.parameters())
             raise Boom
@@ -161,7 +161,7 @@ def test_frozen_puts_everything_back_even_after_an_exception():
 
 def test_frozen_takes_an_energy_that_is_no_module():
     x = torch.ones(3, 2, requires_grad=True)
-    with frozen(lambda u: u.square().sum(1)):
+    with freeze(lambda u: u.square().sum(1)):
         x.square().sum().backward()  # points keep their gradient in it
     assert torch.equal(x.grad, torch.full((3, 2), 2.0))
 
@@ -169,7 +169,7 @@ def test_frozen_takes_an_energy_that_is_no_module():
 def test_evaluations_are_counted_once_each():
     model = MLP(event_shape=(2,), width=4)
     x = torch.randn(7, 2)
-    with counted(model) as tally:
+    with count_evaluations(model) as tally:
         model(x)
         assert tally.points == 7
         energy_and_gradient(model, x)  # the closed form does not pass through forward
@@ -193,7 +193,7 @@ def test_a_closed_form_that_passes_through_forward_counts_once():
             return self(x), x
 
     model = Quadratic()
-    with counted(model) as tally:
+    with count_evaluations(model) as tally:
         energy_and_gradient(model, torch.randn(5, 3))
     assert tally.points == 5
 

@@ -14,7 +14,7 @@ from ebmtrain.models.mlp import MLP
 from ebmtrain.runtime.matmul import choose_library
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
-from ebmtrain.training.compiled.inductor import Compiled
+from ebmtrain.training.compiled.inductor import CompiledTrainStep
 from ebmtrain.training.loop import collect_metrics, run_step
 from ebmtrain.training.optimizers import Adam
 from ebmtrain.training.state import TrainSpec, initial_state
@@ -54,7 +54,7 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     state = initial_state(job, filled(energy, weights), torch.Generator().manual_seed(0))
     if "chains" in state.method:
         state.method["chains"] = torch.from_numpy(first)
-    advance = Compiled() if compiled else None
+    advance = CompiledTrainStep() if compiled else None
 
     def epoch() -> None:
         for _ in range(s.steps):

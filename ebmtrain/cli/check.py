@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         print(
             f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
         )
-    for line in native.refusals():
+    for line in native.rejections():
         print(line)
     print("ok")
     return 0
@@ -61,19 +61,19 @@ def _step_function(
     begun: list[tuple[TrainSpec, TrainState]], compiles: bool | Literal["auto"]
 ) -> Callable[[], None]:
     """What makes one update of each of these."""
-    from ebmtrain.training.compiled.inductor import chosen, pays
-    from ebmtrain.training.compiled.vmap import Together
+    from ebmtrain.training.compiled.inductor import select, should_compile
+    from ebmtrain.training.compiled.vmap import VmapTrainStep
     from ebmtrain.training.loop import request_step, run_interleaved, run_step
 
     job, state = begun[0]
     if len(begun) == 1:
-        advance = chosen(compiles, job)
+        advance = select(compiles, job)
 
         def one() -> None:
             run_step(job, state, advance)
 
         return one
-    together = Together(compile=pays(compiles, job))
+    together = VmapTrainStep(compile=should_compile(compiles, job))
 
     def ended(_: int, found: object) -> None:
         if isinstance(found, Exception):

@@ -11,9 +11,9 @@ import signal
 import sys
 
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError, suggestion
-from ebmtrain.runtime.memory_limit import bound
-from ebmtrain.runtime.signals import Asked, heard
-from ebmtrain.runtime.stdio import mute, prepare
+from ebmtrain.runtime.memory_limit import limit_to_free_memory
+from ebmtrain.runtime.signals import TerminationSignal, raise_on_signals
+from ebmtrain.runtime.stdio import repair_streams, silence_stdout
 
 VERBS = (
     "check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "score", "verify",
@@ -28,14 +28,14 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        with heard():
+        with raise_on_signals():
             code = dispatch(arguments)
             _flush_stdout()
         return code
     except KeyboardInterrupt as stop:
-        return 128 + (stop.signal if isinstance(stop, Asked) else signal.SIGINT)
+        return 128 + (stop.signal if isinstance(stop, TerminationSignal) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
-        mute()
+        silence_stdout()
         return 0
     except Exception as error:  # one line for whatever it is, and the exit code of its kind
         if debug:
@@ -54,7 +54,7 @@ def _flush_stdout() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        mute()
+        silence_stdout()
         raise OutputError(f"cannot write standard output: {error.strerror}") from error
 
 
@@ -131,8 +131,8 @@ def _escape_control_characters(line: str) -> str:
 
 def entry() -> None:
     """The console script."""
-    prepare()
-    bound()
+    repair_streams()
+    limit_to_free_memory()
     raise SystemExit(main())
 
 

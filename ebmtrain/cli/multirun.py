@@ -20,7 +20,7 @@ from ebmtrain.errors import ConfigError
 from ebmtrain.runs import ensemble
 from ebmtrain.runs.outcome import outcome
 from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
-from ebmtrain.runtime.signals import Asked
+from ebmtrain.runtime.signals import TerminationSignal
 
 
 @dataclass
@@ -113,4 +113,4 @@ def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: A
             result = error
         stopped = outcome(name, result, path, members[0].config, choices, began).get("signal")
     if stopped:
-        raise Asked(stopped)  # and with the job the sweep
+        raise TerminationSignal(stopped)  # and with the job the sweep

@@ -8,7 +8,7 @@ import torch
 
 from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.datasets.standardization import Standardize
-from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import OpenUnit, WholeNumber
 
 
@@ -35,7 +35,7 @@ def bundled(
         ConfigError: scikit-learn is not installed.
         DataError: whitening points that are too few; no such class.
     """
-    table = getattr(scikit_learn("datasets", f"dataset={name}"), f"load_{name}")()
+    table = getattr(import_sklearn("datasets", f"dataset={name}"), f"load_{name}")()
     points = torch.from_numpy(table.data)
     names = tuple(str(column) for column in table.feature_names)
     return random_split(

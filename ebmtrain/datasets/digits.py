@@ -7,7 +7,7 @@ import numpy as np
 from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.points import Points
-from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import OpenUnit, WholeNumber
 
 _LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
@@ -43,7 +43,7 @@ def digits(
         ConfigError: scikit-learn is not installed.
         DataError: there is no class `without`.
     """
-    found = scikit_learn("datasets", "dataset=digits").load_digits()
+    found = import_sklearn("datasets", "dataset=digits").load_digits()
     return image_dataset(
         found.images.astype(np.uint8),
         levels=_LEVELS,

@@ -23,7 +23,7 @@ from ebmtrain.evaluation.protocol import (
     Metric,
     float64_copy,
 )
-from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import Count, Dataset, Standardization
 
 _COVARIANCES = ("full", "tied", "diag", "spherical")
@@ -70,7 +70,7 @@ class Baselines:
     )
 
     def __post_init__(self) -> None:
-        scikit_learn("mixture", "evaluation=peers")
+        import_sklearn("mixture", "evaluation=peers")
         if self.fewest > self.components:
             raise ValueError(
                 f"evaluation.fewest={self.fewest} must be at most evaluation.components="
@@ -110,7 +110,7 @@ class Baselines:
         units = [fit_standardization(train, True)]
         with suppress(DataError):  # columns that follow from others
             units.append(fit_standardization(train, "whiten"))
-        one = scikit_learn("mixture", "evaluation=peers").GaussianMixture(1)
+        one = import_sklearn("mixture", "evaluation=peers").GaussianMixture(1)
         return {
             "gaussian": _baseline_log_p(
                 one.fit(units[0].to_standard(train).numpy()), units[0], holdout
@@ -122,8 +122,8 @@ class Baselines:
     def fit_kernel_density(
         self, train: Tensor, holdout: Tensor, units: list[Standardization]
     ) -> Tensor:
-        estimate = scikit_learn("neighbors", "evaluation=peers").KernelDensity
-        folds = scikit_learn("model_selection", "evaluation=peers").KFold(
+        estimate = import_sklearn("neighbors", "evaluation=peers").KernelDensity
+        folds = import_sklearn("model_selection", "evaluation=peers").KFold(
             min(self.folds, len(train)), shuffle=True, random_state=0
         )
         tried = torch.logspace(math.log10(0.05), math.log10(3.0), self.bandwidths).tolist()
@@ -142,8 +142,8 @@ class Baselines:
         return _baseline_log_p(best, unit, holdout)
 
     def fit_mixture(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
-        mixtures = scikit_learn("mixture", "evaluation=peers").GaussianMixture
-        unfinished = scikit_learn("exceptions", "evaluation=peers").ConvergenceWarning
+        mixtures = import_sklearn("mixture", "evaluation=peers").GaussianMixture
+        unfinished = import_sklearn("exceptions", "evaluation=peers").ConvergenceWarning
         fits = []
         for unit, kind in itertools.product(units, _COVARIANCES):
             u = unit.to_standard(train).numpy()

@@ -14,7 +14,7 @@ from torch import Tensor
 from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, ess_growth, mixing
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.score import frozen, in_chunks
+from ebmtrain.score import freeze, in_chunks
 from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
 
 # Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
@@ -120,7 +120,7 @@ class Diagnostics:
         walk = inputs.trace(self.chains, self.draws, self.thin)
         flat = walk.points.flatten(0, 1)
         like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
-        with frozen(inputs.energy), torch.no_grad():
+        with freeze(inputs.energy), torch.no_grad():
             energy = in_chunks(lambda part: inputs.energy(part.to(like)).cpu(), flat, 4096)
         quantities = choose_quantities(flat)
         energy = energy.double() / inputs.temperature

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmtrain.evaluation.estimators.auroc import auroc
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
-from ebmtrain.runtime.optional import scikit_learn
+from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Dataset, HasAnomalies
 
@@ -66,7 +66,7 @@ class OutlierBaselines:
     )
 
     def __post_init__(self) -> None:
-        scikit_learn("neighbors", "evaluation=anomalies")
+        import_sklearn("neighbors", "evaluation=anomalies")
 
     @staticmethod
     def conflicts(config: Mapping[str, Any]) -> list[str]:
@@ -115,7 +115,8 @@ def detectors(train: Tensor) -> Iterator[tuple[str, Any]]:
     """Each peer with each of its settings. Lengths are told in r, the median distance of a training
     point from the nearest other one."""
     neighbours, svm, ensemble = (
-        scikit_learn(module, "evaluation=anomalies") for module in ("neighbors", "svm", "ensemble")
+        import_sklearn(module, "evaluation=anomalies")
+        for module in ("neighbors", "svm", "ensemble")
     )
     distances = torch.cdist(train, train).fill_diagonal_(torch.inf)
     r = max(float(distances.amin(1).median()), 1e-6)  # 0 where most points are there twice

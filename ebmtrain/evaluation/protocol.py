@@ -31,7 +31,7 @@ class Trace(NamedTuple):
     rates: Mapping[str, float]
     """The metrics of `run_chain`, means over the draws."""
     evaluations: int
-    """Of the energy, for these draws: see `score.counted`."""
+    """Of the energy, for these draws: see `score.count_evaluations`."""
     seconds: float
     """Wall clock that they took."""
 

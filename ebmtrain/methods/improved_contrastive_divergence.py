@@ -12,7 +12,7 @@ from ebmtrain.methods.buffer import slot_conflicts
 from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.score import frozen, score
+from ebmtrain.score import freeze, score
 from ebmtrain.types import (
     Batch,
     Count,
@@ -89,7 +89,7 @@ class ImprovedContrastiveDivergence:
         noise = torch.empty_like(chain.x).normal_(generator=generator)
         drift = self.step_size * score(energy, chain.x)
         y = chain.x + drift + (2 * self.step_size * temperature) ** 0.5 * noise
-        with frozen(energy):  # the gradient goes to the parameters by way of y alone
+        with freeze(energy):  # the gradient goes to the parameters by way of y alone
             judged = energy(y).mean()
         spread = nearest_neighbour_entropy(y)
         loss = loss + self.kl_weight * judged - self.entropy_weight * temperature * spread

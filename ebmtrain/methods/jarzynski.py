@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from ebmtrain.methods.contrast import add_noise, contrastive_loss
 from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
-from ebmtrain.score import frozen
+from ebmtrain.score import freeze
 from ebmtrain.types import (
     Batch,
     Cooling,
@@ -145,7 +145,7 @@ class Jarzynski:
 
     def reweighted(self, energy: Energy, walkers: Tensors) -> Tensors:
         """The same points, weighted for another energy."""
-        with frozen(energy), torch.no_grad():
+        with freeze(energy), torch.no_grad():
             energies = energy(walkers["chains"])
         work = (energies - walkers["energies"]) / temperature_of(self.sampler)
         return walkers | {"energies": energies, "log_weights": walkers["log_weights"] - work}
@@ -180,7 +180,7 @@ class Jarzynski:
                 run_chain(self.sampler, energy, chains[drawn[-1]], self.k, generator, learnt)
             )
         index, ends = torch.cat(drawn), torch.cat([run.x for run in runs])
-        with frozen(energy), torch.no_grad():
+        with freeze(energy), torch.no_grad():
             energies = walkers["energies"].index_copy(0, index, energy(ends))
         after = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
         return after, runs[0].adaptation_state, runs[0].metrics

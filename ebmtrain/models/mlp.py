@@ -108,7 +108,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         network = self.network()
-        if self.known(x, network) and perceptron.pays(x, network):
+        if self.native_supports(x, network) and perceptron.is_faster(x, network):
             f = functional.output(x, network)
         else:
             f = marginal_energy(self.outputs(x, network))
@@ -130,7 +130,7 @@ class MLP(nn.Module):
     def differentiable_gradient(self, x: Tensor) -> Tensor | None:
         """dE/dx, differentiable in the parameters, once; None: only autograd knows it."""
         flat, network = x.flatten(1), self.network()
-        if not self.known(flat, network):
+        if not self.native_supports(flat, network):
             return None
         _, gradient = functional.output_and_gradient(flat, network)
         if self.base_precision:
@@ -143,7 +143,7 @@ class MLP(nn.Module):
         """dE/dx and v' (d2E/dx2) v, (n, batch), for each v of directions, (n, batch, *event), both
         differentiable in the parameters, once; None: only autograd knows them."""
         flat, v, network = x.flatten(1), directions.flatten(2), self.network()
-        if directions.requires_grad or not self.known(flat, network):
+        if directions.requires_grad or not self.native_supports(flat, network):
             return None
         repeated = flat.expand(v.shape).flatten(0, 1)
         _, gradient, curvatures = functional.output_and_curvature(
@@ -159,17 +159,17 @@ class MLP(nn.Module):
         """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)
         network = self.network()
-        if self.known(flat, network):
+        if self.native_supports(flat, network):
             f, gradient = functional.output_and_gradient(flat, network)
         else:
-            f, gradient = self.written_out(flat, network)
+            f, gradient = self.chain_rule_gradient(flat, network)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return add_base_energy(f, flat, self.base_precision), gradient.view_as(x)
 
     def at_once(self, x: Tensor) -> bool:
         """See `AtOnce`, also of the next two."""
-        return self.classes is None and perceptron.knows_steps(x.flatten(1), self.network())
+        return self.classes is None and perceptron.supports_chains(x.flatten(1), self.network())
 
     def langevin(
         self, x: Tensor, noise: Tensor, sizes: Sequence[float], scales: Sequence[float]
@@ -190,7 +190,7 @@ class MLP(nn.Module):
         end, momentum, gradient = (t.view_as(x) for t in moved)
         return end, momentum, gradient, add_base_energy(f, moved[0], self.base_precision)
 
-    def written_out(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+    def chain_rule_gradient(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         """f, marginal over classes, and df/dx: the chain rule, one product a layer."""
         h = features = self.embedding(x)
         pre = []
@@ -204,9 +204,9 @@ class MLP(nn.Module):
             g = self.activation_backward(g, z) @ w
         return marginal_energy(f), self.embedding.pullback(features, g)
 
-    def known(self, x: Tensor, network: Network) -> bool:
+    def native_supports(self, x: Tensor, network: Network) -> bool:
         """Whether C++ of ours does it."""
-        return self.classes is None and perceptron.knows(x, network)
+        return self.classes is None and perceptron.supports(x, network)
 
     def network(self) -> Network:
         """Each weight is read once: under spectral_norm reading it computes it."""

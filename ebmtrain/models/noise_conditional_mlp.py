@@ -69,14 +69,14 @@ class NoiseConditionalMLP(nn.Module):
         )
 
     def forward(self, x: Tensor, sigma: Tensor | None = None) -> Tensor:
-        return self.mlp(self.with_noise(x, sigma))
+        return self.mlp(self.append_noise_level(x, sigma))
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x, sigma_min) and its derivative with respect to x."""
-        energy, gradient = self.mlp.energy_and_gradient(self.with_noise(x, None))
+        energy, gradient = self.mlp.energy_and_gradient(self.append_noise_level(x, None))
         return energy, gradient[:, :-1].reshape(x.shape)
 
-    def with_noise(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+    def append_noise_level(self, x: Tensor, sigma: Tensor | None) -> Tensor:
         """[x, c], (batch, d + 1)."""
         flat = x.flatten(1)
         if sigma is None:

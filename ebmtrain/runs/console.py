@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebmtrain.errors import OutputError
-from ebmtrain.runtime.stdio import mute
+from ebmtrain.runtime.stdio import silence_stdout
 
 LOG = logging.getLogger("ebmtrain")
 _ACTIVE_CONSOLE: ContextVar[RunConsole | None] = ContextVar("SHOWN", default=None)
@@ -127,7 +127,7 @@ class _PlainHandler(logging.StreamHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], OSError):
-            mute()
+            silence_stdout()
         else:
             super().handleError(record)
 
@@ -137,7 +137,7 @@ def print_line(line: str) -> None:
     try:
         print(line, flush=True)
     except OSError:
-        mute()
+        silence_stdout()
 
 
 def _terminal_handler(console: Console, live: bool) -> logging.Handler:

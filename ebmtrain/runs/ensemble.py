@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.launch import experiment_steps
 from ebmtrain.runs.outcome import outcome
-from ebmtrain.runtime.signals import Stop
-from ebmtrain.training.compiled.inductor import pays
-from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.runtime.signals import StopRequest
+from ebmtrain.training.compiled.inductor import should_compile
+from ebmtrain.training.compiled.vmap import VmapTrainStep
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
@@ -43,7 +43,7 @@ def _run_members(
     """
     first = members[0]
     assert first.job is not None
-    maker, stop = Together(compile=pays(first.compile, first.job)), Stop()
+    maker, stop = VmapTrainStep(compile=should_compile(first.compile, first.job)), StopRequest()
     runs = [
         experiment_steps(parts, path, choices, maker, stop=stop, quiet=quiet or i > 0)
         for i, (parts, path) in enumerate(zip(members, paths, strict=True))

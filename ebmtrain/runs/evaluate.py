@@ -16,7 +16,7 @@ from ebmtrain.errors import CheckpointError
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
 from ebmtrain.runs.sampling import chain_starts, draw_samples
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
-from ebmtrain.score import counted
+from ebmtrain.score import count_evaluations
 from ebmtrain.types import EstimatesLogZ
 
 
@@ -58,7 +58,7 @@ def _run_chains(
     learnt = restore_adaptation(method, parts.sampler, first)
     begun = run_burn_in(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
     before = perf_counter()
-    with counted(energy) as tally:
+    with count_evaluations(energy) as tally:
         walked = [
             (chain.x.cpu(), chain.metrics)
             for chain in iterate_draws(parts.sampler, energy, begun, draws, thin, generator)

@@ -21,8 +21,8 @@ from ebmtrain.runs.storage.checkpoint_schema import validate_state
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
-from ebmtrain.runtime.signals import Stop
-from ebmtrain.training.compiled.inductor import Compiled, chosen
+from ebmtrain.runtime.signals import StopRequest
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, select
 from ebmtrain.training.loop import (
     StepRequests,
     collect_metrics,
@@ -43,9 +43,9 @@ def run_experiment(
     )
 
 
-def _choose_stepper(parts: Experiment) -> Compiled | None:
+def _choose_stepper(parts: Experiment) -> CompiledTrainStep | None:
     """What makes the updates of a run that goes by itself; None: `train_step`."""
-    return None if parts.job is None else chosen(parts.compile, parts.job)
+    return None if parts.job is None else select(parts.compile, parts.job)
 
 
 def experiment_steps(
@@ -54,7 +54,7 @@ def experiment_steps(
     choices: dict[str, str],
     maker: Stepper | None,
     *,
-    stop: Stop | None = None,
+    stop: StopRequest | None = None,
     quiet: bool = False,
 ) -> StepRequests[dict[str, Any]]:
     """`run_experiment`, as far as the next update.
@@ -146,14 +146,14 @@ def _session_steps(
     maker: Stepper | None,
     *,
     resumed: dict[str, Any] | None = None,
-    stop: Stop | None = None,
+    stop: StopRequest | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,
 ) -> StepRequests[dict[str, Any]]:
     n_steps = parts.job.n_steps if parts.job else 0
     run.clear()
     with RunConsole(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
-        for line in [*opening_lines(parts, choices), *native.refusals()]:
+        for line in [*opening_lines(parts, choices), *native.rejections()]:
             LOG.info("%s", line)
         for note in notes or []:
             LOG.warning("warning: %s", note)

@@ -21,7 +21,7 @@ from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import validate_state
 from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
 from ebmtrain.runs.summary import figure_title
-from ebmtrain.runtime.signals import Asked, Stop
+from ebmtrain.runtime.signals import StopRequest, TerminationSignal
 from ebmtrain.samplers.draw import draw
 from ebmtrain.score import energies
 from ebmtrain.training.divergence import check_divergence
@@ -55,14 +55,14 @@ class Session:
         name: str,
         resumed: dict[str, Any] | None = None,
         maker: Stepper | None = None,
-        stop: Stop | None = None,
+        stop: StopRequest | None = None,
     ):
         self.parts = parts
         self.name = name
         self.run = run
         self.display = display
         self.gallery = RunFigures(parts, run)
-        self.stop = stop or Stop()
+        self.stop = stop or StopRequest()
         self.resumed = resumed
         self.best = BestCheckpoint(parts.checkpoint.best, resumed["best"] if resumed else {})
         self._restore_measurements(resumed["measured"] if resumed else {})
@@ -102,7 +102,7 @@ class Session:
             with self.stop:
                 yield from self._train_and_finish()
             status = "finished" if self.finished else "interrupted"
-        except Asked:
+        except TerminationSignal:
             if not self.stop.at_once:  # the second signal: whoever sent it wants no more work
                 raise
             status = "interrupted"
@@ -139,7 +139,7 @@ class Session:
     def _train_and_finish(self) -> StepRequests[None]:
         parts = self.parts
         if parts.job is None:
-            self.stop.nothing_left_to_save()
+            self.stop.raise_from_now_on()
             self.numbers = self.measure(parts.energy, {})
             self.finish(parts.energy, {})
             self.finished = True
@@ -155,7 +155,7 @@ class Session:
         self.step, self.evaluations = state.step, state.evaluations
         if state.step < parts.job.n_steps:
             return
-        self.stop.nothing_left_to_save()
+        self.stop.raise_from_now_on()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
             self.numbers = self.measure(state.eval_model, state.method)
         for warning in self.best.overfit_warnings(self.numbers):

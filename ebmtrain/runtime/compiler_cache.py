@@ -9,21 +9,21 @@ import stat
 from pathlib import Path
 
 
-def cache_on_disk() -> None:
+def use_disk_cache() -> None:
     """What was compiled once is found again by the next run, in the user's cache folder; where
     TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
-    if folder := folder_of("inductor"):
+    if folder := cache_folder("inductor"):
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
-def folder_of(kind: str) -> Path | None:
+def cache_folder(kind: str) -> Path | None:
     """In the user's cache folder, for this kind of processor; None: it cannot be written, or other
     users can: what is found there is run."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        folder = Path(base) / "ebmtrain" / kind / processor()
+        folder = Path(base) / "ebmtrain" / kind / processor_id()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = folder.stat()
     except (OSError, RuntimeError):
@@ -32,7 +32,7 @@ def folder_of(kind: str) -> Path | None:
     return folder if os.access(folder, os.W_OK) and not others else None
 
 
-def processor() -> str:
+def processor_id() -> str:
     """A name for this kind of processor. Torch compiles for the very one and its cache does not
     tell them apart: in a home that machines share, one would run the code of another and die."""
     try:

@@ -79,7 +79,7 @@ class Device:
                     "wait for each other", self.threads, cores,
                 )  # fmt: skip
         choose_library(rows)
-        native.use(self.native)
+        native.set_enabled(self.native)
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         name = self.accelerator

@@ -10,7 +10,7 @@ MEMINFO = Path("/proc/meminfo")
 DRIVER = Path("/dev/nvidiactl")
 
 
-def bound(meminfo: Path = MEMINFO) -> None:
+def limit_to_free_memory(meminfo: Path = MEMINFO) -> None:
     """Not more than is free now. Linux grants a process more than there is, and kills it, or
     another one, when the memory is used; with a bound an allocation fails, which can be told: "out
     of memory: lower ...". Where a GPU's driver is there no bound is set: it maps more than it uses.

@@ -20,91 +20,93 @@ from pathlib import Path
 
 import torch
 
-from ebmtrain.runtime.compiler_cache import folder_of
+from ebmtrain.runtime.compiler_cache import cache_folder
 
 _COMPILERS = ("c++", "g++", "clang++")
-ALWAYS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
-TORCH = Path(torch.__file__).parent  # whose libraries are in the process already when ours comes
-WISHES = (  # in turn, until one is granted
+_COMMON_OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
+_TORCH_DIR = Path(
+    torch.__file__
+).parent  # whose libraries are in the process already when ours comes
+_OPTION_SETS = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
     ("-march=native",),
     ("-mcpu=native",),
     (),
 )
-_PATIENCE = 120.0  # seconds
-_wanted = True
-_refused: dict[str, str] = {}  # why, for each source
+COMPILE_TIMEOUT_S = 120.0  # seconds
+_enabled = True
+_rejected: dict[str, str] = {}  # why, for each source
 
 
-def use(wanted: bool) -> None:
+def set_enabled(wanted: bool) -> None:
     """For the whole process."""
     global _wanted
-    _wanted = wanted
+    _enabled = wanted
 
 
-def wanted() -> bool:
-    return _wanted
+def enabled() -> bool:
+    return _enabled
 
 
-def refuse(source: Path, reason: str) -> None:
+def reject(source: Path, reason: str) -> None:
     """It is not used, which is for those to hear who begin or resume a run."""
-    _refused[source.name] = reason
+    _rejected[source.name] = reason
 
 
-def refusals() -> list[str]:
+def rejections() -> list[str]:
     """A line for each source that is wanted and not used. (Not logged where it is found out: the
     first to ask is whoever builds a model, before there is a run to have a log.)"""
-    if not _wanted:
+    if not _enabled:
         return []
     return [
         f"{name} is not used ({reason}): torch's operations take its place, which are slower; "
         "install g++ or name a compiler by CXX, or device.native=false"
-        for name, reason in _refused.items()
+        for name, reason in _rejected.items()
     ]
 
 
-class NotCompiledError(Exception):
+class CompilerError(Exception):
     """There is no compiler, or it cannot do it."""
 
 
 @cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The library that this file makes; None where there is none, see `refusals`."""
+    """The library that this file makes; None where there is none, see `rejections`."""
     try:
-        with place() as folder:
-            found = _opened(source, folder)
-    except (NotCompiledError, OSError) as error:
-        refuse(source, str(error))
+        with library_folder() as folder:
+            found = _open(source, folder)
+    except (CompilerError, OSError) as error:
+        reject(source, str(error))
         return None
-    _refused.pop(source.name, None)
+    _rejected.pop(source.name, None)
     return found
 
 
 @contextmanager
-def place() -> Iterator[Path]:
+def library_folder() -> Iterator[Path]:
     """Where libraries are kept; else a folder that goes once they have been opened."""
-    if folder := folder_of("native"):
+    if folder := cache_folder("native"):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="ebmtrain-") as temporary:
         yield Path(temporary)
 
 
-def _opened(source: Path, folder: Path) -> ctypes.CDLL:
+def _open(source: Path, folder: Path) -> ctypes.CDLL:
     """
     Raises:
-        NotCompiledError, OSError: see `compiled`.
+        NotCompiledError, OSError: see `compile_library`.
         OSError: what the compiler makes cannot be opened.
     """
     try:
-        return ctypes.CDLL(str(compiled(source, folder)))
+        return ctypes.CDLL(str(compile_library(source, folder)))
     except OSError:  # damaged, or it wants a library that another machine of this home has
-        compiled(source, folder).unlink()
-        return ctypes.CDLL(str(compiled(source, folder)))
+        compile_library(source, folder).unlink()
+        return ctypes.CDLL(str(compile_library(source, folder)))
 
 
-def compiled(source: Path, folder: Path) -> Path:
+def compile_library(source: Path, folder: Path) -> Path:
     """The library in this folder, where it is made if it is not there.
 
     Raises:
@@ -113,23 +115,23 @@ def compiled(source: Path, folder: Path) -> Path:
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
     if compiler is None:
-        raise NotCompiledError("no C++ compiler: " + ", ".join(_COMPILERS))
+        raise CompilerError("no C++ compiler: " + ", ".join(_COMPILERS))
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
-    made_of = text, compiler, ALWAYS, WISHES, TORCH, torch.__version__
+    made_of = text, compiler, _COMMON_OPTIONS, _OPTION_SETS, _TORCH_DIR, torch.__version__
     name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     kept = folder / f"{source.stem}-{name}.so"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             made = Path(fresh) / kept.name
-            compile_to(made, source, compiler)
+            _run_compiler(made, source, compiler)
             with made.open("rb") as file:
                 os.fsync(file.fileno())  # a power loss is not to leave a part under this name
             made.replace(kept)  # at once: another process may be at it
     return kept
 
 
-def compile_to(made: Path, source: Path, compiler: str) -> None:
+def _run_compiler(made: Path, source: Path, compiler: str) -> None:
     """
     Raises:
         NotCompiledError: no set of options would do, or the compiler was stopped.
@@ -139,23 +141,23 @@ def compile_to(made: Path, source: Path, compiler: str) -> None:
         try:
             # In a session of its own: what interrupts training does not stop the compiler.
             ended = subprocess.run(
-                command, capture_output=True, timeout=_PATIENCE, start_new_session=True
+                command, capture_output=True, timeout=COMPILE_TIMEOUT_S, start_new_session=True
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotCompiledError(f"{compiler}: {error}") from error
+            raise CompilerError(f"{compiler}: {error}") from error
         if ended.returncode == 0 and made.exists():
             return
         if ended.returncode < 0:  # which says nothing of the options
-            raise NotCompiledError(f"{compiler}: stopped by signal {-ended.returncode}")
+            raise CompilerError(f"{compiler}: stopped by signal {-ended.returncode}")
         said = " ".join(ended.stderr.decode(errors="replace").split())[:200]
         reason = said or f"exit code {ended.returncode}, and nothing made"
-    raise NotCompiledError(f"{compiler}: {reason}")
+    raise CompilerError(f"{compiler}: {reason}")
 
 
 def _commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
-    headers, libraries = str(TORCH / "include"), str(TORCH / "lib")
+    headers, libraries = str(_TORCH_DIR / "include"), str(_TORCH_DIR / "lib")
     # -Wl,-rpath,... would end at a comma in the path.
     linked = ["-L", libraries, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", libraries]
-    for wish in WISHES:
-        ours = [*ALWAYS, *wish, "-isystem", headers, str(source), "-o", str(made)]
+    for wish in _OPTION_SETS:
+        ours = [*_COMMON_OPTIONS, *wish, "-isystem", headers, str(source), "-o", str(made)]
         yield [*compiler.split(), *ours, *linked]

@@ -8,7 +8,7 @@ from types import ModuleType
 from ebmtrain.errors import ConfigError
 
 
-def scikit_learn(module: str, wanted_by: str) -> ModuleType:
+def import_sklearn(module: str, wanted_by: str) -> ModuleType:
     """sklearn.`module`.
 
     Args:

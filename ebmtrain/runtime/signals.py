@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Asked(KeyboardInterrupt):
+class TerminationSignal(KeyboardInterrupt):
     """A signal asked this process to end, and nothing has to be saved before."""
 
     def __init__(self, number: int):
@@ -20,36 +20,37 @@ class Asked(KeyboardInterrupt):
         self.signal = number
 
 
-def _asked(number: int, frame: FrameType | None = None) -> None:
+def _raise(number: int, frame: FrameType | None = None) -> None:
     """The handler that raises."""
-    raise Asked(number)
+    raise TerminationSignal(number)
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """While in here each of these signals raises `Asked`, the ways of the system (SIGTERM ends a
-    process without a word) and of a shell (whose background jobs ignore SIGINT) notwithstanding."""
-    before = _installed(_asked)
+def raise_on_signals() -> Iterator[None]:
+    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`. That holds
+    also where the system would end the process (SIGTERM) or a shell ignores the signal (SIGINT in a
+    background job)."""
+    before = _install(_raise)
     try:
         yield
     finally:
-        _restored(before)
+        _restore(before)
 
 
 @contextmanager
-def put_off() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """While in here none of these signals comes to this thread or to what it starts; those that
     came meanwhile come at the end (or at once, where another thread can take them). A terminal
     sends them to all processes of a command, and a compiler that dies of one would change what the
     run does."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Stop:
+class StopRequest:
     """While in its context, `signal` holds the first such signal that came, else None. Runs side by
     side share one, whose context each of them enters.
 
@@ -63,9 +64,9 @@ class Stop:
         self._before: dict[int, Any] = {}
         self._entered = 0
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> StopRequest:
         if not self._entered:
-            self._before = _installed(self._heard)
+            self._before = _install(self._heard)
         self._entered += 1
         return self
 
@@ -77,35 +78,35 @@ class Stop:
     ) -> None:
         self._entered -= 1
         if not self._entered:
-            _restored(self._before)
+            _restore(self._before)
 
-    def nothing_left_to_save(self) -> None:
+    def raise_from_now_on(self) -> None:
         """From here on a signal ends what goes on, however long it would have taken.
 
         Raises:
-            Asked: there was one already.
+            TerminationSignal: there was one already.
         """
         self.at_once = True
         if self.signal is not None:
-            _asked(self.signal)
+            _raise(self.signal)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        _restored(self._before)  # the next one does what it always did
+        _restore(self._before)  # the next one does what it always did
         if self.at_once:
-            _asked(number)
+            _raise(number)
 
 
-def _installed(handler: Any) -> dict[int, Any]:
+def _install(handler: Any) -> dict[int, Any]:
     """Makes it the handler of all of these signals; returns those of before. A hang-up that is
     ignored stays ignored: `nohup ebmtrain` is to go on when its terminal closes."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    numbers = [n for n in _ASKED if not (ignored and n == signal.SIGHUP)]
+    numbers = [n for n in _SIGNALS if not (ignored and n == signal.SIGHUP)]
     return {number: signal.signal(number, handler) for number in numbers}
 
 
-def _restored(before: dict[int, Any]) -> None:
+def _restore(before: dict[int, Any]) -> None:
     for number, handler in before.items():
         signal.signal(number, handler)

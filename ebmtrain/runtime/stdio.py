@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def prepare() -> None:
+def repair_streams() -> None:
     """A stream that was closed (`>&-`) leads nowhere, or the next file that is opened, a
     checkpoint say, would be standard output; what a terminal's alphabet lacks is shown as `?`."""
     for number in range(3):
@@ -22,6 +22,6 @@ def prepare() -> None:
             stream.reconfigure(errors="replace")
 
 
-def mute() -> None:
+def silence_stdout() -> None:
     """Nothing more to standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.score import frozen
+from ebmtrain.score import freeze
 from ebmtrain.types import (
     Adaptation,
     Energy,
@@ -84,7 +84,7 @@ def run_chain(
         adaptation_state = init_adaptation(sampler, x)
     adaptation = adaptation_of(sampler)
     kernel = sampler if adaptation is None else adaptation.apply(sampler, adaptation_state)
-    with frozen(energy):
+    with freeze(energy):
         state = kernel.init(energy, x) if state is None else state
         jumps = jumps_of(sampler) if len(x) >= _MIN_CHAINS_TO_JUMP else None
         state, infos, jump_rates = _run_steps(kernel, jumps, energy, state, n_steps, generator)

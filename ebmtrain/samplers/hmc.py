@@ -19,7 +19,7 @@ from ebmtrain.samplers.metropolis import (
     sanitize_start,
 )
 from ebmtrain.samplers.step_size import geometric_schedule
-from ebmtrain.score import at_once, energy_and_gradient
+from ebmtrain.score import chain_kernels, energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
 
 
@@ -86,7 +86,7 @@ class Hmc:
         eps = eps * (1 + self.jitter * uniform)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        if not has_bounds(self) and (closed_form := at_once(energy, state.x)):
+        if not has_bounds(self) and (closed_form := chain_kernels(energy, state.x)):
             x, p, gradient, e = closed_form.leapfrog(
                 state.x, momentum, state.gradient, eps, self.temperature, self.n_leapfrog
             )

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds
 from ebmtrain.samplers.step_size import geometric_schedule
-from ebmtrain.score import at_once, energy_and_gradient
+from ebmtrain.score import chain_kernels, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
 
 _MAX_NOISE_ELEMENTS = 2**22  # normal numbers per draw
@@ -68,7 +68,7 @@ class Langevin:
         while n_steps:
             count = min(n_steps, max_count)
             noise = draw_noise(state.x, count, generator)
-            if not has_bounds(self) and (closed_form := at_once(energy, state.x)):
+            if not has_bounds(self) and (closed_form := chain_kernels(energy, state.x)):
                 sizes = [self._step_size_at(state.index + i) for i in range(count)]
                 scales = [self._noise_scale(eta) for eta in sizes]
                 x = closed_form.langevin(state.x, noise, sizes, scales)

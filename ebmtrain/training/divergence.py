@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ebmtrain.errors import DivergedError
-from ebmtrain.score import frozen
+from ebmtrain.score import freeze
 from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import HasEnergyRegularization
 
@@ -17,7 +17,7 @@ def check_divergence(job: TrainSpec, state: TrainState) -> None:
     """Raises DivergedError if the flag is set, or would be by the next update: weights that the
     last one has blown up have met no data yet. Waits for the device."""
     x = job.dataset.batch(state.step, job.batch_size, job.seed).x
-    with frozen(state.energy), torch.no_grad():
+    with freeze(state.energy), torch.no_grad():
         sound = state.energy(x).mean().abs() < MAX_ABS_ENERGY  # NaN compares false
     if state.diverged | ~sound:
         remedy = "lower optimizer.lr, or set model.base_std"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import DivergedError
-from ebmtrain.score import counted
+from ebmtrain.score import count_evaluations
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
 from ebmtrain.training.metrics import Metrics, window_means
@@ -195,7 +195,7 @@ def train_step(
     Returns:
         The metrics, and the energy evaluations that they took.
     """
-    with counted(state.energy) as tally:
+    with count_evaluations(state.energy) as tally:
         loss, metrics, state.method = job.method.loss(
             state.energy, batch, state.method, state.generator
         )

@@ -47,7 +47,7 @@ class TrainState:
     """One vector of metrics per update since the last row, by their names, which a resumed run
     may change: a row is their mean, whether or not the run was stopped between."""
     evaluations: int
-    """Of the energy, in all updates so far: see `score.counted`."""
+    """Of the energy, in all updates so far: see `score.count_evaluations`."""
     retries: list[dict[str, Any]]
     """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
     diverged: Tensor

@@ -18,7 +18,7 @@ from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, choose_quantities
 from ebmtrain.evaluation.protocol import EvaluationInput, Trace
 from ebmtrain.runs.evaluate import evaluation_input
-from ebmtrain.score import counted
+from ebmtrain.score import count_evaluations
 
 WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weights=[0.5,0.5]",
          "model.std=0.5", "train.steps=0", "sampler.adaptation=null", "sampler.step_size=0.05",
@@ -116,7 +116,7 @@ def test_the_same_chains_are_run_once(landscape):
     parts = landscape()
     model = evaluation_input(parts, parts.energy, {})
     first = told_points(model)
-    with counted(parts.energy) as tally:
+    with count_evaluations(parts.energy) as tally:
         assert told_points(model) is first
     assert tally.points == 0
     assert torch.equal(told_points(evaluation_input(parts, parts.energy, {})), first)

@@ -7,7 +7,7 @@ import torch
 from model_presets import PRESETS, preset
 from torch import nn
 
-from ebmtrain.models.perceptron import dispatch as perceptron
+from ebmtrain.models.perceptron import selfcheck
 from ebmtrain.runtime import native
 
 
@@ -30,9 +30,9 @@ def dtype(request) -> torch.dtype:
 @pytest.fixture
 def cpp():
     """Perceptrons by C++, as it is set when a test begins; it may set otherwise."""
-    before, threads = native.wanted(), torch.get_num_threads()
-    native.use(True)
-    assert perceptron.agrees()
+    before, threads = native.enabled(), torch.get_num_threads()
+    native.set_enabled(True)
+    assert selfcheck.self_check()
     yield
-    native.use(before)
+    native.set_enabled(before)
     torch.set_num_threads(threads)

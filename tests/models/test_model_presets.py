@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebmtrain.config.validate import PARTS
 from ebmtrain.evaluation.protocol import float64_copy
-from ebmtrain.score import energy_and_gradient, frozen, score_and_divergence
+from ebmtrain.score import energy_and_gradient, freeze, score_and_divergence
 from ebmtrain.types import Energy
 
 
@@ -109,7 +109,7 @@ def test_a_frozen_model_gives_chains_what_it_gives_all(model, points):
     """In a chain its parameters take no gradient, and what it keeps stays as it is."""
     model.train()
     x, before = points(5), {k: v.clone() for k, v in model.state_dict().items()}
-    with frozen(model):
+    with freeze(model):
         e, gradient = energy_and_gradient(model, x)
     assert e.grad_fn is None
     assert gradient.grad_fn is None

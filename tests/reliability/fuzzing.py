@@ -327,7 +327,7 @@ def run_all() -> int:
     parser.add_argument("--first", type=int, default=0)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    memory.bound()  # as the console script does
+    memory.limit_to_free_memory()  # as the console script does
     RunFigures.landscape = lambda *_: None  # type: ignore[method-assign]
     RunFigures.final = lambda *_: []  # type: ignore[method-assign]
     broken = 0

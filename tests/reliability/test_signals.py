@@ -15,7 +15,7 @@ from same_state import load, result, run_differences
 
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
-from ebmtrain.runtime.signals import Stop
+from ebmtrain.runtime.signals import StopRequest
 from ebmtrain.training.loop import StepRequests, request_step
 from ebmtrain.training.state import TrainSpec, TrainState
 
@@ -211,7 +211,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stop() as stop:
+        with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.signal is None
             assert signal.getsignal(signal.SIGTERM) == stop._heard

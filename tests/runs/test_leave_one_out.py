@@ -17,7 +17,7 @@ from ebmtrain.evaluation.ood_detection import DETECTORS
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.report.discovery import find_runs
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
-from ebmtrain.training.compiled.vmap import Together, apart
+from ebmtrain.training.compiled.vmap import VmapTrainStep, run_one_by_one
 
 FEW = (
     "dataset=iris", "model=mixtures", "model.components=8", "method=dsm", "method.sigma=0.5",
@@ -31,7 +31,9 @@ FEW = (
 @pytest.mark.slow
 def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, monkeypatch):
     monkeypatch.setattr(RunFigures, "final", lambda *_: [])
-    monkeypatch.setattr(Together, "program", lambda *_: apart)  # the graph takes seconds
+    monkeypatch.setattr(
+        VmapTrainStep, "program", lambda *_: run_one_by_one
+    )  # the graph takes seconds
     monkeypatch.setattr(anomalies, "TREES", 5)
     monkeypatch.setattr(anomalies, "NUS", (0.1,))
     ended = command(*FEW, "train.leave_one_out=true", "seed=5")

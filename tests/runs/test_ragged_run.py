@@ -18,7 +18,7 @@ from ebmtrain.errors import DivergedError
 from ebmtrain.masks import finite_mask, lengths
 from ebmtrain.runs.loading import load
 from ebmtrain.runs.sampling import uniform_noise
-from ebmtrain.training.compiled.inductor import close
+from ebmtrain.training.compiled.inductor import _allclose
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.state import initial_state
 
@@ -176,9 +176,9 @@ def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
 def test_padding_does_not_make_two_updates_differ():
     """Where a compiled update is tried against the ordinary one, rounding is that of numbers."""
     chains = torch.tensor([[1000.0, 2.0], [3.0, torch.nan]])
-    assert close(chains, chains + 0.5)  # a thousandth of the largest
-    assert not close(chains, chains + 5.0)
-    assert not close(chains, chains.nan_to_num(0.0))
+    assert _allclose(chains, chains + 0.5)  # a thousandth of the largest
+    assert not _allclose(chains, chains + 5.0)
+    assert not _allclose(chains, chains.nan_to_num(0.0))
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ from ebmtrain.models.perceptron import ops as perceptron_library
 from ebmtrain.models.perceptron import selfcheck
 from ebmtrain.runtime import native
 
-native.ALWAYS = tuple(
-    "-O0" if option == "-O3" else option for option in native.ALWAYS
+native._COMMON_OPTIONS = tuple(
+    "-O0" if option == "-O3" else option for option in native._COMMON_OPTIONS
 )  # sooner made
 for folder in sys.argv[1:]:
     perceptron_library.SOURCE = selfcheck.SOURCE = Path(folder, "perceptron.cpp")
-    selfcheck.agrees.cache_clear()
-    print(selfcheck.agrees(), *native.refusals())
+    selfcheck.self_check.cache_clear()
+    print(selfcheck.self_check(), *native.rejections())

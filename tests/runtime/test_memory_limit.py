@@ -49,6 +49,6 @@ def test_what_a_system_does_not_tell_bounds_nothing(tmp_path: Path, content: str
     before = resource.getrlimit(resource.RLIMIT_DATA)
     told = tmp_path / "meminfo"
     told.write_text(content)
-    memory.bound(told)
-    memory.bound(tmp_path / "missing")
+    memory.limit_to_free_memory(told)
+    memory.limit_to_free_memory(tmp_path / "missing")
     assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from processes import HANG_S
 
-from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import ops as perceptron_library
+from ebmtrain.models.perceptron import selfcheck
 from ebmtrain.runtime import native
-from ebmtrain.runtime.compiler_cache import folder_of
+from ebmtrain.runtime.compiler_cache import cache_folder
 
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(native, "_refused", {})
-    monkeypatch.setattr(native, "_wanted", True)
+    monkeypatch.setattr(native, "_rejected", {})
+    monkeypatch.setattr(native, "_enabled", True)
     native.library.cache_clear()
     yield tmp_path / "two.cpp"
     native.library.cache_clear()
@@ -29,13 +29,13 @@ def source(tmp_path, monkeypatch):
 
 def said(source):
     """What a run would say of it."""
-    return "\n".join(line for line in native.refusals() if line.startswith(source.name))
+    return "\n".join(line for line in native.rejections() if line.startswith(source.name))
 
 
 @pytest.fixture
 def kept(source):
     """The folder in which libraries are kept."""
-    with native.place() as folder:
+    with native.library_folder() as folder:
         yield folder
 
 
@@ -47,20 +47,20 @@ def write(source, number):
 
 def test_compiled_once(source, kept, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
-    first = native.compiled(source, kept)
+    first = native.compile_library(source, kept)
     with monkeypatch.context() as patched:
-        patched.setattr(native, "compile_to", None)  # it would fail
-        assert native.compiled(source, kept) == first
+        patched.setattr(native, "_run_compiler", None)  # it would fail
+        assert native.compile_library(source, kept) == first
     assert native.library(write(source, 3)).two() == 3
-    assert native.compiled(source, kept) != first
+    assert native.compile_library(source, kept) != first
     source.with_name("part.h").write_text("// changed")
-    assert len({first, native.compiled(source, kept)}) == 2
+    assert len({first, native.compile_library(source, kept)}) == 2
     assert not [path for path in kept.iterdir() if path.suffix != ".so"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"no library at all"])
 def test_a_damaged_library_is_made_anew(source, kept, damage):
-    path = native.compiled(write(source, 2), kept)
+    path = native.compile_library(write(source, 2), kept)
     path.unlink()  # and not changed in place: it may be in use
     path.write_bytes(damage)
     assert native.library(source).two() == 2
@@ -70,7 +70,7 @@ def test_a_damaged_library_is_made_anew(source, kept, damage):
 def test_on_the_disk_before_it_has_its_name(source, kept, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
-    path = native.compiled(write(source, 2), kept)
+    path = native.compile_library(write(source, 2), kept)
     assert synced == [path.stat().st_ino]
 
 
@@ -104,13 +104,13 @@ def test_without_a_compiler(source, monkeypatch, compiler, told):
     assert native.library(write(source, 2)) is None
     assert told in said(source)
     assert "torch's operations take its place" in said(source)
-    native.use(False)
-    assert not native.refusals()  # who does not want it need not hear of it
+    native.set_enabled(False)
+    assert not native.rejections()  # who does not want it need not hear of it
 
 
 def test_options_are_wishes(source, monkeypatch):
     """A compiler that knows none of them does as it can."""
-    monkeypatch.setattr(native, "WISHES", (("-no-such-option",), ()))
+    monkeypatch.setattr(native, "_OPTION_SETS", (("-no-such-option",), ()))
     assert native.library(write(source, 2)).two() == 2
 
 
@@ -135,12 +135,12 @@ def test_without_a_place_to_keep_it(source, tmp_path, monkeypatch):
 def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
     """They could put a library of theirs there, which would be run."""
     assert kept.stat().st_mode & 0o777 == 0o700
-    assert folder_of("native") == kept
+    assert cache_folder("native") == kept
     with monkeypatch.context() as patched:
         patched.setattr(os, "geteuid", lambda: kept.stat().st_uid + 1)
-        assert folder_of("native") is None
+        assert cache_folder("native") is None
     kept.chmod(0o777)
-    assert folder_of("native") is None
+    assert cache_folder("native") is None
     assert native.library(write(source, 2)).two() == 2
     assert not list(kept.iterdir())
 
@@ -148,8 +148,8 @@ def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
 @pytest.mark.slow
 def test_torch_may_be_installed_anywhere(source, kept, tmp_path, monkeypatch):
     place = tmp_path / "here, and there"
-    place.symlink_to(native.TORCH)
-    monkeypatch.setattr(native, "TORCH", place)
+    place.symlink_to(native._TORCH_DIR)
+    monkeypatch.setattr(native, "_TORCH_DIR", place)
     source.write_text(
         "#include <torch/csrc/inductor/aoti_torch/c/shim.h>\n"
         'extern "C" int two() { return 2 + aoti_torch_device_type_cpu(); }\n'
@@ -203,18 +203,18 @@ def test_a_library_that_errs_is_not_used(source):
 def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
     """In run.log, to which nothing goes while the model is built; and goes on as ever."""
     monkeypatch.setenv("CXX", "false")
-    perceptron.agrees.cache_clear()
+    selfcheck.self_check.cache_clear()
     few = ["train.steps=2", "plots.gif=false", "samples.count=10", "samples.chains=10"]
     few += ["quality.points=10", "diagnostics.chains=4", "diagnostics.draws=10"]
     try:
         assert command(*few, "hydra.run.dir=without").code == 0
         checked = command("check", *few)
         native.library.cache_clear()
-        perceptron.agrees.cache_clear()
+        selfcheck.self_check.cache_clear()
         monkeypatch.delenv("CXX")
         assert command(*few, "hydra.run.dir=with").code == 0
     finally:
-        perceptron.agrees.cache_clear()
+        selfcheck.self_check.cache_clear()
     line = "perceptron.cpp is not used (false: exit code 1, and nothing made): torch's operations"
     assert (folder / "without/run.log").read_text().count(line) == 1
     assert checked.code == 0

@@ -11,7 +11,7 @@ from exact_energies import Quadratic, Quartic, assert_mean, seeded
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.samplers.metropolis import accept_mask, acceptance_probability
-from ebmtrain.score import energy_and_gradient, frozen
+from ebmtrain.score import energy_and_gradient, freeze
 
 MALA = Mala(step_size=1.0)
 HMC = Hmc(step_size=1.2, n_leapfrog=3)
@@ -21,7 +21,7 @@ A = 1.5
 def run(sampler, energy, x, n_steps, seed=0):
     """The states after n_steps, and the mean acceptance of all of them."""
     generator, acceptances = seeded(seed), []
-    with frozen(energy):
+    with freeze(energy):
         state = sampler.init(energy, x)
         for _ in range(n_steps):
             state, info = sampler.step(energy, state, generator)

@@ -12,7 +12,7 @@ from exact_energies import seeded
 from hydra.utils import get_object, instantiate
 
 from ebmtrain.samplers.chain import run_chain
-from ebmtrain.score import frozen
+from ebmtrain.score import freeze
 from ebmtrain.types import StepInfo
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -109,7 +109,7 @@ def test_events_of_any_shape(sampler, event):
 def test_step_reports_each_chain(pair):
     sampler, energy = pair
     x = torch.randn(5, *event_of(energy), generator=seeded())
-    with frozen(energy):
+    with freeze(energy):
         state, info = sampler.step(energy, sampler.init(energy, x), seeded())
     assert isinstance(info, StepInfo)
     assert state.x.shape == x.shape

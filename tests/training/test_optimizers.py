@@ -136,7 +136,7 @@ def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None
         for w, since in zip(ws, (0, late), strict=True):
             w.grad = g.clone() if i >= since else None
         optimizer.step()
-        agree = decompositions.one_count(optimizer)
+        agree = decompositions.has_shared_step_count(optimizer)
         assert agree == (late == 0 or i < late)
     kept = [optimizer.state[w] for w in ws]
     written = [[s[name].clone() for s in kept] for name in ("exp_avg", "exp_avg_sq", "step")]
@@ -171,4 +171,6 @@ def test_what_is_left_of_a_power(beta):
     """1 - beta^t in float32, also where it is tiny."""
     t = torch.tensor([1.0, 2.0, 10.0, 1000.0, 1e6])
     exact = 1 - torch.tensor(beta, dtype=torch.float64) ** t.double()
-    assert torch.allclose(decompositions.one_less_power(beta, t).double(), exact, rtol=1e-6, atol=0)
+    assert torch.allclose(
+        decompositions.one_minus_power(beta, t).double(), exact, rtol=1e-6, atol=0
+    )

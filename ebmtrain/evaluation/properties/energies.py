@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.evaluation.properties.result import PropertyResult
-from ebmtrain.score import energy_and_gradient, frozen
+from ebmtrain.score import energy_and_gradient, freeze
 
 _DIFFERENCE_STEP = 1e-4  # of central differences, in standardized units
 _MAX_SLOPE_ERROR = 1e-4  # relative error of a slope that passes: differences are good to about 1e-7
@@ -30,11 +30,11 @@ def check_energy(energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
 def _check_score(energy: nn.Module, x: Tensor) -> PropertyResult:
     """v' dE(x) = (E(x + h v) - E(x - h v)) / 2 h for random directions v."""
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    with frozen(energy), torch.no_grad():
+    with freeze(energy), torch.no_grad():
         slope = (energy(x + _DIFFERENCE_STEP * v) - energy(x - _DIFFERENCE_STEP * v)) / (
             2 * _DIFFERENCE_STEP
         )
-    with frozen(energy):
+    with freeze(energy):
         gradient = energy_and_gradient(energy, x)[1]
     along = (v * gradient).flatten(1).sum(1)
     error = float((along - slope).abs().max() / slope.abs().max().clamp(min=1e-12))
@@ -48,7 +48,7 @@ def _check_score(energy: nn.Module, x: Tensor) -> PropertyResult:
 
 def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
     """What chains see is what is trained and evaluated."""
-    with frozen(energy):
+    with freeze(energy):
         seen = energy_and_gradient(energy, x)[0]
         error = float((seen - energy(x).detach()).abs().max())
     return PropertyResult(

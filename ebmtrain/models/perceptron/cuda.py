@@ -13,7 +13,7 @@ from torch import Tensor
 from ebmtrain.models.perceptron.ops import ACTIVATIONS, LIBRARY, Network
 
 
-def dense(x: Tensor, network: Network) -> Network:
+def _contiguous_network(x: Tensor, network: Network) -> Network:
     """Without gaps in memory.
 
     Raises:
@@ -44,7 +44,7 @@ def dense(x: Tensor, network: Network) -> Network:
     )  # fmt: skip
 
 
-def fitting(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
+def _validated(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
     """Without gaps in memory.
 
     Raises:
@@ -66,8 +66,8 @@ def langevin(x: Tensor, *arguments: Any) -> Tensor:
     if len(scales) != len(sizes):
         raise ValueError(f"{len(scales)} scales do not fit {len(sizes)} sizes")
     *members, n, dims = x.shape
-    noise = fitting("noise", noise, (*members, len(sizes), n, dims))
-    layers = dense(x, Network(*network))
+    noise = _validated("noise", noise, (*members, len(sizes), n, dims))
+    layers = _contiguous_network(x, Network(*network))
     return perceptron_triton.langevin(x.contiguous(), layers, noise, precision, sizes, scales)
 
 
@@ -76,10 +76,10 @@ def leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
 
     *network, momentum, gradient, eps, precision, temperature, steps = arguments
-    momentum = fitting("momentum", momentum, x.shape)
-    gradient = fitting("gradient", gradient, x.shape)
-    eps = fitting("eps", eps, x.shape[:-1])
-    layers = dense(x, Network(*network))
+    momentum = _validated("momentum", momentum, x.shape)
+    gradient = _validated("gradient", gradient, x.shape)
+    eps = _validated("eps", eps, x.shape[:-1])
+    layers = _contiguous_network(x, Network(*network))
     return perceptron_triton.leapfrog(
         x.contiguous(), layers, momentum, gradient, eps, precision, temperature, steps
     )

@@ -10,50 +10,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebmtrain.models.perceptron.functional import learns
+from ebmtrain.models.perceptron.functional import needs_parameter_gradient
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import ACTIVATIONS, Network
-from ebmtrain.models.perceptron.selfcheck import agrees, agrees_on
+from ebmtrain.models.perceptron.selfcheck import self_check, self_check_on
 from ebmtrain.runtime import native
 
-FEWEST = 500_000  # products of a weight and a number, below which autograd's own way is the shorter
-_LARGEST = (
-    2**18
-)  # numbers of a matrix, beyond which it leaves the cache before the next points come
+# In one pass; below it autograd's operations are faster than the C++.
+MIN_MULTIPLY_ADDS = 500_000
+# Of one layer; a larger matrix does not stay in the cache from one block of points to the next.
+_MAX_MATRIX_ELEMENTS = 2**18
 
 
-def knows(x: Tensor, network: Network) -> bool:
+def supports(x: Tensor, network: Network) -> bool:
     """Whether C++ is to be used for these, and can be: no derivative in x will be asked for."""
     return (
         x.device.type == "cpu"
-        and _plain(x, network)
-        and max(w.numel() for w in network.weights) <= _LARGEST
-        and agrees()
+        and _is_eligible(x, network)
+        and max(w.numel() for w in network.weights) <= _MAX_MATRIX_ELEMENTS
+        and self_check()
     )
 
 
-def knows_steps(x: Tensor, network: Network) -> bool:
+def supports_chains(x: Tensor, network: Network) -> bool:
     """Whether `langevin` and `leapfrog` are to be used for these, and can be."""
     if x.device.type != "cuda":
-        return knows(x, network)
+        return supports(x, network)
     layout = Layout.of(x, network)
     return (
-        _plain(x, network)
-        and layout.fits(shared_memory_of(x.device))
-        and agrees_on(x.device, layout)
+        _is_eligible(x, network)
+        and layout.fits(shared_memory_bytes(x.device))
+        and self_check_on(x.device, layout)
     )
 
 
-def shared_memory_of(device: torch.device) -> int:
+def shared_memory_bytes(device: torch.device) -> int:
     """Of a program on this GPU, in bytes; 0 where torch does not tell, as of those of AMD."""
     there = torch.cuda.get_device_properties(device)
     return getattr(there, "shared_memory_per_block_optin", 0)
 
 
-def _plain(x: Tensor, network: Network) -> bool:
+def _is_eligible(x: Tensor, network: Network) -> bool:
     """Whether it is wanted, and these are float32 that no derivative in x is asked of."""
     return (
-        native.wanted()
+        native.enabled()
         and network.activation in ACTIVATIONS
         and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
         and not (x.requires_grad and torch.is_grad_enabled())
@@ -62,6 +62,9 @@ def _plain(x: Tensor, network: Network) -> bool:
     )
 
 
-def pays(x: Tensor, network: Network) -> bool:
+def is_faster(x: Tensor, network: Network) -> bool:
     """Whether `output` is the faster, also where its derivative is asked for."""
-    return not learns(network) or len(x) * sum(w.numel() for w in network.weights) >= FEWEST
+    return (
+        not needs_parameter_gradient(network)
+        or len(x) * sum(w.numel() for w in network.weights) >= MIN_MULTIPLY_ADDS
+    )

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from ebmtrain.models.perceptron.ops import Network
 
 
-def learns(network: Network) -> bool:
+def needs_parameter_gradient(network: Network) -> bool:
     """Whether a derivative with respect to weights may be asked for."""
     layers = *network.weights, *network.biases
     return torch.is_grad_enabled() and any(t.requires_grad for t in layers)
@@ -24,7 +24,7 @@ def output(x: Tensor, network: Network) -> Tensor:
     Raises:
         MemoryError: there is none left.
     """
-    if not learns(network):
+    if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0]
     return _differentiable(x, network, 0)[0]
 
@@ -35,7 +35,7 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
     Raises:
         MemoryError: there is none left.
     """
-    if not learns(network):
+    if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 1, False)[:2]
     f, gradient = _differentiable(x, network, 1)
     return f, gradient
@@ -48,7 +48,7 @@ def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor
     Raises:
         MemoryError: there is none left.
     """
-    if not learns(network):
+    if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, w, 2, False)[:3]
     f, gradient, curvature = _differentiable(x, network, 2, w)
     return f, gradient, curvature
@@ -58,7 +58,7 @@ def _differentiable(
     x: Tensor, network: Network, order: int, w: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     scale, activation, frequencies, weights, biases = network
-    return Output.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+    return Perceptron.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 
 
 def langevin(
@@ -89,15 +89,15 @@ def leapfrog(
     )
 
 
-def there(
+def forward(
     x: Tensor, network: Network, order: int, w: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """f, df/dx and the curvature along w, of which those beyond the order are empty, and what
-    `of_weights` needs of that."""
+    `parameter_vjp` needs of that."""
     return torch.ops.ebmtrain.perceptron(x, *network, w, order, True)
 
 
-def of_weights(
+def parameter_vjp(
     x: Tensor,
     network: Network,
     kept: Tensor,
@@ -111,12 +111,12 @@ def of_weights(
     are None, without the second as well where u is.
 
     Args:
-        kept: of the way there with as many derivatives: see `there`.
+        kept: of the way there with as many derivatives: see `forward`.
     """
     return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)
 
 
-def at_once(
+def forward_and_vjp(
     x: Tensor,
     network: Network,
     v: Tensor,
@@ -125,8 +125,8 @@ def at_once(
     b: Tensor | None = None,
     slopes: Sequence[Tensor | None] = (None, None, None),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `of_weights` finds, and before it f, df/dx and the curvature along w as of `there`, each
-    block of points going there and back before the next: see perceptron_fusion.py.
+    """f, df/dx and the curvature along w, as `forward` returns them, and the result of
+    `parameter_vjp`. Each block of points goes through both passes before the next block.
 
     Args:
         slopes: a, c and d, like v, u and b, where these are v + a f, u + c df/dx (number by number)
@@ -136,7 +136,7 @@ def at_once(
     return *found, flat
 
 
-class Output(torch.autograd.Function):
+class Perceptron(torch.autograd.Function):
     """f, and after it, for an order of 1, df/dx, and, for one of 2, the curvature along w."""
 
     @staticmethod
@@ -152,7 +152,7 @@ class Output(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         half = len(layers) // 2
         network = Network(scale, activation, frequencies, layers[:half], layers[half:])
-        *found, kept = there(x, network, order, w)
+        *found, kept = forward(x, network, order, w)
         ctx.save_for_backward(x, w, kept, frequencies, *layers)
         ctx.settings = scale, activation
         return tuple(found[: order + 1])
@@ -166,7 +166,7 @@ class Output(torch.autograd.Function):
         network = Network(scale, activation, frequencies, layers[:half], layers[half:])
         v, u, b = (*gradients, None, None)[:3]
         assert v is not None
-        flat = of_weights(x, network, kept, v, u, w, b)
+        flat = parameter_vjp(x, network, kept, v, u, w, b)
         in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
         parts = flat.split([t.numel() for t in in_turn])
         found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]

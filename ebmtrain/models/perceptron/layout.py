@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ebmtrain.models.perceptron.ops import Network
 
-_MOST_DIMS = 16  # of points
+_MAX_DIMS = 16  # of points
 
 
 class Layout(NamedTuple):
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
     def width(self) -> int:
         return _power_of_two(max(self.units))
 
-    def shared_memory(self) -> int:
+    def shared_memory_bytes(self) -> int:
         """Bytes, at most: 6 for each weight, and for each number that 16 chains hand from layer to
         layer."""
         first = self.width * self.rows + self.phases * self.rows + 2 * self.width * self.phases
@@ -48,7 +48,7 @@ class Layout(NamedTuple):
     def fits(self, shared_memory: int) -> bool:
         """Whether a processor of the GPU with so many bytes holds all weights, and points have few
         coordinates: the kernel takes the sums for them one after the other."""
-        return self.dims <= _MOST_DIMS and self.shared_memory() <= shared_memory
+        return self.dims <= _MAX_DIMS and self.shared_memory_bytes() <= shared_memory
 
 
 def _power_of_two(n: int) -> int:

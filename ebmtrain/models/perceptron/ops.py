@@ -50,7 +50,7 @@ class Network(NamedTuple):
 LIBRARY = torch.library.Library("ebmtrain", "DEF")
 
 
-def declare(name: str, others: str, results: str, shapes: Callable[..., Any]) -> None:
+def _define(name: str, others: str, results: str, shapes: Callable[..., Any]) -> None:
     """An operation of points, a network and others.
 
     Args:
@@ -78,12 +78,12 @@ def declare(name: str, others: str, results: str, shapes: Callable[..., Any]) ->
     torch.library.register_vmap(f"ebmtrain::{name}", mapped, lib=LIBRARY)
 
 
-def of_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *network, _, order, keep = arguments
     *members, n, dims = map(int, x.shape)  # of a compiler they may be symbols
     *_, frequencies, weights, _ = network
     units = tuple(int(w.shape[-2]) for w in weights)
-    kept = numbers_kept(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
+    kept = tape_length(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
     return (
         x.new_empty(x.shape[:-1]),
         x.new_empty(x.shape if order > 0 else (*members, 0)),
@@ -93,7 +93,7 @@ def of_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, T
 
 
 @lru_cache(maxsize=512)
-def numbers_kept(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
+def tape_length(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
     cpp = library()
     assert cpp is not None
     sizes = [dims + 2 * n_frequencies, *units]
@@ -103,53 +103,53 @@ def numbers_kept(n: int, order: int, dims: int, n_frequencies: int, units: tuple
     return cpp.perceptron_kept(ctypes.c_int64(n), ctypes.c_int(order), *counts, of_layers)
 
 
-def of_weights(x: Tensor, *arguments: Any) -> Tensor:
+def _fake_vjp(x: Tensor, *arguments: Any) -> Tensor:
     _, _, _, weights, biases, *_ = arguments
     members = x.shape[:-2]
     n = sum(t.numel() for t in (*weights, *biases)) // (members[0] if members else 1)
     return x.new_empty((*members, n))
 
 
-def at_once(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+def _fake_forward_vjp(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     *network, _, u, w, _, _, _, _ = arguments
     order = 0 if u is None else 1 if w is None else 2
-    return of_weights(x, *arguments), *of_perceptron(x, *network, w, order, False)[:3]
+    return _fake_vjp(x, *arguments), *_fake_perceptron(x, *network, w, order, False)[:3]
 
 
-def of_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _fake_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
     return *(x.new_empty(x.shape) for _ in range(3)), x.new_empty(x.shape[:-1])
 
 
-FOUR = "(Tensor, Tensor, Tensor, Tensor)"
+_FOUR_TENSORS = "(Tensor, Tensor, Tensor, Tensor)"
 
 
-declare("perceptron", "Tensor? w, int order, bool keep", FOUR, of_perceptron)
+_define("perceptron", "Tensor? w, int order, bool keep", _FOUR_TENSORS, _fake_perceptron)
 
 
-declare(
+_define(
     "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor kept", "Tensor",
-    of_weights,
+    _fake_vjp,
 )  # fmt: skip
 
 
-declare(
+_define(
     "perceptron_at_once",
     "Tensor v, Tensor? u, Tensor? w, Tensor? b, "
     "Tensor? slope_of_v, Tensor? slope_of_u, Tensor? slope_of_b",
-    FOUR, at_once,
+    _FOUR_TENSORS, _fake_forward_vjp,
 )  # fmt: skip
 
 
-declare(
+_define(
     "perceptron_langevin", "Tensor noise, float precision, float[] sizes, float[] scales", "Tensor",
     lambda x, *_: x.new_empty(x.shape),
 )  # fmt: skip
 
 
-declare(
+_define(
     "perceptron_leapfrog",
     "Tensor momentum, Tensor gradient, Tensor eps, float precision, float temperature, int steps",
-    FOUR, of_leapfrog,
+    _FOUR_TENSORS, _fake_leapfrog,
 )  # fmt: skip
 
 

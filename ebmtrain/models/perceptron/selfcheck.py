@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ebmtrain.errors import reason
 from ebmtrain.models.perceptron.functional import (
-    at_once,
+    forward,
+    forward_and_vjp,
     langevin,
     leapfrog,
-    of_weights,
     output,
     output_and_gradient,
-    there,
+    parameter_vjp,
 )
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import ACTIVATIONS, SOURCE, Network, library
@@ -29,27 +29,27 @@ LOG = logging.getLogger("ebmtrain")
 
 
 @cache
-def agrees() -> bool:
+def self_check() -> bool:
     """Whether there is a library here, and it does what it should on a small example: an answer for
     the whole process, whatever is set for the call that happens to be the first."""
     if library() is None:
         return False
-    with _undisturbed():
-        right = all(map(_agrees_for, ACTIVATIONS))
+    with _default_context():
+        right = all(map(_check_activation, ACTIVATIONS))
     if not right:
-        native.refuse(SOURCE, "compiled it does something else")
+        native.reject(SOURCE, "compiled it does something else")
     return right
 
 
 @cache
-def agrees_on(device: torch.device, layout: Layout) -> bool:
+def self_check_on(device: torch.device, layout: Layout) -> bool:
     """Whether there is a kernel for this layout, and it makes the right steps of a small example.
     Where not, one warning says so. This waits for the device, once."""
     why = "it makes other steps"
     try:
-        with _undisturbed():
-            found, expected = steps_on(device, layout)
-            right = _alike(found, expected)
+        with _default_context():
+            found, expected = chain_steps_on(device, layout)
+            right = _allclose(found, expected)
     except Exception as error:  # of Triton, of its compilers or of the driver, or it is not there
         right, why = False, reason(error)
     if not right:
@@ -61,7 +61,7 @@ def agrees_on(device: torch.device, layout: Layout) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _default_context() -> Iterator[None]:
     """In here nothing is as the caller has set it: neither noted, nor inferred, nor rounded."""
     with (
         _disable_current_modes(),
@@ -72,7 +72,7 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+def _allclose(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs)
 
@@ -93,31 +93,33 @@ def _example(layout: Layout) -> tuple[Network, Tensor, Tensor]:
     return network, normal(50, dims), normal(50, dims)
 
 
-def _agrees_for(activation: str) -> bool:
+def _check_activation(activation: str) -> bool:
     network, x, u = _example(Layout(activation, 3, 5, (9, 7)))
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
-    (*first, kept), (*second, kept_second) = there(x, network, 1), there(x, network, 2, w)
+    (*first, kept), (*second, kept_second) = forward(x, network, 1), forward(x, network, 2, w)
     alone = output(x, network), *output_and_gradient(x, network)
     found = [
-        *second, *first[:2], of_weights(x, network, kept, v, u),
-        of_weights(x, network, kept_second, v, u, w, b), *alone,
-        of_weights(x, network, there(x, network, 0)[-1], v),
-        *_steps(x, network, u, w), at_once(x, network, v)[-1],
-        *at_once(x, network, v, u, w, b, (b, w, v)),
+        *second, *first[:2], parameter_vjp(x, network, kept, v, u),
+        parameter_vjp(x, network, kept_second, v, u, w, b), *alone,
+        parameter_vjp(x, network, forward(x, network, 0)[-1], v),
+        *_chain_steps(x, network, u, w), forward_and_vjp(x, network, v)[-1],
+        *forward_and_vjp(x, network, v, u, w, b, (b, w, v)),
     ]  # fmt: skip
     f, gradient, curvature, *parts = _by_autograd(x, network, v, u, w, b)
     of_energies = _by_autograd(x, network, v, torch.zeros_like(u), w, b)[3]
     shifted = v + b * f, u + w * gradient, w, b + v * curvature
     expected = [
         f, gradient, curvature, f, gradient, *parts, f, f, gradient, of_energies,
-        *_steps_by_autograd(x, network, u, w), of_energies,
+        *_chain_steps_by_autograd(x, network, u, w), of_energies,
         f, gradient, curvature, _by_autograd(x, network, *shifted)[4],
     ]  # fmt: skip
-    return _alike(found, expected)
+    return _allclose(found, expected)
 
 
-def steps_on(device: torch.device, layout: Layout) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """What `_steps` finds there, and what it should find."""
+def chain_steps_on(
+    device: torch.device, layout: Layout
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """What `_chain_steps` finds there, and what it should find."""
     network, x, u = _example(layout)
     w = u.roll(1, 0)
     scale, activation, frequencies, weights, biases = network
@@ -125,18 +127,20 @@ def steps_on(device: torch.device, layout: Layout) -> tuple[Sequence[Tensor], Se
         scale, activation, frequencies.to(device), [t.to(device) for t in weights],
         [t.to(device) for t in biases],
     )  # fmt: skip
-    found = _steps(x.to(device), moved, u.to(device), w.to(device))
-    return [t.cpu() for t in found], _steps_by_autograd(x, network, u, w)
+    found = _chain_steps(x.to(device), moved, u.to(device), w.to(device))
+    return [t.cpu() for t in found], _chain_steps_by_autograd(x, network, u, w)
 
 
-def _steps(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+def _chain_steps(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
     """Three Langevin steps, and a trajectory of two."""
     end = langevin(x, network, torch.stack([u, w, u]), 0.5, [0.01, 0.01, 0.02], [0.1, 0.1, 0.2])
     return end, *leapfrog(x, network, u, w, 0.1 * x[:, 0], 0.5, 2.0, 2)
 
 
-def _steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-    """What `_steps` is to find."""
+def _chain_steps_by_autograd(
+    x: Tensor, network: Network, u: Tensor, w: Tensor
+) -> tuple[Tensor, ...]:
+    """What `_chain_steps` is to find."""
     eps = 0.1 * x[:, :1]
 
     def energy_and_slope(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,8 +162,8 @@ def _steps_by_autograd(x: Tensor, network: Network, u: Tensor, w: Tensor) -> tup
 def _by_autograd(
     x: Tensor, network: Network, v: Tensor, u: Tensor, w: Tensor, b: Tensor
 ) -> tuple[Tensor, ...]:
-    """f(x), df/dx, w' (d2f/dx2) w, and what `of_weights` finds without and with w and b: in torch's
-    operations."""
+    """f(x), df/dx, w' (d2f/dx2) w, and the results of `parameter_vjp` without and with w and b, by
+    torch's operations."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         pairs = zip(network.weights, network.biases, strict=True)

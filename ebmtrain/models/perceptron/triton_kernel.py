@@ -80,7 +80,7 @@ def activate(z, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def descend(x, net, i, precision, LAYOUT: tl.constexpr):
+def energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
     """f, (POINTS,), and dE/dx of the i-th network at points x, (rows, POINTS)."""
     depth: tl.constexpr = len(LAYOUT.units)
     dims: tl.constexpr = LAYOUT.dims
@@ -131,7 +131,7 @@ def hidden(matrices, i, k, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def place(n, LAYOUT: tl.constexpr):
+def program_points(n, LAYOUT: tl.constexpr):
     """Of this program: its member, its points among those of it, where their numbers are, and
     which of these there are."""
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
@@ -141,33 +141,33 @@ def place(n, LAYOUT: tl.constexpr):
 
 
 # One compilation for each network, whatever else: another one would come in the midst of a run.
-OF_ANY_VALUE = ["n", "begin", "end", "n_steps", "steps"]
+UNSPECIALIZED = ["n", "begin", "end", "n_steps", "steps"]
 POINTERS = ["net", "noise", "x", "momentum", "gradient", "eps", "f"]
 
 
-@triton.jit(do_not_specialize=OF_ANY_VALUE, do_not_specialize_on_alignment=POINTERS)
+@triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=POINTERS)
 def langevin_kernel(
     net, noise, x, n, begin, end, n_steps, precision, size, scale_of_noise, LAYOUT: tl.constexpr
 ):  # fmt: skip
     """x <- x - size dE/dx + scale_of_noise noise[t], begin <= t < end."""
-    member, _point, at, there = place(n, LAYOUT)
+    member, _point, at, there = program_points(n, LAYOUT)
     x += member * n * LAYOUT.dims
     y = tl.load(x + at, mask=there, other=0.0)
     for t in range(begin, end):
-        _f, gradient = descend(y, net, member, precision, LAYOUT)
+        _f, gradient = energy_gradient(y, net, member, precision, LAYOUT)
         step = (member * n_steps + t) * n * LAYOUT.dims
         xi = tl.load(noise + step + at, mask=there, other=0.0)
         y = y - size * gradient + scale_of_noise * xi
     tl.store(x + at, y, mask=there)
 
 
-@triton.jit(do_not_specialize=OF_ANY_VALUE, do_not_specialize_on_alignment=POINTERS)
+@triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=POINTERS)
 def leapfrog_kernel(
     net, x, momentum, gradient, eps, f, n, steps, precision, inverse_temperature,
     LAYOUT: tl.constexpr,
 ):  # fmt: skip
     """Two half kicks in a row are one, as in chains.h."""
-    member, point, at, there = place(n, LAYOUT)
+    member, point, at, there = program_points(n, LAYOUT)
     at += member * n * LAYOUT.dims
     own = member * n + point
     y = tl.load(x + at, mask=there, other=0.0)
@@ -179,7 +179,7 @@ def leapfrog_kernel(
     for t in range(steps):
         p = p - tl.where(t > 0, 1.0, 0.5) * size * slope
         y = y + step[None, :] * p
-        e, slope = descend(y, net, member, precision, LAYOUT)
+        e, slope = energy_gradient(y, net, member, precision, LAYOUT)
     p = p - 0.5 * size * slope
     tl.store(x + at, y, mask=there)
     tl.store(momentum + at, p, mask=there)

@@ -13,7 +13,7 @@ from torch import Tensor
 _aten = torch.ops.aten
 
 
-def one_count(optimizer: torch.optim.Optimizer) -> bool:
+def has_shared_step_count(optimizer: torch.optim.Optimizer) -> bool:
     """Whether all parameters have had as many updates, as they go on to have: a graph makes the
     same ones each time."""
     counts = {float(s["step"]) for s in optimizer.state.values() if s.get("step") is not None}
@@ -37,7 +37,7 @@ def adam(
     counts = steps[:1] if together else steps
     # Stacked, so that compilers keep them: else they compute each anew for each few numbers.
     known = torch.stack([
-        one_less_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
+        one_minus_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
     ]).unbind()  # fmt: skip
     corrections = [*zip(known[::2], known[1::2], strict=True)] * (len(steps) // len(counts))
     each = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
@@ -52,7 +52,7 @@ def adam(
         p.sub_(lr / of_first * m / unbiased)
 
 
-def one_less_power(beta: float, t: Tensor) -> Tensor:
+def one_minus_power(beta: float, t: Tensor) -> Tensor:
     """1 - beta^t, without cancellation where it is small."""
     return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
 
@@ -89,9 +89,9 @@ def _add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
     return NotImplemented if alpha == 1 else x.add_(y * alpha)
 
 
-def written_out(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any]]:
+def optimizer_decompositions(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any]]:
     """For the graph of an update by this optimizer, which has made some."""
-    of_adam = partial(adam, together=one_count(optimizer))
+    of_adam = partial(adam, together=has_shared_step_count(optimizer))
     return {
         _aten._fused_adam_.tensor_lr: of_adam,
         _aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
@@ -102,28 +102,28 @@ def written_out(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any
     }
 
 
-def _multiplied(tensors: list[Tensor], factor: Tensor) -> None:
+def _foreach_mul(tensors: list[Tensor], factor: Tensor) -> None:
     for x in tensors:
         x.mul_(factor)
 
 
-def _increased(tensors: list[Tensor], by: float) -> None:
+def _foreach_add(tensors: list[Tensor], by: float) -> None:
     for x in tensors:
         x.add_(by)
 
 
-def _moved(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+def _lerp(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
     return start.add_(weight * (end - start))
 
 
-def _quotient(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
+def _div_out(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
     return out.copy_(x / y)
 
 
-FOR_VMAP: dict[Any, Callable[..., Any]] = {
-    _aten._foreach_mul_.Tensor: _multiplied,
-    _aten._foreach_add_.Scalar: _increased,
-    _aten.lerp_.Scalar: _moved,
-    _aten.lerp_.Tensor: _moved,
-    _aten.div.out: _quotient,
+VMAP_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    _aten._foreach_mul_.Tensor: _foreach_mul,
+    _aten._foreach_add_.Scalar: _foreach_add,
+    _aten.lerp_.Scalar: _lerp,
+    _aten.lerp_.Tensor: _lerp,
+    _aten.div.out: _div_out,
 }

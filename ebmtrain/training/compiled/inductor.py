@@ -12,27 +12,35 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from ebmtrain.errors import reason
-from ebmtrain.runtime.compiler_cache import cache_on_disk
-from ebmtrain.runtime.signals import put_off
+from ebmtrain.runtime.compiler_cache import use_disk_cache
+from ebmtrain.runtime.signals import block_signals
 from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
-from ebmtrain.training.compiled.trace import Captured, captured, changed, duplicate, inputs
+from ebmtrain.training.compiled.trace import (
+    UpdateGraph,
+    clone_state,
+    graph_inputs,
+    mutated_inputs,
+    trace_update,
+)
 from ebmtrain.training.loop import StepRequest, StepResult, train_step
 from ebmtrain.training.metrics import Metrics
 from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
-COMPILING = (
+COMPILING_MESSAGE = (
     "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
 )
-MOST = 8  # graphs, one for each set of shapes, before compiling is given up
-LONG = 30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
+MAX_GRAPHS = 8  # graphs, one for each set of shapes, before compiling is given up
+MIN_STEPS_TO_COMPILE = (
+    30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
+)
 # Shapes are those of the example, by which a program is chosen: they are not asserted each time.
 _OPTIONS: dict[str, Any] = {"size_asserts": False}
 _Program = Callable[[TrainState, Batch, float | None], StepResult]
 
 
-class Compiled:
+class CompiledTrainStep:
     """What `train_step` does, as a graph that torch's inductor has compiled, and on an NVIDIA
     GPU as a CUDA graph of that: see `recorded`.
 
@@ -55,10 +63,10 @@ class Compiled:
     ) -> StepResult:
         if state.step == 0 or self.failed:
             return train_step(job, state, batch, weight)
-        key = shapes_of(batch, state)
+        key = shape_key(batch, state)
         if key not in self.programs:
             try:
-                with put_off():
+                with block_signals():
                     self.programs[key] = self.compile(job, state, batch, weight)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
@@ -76,22 +84,22 @@ class Compiled:
         Raises:
             Exception: of any kind, where it cannot be done.
         """
-        if len(self.programs) == MOST:
-            raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+        if len(self.programs) == MAX_GRAPHS:
+            raise ValueError(f"batch and state have had more than {MAX_GRAPHS} sets of shapes")
         if not self.programs:
-            LOG.info(COMPILING)
+            LOG.info(COMPILING_MESSAGE)
         began = time.perf_counter()
-        cache_on_disk()
-        update = captured(job, state, batch, weight)
-        run = compiled(update, state, batch, weight)
-        program = program_of(update, run)
-        difference = disagreement(job, state, batch, weight, program)
-        if difference:
-            raise ValueError(f"compiled it does something else: {difference}")
+        use_disk_cache()
+        update = trace_update(job, state, batch, weight)
+        run = _compile_update(update, state, batch, weight)
+        program = _program_from(update, run)
+        difference = _mismatch(job, state, batch, weight, program)
+        if state_mismatch:
+            raise ValueError(f"compiled it does something else: {state_mismatch}")
         if record := recorder(state.diverged.device):
-            recording = Recorded(run, changed(update, state), record)
-            program = program_of(update, recording)
-            if difference := disagreement(job, state, batch, weight, program):
+            recording = Recorded(run, mutated_inputs(update, state), record)
+            program = _program_from(update, recording)
+            if difference := _mismatch(job, state, batch, weight, program):
                 recording.give_up(f"played again it does something else: {difference}")
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
@@ -100,13 +108,13 @@ class Compiled:
         return program
 
 
-def shapes_of(batch: Batch, state: TrainState) -> Any:
+def shape_key(batch: Batch, state: TrainState) -> Any:
     """By which updates of a run have graphs of their own."""
     seen = tuple(part.shape for part in batch if part is not None)
     return seen, *(value.shape for value in state.method.values())
 
 
-def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+def compile_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
     """The graph, compiled for tensors like these."""
     from torch import _inductor  # takes a second to import
     from torch._guards import TracingContext, tracing
@@ -120,12 +128,16 @@ def by_inductor(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any
     return run
 
 
-def compiled(update: Captured, state: TrainState, batch: Batch, weight: float | None) -> Run:
-    drawn = [draw.again(_duplicate_of(state.generator)) for draw in update.draws]
-    return by_inductor(update.graph, [t.detach() for t in inputs(state, batch, weight, drawn)])
+def _compile_update(
+    update: UpdateGraph, state: TrainState, batch: Batch, weight: float | None
+) -> Run:
+    drawn = [draw.replay(_clone_generator(state.generator)) for draw in update.draws]
+    return compile_graph(
+        update.graph, [t.detach() for t in graph_inputs(state, batch, weight, drawn)]
+    )
 
 
-def program_of(update: Captured, run: Run) -> _Program:
+def _program_from(update: UpdateGraph, run: Run) -> _Program:
     """What makes the update, as `train_step` does.
 
     Args:
@@ -133,22 +145,22 @@ def program_of(update: Captured, run: Run) -> _Program:
     """
 
     def program(state: TrainState, batch: Batch, weight: float | None) -> StepResult:
-        drawn = [draw.again(state.generator) for draw in update.draws]
+        drawn = [draw.replay(state.generator) for draw in update.draws]
         with torch.no_grad():
-            vector, *new = run(*inputs(state, batch, weight, drawn))
+            vector, *new = run(*graph_inputs(state, batch, weight, drawn))
         state.method = state.method | dict(zip(update.replaced, new, strict=True))
         return Metrics(update.metrics, vector), update.points
 
     return program
 
 
-def _duplicate_of(generator: torch.Generator) -> torch.Generator:
+def _clone_generator(generator: torch.Generator) -> torch.Generator:
     twin = torch.Generator(generator.device)
     twin.set_state(generator.get_state())
     return twin
 
 
-def disagreement(
+def _mismatch(
     job: TrainSpec,
     state: TrainState,
     batch: Batch,
@@ -161,17 +173,17 @@ def disagreement(
     updates; so one of three updates has to agree in full.
     """
     found = None
-    plain = duplicate(job, state)
+    plain = clone_state(job, state)
     for _ in range(3):
-        before, other = duplicate(job, plain), duplicate(job, plain)
+        before, other = clone_state(job, plain), clone_state(job, plain)
         metrics, _ = program(other, batch, weight)
-        found = difference(StepRequest(job, plain, batch, weight), before, other, metrics)
+        found = state_mismatch(StepRequest(job, plain, batch, weight), before, other, metrics)
         if found is None:
             return None
     return found
 
 
-def difference(
+def state_mismatch(
     update: StepRequest, before: TrainState, other: TrainState, metrics: Metrics
 ) -> str | None:
     """Makes an update of a state that was like `before`, and tells what of it is not as in the
@@ -180,14 +192,14 @@ def difference(
     expected, _ = train_step(*update)
     pairs = {name: (value, metrics[name]) for name, value in expected.items()}
     pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
-    found = next((name for name, (a, b) in pairs.items() if not close(a, b)), None)
+    found = next((name for name, (a, b) in pairs.items() if not _allclose(a, b)), None)
     # Of single weights an optimizer may amplify rounding: all together have to move alike.
-    if not distance(plain, other) <= 0.05 * distance(plain, before) + 1e-6:
+    if not _parameter_distance(plain, other) <= 0.05 * _parameter_distance(plain, before) + 1e-6:
         found = found or "the weights"
     return found
 
 
-def close(a: Tensor, b: Tensor) -> bool:
+def _allclose(a: Tensor, b: Tensor) -> bool:
     a, b = a.detach().double(), b.detach().double()
     if not a.numel():
         return True
@@ -195,7 +207,7 @@ def close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(size) + 1e-5, equal_nan=True)
 
 
-def distance(one: TrainState, other: TrainState) -> float:
+def _parameter_distance(one: TrainState, other: TrainState) -> float:
     """Euclidean, between the weights and their averages of both."""
 
     def weights(state: TrainState) -> Iterable[Tensor]:
@@ -206,15 +218,15 @@ def distance(one: TrainState, other: TrainState) -> float:
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
 
 
-def pays(wanted: bool | Literal["auto"], job: TrainSpec) -> bool:
+def should_compile(wanted: bool | Literal["auto"], job: TrainSpec) -> bool:
     """Whether updates are to be compiled.
 
     `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
     decide about the bits of the result.
     """
-    return job.n_steps >= LONG if wanted == "auto" else wanted
+    return job.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else wanted
 
 
-def chosen(wanted: bool | Literal["auto"], job: TrainSpec) -> Compiled | None:
+def select(wanted: bool | Literal["auto"], job: TrainSpec) -> CompiledTrainStep | None:
     """What makes the updates of a run; None: `train_step`."""
-    return Compiled() if pays(wanted, job) else None
+    return CompiledTrainStep() if should_compile(wanted, job) else None

@@ -19,14 +19,14 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebmtrain.training.compiled.decompositions import written_out
+from ebmtrain.training.compiled.decompositions import optimizer_decompositions
 from ebmtrain.training.compiled.fusion import in_one_go
 from ebmtrain.training.loop import train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state, trainable_tensors
 from ebmtrain.types import Batch
 
 
-class Draw(NamedTuple):
+class RandomCall(NamedTuple):
     """One call of a random operation with the generator of training."""
 
     function: Callable[..., Tensor]
@@ -35,21 +35,21 @@ class Draw(NamedTuple):
     filled: Tensor | None
     """What it fills, for shape and type; None: it makes a new tensor."""
 
-    def again(self, generator: Generator) -> Tensor:
+    def replay(self, generator: Generator) -> Tensor:
         if self.filled is None:
             return self.function(*self.arguments, **self.options, generator=generator)
         fresh = torch.empty_like(self.filled)  # not one for all steps: the state may hold it
         return self.function(fresh, *self.arguments, **self.options, generator=generator)
 
 
-class Draws(TorchDispatchMode):
+class RandomCalls(TorchDispatchMode):
     """In here random operations are noted, or, where their results are given, take these."""
 
     def __init__(self, generator: Generator, given: Sequence[Tensor] | None = None):
         super().__init__()
         self.generator = generator
         self.given = given
-        self.noted: list[Draw] = []
+        self.noted: list[RandomCall] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -62,19 +62,19 @@ class Draws(TorchDispatchMode):
         if any(isinstance(value, Tensor) for value in [*arguments, *kwargs.values()]):
             raise ValueError(f"{func} draws random numbers of a distribution that is computed")
         filled = torch.empty_like(args[0], device=args[0].device) if fills else None
-        self.noted.append(Draw(func, arguments, kwargs, filled))
+        self.noted.append(RandomCall(func, arguments, kwargs, filled))
         if self.given is None:
             return func(*args, **kwargs, generator=self.generator)
         value = self.given[len(self.noted) - 1]
         return args[0].copy_(value) if fills else value
 
 
-class Captured(NamedTuple):
-    """What goes into the graph is listed by `inputs`; out come the metrics' vector and the new
-    tensors of the method's state. All else it changes in place."""
+class UpdateGraph(NamedTuple):
+    """The graph of one update. Its inputs are those of `graph_inputs`; its outputs are the vector
+    of metrics and the new tensors of the method's state. All other results are written in place."""
 
     graph: GraphModule
-    draws: list[Draw]
+    draws: list[RandomCall]
     metrics: tuple[str, ...]
     """Their names."""
     replaced: list[str]
@@ -83,40 +83,41 @@ class Captured(NamedTuple):
     """Energy evaluations."""
 
 
-def inputs(
+def graph_inputs(
     state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
 ) -> list[Tensor]:
     """In the order of the graph: what it changes, what it reads, random numbers."""
     # Filled on the device: a tensor made from a number on the host would wait for it.
     like = state.module_tensors[0]
     scalars = [
-        torch.full((), n, dtype=like.dtype, device=like.device) for n in numbers(state, weight)
+        torch.full((), n, dtype=like.dtype, device=like.device)
+        for n in scalar_inputs(state, weight)
     ]
     seen = [part for part in batch if part is not None]
-    return [*held(state), *seen, *scalars, *state.method.values(), *drawn]
+    return [*mutable_tensors(state), *seen, *scalars, *state.method.values(), *drawn]
 
 
-def held(state: TrainState) -> list[Tensor]:
+def mutable_tensors(state: TrainState) -> list[Tensor]:
     """What an update changes in place, beside what the method learns."""
     return [*state.module_tensors, *state.moments, state.diverged]
 
 
-def changed(update: Captured, state: TrainState) -> list[int]:
-    """Which of the graph's inputs it may change in place, counted from 0: what is `held`, and of
-    the method's state what does not come out anew."""
+def mutated_inputs(update: UpdateGraph, state: TrainState) -> list[int]:
+    """Indices of the graph's inputs that it may change in place: `mutable_tensors`, and the tensors
+    of the method's state that are not among the outputs."""
     count = len(update.graph.graph.find_nodes(op="placeholder"))
     first = count - len(update.draws) - len(state.method)
     kept = [i for i, name in enumerate(state.method, first) if name not in update.replaced]
-    return [*range(len(held(state))), *kept]
+    return [*range(len(mutable_tensors(state))), *kept]
 
 
-def numbers(state: TrainState, weight: float | None) -> list[float]:
+def scalar_inputs(state: TrainState, weight: float | None) -> list[float]:
     """Those that depend on the step: the learning rate and the newest weight of the average."""
     rate = state.optimizer.param_groups[0]["lr"]
     return [rate] if weight is None else [rate, weight]
 
 
-def duplicate(job: TrainSpec, state: TrainState) -> TrainState:
+def clone_state(job: TrainSpec, state: TrainState) -> TrainState:
     """A state of its own with the same values."""
     generator = Generator(state.generator.device)
     twin = initial_state(job, copy.deepcopy(state.energy), generator)
@@ -126,13 +127,13 @@ def duplicate(job: TrainSpec, state: TrainState) -> TrainState:
     return twin
 
 
-def captured(
+def trace_update(
     job: TrainSpec,
     state: TrainState,
     batch: Batch,
     weight: float | None,
     table: Mapping[Any, Callable[..., Any]] | None = None,
-) -> Captured:
+) -> UpdateGraph:
     """The update of this state, which stays as it is. Not the first one: before it an optimizer
     has no moments.
 
@@ -143,22 +144,22 @@ def captured(
         Exception: of any kind, where an update cannot be written down: it asks for the value of a
             tensor, draws from torch's global random numbers, ...
     """
-    trial = duplicate(job, state)
-    with Draws(trial.generator) as draws:
+    trial = clone_state(job, state)
+    with RandomCalls(trial.generator) as draws:
         train_step(job, trial, batch, weight)
-    twin = duplicate(job, state)
-    drawn = [draw.again(twin.generator) for draw in draws.noted]
-    arguments = inputs(twin, batch, weight, drawn)
+    twin = clone_state(job, state)
+    drawn = [draw.replay(twin.generator) for draw in draws.noted]
+    arguments = graph_inputs(twin, batch, weight, drawn)
     before, found = dict(twin.method), {}
     first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
-    scalars = first - len(before) - len(numbers(state, weight))
+    scalars = first - len(before) - len(scalar_inputs(state, weight))
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
         # The tensors are the very ones that the twin holds, and known to the tracer as such.
         for group in twin.optimizer.param_groups:
             group["lr"] = tensors[scalars]
         share: Any = None if weight is None else tensors[scalars + 1]
-        with torch.enable_grad(), Draws(twin.generator, tensors[first:]):
+        with torch.enable_grad(), RandomCalls(twin.generator, tensors[first:]):
             metrics, points = train_step(job, twin, batch, share)
         for p in trainable_tensors(twin.energy, twin.method):
             p.grad = None
@@ -167,7 +168,7 @@ def captured(
         return metrics.vector, *(twin.method[n].detach() for n in replaced)
 
     kept = len(twin.optimizer.state)
-    known = written_out(twin.optimizer) | dict(table or {})
+    known = optimizer_decompositions(twin.optimizer) | dict(table or {})
     graph = make_fx(step, decomposition_table=known)(*arguments)
     if len(twin.optimizer.state) != kept:  # the graph would begin it anew each time
         raise ValueError("a parameter has its first gradient in an update that is not the first")
@@ -176,4 +177,4 @@ def captured(
             graph.graph.erase_node(node)
     in_one_go(graph.graph)
     graph.recompile()
-    return Captured(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
+    return UpdateGraph(graph, draws.noted, found["metrics"], found["replaced"], found["points"])

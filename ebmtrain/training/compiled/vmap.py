@@ -21,30 +21,36 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ebmtrain.errors import reason
-from ebmtrain.runtime.compiler_cache import cache_on_disk
-from ebmtrain.runtime.signals import put_off
+from ebmtrain.runtime.compiler_cache import use_disk_cache
+from ebmtrain.runtime.signals import block_signals
 from ebmtrain.training.compiled.cuda_graph import Recorded, recorder
-from ebmtrain.training.compiled.decompositions import FOR_VMAP
-from ebmtrain.training.compiled.inductor import COMPILING, MOST, by_inductor, difference, shapes_of
+from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
+from ebmtrain.training.compiled.inductor import (
+    COMPILING_MESSAGE,
+    MAX_GRAPHS,
+    compile_graph,
+    shape_key,
+    state_mismatch,
+)
 from ebmtrain.training.compiled.trace import (
-    Captured,
-    Draw,
-    captured,
-    changed,
-    duplicate,
-    held,
-    numbers,
+    RandomCall,
+    UpdateGraph,
+    clone_state,
+    mutable_tensors,
+    mutated_inputs,
+    scalar_inputs,
+    trace_update,
 )
 from ebmtrain.training.loop import StepRequest, StepResult, train_step
 from ebmtrain.training.metrics import Metrics
 
 LOG = logging.getLogger("ebmtrain")
 _aten = torch.ops.aten
-_FRESH = (_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default)
+_EMPTY_TENSOR_OPS = (_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default)
 _Program = Callable[[Sequence[StepRequest]], list[StepResult]]
 
 
-class Together:
+class VmapTrainStep:
     """Makes updates of several runs of one kind, which differ in seeds and data.
 
     A member's first update is made by itself (see `Compiled`), and so is one that nobody is like.
@@ -71,27 +77,31 @@ class Together:
             kind = (
                 None
                 if self.failed or update.state.step == 0
-                else shapes_of(update.batch, update.state)
+                else shape_key(update.batch, update.state)
             )
             groups.setdefault(kind, []).append(place)
         made: dict[int, StepResult] = {}
         for kind, places in groups.items():
             group = [wanted[place] for place in places]
-            program = apart if kind is None or len(group) == 1 else self.program(kind, group)
+            program = (
+                run_one_by_one if kind is None or len(group) == 1 else self.program(kind, group)
+            )
             made |= zip(places, program(group), strict=True)
         return [made[place] for place in range(len(wanted))]
 
     def program(self, kind: Any, group: Sequence[StepRequest]) -> _Program:
-        """What makes the updates of such a group; `apart` where that cannot be done as one."""
+        """The program for such a group; `run_one_by_one` where no common graph is possible."""
         key = kind, len(group)
         if key not in self.programs and not self.failed:
             try:
-                if len({kind, *(known for known, _ in self.programs)}) > MOST:
-                    raise ValueError(f"batch and state have had more than {MOST} sets of shapes")
+                if len({kind, *(known for known, _ in self.programs)}) > MAX_GRAPHS:
+                    raise ValueError(
+                        f"batch and state have had more than {MAX_GRAPHS} sets of shapes"
+                    )
                 if self.compile and not self.programs:
-                    LOG.info(COMPILING)
+                    LOG.info(COMPILING_MESSAGE)
                 began = time.perf_counter()
-                with put_off():
+                with block_signals():
                     self.programs[key] = self.made(group)
                 LOG.info(
                     "the updates of %d members are made as one (the graph: %.1f s)",
@@ -103,20 +113,20 @@ class Together:
                     "warning: train.ensemble: the members' updates are made one after the other "
                     "and not as one (%s)", reason(error),
                 )  # fmt: skip
-        return apart if self.failed else self.programs[key]
+        return run_one_by_one if self.failed else self.programs[key]
 
     def made(self, group: Sequence[StepRequest]) -> _Program:
         """
         Raises:
             Exception: of any kind, where it cannot be done.
         """
-        update = captured(*group[0], table=FOR_VMAP)
-        batched = Batched(update, group)
+        update = trace_update(*group[0], table=VMAP_DECOMPOSITIONS)
+        batched = BatchedGraph(update, group)
         if self.compile:
             try:
-                cache_on_disk()
-                found = Batched(update, group, compile=True)
-                tried(found, group)
+                use_disk_cache()
+                found = BatchedGraph(update, group, compile=True)
+                verify(found, group)
                 self.record(found, group)
                 return found
             except Exception as error:  # of torch or of the C++ compiler
@@ -125,45 +135,45 @@ class Together:
                     "warning: device.compile: the update is not compiled and training goes on "
                     "without (%s)", reason(error),
                 )  # fmt: skip
-        tried(batched, group)
+        verify(batched, group)
         return batched
 
-    def record(self, found: Batched, group: Sequence[StepRequest]) -> None:
+    def record(self, found: BatchedGraph, group: Sequence[StepRequest]) -> None:
         """On a device that can: see `Compiled.compile`."""
         state = group[0].state
         record = recorder(state.diverged.device)
         if record is None:
             return
-        found.run = recording = Recorded(found.run, changed(found.update, state), record)
+        found.run = recording = Recorded(found.run, mutated_inputs(found.update, state), record)
         try:
-            tried(found, group)
+            verify(found, group)
         except ValueError as error:
             recording.give_up(f"played again, {error}")
 
 
-def apart(group: Sequence[StepRequest]) -> list[StepResult]:
+def run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
     """One after the other."""
     return [train_step(*update) for update in group]
 
 
-def _given_in(update: StepRequest) -> list[Tensor]:
+def _batch_tensors(update: StepRequest) -> list[Tensor]:
     """What the batch has: points, and labels if there are some."""
     return [part for part in update.batch if part is not None]
 
 
-def tried(program: _Program, group: Sequence[StepRequest]) -> None:
+def verify(program: _Program, group: Sequence[StepRequest]) -> None:
     """On copies; a chain whose acceptance hangs by a rounding error may go either way, so one of
     three updates of each member has to agree in full: see `compiled.disagreement`.
 
     Raises:
         ValueError: it does something else than `train_step`.
     """
-    plain = _copied(group)
+    plain = _clone_updates(group)
     left: dict[int, str] = dict.fromkeys(range(len(group)), "")
     for _ in range(3):
-        before, others = _copied(plain), _copied(plain)
+        before, others = _clone_updates(plain), _clone_updates(plain)
         for i, (metrics, _) in enumerate(program(others)):
-            found = difference(plain[i], before[i].state, others[i].state, metrics)
+            found = state_mismatch(plain[i], before[i].state, others[i].state, metrics)
             if found is None:
                 left.pop(i, None)
             elif i in left:
@@ -174,20 +184,20 @@ def tried(program: _Program, group: Sequence[StepRequest]) -> None:
     raise ValueError(f"of member {member} it does something else: {found}")
 
 
-def _copied(group: Sequence[StepRequest]) -> list[StepRequest]:
+def _clone_updates(group: Sequence[StepRequest]) -> list[StepRequest]:
     """The same updates, of states of their own."""
-    return [u._replace(state=duplicate(u.job, u.state)) for u in group]
+    return [u._replace(state=clone_state(u.job, u.state)) for u in group]
 
 
-class Batched:
+class BatchedGraph:
     """A captured update, made of as many members as the given group has."""
 
-    def __init__(self, update: Captured, group: Sequence[StepRequest], *, compile: bool = False):
+    def __init__(self, update: UpdateGraph, group: Sequence[StepRequest], *, compile: bool = False):
         self.update = update
-        self.rows = Rows()
-        examples = self.inputs(_copied(group))
-        graph = _with_members(update.graph, examples)
-        self.run = by_inductor(graph, examples) if compile else graph
+        self.rows = MemberRows()
+        examples = self.inputs(_clone_updates(group))
+        graph = _vmap_graph(update.graph, examples)
+        self.run = compile_graph(graph, examples) if compile else graph
 
     def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
         update, states = self.update, [u.state for u in group]
@@ -201,22 +211,24 @@ class Batched:
     def inputs(self, group: Sequence[StepRequest]) -> list[Tensor]:
         """As `capture.inputs`, each with a row per member."""
         states = [u.state for u in group]
-        columns = zip(*(held(state) for state in states), strict=True)
+        columns = zip(*(mutable_tensors(state) for state in states), strict=True)
         kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
-        seen = [torch.stack(parts) for parts in zip(*map(_given_in, group), strict=True)]
+        seen = [torch.stack(parts) for parts in zip(*map(_batch_tensors, group), strict=True)]
         like = next(states[0].energy.parameters())
         scalars = [
-            _filled(column, like)
-            for column in zip(*(numbers(u.state, u.weight) for u in group), strict=True)
+            _full_per_member(column, like)
+            for column in zip(*(scalar_inputs(u.state, u.weight) for u in group), strict=True)
         ]
         for state in states:  # theirs alone: rows are put into them
             state.method = dict(state.method)
         method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
-        drawn = [_drawn_for(draw, [s.generator for s in states]) for draw in self.update.draws]
+        drawn = [
+            _random_per_member(draw, [s.generator for s in states]) for draw in self.update.draws
+        ]
         return [*kept, *seen, *scalars, *method, *drawn]
 
 
-class Rows:
+class MemberRows:
     """Tensors with a row per member, in which the members' own live: what the graph changes in
     place, it changes in the members. Known by a key each."""
 
@@ -241,7 +253,7 @@ class Rows:
         return rows
 
 
-def _filled(values: Sequence[float], like: Tensor) -> Tensor:
+def _full_per_member(values: Sequence[float], like: Tensor) -> Tensor:
     """One number per member, made on the device: see `capture.inputs`."""
 
     def full(shape: tuple[int, ...], value: float) -> Tensor:
@@ -252,24 +264,24 @@ def _filled(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([full((), value) for value in values])
 
 
-def _drawn_for(draw: Draw, generators: Iterable[Generator]) -> Tensor:
+def _random_per_member(draw: RandomCall, generators: Iterable[Generator]) -> Tensor:
     """The random numbers that each of them gives, a row each."""
-    return torch.stack([draw.again(generator) for generator in generators])
+    return torch.stack([draw.replay(generator) for generator in generators])
 
 
-def _with_members(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
+def _vmap_graph(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
     """The graph, each input and output of it with one row per member."""
-    graph = _filled_from_the_start(graph)
-    with _without_warnings(), torch.no_grad():
+    graph = _inline_random_inputs(graph)
+    with _silence_fallback_warnings(), torch.no_grad():
         return make_fx(vmap(graph))(*examples)
 
 
-def _filled_from_the_start(graph: GraphModule) -> GraphModule:
+def _inline_random_inputs(graph: GraphModule) -> GraphModule:
     """An empty tensor that random numbers are copied into is these numbers: one for all members
     would have no room for them."""
     for node in graph.graph.find_nodes(op="call_function", target=_aten.copy_.default):
         target, source = node.args[:2]
-        if target.target in _FRESH:
+        if target.target in _EMPTY_TENSOR_OPS:
             node.replace_all_uses_with(source)
             target.replace_all_uses_with(source, lambda user, node=node: user is not node)
             graph.graph.erase_node(node)
@@ -279,7 +291,7 @@ def _filled_from_the_start(graph: GraphModule) -> GraphModule:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def _silence_fallback_warnings() -> Iterator[None]:
     """An operation that torch cannot map is done member by member; torch would print a line about
     each."""
     torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore

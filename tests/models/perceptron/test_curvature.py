@@ -17,9 +17,9 @@ from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.models.perceptron.ops import AT_ONCE
 from ebmtrain.runtime import native
-from ebmtrain.score import counted, score_and_products
-from ebmtrain.training.compiled.trace import captured
-from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.score import count_evaluations, score_and_products
+from ebmtrain.training.compiled.trace import trace_update
+from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.ema import ema_weight
 from ebmtrain.training.loop import request_step, run_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
@@ -122,8 +122,8 @@ def test_a_loss_is_the_one_of_torch(method):
     x = torch.randn(45, 2, 3, generator=Generator().manual_seed(1))
     found = []
     for wanted in (True, False):
-        native.use(wanted)
-        with counted(energy) as tally:
+        native.set_enabled(wanted)
+        with count_evaluations(energy) as tally:
             out = method.loss(energy, Batch(x), {}, Generator().manual_seed(2))
         metrics = list(out.metrics.values())
         found.append((tally.points, [out.loss, *metrics, *slopes(energy, out.loss)]))
@@ -174,7 +174,7 @@ def test_updates_are_those_of_torch(configured):
     states = []
     for wanted in ("true", "false"):
         job, state = begun(configured, 0, wanted)
-        native.use(wanted == "true")
+        native.set_enabled(wanted == "true")
         before = copy.deepcopy(state.energy)
         for _ in range(10):
             run_step(job, state)
@@ -192,7 +192,7 @@ def test_the_graph_of_an_update_has_them(configured):
     run_step(job, state)
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     weight = None if job.ema is None else ema_weight(job.ema, 2)
-    graph = captured(job, state, batch, weight)
+    graph = trace_update(job, state, batch, weight)
     targets = [node.target for node in graph.graph.graph.nodes]
     assert targets.count(AT_ONCE) == 1
     assert graph.points == len(batch.x)
@@ -202,7 +202,7 @@ def test_the_graph_of_an_update_has_them(configured):
 def test_updates_of_several_at_once(configured, lines):
     """Each is made as by itself, but for rounding."""
     members, plain = ([begun(configured, seed, "true") for seed in range(2)] for _ in range(2))
-    advance = Together(compile=False)
+    advance = VmapTrainStep(compile=False)
     for _ in range(5):
         runs = [request_step(job, state) for job, state in members]
         made = advance([next(run) for run in runs])
@@ -257,15 +257,15 @@ def test_what_does_not_fit_is_refused():
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     b = x[:, 0]
     with torch.no_grad():
-        kept = perceptron.there(x, network, 2, x)[-1]
+        kept = functional.forward(x, network, 2, x)[-1]
         for wrong in (x[1:], x[:, :2], x.double()):
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
                 functional.output_and_curvature(x, wrong, network)
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
-                functional.of_weights(x, network, kept, b, x, wrong, b)
+                functional.parameter_vjp(x, network, kept, b, x, wrong, b)
         for wrong in (b[1:], b.double()):
             with pytest.raises(ValueError, match=r"b \(\d+,\).* does not fit"):
-                functional.of_weights(x, network, kept, b, x, x, wrong)
+                functional.parameter_vjp(x, network, kept, b, x, x, wrong)
         for u, b_or_none in ((None, b), (x, None)):
             with pytest.raises(ValueError, match="belong together"):
-                functional.of_weights(x, network, kept, b, u, x, b_or_none)
+                functional.parameter_vjp(x, network, kept, b, u, x, b_or_none)

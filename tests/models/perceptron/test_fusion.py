@@ -14,11 +14,11 @@ from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.models.perceptron.ops import AT_ONCE, BACK, THERE
 from ebmtrain.training.compiled import trace as capture
-from ebmtrain.training.compiled.decompositions import FOR_VMAP
+from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
 from ebmtrain.training.compiled.fusion import in_one_go
-from ebmtrain.training.compiled.inductor import compiled, disagreement, program_of
-from ebmtrain.training.compiled.trace import captured
-from ebmtrain.training.compiled.vmap import Batched, tried
+from ebmtrain.training.compiled.inductor import _compile_update, _mismatch, _program_from
+from ebmtrain.training.compiled.trace import trace_update
+from ebmtrain.training.compiled.vmap import BatchedGraph, verify
 from ebmtrain.training.ema import ema_weight
 from ebmtrain.training.loop import StepRequest, run_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.usefixtures("cpp"), own_warnings]
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """C++ for the small networks of tests as well."""
-    monkeypatch.setattr(perceptron, "FEWEST", 0)
+    monkeypatch.setattr(perceptron, "MIN_MULTIPLY_ADDS", 0)
 
 
 def begun(configured, *words: str) -> tuple[TrainSpec, TrainState]:
@@ -42,10 +42,10 @@ def begun(configured, *words: str) -> tuple[TrainSpec, TrainState]:
     return parts.job, state
 
 
-def graph_of(job: TrainSpec, state: TrainState) -> capture.Captured:
+def graph_of(job: TrainSpec, state: TrainState) -> capture.UpdateGraph:
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    return captured(job, state, batch, weight)
+    return trace_update(job, state, batch, weight)
 
 
 APART, TOGETHER = (1, 1, 0), (0, 0, 1)
@@ -65,7 +65,7 @@ def both_ways(configured, monkeypatch, *words: str) -> tuple[list[TrainState], l
         job, state = begun(configured, *words)
         graph = graph_of(job, state)
         found.append(counts(graph.graph.graph))
-        program = program_of(graph, graph.graph)
+        program = _program_from(graph, graph.graph)
         rows.append(run_step(job, state, lambda job, *update, p=program: p(*update)))
         states.append(state)
     return states, rows, found
@@ -144,9 +144,9 @@ def test_what_it_needs_is_computed_earlier():
     network, x, v = parts()
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        f, _, _, kept = perceptron.there(x, network, 0)
+        f, _, _, kept = functional.forward(x, network, 0)
         weights = (torch.zeros_like(f) + v).neg() / 2
-        return f.sum(), functional.of_weights(x, network, kept, weights)
+        return f.sum(), functional.parameter_vjp(x, network, kept, weights)
 
     graph, found = joined(step, network, x, v)
     assert found == TOGETHER
@@ -157,9 +157,9 @@ def test_not_across_what_changes_a_tensor():
     network, x, v = parts()
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        f, _, _, kept = perceptron.there(x, network, 0)
+        f, _, _, kept = functional.forward(x, network, 0)
         x.add_(1)  # what was kept is of what it was
-        return f.sum(), functional.of_weights(x, network, kept, v)
+        return f.sum(), functional.parameter_vjp(x, network, kept, v)
 
     graph, found = joined(step, network, x, v)
     assert found == APART
@@ -170,8 +170,8 @@ def test_not_where_what_is_kept_is_wanted_twice():
     network, x, v = parts()
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        _, _, _, kept = perceptron.there(x, network, 0)
-        return tuple(functional.of_weights(x, network, kept, w) for w in (v, -v))
+        _, _, _, kept = functional.forward(x, network, 0)
+        return tuple(functional.parameter_vjp(x, network, kept, w) for w in (v, -v))
 
     graph, found = joined(step, network, x, v)
     assert found == (1, 2, 0)
@@ -180,8 +180,8 @@ def test_not_where_what_is_kept_is_wanted_twice():
 
 def pair(x: Tensor, network: perceptron.Network, v: Tensor, points: Tensor) -> Tensor:
     """A derivative by the weights that ends in what is found of other points."""
-    f, _, _, kept = perceptron.there(x, network, 0)
-    return functional.of_weights(points, network, kept, v + 2 * f)
+    f, _, _, kept = functional.forward(x, network, 0)
+    return functional.parameter_vjp(points, network, kept, v + 2 * f)
 
 
 def test_not_where_there_and_back_differ():
@@ -198,8 +198,8 @@ def test_not_where_the_network_differs():
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         other = network._replace(biases=[b + 1 for b in network.biases])
-        _, _, _, kept = perceptron.there(x, network, 0)
-        return functional.of_weights(x, other, kept, v)
+        _, _, _, kept = functional.forward(x, network, 0)
+        return functional.parameter_vjp(x, other, kept, v)
 
     assert joined(step, network, x, v)[1] == APART
 
@@ -209,8 +209,8 @@ def test_not_where_directions_differ():
     network = network._replace(activation="silu")
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
-        _, _, _, kept = perceptron.there(x, network, 2, x)
-        return functional.of_weights(x, network, kept, v, x, 2 * x, v)
+        _, _, _, kept = functional.forward(x, network, 2, x)
+        return functional.parameter_vjp(x, network, kept, v, x, 2 * x, v)
 
     assert joined(step, network, x, v)[1] == APART
 
@@ -219,8 +219,8 @@ def test_a_derivative_that_is_made_of_the_shape_alone():
     network, x, v = parts()
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
-        f, gradient, _, kept = perceptron.there(x, network, 1)
-        return functional.of_weights(
+        f, gradient, _, kept = functional.forward(x, network, 1)
+        return functional.parameter_vjp(
             x, network, kept, torch.ones_like(f), torch.zeros_like(gradient)
         )
 
@@ -231,10 +231,10 @@ def test_a_derivative_that_is_made_of_the_shape_alone():
 
 def test_not_where_what_is_kept_comes_from_elsewhere():
     network, x, v = parts()
-    kept = perceptron.there(x, network, 0)[-1]
+    kept = functional.forward(x, network, 0)[-1]
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor, kept: Tensor) -> Tensor:
-        return functional.of_weights(x, network, kept, v)
+        return functional.parameter_vjp(x, network, kept, v)
 
     graph, found = joined(step, network, x, v, kept)
     assert found == (0, 1, 0)
@@ -245,11 +245,11 @@ def test_two_of_which_the_second_is_a_part_of_the_first_one():
     network, x, v = parts()
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        f, _, _, kept = perceptron.there(x, network, 0)
+        f, _, _, kept = functional.forward(x, network, 0)
         y = x + 1
-        g, _, _, kept_too = perceptron.there(y, network, 0)
-        second = functional.of_weights(y, network, kept_too, v - g)
-        return second, functional.of_weights(x, network, kept, v * f + g)
+        g, _, _, kept_too = functional.forward(y, network, 0)
+        second = functional.parameter_vjp(y, network, kept_too, v - g)
+        return second, functional.parameter_vjp(x, network, kept, v * f + g)
 
     graph, found = joined(step, network, x, v)
     assert found == (0, 0, 2)
@@ -262,8 +262,8 @@ def test_what_nobody_asks_for_is_left_out():
 
     def step(network: perceptron.Network, x: Tensor, v: Tensor) -> Tensor:
         for _ in range(2):
-            _, _, _, kept = perceptron.there(x, network, 0)
-            functional.of_weights(x, network, kept, v)
+            _, _, _, kept = functional.forward(x, network, 0)
+            functional.parameter_vjp(x, network, kept, v)
         return v
 
     graph, found = joined(step, network, x, v)
@@ -280,9 +280,9 @@ def test_compiled_and_of_several_members(configured, words):
     weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     graph = graph_of(job, state)
     assert counts(graph.graph.graph) == TOGETHER
-    program = program_of(graph, compiled(graph, state, batch, weight))
-    assert disagreement(job, state, batch, weight, program) is None
+    program = _program_from(graph, _compile_update(graph, state, batch, weight))
+    assert _mismatch(job, state, batch, weight, program) is None
     group = [
         StepRequest(*begun(configured, *words, f"seed={seed}"), batch, weight) for seed in (0, 1)
     ]
-    tried(Batched(captured(*group[0], table=FOR_VMAP), group), group)
+    verify(BatchedGraph(trace_update(*group[0], table=VMAP_DECOMPOSITIONS), group), group)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ebmtrain.models.mlp import MLP
 from ebmtrain.models.perceptron import dispatch as perceptron
-from ebmtrain.models.perceptron import functional
+from ebmtrain.models.perceptron import functional, selfcheck
 from ebmtrain.models.perceptron.ops import Network
 from ebmtrain.runtime import native
 from ebmtrain.runtime.devices import Device
-from ebmtrain.score import energy_and_gradient, frozen, score
+from ebmtrain.score import energy_and_gradient, freeze, score
 
 # (dims, Fourier features, width, depth, points): of no size that fits a register, but for the last.
 SIZES = [
@@ -64,8 +64,8 @@ class TestAgainstFloat64:
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
         with torch.no_grad():
-            assert energy.known(x, energy.network())
-            assert not exact.known(x.double(), exact.network())
+            assert energy.native_supports(x, energy.network())
+            assert not exact.native_supports(x.double(), exact.network())
             assert close(energy(x), exact(x.double()))
         y = x.double().requires_grad_()
         (gradient,) = torch.autograd.grad(exact(y).sum(), y)
@@ -74,12 +74,12 @@ class TestAgainstFloat64:
         assert close(found[1], gradient)
 
     def test_weights_of_an_energy(self, sizes, activation, monkeypatch):
-        monkeypatch.setattr(perceptron, "FEWEST", 0)
+        monkeypatch.setattr(perceptron, "MIN_MULTIPLY_ADDS", 0)
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
         v = torch.randn(len(x), generator=torch.Generator().manual_seed(2))
         found = energy(x)
-        assert "Output" in str(found.grad_fn.next_functions)
+        assert "Perceptron" in str(found.grad_fn.next_functions)
         (found * v).sum().backward()
         (exact(x.double()) * v).sum().backward()
         for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
@@ -227,7 +227,7 @@ def test_members_are_each_as_alone(activation):
     op = torch.ops.ebmtrain
     kept = [
         torch.stack([
-            perceptron.there(x[i], n, order, x[i] if order == 2 else None)[-1]
+            functional.forward(x[i], n, order, x[i] if order == 2 else None)[-1]
             for i, n in enumerate(networks)
         ])
         for order in range(3)
@@ -266,11 +266,11 @@ def test_the_way_there_is_the_same_where_it_is_kept():
     with torch.no_grad():
         curvature = functional.output_and_curvature(x, x, network)
         for order in range(3):
-            found = perceptron.there(x, network, order, x if order == 2 else None)
+            found = functional.forward(x, network, order, x if order == 2 else None)
             assert all(map(torch.equal, found[: order + 1], curvature))
             assert [t.numel() > 0 for t in found[:-1]] == [True, order > 0, order > 1]
             whole = [
-                perceptron.there(t, network, 0)[-1].numel() for t in (x[:16], x[:16].repeat(4, 1))
+                functional.forward(t, network, 0)[-1].numel() for t in (x[:16], x[:16].repeat(4, 1))
             ]
             assert whole[1] in (whole[0] * 2, whole[0] * 4)  # by the lanes of the processor
 
@@ -281,10 +281,12 @@ def test_what_is_kept_may_lie_anywhere(offset, order):
     """C++ takes it for vectors, which begin at certain places."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
-        kept = perceptron.there(x, network, order, x if order == 2 else None)[-1]
+        kept = functional.forward(x, network, order, x if order == 2 else None)[-1]
         elsewhere = torch.cat([torch.zeros(offset), kept])[offset:]
         others = [x, x, x[:, 1]][: (0, 1, 3)[order]]
-        found = [functional.of_weights(x, network, k, x[:, 0], *others) for k in (kept, elsewhere)]
+        found = [
+            functional.parameter_vjp(x, network, k, x[:, 0], *others) for k in (kept, elsewhere)
+        ]
     assert torch.equal(*found)
 
 
@@ -316,19 +318,19 @@ def test_there_and_back_at_once(sizes, activation, order):
     network = model(sizes, activation).network()
     given = [(v,), (v, u), (v, u, w, b)][order]
     with torch.no_grad():
-        *found, kept = perceptron.there(x, network, order, w if order == 2 else None)
-        *there, flat = functional.at_once(x, network, *given)
+        *found, kept = functional.forward(x, network, order, w if order == 2 else None)
+        *there, flat = functional.forward_and_vjp(x, network, *given)
         assert all(map(torch.equal, there, found))
-        assert torch.equal(flat, functional.of_weights(x, network, kept, *given))
+        assert torch.equal(flat, functional.parameter_vjp(x, network, kept, *given))
 
         depending, slopes = [v + a * found[0]], [a, None, None]
         if order > 0:
             depending, slopes[1] = [*depending, u + c * found[1]], c
         if order > 1:
             depending, slopes[2] = [*depending, w, b + d * found[2]], d
-        *there, flat = functional.at_once(x, network, *given, slopes=slopes)
+        *there, flat = functional.forward_and_vjp(x, network, *given, slopes=slopes)
         assert all(map(torch.equal, there, found))
-        assert close(flat, functional.of_weights(x, network, kept, *depending).double())
+        assert close(flat, functional.parameter_vjp(x, network, kept, *depending).double())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -340,10 +342,10 @@ def test_there_and_back_at_once_by_several_threads(threads):
     torch.set_num_threads(threads)
     try:
         with torch.no_grad():
-            *found, kept = perceptron.there(x, network, 2, w)
-            expected = functional.of_weights(x, network, kept, v, u, w, b)
+            *found, kept = functional.forward(x, network, 2, w)
+            expected = functional.parameter_vjp(x, network, kept, v, u, w, b)
             for _ in range(20):
-                *there, flat = functional.at_once(x, network, v, u, w, b)
+                *there, flat = functional.forward_and_vjp(x, network, v, u, w, b)
                 assert all(map(torch.equal, there, found))
                 assert torch.equal(flat, expected)
     finally:
@@ -354,20 +356,20 @@ def test_memory_of_what_is_kept_is_used_again():
     """And not while somebody has it."""
     x, network = points(SIZES[-1]), model(SIZES[-1], "silu").network()
     with torch.no_grad():
-        first = perceptron.there(x, network, 1)[-1]
+        first = functional.forward(x, network, 1)[-1]
         place, numbers = first.data_ptr(), first.clone()
-        second = perceptron.there(x + 1, network, 1)[-1]
+        second = functional.forward(x + 1, network, 1)[-1]
         assert second.data_ptr() != place
         assert torch.equal(first, numbers)
         part = first[1:]
         del first
-        assert perceptron.there(x + 1, network, 1)[-1].data_ptr() != place  # a part is in use
+        assert functional.forward(x + 1, network, 1)[-1].data_ptr() != place  # a part is in use
         assert torch.equal(part, numbers[1:])
         del part
-        again = perceptron.there(x, network, 1)[-1]
+        again = functional.forward(x, network, 1)[-1]
         assert again.data_ptr() == place
         assert torch.equal(again, numbers)
-        longer = perceptron.there(torch.cat([x, x]), network, 1)[-1]
+        longer = functional.forward(torch.cat([x, x]), network, 1)[-1]
         assert longer.numel() == 2 * again.numel()
 
 
@@ -382,13 +384,13 @@ def test_memory_of_what_is_kept_is_bounded():
         pytest.skip("tells memory as Linux does")
     with torch.no_grad():
         for n in range(2000, 2020):
-            perceptron.there(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
+            functional.forward(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
         before = resident()
         for n in range(2020, 2400, 10):  # 20 MB each
-            perceptron.there(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
+            functional.forward(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
         assert resident() - before < 200 * 2**20
         for n in (12_000, 12_500, 13_000, 13_500):  # more than 64 MiB each
-            perceptron.there(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
+            functional.forward(torch.zeros(n, 2), network, 2, torch.zeros(n, 2))
     assert resident() - before < 250 * 2**20
 
 
@@ -416,12 +418,12 @@ def test_weights_with_gaps_in_memory():
     ],
 )
 def test_the_first_call_decides_for_all_whatever_is_set_for_it(first):
-    perceptron.agrees.cache_clear()
+    selfcheck.self_check.cache_clear()
     try:
         with first():
-            assert perceptron.agrees()
+            assert selfcheck.self_check()
     finally:
-        perceptron.agrees.cache_clear()
+        selfcheck.self_check.cache_clear()
 
 
 class TestWhatDoesNotFit:
@@ -470,7 +472,7 @@ class TestWhatDoesNotFit:
     def test_directions(self, order):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match=f"belong to order 2, .* {order}"):
-            perceptron.there(x, network, order, x)
+            functional.forward(x, network, order, x)
 
     def test_members_of_members(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
@@ -483,16 +485,16 @@ class TestWhatDoesNotFit:
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         v = x[:, 0]
         with torch.no_grad():
-            energies, gradients = (perceptron.there(x, network, order)[-1] for order in (0, 1))
+            energies, gradients = (functional.forward(x, network, order)[-1] for order in (0, 1))
             for wrong in (
                 (energies, v[1:]), (gradients, v, x[:, :2]), (energies, v, x), (gradients, v),
                 (energies[1:], v), (energies.double(), v),
             ):  # fmt: skip
                 with pytest.raises(ValueError, match="does not fit"):
-                    functional.of_weights(x, network, *wrong)
+                    functional.parameter_vjp(x, network, *wrong)
             for order, directions in ((2, None), (1, x), (0, x)):
                 with pytest.raises(ValueError, match="belong to order 2"):
-                    perceptron.there(x, network, order, directions)
+                    functional.forward(x, network, order, directions)
 
     def test_derivatives_and_their_slopes(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
@@ -504,13 +506,13 @@ class TestWhatDoesNotFit:
                 (v, x, x, v, (None, None, x)),
             ):  # fmt: skip
                 with pytest.raises(ValueError, match="does not fit"):
-                    functional.at_once(x, network, *wrong)
+                    functional.forward_and_vjp(x, network, *wrong)
             for wrong in ((v, x, x, None), (v, x, None, v), (v, None, x, v)):
                 with pytest.raises(ValueError, match="w and b belong together, and to u"):
-                    functional.at_once(x, network, *wrong)
+                    functional.forward_and_vjp(x, network, *wrong)
             for slopes in ((None, x, None), (None, None, v)):
                 with pytest.raises(ValueError, match="slopes belong to the u and b that have them"):
-                    functional.at_once(x, network, v, slopes=slopes)
+                    functional.forward_and_vjp(x, network, v, slopes=slopes)
 
 
 class TestLeftToTorch:
@@ -522,7 +524,7 @@ class TestLeftToTorch:
 
     def test_of_functions(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
-        with frozen(energy):
+        with freeze(energy):
             found = torch.func.grad(lambda y: energy(y).sum())(x)
         assert torch.allclose(found, energy_and_gradient(energy, x)[1], atol=1e-4)
 
@@ -541,32 +543,32 @@ class TestLeftToTorch:
         for width, known in ((512, True), (513, False)):
             energy = MLP(event_shape=(2,), width=width)
             with torch.no_grad():
-                assert energy.known(torch.zeros(3, 2), energy.network()) == known
+                assert energy.native_supports(torch.zeros(3, 2), energy.network()) == known
 
     def test_other_activations_and_classes(self):
         x = points(SIZES[2])
         for options in ({"activation": "tanh"}, {"activation": "softplus"}, {"classes": 3}):
             energy = MLP(event_shape=(3,), **options)
             with torch.no_grad():
-                assert not energy.known(x, energy.network())
+                assert not energy.native_supports(x, energy.network())
                 assert energy(x).shape == (len(x),)
 
     def test_where_it_is_not_wanted(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
         Device(native=False).set_up(16)
         with torch.no_grad():
-            assert not energy.known(x, energy.network())
+            assert not energy.native_supports(x, energy.network())
         assert energy.differentiable_gradient(x) is None
         Device().set_up(16)
         assert energy.differentiable_gradient(x) is not None
 
     def test_where_there_is_no_library(self, monkeypatch):
         monkeypatch.setattr(native, "library", lambda source: None)
-        perceptron.agrees.cache_clear()
+        selfcheck.self_check.cache_clear()
         try:
-            assert not perceptron.agrees()
+            assert not selfcheck.self_check()
         finally:
-            perceptron.agrees.cache_clear()
+            selfcheck.self_check.cache_clear()
 
     def test_second_derivatives_are_refused(self):
         """And not silently wrong."""

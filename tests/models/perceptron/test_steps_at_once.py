@@ -15,7 +15,7 @@ from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc, HmcState
 from ebmtrain.samplers.langevin import Langevin, draw_noise
-from ebmtrain.score import counted, energy_and_gradient
+from ebmtrain.score import count_evaluations, energy_and_gradient
 
 SAMPLERS = [
     Langevin(step_size=0.01),
@@ -115,8 +115,8 @@ def test_evaluations_are_counted(sampler, n_steps):
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     tallies = []
     for wanted in (True, False):
-        native.use(wanted)
-        with counted(energy) as tally:
+        native.set_enabled(wanted)
+        with count_evaluations(energy) as tally:
             run_chain(sampler, energy, x, n_steps, Generator().manual_seed(0))
         tallies.append(tally.points)
     assert tallies[0] == tallies[1]
@@ -162,7 +162,7 @@ def test_a_long_run_is_made_in_parts(limit, monkeypatch):
 
 def test_named_arguments_are_counted_as_well():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
-    with counted(energy) as tally:
+    with count_evaluations(energy) as tally:
         energy.leapfrog(x, momentum=x, gradient=x, eps=x[:, 0], temperature=1.0, steps=3)
         energy.langevin(x, noise=x.expand(2, *x.shape), sizes=[0.1, 0.1], scales=[0.0, 0.0])
     assert tally.points == 5 * len(x)

@@ -30,7 +30,7 @@ from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
-from ebmtrain.training.compiled.trace import Draws
+from ebmtrain.training.compiled.trace import RandomCalls
 
 pytest.importorskip("triton", reason="no wheels of Triton for this machine")
 pytestmark = pytest.mark.usefixtures("cpp")
@@ -195,7 +195,7 @@ def test_compiled_for_hopper(name, sizes, spilled, folder_of_triton, monkeypatch
     assert len({id(made) for made in compiled}) == 1  # and all are one compilation
     made = compiled[0]
     layout = Layout.of(x, network)
-    assert made.metadata.shared <= layout.shared_memory()
+    assert made.metadata.shared <= layout.shared_memory_bytes()
     assert layout.fits(227 * 1024)
     assert "bf16x6" in made.asm["ttir"]
     assert set(re.findall(r"inputPrecision = (\w+)", made.asm["ttir"])) == {"bf16x6"}
@@ -213,13 +213,15 @@ class TestWhereItIsUsed:
     """By points that claim to be on a GPU and hold nothing."""
 
     def asked(self, monkeypatch, held: int = 227 * 1024, agrees: bool = True, **options) -> bool:
-        monkeypatch.setattr(perceptron, "shared_memory_of", lambda device: held)
-        monkeypatch.setattr(perceptron, "agrees_on", lambda device, layout: agrees)
+        monkeypatch.setattr(perceptron, "shared_memory_bytes", lambda device: held)
+        monkeypatch.setattr(perceptron, "self_check_on", lambda device, layout: agrees)
         energy = MLP(event_shape=(options.pop("dims", 2),), **options)
         with FakeTensorMode():
             x = torch.empty(3, energy.embedding.frequencies.shape[1], device="cuda")
         with torch.no_grad():
-            assert not energy.known(x, energy.network())  # energies and gradients are torch's
+            assert not energy.native_supports(
+                x, energy.network()
+            )  # energies and gradients are torch's
             return energy.at_once(x)
 
     def test_there(self, monkeypatch):
@@ -239,7 +241,7 @@ class TestWhereItIsUsed:
         assert not self.asked(monkeypatch, **change)
 
     def test_not_where_it_is_not_wanted(self, monkeypatch):
-        native.use(False)
+        native.set_enabled(False)
         assert not self.asked(monkeypatch)
 
     @pytest.mark.parametrize(
@@ -250,23 +252,23 @@ class TestWhereItIsUsed:
         ],
     )
     def test_one_warning(self, monkeypatch, lines, found, why):
-        monkeypatch.setattr(selfcheck, "steps_on", found)
-        perceptron.agrees_on.cache_clear()
+        monkeypatch.setattr(selfcheck, "chain_steps_on", found)
+        selfcheck.self_check_on.cache_clear()
         try:
             for _ in range(2):
-                assert not perceptron.agrees_on(torch.device("cuda"), Layout("silu", 2, 0, (5,)))
+                assert not selfcheck.self_check_on(torch.device("cuda"), Layout("silu", 2, 0, (5,)))
         finally:
-            perceptron.agrees_on.cache_clear()
+            selfcheck.self_check_on.cache_clear()
         (line,) = lines()
         assert line.startswith("warning: device.native: chains on cuda are")
         assert why in line
 
     def test_the_first_call_is_no_part_of_an_update(self):
         """That is written down at this moment; the answer is that of C++ here."""
-        perceptron.agrees_on.cache_clear()
-        with Draws(torch.Generator()) as draws, torch.inference_mode():
-            assert perceptron.agrees_on(torch.device("cpu"), Layout("silu", 2, 3, (5, 4)))
-        perceptron.agrees_on.cache_clear()
+        selfcheck.self_check_on.cache_clear()
+        with RandomCalls(torch.Generator()) as draws, torch.inference_mode():
+            assert selfcheck.self_check_on(torch.device("cpu"), Layout("silu", 2, 3, (5, 4)))
+        selfcheck.self_check_on.cache_clear()
         assert draws.noted == []
 
 

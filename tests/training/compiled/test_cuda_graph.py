@@ -18,9 +18,9 @@ from ebmtrain.training.compiled import cuda_graph as recorded
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled import vmap as together
 from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
-from ebmtrain.training.compiled.inductor import Compiled, program_of
-from ebmtrain.training.compiled.trace import captured, changed, duplicate
-from ebmtrain.training.compiled.vmap import Together
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, _program_from
+from ebmtrain.training.compiled.trace import clone_state, mutated_inputs, trace_update
+from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.ema import ema_weight
 from ebmtrain.training.loop import run_step
 from ebmtrain.training.state import initial_state
@@ -53,9 +53,9 @@ def both(job, state):
     """Two makers of this state's updates: its graph by itself, and recorded."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    graph = captured(job, state, batch, weight)
-    recording = Recorded(graph.graph, changed(graph, state), tape)
-    makers = [program_of(graph, run) for run in (graph.graph, recording)]
+    graph = trace_update(job, state, batch, weight)
+    recording = Recorded(graph.graph, mutated_inputs(graph, state), tape)
+    makers = [_program_from(graph, run) for run in (graph.graph, recording)]
     return recording, *(lambda _, *rest, make=make: make(*rest) for make in makers)
 
 
@@ -76,7 +76,7 @@ CASES = [
 @pytest.mark.parametrize("words", CASES)
 def test_updates_in_a_row(configured, words):
     job, state = warm(configured(*words.split()))
-    other, saved = duplicate(job, state), copy.deepcopy(state.state_dict())
+    other, saved = clone_state(job, state), copy.deepcopy(state.state_dict())
     recording, directly, played = both(job, state)
     kept, method = [], [(dict(other.method), copy.deepcopy(other.method))]
     for _ in range(4):
@@ -116,7 +116,7 @@ def test_a_recording_is_made_once(configured):
 def test_recording_leaves_the_state_as_it_is(configured):
     job, state = warm(configured("method=nce"))
     recording, _, played = both(job, state)
-    before = duplicate(job, state)
+    before = clone_state(job, state)
     found = []
 
     def looking(run, inputs, changed):
@@ -137,7 +137,7 @@ def unwilling(*_):
 @pytest.mark.slow
 def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
     job, state = warm(configured("method=pcd"))
-    other = duplicate(job, state)
+    other = clone_state(job, state)
     recording, directly, played = both(job, state)
     run_step(job, state, directly)
     run_step(job, other, played)
@@ -164,8 +164,8 @@ def stuck(run, inputs, changed):
 def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path, record, told):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured("method=dsm", "model.depth=1"))
-    other = duplicate(job, state)
-    directly, played = Compiled(), Compiled()
+    other = clone_state(job, state)
+    directly, played = CompiledTrainStep(), CompiledTrainStep()
     made = []
     for _ in range(3):
         run_step(job, state, directly)
@@ -184,12 +184,12 @@ def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
 def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record, told):
-    monkeypatch.setattr(together, "by_inductor", lambda graph, _: graph)  # half a minute less
+    monkeypatch.setattr(together, "compile_graph", lambda graph, _: graph)  # half a minute less
     made, ends = [], []
     for by in (None, lambda *words: made.append(1) or record(*words)):
         monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
         members = begun(configured, 2, "method=pcd", "method.k=2")
-        advance = Together(compile=True)
+        advance = VmapTrainStep(compile=True)
         updated(members, advance, 4)
         saved = copy.deepcopy(members[0][1].state_dict())
         updated(members, advance, 1)
@@ -209,8 +209,8 @@ def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record
 def test_on_a_gpu(configured, lines, monkeypatch, words):
     """The same bits as by the compiled update itself, and no wait for the device in between."""
     job, state = warm(configured(*words.split(), "device=cuda"))
-    other, saved = duplicate(job, state), copy.deepcopy(state.state_dict())
-    played, directly = Compiled(), Compiled()
+    other, saved = clone_state(job, state), copy.deepcopy(state.state_dict())
+    played, directly = CompiledTrainStep(), CompiledTrainStep()
     run_step(job, state, played)
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "recorder", lambda _: None)

@@ -21,17 +21,17 @@ from ebmtrain.config.build import build
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.runs.launch import resume, run_experiment
-from ebmtrain.runtime.compiler_cache import cache_on_disk, processor
+from ebmtrain.runtime.compiler_cache import processor_id, use_disk_cache
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled.inductor import (
-    LONG,
-    Compiled,
-    chosen,
-    close,
-    disagreement,
-    program_of,
+    MIN_STEPS_TO_COMPILE,
+    CompiledTrainStep,
+    _allclose,
+    _mismatch,
+    _program_from,
+    select,
 )
-from ebmtrain.training.compiled.trace import captured, duplicate, inputs
+from ebmtrain.training.compiled.trace import clone_state, graph_inputs, trace_update
 from ebmtrain.training.ema import ema_weight
 from ebmtrain.training.loop import run_step, train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
@@ -70,14 +70,14 @@ def test_what_is_written_down_is_the_update(configured, words):
     job, plain = warm(configured(*words.split(), "device.dtype=float64"))
     batch = job.dataset.batch(plain.step, job.batch_size, job.seed)
     weight = None if job.ema is None else ema_weight(job.ema, 2)
-    before = duplicate(job, plain)
-    graph = captured(job, plain, batch, weight)
+    before = clone_state(job, plain)
+    graph = trace_update(job, plain, batch, weight)
     assert differences(before.state_dict(), plain.state_dict()) == []  # it was done on a copy
-    other = duplicate(job, plain)
+    other = clone_state(job, plain)
     metrics, points = train_step(job, plain, batch, weight)
-    drawn = [draw.again(other.generator) for draw in graph.draws]
+    drawn = [draw.replay(other.generator) for draw in graph.draws]
     with torch.no_grad():
-        vector, *new = graph.graph(*inputs(other, batch, weight, drawn))
+        vector, *new = graph.graph(*graph_inputs(other, batch, weight, drawn))
     other.method.update(zip(graph.replaced, new, strict=True))
     assert graph.metrics == metrics.names
     assert graph.points == points
@@ -85,8 +85,10 @@ def test_what_is_written_down_is_the_update(configured, words):
     torch.testing.assert_close(vector, metrics.vector, rtol=1e-9, atol=1e-9)
     for name, value in plain.method.items():
         torch.testing.assert_close(other.method[name], value, rtol=1e-9, atol=1e-9)
-    assert compiled.distance(plain, other) < 1e-6 * compiled.distance(plain, before)
-    assert compiled.distance(plain, before) > 0
+    assert compiled._parameter_distance(plain, other) < 1e-6 * compiled._parameter_distance(
+        plain, before
+    )
+    assert compiled._parameter_distance(plain, before) > 0
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +162,9 @@ BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.S
 @pytest.mark.parametrize("method", [Dropping(), Peeking()])
 def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
     job, state = warm(configured("method=dsm"))
-    job, advance = replace(job, method=method), Compiled()
+    job, advance = replace(job, method=method), CompiledTrainStep()
     reason = "global random numbers" if isinstance(method, Dropping) else "RuntimeError"
-    other = duplicate(job, state)
+    other = clone_state(job, state)
     torch.manual_seed(0)
     for _ in range(3):
         run_step(job, state, advance)
@@ -180,8 +182,8 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
 def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured("method=dsm", "model.depth=1"))
-    other = duplicate(job, state)
-    advance = Compiled()
+    other = clone_state(job, state)
+    advance = CompiledTrainStep()
     # Not by monkeypatch, which leaves torch's settings as ones that do not exist.
     with inductor.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
         for _ in range(2):
@@ -206,7 +208,7 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
         return lambda state, batch, weight: train_step(job, state, batch, weight)
 
     job, state = warm(configured("method=dsm"))
-    advance = Compiled()
+    advance = CompiledTrainStep()
     monkeypatch.setattr(advance, "compile", compile_it)
     try:
         run_step(job, state, advance)
@@ -236,9 +238,9 @@ def test_a_program_that_does_something_else_is_noticed(configured):
         state.method["chains"] = state.method["chains"] * 1.1
         return found
 
-    assert disagreement(job, state, batch, 0.1, same) is None
-    assert disagreement(job, state, batch, 0.1, lazy) == "the weights"
-    assert disagreement(job, state, batch, 0.1, wandering) == "chains"
+    assert _mismatch(job, state, batch, 0.1, same) is None
+    assert _mismatch(job, state, batch, 0.1, lazy) == "the weights"
+    assert _mismatch(job, state, batch, 0.1, wandering) == "chains"
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ def test_what_the_optimizer_would_forget_is_not_compiled(configured):
     parts.energy.output.bias.requires_grad_()
     batch = job.dataset.batch(1, job.batch_size, job.seed)
     with pytest.raises(ValueError, match="has its first gradient in an update that is not the"):
-        captured(job, state, batch, None)
+        trace_update(job, state, batch, None)
 
 
 @pytest.mark.slow
@@ -280,9 +282,9 @@ def test_a_parameter_that_has_had_fewer_updates(configured):
     state.optimizer.state[parameter]["step"].sub_(4)
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    graph = captured(job, state, batch, weight)
-    plain = duplicate(job, state)
-    program_of(graph, graph.graph)(state, batch, weight)
+    graph = trace_update(job, state, batch, weight)
+    plain = clone_state(job, state)
+    _program_from(graph, graph.graph)(state, batch, weight)
     train_step(job, plain, batch, weight)
     for one, other in zip(state.energy.parameters(), plain.energy.parameters(), strict=True):
         torch.testing.assert_close(one, other)
@@ -290,10 +292,10 @@ def test_a_parameter_that_has_had_fewer_updates(configured):
 
 def test_close():
     x = torch.tensor([1.0, torch.nan, torch.inf])
-    assert close(x, x.clone())
-    assert close(torch.tensor(1.0), torch.tensor(1.0005))
-    assert not close(torch.tensor(1.0), torch.tensor(1.01))
-    assert not close(x, torch.tensor([1.0, 1.0, torch.inf]))
+    assert _allclose(x, x.clone())
+    assert _allclose(torch.tensor(1.0), torch.tensor(1.0005))
+    assert not _allclose(torch.tensor(1.0), torch.tensor(1.01))
+    assert not _allclose(x, torch.tensor([1.0, 1.0, torch.inf]))
 
 
 # When
@@ -302,25 +304,26 @@ def test_close():
 def test_auto_compiles_long_runs(configured):
     job, _ = warm(configured("method=dsm"))
     for wanted, n_steps, compiles in [
-        (True, 10, True), (False, 10**9, False), ("auto", LONG - 1, False), ("auto", LONG, True),
+        (True, 10, True), (False, 10**9, False), ("auto", MIN_STEPS_TO_COMPILE - 1, False),
+        ("auto", MIN_STEPS_TO_COMPILE, True),
     ]:  # fmt: skip
-        assert (chosen(wanted, replace(job, n_steps=n_steps)) is not None) == compiles
+        assert (select(wanted, replace(job, n_steps=n_steps)) is not None) == compiles
 
 
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
-    cache_on_disk()
+    use_disk_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache_on_disk()
+    use_disk_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(
-        tmp_path / "ebmtrain/inductor" / processor()
+        tmp_path / "ebmtrain/inductor" / processor_id()
     )
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    cache_on_disk()  # no folder can be made there
+    use_disk_cache()  # no folder can be made there
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 

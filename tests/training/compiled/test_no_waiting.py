@@ -15,8 +15,8 @@ from test_inductor import CASES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmtrain.config.build import build
-from ebmtrain.training.compiled.inductor import Compiled
-from ebmtrain.training.compiled.trace import duplicate
+from ebmtrain.training.compiled.inductor import CompiledTrainStep
+from ebmtrain.training.compiled.trace import clone_state
 from ebmtrain.training.loop import collect_metrics, run_step
 from ebmtrain.training.state import initial_state
 
@@ -85,9 +85,9 @@ def test_an_update(configured, words):
 def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     job, state = warm(configured, "method=pcd method.k=2 model.depth=1")
-    advance = Compiled()
+    advance = CompiledTrainStep()
     run_step(job, state, advance)
-    other = duplicate(job, state)
+    other = clone_state(job, state)
     with NoWaiting():
         for _ in range(3):
             assert collect_metrics(job, state, run_step(job, state, advance), last=False) == {}

@@ -11,7 +11,7 @@ from same_state import differences
 
 from ebmtrain.config.build import build
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.training.compiled.vmap import Together, apart, tried
+from ebmtrain.training.compiled.vmap import VmapTrainStep, run_one_by_one, verify
 from ebmtrain.training.loop import StepRequest, StepResult, request_step, run_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import LossOutput
@@ -33,7 +33,7 @@ def begun(configured, count: int, *words: str) -> list[Member]:
     return found
 
 
-def updated(members: Sequence[Member], advance: Together, times: int) -> None:
+def updated(members: Sequence[Member], advance: VmapTrainStep, times: int) -> None:
     """As the loops of these runs would."""
     for _ in range(times):
         runs = [request_step(job, state) for job, state in members]
@@ -68,7 +68,7 @@ def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     """In float64, after 20 updates, all but for rounding: weights, averages, moments, chains."""
     words = (*words.split(), "device.dtype=float64")
     members, plain = begun(configured, 2, *words), begun(configured, 2, *words)
-    advance = Together(compile=False)
+    advance = VmapTrainStep(compile=False)
     updated(members, advance, 20)
     for job, state in plain:
         for _ in range(20):
@@ -88,7 +88,7 @@ def test_a_member_that_goes_back_and_one_that_leaves(configured):
     steps. Then fewer are left."""
     words = ("method=dsm", "device.dtype=float64", "optimizer.schedule.shape=linear")
     members, plain = begun(configured, 3, *words), begun(configured, 3, *words)
-    advance = Together(compile=False)
+    advance = VmapTrainStep(compile=False)
 
     def by_themselves(some: Sequence[Member], times: int) -> None:
         for job, state in some:
@@ -127,7 +127,7 @@ class Peeking(DenoisingScoreMatching):
 def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines):
     members, plain = begun(configured, 2, "method=dsm"), begun(configured, 2, "method=dsm")
     members = [(replace(job, method=Peeking()), state) for job, state in members]
-    advance = Together(compile=False)
+    advance = VmapTrainStep(compile=False)
     updated(members, advance, 3)
     for job, state in plain:
         for _ in range(3):
@@ -145,26 +145,26 @@ def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
     for job, state in members:
         run_step(job, state)
     group = [next(request_step(job, state)) for job, state in members]
-    tried(apart, group)
+    verify(run_one_by_one, group)
 
     def lazy(group: Sequence[StepRequest]) -> list[StepResult]:
         kept = [p.detach().clone() for p in group[1].state.energy.parameters()]
-        made = apart(group)
+        made = run_one_by_one(group)
         for p, k in zip(group[1].state.energy.parameters(), kept, strict=True):
             p.data.copy_(k)
         return made
 
     with pytest.raises(ValueError, match="of member 1 it does something else: the weights"):
-        tried(lazy, group)
+        verify(lazy, group)
 
 
 def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("ebmtrain.training.compiled.vmap.by_inductor", broken)
+    monkeypatch.setattr("ebmtrain.training.compiled.vmap.compile_graph", broken)
     members = begun(configured, 2, "method=dsm")
-    advance = Together(compile=True)
+    advance = VmapTrainStep(compile=True)
     updated(members, advance, 3)
     (warning,) = [line for line in lines() if line.startswith("warning")]
     assert "device.compile" in warning
