@@ -24,9 +24,7 @@ from ebmtrain.runtime.compiler_cache import cache_folder
 
 _COMPILERS = ("c++", "g++", "clang++")
 _COMMON_OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
-_TORCH_DIR = Path(
-    torch.__file__
-).parent  # whose libraries are in the process already when ours comes
+_TORCH_DIR = Path(torch.__file__).parent  # its libraries are loaded before the compiled one
 _OPTION_SETS = (  # in turn, until one is granted
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
@@ -96,7 +94,7 @@ def library_folder() -> Iterator[Path]:
 def _open(source: Path, folder: Path) -> ctypes.CDLL:
     """
     Raises:
-        NotCompiledError, OSError: see `compile_library`.
+        CompilerError, OSError: see `compile_library`.
         OSError: what the compiler makes cannot be opened.
     """
     try:
@@ -110,7 +108,7 @@ def compile_library(source: Path, folder: Path) -> Path:
     """The library in this folder, where it is made if it is not there.
 
     Raises:
-        NotCompiledError: it could not be.
+        CompilerError: it could not be.
         OSError: the folder cannot be written.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
@@ -134,7 +132,7 @@ def compile_library(source: Path, folder: Path) -> Path:
 def _run_compiler(made: Path, source: Path, compiler: str) -> None:
     """
     Raises:
-        NotCompiledError: no set of options would do, or the compiler was stopped.
+        CompilerError: no set of options would do, or the compiler was stopped.
     """
     reason = ""
     for command in _commands(made, source, compiler):

@@ -93,14 +93,14 @@ class CompiledTrainStep:
         update = trace_update(job, state, batch, weight)
         run = _compile_update(update, state, batch, weight)
         program = _program_from(update, run)
-        difference = _mismatch(job, state, batch, weight, program)
-        if state_mismatch:
-            raise ValueError(f"compiled it does something else: {state_mismatch}")
+        mismatch = _mismatch(job, state, batch, weight, program)
+        if mismatch:
+            raise ValueError(f"compiled it does something else: {mismatch}")
         if record := recorder(state.diverged.device):
             recording = Recorded(run, mutated_inputs(update, state), record)
             program = _program_from(update, recording)
-            if difference := _mismatch(job, state, batch, weight, program):
-                recording.give_up(f"played again it does something else: {difference}")
+            if mismatch := _mismatch(job, state, batch, weight, program):
+                recording.give_up(f"played again it does something else: {mismatch}")
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
             time.perf_counter() - began, len(self.programs),

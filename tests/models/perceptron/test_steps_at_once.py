@@ -151,7 +151,7 @@ def test_a_long_run_is_made_in_parts(limit, monkeypatch):
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     whole = ends(SAMPLERS[1], energy, x, 7)
     most = 3 if limit == "STEPS" else 3 * x.numel() + 1
-    monkeypatch.setattr(f"ebmtrain.samplers.langevin.{limit}", most)
+    monkeypatch.setattr(f"ebmtrain.samplers.langevin._{limit}", most)
     parts, at_once = [], energy.langevin
     energy.langevin = lambda x, noise, *others: (
         parts.append(len(noise)) or at_once(x, noise, *others)

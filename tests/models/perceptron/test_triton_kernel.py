@@ -219,9 +219,8 @@ class TestWhereItIsUsed:
         with FakeTensorMode():
             x = torch.empty(3, energy.embedding.frequencies.shape[1], device="cuda")
         with torch.no_grad():
-            assert not energy.native_supports(
-                x, energy.network()
-            )  # energies and gradients are torch's
+            # Energies and gradients are computed by torch.
+            assert not energy.native_supports(x, energy.network())
             return energy.at_once(x)
 
     def test_there(self, monkeypatch):
