@@ -145,12 +145,12 @@ def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
     assert torch.equal(draw.get_state(), again.get_state())
 
 
-@pytest.mark.parametrize("limit", ["STEPS", "NOISE"])
+@pytest.mark.parametrize("limit", ["MAX_STEPS_PER_CALL", "MAX_NOISE_ELEMENTS"])
 def test_a_long_run_is_made_in_parts(limit, monkeypatch):
     """Between which signals are heard; and noise of all steps would take too much memory."""
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     whole = ends(SAMPLERS[1], energy, x, 7)
-    most = 3 if limit == "STEPS" else 3 * x.numel() + 1
+    most = 3 if limit == "MAX_STEPS_PER_CALL" else 3 * x.numel() + 1
     monkeypatch.setattr(f"ebmtrain.samplers.langevin._{limit}", most)
     parts, at_once = [], energy.langevin
     energy.langevin = lambda x, noise, *others: (
