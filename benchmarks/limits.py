@@ -63,9 +63,10 @@ def start_up() -> None:
     codes = {
         "first step": "from ebmtrain import presets; presets.prepare(None);"
         "from ebmtrain.config.build import build;"
-        "from ebmtrain.training.state import start; from ebmtrain.training.loop import update;"
+        "from ebmtrain.training.loop import run_step;"
+        "from ebmtrain.training.state import initial_state;"
         "p = build(presets.plain(presets.composed([])));"
-        "update(p.job, start(p.job, p.energy, p.generator('train')))",
+        "run_step(p.job, initial_state(p.job, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"
         "o = torch.optim.Adam([x]); x.sum().backward(); o.step()",
     }

@@ -125,9 +125,11 @@ def freeze(energy: Energy) -> Iterator[None]:
     if not isinstance(energy, nn.Module):
         yield
         return
-    was_training = {module: module.training for module in energy.modules()}
+    modules = [module for module in energy.modules() if module.training]  # others stay in eval mode
     parameters = [p for p in energy.parameters() if p.requires_grad]
-    energy.eval()
+    # Not by `Module.eval`, which takes four times as long.
+    for module in modules:
+        object.__setattr__(module, "training", False)
     for p in parameters:
         p.requires_grad_(False)
     try:
@@ -135,8 +137,8 @@ def freeze(energy: Energy) -> Iterator[None]:
     finally:
         for p in parameters:
             p.requires_grad_(True)
-        for module, training in was_training.items():  # a part may be in eval mode for good
-            module.training = training
+        for module in modules:
+            object.__setattr__(module, "training", True)
 
 
 @dataclass

@@ -19,9 +19,8 @@ from ebmtrain.score import count_evaluations
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
 from ebmtrain.training.metrics import Metrics, window_means
-from ebmtrain.training.optimizers import gradient_norm
-from ebmtrain.training.state import TrainSpec, TrainState, trainable_tensors
-from ebmtrain.types import Batch
+from ebmtrain.training.state import TrainSpec, TrainState
+from ebmtrain.types import Batch, Tensors
 
 RETRIES = 3  # of a supervised run, each at half the rate of the one before
 
@@ -184,35 +183,87 @@ def request_step(job: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
     return metrics
 
 
+class _Backward(NamedTuple):
+    """What one backward pass returns."""
+
+    parameters: list[Tensor]
+    """Those that the loss depends on."""
+    gradients: list[Tensor]
+    """One for each of them."""
+    numbers: Tensors
+    """The loss and the method's metrics, shape () each, energies first."""
+    evaluations: int
+    """Of the energy."""
+
+
 def train_step(
     job: TrainSpec, state: TrainState, batch: Batch, weight: float | Tensor | None
 ) -> StepResult:
-    """The update itself, on the device alone: loss, gradient, clipping, optimizer, average, flag.
+    """One update on the device: backward, reduce, apply. Nothing in it waits for the device.
 
     Args:
-        weight: of the new parameters in their average; None: none is kept.
+        weight: of the new parameters in their average; None: no average is kept.
 
     Returns:
-        The metrics, and the energy evaluations that they took.
+        The metrics, and the number of energy evaluations.
     """
+    result = _backward(job, state, batch)
+    gradient, values = _reduce(result)
+    return _apply(job, state, result, gradient, values, weight), result.evaluations
+
+
+def _backward(job: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
+    """Loss and gradient of the batch; replaces the method's state."""
     with count_evaluations(state.energy) as tally:
         loss, metrics, state.method = job.method.loss(
             state.energy, batch, state.method, state.generator
         )
-    state.optimizer.zero_grad()
-    loss.backward()
-    parameters = trainable_tensors(state.energy, state.method)
-    norm = gradient_norm(parameters)
-    if job.optimizer.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, job.optimizer.clip_norm, norm)
-    state.optimizer.step()
-    if state.average is not None and weight is not None:
-        ema_update(state.average, state.energy, weight)
+    tensors = state.trainable
+    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+    pairs = [(t, g) for t, g in zip(tensors, gradients, strict=True) if g is not None]
+    names = sorted(metrics, key=lambda name: not name.startswith("energy"))
+    numbers = {"loss": loss.detach()} | {name: metrics[name] for name in names}
+    return _Backward([t for t, _ in pairs], [g for _, g in pairs], numbers, tally.points)
 
-    loss = loss.detach()
-    size = torch.stack([loss, norm, *(v for k, v in metrics.items() if k.startswith("energy"))])
-    state.diverged |= ~(size.abs().amax() < MAX_ABS_ENERGY)  # NaN compares false: it diverged
-    return Metrics.of({"loss": loss, "grad_norm": norm, **metrics}), tally.points
+
+def _reduce(result: _Backward) -> tuple[Tensor, Tensor]:
+    """The gradients and the numbers, each as one vector: the two parts of a single vector."""
+    numbers = torch.stack(list(result.numbers.values()))
+    flat = torch.cat([*(g.flatten() for g in result.gradients), numbers])  # of the wider type
+    gradient, values = flat.split([len(flat) - len(numbers), len(numbers)])
+    return gradient.to(result.gradients[0].dtype), values
+
+
+def _apply(
+    job: TrainSpec,
+    state: TrainState,
+    result: _Backward,
+    gradient: Tensor,
+    values: Tensor,
+    weight: float | Tensor | None,
+) -> Metrics:
+    """Clip the gradient, move the parameters and their average, set the divergence flag.
+
+    Args:
+        gradient, values: of `_reduce`.
+    """
+    norm = torch.linalg.vector_norm(gradient)
+    if job.optimizer.clip_norm is not None:
+        gradient = gradient * (job.optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+    for tensor in state.trainable:
+        tensor.grad = None
+    parts = gradient.split([g.numel() for g in result.gradients])
+    for tensor, part in zip(result.parameters, parts, strict=True):
+        tensor.grad = part.view_as(tensor)
+    state.optimizer.step()
+    if state.ema_pairs is not None and weight is not None:
+        ema_update(state.ema_pairs, weight)
+
+    loss, *names = result.numbers
+    vector = torch.cat([values[:1], norm[None], values[1:]])
+    bounded = vector[: 2 + sum(name.startswith("energy") for name in names)]
+    state.diverged |= ~(bounded.abs().amax() < MAX_ABS_ENERGY)  # NaN compares false: it diverged
+    return Metrics((loss, "grad_norm", *names), vector)
 
 
 def run_interleaved(

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ebmtrain.training.optimizer_import import without_dynamo
+from ebmtrain.training.optimizer_import import fused_adam, without_dynamo
 from ebmtrain.types import Decay, NonNegative, Positive, WholeNumber
 
 
@@ -77,13 +77,13 @@ class Adam:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return without_dynamo(torch.optim.Adam)(
+        return fused_adam(
             parameters,
+            decoupled=False,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             eps=self.eps,
             weight_decay=self.weight_decay,
-            fused=True,
         )
 
 
@@ -103,13 +103,13 @@ class AdamW:
     schedule: Schedule = Schedule()
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return without_dynamo(torch.optim.AdamW)(
+        return fused_adam(
             parameters,
+            decoupled=True,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             eps=self.eps,
             weight_decay=self.weight_decay,
-            fused=True,
         )
 
 
@@ -146,8 +146,3 @@ class Sgd:
             weight_decay=self.weight_decay,
             fused=True,
         )
-
-
-def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients together, shape ()."""
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

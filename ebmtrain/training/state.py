@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ebmtrain.errors import CheckpointError
+from ebmtrain.training.ema import EmaPairs, ema_pairs
 from ebmtrain.training.optimizers import OptimizerSpec
 from ebmtrain.types import Dataset, Method, Tensors, TrainingItems
 
@@ -67,6 +68,16 @@ class TrainState:
         are loaded. To be asked for after that update."""
         of_each = (kept.values() for kept in self.optimizer.state.values())
         return [t for kept in of_each for t in kept if isinstance(t, Tensor)]
+
+    @property
+    def trainable(self) -> list[Tensor]:
+        """The tensors that the optimizer moves, but for those that a model keeps fixed."""
+        return [p for g in self.optimizer.param_groups for p in g["params"] if p.requires_grad]
+
+    @cached_property
+    def ema_pairs(self) -> EmaPairs | None:
+        """What the average is updated by; None: no average is kept."""
+        return None if self.average is None else ema_pairs(self.average, self.energy)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -175,7 +186,7 @@ def initial_state(job: TrainSpec, energy: nn.Module, generator: Generator) -> Tr
         step=0,
         energy=energy,
         average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
-        optimizer=job.optimizer.build(trainable_tensors(energy, method)),
+        optimizer=job.optimizer.build(_trainable_tensors(energy, method)),
         method=method,
         generator=generator,
         window={},
@@ -185,6 +196,6 @@ def initial_state(job: TrainSpec, energy: nn.Module, generator: Generator) -> Tr
     )
 
 
-def trainable_tensors(energy: nn.Module, method: Tensors) -> list[Tensor]:
+def _trainable_tensors(energy: nn.Module, method: Tensors) -> list[Tensor]:
     """What the optimizer moves: the parameters, and what the method learns beside them."""
     return [*energy.parameters(), *(value for value in method.values() if value.requires_grad)]

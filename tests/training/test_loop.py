@@ -20,7 +20,7 @@ from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DivergedError
 from ebmtrain.runs.launch import run_experiment
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
-from ebmtrain.training.ema import ema_update, ema_weight
+from ebmtrain.training.ema import ema_pairs, ema_update, ema_weight
 from ebmtrain.training.loop import run_step, run_to_completion, train_step, training_loop
 from ebmtrain.training.optimizers import Schedule, Sgd
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
@@ -217,7 +217,7 @@ def test_average_formula():
     average, energy = Linear(0.0), Linear(1.0)
     expected = 0.0
     for step in (1, 2, 50, 1000):
-        ema_update(average, energy, ema_weight(0.9, step))
+        ema_update(ema_pairs(average, energy), ema_weight(0.9, step))
         d = min(0.9, (1 + step) / (10 + step))
         expected += (1 - d) * (1.0 - expected)
         assert weight(average) == pytest.approx(expected, rel=1e-6)
@@ -240,7 +240,7 @@ def test_buffers_are_copied_into_the_average():
     energy, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     energy(torch.randn(4, 3))  # moves the running statistics
     assert not torch.equal(average.running_mean, energy.running_mean)  # type: ignore[arg-type]
-    ema_update(average, energy, 0.1)
+    ema_update(ema_pairs(average, energy), 0.1)
     for kept, new in zip(average.buffers(), energy.buffers(), strict=True):
         assert torch.equal(kept, new)
 

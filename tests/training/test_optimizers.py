@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from ebmtrain.training.compiled import decompositions
-from ebmtrain.training.optimizer_import import without_dynamo
+from ebmtrain.training.optimizer_import import fused_adam, without_dynamo
 from ebmtrain.training.optimizers import Adam, AdamW, OptimizerSpec, Sgd
 
 LR = 0.1
@@ -103,6 +105,44 @@ def test_without_the_compiler_it_is_the_same(kind: type[torch.optim.Optimizer]) 
     assert state.keys() == others.keys()
     for name, value in state.get(0, {}).items():
         assert value is None or torch.equal(value, others[0][name])
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_the_short_step_of_adam_is_torchs(decoupled: bool) -> None:
+    """To the bit: weights and state, with a parameter whose first gradient comes late, one without
+    one for a while, two groups, a rate that changes and a state that is loaded."""
+    options = {"lr": LR, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
+    kind: Any = torch.optim.AdamW if decoupled else torch.optim.Adam
+    ends = []
+    for short in (False, True):
+        ws = [first().requires_grad_() for _ in range(3)]
+
+        def build(ws: list[Tensor], short: bool = short) -> torch.optim.Optimizer:
+            groups: Any = [{"params": ws[:1]}, {"params": ws[1:]}]
+            if short:
+                return fused_adam(groups, decoupled=decoupled, **options)
+            return kind(groups, fused=True, **options)
+
+        optimizer = build(ws)
+        for i, g in enumerate([*gradients(), *gradients()]):
+            ws[0].grad = g.clone()
+            ws[1].grad = 2 * g if i >= 2 else None
+            ws[2].grad = 3 * g if i != 4 else None
+            optimizer.param_groups[0]["lr"] = LR / (1 + i)
+            optimizer.step()
+            if i == 3:
+                saved = copy.deepcopy(optimizer.state_dict())
+                optimizer = build(ws)
+                optimizer.load_state_dict(saved)
+        ends.append((ws, optimizer.state_dict()))
+    (ws, state), (others, other_state) = ends
+    for one, other in zip(ws, others, strict=True):
+        assert torch.equal(one, other)
+    assert state["param_groups"] == other_state["param_groups"]
+    assert state["state"].keys() == other_state["state"].keys() == {0, 1, 2}
+    for i, kept in state["state"].items():
+        for name, value in kept.items():
+            assert torch.equal(value, other_state["state"][i][name])
 
 
 @CASES

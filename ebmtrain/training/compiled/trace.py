@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ebmtrain.training.compiled.decompositions import optimizer_decompositions
 from ebmtrain.training.compiled.fusion import in_one_go
 from ebmtrain.training.loop import train_step
-from ebmtrain.training.state import TrainSpec, TrainState, initial_state, trainable_tensors
+from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import Batch
 
 
@@ -161,7 +161,7 @@ def trace_update(
         share: Any = None if weight is None else tensors[scalars + 1]
         with torch.enable_grad(), RandomCalls(twin.generator, tensors[first:]):
             metrics, points = train_step(job, twin, batch, share)
-        for p in trainable_tensors(twin.energy, twin.method):
+        for p in twin.trainable:
             p.grad = None
         replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
         found.update(metrics=metrics.names, points=points, replaced=replaced)
