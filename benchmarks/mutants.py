@@ -49,7 +49,8 @@ METROPOLIS = "samplers/test_metropolis.py"
 MUTANTS = (
     # Objectives
     Mutant("contrastive divergence: sign", "methods/contrast.py",
-           "loss = mean - model_mean", "loss = model_mean - mean", CONTRASTIVE, "method=pcd"),
+           "loss = data_mean - model_mean", "loss = model_mean - data_mean",
+           CONTRASTIVE, "method=pcd"),
     Mutant("contrastive divergence: negatives not detached", "methods/contrast.py",
            "energy(torch.cat([x, negatives.detach()]))", "energy(torch.cat([x, negatives]))",
            CONTRASTIVE),

@@ -1,4 +1,4 @@
-"""Images that are a little different each time that they are seen."""
+"""Random augmentations of images: shift, flip and dequantization."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class AugmentedImages:
         )
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
-        """As of `Points`, with augmentations of its own."""
-        # Drawn on the CPU, so that every device sees the same batches.
+        """As for `Points`, with independent augmentations."""
+        # On the CPU, so that every device gets the same batches.
         rows = self.points.rows(step, size, seed)
         x = augment(self.images[rows], self.augmentations, seed, "batch", step)
         x = to_device(self.standardization.to_standard(x), self.device, self.dtype)
@@ -73,8 +73,10 @@ class AugmentedImages:
 
 
 class Augmentation(Protocol):
+    """A random map of images."""
+
     purpose: ClassVar[str]
-    """Names its random numbers."""
+    """Name of its random stream."""
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
         """(n, *event) -> (n, *event), on the CPU."""
@@ -83,31 +85,32 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class RandomShift:
-    """x'(i, j) = x(i - a, j - b), a and b independent and uniform in {-most, ..., most}, of each
-    image its own. Where x ends, the pixel at its edge goes on: paper stays paper, and there is no
-    frame around a photograph.
+    """x'(i, j) = x(i - a, j - b), a and b independent and uniform in {-max_shift, ..., max_shift}
+    for each image. Pixels beyond the edge repeat the edge (replication padding).
 
     Args:
-        most: pixels, >= 1.
+        max_shift: in pixels, >= 1.
     """
 
     purpose: ClassVar[str] = "shift"
-    most: int
+    max_shift: int
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
         n, (height, width) = len(pixels), pixels.shape[-2:]
         layers = pixels.view(n, -1, height, width)
-        down, across = torch.randint(-self.most, self.most + 1, (2, n, 1), generator=generator)
+        down, right = torch.randint(
+            -self.max_shift, self.max_shift + 1, (2, n, 1), generator=generator
+        )
         i = (torch.arange(height) - down).clamp(0, height - 1)
-        j = (torch.arange(width) - across).clamp(0, width - 1)
+        j = (torch.arange(width) - right).clamp(0, width - 1)
         image, layer = torch.arange(n).view(-1, 1, 1, 1), torch.arange(layers.shape[1])
-        moved = layers[image, layer.view(1, -1, 1, 1), i[:, None, :, None], j[:, None, None, :]]
-        return moved.view(pixels.shape)
+        shifted = layers[image, layer.view(1, -1, 1, 1), i[:, None, :, None], j[:, None, None, :]]
+        return shifted.view(pixels.shape)
 
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Left and right exchanged in every second image, at random."""
+    """Horizontal flip of each image with probability 1/2."""
 
     purpose: ClassVar[str] = "flip"
 
@@ -118,12 +121,12 @@ class RandomFlip:
 
 @dataclass(frozen=True)
 class Dequantization:
-    """x = k + u of whole numbers k, u uniform in [0, 1), float64."""
+    """x = k + u for whole numbers k, with u uniform in [0, 1), float64."""
 
     purpose: ClassVar[str] = "dequantize"
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
-        # In place: a data set of photographs takes gigabytes.
+        # In place: a large set of images takes gigabytes.
         return (
             torch.empty(pixels.shape, dtype=torch.float64)
             .uniform_(generator=generator)
@@ -133,7 +136,7 @@ class Dequantization:
 
 @dataclass(frozen=True)
 class PixelCentre:
-    """x = k + 1/2, float64."""
+    """x = k + 1/2 for whole numbers k, float64."""
 
     purpose: ClassVar[str] = "middle"
 

@@ -1,4 +1,4 @@
-"""A chessboard: uniform on the squares of one colour."""
+"""Checkerboard: uniform on every other square."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Checkerboard:
     (-4, 4)^2. log_prob is -inf outside them, so only KL(truth || model) is finite.
 
     Args:
-        squares: along one side of the board.
-        side: > 0, of one square, in units of x.
+        squares: number of squares along one side of the board.
+        side: > 0, length of a square's side, in units of x.
     """
 
     squares: Count = 4
@@ -45,7 +45,7 @@ class Checkerboard:
 
     @property
     def entropy(self) -> float:
-        """The logarithm of the filled area."""
+        """log of the area of the filled squares, in nats."""
         return math.log(len(self._filled()) * self.side**2)
 
     def _filled(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Laws of one number, that data are made from."""
+"""Distributions of one real number, for synthetic data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ebmtrain.types import Positive
 
 
 class ScalarDistribution(Protocol):
-    """A distribution on the line."""
+    """A distribution on the real line."""
 
     def sample(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
-        """Independent numbers of this shape, float64."""
+        """Independent samples of this shape, float64."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Uniform on [low, high); `low` alone where both are equal.
+    """Uniform on [low, high); the constant `low` if both are equal.
 
     Raises:
         ValueError: low > high.
@@ -42,7 +42,7 @@ class Uniform:
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormal:
-    """exp(N(log median, spread^2)): positive, and around `median`.
+    """Log-normal: exp(N(log median, spread^2)).
 
     Args:
         median: > 0.

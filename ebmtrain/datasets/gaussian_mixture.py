@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: the densities whose modes, and everything else, are known."""
+"""Mixtures of Gaussians with known modes, density and entropy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class GaussianMixture:
     Args:
         centres: c_k, one list of coordinates for each mode.
         std: > 0, of every mode along every axis, in units of x.
-        weights: w_k >= 0, divided by their sum; equal ones when left out.
+        weights: w_k >= 0, divided by their sum; null: equal weights.
 
     Raises:
-        ValueError: centres of unequal length, or weights that do not fit them.
+        ValueError: centres of unequal length, or a wrong number of weights.
     """
 
     centres: Sequence[Sequence[float]]
@@ -63,9 +63,9 @@ class GaussianMixture:
     def _entropy(self) -> float:
         """H[one mode] + sum_k w_k E_k[log N(x; c_k) - log p(x)].
 
-        The expectation is all that no formula gives. Its integrand is at most -log w_k, and
-        nearly constant where modes stand apart, so 16,384 low-discrepancy points for each mode do
-        (error about 1e-4; 1e-6 when modes are 10 std apart).
+        Only the expectation has no closed form. Its integrand is at most -log w_k and nearly
+        constant for well separated modes, so 16,384 low-discrepancy points per mode suffice (error
+        about 1e-4; 1e-6 if the modes are 10 std apart).
         """
         centres, weights = self.modes
         dimensions = centres.shape[1]

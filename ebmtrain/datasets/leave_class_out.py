@@ -1,4 +1,4 @@
-"""A class that a model is not to see, so that its points are anomalies to it."""
+"""Excluding one class from the data, whose points then serve as anomalies."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ebmtrain.types import Labels
 
 
 class ClassSplit(NamedTuple):
-    """Points to train on and held out, their classes, and those of the class that is in neither;
-    None: no class was left out."""
+    """Training and held-out points without one class, and the points of that class."""
 
     train: Tensor
     holdout: Tensor
     labels: Labels | None
     anomalies: Tensor | None
+    """None: no class was excluded."""
 
 
 def leave_class_out(
     without: int | None, train: Tensor, holdout: Tensor, labels: Labels | None
 ) -> ClassSplit:
-    """Takes one class away. The others keep their numbers and their split: of one seed, runs that
-    leave out different classes share it.
+    """The data without one class. The other classes keep their numbers and their split, so runs of
+    one seed that exclude different classes share it.
 
     Args:
-        without: a class, counted from 0; None: they stay as they are.
+        without: a class, from 0; None: no change.
         train, holdout: (n, *event), (m, *event).
-        labels: their classes; None: they have none.
+        labels: their classes; None: no classes.
 
     Raises:
-        DataError: there are no classes, or not this one, or nothing is left without it.
+        DataError: there are no classes, the class does not exist, or nothing remains without it.
     """
     if without is None:
         return ClassSplit(train, holdout, labels, None)
@@ -46,13 +46,13 @@ def leave_class_out(
         raise DataError(
             f"dataset.without is {without}: classes of these data are 0 to {len(labels.names) - 1}"
         )
-    of_it, held_of_it = labels.train == without, labels.holdout == without
-    kept = Labels(labels.train[~of_it], labels.holdout[~held_of_it], labels.names)
-    anomalies = torch.cat([train[of_it], holdout[held_of_it]])
+    out_train, out_holdout = labels.train == without, labels.holdout == without
+    kept = Labels(labels.train[~out_train], labels.holdout[~out_holdout], labels.names)
+    anomalies = torch.cat([train[out_train], holdout[out_holdout]])
     counts = len(kept.train), len(kept.holdout), len(anomalies)
     if 0 in counts:
         raise DataError(
             "dataset.without={} leaves {} points to train on, {} held out and {} anomalies, of "
             "which none may be 0: leave out another class".format(without, *counts)
         )
-    return ClassSplit(train[~of_it], holdout[~held_of_it], kept, anomalies)
+    return ClassSplit(train[~out_train], holdout[~out_holdout], kept, anomalies)

@@ -1,4 +1,4 @@
-"""Two half circles that reach into each other, with Gaussian noise."""
+"""Two moons: interleaving half circles with Gaussian noise."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ebmtrain.types import Positive
 
 @dataclass(frozen=True, kw_only=True)
 class Moons:
-    """scikit-learn's make_moons, spread to twice its size and centred as in FFJORD.
+    """scikit-learn's make_moons, scaled by 2 and centred as in FFJORD.
 
-    With t uniform on (0, pi), each moon as likely:
+    With t uniform on (0, pi) and equal probabilities of the moons:
 
     upper: 2 (cos t, sin t) - (1, 0.2)        lower: 2 (1 - cos t, 1/2 - sin t) - (1, 0.2)
 
-    plus N(0, std^2 I). make_moons spaces its t evenly instead of drawing them: same law, but its
-    points would not be independent.
+    plus N(0, std^2 I). (make_moons uses evenly spaced t: the same distribution, but its points are
+    not independent.)
 
     Args:
-        std: > 0, of the noise along each axis, in units of x (so twice make_moons's `noise`).
+        std: > 0, of the noise along each axis, in units of x (twice the `noise` of make_moons).
     """
 
     std: Positive = 0.2

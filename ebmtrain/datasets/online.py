@@ -1,4 +1,4 @@
-"""Batches that are drawn anew at every step: training on the density itself, not on a sample."""
+"""Training on independent samples of a density, a new batch for every update."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from ebmtrain.types import Batch, Density
 
 
 class OnlineDataset:
-    """A `Dataset` whose batch `step` is independent of all others, so that nothing can be learnt by
-    heart.
+    """A `Dataset` whose batches are independent samples, so that a model cannot overfit.
 
-    It depends on (step, size, seed) alone: a resumed run sees what the unbroken one would have
-    seen. `train` is a sample of the same density: units, fitted noise and pictures come from it.
+    A batch is a function of (step, size, seed): a resumed run sees the batches of an uninterrupted
+    one. `train` is a sample of the same density; units, fitted noise and figures use it.
 
     Args:
-        points: train, holdout and the units.
-        truth: where the batches come from.
+        points: training points, held-out points and units.
+        truth: density of the batches.
     """
 
     def __init__(
@@ -38,6 +37,6 @@ class OnlineDataset:
         return OnlineDataset(self.points, self.truth, dtype=dtype, device=device)
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
-        # Drawn on the CPU, so that every device sees the same batches.
+        # On the CPU, so that every device gets the same batches.
         x = self.truth.sample(size, stream(seed, "fresh", step))
         return Batch(to_device(self.standardization.to_standard(x), self.device, self.dtype))

@@ -1,4 +1,4 @@
-"""Bent arms around a centre: a Gaussian for each arm, twisted by its distance."""
+"""Pinwheel: Gaussian arms around a centre, rotated by an angle that depends on the radius."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ebmtrain.datasets.quadrature import gauss_legendre
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Modes, Positive
 
-_MOST_STEPS = 30
+_MAX_ITERATIONS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pinwheel:
     """x = 2 Q(a) f: f = (r, s) with r ~ N(1, radial_std^2), s ~ N(0, tangential_std^2).
 
-    Q(a) turns by the angle -a, a = 2 pi k / arms + rate * exp(r), with k uniform (Johnson et al.,
+    Q(a) is the rotation by -a, a = 2 pi k / arms + rate * exp(r), with k uniform (Johnson et al.,
     arXiv:1603.06277; the constants are those of FFJORD's code, arXiv:1810.01367).
 
-    f -> x keeps the length, ||x|| = 2 ||f||, so it is undone by a search for the angle phi of f
-    alone; its Jacobian is 4 (1 + rate * s * exp(r)). Where that is negative the map folds back
-    onto itself. log_prob leaves out what lies behind the fold: some 6 standard deviations away, and
-    less than 1e-8 of the probability, with the default constants.
+    The map f -> x preserves the length up to a factor, ||x|| = 2 ||f||, so its inverse is a search
+    for the angle phi of f alone. Its Jacobian is 4 (1 + rate * s * exp(r)). Where that is negative
+    the map folds back onto itself. log_prob neglects the region behind the fold: with the default
+    constants it is about 6 standard deviations away and has a probability below 1e-8.
 
     Args:
-        arms: how many.
-        radial_std: > 0, along an arm, before the factor 2. Keep it below 0.4, and keep
-            rate * tangential_std small: the fold comes closer with each.
-        tangential_std: > 0, across an arm, before the factor 2.
-        rate: > 0, of the twist, in radians.
+        arms: number of arms.
+        radial_std: > 0, standard deviation along an arm, before the factor 2. Keep it below 0.4,
+            and keep rate * tangential_std small: both bring the fold closer.
+        tangential_std: > 0, standard deviation across an arm, before the factor 2.
+        rate: > 0, of the rotation, in radians.
     """
 
     arms: Count = 5
@@ -43,7 +43,7 @@ class Pinwheel:
 
     @property
     def modes(self) -> Modes:
-        """The arms at r = 1, s = 0. By symmetry the points nearest to each have equal weight."""
+        """The arms at r = 1, s = 0, by symmetry with equal weights."""
         angle = self._arm_angles() + self.rate * math.e
         centres = 2 * torch.stack([angle.cos(), -angle.sin()], 1)
         return Modes(centres, torch.full_like(angle, 1 / self.arms))
@@ -58,7 +58,7 @@ class Pinwheel:
         return 2 * torch.stack([r * cos + s * sin, s * cos - r * sin], 1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        # In parts that stay in a core's cache: three times as fast.
+        # In chunks that fit into a core's cache: three times as fast.
         return in_chunks(self._log_prob, x, 4096)
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ class Pinwheel:
     def _angle_of_f(self, rho: Tensor, angle: Tensor) -> Tensor:
         """phi in (-pi, pi) with h(phi) = phi - rate * exp(rho cos phi) = angle + 2 pi * integer.
 
-        h rises from the fold (or from -pi, where there is none) to pi. Of the integers, the one
-        whose solution is the first after the fold: each arm comes out once.
+        h increases from the fold (or from -pi without a fold) to pi. The integer is the one whose
+        solution is the first after the fold, so each arm is found once.
         """
         bottom = self._fold(rho)
         lowest = self._height(bottom, rho)
@@ -84,14 +84,14 @@ class Pinwheel:
         low, high = bottom.expand_as(target), torch.full_like(target, math.pi)
         phi = torch.zeros_like(target)
         accuracy = 4 * torch.finfo(phi.dtype).eps * (1 + target.abs())
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_ITERATIONS):
             twist = self.rate * (rho * phi.cos()).exp()
             error = phi - twist - target
             if (error.abs() < accuracy).all():
                 break
             low, high = torch.where(error < 0, phi, low), torch.where(error < 0, high, phi)
             newton = phi - error / (1 + twist * rho * phi.sin())
-            # Newton where it stays inside the bracket, which NaN does not; else bisection.
+            # Newton's step if it is inside the bracket (NaN is not), else bisection.
             inside = (newton > low) & (newton < high)
             phi = torch.where(inside, newton, (low + high) / 2)
         return phi
@@ -111,7 +111,7 @@ class Pinwheel:
             return 1 + self.rate * rho * phi.sin() * (rho * phi.cos()).exp()
 
         low, high = steepest, torch.zeros_like(rho)
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_ITERATIONS):
             middle = (low + high) / 2
             rising = slope(middle) > 0
             low, high = torch.where(rising, low, middle), torch.where(rising, middle, high)
@@ -126,7 +126,7 @@ class Pinwheel:
 
     @cached_property
     def _entropy(self) -> float:
-        """-integral p log p in polar coordinates, over one arm's share of the angle."""
+        """-integral p log p in polar coordinates, over the angle of one arm."""
         end = 2 * math.hypot(1 + 8 * self.radial_std, 8 * self.tangential_std)
         radius, dr = gauss_legendre(0, end, 32 + math.ceil(6 / self.radial_std))
         turns = 32 + math.ceil(8 / (self.tangential_std * self.arms))

@@ -1,4 +1,4 @@
-"""Points to train on and points held out, with batches that need no memory of the past."""
+"""In-memory data sets, whose batches are a pure function of step, size and seed."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def random_split(
     classes: tuple[str, ...] = (),
     without: int | None = None,
 ) -> Points:
-    """Some to train on and some held out, at random.
+    """A random split into training and held-out points.
 
     Args:
         points: (n, *event), n >= 2.
-        holdout: share of those that are not trained on, in (0, 1); at least one, and at least one
-            is left to train on.
+        holdout: fraction of held-out points, in (0, 1). At least one point is held out and at
+            least one is for training.
         standardize: see `fit_standardization`.
         seed: of the split.
-        names: of the columns.
-        labels: (n,), class of each point, counted from 0; None: they have none.
+        names: names of the columns.
+        labels: (n,), class of each point, from 0; None: no classes.
         classes: names of the classes.
-        without: a class that is left out of both, see `leave_class_out`; None: none is.
+        without: a class that is excluded from both parts, see `leave_class_out`; None: none.
 
     Raises:
-        DataError: there is no such class, or too little without it.
+        DataError: the class does not exist, or too few points remain without it.
     """
     order = torch.randperm(len(points), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
     kept, held = order[n_holdout:], order[:n_holdout]
     both = None if labels is None else Labels(labels[kept], labels[held], classes)
-    parted = leave_class_out(without, points[kept], points[held], both)
+    split = leave_class_out(without, points[kept], points[held], both)
     return Points(
-        parted.train,
-        parted.holdout,
-        anomalies=parted.anomalies,
-        standardization=REAL.standardization(parted.train, standardize),
+        split.train,
+        split.holdout,
+        anomalies=split.anomalies,
+        standardization=REAL.standardization(split.train, standardize),
         names=names,
-        labels=parted.labels,
+        labels=split.labels,
     )
 
 
@@ -105,7 +105,7 @@ class Points:
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Points:
-        """The same points, their batches in this type on this device."""
+        """The same points with batches of this dtype on this device."""
         return Points(
             self.train,
             self.holdout,
@@ -122,7 +122,7 @@ class Points:
 
     @cached_property
     def _standardized(self) -> Tensor:
-        # Rounded last: standardized points are of order one, whatever the data's units are.
+        # Cast last: standardized points are of order one in any units of the data.
         dtype, device = self._kind
         return self.standardization.to_standard(self.train).to(device, dtype)
 
@@ -131,10 +131,10 @@ class Points:
         return None if self.labels is None else self.labels.train.to(self._kind[1])
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
-        """The standardized points of one training step and their classes, as fresh tensors.
+        """The standardized points of one update and their classes, as new tensors.
 
         Args:
-            step: counted from 0.
+            step: update, from 0.
             size: 1 <= size <= n.
             seed: of the shuffling, >= 0.
 
@@ -146,7 +146,9 @@ class Points:
         return Batch(self._standardized.index_select(0, rows), y)
 
     def rows(self, step: int, size: int, seed: int) -> Tensor:
-        """Which training points the batch of one step has, (size,); arguments as of `batch`."""
+        """Indices of the training points in the batch of one update, (size,). Arguments as for
+        `batch`.
+        """
         count = self.train.shape[0]
         if not 1 <= size <= count:
             raise ValueError(
@@ -164,7 +166,7 @@ class Points:
         known = self._shuffled
         if known is not None and known[:2] == (seed, epoch):
             return known[2]
-        # Drawn on the CPU, so that every device sees the same batches.
+        # On the CPU, so that every device gets the same batches.
         order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
         order = to_device(order, self._kind[1])
         self._shuffled = (seed, epoch, order)
@@ -172,10 +174,10 @@ class Points:
 
 
 def to_device(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
-    """x on a device, in a type (None: in its own), without waiting for the device.
+    """x on a device, cast to `dtype` (None: its own), without synchronisation.
 
-    A copy from ordinary memory may wait until a GPU has done all that it was given before. One from
-    pinned memory lines up behind it; torch keeps that memory until the copy is done.
+    A copy from pageable memory may wait for all work that is queued on a GPU. A copy from pinned
+    memory is queued itself; torch keeps the memory until the copy is complete.
     """
     x = x.to(dtype or x.dtype)
     if torch.device(device).type != "cuda":

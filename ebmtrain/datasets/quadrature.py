@@ -1,4 +1,4 @@
-"""Integrals by Gauss-Legendre nodes and by grids, for densities that have no closed form."""
+"""Gauss-Legendre and grid quadrature for densities without a closed form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _ELEMENTS_PER_TABLE = 2**16
-"""Entries of one (points, nodes) table: small enough to stay in a core's cache."""
+"""Entries of a (points, nodes) table that fits into a core's cache."""
 
 
 def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Tensor, Tensor]:
@@ -21,11 +21,11 @@ def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Tensor, Tensor]
 
 
 def node_count(length: float, std: float) -> int:
-    """How many Gauss-Legendre nodes a curve of this length needs under Gaussian noise `std`.
+    """Number of Gauss-Legendre nodes on a curve of this length with Gaussian noise `std`.
 
-    They stand pi / 2 times wider in the middle than on average: at 0.7 std there, which leaves a
-    relative error of 2 exp(-2 pi^2 / 0.7^2) = 6e-18 near a straight curve. Outside a bend a point
-    sees less of the curve, and the error grows: to about 3e-4 at 15 std from a tight one.
+    Their spacing in the middle is pi / 2 times the mean. A spacing of 0.7 std there has a relative
+    error of 2 exp(-2 pi^2 / 0.7^2) = 6e-18 near a straight curve. On the outside of a bend the
+    error is larger, about 3e-4 at 15 std from a tight one.
     """
     return 16 + math.ceil(math.pi / 2 * length / (0.7 * std))
 
@@ -69,12 +69,13 @@ def plane_entropy(
     high: tuple[float, float],
     spacing: float,
 ) -> float:
-    """-integral p log p over a box, by the trapezoid rule: exponentially exact for smooth p.
+    """-integral p log p over a box, by the trapezoidal rule, whose error is exponentially small for
+    smooth p.
 
     Args:
         log_prob: (batch, 2) -> (batch,).
-        low, high: corners of a box outside which p vanishes.
-        spacing: of the grid; half the width of the narrowest feature is plenty.
+        low, high: corners of a box outside of which p vanishes.
+        spacing: of the grid; half the width of the narrowest feature suffices.
     """
     axes = [
         torch.arange(a, b, spacing, dtype=torch.float64) for a, b in zip(low, high, strict=True)
@@ -84,24 +85,24 @@ def plane_entropy(
 
 
 _MIN_PAIRS = 2**20
-"""Below so many (point, node) pairs, finding neighbours costs more than it saves."""
+"""(point, node) pairs below which a search for neighbours costs more than it saves."""
 
 
 def neighbour_groups(
     x: Tensor, nodes: Tensor, *, std: float, extent: float = 0.0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Groups of points close together, each with the nodes that matter to it.
+    """Groups of neighbouring points, each with the nodes that contribute to it.
 
-    A node's kernel is a Gaussian of width `std`, smeared over a set of radius `extent`. A node is
-    left out where its kernel is below exp(-24.5) = 2e-11 of the nearest node's at every point of
-    the group, however far from all nodes the group lies.
+    The kernel of a node is a Gaussian of width `std`, convolved with a set of radius `extent`. A
+    node is excluded from a group if its kernel is below exp(-24.5) = 2e-11 of the nearest node's at
+    every point of the group, at any distance of the group from the nodes.
 
     Args:
         x: (batch, 2).
         nodes: (nodes, 2).
 
     Yields:
-        Row numbers of x, each row once over all groups, and the kept row numbers of `nodes`.
+        Row numbers of x, each row in one group, and the row numbers of the group's `nodes`.
     """
     if x.shape[0] * nodes.shape[0] < _MIN_PAIRS:
         yield torch.arange(len(x), device=x.device), torch.arange(len(nodes), device=x.device)
@@ -115,5 +116,5 @@ def neighbour_groups(
         radius = (high - low).norm() / 2 + extent
         distance = torch.linalg.vector_norm(nodes - (low + high) / 2, dim=1)
         limit = ((distance.min() + radius).square() + 49 * std**2).sqrt() + radius
-        # Negated so that NaN keeps every node and comes out as NaN.
+        # Negated: a NaN point then keeps every node and has a density of NaN.
         yield rows, (~(distance > limit)).nonzero()[:, 0]

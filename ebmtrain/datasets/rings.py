@@ -16,14 +16,14 @@ from ebmtrain.types import Positive
 
 @dataclass(frozen=True, kw_only=True)
 class Rings:
-    """A uniform angle on one of K circles, each as likely, plus N(0, std^2 I).
+    """A uniform angle on one of K circles of equal probability, plus N(0, std^2 I).
 
-    The angle integrates to a Bessel function (i0e(z) = exp(-z) I_0(z)), with r = ||x||:
+    The integral over the angle is a Bessel function, i0e(z) = exp(-z) I_0(z). With r = ||x||:
 
     p(x) = 1/K sum_k exp(-(r - R_k)^2 / (2 std^2)) i0e(r R_k / std^2) / (2 pi std^2)
 
-    FFJORD (Grathwohl et al., arXiv:1810.01367, code) gives the four circles of "rings" the same
-    number of points, not the same density along them.
+    As in FFJORD's code (Grathwohl et al., arXiv:1810.01367), the circles have equal numbers of
+    points, not equal densities along them.
 
     Args:
         radii: R_k > 0, in units of x.

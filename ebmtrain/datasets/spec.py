@@ -1,5 +1,5 @@
-"""Where a trained model lives: its units, its box and the data it learnt from. Saved with it, so
-that it keeps its meaning whatever becomes of the data."""
+"""Units, region and fingerprint of the training data. They are saved with the model, so that it can
+be used without the data."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from ebmtrain.types import Dataset, Region, Standardization, Support, labels_of,
 
 
 class DataSpec(NamedTuple):
-    """Units, region and fingerprint; an analytic landscape has no data, and no fingerprint."""
+    """What a model needs to know of its training data. An analytic landscape has no data and no
+    fingerprint."""
 
     standardization: Standardization
     region: Region
-    """Box in standardized units that holds the data, or the landscape's wells."""
+    """Bounding box of the data, or of the landscape's wells, in standardized units."""
     fingerprint: str | None = None
+    """SHA-256 of the data, see `fingerprint`."""
     names: tuple[str, ...] | None = None
-    """Of the columns of a table."""
+    """Names of the columns of a table."""
     lengths: Tensor | None = None
-    """(length,), int64: how many training sequences have 1, 2, ... steps, where sequences are of
-    different lengths; None: all points are whole."""
+    """(length,), int64: the numbers of training sequences with 1, 2, ... steps, if their lengths
+    differ; None: all points have the same shape."""
     support: Support = REAL
-    """The space that events live in. It is not saved, since all of a continuous one that a trained
-    model needs is in its units and its region."""
+    """The space of the points. It is not saved: for a continuous space, units and region hold all
+    that a trained model needs."""
 
     @property
     def ragged(self) -> bool:
-        """Whether points are sequences of different lengths: see `masks`."""
+        """True if the points are sequences of different lengths: see `masks`."""
         return self.lengths is not None
 
     @classmethod
@@ -51,9 +53,9 @@ class DataSpec(NamedTuple):
         return cls(units, region, fingerprint(dataset), names, steps, support)
 
     def state_dict(self) -> dict[str, Any]:
-        # Of whole points the items that frames have always had.
-        also = {} if self.lengths is None else {"lengths": self.lengths}
-        return also | {
+        # Without `lengths` for points of one shape, as in checkpoints of earlier versions.
+        lengths = {} if self.lengths is None else {"lengths": self.lengths}
+        return lengths | {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
             "mixing": self.standardization.mixing,
@@ -65,9 +67,10 @@ class DataSpec(NamedTuple):
 
     @classmethod
     def from_state(cls, saved: Any) -> DataSpec:
-        """
+        """The data spec from its `state_dict`.
+
         Raises:
-            CheckpointError: it is not what `state_dict` gave.
+            CheckpointError: `saved` is not a valid `state_dict`.
         """
         try:
             shift, scale, low, high = (saved[k] for k in ("shift", "scale", "low", "high"))
@@ -75,17 +78,17 @@ class DataSpec(NamedTuple):
             if not shift.shape == scale.shape or not low.shape == high.shape == (d,):
                 raise ValueError("its shapes do not agree")
             if mixing is not None and (mixing.shape != (d, d) or mixing.dtype != shift.dtype):
-                raise ValueError("its mixing is of another shape or type")
+                raise ValueError("its mixing has another shape or type")
             tensors = [t for t in (shift, scale, low, high, mixing) if t is not None]
             if not all(torch.isfinite(t).all() for t in tensors):
                 raise ValueError("it is not finite")
-            # Of a singular one the units could not be undone.
+            # A singular matrix cannot be inverted to standardized units.
             if mixing is not None and not torch.linalg.slogdet(mixing).logabsdet.isfinite():
                 raise ValueError("its mixing is singular")
             if not isinstance(saved["fingerprint"], str):
-                raise ValueError("its fingerprint is no text")
+                raise ValueError("its fingerprint is not a string")
             if names is not None and not _valid_names(names, d):
-                raise ValueError("its names are not a line of text for each column")
+                raise ValueError("its names are not one printable string per column")
             steps = saved.get("lengths")
             if steps is not None and not _valid_lengths(steps, shift):
                 raise ValueError("its lengths are not counts of sequences")
@@ -100,37 +103,39 @@ class DataSpec(NamedTuple):
             raise CheckpointError(f"the checkpoint has no frame of its data: {error}") from error
 
     def check(self, dataset: Dataset) -> None:
-        """
+        """Compares fingerprints.
+
         Raises:
-            DataError: other data than the model learnt from.
+            DataError: the data are not those that the model was trained on.
         """
         found = fingerprint(dataset)
         if found != self.fingerprint:
             raise DataError(
                 f"the data are not those the model was trained on (fingerprint {found[:12]}, not "
-                f"{(self.fingerprint or 'none')[:12]}): bring the old ones back, or train anew"
+                f"{(self.fingerprint or 'none')[:12]}): restore the original data, or train again"
             )
 
 
 def _valid_names(names: Any, count: int) -> bool:
-    """They will be shown in a terminal, which obeys control characters."""
+    """True for `count` strings without control characters, which a terminal would execute."""
     if not isinstance(names, list) or len(names) != count:
         return False
     return all(isinstance(name, str) and name.isprintable() for name in names)
 
 
 def _valid_lengths(steps: Any, shift: Tensor) -> bool:
-    """One count for each length that a sequence, (length, channels) like `shift`, may have."""
+    """True for one count per possible length of a sequence, which has the shape of `shift`,
+    (length, channels)."""
     if shift.ndim != 2 or not isinstance(steps, Tensor) or steps.dtype != torch.int64:
         return False
     return steps.shape == shift.shape[:1] and bool((steps >= 0).all() and steps.any())
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of all points and of their split, to about 1e-6 of their spread.
+    """SHA-256 of all points and of their split, rounded to about 1e-6 of their scale.
 
-    Not of all bits: a toy's points are drawn, and the last bit of a logarithm differs from
-    processor to processor. The spread is rounded to a power of two, so dividing by it is exact.
+    Rounded because the points of synthetic data are computed, and the last bit of a logarithm
+    differs between processors. The scale is rounded to a power of two, so division by it is exact.
     """
     _, exponent = torch.frexp(dataset.standardization.scale)
     quantum = torch.ldexp(torch.ones_like(dataset.standardization.scale), exponent - 20)
@@ -146,7 +151,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _quantize(points: Tensor, quantum: Tensor) -> Tensor:
-    """Whole numbers of quanta, as floats: the largest would not fit into an integer. Infinite at
-    steps that are not there: a NaN may be any of many bit patterns."""
+    """Points in multiples of `quantum`, as floats because large ones do not fit into an integer.
+    Padding becomes +inf, since NaN has many bit patterns."""
     whole = (points.to("cpu", torch.float64) / quantum).round()
     return torch.where(whole.isnan(), torch.inf, whole) + 0.0  # -0 is 0

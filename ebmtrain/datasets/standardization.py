@@ -1,4 +1,4 @@
-"""The units that models learn in, from the training points."""
+"""Standardization of the training points."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from ebmtrain.types import Standardization
 Standardize = Literal[True, False, "whiten"]
 PixelScaling = Literal["range", True, False, "whiten"]
 """Of data with bounds, which `range` takes to -1 and 1."""
-_MIN_RELATIVE_VARIANCE = 1e-9  # share of the mean variance below which a direction counts as none
+_MIN_RELATIVE_VARIANCE = 1e-9  # of a direction, relative to the mean; below it counts as 0
 
 
 def fit_standardization(points: Tensor, standardize: Standardize) -> Standardization:
-    """Mean and standard deviation of each coordinate; shift 0 and scale 1 if not `standardize`.
+    """Mean and standard deviation of each coordinate, computed in float64.
 
-    Of sequences of different lengths: those of each channel over all steps that are there, the same
-    for every step. Few sequences may have the last ones, and a deviation that hangs by two of them
-    says nothing of a third.
+    For sequences of different lengths they are those of each channel over all steps, and the same
+    at every step: too few sequences may reach the last steps for statistics of their own.
 
-    A coordinate that never changes gets scale 1: it stays finite, and a model sees it as 0.
-
-    `whiten`: with the root of the correlations as well, so that coordinates are uncorrelated.
-    Of all such choices this one leaves each coordinate nearest to the column that it comes from
-    (Kessy, Lewin & Strimmer, Am. Stat. 72, 2018: ZCA-cor).
+    A constant coordinate gets scale 1, so that it is finite and 0 in standardized units.
 
     Args:
-        points: (n, *event), n >= 1. The statistics are taken in float64.
+        points: (n, *event), n >= 1.
+        standardize: False: shift 0 and scale 1. `whiten`: also multiply by the inverse root of the
+            correlation matrix, so that coordinates are uncorrelated. Of all whitening transforms
+            this one (ZCA-cor) keeps each coordinate closest to its original column (Kessy, Lewin &
+            Strimmer, Am. Stat. 72, 2018).
 
     Raises:
-        DataError: columns that depend on each other cannot be whitened, nor can sequences of
-            different lengths.
+        DataError: whitening of linearly dependent columns, or of sequences of different lengths.
     """
     exact = points.double()
     if not standardize:
@@ -50,16 +48,16 @@ def fit_standardization(points: Tensor, standardize: Standardize) -> Standardiza
 
 
 def _fit_elements(exact: Tensor) -> Standardization:
-    """Of each element of (n, *event) points over all of them."""
+    """Mean and standard deviation of each element of (n, *event) points."""
     mean = exact.mean(0)
     scale = (exact - mean).square().mean(0).sqrt()
-    # The mean of equal numbers is rounded, so a constant column shows a deviation of that order.
+    # The mean of equal numbers is rounded, so a constant column has a deviation of that order.
     constant = scale <= 1e-12 * exact.abs().amax(0)
     return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
 
 
 def _fit_channels(exact: Tensor, standardize: Standardize) -> Standardization:
-    """Of each channel of (n, length, channels) sequences over all steps that are there."""
+    """Mean and standard deviation of each channel of padded sequences, (n, length, channels)."""
     if standardize == "whiten":
         raise DataError(
             "sequences of different lengths cannot be whitened: dataset.standardize=true"
@@ -70,7 +68,8 @@ def _fit_channels(exact: Tensor, standardize: Standardize) -> Standardization:
 
 
 def _correlation_root(u: Tensor) -> Tensor:
-    """R^(1/2) of the correlations R of (n, d) points of mean 0 and deviation 1: symmetric."""
+    """Symmetric root R^(1/2) of the correlation matrix R of points, (n, d), of mean 0 and standard
+    deviation 1."""
     values, vectors = torch.linalg.eigh(u.T @ u / len(u))
     flat = int((values < _MIN_RELATIVE_VARIANCE).sum())
     if flat:

@@ -1,4 +1,4 @@
-"""A rolled-up curve, with Gaussian noise."""
+"""Swiss roll: a spiral with Gaussian noise."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _START, _END = 1.5 * math.pi, 4.5 * math.pi
 class SwissRoll:
     """x = t (cos t, sin t) / 5 + N(0, std^2 I), with t uniform on (1.5 pi, 4.5 pi).
 
-    The first and third coordinate of scikit-learn's make_swiss_roll, over 5, as in FFJORD
+    The first and third coordinate of scikit-learn's make_swiss_roll, divided by 5, as in FFJORD
     (Grathwohl et al., arXiv:1810.01367, code).
 
     Args:
-        std: > 0, of the noise along each axis, in units of x (a fifth of make_swiss_roll's
-            `noise`).
+        std: > 0, of the noise along each axis, in units of x (a fifth of the `noise` of
+            make_swiss_roll).
     """
 
     std: Positive = 0.2
@@ -45,7 +45,7 @@ class SwissRoll:
 
     @cached_property
     def _nodes(self) -> tuple[Tensor, Tensor]:
-        # The curve runs fastest at its end, so this length is an upper bound, not the length.
+        # The speed of the curve is largest at its end, so this is an upper bound on its length.
         length = (_END - _START) * math.hypot(1, _END) / 5
         t, weights = gauss_legendre(_START, _END, node_count(length, self.std))
         return _roll(t), weights / (_END - _START)

@@ -1,4 +1,4 @@
-"""Points drawn from a density that is known."""
+"""Samples of a known density."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ebmtrain.datasets.support import REAL
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Density, WholeNumber
 
-# All of them are in memory at once. Without a bound a slip of the finger ends in the system's
-# killing the process, which can say nothing; `fresh` trains on as many as one likes.
+# All points are in memory. Without a bound, a typing error would make the system kill the process
+# without a message. `fresh` has no such limit.
 SampleSize = Annotated[int, Gt(0), Le(10_000_000)]
 
 
@@ -26,16 +26,16 @@ def toy(
     fresh: bool = False,
     seed: WholeNumber,
 ) -> Points | OnlineDataset:
-    """Two independent samples of `density`.
+    """Two independent samples of `density`, for training and held out.
 
     Args:
-        density: where the points come from; it becomes the `truth` of the dataset.
-        n_train: points to train on, at most ten million.
-        n_holdout: points to measure on, likewise. More than to train on: they cost nothing, and the
-            standard error of a held-out NLL falls with their number.
-        standardize: give models coordinates of mean 0 and standard deviation 1 over the training
+        density: distribution of the points, and the `truth` of the data set.
+        n_train: training points, at most ten million.
+        n_holdout: held-out points, at most ten million. The default is larger than n_train: they
+            cost little, and the standard error of the held-out NLL falls with their number.
+        standardize: scale each coordinate to mean 0 and standard deviation 1 over the training
             points.
-        fresh: draw every batch anew from `density`, in place of batches of the n_train points.
+        fresh: sample every batch from `density` instead of the n_train points.
         seed: of both samples.
     """
     train = density.sample(n_train, stream(seed, "train"))

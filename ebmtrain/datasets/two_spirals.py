@@ -1,4 +1,4 @@
-"""Two spirals wound into each other, with uniform and Gaussian noise."""
+"""Two interleaved spirals with uniform and Gaussian noise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TwoSpirals:
     """x = +-(t (-cos t, sin t) / 3 + J) + N(0, std^2 I), with t = 3 pi sqrt(u), u uniform.
 
     J is uniform on the square (0, jitter)^2: FFJORD's code (Grathwohl et al., arXiv:1810.01367)
-    adds rand / 2 to each coordinate before it divides by 3, and turns it with its spiral.
+    adds rand / 2 to each coordinate before the division by 3, and rotates it with the spiral.
 
     Args:
         std: > 0, of the Gaussian noise along each axis, in units of x.
@@ -49,10 +49,11 @@ class TwoSpirals:
 
     @cached_property
     def _nodes(self) -> tuple[Tensor, Tensor]:
-        # Nodes stand widest, in units of x, at three quarters of the way: 3.1 END^2 / (9 nodes).
+        # The spacing of the nodes in x is largest at 3/4 of the curve: 3.1 END^2 / (9 nodes).
         t, weights = gauss_legendre(0, _END, 16 + math.ceil(3.1 * _END**2 / 9 / self.std))
         middle = _spiral(t) + self.jitter / 2
-        log_weights = (weights * t / _END**2).log()  # t has density 2 t / END^2; half a spiral each
+        # t has density 2 t / END^2, and each spiral probability 1/2.
+        log_weights = (weights * t / _END**2).log()
         return torch.cat([middle, -middle]), log_weights.repeat(2)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -64,10 +65,10 @@ class TwoSpirals:
         return log_p
 
     def _log_kernel(self, gap: Tensor) -> Tensor:
-        """Density of N(0, std^2) plus uniform on (-jitter/2, jitter/2), in logs.
+        """Log density of the sum of N(0, std^2) and a uniform variable on (-jitter/2, jitter/2).
 
-        A difference of two error functions; beyond 7 std of the box's edge by their asymptotic
-        series (relative error 3e-6 at most), because the functions themselves underflow.
+        A difference of two error functions. Beyond 7 std from the edge, where these underflow, by
+        their asymptotic series (relative error at most 3e-6).
         """
         scale = self.std * math.sqrt(2)
         width = self.jitter / scale

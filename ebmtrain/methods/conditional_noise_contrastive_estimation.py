@@ -15,14 +15,15 @@ from ebmtrain.types import Batch, Count, Energy, LossOutput, Positive, Tensors
 class ConditionalNoiseContrastiveEstimation:
     """L = 2 * mean softplus(E(x_i) - E(y_ij)),  y_ij = x_i + sigma * xi_ij,  xi ~ N(0, I), j <= nu.
 
-    Tells which of a pair is the datum and which its noised copy. The noise is symmetric,
-    p(y|x) = p(x|y), so that log Z and the noise's density cancel in
-    G = log phi(x) p(y|x) - log phi(y) p(x|y). Draws no chains. sigma to 0 is score matching, blind
-    to the weights of modes further apart than the noise reaches: sigma has to bridge them.
+    Logistic regression between a datum and its noised copies. The noise is symmetric,
+    p(y|x) = p(x|y), so log Z and the noise density cancel in
+    G = log phi(x) p(y|x) - log phi(y) p(x|y), phi = exp(-E). Needs no chains. sigma -> 0 is score
+    matching, insensitive to the weights of modes farther apart than sigma: choose sigma of the
+    order of their distance.
 
     Args:
         sigma: standard deviation of the noise, in (standardized) units of x.
-        nu: noised copies of each datum.
+        nu: noised copies per datum.
     """
 
     sigma: Positive = 1.0

@@ -1,4 +1,4 @@
-"""What the contrastive methods share: the loss of a batch of positives and one of negatives."""
+"""The loss of the contrastive methods: a batch of data against a batch of negatives."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def contrastive_loss(
 ) -> tuple[Tensor, Tensors]:
     """L = mean E(x+) - mean E(x-) + alpha * mean (E(x+)^2 + E(x-)^2), and the two mean energies.
 
-    The first difference has the gradient of the mean NLL if x- comes from the model (at T, of T
-    times the NLL of exp(-E / T): the learning rate scales with T). It does not
-    see E -> E + c; alpha > 0 pins the constant and keeps energies small, at the price of a bias:
-    see `energy_regularization`. Both halves go through the energy in one pass.
+    If x- are samples of the model exp(-E / T) / Z, the difference of means has the gradient of T
+    times the mean NLL; the learning rate scales with T. The difference is invariant under
+    E -> E + c. alpha > 0 fixes the constant and keeps energies small, but biases the density. Data
+    and negatives pass through the energy in one call.
 
     Args:
-        x, negatives: (batch, *event); negatives are detached here.
+        x, negatives: (batch, *event); the negatives are detached here.
         regularization: alpha >= 0.
-        weights: of the negatives in their means, (batch,), sum 1; None: all alike.
+        weights: of the negatives in their means, (batch,), sum 1; None: equal weights.
     """
     values = energy(torch.cat([x, negatives.detach()]))
     data, model = values.split([len(x), len(negatives)])
-    mean = data.mean()
+    data_mean = data.mean()
     model_mean = _weighted_mean(model, weights)
-    loss = mean - model_mean
+    loss = data_mean - model_mean
     if regularization:
         squares = data.square().mean() + _weighted_mean(model.square(), weights)
         loss = loss + regularization * squares
-    return loss, {"energy_data": mean.detach(), "energy_model": model_mean.detach()}
+    return loss, {"energy_data": data_mean.detach(), "energy_model": model_mean.detach()}
 
 
 def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -43,5 +43,6 @@ def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def add_noise(x: Tensor, std: float, generator: Generator) -> Tensor:
-    """x + std * N(0, I). The model learns the data blurred by it. 0: x itself, nothing drawn."""
+    """x + std * N(0, I): the model then learns the data convolved with this Gaussian. 0: x itself,
+    without a random draw."""
     return x + std * torch.empty_like(x).normal_(generator=generator) if std else x

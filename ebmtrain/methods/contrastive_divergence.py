@@ -26,21 +26,22 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveDivergence:
-    """Chains of k steps start anew for every batch; L = mean E(x) - mean E(chain ends).
+    """L = mean E(x) - mean E(x-), x- the ends of k-step chains that start again for every batch.
 
-    With `start: data` the chains start at the batch itself: low variance, but blind to modes of the
-    model far away from all data. With `start: noise` they start from N(0, noise_std^2 I): that is
-    short-run learning (Nijkamp et al., NeurIPS 2019), which teaches the k-step chain to make data
-    and leaves exp(-E) itself no good density.
+    With `start: data` the chains start at the batch: the variance is low, but modes of the model
+    far from all data are never visited. With `start: noise` they start from N(0, noise_std^2 I),
+    which is short-run learning (Nijkamp et al., NeurIPS 2019): the k-step chain learns to generate
+    data, and exp(-E) is then not a good density.
 
-    The gradient through the chain is dropped, as in Hinton's rule.
+    The gradient through the chain is omitted, as in Hinton's rule.
 
     Args:
-        sampler: what makes the negatives.
+        sampler: kernel of the chains.
         k: steps of each chain.
         start: where chains start.
-        noise_std: of `start: noise`, in (standardized) units of x.
-        energy_regularization: alpha of `contrastive_loss`; small, it biases the density.
+        noise_std: standard deviation of the first points for `start: noise`, in (standardized)
+            units of x.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
     """

@@ -18,8 +18,8 @@ class DenoisingScoreMatching:
     """L = sigma^2 / 2 * mean || s(x + sigma * xi) + xi / sigma ||^2,  xi ~ N(0, I), s = -dE/dx.
 
     The factor sigma^2, absent from the paper, makes losses at different sigma comparable. The
-    minimiser is the score of the data convolved with N(0, sigma^2 I), not of the data. Blind to
-    the weights of modes that are far apart, like all score matching.
+    minimiser is the score of the data convolved with N(0, sigma^2 I), not of the data. Like all
+    score matching it is insensitive to the weights of well separated modes.
 
     Args:
         sigma: standard deviation of the noise, in (standardized) units of x.

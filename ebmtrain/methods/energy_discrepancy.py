@@ -14,28 +14,28 @@ from ebmtrain.types import Batch, Count, Energy, LossOutput, NonNegative, Positi
 @dataclass(frozen=True, kw_only=True)
 class EnergyDiscrepancy:
     """L = mean_i log( w / M + 1/M sum_j exp[ E(x_i) - E(x_i + sqrt(t) a_i + sqrt(t) b_ij) ] ),
-    a_i, b_ij ~ N(0, I). Draws no chains and needs no gradient in x.
+    a_i, b_ij ~ N(0, I). Needs no chains and no gradient in x.
 
-    For w = 0 and M to infinity it is mean E(x) - mean E_t(y), where y = x + sqrt(t) a is the
-    noised datum and exp(-E_t) is exp(-E) convolved with N(0, t I): the loss of information about
-    the data, compared with that about the model, under one and the same noise. Its minimum is the
-    data's density for every t > 0. t to 0 is score matching, which is blind to the weights of
-    modes far apart; a large t is maximum likelihood with a noisy estimate of log Z.
+    For w = 0 and M -> infinity it is mean E(x) - mean E_t(y), where y = x + sqrt(t) a is the noised
+    datum and exp(-E_t) is exp(-E) convolved with N(0, t I): the difference of the information that
+    the same noise removes from the data and from the model. Its minimum is the data density for
+    every t > 0. t -> 0 is score matching, which is insensitive to the weights of well separated
+    modes; a large t is maximum likelihood with a noisy estimate of log Z.
 
-    w = 1 (with M = 4, as in the paper) has its minimum there for every M, not only for many. Given
-    y, the datum is a draw of p(x) N(x; y, t I) up to a factor, and the others x_j are draws of
-    N(y, t I). The loss is, up to a constant, -log of
+    w = 1 (with M = 4, as in the paper) has this minimum for every M, not only for M -> infinity.
+    Given y, the datum is a sample of p(x) N(x; y, t I) up to a factor, and the others x_j are
+    samples of N(y, t I). The loss is, up to a constant, -log of
 
         exp(-E(x)) / (exp(-E(x)) + sum_j exp(-E(x_j))),
 
-    the model's probability that the datum is the datum, which is the right one where exp(-E) is
-    the density: ranking noise-contrastive estimation (Ma & Collins, EMNLP 2018). Other w leave a
-    bias that only a large M takes away.
+    the model's probability that the datum is the datum, which is correct if exp(-E) is the density:
+    ranking noise-contrastive estimation (Ma & Collins, EMNLP 2018). Other w have a bias that only a
+    large M removes.
 
     Args:
         t: variance of each of the two perturbations, in squared (standardized) units of x.
-        m: M, perturbed points for each datum.
-        w: weight of the datum's own term; 1: no bias.
+        m: M, perturbed points per datum.
+        w: >= 0, weight of the datum's own term; 1: no bias.
     """
 
     t: Positive = 0.3

@@ -20,16 +20,15 @@ class FiniteDifferenceScoreMatching:
     E+- = E(x +- eps v),  E = E(x),  v ~ N(0, I).
 
     Sliced score matching, (v's)^2 / 2 + v'(ds/dx)v with s = -dE/dx, by central differences along v:
-    v's is -(E+ - E-) / (2 eps) and v'(ds/dx)v is -(E+ + E- - 2 E) / eps^2, each up to a term of
-    order eps^2, and without one where E is a parabola. (The paper's v has length eps and its loss
-    is another multiple of this one.) No derivative with respect to x is taken, so that a step is
-    three energies in one pass and the energy need not be smooth, as long as it is at the scale eps.
-    Blind to the weights of modes that are far apart, like all score matching.
+    v's is -(E+ - E-) / (2 eps) and v'(ds/dx)v is -(E+ + E- - 2 E) / eps^2, each with an error of
+    order eps^2, which is zero for a quadratic E. (In the paper v has length eps, and the loss is a
+    multiple of this one.) There is no derivative in x: an update evaluates three energies in one
+    pass, and the energy needs to be smooth only on the scale eps. Like all score matching it is
+    insensitive to the weights of well separated modes.
 
     Args:
-        eps: length of a difference per unit of v, in (standardized) units of x. Too small, and the
-            difference of float32 energies has no digits left: its error is of the order of
-            1e-7 |E| / eps^2.
+        eps: > 0, length of a difference per unit of v, in (standardized) units of x. The rounding
+            error of float32 energies is of the order of 1e-7 |E| / eps^2.
     """
 
     eps: Positive = 0.05

@@ -29,34 +29,36 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class ImprovedContrastiveDivergence:
-    """L = mean E(x) - mean E(x-) + w * mean E_frozen(y) - w' T * H(y),
+    """L = mean E(x) - mean E(x-) + w * mean E_freeze(y) - w' T * H(y),
     y = x- - eta * dE(x-) + sqrt(2 eta T) * xi.
 
-    x- are the ends of persistent chains. The density q of chains of finite length depends on the
-    parameters too, which contrastive divergence passes by. What is added is T KL(q || p) =
-    E_q[E] - T H(q) + T log Z as a function of q alone, which draws the chains towards the model,
-    for one Langevin step y more: with the energy that judges y frozen, the parameters see the first
-    new term through the drift of y alone, and so does the entropy H(y), which is estimated from
-    nearest neighbours (see `nearest_neighbour_entropy`).
+    x- are the ends of persistent chains. The density q of chains of finite length also depends on
+    the parameters, which contrastive divergence neglects. The added terms are T KL(q || p) =
+    E_q[E] - T H(q) + T log Z as a function of q alone; they draw the chains towards the model. y is
+    one more Langevin step after x-. E_frozen takes no parameter gradient, so the gradient of both
+    terms passes only through the drift of y. The entropy H(y) is estimated from nearest neighbours
+    (see `nearest_neighbour_entropy`).
 
-    The paper takes the gradient through the last step of the chain itself; a step of its own leaves
-    the chain to any sampler, exact ones included. Its entropy lacks the factor d and constants.
+    The paper differentiates through the last step of the chain itself. The additional step here
+    allows any sampler for the chain, exact ones included. The paper's entropy lacks the factor d
+    and constants.
 
     Args:
-        sampler: what moves the chains.
-        k: steps of each drawn chain per training step.
-        slots: chains in the buffer, at least the batch.
-        reinit: probability of a restart per drawn chain.
-        noise_std: of the first and of every restarted point, in (standardized) units of x.
+        sampler: kernel of the chains.
+        k: steps of each selected chain per update.
+        slots: chains in the buffer, at least the batch size.
+        reinit: probability of a restart per selected chain.
+        noise_std: standard deviation of the first and of restarted points, in (standardized) units
+            of x.
         step_size: eta of the step that the gradient passes through, in squared units of x per unit
             of energy.
         kl_weight: w.
         entropy_weight: w'.
-        energy_regularization: alpha of `contrast`; small, it biases the density.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
-    State: as of persistent contrastive divergence.
+    State: as for persistent contrastive divergence.
     """
 
     sampler: Sampler
@@ -89,24 +91,27 @@ class ImprovedContrastiveDivergence:
         noise = torch.empty_like(chain.x).normal_(generator=generator)
         drift = self.step_size * score(energy, chain.x)
         y = chain.x + drift + (2 * self.step_size * temperature) ** 0.5 * noise
-        with freeze(energy):  # the gradient goes to the parameters by way of y alone
-            judged = energy(y).mean()
-        spread = nearest_neighbour_entropy(y)
-        loss = loss + self.kl_weight * judged - self.entropy_weight * temperature * spread
-        metrics = energies | chain.metrics | {"entropy_model": spread.detach()}
+        with freeze(energy):  # the parameter gradient passes through y alone
+            energy_y = energy(y).mean()
+        entropy = nearest_neighbour_entropy(y)
+        loss = loss + self.kl_weight * energy_y - self.entropy_weight * temperature * entropy
+        metrics = energies | chain.metrics | {"entropy_model": entropy.detach()}
         return LossOutput(loss, metrics, chain.state)
 
 
 def nearest_neighbour_entropy(y: Tensor) -> Tensor:
-    """H = d mean log r_i + log(n - 1) + log V_d + Euler's constant, in nats, with r_i the distance
-    from y_i to its nearest neighbour and V_d the volume of the unit ball (Kozachenko & Leonenko,
-    1987). Differentiable; (n, *event) -> ()."""
+    """H = d mean log r_i + log(n - 1) + log V_d + Euler's constant, in nats, (n, *event) -> ().
+
+    r_i is the distance from y_i to its nearest neighbour, V_d the volume of the unit ball in d
+    dimensions (Kozachenko & Leonenko, Problems of Information Transmission 23, 1987).
+    Differentiable in y.
+    """
     flat = y.flatten(1)
     n, d = flat.shape
     with torch.no_grad():
         distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distance.fill_diagonal_(torch.inf).argmin(1)
-    # Twice the same point has no logarithm and no gradient.
+    # Two equal points have distance 0, without logarithm and gradient.
     square = (flat - flat[nearest]).square().sum(1).clamp(min=torch.finfo(y.dtype).tiny)
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
     return d / 2 * square.log().mean() + math.log(n - 1) + log_ball + _EULER

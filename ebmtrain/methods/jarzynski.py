@@ -1,4 +1,4 @@
-"""Persistent chains with Jarzynski's weights.
+"""Persistent chains with Jarzynski weights.
 
 Carbone, Hua, Coste & Vanden-Eijnden, "Efficient training of energy-based models using Jarzynski
 equality", NeurIPS 2023.
@@ -38,45 +38,46 @@ WALKER_SCHEMA: StateSchema = {
     "energies": Placement.PER_RANK,
     "log_weights": Placement.PER_RANK,
 }
-"""What the walkers keep; the rest of a state is that of the sampler's adaptation."""
+"""State of the walkers; the other keys are those of the sampler's adaptation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jarzynski:
-    """L = mean E(x) - sum_i softmax(A)_i E(X_i): walkers X_i that lag behind a changing energy
-    carry the weights that make up for it. With U = E / T
-    before and U' = E' / T after an update,
+    """L = mean E(x) - sum_i softmax(A)_i E(X_i), X_i walkers with log weights A_i.
 
-        A_i += U(X_i) - U'(X_i),    then X_i moves by a chain that leaves exp(-U') as it is,
+    The weights correct for the lag of the walkers behind the changing energy. With U = E / T before
+    and U' = E' / T after an update,
 
-    which is the paper's rule for such a chain (its alpha makes up for one that rejects nothing;
-    here such samplers are refused). Walkers start at N(0, noise_std^2 I) with A_i = -U(X_i) - log
-    density, and so at every step mean exp(A) = Z on average, and sum_i softmax(A)_i f(X_i) is the
-    model's mean of f. When the effective sample size of a group falls too low, it is resampled.
+        A_i += U(X_i) - U'(X_i),    then X_i moves by a kernel that leaves exp(-U') invariant.
 
-    An update raises the energy just where the walkers stand that it was computed from: their own A
-    are biased low at every step, and the bias of their log Z adds up (docs/jarzynski.md). So there
-    are two groups. One teaches; the other follows the same updates, to which it contributed
-    nothing, and only measures log Z.
+    This is the paper's rule for such a kernel. (Its term alpha corrects for a kernel without
+    rejection; such samplers are refused here.) Walkers start at N(0, noise_std^2 I) with
+    A_i = -U(X_i) - log density. At every update mean exp(A) is then an unbiased estimate of Z, and
+    sum_i softmax(A)_i f(X_i) estimates the model's mean of f. A group whose effective sample size
+    falls below a threshold is resampled.
+
+    An update raises the energy at the walkers that its gradient was computed from: their own A are
+    biased low in every update, and the bias of their log Z accumulates (docs/jarzynski.md).
+    Therefore there are two groups. The teaching group gives the gradient; the measuring group is
+    reweighted by the same updates, does not contribute to them, and estimates log Z.
 
     Args:
-        sampler: what moves the walkers; `sampler.jumps` join walkers of one group.
-        k: steps of each moved walker per training step.
-        walkers: in each of the two groups. All are reweighted at every step.
-        moved: walkers of the teaching group that walk, drawn anew at every step; the others stay.
-        moved_measuring: the same of the measuring group. The error of log Z is that of walkers
-            which stay in one mode while the energies of the modes change: more that move, and
-            not more walkers, make it smaller.
-        resample_below: share of `walkers` below which the effective sample size leads to
-            resampling; 0: never, 1: always.
-        noise_std: of the first points, in (standardized) units of x.
-        energy_regularization: alpha of `contrastive_loss`; small, it biases the density.
+        sampler: kernel of the walkers; `sampler.jumps` act within one group.
+        k: steps of each moved walker per update.
+        walkers: number per group. All are reweighted in every update.
+        moved: walkers of the teaching group that make steps, selected at random in every update.
+        moved_measuring: the same for the measuring group. The error of log Z comes from walkers
+            that stay in one mode while the energies of the modes change: it falls with the number
+            of moved walkers, not with the number of walkers.
+        resample_below: threshold of the effective sample size, as a fraction of `walkers`; 0: never
+            resample, 1: always.
+        noise_std: standard deviation of the first points, in (standardized) units of x.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
-    State, the teaching group first: `chains` (2 * walkers, *event); `log_weights` A and
-    `energies` E(X), T times the U of the formula, (2 * walkers,); what the sampler's adaptation
-    learnt from the teaching group.
+    State, the teaching group first: `chains` (2 * walkers, *event); `log_weights` A and `energies`
+    E(X) = T U(X), (2 * walkers,); the state of the sampler's adaptation, from the teaching group.
     """
 
     sampler: Sampler
@@ -92,7 +93,7 @@ class Jarzynski:
     def __post_init__(self) -> None:
         if not leaves_target_invariant(self.sampler):
             raise ValueError(
-                f"jarzynski weights need a sampler that leaves exp(-E / T) as it is, which "
+                f"jarzynski weights need a sampler that leaves exp(-E / T) invariant, which "
                 f"{type(self.sampler).__name__} as configured does not: give sampler=mala or "
                 "sampler=hmc, with sampler.clamp=null"
             )
@@ -106,12 +107,12 @@ class Jarzynski:
         chains = self.noise_std * walkers.normal_(generator=generator)
         flat = chains.flatten(1) / self.noise_std
         log_scale = math.log(2 * math.pi * self.noise_std**2) / 2
-        surprise = flat.square().sum(1) / 2 + log_scale * flat.shape[1]
+        nll = flat.square().sum(1) / 2 + log_scale * flat.shape[1]
         return {
             "chains": chains,
-            # As if the walkers came from an energy with Z = 1: the first update does the rest.
-            "energies": temperature_of(self.sampler) * surprise,
-            "log_weights": torch.zeros_like(surprise),
+            # Energies of a Gaussian with Z = 1: the first reweighting leads to the model.
+            "energies": temperature_of(self.sampler) * nll,
+            "log_weights": torch.zeros_like(nll),
         } | init_adaptation(self.sampler, x)
 
     def loss(
@@ -119,11 +120,13 @@ class Jarzynski:
     ) -> LossOutput:
         x = add_noise(batch.x, self.data_noise, generator)
         walkers = {name: state[name] for name in WALKER_SCHEMA}
-        learnt = {name: value for name, value in state.items() if name not in walkers}
-        walkers = self.reweighted(energy, walkers)
-        log_z = log_mean_exp(self.groups(walkers["log_weights"]))
-        walkers, ess = self.resampled(walkers, generator)
-        walkers, learnt, metrics = self.stepped(energy, walkers, learnt, generator)
+        adaptation_state = {name: value for name, value in state.items() if name not in walkers}
+        walkers = self._reweight(energy, walkers)
+        log_z = log_mean_exp(self._groups(walkers["log_weights"]))
+        walkers, ess = self.resample(walkers, generator)
+        walkers, adaptation_state, metrics = self._move(
+            energy, walkers, adaptation_state, generator
+        )
 
         teaching = slice(None, self.walkers)
         weights = torch.softmax(walkers["log_weights"][teaching], 0)
@@ -131,55 +134,60 @@ class Jarzynski:
             energy, x, walkers["chains"][teaching], self.energy_regularization, weights
         )
         metrics |= {"walkers_ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
-        return LossOutput(loss, energies | metrics, walkers | learnt)
+        return LossOutput(loss, energies | metrics, walkers | adaptation_state)
 
     def log_z(self, energy: Energy, state: Tensors) -> Tensor:
-        """log Z of exp(-E / T) over standardized points, shape (), by the measuring group: of any
-        energy near to the trained one, the averaged weights for instance."""
-        walkers = {name: state[name] for name in WALKER_SCHEMA}
-        return log_mean_exp(self.groups(self.reweighted(energy, walkers)["log_weights"])[1])
+        """log Z of exp(-E / T) over standardized points, shape (), from the measuring group.
 
-    def groups(self, values: Tensor) -> Tensor:
+        Args:
+            energy: the trained one or one close to it, for example with averaged weights.
+        """
+        walkers = {name: state[name] for name in WALKER_SCHEMA}
+        return log_mean_exp(self._groups(self._reweight(energy, walkers)["log_weights"])[1])
+
+    def _groups(self, values: Tensor) -> Tensor:
         """(2 * walkers,) -> (2, walkers): teaching, measuring."""
         return values.view(2, self.walkers)
 
-    def reweighted(self, energy: Energy, walkers: Tensors) -> Tensors:
-        """The same points, weighted for another energy."""
+    def _reweight(self, energy: Energy, walkers: Tensors) -> Tensors:
+        """The walkers with weights for a new energy."""
         with freeze(energy), torch.no_grad():
             energies = energy(walkers["chains"])
         work = (energies - walkers["energies"]) / temperature_of(self.sampler)
         return walkers | {"energies": energies, "log_weights": walkers["log_weights"] - work}
 
-    def resampled(self, walkers: Tensors, generator: Generator) -> tuple[Tensors, Tensor]:
-        """Survivors with equal weights in a group that has run low, and the effective sample sizes
-        before that as shares of `walkers`, shape (2,). Nothing waits for the device."""
-        a = self.groups(walkers["log_weights"])
+    def resample(self, walkers: Tensors, generator: Generator) -> tuple[Tensors, Tensor]:
+        """The walkers, resampled to equal weights in a group below the threshold, and the effective
+        sample sizes before that as fractions of `walkers`, shape (2,). No device synchronisation.
+        """
+        a = self._groups(walkers["log_weights"])
         ess = effective_sample_size(a) / self.walkers
         low = (ess < self.resample_below)[:, None]
-        own = torch.arange(2 * self.walkers, device=a.device)
-        first = self.walkers * torch.arange(2, device=a.device)[:, None]
+        unchanged = torch.arange(2 * self.walkers, device=a.device)
+        offset = self.walkers * torch.arange(2, device=a.device)[:, None]
         index = torch.where(
-            low, systematic_resampling(a, generator) + first, self.groups(own)
+            low, systematic_resampling(a, generator) + offset, self._groups(unchanged)
         ).flatten()
-        even = torch.where(low, log_mean_exp(a)[:, None], a).flatten()
-        survivors = {"chains": walkers["chains"][index], "energies": walkers["energies"][index]}
-        return survivors | {"log_weights": even}, ess
+        log_weights = torch.where(low, log_mean_exp(a)[:, None], a).flatten()
+        points = {"chains": walkers["chains"][index], "energies": walkers["energies"][index]}
+        return points | {"log_weights": log_weights}, ess
 
-    def stepped(
-        self, energy: Energy, walkers: Tensors, learnt: Tensors, generator: Generator
+    def _move(
+        self, energy: Energy, walkers: Tensors, adaptation_state: Tensors, generator: Generator
     ) -> tuple[Tensors, Tensors, Tensors]:
-        """k steps of some walkers of each group; what the adaptation learnt, and the metrics, from
-        the teaching group. The measuring group must not choose its own step size: its weights
-        would depend on it."""
+        """The walkers after k steps of some of each group; the state of the adaptation and the
+        metrics, from the teaching group.
+
+        The measuring group does not adapt its own step size: its weights would depend on it.
+        """
         chains = walkers["chains"]
-        drawn, runs = [], []
+        rows, runs = [], []
         for first, moved in ((0, self.moved), (self.walkers, self.moved_measuring)):
             order = torch.randperm(self.walkers, generator=generator, device=chains.device)
-            drawn.append(first + order[:moved])
-            runs.append(
-                run_chain(self.sampler, energy, chains[drawn[-1]], self.k, generator, learnt)
-            )
-        index, ends = torch.cat(drawn), torch.cat([run.x for run in runs])
+            rows.append(first + order[:moved])
+            start = chains[rows[-1]]
+            runs.append(run_chain(self.sampler, energy, start, self.k, generator, adaptation_state))
+        index, ends = torch.cat(rows), torch.cat([run.x for run in runs])
         with freeze(energy), torch.no_grad():
             energies = walkers["energies"].index_copy(0, index, energy(ends))
         after = walkers | {"chains": chains.index_copy(0, index, ends), "energies": energies}
@@ -187,18 +195,20 @@ class Jarzynski:
 
 
 def leaves_target_invariant(sampler: Sampler) -> bool:
-    """Whether each step leaves exp(-E / T) of its own chain as it is, as far as one can see: a
-    clamp, a falling temperature, hot chains that lag behind the energy without weights of their
-    own (all of `learnt` that is no number), and a step that rejects nothing do not."""
+    """False if a step is known not to leave exp(-E / T) of its own chain invariant.
+
+    That is so for a clamp, for a falling temperature, for hot chains without weights of their own
+    (any adaptation state that is not a scalar), and for a step without rejection.
+    """
     x = torch.zeros(4, 1)
     clamped = isinstance(sampler, HasClamp) and sampler.clamp is not None
     if clamped or isinstance(sampler, Cooling):
         return False
     if any(value.dim() for value in init_adaptation(sampler, x).values()):
         return False
-    tried = run_chain(sampler, _parabola, x, 1, torch.Generator().manual_seed(0))
-    return "acceptance" in tried.metrics
+    run = run_chain(sampler, _quadratic, x, 1, torch.Generator().manual_seed(0))
+    return "acceptance" in run.metrics
 
 
-def _parabola(x: Tensor) -> Tensor:
+def _quadratic(x: Tensor) -> Tensor:
     return x.flatten(1).square().sum(1) / 2

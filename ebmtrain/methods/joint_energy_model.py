@@ -1,4 +1,5 @@
-"""JEM: a classifier that is an energy too (Grathwohl et al., ICLR 2020)."""
+"""Joint energy model, a classifier and a density in one network (JEM; Grathwohl et al., ICLR
+2020)."""
 
 from __future__ import annotations
 
@@ -28,26 +29,27 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class JointEnergyModel:
-    """-log p(x, y) = -log p(x) - log p(y | x), each by its own estimate:
+    """L = mean E(x) - mean E(x-) + w * mean -log softmax_y(-E(x, y)),  E(x) = -log sum_y exp(-E(x,
+    y)).
 
-    L = mean E(x) - mean E(chain ends) + w * mean -log softmax_y(-E(x, y)),
-
-    with E(x) = -log sum_y exp(-E(x, y)): persistent contrastive divergence for the density, cross
-    entropy for the classes. At the temperature 1 the two are those of one density p(x, y).
+    The two terms estimate -log p(x) and -log p(y | x): persistent contrastive divergence for the
+    density, with x- the ends of persistent chains, and cross entropy for the classes. At
+    temperature 1 and w = 1 their sum is -log p(x, y) of one density.
 
     Args:
-        sampler: what moves the chains.
-        k: steps of each drawn chain per training step.
-        slots: chains in the buffer, at least the batch.
-        reinit: probability of a restart per drawn chain (0.05 in the paper).
-        noise_std: of the first and of every restarted point, in (standardized) units of x.
+        sampler: kernel of the chains.
+        k: steps of each selected chain per update.
+        slots: chains in the buffer, at least the batch size.
+        reinit: probability of a restart per selected chain (0.05 in the paper).
+        noise_std: standard deviation of the first and of restarted points, in (standardized) units
+            of x.
         classification: w (1 in the paper).
-        energy_regularization: alpha of `contrast`; small, it biases the density.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
-    State: as of persistent contrastive divergence. Metrics besides: cross_entropy, in nats, and
-    accuracy_train, of the batch.
+    State: as for persistent contrastive divergence. Additional metrics, of the batch: cross_entropy
+    in nats, accuracy_train.
     """
 
     needs_labels: ClassVar[bool] = True
@@ -77,9 +79,7 @@ class JointEnergyModel:
         x = add_noise(batch.x, self.data_noise, generator)
         loss, metrics, chain = contrast_with_chains(self, energy, x, state, generator)
         logits = -cast(Joint, energy).joint(x)  # the builder refuses any other energy
-        surprise = cross_entropy(logits, batch.y)
-        right = (logits.argmax(1) == batch.y).to(logits).mean()
-        metrics |= {"cross_entropy": surprise.detach(), "accuracy_train": right}
-        return LossOutput(
-            loss + self.classification * surprise, metrics | chain.metrics, chain.state
-        )
+        nll = cross_entropy(logits, batch.y)
+        accuracy = (logits.argmax(1) == batch.y).to(logits).mean()
+        metrics |= {"cross_entropy": nll.detach(), "accuracy_train": accuracy}
+        return LossOutput(loss + self.classification * nll, metrics | chain.metrics, chain.state)

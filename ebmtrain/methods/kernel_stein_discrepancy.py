@@ -1,8 +1,8 @@
-"""Kernel Stein discrepancy as an objective.
+"""Kernel Stein discrepancy as a training objective.
 
 Liu, Lee & Jordan and Chwialkowski, Strathmann & Gretton (both ICML 2016) for the U-statistic;
 Gorham & Mackey (ICML 2017) for the inverse multiquadric kernel, with which a small discrepancy
-means a near distribution. Minimised over models by Barp et al. (NeurIPS 2019).
+implies a close distribution. Minimised over models by Barp et al. (NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ class KernelSteinDiscrepancy:
                 = s(x)'s(y) q^(-1/2) + (s(x) - s(y))'(x - y) q^(-3/2)
                   + d q^(-3/2) - 3 ||x - y||^2 q^(-5/2).
 
-    Its mean is E (s(x) - s_data(x))'(s(y) - s_data(y)) k(x, y) >= 0, and 0 where the model has the
-    scores of the data; a batch's value may be negative. Only first derivatives of the energy, all
-    pairs of a batch: n^2 memory. Blind to the weights of modes that are far apart, as the score is.
+    Its mean is E (s(x) - s_data(x))'(s(y) - s_data(y)) k(x, y) >= 0, with equality if the model has
+    the scores of the data; the value of a batch may be negative. It needs first derivatives of the
+    energy only, and memory of n^2 for all pairs of a batch. Like the score it is insensitive to the
+    weights of well separated modes.
 
     Args:
-        scale: of the kernel, in (standardized) units of x: over it differences of the two scores
-            are averaged.
+        scale: > 0, of the kernel, in (standardized) units of x: the length over which differences
+            of the scores are averaged.
     """
 
     scale: Positive = 0.3

@@ -1,4 +1,4 @@
-"""Denoising score matching at many noises (Song & Ermon, NeurIPS 2019)."""
+"""Denoising score matching at many noise levels (Song & Ermon, NeurIPS 2019)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ebmtrain.types import Batch, Energy, LossOutput, Tensors
 
 
 class NoiseConditional(Protocol):
-    """An energy that is told the noise; without sigma it is that of sigma_min."""
+    """An energy E(x, sigma) that depends on the noise level; without sigma it is E(x,
+    sigma_min)."""
 
     sigma_min: float
     sigma_max: float
@@ -29,11 +30,12 @@ class MultiNoiseScoreMatching:
     """L = mean sigma^2 / 2 || s(x + sigma * xi, sigma) + xi / sigma ||^2,  xi ~ N(0, I),
     s = -dE(x, sigma)/dx,  log sigma uniform between those of the model's sigma_min and sigma_max.
 
-    The weight sigma^2 makes all noises count alike. At each sigma the minimiser is the score of the
-    data convolved with N(0, sigma^2 I). At large noise the modes touch, and the network that learns
-    their weights there is the one that is asked at sigma_min; but nothing in the loss binds the two
-    energies, so that weights of modes far apart are likelier to be right than under dsm, and not
-    certain. (The paper takes some ten fixed noises; every point has its own here.)
+    The weight sigma^2 gives all noise levels the same magnitude. At each sigma the minimiser is the
+    score of the data convolved with N(0, sigma^2 I). At a large sigma the modes overlap, and the
+    same network that learns their weights there is evaluated at sigma_min. The loss does not couple
+    the two energies, so the weights of well separated modes are more likely to be correct than with
+    dsm, but not guaranteed. (The paper uses about ten fixed noise levels; here every point has its
+    own.)
     """
 
     @staticmethod
@@ -41,7 +43,7 @@ class MultiNoiseScoreMatching:
         if "sigma_min" in config["model"]:
             return []
         return [
-            "method=multi_dsm needs an energy that is told the noise: model=noise_conditional_mlp, "
+            "method=multi_dsm needs an energy of the noise level: model=noise_conditional_mlp, "
             "or method=dsm"
         ]
 

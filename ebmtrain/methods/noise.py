@@ -1,4 +1,4 @@
-"""Distributions that are fitted to the training points, to be told apart from them."""
+"""Noise distributions of noise-contrastive estimation, fitted to the training points."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ebmtrain.types import Placement, StateSchema, Tensors
 
 
 class NoiseDistribution(Protocol):
-    """A density over flattened points, whose parameters are tensors of a method's state.
+    """A density over flattened points. Its parameters are tensors of a method's state.
 
-    Args (of all):
+    Args (of all methods):
         x, y: (n, d), in (standardized) units of the data.
-        width: factor on the fitted standard deviations, sides or bandwidth.
+        width: > 0, factor on the fitted standard deviations, sides or bandwidth.
     """
 
     state_schema: ClassVar[StateSchema]
@@ -52,14 +52,14 @@ class GaussianNoise:
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         root = fitted["noise_root"]
-        z = _whitened(y - fitted["noise_mean"], root)
+        z = _whiten(y - fitted["noise_mean"], root)
         return _log_unit_gaussian(z.square().sum(1), root)
 
 
 class UniformNoise:
-    """Uniform on the bounding box of the points, `width` times as wide about its centre.
+    """Uniform on the bounding box of the points, scaled by `width` about its centre.
 
-    Nothing is learnt outside of the box: there the energy is what the network makes of it.
+    Outside of the box there is no training signal; the energy there is the network's extrapolation.
     """
 
     state_schema: ClassVar[StateSchema] = {
@@ -69,16 +69,16 @@ class UniformNoise:
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         low, high = x.amin(0), x.amax(0)
-        # A coordinate that never changes has no side: a box of no volume has no density.
+        # A constant coordinate gets a side of 1: a box without volume has no density.
         flat, half = high <= low, torch.full_like(low, 0.5)
         low, high = torch.where(flat, low - half, low), torch.where(flat, high + half, high)
-        margin = (width - 1) / 2 * (high - low)  # 0 at width 1: the outermost points are inside
+        margin = (width - 1) / 2 * (high - low)  # 0 at width 1: all points are inside
         return {"noise_low": low - margin, "noise_high": high + margin}
 
     def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
         low, high = fitted["noise_low"], fitted["noise_high"]
         z = low.new_empty(count, len(low)).uniform_(generator=generator)
-        return (low + z * (high - low)).clamp(low, high)  # rounding may lead outside
+        return (low + z * (high - low)).clamp(low, high)  # rounding may lead outside the box
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         low, high = fitted["noise_low"], fitted["noise_high"]
@@ -87,7 +87,7 @@ class UniformNoise:
 
 
 class KernelNoise:
-    """1/K sum_k N(x_k, h^2 C), K random training points x_k: a kernel density estimate.
+    """Kernel density estimate 1/K sum_k N(x_k, h^2 C) with K random training points x_k.
 
     h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
     """
@@ -96,11 +96,11 @@ class KernelNoise:
         "noise_centres": Placement.REPLICATED,
         "noise_root": Placement.REPLICATED,
     }
-    MOST = 256  # kernels: each point of a batch is compared with every one
+    MAX_KERNELS = 256  # the cost per point is proportional to it
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         _, root = _moments(x)
-        d, k = x.shape[1], min(self.MOST, len(x))
+        d, k = x.shape[1], min(self.MAX_KERNELS, len(x))
         h = width * (4 / (k * (d + 2))) ** (1 / (d + 4))
         chosen = torch.randperm(len(x), generator=generator, device=x.device)[:k]
         return {"noise_centres": x[chosen], "noise_root": h * root}
@@ -113,9 +113,9 @@ class KernelNoise:
 
     def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
         centres, root = fitted["noise_centres"], fitted["noise_root"]
-        middle = centres.mean(0)  # far from the origin, the squares would lose all digits
-        a, b = _whitened(y - middle, root), _whitened(centres - middle, root)
-        # ||a - b||^2 by one product: the (n, K, d) of differences would not stay in cache.
+        middle = centres.mean(0)  # shifted: far from the origin the squares lose all digits
+        a, b = _whiten(y - middle, root), _whiten(centres - middle, root)
+        # ||a - b||^2 by one matrix product: differences, (n, K, d), would not fit into the cache.
         squared = a.square().sum(1, keepdim=True) - 2 * a @ b.T + b.square().sum(1)
         return _log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
 
@@ -128,10 +128,10 @@ NOISE_DISTRIBUTIONS: dict[str, NoiseDistribution] = {
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and Cholesky root (d, d) of the covariance, taken in float64.
+    """Mean (d,) and Cholesky root (d, d) of the covariance, computed in float64.
 
-    A millionth of the mean variance is added to each (1 where there is none), so that coordinates
-    that depend on each other have a density too.
+    1e-6 of the mean variance is added to the diagonal (1 if the variance is 0), so that linearly
+    dependent coordinates also have a density.
     """
     exact = x.double()
     centred = exact - exact.mean(0)
@@ -141,8 +141,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return exact.mean(0).to(x), torch.linalg.cholesky(covariance).to(x)
 
 
-def _whitened(y: Tensor, root: Tensor) -> Tensor:
-    """root^-1 y of each row, (n, d)."""
+def _whiten(y: Tensor, root: Tensor) -> Tensor:
+    """root^-1 y for each row of y, (n, d)."""
     return torch.linalg.solve_triangular(root, y.T, upper=False).T
 
 

@@ -25,20 +25,20 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseContrastiveEstimation:
-    """Logistic regression tells data x from nu times as many points y of a noise p_n:
+    """Logistic regression between data x and nu times as many samples y of a noise density p_n:
 
     L = mean softplus(-G(x)) + nu * mean softplus(G(y)),
     G(u) = -E(u) - log Z - log(nu p_n(u)).
 
-    log Z is a parameter like those of E. At the minimum exp(-E) / Z is the density of the data,
-    normalised without an integral: the larger nu and the nearer p_n to the data, the less
-    variance. Draws no chains. The noise is fitted once, to all training points.
+    log Z is a parameter like those of E. At the minimum exp(-E) / Z is the data density, normalised
+    without an integral. The variance falls with nu, and the closer p_n is to the data. Needs no
+    chains. The noise is fitted once, to all training points.
 
     Args:
         noise: gaussian (full covariance), uniform (on the bounding box) or kernel (a kernel
             density estimate); see `noise`.
-        nu: noise points for each datum.
-        width: factor on the standard deviations, sides or bandwidth that were fitted.
+        nu: noise samples per datum.
+        width: > 0, factor on the fitted standard deviations, sides or bandwidth.
 
     State: `log_z_learnt` (), trained, of standardized coordinates; the parameters of the noise.
     """
@@ -70,7 +70,7 @@ class NoiseContrastiveEstimation:
         metrics = {
             "energy_data": values[: len(x)].detach().mean(),
             "energy_noise": values[len(x) :].detach().mean(),
-            # Of both kinds alike: 1/2 says that nothing tells them apart.
+            # Mean over the two classes: 1/2 means that they are not separated.
             "accuracy": ((data > 0).to(loss).mean() + (other < 0).to(loss).mean()).detach() / 2,
         }
         return LossOutput(loss, metrics, state)

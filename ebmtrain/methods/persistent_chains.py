@@ -1,4 +1,4 @@
-"""What the methods with a buffer of persistent chains share."""
+"""The part that is common to the methods with a buffer of persistent chains."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def chain_schema(options: ChainOptions) -> StateSchema:
 
 
 def initial_chains(options: ChainOptions, x: Tensor, generator: Generator) -> Tensors:
-    """The state before the first update: the buffer, and what the sampler's adaptation knows."""
+    """The state before the first update: the buffer, and the state of the sampler's adaptation."""
     return init_buffer(options.sampler, options.slots, options.noise_std, x, generator)
 
 

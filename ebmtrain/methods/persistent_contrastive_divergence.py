@@ -26,25 +26,27 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class PersistentContrastiveDivergence:
-    """Chains live on from step to step; L = mean E(x) - mean E(chain ends).
+    """L = mean E(x) - mean E(x-), x- the ends of chains that persist from update to update.
 
-    A buffer holds `slots` chains. A step draws a batch of *distinct* slots, restarts each with
-    probability `reinit` from N(0, noise_std^2 I), runs k steps and writes the ends back in place.
-    (A queue of past samples is something else: its points are not states of a chain.) Slots hold
-    positions only: an energy cached across a parameter update would be wrong.
+    A buffer holds `slots` chains. An update selects *distinct* slots, as many as the batch has
+    points, restarts each with probability `reinit` from N(0, noise_std^2 I), runs k steps and
+    writes the ends back. (A replay queue of past samples differs: its points are not states of a
+    chain.) Slots hold positions only, because an energy stored before a parameter update would be
+    wrong.
 
     Args:
-        sampler: what moves the chains.
-        k: steps of each drawn chain per training step.
-        slots: chains in the buffer, at least the batch.
-        reinit: probability of a restart per drawn chain (0.05 in JEM: Grathwohl et al., 2020).
-        noise_std: of the first and of every restarted point, in (standardized) units of x.
-        energy_regularization: alpha of `contrast`; small, it biases the density.
+        sampler: kernel of the chains.
+        k: steps of each selected chain per update.
+        slots: chains in the buffer, at least the batch size.
+        reinit: probability of a restart per selected chain (0.05 in JEM: Grathwohl et al., 2020).
+        noise_std: standard deviation of the first and of restarted points, in (standardized) units
+            of x.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
 
     State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
-    `restarts` () so far; what the sampler's adaptation learnt.
+    `restarts` (), restarts so far; the state of the sampler's adaptation.
     """
 
     ragged: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Score matching (Hyvarinen, JMLR 6, 2005), with the exact trace."""
+"""Score matching with the exact trace (Hyvarinen, JMLR 6, 2005)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebmtrain.types import Batch, Energy, LossOutput, Tensors
 
 
 def require_second_derivative(config: Mapping[str, Any]) -> list[str]:
-    """What these methods object to in the rest of a configuration."""
+    """Conflict of a loss with second derivatives and a piecewise linear activation."""
     if config["model"].get("activation") != "leaky_relu":
         return []
     return [
@@ -26,9 +26,9 @@ def require_second_derivative(config: Mapping[str, Any]) -> list[str]:
 class ScoreMatching:
     """L = mean [ ||s(x)||^2 / 2 + tr(ds/dx) ],  s = -dE/dx.
 
-    One backward pass per dimension: for a handful of them. The energy must be twice
-    differentiable in x (no ReLU). Blind to the weights of modes that are far apart: read
-    `mode_weights` before you take the result for a density.
+    One backward pass per dimension, so only for a few dimensions. The energy must be twice
+    differentiable in x (no ReLU). Insensitive to the weights of well separated modes: check the
+    metrics of the mode weights before using the result as a density.
     """
 
     conflicts = staticmethod(require_second_derivative)

@@ -16,13 +16,13 @@ class SlicedScoreMatching:
     """L = mean [ (v's)^2 / 2 + v'(ds/dx)v ], or with `variance_reduced`
     L = mean [ ||s||^2 / 2 + v'(ds/dx)v ], over `n_projections` directions v ~ N(0, I) per point.
 
-    Both have the minimum of score matching because E[vv'] = I; a v on the unit sphere has
-    E[vv'] = I / d and, in the second form, another minimum. Blind to the weights of modes that
-    are far apart, like all score matching.
+    Both have the minimum of score matching because E[vv'] = I. (v on the unit sphere has
+    E[vv'] = I / d and, in the second form, another minimum.) Like all score matching it is
+    insensitive to the weights of well separated modes.
 
     Args:
-        n_projections: directions per point and step.
-        variance_reduced: the second form, whose first term needs no projection.
+        n_projections: directions per point and update.
+        variance_reduced: use the second form, whose first term is exact.
     """
 
     n_projections: Count = 1

@@ -152,7 +152,7 @@ def test_groups_are_resampled_by_themselves_and_when_needed():
     walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
     walkers["log_weights"] = torch.zeros(80, dtype=torch.float64)
     walkers["log_weights"][7] = 50.0
-    after, ess = method.resampled(walkers, seeded(2))
+    after, ess = method.resample(walkers, seeded(2))
     assert ess.tolist() == pytest.approx([1 / 40, 1.0])
     assert (after["chains"][:40] == walkers["chains"][7]).all()
     assert (after["energies"][:40] == walkers["energies"][7]).all()
