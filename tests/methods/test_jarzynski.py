@@ -21,7 +21,7 @@ from ebmtrain.samplers.annealed import Annealed
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.samplers.tempering import Tempering
-from ebmtrain.types import Batch
+from ebmtrain.types import Batch, MethodChains
 
 MALA = Mala(step_size=0.2)
 PATH = (0.6, 0.9, 1.3, 1.8, 2.4)  # of a: too fast for the chains
@@ -191,10 +191,11 @@ def test_a_biased_sampler_is_refused(sampler):
 def test_pictures_and_samples_respect_the_weights():
     """Of chains 0 .. 99 with weight proportional to their number, chosen ones have mean 66.3."""
     chains = torch.arange(100.0, dtype=torch.float64)[:, None]
-    method = {"chains": chains, "log_weights": chains[:, 0].log()}
-    means = [resample_chains(method, 50, seeded(i)).mean() for i in range(50)]
+    weighted = MethodChains(chains, chains[:, 0].log(), None, None)
+    means = [resample_chains(weighted, 50, seeded(i)).mean() for i in range(50)]
     assert_mean(torch.stack(means), (chains.square().sum() / chains.sum()).item())
-    plain = [resample_chains({"chains": chains}, 50, seeded(i)).mean() for i in range(50)]
+    unweighted = MethodChains(chains, None, None, None)
+    plain = [resample_chains(unweighted, 50, seeded(i)).mean() for i in range(50)]
     assert_mean(torch.stack(plain), 49.5)
 
 
