@@ -17,7 +17,7 @@ from ebmtrain.runs.console import LOG, RunConsole
 from ebmtrain.runs.provenance import run_info
 from ebmtrain.runs.session import EMPTY_RESULT, Session, Stepper
 from ebmtrain.runs.storage.atomic_io import lock_directory
-from ebmtrain.runs.storage.checkpoint_schema import validate_state
+from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
@@ -100,8 +100,8 @@ def resume(
             run.truncate_metrics(0)
             notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
             return go_on(notes=notes)
-        state, passed = run.load_checkpoint()
-        validate_state(state)
+        saved, passed = run.load_checkpoint()
+        state = validate_state(saved)
         n_steps, result = parts.job.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):
@@ -115,7 +115,7 @@ def resume(
         return go_on(resumed=state, notes=passed)
 
 
-def _check_resumable(parts: Experiment, saved: dict[str, Any]) -> None:
+def _check_resumable(parts: Experiment, saved: Checkpoint) -> None:
     """One update on a copy, before anything is written: what cannot go on changes nothing.
 
     Raises:
@@ -123,7 +123,7 @@ def _check_resumable(parts: Experiment, saved: dict[str, Any]) -> None:
         DataError: or of other data.
     """
     assert parts.job is not None
-    DataSpec.from_state(saved.get("frame")).check(parts.job.dataset)
+    DataSpec.from_state(saved["frame"]).check(parts.job.dataset)
     state = initial_state(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
     state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
     if state.step < parts.job.n_steps:
@@ -145,7 +145,7 @@ def _session_steps(
     choices: dict[str, str],
     maker: Stepper | None,
     *,
-    resumed: dict[str, Any] | None = None,
+    resumed: Checkpoint | None = None,
     stop: StopRequest | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,

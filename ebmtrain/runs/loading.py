@@ -10,7 +10,7 @@ from typing import Any
 from ebmtrain.config.build import build
 from ebmtrain.config.trust import Trust
 from ebmtrain.datasets.spec import DataSpec
-from ebmtrain.runs.storage.checkpoint_schema import validate_state
+from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runs.trained_run import Run
 
@@ -46,14 +46,14 @@ def open_run(
 ) -> Run:
     """The same with another configuration than the saved one, say of its evaluation; `say` is told
     which checkpoints were passed over."""
-    states: list[dict[str, Any]] = []  # of a landscape: none
+    states: list[Checkpoint] = []  # of a landscape: none
 
     def saved() -> DataSpec:
-        state, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
+        found, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
         for note in passed:
             say(note)
-        states.append(validate_state(state))
-        return DataSpec.from_state(state.get("frame"))
+        states.append(validate_state(found))
+        return DataSpec.from_state(states[-1]["frame"])
 
     parts = build(config, trust, saved)
     return Run(run.path, parts, *states)

@@ -18,7 +18,7 @@ from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
-from ebmtrain.runs.storage.checkpoint_schema import validate_state
+from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
 from ebmtrain.runs.summary import figure_title
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
@@ -53,7 +53,7 @@ class Session:
         run: RunDir,
         display: RunConsole,
         name: str,
-        resumed: dict[str, Any] | None = None,
+        resumed: Checkpoint | None = None,
         maker: Stepper | None = None,
         stop: StopRequest | None = None,
     ):
@@ -226,7 +226,8 @@ class Session:
         if not (due or improved):
             return
         self.check(state)
-        saved = state.state_dict() | {
+        saved: Checkpoint = {
+            **state.state_dict(),
             "frame": self.parts.data_spec.state_dict(),
             "best": self.best.found,
             "measured": {
@@ -246,10 +247,11 @@ class Session:
         check_divergence(self.parts.job, state)
 
     def restore_last_checkpoint(self, state: TrainState) -> None:
-        saved, passed = self.run.load_checkpoint()
+        found, passed = self.run.load_checkpoint()
         for note in passed:
             LOG.warning("warning: %s", note)
-        state.load_state_dict(validate_state(saved))
+        saved = validate_state(found)
+        state.load_state_dict(saved)
         # best stays: a better state was good as well, and best.pt holds it.
         self._restore_measurements(saved["measured"])
         self.run.truncate_metrics(saved["metrics_size"])

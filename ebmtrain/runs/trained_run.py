@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
 from ebmtrain.runs.posterior import DenoisedDraws, denoise, inpaint
 from ebmtrain.runs.sampling import draw_samples
+from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.types import Joint, Positive, method_chains
@@ -44,7 +44,7 @@ class Run:
         parts: the objects of the run, whose energy is of standardized points.
     """
 
-    def __init__(self, path: Path, parts: Experiment, checkpoint: dict[str, Any] | None = None):
+    def __init__(self, path: Path, parts: Experiment, checkpoint: Checkpoint | None = None):
         self.path = path
         self.parts = parts
         self.config = parts.config
@@ -303,7 +303,7 @@ class Run:
         return None
 
 
-def _load_weights(parts: Experiment, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def _load_weights(parts: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Puts the evaluated weights into the energy; returns the method's state. What only training
     needs is left alone, so a run of a GPU opens on a machine without one.
 

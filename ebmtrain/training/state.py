@@ -97,7 +97,7 @@ class TrainState:
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: TrainingItems) -> None:
         """
         Raises:
             CheckpointError: it is of a run with another model, method or optimizer.
@@ -105,11 +105,12 @@ class TrainState:
         try:
             _same_kinds(self.energy.state_dict(), saved["energy"])
             self.energy.load_state_dict(saved["energy"])
-            if (self.average is None) != (saved["average"] is None):
+            average = saved["average"]
+            if (self.average is None) != (average is None):
                 raise ValueError("one of the two keeps an average of the weights, the other none")
-            if self.average is not None:
-                _same_kinds(self.average.state_dict(), saved["average"])
-                self.average.load_state_dict(saved["average"])
+            if self.average is not None and average is not None:
+                _same_kinds(self.average.state_dict(), average)
+                self.average.load_state_dict(average)
             self.load_optimizer(saved["optimizer"])
             shapes, saved_shapes = _shapes_of(self.method), _shapes_of(saved["method"])
             if shapes != saved_shapes:

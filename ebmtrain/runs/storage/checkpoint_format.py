@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ _MARK = b"\nebmtrain-sha256:"
 TRAILER_BYTES = len(_MARK) + 64  # bytes
 
 
-def encode(state: dict[str, Any]) -> bytes:
+def encode(state: Mapping[str, Any]) -> bytes:
     """Serialised in memory, so that a full disk is met by a plain write and not by torch."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **_compact(state)}, buffer)

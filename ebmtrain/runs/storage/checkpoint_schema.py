@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from types import NoneType
-from typing import Annotated, Any
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
@@ -14,22 +15,42 @@ from typing_extensions import TypedDict  # pydantic's own: it needs it before Py
 from ebmtrain.errors import CheckpointError, UnsafeError
 from ebmtrain.runs.storage.checkpoint_format import leaves
 
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "step": int,
-    "energy": dict,
-    "average": (dict, NoneType),
-    "optimizer": dict,
-    "method": dict,
-    "generator": Tensor,
-    "evaluations": int,
-    "retries": list,
-    "window": list,
-    "frame": dict,
-    "best": dict,
-    "measured": dict,
-    "seconds": (int, float),
-    "metrics_size": int,
-}
+
+class Checkpoint(TypedDict):
+    """The items of a checkpoint, in their order. The first nine are `types.TrainingItems`, which
+    training saves; a run adds the others."""
+
+    step: int
+    energy: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    optimizer: dict[str, Any]
+    method: dict[str, Tensor]
+    generator: Tensor
+    evaluations: int
+    retries: list[dict[str, Any]]
+    window: list[tuple[list[str], Tensor]]
+    frame: dict[str, Any]
+    """The data spec."""
+    best: dict[str, Any]
+    """`Best`, or {}."""
+    measured: dict[str, Any]
+    """`Measured`."""
+    seconds: float
+    """Wall clock of the run so far."""
+    metrics_size: int
+    """Bytes of metrics.jsonl."""
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """The classes of the values that an annotation allows."""
+    if isinstance(hint, UnionType):
+        return tuple(kind for member in get_args(hint) for kind in _kinds(member))
+    kind = get_origin(hint) or hint
+    return (int, float) if kind is float else (kind,)
+
+
+KINDS = {name: _kinds(hint) for name, hint in get_type_hints(Checkpoint).items()}
+"""The classes of each item."""
 # Their names, so that an error can say which; the types of what is inside stand below.
 _ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "optimizer": {"state": dict, "param_groups": list},
@@ -75,7 +96,7 @@ _WRITTEN: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def validate_state(state: dict[str, Any]) -> dict[str, Any]:
+def validate_state(state: dict[str, Any]) -> Checkpoint:
     """The state of a run, whose items are what they should be: these names and no others, of these
     types. Whether the tensors fit the model is seen where they are put into it: see
     `TrainState.load_state_dict`; what the frame holds, by `Frame.from_state`.
@@ -84,7 +105,7 @@ def validate_state(state: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: they are not.
         UnsafeError: its optimizer would step to where no number is.
     """
-    _require(state, {"format": int, **KINDS}, "")
+    _require(state, {"format": (int,), **KINDS}, "")
     for name, kinds in _ITEMS.items():
         if state[name] or name != "best":  # {} until something was measured
             _require(state[name], kinds, f"{name}.")
@@ -110,10 +131,12 @@ def validate_state(state: dict[str, Any]) -> dict[str, Any]:
             raise UnsafeError(
                 f"the checkpoint's optimizer is refused: it holds {value}; train anew"
             )
-    return state
+    return cast(Checkpoint, state)
 
 
-def _require(found: dict[str, Any], kinds: dict[str, type | tuple[type, ...]], where: str) -> None:
+def _require(
+    found: dict[str, Any], kinds: Mapping[str, type | tuple[type, ...]], where: str
+) -> None:
     """
     Raises:
         CheckpointError: names are missing or unknown, or of another type.

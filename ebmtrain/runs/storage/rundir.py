@@ -28,6 +28,7 @@ from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeErr
 from ebmtrain.runs.storage import atomic_io as durable
 from ebmtrain.runs.storage import safe_yaml as plain_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
+from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 
 _Row = Mapping[str, Any]
 _FOLDERS = ("checkpoints", "plots", "samples")
@@ -240,7 +241,7 @@ class RunDir:
     # Checkpoints
 
     def save_checkpoint(
-        self, state: dict[str, Any], step: int, keep: int, *, due: bool, best: bool
+        self, state: Checkpoint, step: int, keep: int, *, due: bool, best: bool
     ) -> None:
         """best.pt if it is the best; if one is due, step_<step>.pt and the same as last.pt.
 

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from same_state import differences
 
 from ebmtrain.errors import CheckpointError, UnsafeError
 from ebmtrain.runs.storage.checkpoint_format import FORMAT, decode, encode
-from ebmtrain.runs.storage.checkpoint_schema import KINDS, validate_state
+from ebmtrain.runs.storage.checkpoint_schema import KINDS, Checkpoint, validate_state
+from ebmtrain.types import TrainingItems
 
 STATE = {
     "step": 7,
@@ -160,8 +162,23 @@ RUN = {
 
 
 def test_a_state_of_a_run():
-    assert set(RUN) == set(KINDS)
+    assert set(RUN) == set(KINDS) == set(Checkpoint.__annotations__)
     assert validate_state(decode(encode(RUN), "x.pt"))["step"] == 7
+
+
+def test_the_schema_begins_with_what_training_saves():
+    """Storage may not import `types`, so the two are written down twice."""
+    training = get_type_hints(TrainingItems)
+    whole = get_type_hints(Checkpoint)
+    assert {name: whole[name] for name in training} == training
+    assert list(whole)[: len(training)] == list(training)
+
+
+def test_kinds_are_those_of_the_schema():
+    assert KINDS["average"] == (dict, type(None))
+    assert KINDS["seconds"] == (int, float)
+    assert KINDS["generator"] == (torch.Tensor,)
+    assert KINDS["window"] == (list,)
 
 
 @pytest.mark.parametrize(
