@@ -64,4 +64,4 @@ def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
 def _format_finding(finding: PropertyResult) -> str:
     status = {True: "pass", False: "FAIL", None: "n/a "}[finding.holds]
     expected = f"  (expected {finding.expected})" if finding.expected else ""
-    return f"{status}  {finding.law}: {finding.measured}{expected}"
+    return f"{status}  {finding.name}: {finding.observed}{expected}"

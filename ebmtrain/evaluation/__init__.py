@@ -1,1 +1,1 @@
-"""What is reported of a model: each evaluator returns numbers and warnings."""
+"""Evaluators: each returns numbers about a model, and warnings."""

@@ -1,4 +1,4 @@
-"""log Z from both sides by annealed importance sampling, in any number of dimensions."""
+"""Lower and upper bounds of log Z by annealed importance sampling, in any number of dimensions."""
 
 from __future__ import annotations
 
@@ -32,51 +32,56 @@ from ebmtrain.types import (
     Sampler,
 )
 
-_MAX_GAP_SE = 4.0  # standard errors between the two sides beyond which chance is no reason
-_MAX_GAP_NATS = 0.05  # nats between them that nobody is warned of
-_MIN_ESS = 30  # effective chains below which a bootstrap says little
+# A gap between the two sides gives a warning if it exceeds both.
+_MAX_GAP_SE = 4.0
+_MAX_GAP_NATS = 0.05
+_MIN_ESS = 30  # below it the bootstrap is unreliable
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnealedImportanceSampling:
-    """Chains from a Gaussian fitted to the training data to the model (Neal, 2001) and back from
-    the model's samples (Burda et al., 2015; Grosse, Ancha & Roy, NeurIPS 2016): with weights w,
+    """Bidirectional annealed importance sampling (AIS): forward chains from a Gaussian fitted to
+    the training data to the model (Neal, 2001), and reverse chains from the model's samples back to
+    the Gaussian (Burda et al., 2015; Grosse, Ancha & Roy, NeurIPS 2016). With importance weights w
+    of the chains of each direction,
 
-        log Z_forward = log mean w,  log Z_reverse = -log mean 1/w.
+        log Z_forward = log mean w,  log Z_reverse = -log mean w.
 
-    By Jensen's inequality the first is on average below log Z. The second is on average above it
-    if its chains start from the model. They start from what the run's own sampler draws, so it is
-    an upper bound only as far as those points are of the model; and chains of a sampler with
-    jumps are not quite independent, so its error is a little too small. In nats and in the data's
-    units, at T.
+    By Jensen's inequality log Z_forward is on average below log Z. log Z_reverse is on average
+    above log Z if the reverse chains start from the model. They start from samples of the run's own
+    sampler, so it is an upper bound only as far as these are samples of the model. Chains of a
+    sampler with jumps are not quite independent; their standard error is then slightly too small.
+    All metrics are in nats, in the data's units, at temperature T.
 
-    log_z_lower, log_z_upper   bootstrap ends: of the forward side below, the reverse side above
+    log_z_lower, log_z_upper   bootstrap bounds: lower of the forward, upper of the reverse side
     nll_lower, nll_upper       mean energy of the held-out points plus these
-    log_z, log_z_se            both sides joined (Bennett, 1976); the error is at least half of
-                               the gap between the two
-    nll, nll_se                with it; the error also has that of the held-out mean
+    log_z, log_z_se            estimate from both sides (Bennett, 1976), and its standard error: at
+                               least half of the gap between the two sides
+    nll, nll_se                NLL with log_z; its error includes that of the held-out mean
     entropy, regret            where the true density is known
-    ess, ess_reverse           effective number of chains of each side
-    log_z_exact                where the energy itself knows it (`Normalised`): beside the estimate
+    ess, ess_reverse           effective sample size of the chains of each side
+    log_z_exact                where the energy itself gives log Z (`Normalised`), for comparison
 
-    The ladder and the step sizes are chosen by a pilot and stay fixed while weights are taken, so
-    that the weights are unbiased.
+    The annealing schedule and the step sizes are chosen by pilot chains and fixed before the
+    weights are computed, so that the weights are unbiased.
 
     Args:
         every: updates between two evaluations; the last update always makes one.
-        chains: of each side.
-        temperatures: steps of the ladder; the variance of log w falls as their inverse.
-        steps: of the kernel at each temperature.
-        kernel: a sampler that leaves exp(-U) exactly as it is: hmc or mala; in units in which the
-            fitted Gaussian is N(0, I). Its step size, learnt by its adaptation at each
+        chains: number of chains of each side.
+        temperatures: steps of the annealing schedule; the variance of log w is proportional to the
+            inverse of their number.
+        steps: kernel steps at each temperature.
+        kernel: a sampler that leaves exp(-U) exactly invariant: hmc or mala, in coordinates in
+            which the fitted Gaussian is N(0, I). Its adaptation tunes the step size at each
             temperature of the pilot.
-        pilot_chains: of the pilot.
-        pilot_ess: share of the conditional effective sample size that each step of the pilot keeps.
-        bootstrap: resamplings of the chains.
-        confidence: of each of the two ends alone.
+        pilot_chains: number of chains of the pilot.
+        pilot_ess: fraction of the conditional effective sample size that each step of the pilot
+            keeps.
+        bootstrap: number of bootstrap resamplings of the chains.
+        confidence: of each one-sided bound.
 
     Raises:
-        ValueError: a kernel that is not exact.
+        ValueError: the kernel is not exact.
     """
 
     every: Count
@@ -92,12 +97,13 @@ class AnnealedImportanceSampling:
     def __post_init__(self) -> None:
         name = type(self.kernel).__name__
         if temperature_of(self.kernel) != 1.0:
-            raise ValueError(f"evaluation.kernel.temperature of {name} must be 1: the path has T")
+            raise ValueError(f"evaluation.kernel.temperature of {name} must be 1: U contains T")
         if isinstance(self.kernel, HasClamp) and self.kernel.clamp is not None:
             raise ValueError(f"evaluation.kernel.clamp of {name} must be null: it breaks exactness")
         if isinstance(self.kernel, HasStepSizeEnd) and self.kernel.step_size_end is not None:
             raise ValueError(
-                f"evaluation.kernel.step_size_end of {name} must be null: each level learns its own"
+                f"evaluation.kernel.step_size_end of {name} must be null: each temperature has a "
+                "step size of its own"
             )
         if not isinstance(self.kernel, HasAdaptation) or not isinstance(self.kernel, HasStepSize):
             raise ValueError(f"evaluation.kernel {name} is not exact: choose hmc or mala")
@@ -117,22 +123,22 @@ class AnnealedImportanceSampling:
             return Evaluation(metrics, warnings)
         u = inputs.standardization.to_standard(dataset.holdout)
         mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0))
-        both = math.hypot(se, metrics["log_z_se"])
-        found: dict[str, Metric] = {
+        nll_se = math.hypot(se, metrics["log_z_se"])
+        result: dict[str, Metric] = {
             **metrics,
             "nll": mean + metrics["log_z"],
-            "nll_se": both,
+            "nll_se": nll_se,
             "nll_lower": mean + metrics["log_z_lower"],
             "nll_upper": mean + metrics["log_z_upper"],
         }
         if dataset.truth is None:
-            return Evaluation(found, warnings)
-        said = "log Z is estimated too low; raise evaluation.temperatures"
-        held, beneath = check_entropy_bound(found, dataset.truth.entropy, both, said)
-        return Evaluation(held, warnings + beneath)
+            return Evaluation(result, warnings)
+        failed = "log Z is estimated too low; raise evaluation.temperatures"
+        checked, below = check_entropy_bound(result, dataset.truth.entropy, nll_se, failed)
+        return Evaluation(checked, warnings + below)
 
     def bidirectional_ais(self, inputs: EvaluationInput) -> LogWeights:
-        """Log weights from the base and from the model's samples."""
+        """Log weights of forward chains from the base and of reverse chains from the model."""
         energy = float64_copy(inputs.energy)
         like = next(iter([*energy.parameters(), *energy.buffers()]), torch.zeros(()))
         device = like.device
@@ -150,7 +156,7 @@ class AnnealedImportanceSampling:
                 beta=beta, base=base, energy=energy, temperature=inputs.temperature, shape=shape
             )
 
-        def streams(purpose: str) -> Generator:
+        def device_generator(purpose: str) -> Generator:
             seed = inputs.generator(purpose).initial_seed()
             return torch.Generator(device).manual_seed(seed)
 
@@ -161,56 +167,58 @@ class AnnealedImportanceSampling:
         kernel = self.kernel
         if jumps_of(kernel) is not None:  # weights of chains must be independent
             kernel = replace(kernel, jumps=None)  # type: ignore[type-var]
-        first = streams("pilot")
-        found = adaptive_schedule(
-            path, noise(self.pilot_chains, first), kernel, self.pilot_ess, first
-        )
-        ladder = refine_schedule(found, max(self.temperatures, len(found.betas) - 1))
-        forward, reverse = streams("forward"), streams("reverse")
-        z = noise(self.chains, forward)
-        up = anneal(path, z, ladder, kernel, self.steps, forward)
-        down = anneal(
-            path, base.whiten(starts), reversed_schedule(ladder), kernel, self.steps, reverse
-        )
+        g = device_generator("pilot")
+        z = noise(self.pilot_chains, g)
+        coarse = adaptive_schedule(path, z, kernel, self.pilot_ess, g)
+        schedule = refine_schedule(coarse, max(self.temperatures, len(coarse.betas) - 1))
+        g = device_generator("forward")
+        forward = anneal(path, noise(self.chains, g), schedule, kernel, self.steps, g)
+        g, z = device_generator("reverse"), base.whiten(starts)
+        reverse = anneal(path, z, reversed_schedule(schedule), kernel, self.steps, g)
 
-        def reduced(u: Tensor) -> Tensor:
+        def reduced_energy(u: Tensor) -> Tensor:
             return energy(u.to(device).view(-1, *shape)).cpu() / inputs.temperature
 
-        return LogWeights(up.cpu() + base.log_volume, down.cpu() - base.log_volume, reduced)
+        volume = base.log_volume
+        return LogWeights(forward.cpu() + volume, reverse.cpu() - volume, reduced_energy)
 
     def summarize(
         self, sides: LogWeights, generator: Generator
     ) -> tuple[dict[str, float], list[str]]:
-        """Numbers over standardized points, and what is wrong with them."""
-        up, down = sides.up, sides.down
-        draws = torch.Generator().manual_seed(generator.initial_seed())
+        """Estimate, bounds and effective sample sizes over standardized points, and warnings.
 
-        def again(values: Tensor) -> Tensor:
-            rows = torch.randint(len(values), (self.bootstrap, len(values)), generator=draws)
-            return values[rows]
+        Args:
+            generator: source of the seed of the bootstrap.
+        """
+        forward, reverse, _ = sides
+        cpu_generator = torch.Generator().manual_seed(generator.initial_seed())
 
-        ups, downs = again(up), again(down)
-        below, above = log_mean_exp(ups), -log_mean_exp(downs)
-        lower, upper = float(log_mean_exp(up)), -float(log_mean_exp(down))
-        error = math.hypot(float(below.std()), float(above.std()))
+        def resample(x: Tensor) -> Tensor:
+            return x[torch.randint(len(x), (self.bootstrap, len(x)), generator=cpu_generator)]
+
+        forwards, reverses = resample(forward), resample(reverse)
+        lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)
+        error = math.hypot(float(lowers.std()), float(uppers.std()))
+        gap = -float(log_mean_exp(reverse)) - float(log_mean_exp(forward))
         tail = 1 - self.confidence
-        ends = [float(below.quantile(tail)), float(above.quantile(1 - tail))]
-        spread = [ends[0], ends[1], float(below.quantile(1 - tail)), float(above.quantile(tail))]
-        gap = upper - lower
+        lower, upper = float(lowers.quantile(tail)), float(uppers.quantile(1 - tail))
+        if lower > upper:  # neither side is a bound: take the bootstrap intervals of both
+            ends = lower, upper, float(lowers.quantile(1 - tail)), float(uppers.quantile(tail))
+            lower, upper = min(ends), max(ends)
+        log_z_se = float(bennett_log_z(forwards[:100], reverses[:100]).std())
         metrics = {
-            "log_z": float(bennett_log_z(up, down)),
-            "log_z_se": max(float(bennett_log_z(ups[:100], downs[:100]).std()), abs(gap) / 2),
-            # Sides that have changed places bound nothing; then the ends of both are given.
-            "log_z_lower": ends[0] if ends[0] <= ends[1] else min(spread),
-            "log_z_upper": ends[1] if ends[0] <= ends[1] else max(spread),
-            "ess": float(effective_sample_size(up)),
-            "ess_reverse": float(effective_sample_size(down)),
+            "log_z": float(bennett_log_z(forward, reverse)),
+            "log_z_se": max(log_z_se, abs(gap) / 2),
+            "log_z_lower": lower,
+            "log_z_upper": upper,
+            "ess": float(effective_sample_size(forward)),
+            "ess_reverse": float(effective_sample_size(reverse)),
         }
         warnings = []
         if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
             where = "above" if gap < 0 else "below"
             reason = (
-                "the chains that the reverse side starts from are not from the model; raise "
+                "the samples that the reverse chains start from are not from the model; raise "
                 "samples.burn_in or change the sampler"
                 if gap < 0
                 else "raise evaluation.temperatures or evaluation.steps"
@@ -229,21 +237,21 @@ class AnnealedImportanceSampling:
 
 
 def _compare_with_exact(estimate: float, error: float, known: float) -> list[str]:
-    """What is to be said of an estimate beside the truth."""
+    """A warning if an estimate of log Z differs from the model's own value."""
     if abs(estimate - known) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
         return []
     return [
-        f"log Z is estimated wrongly: {abs(estimate - known):.2g} nats from the model's own log_z; "
+        f"the estimate of log Z is {abs(estimate - known):.2g} nats from the model's own log_z; "
         "raise evaluation.temperatures or evaluation.chains"
     ]
 
 
 class LogWeights(NamedTuple):
-    """Log weights over standardized points, (chains,) each, and the energy that they are of."""
+    """Log weights over standardized points, (chains,) for each side, and the energy."""
 
-    up: Tensor
-    """From the base: log mean exp is log Z."""
-    down: Tensor
-    """From the model: log mean exp is -log Z."""
+    forward: Tensor
+    """Of chains from the base to the model: log mean exp is log Z."""
+    reverse: Tensor
+    """Of chains from the model to the base: log mean exp is -log Z."""
     reduced_energy: Callable[[Tensor], Tensor]
     """E / T in float64."""

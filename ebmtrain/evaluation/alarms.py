@@ -1,19 +1,24 @@
-"""Energies that run away, noticed before training has diverged."""
+"""Warnings about energies during training, before a run has diverged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_MAX_ENERGY_NATS = 500.0  # nats; the energies of the presets stay within some tens
-_MAX_ENERGY_PER_DIMENSION_NATS = 50.0  # added for each coordinate: energies are sums over these
+_MAX_ENERGY_NATS = 500.0  # the energies of the presets stay within some tens
+_MAX_ENERGY_PER_DIMENSION_NATS = 50.0  # added per coordinate, since energies are sums over them
 _ENERGY_NAMES = {"energy_data": "E(data)", "energy_model": "E(chains)"}
 
 
 def energy_runaway(row: Mapping[str, float], dimensions: int) -> str | None:
-    """What is to be said of a row of training metrics; None: its energies are those of a density.
+    """A warning if the energies of a row of training metrics grow without bound; None otherwise.
 
-    Contrast alone leaves the level and the depth of the wells free: without a base measure nothing
-    holds chains that found a way to infinity, and the gap that they open grows with every update.
+    The contrastive loss determines neither the level of the energies nor the depth of the wells.
+    Without a base measure nothing stops chains that move towards infinity, and the energy gap that
+    they cause grows with every update. The bound is 500 nats plus 50 nats for each coordinate.
+
+    Args:
+        row: with `energy_data` and `energy_model`, mean energies in nats; either may be missing.
+        dimensions: coordinates of a point.
     """
     bound = _MAX_ENERGY_NATS + _MAX_ENERGY_PER_DIMENSION_NATS * dimensions
     for key, name in _ENERGY_NAMES.items():
@@ -26,25 +31,27 @@ def energy_runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     return None
 
 
-_MAX_BALANCE_NATS = 5.0  # nats; 0.03 to 0.05 in the default run
+_MAX_GAP_NATS = 5.0  # the gap is 0.03 to 0.05 in the default run
 
 
 def regularization_gap(row: Mapping[str, float], regularization: float) -> str | None:
-    """What is to be said of a row of training metrics; None: the bias is small.
+    """A warning if the energy regularization keeps chains and data apart; None otherwise.
 
-    With alpha = `energy_regularization` of `contrast`, a factor on all energies is at its optimum
-    where E(model) - E(data) = 2 alpha (E(data)^2 + E(model)^2), means over points. Energies of
-    points of many dimensions are sums over these and large, so that an alpha that is nothing in the
-    plane keeps noise and data apart for ever.
+    With alpha = `energy_regularization` of `contrast`, the optimum over a common factor of all
+    energies satisfies E(model) - E(data) = 2 alpha (E(data)^2 + E(model)^2), with means over
+    points. Energies of points with many dimensions are sums over the dimensions and therefore
+    large: an alpha that is negligible in two dimensions then keeps noise and data apart
+    indefinitely.
 
     Args:
+        row: with `energy_data` and `energy_model`, mean energies in nats.
         regularization: alpha.
     """
     if not {"energy_data", "energy_model"} <= row.keys():
         return None
     data, model = row["energy_data"], row["energy_model"]
-    balance = 2 * regularization * (data**2 + model**2)
-    if not (balance > _MAX_BALANCE_NATS and model - data > balance / 2):
+    optimum = 2 * regularization * (data**2 + model**2)
+    if not (optimum > _MAX_GAP_NATS and model - data > optimum / 2):
         return None
     return (
         f"method.energy_regularization={regularization:g} keeps the energies of chains and data "

@@ -1,4 +1,4 @@
-"""How well an energy of points and classes tells the class of a point that it has not seen."""
+"""Accuracy and calibration of an energy of points and classes on held-out points."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ebmtrain.types import Count, labels_of
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """Of the held-out points, by p(y | x) = softmax_y(-E(x, y)), as it was learnt, whatever the
-    temperature of the chains:
+    """Classification of the held-out points by p(y | x) = softmax_y(-E(x, y)), at temperature 1 as
+    in training, whatever the temperature of the chains.
 
-    accuracy, accuracy_se    share whose most probable class is the right one, and the standard
+    accuracy, accuracy_se    fraction a whose most probable class is the true one, and its standard
                              error sqrt(a (1 - a) / n)
     cross_entropy_holdout    mean -log p(y | x), in nats
     ece                      expected calibration error (Guo et al., ICML 2017): mean |accuracy -
@@ -43,27 +43,31 @@ class Classification:
         u = inputs.standardization.to_standard(inputs.dataset.holdout)
         with torch.no_grad():
             logits = -in_chunks(energy.joint, u, 4096)
-        confidence, guess = torch.softmax(logits, 1).max(1)
-        right = (guess == labels.holdout).double()
-        accuracy = float(right.mean())
+        confidence, prediction = torch.softmax(logits, 1).max(1)
+        correct = (prediction == labels.holdout).double()
+        accuracy = float(correct.mean())
         return Evaluation(
             {
                 "accuracy": accuracy,
-                "accuracy_se": math.sqrt(accuracy * (1 - accuracy) / len(right)),
+                "accuracy_se": math.sqrt(accuracy * (1 - accuracy) / len(correct)),
                 "cross_entropy_holdout": float(cross_entropy(logits, labels.holdout)),
-                "ece": calibration_error(confidence, right, self.bins),
+                "ece": calibration_error(confidence, correct, self.bins),
             },
             [],
         )
 
 
-def calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
-    """sum_b n_b / n |mean right - mean confidence| over bins b of (0, 1].
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int) -> float:
+    """Expected calibration error sum_b n_b / n |mean correct - mean confidence| over the bins b of
+    (0, 1], in [0, 1].
 
     Args:
         confidence: (n,), in (0, 1].
-        right: (n,), 1 or 0.
+        correct: (n,), 1 where the prediction is correct, else 0.
+        bins: number of equal bins.
     """
-    place = (confidence * bins).ceil().clamp(1, bins).long() - 1  # (b / bins, (b + 1) / bins]
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, (right - confidence).double())
-    return float(gap.abs().sum() / len(right))
+    index = (confidence * bins).ceil().clamp(1, bins).long() - 1  # (b / bins, (b + 1) / bins]
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(
+        0, index, (correct - confidence).double()
+    )
+    return float(gap.abs().sum() / len(correct))

@@ -1,4 +1,4 @@
-"""Whether the run's own sampler mixes on the model that it was trained with."""
+"""Mixing of the run's own sampler on the trained model."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import freeze, in_chunks
 from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
 
-# Beyond it chains do not mix. For four long chains 1.01 is advised; these are many and short, and
-# sqrt(1 + tau / n) in equilibrium too: 1.1 means five independent draws in each half of a chain.
+# 1.01 is recommended for four long chains. These chains are many and short, for which R-hat is
+# sqrt(1 + tau / n) in equilibrium: 1.1 means five independent draws in each half of a chain.
 MAX_RHAT = 1.1
-MIN_ESS = 400  # below it R-hat itself is not to be trusted (Vehtari et al., 2021)
+MIN_ESS = 400  # below it R-hat itself is unreliable (Vehtari et al., 2021)
 _MIN_ACCEPTANCE = 0.1
-_MIN_DRAWS = 50  # draws of each chain below which there is no verdict on its mixing
+_MIN_DRAWS = 50  # of each chain; below it no warnings about mixing are given
 
 
 class ChainRecord(NamedTuple):
-    """What was seen along some chains."""
+    """Quantities recorded along chains."""
 
     names: list[str]
-    """The energy, then coordinates or principal axes."""
+    """"energy", then coordinates or principal axes."""
     series: np.ndarray
-    """(quantities, chains, draws), the energy in units of T, points standardized."""
+    """(quantities, chains, draws): energies in units of T, coordinates standardized."""
     rates: dict[str, float]
     evaluations: int
     seconds: float
 
 
 class ChainSummary(NamedTuple):
-    """What a picture of the chains shows; see `plots.chains`."""
+    """Statistics of chains for a figure; see `plots.chains`."""
 
     names: list[str]
     series: np.ndarray
@@ -52,32 +52,33 @@ class ChainSummary(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics:
-    """Chains of the run's own sampler on the evaluated energy, watched after the burn-in: they
-    begin where `samples.start` says and walk `samples.burn_in` steps, in which the sampler goes on
-    adapting what it learnt in training, and `draws` times `thin` steps with all of it fixed.
+    """Convergence diagnostics of chains of the run's own sampler on the evaluated energy. The
+    chains start as `samples.start` says and make `samples.burn_in` steps, during which the sampler
+    continues to adapt; then `draws` times `thin` steps with fixed parameters are recorded.
 
     chain_acceptance, chain_jump_acceptance, chain_swapped, chain_clipped
-                        means over chains and steps, where the sampler has them
-    rhat                worst rank-normalised split R-hat: of the energy and of each coordinate, in
+                        means over chains and steps, where the sampler reports them
+    rhat                largest rank-normalised split R-hat of the energy and of each coordinate; in
                         more than eight dimensions of the first eight principal axes of the draws
-    ess_bulk, ess_tail  worst effective sample sizes, of all draws of all chains together
-    ess_per_evaluation  ess_bulk per energy evaluation, jumps and hot chains included
-    ess_per_second      the same per second of wall clock: never the same twice
+    ess_bulk, ess_tail  smallest effective sample size of the same quantities, over all chains
+    ess_per_evaluation  ess_bulk per energy evaluation, with those of jumps and hot chains
+    ess_per_second      ess_bulk per second of wall-clock time; differs between equal runs
     chain_age_mean, chain_age_max, restarts
-                        steps of the method's persistent chains since their last restart, and how
-                        many restarts there were, where it keeps count
+                        steps of the method's persistent chains since their last restart, and the
+                        number of restarts, where the method counts them
 
-    Chains that jump (`sampler.jumps`) propose by differences of each other. In equilibrium they
-    are independent at each moment but not over time: what one chain did returns in others. The
-    effective sizes count the correlation within chains alone and are then somewhat too large.
-    R-hat near 1 says that all chains tell the same story, with jumps as without; neither sees a
-    mode in which no chain ever was.
+    Chains with jumps (`sampler.jumps`) propose differences of other chains. In equilibrium they are
+    independent at each time but not over time: a move of one chain returns in others. The effective
+    sample sizes take only the correlation within chains into account and are then somewhat too
+    large. R-hat near 1 says that all chains agree, with or without jumps. No diagnostic detects a
+    mode that no chain has visited.
 
     Args:
-        every: updates between two; none before the first, the last update always makes one.
-        chains: side by side.
-        draws: of each chain. Fewer than fifty give numbers and no verdict.
-        thin: steps between two draws. Jumps come at least once in these.
+        every: updates between two evaluations; none before the first update, the last update always
+            makes one.
+        chains: number of parallel chains.
+        draws: of each chain. Below 50 the metrics are given without warnings about mixing.
+        thin: steps between two draws. They contain at least one jump step.
     """
 
     at_start: ClassVar[bool] = False
@@ -96,8 +97,8 @@ class Diagnostics:
         metrics |= chain_age_metrics(inputs)
         warnings = _rate_warnings(record.rates, inputs.sampler)
         if not np.isfinite(record.series).all():
-            lost = "chains are not to be judged: they meet energies or points that are not finite"
-            return Evaluation(metrics, [*warnings, f"{lost}; lower optimizer.lr"])
+            notice = "no R-hat: energies or points of the chains are not finite; lower optimizer.lr"
+            return Evaluation(metrics, [*warnings, notice])
         found = mixing(record.series)
         if np.isnan(found.rhat).any():
             return Evaluation(metrics, [*warnings, _STUCK])
@@ -116,7 +117,7 @@ class Diagnostics:
         return Evaluation(metrics, warnings)
 
     def record(self, inputs: EvaluationInput) -> ChainRecord:
-        """Energies and coordinates along the chains of the inputs."""
+        """Energies and coordinates along the chains."""
         walk = inputs.trace(self.chains, self.draws, self.thin)
         flat = walk.points.flatten(0, 1)
         like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
@@ -131,7 +132,7 @@ class Diagnostics:
         return ChainRecord(names, series.numpy(), rates, walk.evaluations, walk.seconds)
 
     def summary(self, inputs: EvaluationInput) -> ChainSummary | None:
-        """The same chains for a picture; None where they do not move, or are not finite."""
+        """Statistics of the chains for a figure; None if they do not move or are not finite."""
         names, series, *_ = self.record(inputs)
         found = mixing(series) if np.isfinite(series).all() else None
         if found is None or np.isnan(found.rhat).any():
@@ -145,13 +146,13 @@ class Diagnostics:
 
 _RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
 _STUCK = (
-    "chains are stuck: not one of them moved along some axis; lower sampler.step_size, or give "
+    "chains are stuck: no chain moved along some axis; lower sampler.step_size, or give "
     "sampler.adaptation"
 )
 
 
 def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
-    """Of the method's persistent chains, where it keeps their ages."""
+    """Ages and restarts of the method's persistent chains, where the method keeps them."""
     found: dict[str, Metric] = {}
     kept = method_chains(inputs.method)
     if kept is None:
@@ -165,14 +166,14 @@ def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
 
 
 def _rate_warnings(rates: dict[str, float], sampler: Sampler) -> list[str]:
-    """What is wrong with how chains move."""
+    """Warnings about low acceptance and about clipped steps."""
     warnings = []
     if rates.get("acceptance", 1.0) < _MIN_ACCEPTANCE:
         warnings.append(
             f"chains hardly move: {rates['acceptance']:.1%} of their steps are accepted; lower "
             "sampler.step_size, or give sampler.adaptation"
         )
-    # A chain that may reject makes up for a clipped gradient, but not for a clamped point.
+    # Rejection corrects for a clipped gradient, but not for a clamped point.
     exact = "acceptance" in rates and not _has_clamp(sampler)
     if rates.get("clipped", 0.0) > 0 and not exact:
         warnings.append(
@@ -183,7 +184,7 @@ def _rate_warnings(rates: dict[str, float], sampler: Sampler) -> list[str]:
 
 
 def _has_clamp(sampler: Sampler) -> bool:
-    """Whether it or the sampler inside of it has a clamp."""
+    """Whether the sampler, or the sampler that it wraps, clamps its points."""
     if isinstance(sampler, HasClamp) and sampler.clamp is not None:
         return True
     return isinstance(sampler, WrapsSampler) and _has_clamp(sampler.sampler)
@@ -192,7 +193,14 @@ def _has_clamp(sampler: Sampler) -> bool:
 def _mixing_warnings(
     found: Mixing, names: Sequence[str], draws: int, sampler: Sampler
 ) -> list[str]:
-    """What R-hat and the effective sample sizes say."""
+    """A warning if R-hat or an effective sample size is out of bounds.
+
+    Args:
+        found: of each quantity.
+        names: of the quantities.
+        draws: of all chains.
+        sampler: for the advice.
+    """
     worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
     rhat, bulk = found.rhat[worst], found.bulk[fewest]
     if rhat <= MAX_RHAT and bulk >= MIN_ESS:
@@ -200,7 +208,7 @@ def _mixing_warnings(
     said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
     if rhat <= MAX_RHAT:
         said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
-    # Other samplers' chains do not get from mode to mode; those of mala jump as they are shipped.
+    # Samplers without jumps do not move between separated modes; mala jumps by default.
     jumps = "sampler.jumps.every=2" if isinstance(sampler, HasJumps) else "sampler=mala"
     return [
         f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
@@ -208,24 +216,30 @@ def _mixing_warnings(
     ]
 
 
-MAX_QUANTITIES = 8  # quantities beside the energy
-_MAX_AXES_POINTS = 500  # points that principal axes are computed from
+MAX_QUANTITIES = 8  # without the energy
+_MAX_AXES_POINTS = 500  # from which principal axes are computed
 
 
 class Quantities(NamedTuple):
+    """Linear functions of a point that are monitored along chains."""
+
     names: list[str]
     axes: Tensor | None
-    """(d, watched), orthonormal; None: every coordinate."""
+    """(d, quantities), orthonormal; None: every coordinate."""
 
     def of(self, points: Tensor) -> Tensor:
-        """(n, *event) -> (n, watched)."""
+        """(n, *event) -> (n, quantities)."""
         flat = points.flatten(1)
         return flat if self.axes is None else flat @ self.axes.to(flat)
 
 
 def choose_quantities(points: Tensor) -> Quantities:
-    """What to watch of chains whose draws are about as `points`, (n, *event): each coordinate, and
-    of more than MOST the first principal axes, along which modes are farthest apart."""
+    """The quantities to monitor: each coordinate, or in more than MAX_QUANTITIES dimensions the
+    first principal axes, along which modes are farthest apart.
+
+    Args:
+        points: draws of the chains, (n, *event).
+    """
     flat = points.flatten(1).double()
     d = flat.shape[1]
     if d <= MAX_QUANTITIES:

@@ -1,6 +1,6 @@
-"""The number of a run. Imports no torch: sweeps and reports name it too."""
+"""The headline metric of a run. Imports no torch, since sweeps and reports use it too."""
 
 from __future__ import annotations
 
-# Metric and what people call it; the first of these that was measured is the number of the run.
+# Metric -> label, most informative first: the first that a run has is its headline.
 HEADLINES = {"kl": "KL", "regret": "regret", "nll": "NLL"}

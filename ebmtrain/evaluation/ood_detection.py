@@ -1,4 +1,4 @@
-"""How well an energy finds points of a class that it has never seen, beside scikit-learn's."""
+"""Detection of a class that training left out, by the energy and by scikit-learn detectors."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DETECTORS = {
     "svm": "OneClassSVM",
     "forest": "IsolationForest",
 }
-_BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in distances r, see `detectors`
+_BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in units of r, see `detectors`
 _NEIGHBOURS = (3, 5, 10, 20)
-GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # in r^-2, and without a unit
+GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # gamma in units of r^-2, nu dimensionless
 TREES = 300
 
 
@@ -33,27 +33,30 @@ class DetectionData(NamedTuple):
     """Standardized points, (n, d), float64."""
 
     train: Tensor
-    usual: Tensor
-    unusual: Tensor
+    inliers: Tensor
+    """Held-out points."""
+    outliers: Tensor
+    """Points of the class that is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutlierBaselines:
-    """AUROC of the energy between held-out points and the class that `dataset.without` left out,
-    and what detectors of scikit-learn reach, fitted to the same training points and asked about the
-    same others, in the units that the model sees:
+    """AUROC of the energy and of scikit-learn detectors, between held-out points and the class that
+    `dataset.without` leaves out. The detectors are fitted to the same training points and score the
+    same points, in the units that the model sees.
 
-    auroc, auroc_se    of the energy, see `auroc`; all points of the class are asked about
-    auroc_kde          of KernelDensity, at each of BANDWIDTHS
-    auroc_lof          of LocalOutlierFactor, at each of NEIGHBOURS
+    auroc, auroc_se    of the energy, see `auroc`; over all points of the class
+    auroc_kde          of KernelDensity, at each bandwidth
+    auroc_lof          of LocalOutlierFactor, at each number of neighbours
     auroc_svm          of OneClassSVM, at all pairs of GAMMAS and NUS
-    auroc_forest       of IsolationForest of TREES trees
+    auroc_forest       of IsolationForest with TREES trees
 
-    Of a peer all of its settings are told, and nobody chooses: who takes the largest number does so
-    in hindsight, in the peer's favour. For data of up to some thousand points.
+    For each detector the AUROC is given at all of its settings and no setting is chosen: whoever
+    takes the largest chooses in hindsight, in favour of the detector. For data of up to some
+    thousand points.
 
     Args:
-        every: updates between two; the last update always makes one.
+        every: updates between two evaluations; the last update always makes one.
 
     Raises:
         ConfigError: scikit-learn is not installed.
@@ -73,7 +76,7 @@ class OutlierBaselines:
         if config["dataset"].get("without") is not None or config["train"].get("leave_one_out"):
             return []
         return [
-            "evaluation=anomalies looks for a class that was left out, and none is: "
+            "evaluation=anomalies needs a class that is left out of training, and none is: give "
             "dataset=digits dataset.without=3, or train.leave_one_out=true for each in turn"
         ]
 
@@ -85,11 +88,11 @@ class OutlierBaselines:
         to_standard = inputs.standardization.to_standard
         energy = float64_copy(inputs.energy).cpu()
         with torch.no_grad():
-            usual, unusual = (
+            inliers, outliers = (
                 in_chunks(energy, to_standard(x), 1024) for x in (dataset.holdout, anomalies)
             )
-        value, error = auroc(usual, unusual)
-        if dataset not in self._cache:  # the data stay as they are, whatever the model does
+        value, error = auroc(inliers, outliers)
+        if dataset not in self._cache:  # fitted once, since the data do not change
             points = (dataset.train, dataset.holdout, anomalies)
             self._cache[dataset] = detector_aurocs(
                 DetectionData(*(to_standard(x).flatten(1) for x in points))
@@ -99,27 +102,31 @@ class OutlierBaselines:
 
 
 def detector_aurocs(points: DetectionData) -> dict[str, list[float]]:
-    """AUROC of each with each of its settings."""
-    found: dict[str, list[float]] = {f"auroc_{name}": [] for name in DETECTORS}
+    """AUROC at each setting of each detector, by metric name `auroc_<detector>`."""
+    aurocs: dict[str, list[float]] = {f"auroc_{name}": [] for name in DETECTORS}
     for name, detector in detectors(points.train):
         fitted = detector.fit(points.train.numpy())
-        usual, unusual = (
+        inliers, outliers = (
             -torch.from_numpy(fitted.score_samples(x.numpy()))
-            for x in (points.usual, points.unusual)
+            for x in (points.inliers, points.outliers)
         )
-        found[f"auroc_{name}"].append(auroc(usual, unusual)[0])
-    return found
+        aurocs[f"auroc_{name}"].append(auroc(inliers, outliers)[0])
+    return aurocs
 
 
 def detectors(train: Tensor) -> Iterator[tuple[str, Any]]:
-    """Each peer with each of its settings. Lengths are told in r, the median distance of a training
-    point from the nearest other one."""
+    """(name, unfitted detector) for each detector and each of its settings. Lengths are in units of
+    r, the median distance from a training point to its nearest neighbour.
+
+    Args:
+        train: (n, d), standardized.
+    """
     neighbours, svm, ensemble = (
         import_sklearn(module, "evaluation=anomalies")
         for module in ("neighbors", "svm", "ensemble")
     )
     distances = torch.cdist(train, train).fill_diagonal_(torch.inf)
-    r = max(float(distances.amin(1).median()), 1e-6)  # 0 where most points are there twice
+    r = max(float(distances.amin(1).median()), 1e-6)  # 0 if most points are duplicates
     for width in _BANDWIDTHS:
         yield "kde", neighbours.KernelDensity(bandwidth=r * width)
     for k in _NEIGHBOURS:

@@ -1,4 +1,4 @@
-"""What every evaluation is given, and what it gives back."""
+"""The interface of evaluators: their input and their result."""
 
 from __future__ import annotations
 
@@ -13,66 +13,76 @@ from ebmtrain.datasets.support import REAL
 from ebmtrain.types import Dataset, Region, Sampler, Standardization, Support
 
 Metric = float | list[float]
-# Metrics of wall clock, which no two runs share: kept out of rows and checkpoints.
+# Kept out of rows and checkpoints, since no two runs share them.
 _WALL_CLOCK_METRICS = frozenset({"ess_per_second"})
 
 
 def split_timings(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
-    """What two runs share, and what is of the wall clock."""
+    """Separates the metrics of wall clock from the others.
+
+    Returns:
+        (metrics that two equal runs share, metrics of wall clock).
+    """
     timings = {k: v for k, v in metrics.items() if k in _WALL_CLOCK_METRICS}
     return {k: v for k, v in metrics.items() if k not in timings}, timings
 
 
 class Trace(NamedTuple):
-    """Chains of the run's own sampler, after their burn-in."""
+    """Chains of the run's own sampler after their burn-in."""
 
     points: Tensor
     """(draws, chains, *event), standardized, on the CPU."""
     rates: Mapping[str, float]
-    """The metrics of `run_chain`, means over the draws."""
+    """Means over the draws of the metrics of `run_chain`."""
     evaluations: int
-    """Of the energy, for these draws: see `score.count_evaluations`."""
+    """Number of energy evaluations that the draws took; see `score.count_evaluations`."""
     seconds: float
-    """Wall clock that they took."""
+    """Wall-clock time that the draws took."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInput:
-    """A model at one moment: p(u) = exp(-E(u) / T) / Z over standardized points u."""
+    """A model at one step of its training: p(u) = exp(-E(u) / T) / Z over standardized points u."""
 
     energy: nn.Module
-    """The evaluated weights, (batch, *event) -> (batch,)."""
+    """E with the evaluated weights, (batch, *event) -> (batch,)."""
     temperature: float
     region: Region
-    """Box in standardized units that holds the data, or a landscape's wells."""
+    """Box in standardized units that contains the data, or the wells of a landscape."""
     standardization: Standardization
     dataset: Dataset | None
     """None for an analytic landscape."""
     draw: Callable[[int], Tensor]
-    """`count` points of the model by the run's own sampler, (count, *event), standardized. Chains
-    run for it: ask once."""
+    """count -> points of the model from the run's own sampler, (count, *event), standardized. Each
+    call runs chains.
+    """
     sampler: Sampler
-    """The run's own."""
+    """The run's own sampler."""
     method: Mapping[str, Tensor]
-    """The state of the method; {}: there is none."""
+    """The state of the method; empty if it has none."""
     trace: Callable[[int, int, int], Trace]
-    """Of so many chains, draws of each and steps between two draws. The same chains for the same
-    numbers, run once."""
+    """(chains, draws of each chain, steps between two draws) -> `Trace`. Cached: the chains run
+    once for the same arguments.
+    """
     generator: Callable[[str], Generator]
-    """A stream of random numbers of its own for each purpose, on the device of the energy."""
+    """purpose -> a generator of its own for each purpose, on the device of the energy."""
     support: Support = REAL
-    """The space that events live in."""
+    """The space that events are in."""
 
 
 class Evaluation(NamedTuple):
+    """Metrics of a model, and warnings about them."""
+
     metrics: Mapping[str, Metric]
     warnings: list[str]
-    """What is wrong with these numbers, each with what to do about it."""
+    """What is wrong with the metrics, each with its remedy."""
 
 
 class Evaluator(Protocol):
-    """Numbers of a model, made every `every` updates and after the last; before the first too, but
-    by one whose `at_start` is False, for which an untrained model says nothing."""
+    """Computes numbers about a model every `every` updates, after the last update and, unless
+    `at_start` is False, before the first. `at_start` is False where an untrained model has no
+    meaningful value.
+    """
 
     @property
     def every(self) -> int: ...
@@ -87,8 +97,10 @@ class HasAtStart(Protocol):
 
 
 def float64_copy(energy: nn.Module) -> nn.Module:
-    """In float64, where it is, or on the CPU if its device has no float64."""
-    kept = copy.deepcopy(energy).eval().requires_grad_(False)
-    if any(p.device.type == "mps" for p in (*kept.parameters(), *kept.buffers())):
-        kept = kept.cpu()
-    return kept.double()
+    """A frozen copy in float64 and in evaluation mode, on the same device; on the CPU if the device
+    has no float64 (MPS).
+    """
+    frozen = copy.deepcopy(energy).eval().requires_grad_(False)
+    if any(p.device.type == "mps" for p in (*frozen.parameters(), *frozen.buffers())):
+        frozen = frozen.cpu()
+    return frozen.double()

@@ -1,4 +1,6 @@
-"""How like the data a model's samples are, and how like theirs its slopes, in any dimension."""
+"""Two-sample distances between samples and held-out data, kernel Stein discrepancy and mode
+weights.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from ebmtrain.evaluation.estimators.discrepancies import (
     random_directions,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.estimators.modes import coverage, mass_kl, mode_masses
+from ebmtrain.evaluation.estimators.modes import mass_kl, mode_coverage, mode_masses
 from ebmtrain.evaluation.estimators.stein import (
     fisher_divergence,
     scores,
@@ -27,40 +29,42 @@ from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, fl
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
 from ebmtrain.types import Count, Dataset, Density, Modes
 
-_TRUE_POINTS = 50_000  # that tell how much of the truth is nearest to each mode
-TOO_FEW_HOLDOUT = "a single held-out point: no sample quality; hold out more of them"
+_N_TRUE_POINTS = 50_000  # to estimate the true weight of each mode
+TOO_FEW_HOLDOUT = "no sample quality: there is a single held-out point; hold out more points"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Samples of the model beside held-out points. Lengths are in standardized units, whatever the
-    data's are; so numbers of data sets of different spread can be compared.
+    """Quality of samples and of the score of the model on held-out points, in any dimension.
+    Lengths are in standardized units, so that data sets of different scale can be compared.
 
-    mmd2, energy_distance, sliced_wasserstein   between as many samples as held-out points; see
-        `discrepancies.py`. Beside each its `_floor`, of the same sizes: what 95 % of the shuffles
-        of training and held-out points stay beneath. A number beneath its floor is not told from 0
-        by so many points.
-    ksd2               of the held-out points to the model, no samples needed; its floor is what
-        chance makes of it where the scores are the model's; see `stein.py`
-    fisher_divergence  mean ||s_model - s_true||^2 over the held-out points, where the truth is
-        known and has a slope
-    mode_coverage, mode_weights_samples, mode_kl_samples   where modes are known: the share of the
-        modes of which the samples have at least a tenth of their true share, the share of samples
-        nearest to each, and KL(true shares || these), with one point more, laid out as the truth
-        is, so that a mode that is missed does not make it infinite. By chance it is about
-        (modes - 1) / (2 points). Beside `mode_weights` and `mode_kl`, which are the model's own:
-        where only the samples are wrong, chains do not mix.
+    mmd2, energy_distance, sliced_wasserstein   between equally many samples and held-out points;
+        see `discrepancies.py`. Each has a `_floor` for the same sizes: the 95 % quantile of its
+        value between training and held-out points under random exchanges of pairs. A value below
+        its floor cannot be distinguished from 0 with so many points.
+    ksd2               squared kernel Stein discrepancy of the held-out points to the model, without
+        samples; its floor is the 95 % quantile under random signs, which is that of a model with
+        the true score; see `stein.py`
+    fisher_divergence  mean ||s_model - s_true||^2 over the held-out points, where the true density
+        is known and differentiable
+    mode_coverage, mode_weights_samples, mode_kl_samples   where modes are known: the fraction of
+        modes with at least a tenth of their true weight in the samples, the fraction of samples
+        nearest to each mode, and KL(true weights || these). For the KL one point more, distributed
+        as the true density, keeps the value finite if a mode is missed; its expectation for exact
+        samples is about (modes - 1) / (2 points). `mode_weights` and `mode_kl` are those of the
+        model itself: where only those of the samples are wrong, the chains do not mix.
     temperature_fitted, temperature_fitted_se   of the samples; see `temperature.py`
 
-    Everything at the temperature T of the run. Samples of chains are not quite independent, the
-    less so where `points` is more than `samples.chains`: floors and errors are then a little low.
+    Everything is at the temperature T of the run. Samples of chains are not quite independent, less
+    so if `points` is larger than `samples.chains`: floors and errors are then slightly too small.
 
     Args:
-        every: updates between two; none before the first, the last update always makes one.
-        points: samples, and held-out points, and training points: fewer where there are fewer; from
-            2 to 100,000.
+        every: updates between two evaluations; none before the first update, the last update always
+            makes one.
+        points: largest number of samples, of held-out points and of training points; from 2 to
+            100,000.
         projections: random directions of the sliced Wasserstein distance.
-        shuffles: that make each floor.
+        shuffles: random sign vectors for each floor.
     """
 
     at_start: ClassVar[bool] = False
@@ -71,7 +75,7 @@ class Quality:
     shuffles: Count = 100
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
-        """Of an analytic landscape nothing: there is nothing to compare it with."""
+        """The metrics; none for an analytic landscape, which has no data to compare with."""
         dataset = inputs.dataset
         if dataset is None:
             return Evaluation({}, [])
@@ -87,11 +91,11 @@ class Quality:
             metrics |= _score_metrics(energy, real.holdout, inputs.temperature, dataset, signs)
         else:
             warnings.append(TOO_FEW_HOLDOUT)
-        if said := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
-            return Evaluation(metrics, [*warnings, said])
+        if warning := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
+            return Evaluation(metrics, [*warnings, warning])
         if comparable:
-            along = random_directions(self.projections, samples[0].numel(), generator)
-            metrics |= sample_metrics(samples, real, along, signs)
+            directions = random_directions(self.projections, samples[0].numel(), generator)
+            metrics |= sample_metrics(samples, real, directions, signs)
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
@@ -102,25 +106,30 @@ class Quality:
 
 
 class RealPoints(NamedTuple):
-    """As many points of either kind, at random, (n, *event), standardized, float64."""
+    """Equally many random training and held-out points, (n, *event), standardized, float64."""
 
     train: Tensor
     holdout: Tensor
 
 
 def nonfinite_warning(finite: Tensor) -> str | None:
-    """What to say of samples, (n,), not all of which are finite; None: they are."""
-    lost = int((~finite).sum())
-    if not lost:
+    """A warning if some of the samples are not finite; None otherwise.
+
+    Args:
+        finite: whether each sample is finite, (n,).
+    """
+    n_invalid = int((~finite).sum())
+    if not n_invalid:
         return None
     return (
-        f"{lost} of {len(finite)} samples are not finite, and of no quality: lower "
+        f"no sample quality: {n_invalid} of {len(finite)} samples are not finite; lower "
         "sampler.step_size, or set model.base_std"
     )
 
 
-def choose_real_points(dataset: Dataset, most: int, generator: Generator) -> RealPoints:
-    n = min(most, len(dataset.train), len(dataset.holdout))
+def choose_real_points(dataset: Dataset, limit: int, generator: Generator) -> RealPoints:
+    """At most `limit` random training points and as many held-out points."""
+    n = min(limit, len(dataset.train), len(dataset.holdout))
     kinds = (dataset.train, dataset.holdout)
     chosen = (x[torch.randperm(len(x), generator=generator)[:n]] for x in kinds)
     return RealPoints(*(dataset.standardization.to_standard(x) for x in chosen))
@@ -129,7 +138,7 @@ def choose_real_points(dataset: Dataset, most: int, generator: Generator) -> Rea
 def _score_metrics(
     energy: nn.Module, x: Tensor, temperature: float, dataset: Dataset, signs: Tensor
 ) -> dict[str, Metric]:
-    """ksd2 with its floor, and fisher_divergence where it can be had, of held-out points x."""
+    """ksd2, its floor and, where the true score is known, fisher_divergence at held-out points."""
     s, flat = scores(energy, x, temperature), x.flatten(1)
     both = torch.cat([unit_signs(len(x)), signs], 1)
     ksd2 = stein_discrepancies(flat, s.flatten(1), kernel_lengths(flat), both)
@@ -141,20 +150,26 @@ def _score_metrics(
 
 
 def sample_metrics(
-    samples: Tensor, real: RealPoints, along: Tensor, signs: Tensor
+    samples: Tensor, real: RealPoints, directions: Tensor, signs: Tensor
 ) -> dict[str, Metric]:
-    """The discrepancies and their floors; the kernels are those of the held-out points."""
+    """Two-sample distances and their floors, with the kernel lengths of the held-out points.
+
+    Args:
+        samples: (m, *event), standardized.
+        real: training and held-out points, n of each.
+        directions: of the sliced Wasserstein distance, (projections, d).
+        signs: for the floors, (n, shuffles).
+    """
     train, holdout = real.train.flatten(1), real.holdout.flatten(1)
-    drawn, lengths = samples[: len(holdout)].flatten(1), kernel_lengths(holdout)
-    once = unit_signs(len(holdout))
+    flat, lengths = samples[: len(holdout)].flatten(1), kernel_lengths(holdout)
     found = [
         torch.cat(
             [
                 kernel_discrepancies(x, holdout, lengths, w),
-                sliced_wasserstein(x, holdout, along, w)[None],
+                sliced_wasserstein(x, holdout, directions, w)[None],
             ]
         )
-        for x, w in ((drawn, once), (train, signs))
+        for x, w in ((flat, unit_signs(len(holdout))), (train, signs))
     ]
     metrics: dict[str, Metric] = {}
     for i, name in enumerate(("mmd2", "energy_distance", "sliced_wasserstein")):
@@ -165,17 +180,17 @@ def sample_metrics(
 def _mode_metrics(
     x: Tensor, truth: Density, modes: Modes, generator: Generator
 ) -> dict[str, Metric]:
-    """What samples x, (n, *event), in the data's units, say of the modes."""
+    """Mode coverage, weights and KL of samples x, (n, *event), in the data's units."""
     n = len(x)
-    true = _mode_weights(truth.sample(_TRUE_POINTS, generator), modes)
-    shares = _mode_weights(x, modes)
+    true = _mode_weights(truth.sample(_N_TRUE_POINTS, generator), modes)
+    weights = _mode_weights(x, modes)
     return {
-        "mode_coverage": coverage(true, shares),
-        "mode_weights_samples": shares.tolist(),
-        "mode_kl_samples": mass_kl(true, (n * shares + true) / (n + 1)),
+        "mode_coverage": mode_coverage(true, weights),
+        "mode_weights_samples": weights.tolist(),
+        "mode_kl_samples": mass_kl(true, (n * weights + true) / (n + 1)),
     }
 
 
 def _mode_weights(x: Tensor, modes: Modes) -> Tensor:
-    """Of the points nearest to each mode's centre, (modes,)."""
+    """Fraction of the points nearest to the centre of each mode, (modes,)."""
     return mode_masses(x, torch.full((len(x),), 1 / len(x), dtype=torch.float64), modes)

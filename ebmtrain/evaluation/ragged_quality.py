@@ -1,4 +1,4 @@
-"""How like the data samples are, where both are sequences of different lengths."""
+"""Two-sample distances between samples and held-out sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RaggedQuality:
     samples and held-out sequences, both embedded in one space by `pad_and_flatten`. The distances
     compare lengths and values jointly: both must be as in the data.
 
-    Its other numbers are left out: they take slopes of the energy along coordinates that every
-    point has.
+    The other metrics of `Quality` are left out: they need the gradient of the energy with respect
+    to coordinates that every point has.
 
     Args:
         every, points, projections, shuffles: as of `Quality`.
@@ -46,7 +46,7 @@ class RaggedQuality:
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         dataset = inputs.dataset
-        assert dataset is not None  # a landscape has points of one shape
+        assert dataset is not None  # a landscape is never ragged
         generator = torch.Generator().manual_seed(inputs.generator("quality").initial_seed())
         samples = inputs.draw(self.points).to("cpu", torch.float64)
         real = RealPoints(
@@ -54,40 +54,42 @@ class RaggedQuality:
         )
         if len(real.holdout) < 2:
             return Evaluation({}, [TOO_FEW_HOLDOUT])
-        if said := nonfinite_warning(finite_mask(samples)):
-            return Evaluation({}, [said])
+        if warning := nonfinite_warning(finite_mask(samples)):
+            return Evaluation({}, [warning])
         signs = random_signs(len(real.holdout), self.shuffles, generator)
         along = random_directions(self.projections, real.holdout.shape[1], generator)
         return Evaluation(sample_metrics(pad_and_flatten(samples), real, along, signs), [])
 
 
 def pad_and_flatten(x: Tensor) -> Tensor:
-    """Sequences as points of one space, (n, length, channels) -> (n, length * (channels + 1)):
-    zeros at the steps that are not there, and a last channel of 1 at those that are, 0 elsewhere.
+    """Embeds sequences in one vector space, (n, length, channels) -> (n, length * (channels + 1)):
+    missing steps are filled with 0, and an additional channel is 1 at present steps and 0 at
+    missing ones.
 
-    No two sequences become the same point, so that a distance between laws of such points is one
-    between laws of sequences. A step that one has and another lacks parts the two by its distance
-    from the mean, and by 1 standard deviation at least.
+    The map is injective, so that a distance between distributions of vectors is one between
+    distributions of sequences. A step that only one of two sequences has contributes its distance
+    from the mean, and at least 1 standard deviation.
 
     Args:
-        x: standardized, NaN at the steps that are not there.
+        x: standardized, NaN at missing steps.
     """
-    there = step_mask(x)
-    return torch.cat([fill_zeros(x, there), there[..., None].to(x)], 2).flatten(1)
+    mask = step_mask(x)
+    return torch.cat([fill_zeros(x, mask), mask[..., None].to(x)], 2).flatten(1)
 
 
 _NOTICE = (
-    "no quadrature, AIS or R-hat: sequences of different lengths are no points of one space; see "
+    "no quadrature, AIS or R-hat: sequences of different lengths are not in one space; see "
     "energy_distance and plots/samples_final.png, or give all sequences the same length"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedDiagnostics:
-    """For sequences of different lengths: how old the method's chains are, and what is left out.
+    """For sequences of different lengths: ages of the method's chains, and a notice about the
+    metrics that are left out.
 
     Args:
-        every: updates between two; the last update always makes one.
+        every: updates between two evaluations; the last update always makes one.
     """
 
     at_start: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The temperature that points really have, whatever the chain that drew them was told."""
+"""The temperature of a sample with respect to an energy, estimated from the points alone."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Generator, Tensor
 from ebmtrain.score import gradients
 from ebmtrain.types import Energy
 
-_DIFFERENCE_STEP = 0.01  # of differences, in standard deviations of the points
-_MAX_EXACT_TRACE_DIMENSIONS = (
-    8  # dimensions up to which the trace is exact; beyond them as many random directions
-)
-_MIN_SIGNIFICANCE_SE = 4.0  # standard errors
-_MIN_RELATIVE_DEVIATION = 0.05  # share of the temperature
+_DIFFERENCE_STEP = 0.01  # in standard deviations of the points
+_MAX_EXACT_TRACE_DIMENSIONS = 8  # beyond it the trace is estimated from as many random directions
+_MIN_SIGNIFICANCE_SE = 4.0
+_MIN_RELATIVE_DEVIATION = 0.05
 
 
 class Temperature(NamedTuple):
+    """An estimated temperature and its error."""
+
     value: float
     error: float
-    """Standard error, of independent points."""
+    """Standard error, for independent points."""
 
 
 def configurational_temperature(
@@ -32,13 +32,15 @@ def configurational_temperature(
 
         T = E ||dE||^2 / E tr d2E,
 
-    for points of exp(-E / T): the divergence of exp(-E / T) dE has the integral 0, and is
-    (tr d2E - ||dE||^2 / T) exp(-E / T). No unit, no normaliser, any dimension; the weights of modes
-    do not matter. Of langevin on E = a ||x||^2 / 2 it is T / (1 - eta a / 2).
+    for points from exp(-E / T), since the divergence of exp(-E / T) dE integrates to 0 and equals
+    (tr d2E - ||dE||^2 / T) exp(-E / T). The estimate has no unit and needs no normaliser, holds in
+    any dimension and does not depend on the weights of modes. For Langevin chains of step size eta
+    on E = a ||x||^2 / 2 it is T / (1 - eta a / 2).
 
-    tr d2E is the sum of v' d2E v over the axes, beyond 8 dimensions the mean over 8 random v of
-    signs (Hutchinson, 1990); each by differences of dE. So no second derivative is asked for: of a
-    kink, as of leaky_relu, a difference sees on average what a derivative does not.
+    tr d2E is the sum of v' d2E v over the axes; beyond 8 dimensions it is estimated by the mean
+    over 8 random v with entries of +-1 (Hutchinson, 1990). Each term is a finite difference of dE,
+    and no second derivative is needed: for an energy with kinks, as with leaky_relu, the difference
+    captures on average what the derivative misses.
 
     Args:
         energy: in float64.
@@ -46,7 +48,7 @@ def configurational_temperature(
         generator: on the CPU.
 
     Returns:
-        None where the curvature is not clearly positive, or not finite: then there is no telling.
+        None if the mean curvature is not finite or not clearly positive: T is then undetermined.
     """
     square = gradients(energy, x).flatten(1).square().sum(1)
     h = _DIFFERENCE_STEP * float((x - x.mean(0)).square().mean().sqrt())
@@ -54,17 +56,18 @@ def configurational_temperature(
     curvature = torch.stack([_second_derivative(energy, x, v, h) for v in axes]).sum(0)
     if x[0].numel() > _MAX_EXACT_TRACE_DIMENSIONS:
         curvature /= len(axes)
-    n, below = len(x), float(curvature.mean())
-    if not below > _MIN_SIGNIFICANCE_SE * float(curvature.std()) / n**0.5:  # NaN included
+    n, mean = len(x), float(curvature.mean())
+    if not mean > _MIN_SIGNIFICANCE_SE * float(curvature.std()) / n**0.5:  # NaN included
         return None
-    value = float(square.mean()) / below
-    error = float((square - value * curvature).std()) / n**0.5 / below  # of a ratio of means
+    value = float(square.mean()) / mean
+    error = float((square - value * curvature).std()) / n**0.5 / mean  # of a ratio of means
     return Temperature(value, error)
 
 
 def _second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor:
-    """v' d2E v, (n,): (4 D(h) - D(2h)) / 3 with D(h) = v' (dE(x + h v) - dE(x - h v)) / 2h, whose
-    error is of the order h^4: 3e-4 of it for waves of 0.2 standard deviations."""
+    """v' d2E v, (n,): (4 D(h) - D(2h)) / 3 with D(h) = v' (dE(x + h v) - dE(x - h v)) / 2h. The
+    error is of order h^4: a relative error of 3e-4 for waves of length 0.2 standard deviations.
+    """
 
     def difference(h: float) -> Tensor:
         change = gradients(energy, x + h * v) - gradients(energy, x - h * v)
@@ -74,7 +77,9 @@ def _second_derivative(energy: Energy, x: Tensor, v: Tensor, h: float) -> Tensor
 
 
 def probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:
-    """Unit vectors along all axes, (*event), or 8 of random signs for each point, (n, *event)."""
+    """Unit vectors along all axes, (*event), in up to 8 dimensions; otherwise 8 vectors of random
+    signs for each point, (n, *event).
+    """
     d = x[0].numel()
     if d <= _MAX_EXACT_TRACE_DIMENSIONS:
         return list(torch.eye(d).to(x).view(d, *x.shape[1:]))
@@ -86,11 +91,13 @@ def probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:
 
 
 def temperature_warnings(fitted: Temperature | None, temperature: float) -> list[str]:
-    """A warning where points are not of the temperature that everything is evaluated at."""
+    """A warning if the temperature of the sample differs from that of the evaluation by more than 4
+    standard errors and 5 %, or cannot be estimated.
+    """
     if fitted is None:
         return [
-            "the temperature of the samples cannot be told: the energy has no clear curvature "
-            "where they are; raise quality.points or samples.burn_in"
+            "the temperature of the samples cannot be estimated: the mean curvature of the energy "
+            "at the samples is not clearly positive; raise quality.points or samples.burn_in"
         ]
     off = abs(fitted.value - temperature)
     if off <= max(_MIN_SIGNIFICANCE_SE * fitted.error, _MIN_RELATIVE_DEVIATION * temperature):

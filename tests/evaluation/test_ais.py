@@ -338,11 +338,11 @@ def at_the_mode(truth):
 def test_an_nll_beneath_the_entropy_is_a_failure_and_no_result(ais):
     """Points held out that are all at a mode: a mean of -log p that no model can have."""
     found, warnings = ais()(of(MIXTURE, holdout=at_the_mode))
-    assert "beneath the entropy" in warnings[-1]
+    assert "below the entropy" in warnings[-1]
     assert "regret" not in found
     flat = GaussianMixture(centres=[c[:2] for c in CENTRES], std=0.6, weights=WEIGHTS)
     exact, warnings = Quadrature(every=1, resolution=64)(of(flat, holdout=at_the_mode))
-    assert "beneath the entropy" in warnings[-1]
+    assert "below the entropy" in warnings[-1]
     assert {"kl", "regret"}.isdisjoint(exact)
     assert "entropy" in exact
 

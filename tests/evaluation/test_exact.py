@@ -102,7 +102,7 @@ def test_mass_without_end_is_a_warning():
         of(Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None)
     )
     assert len(found.warnings) == 1
-    assert "of the mass lies outside of the box; set model.base_std" in found.warnings[0]
+    assert "of the mass is outside of the box; set model.base_std" in found.warnings[0]
 
 
 def test_the_margin_is_added_on_each_side():

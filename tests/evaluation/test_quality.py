@@ -17,7 +17,7 @@ from ebmtrain.config.build import build
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
-from ebmtrain.evaluation.estimators.modes import coverage, mass_kl
+from ebmtrain.evaluation.estimators.modes import mass_kl, mode_coverage
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.evaluation.quality import Quality, choose_real_points
 from ebmtrain.models.gaussian import Gaussian
@@ -127,8 +127,8 @@ def test_a_mode_that_is_missed():
 def test_coverage_ends_at_a_tenth_of_the_weight():
     true = torch.tensor([0.5, 0.3, 0.2, 0.0]).double()
     shares = torch.tensor([0.92, 0.05, 0.03, 0.0]).double()
-    assert coverage(true, shares) == 1
-    assert coverage(true, shares - torch.tensor([0, 0, 0.011, 0])) == pytest.approx(2 / 3)
+    assert mode_coverage(true, shares) == 1
+    assert mode_coverage(true, shares - torch.tensor([0, 0, 0.011, 0])) == pytest.approx(2 / 3)
 
 
 def test_the_units_of_the_data_do_not_matter():
@@ -170,7 +170,7 @@ def test_a_single_point_held_out():
     data = Points(x, x[:1], standardization=one.standardization)
     found, warnings = CHECK(replace(one, dataset=data))
     assert set(found) == {"temperature_fitted", "temperature_fitted_se"}
-    assert warnings == ["a single held-out point: no sample quality; hold out more of them"]
+    assert warnings == ["no sample quality: there is a single held-out point; hold out more points"]
 
 
 def test_samples_that_ran_away():

@@ -16,16 +16,16 @@ import matplotlib
 before = matplotlib.rcParams.copy()  # not dict(): reading "backend" itself imports pyplot
 import torch
 from ebmtrain.plots import animation, chains, curves, landscape, progress, projection
-from ebmtrain.plots import encode as image
 from ebmtrain.plots import samples
-from ebmtrain.plots.window import window_of
+from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.window import fit_window
 x = torch.linspace(0, 1, 60).reshape(30, 2)
 energy = lambda x: x.square().sum(1)
 rows = [{"step": float(i), "loss": 1.0, "kl": 1.0} for i in range(3)]
-image.png(progress.progress(energy, window_of(x), rows, data=x, samples=x, title="t"), 20)
-image.png(samples.samples(x, x, window_of(x), title="t"), 20)
-image.png(projection.projection(x, x, "t"), 20)
-image.png(curves.curves(rows, "t"), 20)
+encode_png(progress.progress(energy, fit_window(x), rows, data=x, samples=x, title="t"), 20)
+encode_png(samples.samples(x, x, fit_window(x), title="t"), 20)
+encode_png(projection.projection(x, x, "t"), 20)
+encode_png(curves.curves(rows, "t"), 20)
 assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
 assert matplotlib.rcParams.copy() == before, "global settings were changed"
 """

@@ -121,7 +121,7 @@ def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):
         (["dataset=wine", "dataset.without=3"], "classes of these data are 0 to 2"),
         (["dataset=wine", "dataset.without=-1"], "dataset.without must be greater than or equal"),
         (["dataset=wine", "dataset.without=red"], "dataset.without must be a valid integer"),
-        (["dataset=wine", "evaluation=anomalies"], "looks for a class that was left out"),
+        (["dataset=wine", "evaluation=anomalies"], "needs a class that is left out of training"),
         (["train.leave_one_out=yes please"], "train.leave_one_out must be a valid boolean"),
         (
             ["dataset=wine", "train.leave_one_out=true", "train.ensemble=2"],

@@ -1,1 +1,1 @@
-"""Estimators of log Z, distances, effective sample sizes and their errors."""
+"""Estimators of log Z, two-sample distances, effective sample sizes and their errors."""

@@ -1,4 +1,4 @@
-"""How well one number tells two kinds of points apart."""
+"""Area under the ROC curve and its standard error."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import torch
 from torch import Tensor
 
 
-def auroc(usual: Tensor, unusual: Tensor) -> tuple[float, float]:
-    """P(a < b) + P(a = b) / 2 for scores a of usual points and b of unusual ones, and its standard
-    error.
+def auroc(inliers: Tensor, outliers: Tensor) -> tuple[float, float]:
+    """Area under the ROC curve, P(a < b) + P(a = b) / 2 for scores a of inliers and b of outliers,
+    and its standard error.
 
-    It is the area under the curve of the share of unusual points that are found against the share
-    of usual ones that are mistaken for them: 1/2 by chance, 1 if every unusual point has a higher
-    score than every usual one (Mann & Whitney, 1947). The error is that of DeLong et al.
-    (Biometrics 44, 1988), and says little of fewer than about ten points of either kind. NaN, both,
-    where a score is none: it has no place in the order.
+    It is 1/2 by chance and 1 if every outlier has a higher score than every inlier (Mann & Whitney,
+    1947). The standard error is that of DeLong et al. (Biometrics 44, 1988), unreliable for fewer
+    than about ten points of either kind.
 
     Args:
-        usual: (m,), m >= 1.
-        unusual: (n,), n >= 1.
+        inliers: scores, (m,), m >= 1.
+        outliers: scores, (n,), n >= 1.
+
+    Returns:
+        (AUROC, standard error); both NaN if a score is NaN.
     """
-    if usual.isnan().any() or unusual.isnan().any():
+    if inliers.isnan().any() or outliers.isnan().any():
         return math.nan, math.nan
-    below = _fraction_below(usual, unusual)  # of each unusual point: the usual ones under it
-    above = 1 - _fraction_below(unusual, usual)
+    below = _fraction_below(inliers, outliers)  # for each outlier the fraction of inliers below
+    above = 1 - _fraction_below(outliers, inliers)
     variance = sum(float(s.var(correction=1)) / len(s) for s in (below, above) if len(s) > 1)
     return float(below.mean()), math.sqrt(variance)
 
 
 def _fraction_below(scores: Tensor, limits: Tensor) -> Tensor:
-    """Of each limit the share of scores below it, those equal to it counted half."""
+    """For each limit the fraction of scores below it, with ties counted half."""
     ordered = scores.double().sort().values
     limits = limits.to(ordered)
-    under = torch.searchsorted(ordered, limits)
-    not_over = torch.searchsorted(ordered, limits, right=True)
-    return (under + not_over).double() / (2 * len(ordered))
+    n_below = torch.searchsorted(ordered, limits)
+    n_not_above = torch.searchsorted(ordered, limits, right=True)
+    return (n_below + n_not_above).double() / (2 * len(ordered))

@@ -1,4 +1,4 @@
-"""log Z by quadrature, for up to three dimensions, with a check of its own error."""
+"""log Z by quadrature in up to three dimensions, with estimates of its error."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_POINTS = 2_000_000
 
 
 class QuadratureGrid(NamedTuple):
-    """Midpoints of n^d equal cells of a region, on which energies are known."""
+    """Energies at the midpoints of n^d equal cells of a region."""
 
     region: Region
     points: Tensor
-    """(n^d, d), float64; the last coordinate runs fastest."""
+    """(n^d, d), float64; the last coordinate varies fastest."""
     energy: Tensor
     """(n^d,), float64, in units of the temperature."""
     log_cell: float
-    """log volume of a cell."""
+    """Log volume of a cell."""
     n_per_axis: int
 
     @property
@@ -35,27 +35,29 @@ class QuadratureGrid(NamedTuple):
 
     @property
     def log_z_coarse(self) -> float:
-        """The same from every second point of each axis: what half the resolution would say."""
+        """log Z from every second point of each axis, that is at half the resolution."""
         d = self.points.shape[1]
         cube = self.energy.view([self.n_per_axis] * d)[(slice(None, None, 2),) * d]
-        # A point stands for 2^d cells.
+        # Each point represents 2^d cells.
         return float(torch.logsumexp(-cube.flatten(), 0)) + self.log_cell + d * math.log(2)
 
 
 class LogZ(NamedTuple):
+    """log Z with estimates of its error."""
+
     grid: QuadratureGrid
     value: float
     """log Z in nats, of exp(-energy) over the coordinates of the region."""
     resolution_error: float
-    """|difference to half the resolution|, in nats."""
+    """|log Z - log Z at half the resolution|, in nats."""
     outside: float
-    """Fraction of the mass in twice the region that lies outside of the region."""
+    """Fraction of the mass in the region of twice the width that is outside of the region."""
 
 
 def quadrature_grid(
     energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int
 ) -> QuadratureGrid:
-    """Energies at the midpoints of n_per_axis^d cells."""
+    """Energies at the midpoints of n_per_axis^d cells of the region."""
     axes = [
         low + (high - low) * (torch.arange(n_per_axis, dtype=torch.float64) + 0.5) / n_per_axis
         for low, high in zip(region.low.tolist(), region.high.tolist(), strict=True)
@@ -65,7 +67,7 @@ def quadrature_grid(
         values = in_chunks(energy, points, CHUNK).double()
     widths = (region.high - region.low).double()
     log_cell = float(widths.log().sum()) - len(axes) * math.log(n_per_axis)
-    # A NaN has no weight that could be known; it counts as none and shows in the resolution check.
+    # NaN counts as zero weight and shows in the resolution error.
     return QuadratureGrid(region, points, values.nan_to_num(torch.inf), log_cell, n_per_axis)
 
 
@@ -76,34 +78,34 @@ def integrate_log_z(
     tolerance: float,
     attempts: int = 8,
 ) -> LogZ:
-    """log integral of exp(-energy) by the midpoint rule, which converges faster than any power
-    of the cell for smooth energies whose mass is well inside the box.
+    """Log integral of exp(-energy) by the midpoint rule. It converges faster than any power of the
+    cell width for smooth energies whose mass is well inside the box.
 
-    Twice the box must hold no more than `tolerance` of its mass outside of the box, else the box
-    grows by half; half the resolution must agree within `tolerance` nats, else the resolution is
-    doubled; both until MOST_POINTS or the attempts are spent. The errors left are returned: it is
-    the caller's duty to say so where they exceed the tolerance.
+    The box grows by half while more than `tolerance` of the mass of the box of twice the width is
+    outside of it; then the resolution doubles while half the resolution differs by more than
+    `tolerance` nats. Both stop after `attempts` changes, the resolution also at 2,000,000 points.
+    The remaining errors are returned, and the caller warns about them.
 
     Args:
         energy: (batch, d) float64 -> (batch,), in units of the temperature; d <= 3.
-        region: first box.
-        n_per_axis: first resolution.
+        region: initial box.
+        n_per_axis: initial resolution.
         tolerance: in nats.
-        attempts: at most so many changes of box and resolution.
+        attempts: largest number of changes of box and resolution.
     """
     d = len(region.low)
     grid = quadrature_grid(energy, region, n_per_axis)
-    for left in range(attempts, -1, -1):
+    for remaining in range(attempts, -1, -1):
         wide = quadrature_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
         inside = ((wide.points >= grid.region.low) & (wide.points <= grid.region.high)).all(1)
-        beyond = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
-        total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), beyond)
-        outside = float((beyond - total).exp())
+        log_outside = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
+        total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), log_outside)
+        outside = float((log_outside - total).exp())
         error = abs(grid.log_z - grid.log_z_coarse)
-        too_many = (2 * grid.n_per_axis) ** d > _MAX_POINTS
-        if left and not outside <= tolerance:
+        too_fine = (2 * grid.n_per_axis) ** d > _MAX_POINTS
+        if remaining and not outside <= tolerance:
             grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
-        elif left and not error <= tolerance and not too_many:
+        elif remaining and not error <= tolerance and not too_fine:
             grid = quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
             return LogZ(grid, grid.log_z, error, outside)

@@ -1,4 +1,4 @@
-"""How well chains have mixed: R-hat and effective sample sizes of what was recorded along them.
+"""R-hat, effective sample sizes and autocorrelations of quantities recorded along chains.
 
 Vehtari, Gelman, Simpson, Carpenter & Buerkner, Bayesian Analysis 16(2), 2021, by `arviz-stats`.
 """
@@ -16,31 +16,36 @@ _TAIL_QUANTILES = (
 
 
 class Mixing(NamedTuple):
-    """One number per quantity, (quantities,); NaN where no chain ever moved."""
+    """Mixing diagnostics of each quantity, (quantities,) each; NaN where no chain ever moved."""
 
     rhat: np.ndarray
-    """Rank-normalised split R-hat, the larger of that of the values and of their distances from
-    the median: about sqrt(1 + tau / n) in equilibrium, where the n draws in half of a chain are
-    worth n / tau independent ones."""
+    """Rank-normalised split R-hat, the larger of that of the values and of their distances from the
+    median: about sqrt(1 + tau / n) in equilibrium, with n draws in half of a chain and integrated
+    autocorrelation time tau.
+    """
     bulk: np.ndarray
-    """Independent draws that all chains together are worth, for means; may exceed their number."""
+    """Effective sample size of all chains for means; may exceed the number of draws."""
     tail: np.ndarray
-    """The same for the quantiles at 5 and 95 %."""
+    """Effective sample size for the quantiles at 5 and 95 %, the smaller of the two."""
 
 
 def mixing(series: np.ndarray) -> Mixing:
-    """Of (quantities, chains, draws), finite; at least 2 chains and 4 draws."""
+    """Mixing diagnostics.
+
+    Args:
+        series: (quantities, chains, draws), finite; at least 2 chains and 4 draws.
+    """
     from arviz_stats.base.array import array_stats  # scipy.stats takes a second to import
 
     x = np.asarray(series, dtype=float)
-    still = np.ptp(x, axis=2).max(1) == 0
+    constant = np.ptp(x, axis=2).max(1) == 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (
+        diagnostics = (
             array_stats.rhat(x, chain_axis=1, draw_axis=2, method="rank"),
             array_stats.ess(x, chain_axis=1, draw_axis=2, method="bulk"),
             array_stats.ess(x, chain_axis=1, draw_axis=2, method="tail", prob=_TAIL_QUANTILES),
         )
-    return Mixing(*(np.where(still, np.nan, numbers) for numbers in found))
+    return Mixing(*(np.where(constant, np.nan, numbers) for numbers in diagnostics))
 
 
 def ess_growth(trace: np.ndarray, lengths: list[int]) -> tuple[list[float], list[float]]:
@@ -54,16 +59,16 @@ def ess_growth(trace: np.ndarray, lengths: list[int]) -> tuple[list[float], list
     return [float(part.bulk[0]) for part in parts], [float(part.tail[0]) for part in parts]
 
 
-def autocorrelation(trace: np.ndarray, most: int) -> np.ndarray:
-    """rho_t = mean_{c, i} (x_{c, i} - m) (x_{c, i + t} - m) / variance for t = 0 to `most`, with m
-    and variance of all chains together: chains that each stay in a mode of their own are
-    correlated for ever, though each alone would look well mixed.
+def autocorrelation(trace: np.ndarray, max_lag: int) -> np.ndarray:
+    """Autocorrelation rho_t = mean_{c, i} (x_{c, i} - m) (x_{c, i + t} - m) / variance for t = 0 to
+    `max_lag`, (max_lag + 1,). Mean m and variance are those of all chains, so that chains that each
+    stay in a different mode remain correlated at all lags, even if each alone looks well mixed.
 
     Args:
         trace: (chains, draws), not constant.
-        most: less than the number of draws.
+        max_lag: less than the number of draws.
     """
     centred = trace - trace.mean()
     n = trace.shape[1]
-    products = [(centred[:, : n - t] * centred[:, t:]).mean() for t in range(most + 1)]
+    products = [(centred[:, : n - t] * centred[:, t:]).mean() for t in range(max_lag + 1)]
     return np.array(products) / centred.var()

@@ -1,4 +1,4 @@
-"""How probability is shared out among the known modes of a density."""
+"""Masses of the known modes of a density."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch import Tensor
 from ebmtrain.types import Modes
 
 _ROWS = 65_536  # points at once
-_MIN_RELATIVE_MASS = 0.1  # of its true share, beneath which a mode counts as missed
+_MIN_RELATIVE_MASS = 0.1  # of its true weight; below it a mode counts as missed
 
 
 def mode_masses(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
-    """Mass of the points nearest to each mode's centre, (modes,), in the order of the modes.
+    """Mass of the points nearest to the centre of each mode, (modes,), in the order of the modes.
 
     Args:
         x: (n, *event), in the data's units.
         mass: of each point, (n,).
+        modes: with their centres.
     """
     centres = modes.centres.to(x).flatten(1)
     parts = x.flatten(1).split(_ROWS)
@@ -29,12 +30,12 @@ def mass_kl(p: Tensor, q: Tensor) -> float:
     return float((torch.special.xlogy(p, p) - torch.special.xlogy(p, q.clamp(min=1e-300))).sum())
 
 
-def coverage(true: Tensor, shares: Tensor) -> float:
-    """Share of the modes whose share of the samples is at least a tenth of their true share, in
-    [0, 1]; modes of no weight do not count.
+def mode_coverage(true: Tensor, weights: Tensor) -> float:
+    """Fraction of the modes whose weight in the samples is at least a tenth of their true weight,
+    in [0, 1]. Modes of zero true weight do not count.
 
     Args:
-        true, shares: sum 1, (modes,) each.
+        true, weights: (modes,) each, with sum 1.
     """
-    weighty = true > 0
-    return float((shares >= _MIN_RELATIVE_MASS * true)[weighty].double().mean())
+    present = true > 0
+    return float((weights >= _MIN_RELATIVE_MASS * true)[present].double().mean())

@@ -1,6 +1,6 @@
-"""How far the slopes of a model are from those of the data: KSD and Fisher divergence.
+"""Kernel Stein discrepancy and Fisher divergence of a model's score.
 
-Both compare scores only, and so are nearly blind to the weights of modes that are far apart.
+Both compare scores only and are therefore nearly insensitive to the weights of separated modes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ _AT_ONCE = 1024  # points per pass: a true density may keep a table for each of 
 
 
 def scores(energy: Energy, x: Tensor, temperature: float = 1.0) -> Tensor:
-    """s(x) = -dE/dx / T, the shape of x, detached."""
+    """The score s(x) = -dE/dx / T, of the shape of x, detached."""
     return -gradients(energy, x, _AT_ONCE) / temperature
 
 
 def stein_discrepancies(x: Tensor, s: Tensor, lengths: list[float], signs: Tensor) -> Tensor:
-    """KSD^2 of points x to the density with score s, (shuffles,), without bias:
+    """Unbiased estimate of the squared kernel Stein discrepancy of points x to the density with
+    score s, (shuffles,):
 
-        E (s(x) - s_x(x))'(s(y) - s_x(y)) k(x, y) over independent x, y of the points' density,
+        KSD^2 = E (s(x) - s_x(x))'(s(y) - s_x(y)) k(x, y) for independent points x, y
 
-    which has score s_x; k the mean over lengths of (1 + ||x - y||^2 / length^2)^(-1/2), at most 1,
-    so that KSD^2 is at most the Fisher divergence. In inverse squared units of x; an estimate may
-    be negative. For the Stein kernel see `methods/kernel_stein_discrepancy.py`.
+    s_x is the score of the points' density. k is the mean over lengths of (1 + ||x - y||^2 /
+    length^2)^(-1/2) <= 1, so that KSD^2 is at most the Fisher divergence. In inverse squared units
+    of x; an estimate may be negative. For the Stein kernel see `stein_kernel`.
 
     Args:
-        x, s: (n, d) each, n >= 2.
+        x, s: points and their scores, (n, d) each, n >= 2.
+        lengths: of the kernels.
         signs: (n, shuffles); random ones make a wild bootstrap (Chwialkowski et al., ICML 2016).
     """
 
@@ -42,8 +44,9 @@ def stein_discrepancies(x: Tensor, s: Tensor, lengths: list[float], signs: Tenso
 
 
 def true_scores(dataset: Dataset, u: Tensor) -> Tensor | None:
-    """Scores of the true density at standardized points, in their units, the shape of u; None where
-    it has no derivative (a checkerboard), or none is known."""
+    """Scores of the true density at standardized points u, in standardized units, of the shape of
+    u; None if the true density is unknown or not differentiable (as a checkerboard).
+    """
     truth, units = dataset.truth, dataset.standardization
     if truth is None:
         return None
@@ -58,6 +61,10 @@ def true_scores(dataset: Dataset, u: Tensor) -> Tensor | None:
 
 
 def fisher_divergence(s: Tensor, true: Tensor) -> float:
-    """mean ||s - s_true||^2 over points of the true density, without the factor 1/2 of some; in
-    inverse squared units of x. (n, *event) each."""
+    """Fisher divergence mean ||s - s_true||^2 over points of the true density, without the factor
+    1/2 that some authors include; in inverse squared units of x.
+
+    Args:
+        s, true: scores of the model and of the true density, (n, *event) each.
+    """
     return float((s - true).flatten(1).square().sum(1).mean())

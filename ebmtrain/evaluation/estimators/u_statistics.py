@@ -1,4 +1,4 @@
-"""Means over all pairs of points, and what chance alone makes of them."""
+"""U-statistics over pairs of points, and their null distribution by random signs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-_CHUNK_PAIRS = 2**19  # at once
-_NULL_LEVEL = 0.95  # share of the shuffles that stay beneath a floor
+_CHUNK_PAIRS = 2**19
+_FLOOR_LEVEL = 0.95
 
 
 def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
-    """1 / (n (n - 1)) * sum_{i != j} w_i w_j h_ij for each w: no pair of a point with itself, so
-    no bias; where the mean is zero, a value may be negative.
+    """Signed U-statistics 1 / (n (n - 1)) * sum_{i != j} w_i w_j h_ij for each sign vector w.
+    Without the diagonal they are unbiased; where the expectation is zero, a value may be negative.
 
-    If E[h(z, z')] = 0 for every z, which is so where there is nothing to find, random signs w leave
-    the distribution of the sum nearly as it is (exactly for h(z, z') that changes its sign as z
-    does): they show what chance makes of it.
+    Under the null hypothesis E[h(z, z')] = 0 for every z, random signs w leave the distribution of
+    the sum approximately unchanged (exactly, if h(z, z') is odd in z). They give the null
+    distribution of the statistic.
 
     Args:
-        h: rows of a symmetric matrix, (..., rows, n).
+        h: rows -> those rows of a symmetric matrix, (..., rows, n).
         n: >= 2.
         signs: w, (n, shuffles); ones for the statistic itself.
 
@@ -39,7 +39,7 @@ def u_statistics(h: Callable[[slice], Tensor], n: int, signs: Tensor) -> Tensor:
 
 
 def unit_signs(n: int) -> Tensor:
-    """(n, 1): the statistic itself."""
+    """Signs of 1, (n, 1), which give the statistic itself."""
     return torch.ones(n, 1, dtype=torch.float64)
 
 
@@ -49,5 +49,5 @@ def random_signs(n: int, shuffles: int, generator: Generator) -> Tensor:
 
 
 def null_quantile(values: Tensor) -> float:
-    """What 95 % of the shuffles, (shuffles,), stay beneath."""
-    return float(values.quantile(_NULL_LEVEL))
+    """95 % quantile of the values under the null hypothesis, (shuffles,): the floor of a metric."""
+    return float(values.quantile(_FLOOR_LEVEL))

@@ -1,1 +1,1 @@
-"""Laws that any energy, sampler and method obey, to be tried on a user's own."""
+"""Properties that every energy, sampler and method must have, checked for a user's own parts."""

@@ -1,4 +1,4 @@
-"""Laws of an energy: its gradient is one, and each point is for itself."""
+"""Properties of an energy: its score is its gradient, and points of a batch are independent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from ebmtrain.evaluation.properties.result import PropertyResult
 from ebmtrain.score import energy_and_gradient, freeze
 
-_DIFFERENCE_STEP = 1e-4  # of central differences, in standardized units
-_MAX_SLOPE_ERROR = 1e-4  # relative error of a slope that passes: differences are good to about 1e-7
-_MAX_ENERGY_ERROR = 1e-6  # relative difference of energies that passes in float64
+_DIFFERENCE_STEP = 1e-4  # in standardized units
+_MAX_SLOPE_ERROR = 1e-4  # relative; the central differences are accurate to about 1e-7
+_MAX_ENERGY_ERROR = 1e-6  # in float64
 
 
 def check_energy(energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
-    """Args:
-    energy: any; a copy in float64 is tried.
-    x: some standardized points, (n, *event), n >= 4.
+    """Checks an energy.
+
+    Args:
+        energy: the checks use a copy in float64.
+        x: standardized points, (n, *event), n >= 4.
     """
     exact, x = copy.deepcopy(energy).cpu().double(), x.cpu().double()
     yield _check_score(exact, x)
@@ -47,10 +49,10 @@ def _check_score(energy: nn.Module, x: Tensor) -> PropertyResult:
 
 
 def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
-    """What chains see is what is trained and evaluated."""
+    """The energy that chains compute equals the energy that is trained and evaluated."""
     with freeze(energy):
-        seen = energy_and_gradient(energy, x)[0]
-        error = float((seen - energy(x).detach()).abs().max())
+        chain_energy = energy_and_gradient(energy, x)[0]
+        error = float((chain_energy - energy(x).detach()).abs().max())
     return PropertyResult(
         "chains see the energy itself",
         error < _MAX_ENERGY_ERROR,
@@ -60,14 +62,18 @@ def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
 
 
 def _check_batch_independence(energy: nn.Module, x: Tensor) -> PropertyResult:
-    """E(cat[x, y])[:n] = E(x), in the mode of training too: no BatchNorm, no dropout."""
+    """E(cat[x, y])[:n] = E(x), in training mode too: BatchNorm and dropout fail."""
     half = len(x) // 2
-    worst = 0.0
+    error = 0.0
     for mode in (True, False):
-        tried = copy.deepcopy(energy).train(mode)
+        copied = copy.deepcopy(energy).train(mode)
         with torch.no_grad():
-            together, alone = tried(x)[:half], tried(x[:half])
-        size = together.abs().max().clamp(min=1.0)
-        worst = max(worst, float((together - alone).abs().max() / size))
-    return PropertyResult("energies do not leak across the batch", worst < _MAX_ENERGY_ERROR,
-                   f"difference {worst:.1e}", f"< {_MAX_ENERGY_ERROR:g}")  # fmt: skip
+            joint, separate = copied(x)[:half], copied(x[:half])
+        size = joint.abs().max().clamp(min=1.0)
+        error = max(error, float((joint - separate).abs().max() / size))
+    return PropertyResult(
+        "energies do not leak across the batch",
+        error < _MAX_ENERGY_ERROR,
+        f"difference {error:.1e}",
+        f"< {_MAX_ENERGY_ERROR:g}",
+    )

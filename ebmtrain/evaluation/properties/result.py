@@ -1,4 +1,4 @@
-"""What came of trying a law."""
+"""The result of checking a property."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import torch
 
 
 class PropertyResult(NamedTuple):
-    law: str
+    """Whether a property holds, with the observed and the expected values."""
+
+    name: str
+    """The property."""
     holds: bool | None
-    """None: the law does not apply; `measured` says why."""
-    measured: str
+    """None: the property does not apply, for the reason given in `observed`."""
+    observed: str
     expected: str = ""
 
 
 def seeded_generator(seed: int = 0) -> torch.Generator:
+    """A generator on the CPU with the given seed."""
     return torch.Generator().manual_seed(seed)
 
 
-def not_applicable(law: str, reason: object) -> PropertyResult:
-    return PropertyResult(law, None, " ".join(str(reason).split())[:100])
+def not_applicable(name: str, reason: object) -> PropertyResult:
+    """The result of a property that does not apply."""
+    return PropertyResult(name, None, " ".join(str(reason).split())[:100])

@@ -35,7 +35,7 @@ def points(n: int = 64):
 
 
 def broken(findings) -> list[str]:
-    return [finding.law for finding in findings if finding.holds is False]
+    return [finding.name for finding in findings if finding.holds is False]
 
 
 def small(configured, *words: str):
@@ -325,11 +325,11 @@ def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_los
     )
     (finding,) = check_optimum(method, 64)
     assert finding.holds is False
-    assert "raise method.k or sampler.step_size" in finding.measured
+    assert "raise method.k or sampler.step_size" in finding.observed
     wrong = WrongSign(sigma=0.5)
     (finding,) = check_optimum(wrong, 64)
     assert finding.holds is False
-    assert "raise" not in finding.measured
+    assert "raise" not in finding.observed
 
 
 @pytest.mark.slow
@@ -339,4 +339,4 @@ def test_chains_that_need_long_to_settle_are_waited_for():
         sampler=Langevin(step_size=0.05), k=1, slots=512, noise_std=4.0
     )
     (finding,) = check_optimum(method, 64)
-    assert finding.holds, finding.measured
+    assert finding.holds, finding.observed
