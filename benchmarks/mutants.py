@@ -151,7 +151,8 @@ MUTANTS = (
            "log_w = log_w - (beta - before) * here.log_ratio(z)", "evaluation/test_ais.py"),
     Mutant("AIS: sign of the reverse side", "evaluation/ais.py",
            "lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)",
-           "lowers, uppers = log_mean_exp(forwards), log_mean_exp(reverses)", "evaluation/test_ais.py"),
+           "lowers, uppers = log_mean_exp(forwards), log_mean_exp(reverses)",
+           "evaluation/test_ais.py"),
 )  # fmt: skip
 
 

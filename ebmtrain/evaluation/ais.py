@@ -202,7 +202,7 @@ class AnnealedImportanceSampling:
         gap = -float(log_mean_exp(reverse)) - float(log_mean_exp(forward))
         tail = 1 - self.confidence
         lower, upper = float(lowers.quantile(tail)), float(uppers.quantile(1 - tail))
-        if lower > upper:  # neither side is a bound: take the bootstrap intervals of both
+        if not lower <= upper:  # neither side is a bound: take the bootstrap intervals of both
             ends = lower, upper, float(lowers.quantile(1 - tail)), float(uppers.quantile(tail))
             lower, upper = min(ends), max(ends)
         log_z_se = float(bennett_log_z(forwards[:100], reverses[:100]).std())
