@@ -1,11 +1,11 @@
-"""Pictures of energies, samples and metrics; the only user of matplotlib.
+"""Figures of energies, samples and metrics; the only package that imports matplotlib.
 
-What draws takes plain tensors in the data's own units and returns a Figure; `animation` and `sheet`
-join PNG files. None keeps state outside of its figure: no pyplot, no global settings, so that
-figures may be drawn from any thread.
+The drawing functions take plain tensors in the data's own units and return a Figure; `animation`
+and `contact_sheet` combine PNG files. No function changes state outside of its figure: neither
+pyplot nor global settings are used, so that figures may be drawn in any thread.
 """
 
 import logging
 
-# Of where it keeps its fonts, say, if no home can be written to: nothing that concerns a run.
+# matplotlib warns, for example, if it cannot write its font cache, which does not concern a run.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A run's landscapes, one after another."""
+"""Animated GIF of a sequence of figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-# The octree keeps rare colours, such as those of the samples; the median cut turns them grey.
+# The octree keeps rare colours, such as those of samples; the median cut turns them grey.
 _PALETTE = Image.Quantize.FASTOCTREE
-_MAX_PIXELS = 20_000_000  # pixels
+_MAX_PIXELS = 20_000_000
 
 
 def animate(
@@ -23,17 +23,18 @@ def animate(
     frame_ms: int = 150,
     hold_ms: int = 2000,
 ) -> bytes:
-    """PNG files, in order -> an animated GIF that loops for ever.
+    """Animated GIF of PNG files, which repeats indefinitely.
 
     Args:
-        frames: pictures; those that cannot be read, as one half written, are skipped.
-        width: of the animation, in pixels. All frames take the shape of the first.
-        max_frames: of more pictures, this many are evenly picked, the first and last included.
-        frame_ms: how long a frame stays.
-        hold_ms: how long the last one stays.
+        frames: PNG files, in order; unreadable ones, for example half written, are skipped.
+        width: of the animation, in pixels. All frames get the aspect ratio of the first.
+        max_frames: largest number of frames; of more files this many are used, evenly spaced, with
+            the first and the last.
+        frame_ms: duration of a frame, in milliseconds.
+        hold_ms: duration of the last frame, in milliseconds.
 
     Raises:
-        ValueError: no picture could be read.
+        ValueError: no file could be read.
     """
     size = None
     images: list[Image.Image] = []
@@ -49,8 +50,13 @@ def animate(
 
 
 def encode_gif(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
-    """Pictures in RGB, all of one size -> an animated GIF that loops for ever and holds the last
-    one."""
+    """Animated GIF of RGB images of equal size, which repeats indefinitely.
+
+    Args:
+        images: at least one.
+        frame_ms: duration of a frame, in milliseconds.
+        hold_ms: duration of the last frame, in milliseconds.
+    """
     first, *rest = [i.quantize(256, _PALETTE, dither=Image.Dither.NONE) for i in images]
     buffer = BytesIO()
     durations = [frame_ms] * len(rest) + [hold_ms]
@@ -59,7 +65,7 @@ def encode_gif(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: i
 
 
 def evenly_picked(frames: Sequence[Path], limit: int) -> list[Path]:
-    """At most `limit` of the frames, evenly spaced, the first and last included."""
+    """At most `limit` of the frames, evenly spaced, with the first and the last."""
     if len(frames) <= limit:
         return list(frames)
     last = len(frames) - 1
@@ -67,12 +73,12 @@ def evenly_picked(frames: Sequence[Path], limit: int) -> list[Path]:
 
 
 def read_png(path: Path) -> Image.Image | None:
-    """The PNG in RGB, or None where there is no whole picture or one that is larger than ours."""
+    """The PNG file as an RGB image; None if it is incomplete or has more than 20 million pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as picture:
                 return picture.convert("RGB") if math.prod(picture.size) <= _MAX_PIXELS else None
-    # Pillow reports broken PNGs as any of these.
+    # Pillow raises any of these for a broken PNG.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

@@ -1,4 +1,4 @@
-"""How chains move: what they do, how long they remember it, and what their draws are worth."""
+"""Figure of chain diagnostics: traces, autocorrelations, effective sample sizes, R-hat and ages."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ebmtrain.plots.style import (
     new_figure,
 )
 
-_N_CHAINS = 4  # chains drawn one by one, and curves that have a colour of their own
+_N_COLOURED = 4  # number of traces, and of coloured curves
 _COLOURS = (DATA, MODEL, GREEN, ORANGE)
-_BAND_PERCENTILES = (5, 95)  # percentiles of all chains and draws
+_BAND_PERCENTILES = (5, 95)  # of the draws of all chains
 
 
 class ChainFigureData(NamedTuple):
-    """What is drawn; every array is finite."""
+    """The data of the figure; every array is finite."""
 
     names: Sequence[str]
-    """Of the quantities, the energy first."""
+    """Names of the quantities, the energy first."""
     series: np.ndarray
     """(quantities, chains, draws)"""
     unit: str
-    """Of the quantities beside the energy."""
+    """Unit of the quantities other than the energy."""
     thin: int
     """Steps between two draws."""
     rhat: np.ndarray
@@ -42,91 +42,97 @@ class ChainFigureData(NamedTuple):
     correlations: np.ndarray
     """(quantities, lags), from lag 0."""
     lengths: Sequence[int]
-    """Draws of each chain at which the effective sample sizes below are known."""
+    """Numbers of draws of each chain at which `bulk` and `tail` are given."""
     bulk: Sequence[float]
     tail: Sequence[float]
-    """Of the quantity that mixes worst."""
+    """Effective sample sizes of the quantity that mixes worst."""
     ages: np.ndarray | None
-    """Steps since the last restart, one of each persistent chain; None: none are kept."""
+    """Steps since the last restart of each persistent chain; None: the method has no persistent
+    chains.
+    """
 
 
-def chains(shown: ChainFigureData, limits: Mapping[str, float], title: str = "") -> Figure:
-    """Traces, autocorrelations, R-hat, effective sample sizes and ages.
+def chains(data: ChainFigureData, limits: Mapping[str, float], title: str = "") -> Figure:
+    """Traces, autocorrelations, effective sample sizes, R-hat and ages of chains.
 
     Args:
-        limits: `rhat` and `ess`, beyond which chains are said not to mix.
+        data: what to draw.
+        limits: `rhat`, the largest R-hat, and `ess`, the smallest effective sample size, of chains
+            that mix.
         title: above the figure.
     """
     figure = new_figure(12.4, 6.1, title)
-    panels = [figure.add_subplot(2, 3, i + 1) for i in range(5 + (shown.ages is not None))]
-    worst = 1 + int(shown.rhat[1:].argmax())
-    _draw_traces(panels[0], shown, 0, "E / T in nats")
-    _draw_traces(panels[1], shown, worst, shown.unit)
-    _draw_correlations(panels[2], shown)
-    _draw_growth(panels[3], shown, limits["ess"])
-    _draw_rhat(panels[4], shown, limits["rhat"])
-    if shown.ages is not None:
-        _draw_ages(panels[5], shown.ages)
+    panels = [figure.add_subplot(2, 3, i + 1) for i in range(5 + (data.ages is not None))]
+    worst = 1 + int(data.rhat[1:].argmax())
+    _draw_traces(panels[0], data, 0, "E / T in nats")
+    _draw_traces(panels[1], data, worst, data.unit)
+    _draw_correlations(panels[2], data)
+    _draw_growth(panels[3], data, limits["ess"])
+    _draw_rhat(panels[4], data, limits["rhat"])
+    if data.ages is not None:
+        _draw_ages(panels[5], data.ages)
     for axes in panels:
         axes.grid(alpha=0.25, linewidth=0.6)
     return figure
 
 
-def _draw_traces(axes: Axes, shown: ChainFigureData, quantity: int, unit: str) -> None:
-    """Some chains over the band that holds most draws of all of them."""
-    values = shown.series[quantity]
+def _draw_traces(axes: Axes, data: ChainFigureData, quantity: int, unit: str) -> None:
+    """Traces of some chains over the band that contains 90 % of the draws of all chains."""
+    values = data.series[quantity]
     n = len(values)
-    steps = shown.thin * np.arange(1, values.shape[1] + 1)
+    steps = data.thin * np.arange(1, values.shape[1] + 1)
     axes.axhspan(*np.percentile(values, _BAND_PERCENTILES), color=SKY_BLUE, alpha=0.18, linewidth=0)
-    some = np.linspace(0, n - 1, min(_N_CHAINS, n)).astype(int)
-    for chain, colour in zip(some, _COLOURS, strict=False):
+    indices = np.linspace(0, n - 1, min(_N_COLOURED, n)).astype(int)
+    for chain, colour in zip(indices, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
-    title = f"{shown.names[quantity]}: {len(some)} of {n} chains, 90 % of all draws"
+    title = f"{data.names[quantity]}: {len(indices)} of {n} chains, 90 % of all draws"
     label_axes(axes, title=title, x="steps after the burn-in", y=unit)
 
 
-def _draw_correlations(axes: Axes, shown: ChainFigureData) -> None:
-    """The slowest quantities in colour, the others in grey."""
-    lags = shown.thin * np.arange(shown.correlations.shape[1])
-    slowest = np.argsort(-shown.correlations.sum(1), kind="stable")
+def _draw_correlations(axes: Axes, data: ChainFigureData) -> None:
+    """Autocorrelations, the slowest quantities in colour and the others in grey."""
+    lags = data.thin * np.arange(data.correlations.shape[1])
+    slowest = np.argsort(-data.correlations.sum(1), kind="stable")
     axes.axhline(0, color=GREY, linewidth=0.7)
     for rank, quantity in enumerate(slowest):
-        colour = _COLOURS[rank] if rank < _N_CHAINS else GREY
-        name, width = (shown.names[quantity], 1.4) if rank < _N_CHAINS else (None, 0.6)
-        axes.plot(lags, shown.correlations[quantity], color=colour, linewidth=width, label=name)
+        colour = _COLOURS[rank] if rank < _N_COLOURED else GREY
+        name, width = (data.names[quantity], 1.4) if rank < _N_COLOURED else (None, 0.6)
+        axes.plot(lags, data.correlations[quantity], color=colour, linewidth=width, label=name)
     label_axes(axes, title="autocorrelation about the mean of all chains", x="steps apart")
-    axes.set_ylim(min(-0.1, float(shown.correlations.min()) - 0.05), 1.03)
+    axes.set_ylim(min(-0.1, float(data.correlations.min()) - 0.05), 1.03)
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_growth(axes: Axes, shown: ChainFigureData, least: float) -> None:
-    """Effective draws against draws: a straight line where they mix, flat where they do not."""
-    n = np.array(shown.lengths) * shown.series.shape[1]
-    for values, name, colour in ((shown.bulk, "bulk", DATA), (shown.tail, "tail", MODEL)):
+def _draw_growth(axes: Axes, data: ChainFigureData, min_ess: float) -> None:
+    """Effective sample size against the number of draws: linear if chains mix, constant if they do
+    not.
+    """
+    n = np.array(data.lengths) * data.series.shape[1]
+    for values, name, colour in ((data.bulk, "bulk", DATA), (data.tail, "tail", MODEL)):
         axes.plot(n, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=name)
-    axes.axhline(least, color=GREY, linestyle="--", linewidth=1.0, label="least to be trusted")
-    axes.set_ylim(0, 1.08 * max(least, *shown.bulk, *shown.tail))
-    label_axes(axes, title="effective sample size, the worst", x="draws of all chains")
+    axes.axhline(min_ess, color=GREY, linestyle="--", linewidth=1.0, label="smallest reliable")
+    axes.set_ylim(0, 1.08 * max(min_ess, *data.bulk, *data.tail))
+    label_axes(axes, title="effective sample size, smallest", x="draws of all chains")
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_rhat(axes: Axes, shown: ChainFigureData, most: float) -> None:
-    """On a logarithmic scale of what is above 1."""
-    places = np.arange(len(shown.names))
-    excess = np.maximum(shown.rhat - 1, 1e-4)
-    colours = [MODEL if value > most else DATA for value in shown.rhat]
+def _draw_rhat(axes: Axes, data: ChainFigureData, max_rhat: float) -> None:
+    """R-hat - 1 of each quantity, on a logarithmic scale."""
+    places = np.arange(len(data.names))
+    excess = np.maximum(data.rhat - 1, 1e-4)
+    colours = [MODEL if value > max_rhat else DATA for value in data.rhat]
     axes.scatter(excess, places, color=colours, s=28, zorder=3)
-    axes.axvline(most - 1, color=GREY, linestyle="--", linewidth=1.0)
+    axes.axvline(max_rhat - 1, color=GREY, linestyle="--", linewidth=1.0)
     axes.set_xscale("log")
     axes.set_xlim(min(5e-5, excess.min() / 2), max(0.3, 2 * excess.max()))
     axes.set_yticks(places, [f"{name}  {r:.3g}" if r >= 10 else f"{name}  {r:.3f}"
-                             for name, r in zip(shown.names, shown.rhat, strict=True)])  # fmt: skip
+                             for name, r in zip(data.names, data.rhat, strict=True)])  # fmt: skip
     axes.set_ylim(len(places) - 0.5, -0.5)
-    label_axes(axes, title=f"split R-hat (beyond {most:g}: do not mix)", x="R-hat - 1")
+    label_axes(axes, title=f"split R-hat (no mixing above {max_rhat:g})", x="R-hat - 1")
 
 
 def _draw_ages(axes: Axes, ages: np.ndarray) -> None:
-    """How many persistent chains are how old."""
+    """Histogram of the ages of the persistent chains."""
     bins = np.linspace(0, max(float(ages.max()), 1.0), 31)
     axes.hist(ages, bins=list(bins), color=DATA, alpha=0.8)
     mean = float(ages.mean())

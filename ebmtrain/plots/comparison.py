@@ -1,4 +1,4 @@
-"""A metric of many runs against what it cost."""
+"""Figure of a metric of many runs against training cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ebmtrain.plots.scales import set_log_scale, set_robust_limits
 from ebmtrain.plots.style import SMALL_SIZE, label_axes, new_figure
 
 _Line = Sequence[tuple[float, float]]
-# Okabe and Ito's palette, which colour-blind readers can tell apart; all further groups are grey.
+# Okabe and Ito's palette, distinguishable for colour-blind readers; further groups are grey.
 GROUP_COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -26,24 +26,24 @@ GROUP_COLOURS = (
     "#B8A800",
 )
 _OTHERS_COLOUR = "#BBBBBB"
-MIN_LOG_NATS = 1e-3  # nats: what is less has no sign that one could trust, and no logarithm
-_MIN_LOG_COST_RATIO = 20.0  # ratio of two groups' costs from which the axis of costs is logarithmic
-_MAX_LABEL_LETTERS = 44  # characters of a label in the legend
+MIN_LOG_NATS = 1e-3  # smaller values are dominated by noise and may be negative
+_MIN_LOG_COST_RATIO = 20.0  # of the largest to the smallest final cost, for a logarithmic axis
+_MAX_LABEL_LETTERS = 44  # of a label in the legend
 
 
 class DatasetCurves(NamedTuple):
-    """One data set: a panel for each cost."""
+    """The curves of one data set, with one panel for each cost."""
 
     title: str
     metric: str
-    """Its name and unit."""
+    """Name and unit of the metric."""
     panels: Mapping[str, Mapping[str, Sequence[_Line]]]
-    """cost -> label of a group, best first -> one line per seed, of (cost, metric)."""
+    """cost -> label of a group, best first -> one line per seed, a sequence of (cost, metric)."""
     log: bool
 
 
 def comparison(curves: Sequence[DatasetCurves], note: str = "") -> Figure:
-    """A row of panels per data set. Thin lines are seeds, bold ones their median."""
+    """One row of panels per data set. Thin lines are seeds, thick lines their median."""
     if not curves:
         figure = new_figure(6.0, 3.0)
         figure.text(0.5, 0.5, "no run was evaluated while it trained", ha="center", va="center")
@@ -64,12 +64,13 @@ def comparison(curves: Sequence[DatasetCurves], note: str = "") -> Figure:
 
 
 def _metric_label(row: DatasetCurves, groups: Mapping[str, Sequence[_Line]]) -> str:
-    low = any(y < MIN_LOG_NATS for lines in groups.values() for line in lines for _, y in line)
-    return f"{row.metric}, not below {MIN_LOG_NATS:g}" if row.log and low else row.metric
+    """The metric and, if values are clipped, the bound."""
+    clipped = any(y < MIN_LOG_NATS for lines in groups.values() for line in lines for _, y in line)
+    return f"{row.metric}, not below {MIN_LOG_NATS:g}" if row.log and clipped else row.metric
 
 
 def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
-    """One panel: all groups, the best in colour and over the others."""
+    """One panel with all groups; the best ones are coloured and in front of the others."""
     arrays = {name: [np.array(line, dtype=float) for line in lines]
               for name, lines in groups.items()}  # fmt: skip
     if not arrays:
@@ -98,16 +99,18 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
 
 
 class _LineStyle(NamedTuple):
-    """Of a group; what is higher hides what is lower."""
+    """Style of the lines of a group."""
 
     colour: str
     width: float
     height: float
+    """Drawing order: higher lines hide lower ones."""
 
 
 def _draw_group(
     axes: Axes, lines: Sequence[np.ndarray], style: _LineStyle, label: str | None, log: bool
 ) -> None:
+    """The lines of one group and their median."""
     lines = [line for line in lines if len(line)]
     several = len(lines) > 1
     colour, width, height = style
@@ -125,20 +128,23 @@ def _draw_group(
 
 
 def median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
-    """(n, 2) of cost and median over the lines, at all costs that every line has on both sides;
-    between two evaluations a line is straight, as it is drawn."""
+    """Median of the lines at each cost that is in the range of all lines, (n, 2) of cost and
+    median. The lines are interpolated linearly, on a logarithmic scale if `log`.
+    """
     low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
     x = np.unique(np.concatenate([line[:, 0] for line in lines]))
     x = x[(x >= low) & (x <= high)]
-    seen = [np.interp(x, line[:, 0], np.log(line[:, 1]) if log else line[:, 1]) for line in lines]
-    if not len(x):  # one was over before another had begun
+    values = [np.interp(x, line[:, 0], np.log(line[:, 1]) if log else line[:, 1]) for line in lines]
+    if not len(x):  # the ranges do not overlap
         return np.empty((0, 2))
-    middle = np.median(seen, axis=0)
+    middle = np.median(values, axis=0)
     return np.column_stack([x, np.exp(middle) if log else middle])
 
 
 def _shorten(text: str) -> str:
-    """Its middle left out where it is too long. A dollar would be mathematics to matplotlib."""
+    """The text, with an ellipsis in the middle if it is too long, and with dollar signs escaped,
+    which matplotlib would read as mathematics.
+    """
     half = _MAX_LABEL_LETTERS // 2
     cut = text if len(text) <= _MAX_LABEL_LETTERS else f"{text[:half]} … {text[-half:]}"
     return cut.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Energies of any range made fit for drawing, so that the wells are visible."""
+"""Contour levels for energies of any range."""
 
 from __future__ import annotations
 
@@ -9,33 +9,38 @@ import numpy as np
 
 _N_LEVELS = 16
 _MIN_CLIP_NATS = 10.0
-"""In nats: probability e^-10 of the peak's, which no reasonable sample count reaches."""
+"""Probability e^-10 relative to the maximum, below the reach of any reasonable sample size."""
 
 ROUND_NUMBERS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 class ContourData(NamedTuple):
-    """Energies made fit for drawing."""
+    """Energies and levels to draw."""
 
     heights: np.ma.MaskedArray
-    """Above the minimum, cut off a little above the clip; masked where the energy is NaN or minus
-    infinity."""
+    """Energies above their minimum, clipped at 1.2 times the clip; masked where the energy is NaN
+    or minus infinity.
+    """
     levels: np.ndarray
-    """(LEVELS + 1,), from 0 to clip."""
+    """(n_levels + 1,), from 0 to the clip."""
     clip: float
     clipped: bool
-    """Whether some height was above the clip."""
+    """Whether some energy is above the clip."""
 
 
 def contour_data(values: np.ndarray, at_data: np.ndarray | None = None) -> ContourData | None:
-    """Energies of a grid -> what to draw, or None where no energy is finite.
+    """Clipped energies and contour levels; None if no energy is finite.
 
-    The clip keeps the wells visible whatever the range is: where the energies at data are given,
-    their 99 % quantile and 5 nats more; else the median over the view, so that half of it shows
-    structure; rounded up. Never below 10 nats, never above the highest energy there is.
+    The clip is the 99 % quantile of the energies at the data plus 5 nats, or without data the
+    median over the grid, so that half of the view shows structure; rounded up to a round number, at
+    least 10 nats, at most the largest finite energy.
 
-    Levels grow quadratically, which spaces the contours of a quadratic well evenly: the bottom
-    of a well is resolved even where the clip is thousands of nats.
+    Levels grow quadratically, which makes the contours of a quadratic well equidistant: the bottom
+    of a well is resolved even if the clip is thousands of nats.
+
+    Args:
+        values: energies on a grid, in nats.
+        at_data: energies at the data, in nats.
     """
     finite = np.isfinite(values)
     if not finite.any():
@@ -44,32 +49,34 @@ def contour_data(values: np.ndarray, at_data: np.ndarray | None = None) -> Conto
     heights = values - floor
     reference = np.empty(0) if at_data is None else at_data[np.isfinite(at_data)] - floor
     if reference.size:
-        wanted = float(np.quantile(reference, 0.99)) + 5.0
+        target = float(np.quantile(reference, 0.99)) + 5.0
     else:
-        wanted = float(np.median(heights[finite]))
+        target = float(np.median(heights[finite]))
     highest = float(heights[finite].max())
-    clip = min(_round_up(max(wanted, _MIN_CLIP_NATS)), highest)
-    clip = clip if clip > 0 else 1.0  # a constant energy still needs two different levels
+    clip = min(_round_up(max(target, _MIN_CLIP_NATS)), highest)
+    clip = clip if clip > 0 else 1.0  # a constant energy needs two different levels too
     levels = clip * np.linspace(0, 1, _N_LEVELS + 1) ** 2
-    hidden = np.isnan(values) | np.isneginf(values)
-    drawn = np.ma.masked_array(np.clip(heights, 0.0, 1.2 * clip), hidden)
-    return ContourData(drawn, levels, clip, bool((heights[~hidden] > clip).any()))
+    undefined = np.isnan(values) | np.isneginf(values)
+    clipped_heights = np.ma.masked_array(np.clip(heights, 0.0, 1.2 * clip), undefined)
+    return ContourData(clipped_heights, levels, clip, bool((heights[~undefined] > clip).any()))
 
 
 def _round_up(value: float) -> float:
-    """The next round number, value > 0."""
+    """The next round number, for value > 0."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(mark * power for mark in ROUND_NUMBERS if mark * power >= value * (1 - 1e-9))
 
 
-def round_ticks(clip: float, apart: float) -> list[float]:
-    """1, 2 or 5 times powers of ten between 0 and the clip, at least `apart` of the bar from each
-    other where heights grow quadratically along it; 0 and the clip are the first and the last."""
+def round_ticks(clip: float, min_gap: float) -> list[float]:
+    """Ticks at 1, 2 or 5 times powers of ten between 0 and the clip. Heights grow quadratically
+    along the colour bar; ticks are at least `min_gap` of its length apart. 0 and the clip are the
+    first and last.
+    """
     low = math.floor(math.log10(clip)) - 3
     marks = [m * 10.0**p for p in range(low, low + 5) for m in (1, 2, 5)]
     ticks = [0.0]
     for mark in marks:
-        there, before = (math.sqrt(value / clip) for value in (mark, ticks[-1]))
-        if before + apart <= there <= 1 - apart:
+        position, previous = (math.sqrt(value / clip) for value in (mark, ticks[-1]))
+        if previous + min_gap <= position <= 1 - min_gap:
             ticks.append(mark)
     return [*ticks, float(f"{clip:.3g}")]

@@ -1,4 +1,4 @@
-"""Metrics against training steps."""
+"""Figure of metrics against training steps."""
 
 from __future__ import annotations
 
@@ -25,36 +25,38 @@ from ebmtrain.plots.style import (
 )
 
 MetricRows = Sequence[Mapping[str, float]]
-MIN_KL_NATS = 1e-4  # nats; estimates below this are noise, and zero has no logarithm
-_MIN_SMOOTHED_ROWS = 200  # rows; beyond, a mean is drawn over the faint raw curve
+MIN_KL_NATS = 1e-4  # smaller estimates are noise and may be 0
+_MIN_SMOOTHED_ROWS = 200  # from which a running mean is drawn over the pale raw curve
 _COLOUR_ORDER = (DATA, MODEL, GREEN, SKY_BLUE, ORANGE)
 
 
 class MetricPanel(NamedTuple):
-    """What one set of axes shows: metric keys and the words for them."""
+    """Metric keys that share one panel, and their labels."""
 
     title: str
     unit: str
     keys: Mapping[str, str]
     scale: Literal["linear", "log", "unit"] = "linear"
-    """unit: between 0 and 1"""
+    """unit: the interval [0, 1]."""
     floor: float = 0.0
-    """On a log scale, lower values are drawn here."""
+    """On a logarithmic scale, smaller values are drawn at this value."""
     decades: float = math.inf
-    """On a log scale, so far below the summit of the lowest curve lies the floor."""
+    """On a logarithmic scale, the lower end is at most so many decades below the maximum of the
+    lowest curve.
+    """
 
 
 class Series(NamedTuple):
-    """One metric where it was logged."""
+    """The finite values of one metric."""
 
     steps: np.ndarray
     values: np.ndarray
     fault: float | None
-    """The first step at which the value was not finite."""
+    """The first step with a value that is not finite; None: all values are finite."""
 
 
 ENERGIES = MetricPanel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
-# The first of these that was measured is the one to watch.
+# In order of preference; the first with values is drawn.
 _QUALITY = (
     MetricPanel("KL(data || model)", "nats", {"kl": "KL"}, "log", MIN_KL_NATS),
     MetricPanel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
@@ -67,21 +69,21 @@ _CHAIN = MetricPanel(
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
      "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
-# The learning rate ends next to zero, which would leave no room for anything else.
+# The learning rate decays to nearly 0; without a bound on the decades it would take all the room.
 _SIZES = MetricPanel(
     "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3
 )
 
 
 def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Figure:
-    """One panel per group of metrics that the rows hold.
+    """One panel per group of metrics that the rows contain.
 
     Args:
-        rows: each with `step` and any metrics. Keys may be missing in some rows, since
-            evaluations are rarer than logs; values that are not finite are left out, and the
-            step of the first is marked.
+        rows: each with `step` and any metrics. A key may be missing in some rows, since evaluations
+            are rarer than log rows. Values that are not finite are left out, and the step of the
+            first is marked.
         title: above the figure.
-        target: the acceptance that the sampler's step size is adapted to.
+        target: acceptance that the sampler's step size is adapted to.
     """
     panels = [panel for panel in (ENERGIES, LOSS, _GRADIENT, quality_panel(rows), _CHAIN, _SIZES)
               if panel is not None and has_metrics(rows, panel)]  # fmt: skip
@@ -103,17 +105,17 @@ def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Fi
 
 
 def quality_panel(rows: MetricRows) -> MetricPanel | None:
-    """KL where it was measured, else regret, else NLL, else None."""
+    """The panel of KL if any row has it, else of regret, else of NLL, else None."""
     return next((panel for panel in _QUALITY if has_metrics(rows, panel)), None)
 
 
 def has_metrics(rows: MetricRows, panel: MetricPanel) -> bool:
-    """Whether any row has any of the panel's metrics."""
+    """Whether any row has any metric of the panel."""
     return any(key in row for row in rows for key in panel.keys)
 
 
 def _finite_series(rows: MetricRows, key: str) -> Series | None:
-    """The metric's finite values, or None where no row has it."""
+    """The finite values of the metric; None if no row has it."""
     pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
     if not pairs:
         return None
@@ -124,11 +126,11 @@ def _finite_series(rows: MetricRows, key: str) -> Series | None:
 
 
 def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
-    """One panel on given axes."""
+    """Draws one panel on the given axes."""
     found = {name: _finite_series(rows, key) for key, name in panel.keys.items()}
-    drawn = {name: series for name, series in found.items() if series is not None}
-    values = np.concatenate([np.empty(0), *(series.values for series in drawn.values())])
-    floor = _lowest_shown(panel, [series.values for series in drawn.values()])
+    shown = {name: series for name, series in found.items() if series is not None}
+    values = np.concatenate([np.empty(0), *(series.values for series in shown.values())])
+    floor = _lowest_shown(panel, [series.values for series in shown.values()])
     limits = Limits(floor, np.inf)
     if floor > 0:
         set_log_scale(axes, np.maximum(values, floor))
@@ -136,13 +138,13 @@ def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
         axes.set_ylim(-0.03, 1.03)
     else:
         limits = set_robust_limits(axes, values)
-    for (name, series), colour in zip(drawn.items(), _COLOUR_ORDER, strict=False):
+    for (name, series), colour in zip(shown.items(), _COLOUR_ORDER, strict=False):
         _draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
-    faults = [series.fault for series in drawn.values() if series.fault is not None]
+    faults = [series.fault for series in shown.values() if series.fault is not None]
     if faults:
         axes.axvline(min(faults), color=PURPLE, linestyle=":", label="first value not finite")
     set_step_limits(axes, [row["step"] for row in rows])
-    _mark_values_outside(axes, dict(zip(_COLOUR_ORDER, drawn.values(), strict=False)), limits)
+    _mark_values_outside(axes, dict(zip(_COLOUR_ORDER, shown.values(), strict=False)), limits)
     floored = panel.floor > 0 and bool((values < floor).any())
     unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
     label_axes(axes, title=panel.title, x="step", y=unit)
@@ -152,16 +154,16 @@ def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
 
 
 def _lowest_shown(panel: MetricPanel, curves: Sequence[np.ndarray]) -> float:
-    """The lowest value to draw; positive means a logarithmic scale, -inf a linear one."""
+    """The smallest value to draw: positive on a logarithmic scale, -inf on a linear one."""
     positive = [values[values > 0] for values in curves if (values > 0).any()]
     if panel.scale != "log" or not positive:
         return -np.inf
-    beneath = min(values.max() for values in positive) / 10**panel.decades
-    return panel.floor or max(beneath, min(values.min() for values in positive))
+    lowest = min(values.max() for values in positive) / 10**panel.decades
+    return panel.floor or max(lowest, min(values.min() for values in positive))
 
 
 def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
-    """Few values as dots on a line; many as a running mean over the faint raw curve."""
+    """Few values as dots on a line; many as a running mean over the pale raw curve."""
     steps, values = series.steps, series.values
     if len(steps) < _MIN_SMOOTHED_ROWS:
         size = 3 if len(steps) <= 40 else 0
@@ -177,7 +179,9 @@ def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
 
 
 def _mark_values_outside(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
-    """Triangles at the edge point to the values beyond it; the farthest one is given."""
+    """Triangles at the edge of the panel for values outside of it; the most distant one is labelled
+    with its value.
+    """
     at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
     for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):
         found: list[tuple[float, float]] = []

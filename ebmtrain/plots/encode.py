@@ -1,4 +1,4 @@
-"""Figures as bytes."""
+"""Encoding of figures as image files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ebmtrain.plots.style import DPI
 
 
 def encode_png(figure: Figure, dpi: int = DPI) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
+    """The figure as a PNG file; equal figures give equal bytes."""
     buffer, canvas = BytesIO(), FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     # Not by savefig, which draws twice: once without colours, for the layout.

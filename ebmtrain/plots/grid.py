@@ -1,4 +1,4 @@
-"""A function of the plane on a regular grid."""
+"""Evaluation of a function on a regular grid in two dimensions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Grid(NamedTuple):
     y: np.ndarray
     """(rows,), ascending"""
     values: np.ndarray
-    """(rows, columns), float64; as the function gave them, so perhaps not finite."""
+    """(rows, columns), float64, as returned by the function: may contain values that are not
+    finite.
+    """
     cell: float
     """Area of one cell, in squared units of the data."""
 
@@ -30,7 +32,13 @@ class Grid(NamedTuple):
 def evaluate_on_grid(
     function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]
 ) -> Grid:
-    """`function`, (n, 2) -> (n,), at (columns, rows) cell centres: float64 on the CPU."""
+    """Values of a function at the cell centres of a grid.
+
+    Args:
+        function: (n, 2) -> (n,); called on float64 points on the CPU.
+        window: that the cells tile.
+        shape: (columns, rows).
+    """
     (columns, rows), (width, height) = shape, window.size
     x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)
     y = window.low[1] + (torch.arange(rows, dtype=torch.float64) + 0.5) * (height / rows)
@@ -47,7 +55,7 @@ def evaluate(function: Callable[[Tensor], Tensor], points: Tensor) -> np.ndarray
 
 
 def cell_counts(window: Window, longest: int) -> tuple[int, int]:
-    """(columns, rows) of cells that look nearly square, `longest` of them on the longer side."""
+    """(columns, rows) of nearly square cells, with `longest` cells along the longer side."""
     width, height = window.shape
     cell = max(width, height) / longest
     return max(8, round(width / cell)), max(8, round(height / cell))

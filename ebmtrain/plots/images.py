@@ -1,4 +1,4 @@
-"""Images: of the data, of the model, and of chains on their way."""
+"""Figures of images: training images, samples and chains."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from ebmtrain.plots.style import (
 )
 
 _BACKGROUND = 255  # between the images
-_MAX_IMAGES = 64  # images of a panel
-_ANIMATION_WIDTH_PX = 480  # width of an animation, about
+_MAX_IMAGES = 64  # per panel
+_ANIMATION_WIDTH_PX = 480  # approximately
 
 
 class PixelRange(NamedTuple):
-    """How events are shown as images."""
+    """The range of pixel values that is shown, and the conversion of events to images."""
 
     low: float
-    """Black; what is lower is black too."""
+    """Value shown as black; lower values are black too."""
     high: float
-    """White."""
+    """Value shown as white; higher values are white too."""
 
     def to_rgb(self, x: Tensor) -> np.ndarray:
-        """(n, *event) -> (n, height, width, 3). Events of one channel are gray, of three coloured,
-        of others the gray mean of the channels. NaN is black."""
+        """(n, *event) -> (n, height, width, 3), uint8. Events with one channel are grey, with three
+        RGB, with other numbers the grey mean of the channels. NaN is black.
+        """
         x = x.detach().cpu().double()
         x = x[:, None] if x.ndim == 3 else x
         if x.shape[1] != 3:
@@ -50,71 +51,83 @@ class PixelRange(NamedTuple):
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """(n, height, width, 3) -> one picture, row by row, with lines of a pixel between them."""
+    """(n, height, width, 3) -> one image, row by row, with lines of one pixel between images."""
     n, height, width, _ = images.shape
     rows = math.ceil(n / columns)
-    paper = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), _BACKGROUND, np.uint8)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), _BACKGROUND, np.uint8)
     for i, image in enumerate(images):
         y, x = i // columns * (height + 1), i % columns * (width + 1)
-        paper[y : y + height, x : x + width] = image
-    return paper
+        canvas[y : y + height, x : x + width] = image
+    return canvas
 
 
 class NearestImages(NamedTuple):
-    """Of some images, the training image nearest to each."""
+    """The training image nearest to each of some images."""
 
     images: Tensor
     distance: Tensor
-    """Euclidean, (n,), in the units of the pixels."""
+    """Euclidean, (n,), in units of the pixels."""
 
 
 def nearest_images(x: Tensor, train: Tensor) -> NearestImages:
-    """Of (n, *event); those that are not finite have the first one, at distance inf."""
+    """The nearest training image of each image, (n, *event). An image that is not finite gets the
+    first training image, at distance inf.
+    """
     x, train = x.detach().cpu().double(), train.detach().cpu().double()
     flat = train.flatten(1)
     pairs = (torch.cdist(part, flat).min(1) for part in x.flatten(1).split(64))
-    distance, index = (torch.cat(found) for found in zip(*pairs, strict=True))
-    lost = ~distance.isfinite()
-    return NearestImages(train[index.masked_fill(lost, 0)], distance.masked_fill(lost, torch.inf))
+    distance, index = (torch.cat(nearest) for nearest in zip(*pairs, strict=True))
+    invalid = ~distance.isfinite()
+    return NearestImages(
+        train[index.masked_fill(invalid, 0)], distance.masked_fill(invalid, torch.inf)
+    )
 
 
 def image_samples(
     data: Tensor,
     model_samples: Tensor,
-    look: PixelRange,
+    pixels: PixelRange,
     title: str = "",
     holdout: Tensor | None = None,
 ) -> Figure:
-    """Training images, samples, and the training image nearest to each sample, place by place.
+    """Training images, samples, and the training image nearest to each sample at the same position.
 
-    Where samples are no nearer to the training images than held-out images are, the model has not
-    learnt them by heart: both median distances are said.
+    Both median distances to the nearest training image, of samples and of held-out images, are
+    given: a model whose samples are closer than held-out images overfits.
 
     Args:
-        data: (n, *event), training images in the data's own units.
+        data: training images, (n, *event), in the data's own units.
         model_samples: (m, *event).
+        pixels: range of pixel values to show.
+        title: above the figure.
         holdout: (k, *event).
     """
     n = min(_MAX_IMAGES, len(data), len(model_samples))
     columns = math.ceil(math.sqrt(n))
-    # Evenly from all of them: neighbours in a chain are alike, and files may be sorted.
+    # Evenly spaced: neighbours in a chain are similar, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
-    found = nearest_images(samples, data)
-    said = f"median distance {_format_distance(float(found.distance.median()))}"
+    nearest = nearest_images(samples, data)
+    distances = f"median distance {_format_distance(float(nearest.distance.median()))}"
     if holdout is not None and len(holdout):
-        apart = float(nearest_images(holdout[:1000], data).distance.median())
-        said += f"; of held-out ones {_format_distance(apart)}"
+        median = float(nearest_images(holdout[:1000], data).distance.median())
+        distances += f"; of held-out ones {_format_distance(median)}"
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-    names = ("training images", "model samples", f"training image nearest to each sample\n{said}")
-    for axes, images, name in zip(panels, (shown, samples, found.images), names, strict=True):
-        _draw_image(axes, mosaic(look.to_rgb(images), columns))
+    names = (
+        "training images",
+        "model samples",
+        f"training image nearest to each sample\n{distances}",
+    )
+    for axes, images, name in zip(panels, (shown, samples, nearest.images), names, strict=True):
+        _draw_image(axes, mosaic(pixels.to_rgb(images), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
 
 def _format_distance(distance: float) -> str:
-    """Without an exponent: pixels of 256 values are thousands apart, and a title has one line."""
+    """Without an exponent, so that the title fits in one line: distances of images with 256 levels
+    are in the thousands.
+    """
     return f"{distance:,.0f}" if distance >= 1000 else f"{distance:.3g}"
 
 
@@ -122,15 +135,17 @@ def class_panels(
     data: Sequence[Tensor],
     samples: Sequence[Tensor],
     names: Sequence[str],
-    look: PixelRange,
+    pixels: PixelRange,
     title: str = "",
 ) -> Figure:
-    """A row for each class: training images beside draws of p(x | y).
+    """A row for each class, of training images on the left and samples of p(x | y) on the right.
 
     Args:
-        data: of each class, (n, *event), in the data's own units; n may be 0.
-        samples: of each class, (m, *event), as many of all.
+        data: for each class (n, *event), in the data's own units; n may be 0.
+        samples: for each class (m, *event), with the same m.
         names: of the classes.
+        pixels: range of pixel values to show.
+        title: above the figure.
     """
     columns = len(samples[0])
     height, width = samples[0].shape[-2:]
@@ -139,8 +154,8 @@ def class_panels(
     named = {"training images": data, "model samples of each class, from p(x | y)": samples}
     for axes, (name, rows) in zip(panels, named.items(), strict=True):
         images = np.full((len(names), columns, height, width, 3), _BACKGROUND, np.uint8)
-        for row, some in zip(images, rows, strict=True):
-            row[: len(some)] = look.to_rgb(some[:columns])
+        for row, images_of_class in zip(images, rows, strict=True):
+            row[: len(images_of_class)] = pixels.to_rgb(images_of_class[:columns])
         _draw_image(axes, mosaic(images.reshape(-1, height, width, 3), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
         places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
@@ -150,32 +165,39 @@ def class_panels(
 
 
 def denoising(
-    noisy: Tensor, mean: Tensor, draws: Tensor, look: PixelRange, title: str = ""
+    noisy: Tensor, mean: Tensor, draws: Tensor, pixels: PixelRange, title: str = ""
 ) -> Figure:
-    """Noisy images, what each is taken to have been, and one draw of that, place by place.
+    """Noisy images, the posterior mean of each, and one posterior sample of each, at the same
+    positions.
 
     Args:
-        noisy, mean, draws: (n, *event), in the data's own units; the first `_MAX_IMAGES` are shown.
+        noisy, mean, draws: (n, *event), in the data's own units; the first 64 are shown.
+        pixels: range of pixel values to show.
+        title: above the figure.
     """
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     named = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
     for axes, (name, images) in zip(panels, named.items(), strict=True):
         columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
-        _draw_image(axes, mosaic(look.to_rgb(images[:_MAX_IMAGES]), columns))
+        _draw_image(axes, mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns))
         axes.set_title(name, fontsize=PANEL_SIZE)
     return figure
 
 
-def chain_strip(frames: Tensor, steps: Sequence[int], look: PixelRange, title: str = "") -> Figure:
-    """Chains from step to step, a row a chain.
+def chain_strip(
+    frames: Tensor, steps: Sequence[int], pixels: PixelRange, title: str = ""
+) -> Figure:
+    """Chains at several steps, one chain per row.
 
     Args:
         frames: (len(steps), chains, *event), in the data's own units.
-        steps: behind each.
+        steps: number of chain steps of each frame.
+        pixels: range of pixel values to show.
+        title: above the figure.
     """
     columns, rows = frames.shape[:2]
-    images = look.to_rgb(frames.transpose(0, 1).flatten(0, 1))
+    images = pixels.to_rgb(frames.transpose(0, 1).flatten(0, 1))
     height, width = images.shape[1:3]
     figure = new_figure(10.0, 9.8 * rows * height / (columns * width) + 0.85, title)
     axes = figure.add_subplot()
@@ -184,28 +206,30 @@ def chain_strip(frames: Tensor, steps: Sequence[int], look: PixelRange, title: s
     axes.set_xticks(places, [str(step) for step in steps], fontsize=SMALL_SIZE)
     axes.tick_params(length=0)
     axes.set_xlabel("steps of the chain", fontsize=LABEL_SIZE)
-    axes.set_ylabel("a row a chain, from noise", fontsize=LABEL_SIZE)
+    axes.set_ylabel("one chain per row, from noise", fontsize=LABEL_SIZE)
     return figure
 
 
-def chain_animation(frames: Tensor, steps: Sequence[int], look: PixelRange) -> bytes:
-    """The same as an animated GIF, all chains side by side; arguments as those of `chain_strip`."""
+def chain_animation(frames: Tensor, steps: Sequence[int], pixels: PixelRange) -> bytes:
+    """The chains of `chain_strip` as an animated GIF, all chains in one picture; arguments as of
+    `chain_strip`.
+    """
     font = ImageFont.truetype(str(FONT), TEXT_PX)
     columns = math.ceil(math.sqrt(frames.shape[1]))
     pictures = []
     for x, step in zip(frames, steps, strict=True):
-        tiles = mosaic(look.to_rgb(x), columns)
-        times = max(1, _ANIMATION_WIDTH_PX // tiles.shape[1])
-        large = Image.fromarray(tiles.repeat(times, 0).repeat(times, 1))
-        paper = Image.new("RGB", (large.width, large.height + LINE_PX + 4), "white")
-        paper.paste(large, (0, LINE_PX + 4))
-        ImageDraw.Draw(paper).text((4, 2), f"step {step}", "black", font)
-        pictures.append(paper)
+        tiles = mosaic(pixels.to_rgb(x), columns)
+        factor = max(1, _ANIMATION_WIDTH_PX // tiles.shape[1])
+        large = Image.fromarray(tiles.repeat(factor, 0).repeat(factor, 1))
+        canvas = Image.new("RGB", (large.width, large.height + LINE_PX + 4), "white")
+        canvas.paste(large, (0, LINE_PX + 4))
+        ImageDraw.Draw(canvas).text((4, 2), f"step {step}", "black", font)
+        pictures.append(canvas)
     return encode_gif(pictures)
 
 
 def _draw_image(axes: Axes, picture: np.ndarray) -> None:
-    """Without ticks or frame, every pixel as it is."""
+    """The image without ticks and frame, without interpolation."""
     axes.imshow(picture, interpolation="nearest")
     label_axes(axes)
     axes.set_xticks([])

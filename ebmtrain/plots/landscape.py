@@ -1,4 +1,4 @@
-"""The energy over the plane, with data and samples on it."""
+"""Contours of an energy in two dimensions, with data and samples."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def landscape(
     samples: Tensor | None = None,
     title: str = "",
 ) -> Figure:
-    """Filled contours of `energy`, (n, 2) -> (n,), in nats, with points of data and model.
+    """Filled contours of an energy in nats, with data and samples.
 
     Args:
-        energy: called on float64 points of the CPU, in the data's own units.
-        window: what is shown; points outside it are counted in the legend.
-        data: (n, 2); also sets where the colours are clipped, see `contour_data`.
-        samples: (m, 2), from the model.
+        energy: (n, 2) -> (n,); called on float64 points on the CPU, in the data's own units.
+        window: the view; points outside of it are counted in the legend.
+        data: (n, 2); also determines where the colours are clipped, see `contour_data`.
+        samples: samples of the model, (m, 2).
         title: above the figure.
     """
     width, height = window.shape
@@ -63,8 +63,9 @@ def draw_landscape(
     samples: Tensor | None,
     area: float = 1.0,
 ) -> None:
-    """The same on given axes, with a colour bar beside them and a legend below; `area` as for
-    `draw_data`."""
+    """`landscape` on the given axes, with a colour bar at their side and a legend below; `area` as
+    for `draw_data`.
+    """
     grid = evaluate_on_grid(energy, window, cell_counts(window, _CELLS))
     at_data = None if data is None else evaluate(energy, torch.from_numpy(thin(data, MAX_DATA)))
     width, height = window.shape
@@ -82,7 +83,7 @@ def draw_landscape(
 
 
 def _draw_legend(axes: Axes, columns: int) -> None:
-    """Below the tick labels, at a distance in points; dark, for the dots of data are white."""
+    """A legend below the tick labels, on a dark background, since the data are white dots."""
     below = ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + below,
@@ -91,31 +92,37 @@ def _draw_legend(axes: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def _draw_contours(axes: Axes, grid: Grid, shape: ContourData | None, tall: float) -> None:
-    """Contours and their colour bar. Grey is where there is no energy to show.
+def _draw_contours(axes: Axes, grid: Grid, contours: ContourData | None, aspect: float) -> None:
+    """Contours and their colour bar; grey where the energy is undefined.
 
     Args:
-        tall: height of the axes as a multiple of their width.
+        aspect: height / width of the axes.
     """
     axes.set_facecolor("#c8c8c8")
-    if shape is None:
+    if contours is None:
         axes.text(
             0.5, 0.5, "the energy is finite\nnowhere in this view", transform=axes.transAxes,
             ha="center", va="center", fontsize=LABEL_SIZE,
         )  # fmt: skip
         return
-    beyond = "max" if shape.clipped else "neither"
-    # One even step of colour per level, and one for all that is higher.
-    norm = BoundaryNorm(shape.levels, colormaps[COLORMAP].N, extend=beyond)
+    extend = "max" if contours.clipped else "neither"
+    # One equal step of colour per level, and one for all higher values.
+    norm = BoundaryNorm(contours.levels, colormaps[COLORMAP].N, extend=extend)
     filled = axes.contourf(
-        grid.x, grid.y, shape.heights, levels=shape.levels, cmap=COLORMAP, norm=norm, extend=beyond
+        grid.x,
+        grid.y,
+        contours.heights,
+        levels=contours.levels,
+        cmap=COLORMAP,
+        norm=norm,
+        extend=extend,
     )
-    # Inside the axes' own frame, so that it is as tall as the picture whatever the aspect.
-    frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, tall), 1.0))
-    # The bounds on the height keep labels apart and inside the figure.
-    ticks = round_ticks(shape.clip, apart=0.09 if tall > 0.5 else 0.22)
+    # Inset axes are as high as the contours for every aspect.
+    frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, aspect), 1.0))
+    # The bounds on the aspect keep labels apart and inside the figure.
+    ticks = round_ticks(contours.clip, min_gap=0.09 if aspect > 0.5 else 0.22)
     label = "energy above the minimum (nats)"
-    if tall < 0.75:
+    if aspect < 0.75:
         label = label.replace("the ", "the\n", 1)
     bar = axes.figure.colorbar(filled, cax=frame, ticks=ticks, spacing="uniform")
     bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])

@@ -1,4 +1,4 @@
-"""Columns of a table against each other: data on one side, the model's samples on the other."""
+"""Pairs of columns of a table: data below the diagonal, samples above it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from ebmtrain.plots.projection import draw_marginal
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, label_axes, new_figure, short_label
 from ebmtrain.plots.window import Window, fit_interval
 
-_MAX_COLUMNS = 6  # columns: more would be too small to read
+_MAX_COLUMNS = 6  # more panels would be too small to read
 
 
 def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str = "") -> Figure:
-    """A square of panels for the first columns, up to six.
+    """A square of panels for the first columns, at most six.
 
-    Below the diagonal are data, above it as many model samples, each pair of columns in the same
-    view on both sides: the one should be the mirror image of the other. On the diagonal are the
-    histograms of both.
+    Below the diagonal are the data, above it equally many samples, with the same view for each pair
+    of columns: the two halves should be mirror images. On the diagonal are histograms of both.
 
     Args:
         data: (n, d), d >= 2, in the data's own units.
@@ -67,12 +66,18 @@ def _draw_pair(
     axes: Axes,
     points: Tensor,
     colour: str,
-    which: tuple[int, int],
+    columns: tuple[int, int],
     views: Sequence[tuple[float, float]],
 ) -> None:
-    """Two columns of flat points: across, up."""
-    (left, right), (bottom, top) = (views[j] for j in which)
+    """Scatter plot of two columns.
+
+    Args:
+        points: (n, d).
+        columns: on the x axis and on the y axis.
+        views: interval shown of each column.
+    """
+    (left, right), (bottom, top) = (views[j] for j in columns)
     window = Window((left, bottom), (right, top))
-    draw_data(axes, points[:, which], window, colour)
+    draw_data(axes, points[:, columns], window, colour)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)

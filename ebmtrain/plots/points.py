@@ -1,4 +1,4 @@
-"""Points of data and model drawn over something else."""
+"""Scatter plots of data and samples."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from ebmtrain.plots.window import Window
 
-MAX_DATA = 1000  # beyond these a scatter only hides what is beneath it
+MAX_DATA = 1000  # more dots would hide what is below them
 _MAX_SAMPLES = 500
 
 
 def thin(points: Tensor, limit: int) -> np.ndarray:
-    """At most `limit` of the points, evenly picked: repeatable, and it draws no random number."""
+    """At most `limit` of the points, evenly spaced in their order; deterministic."""
     points = points.detach().cpu().double()
     stride = -(-len(points) // limit) or 1
     return points[::stride].numpy()
 
 
 def label_with_outside(name: str, points: Tensor, window: Window) -> str:
-    """`name`, and how many of the points the window hides, so that no runaway goes unnoticed."""
+    """`name`, with the number of points that are outside of the window, if any."""
     outside = len(points) - int(window.contains(points).sum())
     return f"{name} ({outside} of {len(points)} outside the view)" if outside else name
 
@@ -28,7 +28,7 @@ def label_with_outside(name: str, points: Tensor, window: Window) -> str:
 def draw_data(
     axes: Axes, data: Tensor, window: Window, colour: str, *, edge: str = "none", area: float = 1.0
 ) -> None:
-    """Small dots: (n, 2). `area` is theirs, as a multiple of what suits a figure of full size."""
+    """Small dots at (n, 2) points. `area` is that of a dot, relative to a figure of full size."""
     xy = thin(data, MAX_DATA)
     label = label_with_outside("data", data, window)
     axes.scatter(
@@ -39,8 +39,9 @@ def draw_data(
 def draw_samples(
     axes: Axes, samples: Tensor, window: Window, colour: str, *, area: float = 1.0
 ) -> None:
-    """Larger triangles with a black rim, seen on dark and on bright ground alike, and told from
-    dots by shape where colours are hard to tell: (n, 2)."""
+    """Larger triangles at (n, 2) points, with a black edge: visible on dark and on bright
+    backgrounds and distinguishable from dots without colour.
+    """
     xy = thin(samples, _MAX_SAMPLES)
     label = label_with_outside("model samples", samples, window)
     axes.scatter(

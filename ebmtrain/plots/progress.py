@@ -1,4 +1,4 @@
-"""One look at a training run: where it is, and how it got there."""
+"""Figure of a run during training: landscape, energies and quality."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def progress(
     samples: Tensor | None = None,
     title: str = "",
 ) -> Figure:
-    """Landscape with data and samples | energies against step | KL (or regret, or NLL, or loss).
+    """Landscape with data and samples | energies against steps | KL (or regret, NLL, loss) against
+    steps.
 
-    Arguments as for `landscape` and `curves`. Panels whose metrics are not there are left out.
+    Arguments as for `landscape` and `curves`. Panels without metrics are left out.
     """
     energies = ENERGIES if has_metrics(rows, ENERGIES) else None
     quality = quality_panel(rows) or (LOSS if has_metrics(rows, LOSS) else None)

@@ -1,4 +1,4 @@
-"""Points that are not of the plane: their principal axes and their marginals."""
+"""Figures of points that are not two-dimensional: principal axes and marginals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebmtrain.plots.samples import bin_count
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, escape_math, label_axes, new_figure
 from ebmtrain.plots.window import fit_interval, fit_window
 
-_MAX_AXES_POINTS = 1000  # points that the principal axes are computed from
+_MAX_AXES_POINTS = 1000  # from which the principal axes are computed
 _MAX_MARGINALS = 6
 _CURVE_POINTS = 600
 
@@ -29,19 +29,19 @@ def projection(
     energy: Callable[[Tensor], Tensor] | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """What can be drawn of points of any dimension.
+    """Figure of points of any dimension.
 
-    One dimension: histograms, and the normalised exp(-E) where `energy` is given. More: a scatter
-    on the first two principal axes of the data (of the samples where `data` is None), each
-    coordinate divided by its standard deviation, lest one in large units be all there is; and the
-    marginals of the coordinates that vary most.
+    In one dimension: histograms, and the normalised exp(-E) if `energy` is given. Otherwise: a
+    scatter plot on the first two principal axes of the data (of the samples if `data` is None),
+    with each coordinate divided by its standard deviation, so that no unit dominates; and the
+    marginals of the coordinates of largest spread.
 
     Args:
         data: (n, *event) or None.
         model_samples: (m, *event).
         title: above the figure.
         energy: (batch, *event) -> (batch,); used in one dimension only.
-        names: of the coordinates, in the order of a flat point.
+        names: of the coordinates, in the order of a flattened point.
     """
     shape = model_samples.shape[1:]
     flat = model_samples.detach().cpu().double().flatten(1) if shape else model_samples[:, None]
@@ -62,7 +62,7 @@ def projection(
 def _project_many(
     data: Tensor | None, samples: Tensor, title: str, names: Sequence[str] | None = None
 ) -> Figure:
-    """The figure for two dimensions and more: flat points, (n, dimensions)."""
+    """The figure for two and more dimensions, of flattened points, (n, dimensions)."""
     reference = finite_points(samples if data is None else data)
     dimensions = reference.shape[1]
     chosen = widest_coordinates(reference)
@@ -84,14 +84,21 @@ def _project_many(
 
 
 def finite_points(points: Tensor) -> Tensor:
-    kept = points[points.isfinite().all(dim=1)]
-    if len(kept) == 0:
+    """The finite ones of the points, (n, d).
+
+    Raises:
+        ValueError: no point is finite.
+    """
+    finite = points[points.isfinite().all(dim=1)]
+    if len(finite) == 0:
         raise ValueError(f"a projection needs a finite point, got none of {len(points)}")
-    return kept
+    return finite
 
 
 def widest_coordinates(points: Tensor) -> list[int]:
-    """The coordinates of largest spread, in their own order: corners of images say nothing."""
+    """Indices of the coordinates of largest spread, at most six, in increasing order. The first
+    coordinates would not do: corners of images are constant.
+    """
     points = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
     spread = (
         points.quantile(0.95, dim=0)
@@ -102,23 +109,30 @@ def widest_coordinates(points: Tensor) -> list[int]:
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
-    """(n, d) -> mean (d,), what to multiply by for the two axes (d, 2), and the share along each
-    of the variance of the coordinates, all of which are given the same; constant ones have none."""
-    few = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
-    mean = few.mean(dim=0)
-    std = (few - mean).square().mean(dim=0).sqrt()
-    scale = torch.where(std > 1e-12 * few.abs().amax(dim=0), std, torch.inf)
-    _, singular, axes = torch.linalg.svd((few - mean) / scale, full_matrices=False)
+    """The first two principal axes of standardized coordinates; constant coordinates are ignored.
+
+    Args:
+        points: (n, d).
+
+    Returns:
+        (mean (d,), projection matrix (d, 2), fractions of the standardized variance along both
+            axes).
+    """
+    subset = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
+    mean = subset.mean(dim=0)
+    std = (subset - mean).square().mean(dim=0).sqrt()
+    scale = torch.where(std > 1e-12 * subset.abs().amax(dim=0), std, torch.inf)
+    _, singular, axes = torch.linalg.svd((subset - mean) / scale, full_matrices=False)
     variance = singular.square()
     share = variance / variance.sum().clamp_min(1e-300)
-    if len(axes) < 2:  # a single point spans no plane: any second axis will do
+    if len(axes) < 2:  # a single point spans no plane: the second axis is 0
         axes = torch.cat([axes, torch.zeros_like(axes)])
         share = torch.cat([share, torch.zeros(1)])
     return mean, axes[:2].T / scale[:, None], (float(share[0]), float(share[1]))
 
 
 def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
-    """Data and samples on the plane that `reference` spans."""
+    """Data and samples on the plane of the principal axes of `reference`."""
     mean, plane, share = principal_axes(reference)
     window = fit_window((reference - mean) @ plane).enclosing_square()
     if data is not None:
@@ -135,15 +149,15 @@ def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Ten
 
 
 def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: int) -> None:
-    """Histograms of one coordinate: data filled, samples as a line, on the same bins."""
-    ours = samples[:, coordinate]
-    theirs = None if data is None else data[:, coordinate]
-    reference = ours if theirs is None else theirs
+    """Histograms of one coordinate on the same bins: data filled, samples as a line."""
+    sample_values = samples[:, coordinate]
+    data_values = None if data is None else data[:, coordinate]
+    reference = sample_values if data_values is None else data_values
     view = fit_interval(reference[reference.isfinite()], 0.1)
     bins = np.linspace(*view, bin_count(len(reference)) + 1).tolist()
     for values, name, style in (
-        (theirs, "data", {"histtype": "stepfilled", "color": DATA, "alpha": 0.45}),
-        (ours, "model samples", {"histtype": "step", "color": MODEL, "linewidth": 1.5}),
+        (data_values, "data", {"histtype": "stepfilled", "color": DATA, "alpha": 0.45}),
+        (sample_values, "model samples", {"histtype": "step", "color": MODEL, "linewidth": 1.5}),
     ):
         if values is not None:
             inside = values[(values >= view[0]) & (values <= view[1])].numpy()
@@ -154,7 +168,7 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
 
 
 def _draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
-    """The normalised exp(-E) over what the axes show."""
+    """The normalised exp(-E) over the range of the axes."""
     x = torch.linspace(*axes.get_xlim(), _CURVE_POINTS)
     values = evaluate(energy, x.reshape(-1, *shape))
     values = np.where(np.isfinite(values), values, np.inf)

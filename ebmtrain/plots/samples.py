@@ -1,4 +1,4 @@
-"""Where the samples are, beside where they should be."""
+"""Histograms of data and samples in two dimensions, with known densities."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ebmtrain.plots.style import COLORMAP, LABEL_SIZE, SMALL_SIZE, label_axes, n
 from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
-_MIN_DENSITY_CELLS = (
-    128  # cells along the longer side, at least, where a density is computed, not counted
-)
+_MIN_DENSITY_CELLS = 128  # along the longer side, for computed densities
 
 
 class DensityPanel(NamedTuple):
+    """One density to draw."""
+
     name: str
     density: np.ndarray
     """(rows, columns), probability per unit area."""
     split: int = 1
-    """Cells per bin and axis: 1 for a histogram, more for what is computed."""
+    """Cells per bin and axis: 1 for a histogram, more for a computed density."""
 
 
 def samples(
@@ -39,15 +39,15 @@ def samples(
     energy: Callable[[Tensor], Tensor] | None = None,
     title: str = "",
 ) -> Figure:
-    """Histograms of data and model on the same bins, and known densities, on one colour scale.
+    """Histograms of data and samples on the same bins, and known densities, on one colour scale.
 
     Args:
-        data: (n, 2), or None where the energy itself is all that is known.
+        data: (n, 2), or None if only the energy is known.
         model_samples: (m, 2).
-        window: what is shown; histograms count points outside it in their total, so that they
-            estimate the density and may be compared with it.
+        window: the view; the total of a histogram includes points outside of it, so that it
+            estimates the density.
         truth: the distribution of the data.
-        energy: shown as exp(-E), normalised on the window, where `data` is None.
+        energy: drawn as exp(-E), normalised on the window, if `data` is None.
         title: above the figure.
     """
     sizes = [len(points) for points in (data, model_samples) if points is not None]
@@ -59,8 +59,10 @@ def samples(
         panels.append(
             DensityPanel(label_with_outside("data", data, window), histogram(data, window, bins))
         )
-    counted = histogram(model_samples, window, bins)
-    panels.append(DensityPanel(label_with_outside("model samples", model_samples, window), counted))
+    sample_histogram = histogram(model_samples, window, bins)
+    panels.append(
+        DensityPanel(label_with_outside("model samples", model_samples, window), sample_histogram)
+    )
     if truth is not None:
         density = np.exp(evaluate_on_grid(truth.log_prob, window, cells).values)
         panels.append(DensityPanel("true density", np.nan_to_num(density), split))
@@ -72,17 +74,19 @@ def samples(
 
 
 def bin_count(count: int) -> int:
-    """Bins along the longer side: finer with more points, as the best width falls."""
+    """Number of bins along the longer side for `count` points: proportional to its cube root, in
+    [16, 80].
+    """
     return int(np.clip(round(3 * max(count, 1) ** (1 / 3)), 16, 80))
 
 
 def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarray:
-    """(n, 2) -> (rows, columns): the share of all n points in each bin, per unit area."""
-    kept = points.detach().cpu().double()
-    kept = kept[window.contains(kept)].numpy()
+    """Fraction of all n points in each bin, per unit area, (n, 2) -> (rows, columns)."""
+    points = points.detach().cpu().double()
+    inside = points[window.contains(points)].numpy()
     left, right, bottom, top = window.extent
     counts, _, _ = np.histogram2d(
-        kept[:, 0], kept[:, 1], bins=bins, range=((left, right), (bottom, top))
+        inside[:, 0], inside[:, 1], bins=bins, range=((left, right), (bottom, top))
     )
     area = (right - left) * (top - bottom) / (bins[0] * bins[1])
     return counts.T / (max(len(points), 1) * area)
@@ -101,14 +105,12 @@ def boltzmann_density(
 
 
 def _side_by_side(panels: list[DensityPanel], window: Window, title: str) -> Figure:
-    """One row of axes of the same view, with one colour bar."""
+    """One row of panels with the same view and one colour bar."""
     width, height = window.shape
-    tall = min(max(height / width, 0.45), 1.6)
-    figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * tall, title)
+    aspect = min(max(height / width, 0.45), 1.6)
+    figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * aspect, title)
     rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    top = max(
-        _max_bin_density(panels[0]), _max_bin_density(panels[-1])
-    )  # data or model, and what is computed
+    top = max(_max_bin_density(panels[0]), _max_bin_density(panels[-1]))
     image = None
     for axes, panel in zip(rows[0], panels, strict=True):
         image = _draw_density(axes, panel, window, top)
@@ -121,14 +123,14 @@ def _side_by_side(panels: list[DensityPanel], window: Window, title: str) -> Fig
 
 
 def _max_bin_density(panel: DensityPanel) -> float:
-    """The highest density, averaged over bins: a histogram cannot show more of it."""
+    """The largest density after averaging over bins, comparable with a histogram."""
     split = panel.split
     rows, columns = (cells // split for cells in panel.density.shape)
     return float(panel.density.reshape(rows, split, columns, split).mean(axis=(1, 3)).max())
 
 
 def _draw_density(axes: Axes, panel: DensityPanel, window: Window, top: float) -> AxesImage:
-    """One density on given axes; colours run from 0 to `top`."""
+    """One density on the given axes, with colours from 0 to `top`."""
     image = axes.imshow(
         panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLORMAP,
         vmin=0.0, vmax=top or 1.0, interpolation="nearest",

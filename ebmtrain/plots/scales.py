@@ -1,4 +1,4 @@
-"""Limits and ticks of curves."""
+"""Axis limits and ticks of curves."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-_MIN_TRIMMED_VALUES = 8  # values below which all of them are shown
-_TAIL_SHARE = 0.1  # the share of values on each side that may be left out of view
+_MIN_TRIMMED_VALUES = 8  # with fewer values all of them are shown
+_TAIL_SHARE = 0.1  # fraction of values on each side that may be outside of the view
 
 
 class Limits(NamedTuple):
-    """Values that a panel shows; what is lower or higher is marked at its edge."""
+    """The range of values that a panel shows; values outside of it are marked at its edge."""
 
     low: float
     high: float
 
 
 def set_log_scale(axes: Axes, values: np.ndarray) -> None:
-    """Powers of ten; over less than two decades, plain numbers, or there would be no label."""
+    """A logarithmic y axis, with plain numbers as ticks over less than two decades, where powers of
+    ten would give no label.
+    """
     axes.set_yscale("log")
     if values.max() < 100 * values.min():
         low, high = values.min() / 1.2, values.max() * 1.2
@@ -34,22 +36,24 @@ def set_log_scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def set_robust_limits(axes: Axes, values: np.ndarray) -> Limits:
-    """Keep rare peaks, as in the first steps, from flattening the curve to a line."""
-    everything = Limits(-np.inf, np.inf)
+    """Sets y limits that exclude rare peaks, as of the first steps, and returns them; unlimited for
+    fewer than 8 values or without spread.
+    """
+    unlimited = Limits(-np.inf, np.inf)
     if len(values) < _MIN_TRIMMED_VALUES:
-        return everything
+        return unlimited
     low, high = np.quantile(values, (_TAIL_SHARE, 1 - _TAIL_SHARE))
     reach = 0.75 * (high - low)
     if reach <= 0:
-        return everything
+        return unlimited
     bottom, top = max(values.min(), low - reach), min(values.max(), high + reach)
-    space = 0.05 * (top - bottom)
-    axes.set_ylim(bottom - space, top + space)
-    return Limits(bottom - space, top + space)
+    padding = 0.05 * (top - bottom)
+    axes.set_ylim(bottom - padding, top + padding)
+    return Limits(bottom - padding, top + padding)
 
 
 def set_step_limits(axes: Axes, steps: Sequence[float]) -> None:
-    """The same steps in every panel, however rare its metric."""
+    """Sets the same x limits for every panel, however rare its metric."""
     first, last = (float(bound(steps)) for bound in (min, max))
-    space = 0.03 * (last - first) or 0.5
-    axes.set_xlim(first - space, last + space)
+    padding = 0.03 * (last - first) or 0.5
+    axes.set_xlim(first - padding, last + padding)

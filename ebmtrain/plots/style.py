@@ -1,4 +1,4 @@
-"""Colours and small habits shared by all figures, always passed as arguments."""
+"""Colours, font sizes and axis labels of all figures, always passed as arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Okabe and Ito's palette, distinguishable for colour-blind readers.
 DATA = "#0072B2"
 MODEL = "#D55E00"
 TRUTH = "#222222"
@@ -24,16 +24,16 @@ SMALL_SIZE = 8.5
 
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
-    """An empty figure, sizes in inches, with its own Agg canvas and automatic layout."""
+    """An empty figure with its own Agg canvas and constrained layout; sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    if title:  # not parsed as mathematics: run names may hold any character
+    if title:  # not parsed as mathematics, since run names may contain any character
         figure.suptitle(title, fontsize=_TITLE_SIZE, parse_math=False)
     return figure
 
 
 def label_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Title, labels and tick sizes of one panel."""
+    """Title, axis labels, tick sizes and frame of one panel."""
     if title:
         axes.set_title(title, fontsize=PANEL_SIZE, parse_math=False)
     axes.set_xlabel(x, fontsize=LABEL_SIZE)
@@ -44,16 +44,18 @@ def label_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None
         spine.set_linewidth(0.7)
 
 
-_MAX_LABEL_LETTERS = 24  # letters of a name
+_MAX_LABEL_LETTERS = 24
 
 
 def short_label(name: str) -> str:
-    """A column's name, for the label of an axis."""
+    """A column's name as an axis label, shortened to 24 characters."""
     return escape_math(
         name if len(name) <= _MAX_LABEL_LETTERS else f"{name[: _MAX_LABEL_LETTERS - 1]}…"
     )
 
 
 def escape_math(name: str) -> str:
-    """Of somebody else's, for a label: a dollar in it is a dollar and begins no mathematics."""
+    """A foreign name as a label: its dollar signs are escaped, which matplotlib would read as
+    mathematics.
+    """
     return name.replace("$", r"\$")

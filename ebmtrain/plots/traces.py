@@ -1,4 +1,4 @@
-"""Sequences as curves: some of the data above as many of the model's samples, with their energy."""
+"""Sequences as curves, data in one row and samples in another, with their energies."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ebmtrain.plots.energies import draw_energy_histograms
 from ebmtrain.plots.style import DATA, GREY, MODEL, label_axes, new_figure
 from ebmtrain.plots.window import fit_interval
 
-N_SEQUENCES = 6  # sequences of each, a panel each
-_MAX_CHANNELS = 4  # in one panel: more would hide each other
+N_SEQUENCES = 6  # per row, one panel each
+_MAX_CHANNELS = 4  # per panel; more curves would hide each other
 _STYLES = ("-", "--", "-.", ":")  # of the channels
-_MAX_HISTOGRAM_POINTS = 2000  # points whose energies are counted
+_MAX_HISTOGRAM_POINTS = 2000
 
 
 def traces(
@@ -28,16 +28,15 @@ def traces(
     *,
     energy: Callable[[Tensor], Tensor],
 ) -> Figure:
-    """A row of sequences of the data and one of the model's, in one view, each with its energy; and
-    histograms of the energies of both.
+    """A row of sequences of the data and a row of samples, with the same limits, each with its
+    energy, and histograms of the energies of both.
 
-    The samples that are shown are spread evenly over their energies, from the lowest to the
-    highest, and the data likewise: a row that is alike from left to right in both is what one
-    wants to see.
+    The sequences shown are evenly spaced in the order of their energies, from lowest to highest,
+    for data and samples alike: both rows should look alike from left to right.
 
     Args:
-        data: (n, length, channels), or None; NaN at steps that a sequence does not have: a curve
-            ends before them.
+        data: (n, length, channels), or None; NaN at missing steps at the end of a sequence, where
+            its curve ends.
         model_samples: (m, length, channels), in the data's units.
         title: above the figure.
         energy: (batch, length, channels) -> (batch,), in nats.
@@ -63,8 +62,8 @@ def traces(
     first = next(iter(shown.values()))[..., :channels]
     view = fit_interval(first[first.isfinite()], 0.15)
     for row, (name, x) in enumerate(shown.items()):
-        chosen = evenly_by_energy(values[name], N_SEQUENCES)
-        for column, i in enumerate(chosen):
+        indices = evenly_by_energy(values[name], N_SEQUENCES)
+        for column, i in enumerate(indices):
             axes = figure.add_subplot(grid[row, column])
             colour = DATA if name == "data" else MODEL
             _draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
@@ -83,7 +82,7 @@ def _finite_sequences(x: Tensor) -> Tensor:
 
 
 def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
-    """Indices of at most `count` points, from the lowest energy to the highest."""
+    """Indices of at most `count` points, evenly spaced in the order of their energies."""
     order = energies.argsort()
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
     return order[torch.from_numpy(places)].tolist()
@@ -92,11 +91,11 @@ def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
 def _draw_trace(
     axes: Axes, sequence: Tensor, view: tuple[float, float], colour: str, energy: float
 ) -> None:
-    """One sequence, (length, channels); a marker at each step where there are few."""
+    """One sequence, (length, channels), with markers if it has at most 64 steps."""
     marker = "o" if len(sequence) <= 64 else None
     axes.axhline(0, color=GREY, linewidth=0.5)
     for channel, style in zip(sequence.T.numpy(), _STYLES, strict=False):
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
-    axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # shorter ones are seen to be
+    axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # room for the longest sequence
     axes.set_ylim(*view)
     axes.set_title(f"E = {energy:.4g}")

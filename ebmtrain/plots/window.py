@@ -7,62 +7,65 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-_TAIL_SHARE = 0.01  # the share of points on each side that may be left out of view
-_MAX_EQUAL_ASPECT = 5.0  # ratio of the two widths beyond which the axes get a scale each
-_FENCE_IQR = 3.0  # in interquartile ranges: what lies within is shown however few the points are
+_TAIL_SHARE = 0.01  # fraction of points on each side that may be outside of the view
+_MAX_EQUAL_ASPECT = 5.0  # ratio of the widths above which each axis has its own scale
+_FENCE_IQR = 3.0  # points within so many interquartile ranges are always shown
 
 
 class Window(NamedTuple):
-    """An axis-aligned rectangle in the data's own units, as (x, y) corners."""
+    """An axis-aligned rectangle in the data's own units, given by two (x, y) corners."""
 
     low: tuple[float, float]
     high: tuple[float, float]
     names: tuple[str, str] = ("$x_1$", "$x_2$")
-    """Of the axes, as matplotlib reads them."""
+    """Axis labels, in matplotlib's notation."""
 
     @property
     def size(self) -> tuple[float, float]:
-        """(width, height)"""
+        """(width, height) in the data's units."""
         return self.high[0] - self.low[0], self.high[1] - self.low[1]
 
     @property
     def aspect(self) -> Literal["equal", "auto"]:
-        """Equal units on both axes, unless the shorter side would shrink to a line."""
+        """ "equal" for equal units on both axes; "auto" if one side is more than 5 times as long as
+        the other.
+        """
         return "equal" if max(self.size) <= _MAX_EQUAL_ASPECT * min(self.size) else "auto"
 
     @property
     def shape(self) -> tuple[float, float]:
-        """(width, height) on paper, up to a factor: a square where the axes have scales of their
-        own."""
+        """(width, height) of the figure up to a factor; a square if the aspect is "auto"."""
         return self.size if self.aspect == "equal" else (1.0, 1.0)
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """(left, right, bottom, top), the order that matplotlib wants."""
+        """(left, right, bottom, top), matplotlib's order."""
         return self.low[0], self.high[0], self.low[1], self.high[1]
 
     def enclosing_square(self) -> Window:
-        """The smallest square around it."""
+        """The smallest square that contains the window, with the same centre."""
         reach = max(self.size) / 2
         x, y = ((low + high) / 2 for low, high in zip(self.low, self.high, strict=True))
         return Window((x - reach, y - reach), (x + reach, y + reach), self.names)
 
     def contains(self, points: Tensor) -> Tensor:
-        """(n, 2) -> (n,) of bool, on the CPU. A point with a NaN is nowhere, so not inside."""
+        """Whether each point is inside, (n, 2) -> (n,) bool, on the CPU. False for a point with
+        NaN.
+        """
         points = points.detach().cpu().double()
         low, high = points.new_tensor(self.low), points.new_tensor(self.high)
         return ((points >= low) & (points <= high)).all(dim=1)
 
 
 def fit_window(points: Tensor, margin: float = 0.2) -> Window:
-    """The view that holds (n, 2) points, but not the few that ran away.
+    """A window that contains (n, 2) points, except for outliers.
 
     Args:
         points: in the data's own units; those with a non-finite coordinate are ignored.
         margin: free space on each side, as a fraction of the width.
 
     Raises:
-        ValueError: no point is finite, or they are not points of the plane.
+        ValueError: no point is finite, or the shape is not (n, 2).
     """
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"a window needs points of shape (n, 2), got {tuple(points.shape)}")
@@ -75,10 +78,12 @@ def fit_window(points: Tensor, margin: float = 0.2) -> Window:
 
 
 def fit_interval(values: Tensor, margin: float) -> tuple[float, float]:
-    """The same on a line: (n,) finite values -> (low, high), low < high."""
-    # At least one value is outside the quantiles whatever n is: rounding goes inwards. A fence
-    # brings it back where it is no outlier; quantiles alone would cut small samples short, and
-    # the fence alone would cut off a small mode beside a large narrow one.
+    """An interval (low, high) with low < high that contains (n,) finite values, except for
+    outliers.
+    """
+    # The quantiles exclude at least one value on each side for every n. The fence includes it
+    # again if it is no outlier. Quantiles alone would cut small samples, and the fence alone
+    # would cut off a small mode next to a large narrow one.
     ordered = values.sort().values
     outermost = len(ordered) - 1
     drop = min(max(1, round(_TAIL_SHARE * outermost)), outermost // 2)
@@ -88,6 +93,6 @@ def fit_interval(values: Tensor, margin: float) -> tuple[float, float]:
     low = float(torch.minimum(ordered[drop], fenced[0]))
     high = float(torch.maximum(ordered[outermost - drop], fenced[-1]))
     width = high - low
-    if width <= 1e-9 * max(abs(low), abs(high), 1e-9):  # a single point: any view will do
+    if width <= 1e-9 * max(abs(low), abs(high), 1e-9):  # a single value
         width = max(abs(low), 1.0)
     return low - margin * width, high + margin * width

@@ -38,13 +38,13 @@ def test_panels_and_their_values():
     found = panels(chains(shown(noise(3, 16, 100), ages), LIMITS, "title"))
     assert set(found) == {
         "energy", found_coordinate(found), "autocorrelation about the mean of all chains",
-        "effective sample size, the worst", "split R-hat", "ages of the persistent chains",
+        "effective sample size, smallest", "split R-hat", "ages of the persistent chains",
     }  # fmt: skip
     trace = found["energy"].lines[0]
     assert list(trace.get_xdata()[:2]) == [5, 10]  # in steps
     bars = found["ages of the persistent chains"].patches
     assert sum(bar.get_height() for bar in bars) == len(ages)
-    growing = found["effective sample size, the worst"].lines[0].get_xdata()
+    growing = found["effective sample size, smallest"].lines[0].get_xdata()
     assert list(growing) == [400, 800, 1600]  # draws of all 16 chains
 
 

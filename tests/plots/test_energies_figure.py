@@ -27,7 +27,7 @@ def test_what_is_far_beyond_does_not_hide_the_data():
     groups = {"data": normal(500), "other": torch.tensor([1e9, 1e30, float("nan"), 0.0])}
     figure = energy_histograms(groups)
     assert figure.axes[0].get_xlim()[1] < 100
-    assert labels(figure)[1] == "other (3 of 4 beyond the view)"
+    assert labels(figure)[1] == "other (3 of 4 outside the view)"
     assert encode_png(figure, 30)
 
 
@@ -48,7 +48,7 @@ def test_the_legend_covers_no_histogram_and_stays_inside():
     drawn = axes.get_legend()
     assert drawn is not None
     legend, panel = drawn.get_window_extent(), axes.get_window_extent()
-    assert "beyond the view" in labels(figure)[1]
+    assert "outside the view" in labels(figure)[1]
     assert legend.y0 >= panel.y1 - 1
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.width
