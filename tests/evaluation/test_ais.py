@@ -1,4 +1,4 @@
-"""Annealed importance sampling against energies whose log Z is known."""
+"""Annealed importance sampling on energies whose log Z is known."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def unused(*_):
+def unused_trace(*_):
     raise AssertionError("records no chains")
 
 
@@ -63,9 +63,10 @@ class Shifted(nn.Module):
         return OFFSET - self.temperature * self.truth.log_prob(self.standard.to_data(u))
 
 
-def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> EvaluationInput:
-    """A perfect model of the truth, in other units; its own samples are `heat` times too
-    wide about each mode."""
+def perfect_input(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> EvaluationInput:
+    """A model equal to the truth, in other units; its own samples are `heat` times too wide about
+    each mode.
+    """
     g = stream(100 + seed)
     x = 3 * truth.sample(1000, g) + 50
     standard = fit_standardization(x, True)
@@ -83,7 +84,7 @@ def of(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> EvaluationI
         draw=lambda n: standard.to_standard(source.sample(n, g)),
         sampler=Mala(step_size=0.1),
         method={},
-        trace=unused,
+        trace=unused_trace,
         generator=lambda purpose: stream(seed + sum(map(ord, purpose))),
     )
 
@@ -106,7 +107,7 @@ def ais():
     return made_with
 
 
-def between(target=MIXTURE):
+def make_path(target=MIXTURE):
     energy = MixtureEnergy(centres=target.centres, weights=target.weights, std=target.std).double()
     base = GaussianBase.fit(target.sample(2000, stream(3)))
     return base, lambda beta: GeometricPath(
@@ -115,10 +116,11 @@ def between(target=MIXTURE):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_the_path_and_its_slope(beta):
-    """(1 - beta) times the base, -log N(u; mean, C) + log |du/dz|, and beta times E(u) / T. A wrong
-    slope would be made up for by rejection, and only cost time."""
-    base, path = between()
+def test_path_energy_and_gradient(beta):
+    """(1 - beta) times the base, -log N(u; mean, C) + log |du/dz|, and beta times E(u) / T.
+    Rejection would correct for a wrong gradient, at the cost of time only.
+    """
+    base, path = make_path()
     here = replace(path(beta), temperature=1.7)
     z = torch.randn(20, D, dtype=torch.float64, generator=stream(5)).requires_grad_()
     u = base.unwhiten(z)
@@ -133,10 +135,11 @@ def test_the_path_and_its_slope(beta):
 
 
 @pytest.mark.parametrize("kernel", [Hmc(step_size=0.3), Mala(step_size=0.05)])
-def test_weights_are_unbiased_on_any_ladder(kernel):
-    """E[w] = Z of the target over z, forward from the base and in reverse from the target, on a
-    ladder that is far too short."""
-    base, path = between()
+def test_weights_are_unbiased_for_any_schedule(kernel):
+    """E[w] = Z of the target over z, forward from the base and in reverse from the target, with a
+    schedule that is far too short.
+    """
+    base, path = make_path()
     ladder = AnnealingSchedule([0.0, 0.3, 0.7, 1.0], [0.0, kernel.step_size, kernel.step_size, 0.1])
     g, n = stream(1), 20_000
     up = anneal(path, torch.randn(n, D, dtype=torch.float64, generator=g), ladder, kernel, 2, g)
@@ -150,10 +153,11 @@ def test_weights_are_unbiased_on_any_ladder(kernel):
     assert float(v.mean()) == pytest.approx(1, abs=4 * float(v.std()) / math.sqrt(n))
 
 
-def test_the_pilot_places_temperatures_evenly():
-    """Between its temperatures, independent chains keep the share that was asked for; and it is
-    finer where the energy matters more."""
-    _, path = between()
+def test_adaptive_schedule_keeps_the_requested_ess():
+    """Between its temperatures independent chains keep the requested fraction, and it is finer
+    where the energy changes more.
+    """
+    _, path = make_path()
     kernel = Hmc(step_size=0.3, adaptation=None)
     g = stream(2)
     z = torch.randn(2000, D, dtype=torch.float64, generator=g)
@@ -169,49 +173,50 @@ def test_the_pilot_places_temperatures_evenly():
     assert twice.betas[1] == pytest.approx(step / 2)
 
 
-class Place(NamedTuple):
+class _PathPoint(NamedTuple):
     x: Tensor
 
 
 @dataclass(frozen=True)
-class Stays:
-    """A kernel that moves nothing and writes down where on the path it was, with which step."""
+class _RecordingKernel:
+    """A kernel that does not move and records beta and its step size."""
 
     seen: list[tuple[float, float]] = field(default_factory=list)
     step_size: float = 0.0
     adaptation: Any = None
 
     def init(self, energy, x):
-        return Place(x)
+        return _PathPoint(x)
 
     def step(self, energy, state, generator):
         self.seen.append((energy.beta, self.step_size))
         return state, StepInfo()
 
 
-def test_each_temperature_has_its_own_step_size_on_both_ways():
-    _, path = between()
+def test_each_temperature_has_its_step_size_in_both_directions():
+    _, path = make_path()
     ladder, z = (
         AnnealingSchedule([0.0, 0.2, 0.7, 1.0], [0.1, 0.2, 0.3, 0.4]),
         torch.zeros(2, D).double(),
     )
-    up, down = Stays(), Stays()
+    up, down = _RecordingKernel(), _RecordingKernel()
     anneal(path, z, ladder, up, 1, stream(0))
     anneal(path, z, reversed_schedule(ladder), down, 1, stream(0))
     assert up.seen == [(0.2, 0.2), (0.7, 0.3), (1.0, 0.4)]
     assert down.seen == [(0.7, 0.3), (0.2, 0.2), (0.0, 0.1)]
 
 
-def test_step_sizes_between_temperatures_are_means_of_their_logarithms():
+def test_refined_step_sizes_are_geometric_means():
     ladder = AnnealingSchedule([0.0, 0.3, 1.0], [0.1, 0.4, 1.6])
     finer = refine_schedule(ladder, 8)
     assert finer.betas == pytest.approx([0, 0.075, 0.15, 0.225, 0.3, 0.475, 0.65, 0.825, 1])
     assert finer.step_sizes == pytest.approx([0.1 * 4 ** (k / 4) for k in range(9)])
 
 
-def test_the_base_of_few_points_is_a_density():
-    """Their covariance and a thousandth of its mean variance: three points of the line in four
-    dimensions have a density too."""
+def test_base_of_few_points_is_nondegenerate():
+    """The covariance plus a thousandth of its mean variance: three collinear points in four
+    dimensions have a density too.
+    """
     line = torch.tensor([[1.0], [2.0], [6.0]]).double() * torch.tensor([1.0, -1, 2, 0])
     base = GaussianBase.fit(line + 5)
     covariance = line.T.cov()
@@ -220,12 +225,12 @@ def test_the_base_of_few_points_is_a_density():
     torch.testing.assert_close(base.mean, line.mean(0) + 5)
 
 
-def test_chains_of_the_pilot_that_were_drawn_again_weigh_alike(monkeypatch):
+def test_resampled_pilot_chains_have_equal_weights(monkeypatch):
     seen = []
     monkeypatch.setattr(
         annealing, "next_beta_step", lambda w, *rest: seen.append(w) or next_beta_step(w, *rest)
     )
-    _, path = between(replace(MIXTURE, std=0.1))
+    _, path = make_path(replace(MIXTURE, std=0.1))
     z = torch.randn(500, D, dtype=torch.float64, generator=stream(2))
     adaptive_schedule(path, z, Hmc(step_size=0.1), 0.8, stream(3))
     alike = [not w.any() for w in seen]
@@ -233,8 +238,8 @@ def test_chains_of_the_pilot_that_were_drawn_again_weigh_alike(monkeypatch):
     assert 1 < sum(alike) < len(alike)
 
 
-def test_the_pilot_counts_the_weights_that_chains_carry():
-    """(sum W v)^2 / sum W v^2 at the step that is found, for W that are not alike."""
+def test_next_beta_step_accounts_for_current_weights():
+    """(sum W v)^2 / sum W v^2 at the step found, for unequal W."""
     log_w, fall = (s * torch.randn(500, generator=stream(i)).double() for i, s in ((1, 2), (2, 9)))
     step = next_beta_step(log_w, fall, 1.0, 0.7)
     assert 0 < step < 1
@@ -242,16 +247,17 @@ def test_the_pilot_counts_the_weights_that_chains_carry():
     assert float((weights @ v) ** 2 / (weights @ v**2)) == pytest.approx(0.7, abs=1e-6)
 
 
-def test_each_end_has_the_confidence_alone():
+def test_each_bound_has_the_confidence():
     """80 % is 0.8416 standard errors below the forward side, and above the reverse one, by the
-    normal approximation; a quantile of n resamplings is good to 0.4 / (0.28 sqrt(n)) of one. Mean
-    weights of 0.95 leave a gap, so that the sides do not change places."""
+    normal approximation; a quantile of n resamplings is accurate to 0.4 / (0.28 sqrt(n)) of one.
+    Mean weights of 0.95 leave a gap, so that the bounds keep their order.
+    """
     n, g = 4_000, stream(1)
     check = AnnealedImportanceSampling(
         every=1, kernel=Hmc(step_size=0.3), bootstrap=n, confidence=0.8
     )
     up, down = 0.3 * torch.randn(2, 2_000, generator=g, dtype=torch.float64) - 0.1
-    found, _ = check.summarize(LogWeights(up, down, unused), g)
+    found, _ = check.summarize(LogWeights(up, down, unused_trace), g)
     for side, end in ((up, found["log_z_lower"]), (down, -found["log_z_upper"])):
         weights = side.exp()
         error = float(weights.std() / weights.mean()) / math.sqrt(len(side))
@@ -260,34 +266,36 @@ def test_each_end_has_the_confidence_alone():
         )
 
 
-def test_the_error_is_at_least_half_of_the_gap():
-    """Sides that chance tells apart: 0.4 nats between them, where resampling sees a hundredth."""
+def test_standard_error_is_at_least_half_of_the_gap():
+    """A gap of 0.4 nats, with a bootstrap error of a hundredth."""
     g = stream(1)
     check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
     up, down = 0.01 * torch.randn(2, 500, generator=g, dtype=torch.float64) - 0.2
     for sign in (1, -1):  # forward below reverse, and above
-        found, _ = check.summarize(LogWeights(sign * up, sign * down, unused), g)
+        found, _ = check.summarize(LogWeights(sign * up, sign * down, unused_trace), g)
         gap = abs(float(log_mean_exp(sign * up) + log_mean_exp(sign * down)))
         assert gap == pytest.approx(0.4, abs=0.01)
         assert found["log_z_se"] == pytest.approx(gap / 2)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_gap_is_judged_by_the_errors_of_both_sides(swapped):
-    """One side is exact, the other's error is sqrt((e - 1) / 400) = 0.066: a gap of 0.15 nats may
-    be chance, one of 0.5 is none."""
+def test_gap_warning_uses_the_errors_of_both_sides(swapped):
+    """One side is exact, the error of the other is sqrt((e - 1) / 400) = 0.066: a gap of 0.15 nats
+    may be chance, one of 0.5 may not.
+    """
     check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
     noise = torch.randn(400, generator=stream(7), dtype=torch.float64)
     sure, unsure = torch.zeros_like(noise), noise - log_mean_exp(noise)
     for gap, complaints in ((0.15, 0), (0.5, 1)):
         up, down = (unsure, sure) if swapped else (sure, unsure)
-        _, warnings = check.summarize(LogWeights(up, down - gap, unused), stream(1))
+        _, warnings = check.summarize(LogWeights(up, down - gap, unused_trace), stream(1))
         assert len(warnings) == complaints
 
 
-def test_bennett_joins_both_sides():
-    """Normal log weights, for which Crooks' relation holds: f ~ N(L - s^2/2, s^2), r ~ N(-L -
-    s^2/2, s^2). Where one side alone is off by its bias, both together are not."""
+def test_bennett_combines_both_sides():
+    """Normal log weights, which satisfy Crooks' relation: f ~ N(L - s^2/2, s^2), r ~ N(-L - s^2/2,
+    s^2). Each side alone is biased, the combined estimate is not.
+    """
     g, s, n = stream(4), 3.0, 4000
     noise = torch.randn(50, 2, n, dtype=torch.float64, generator=g)
     up, down = 5 - s**2 / 2 + s * noise[:, 0], -5 - s**2 / 2 + s * noise[:, 1]
@@ -298,8 +306,8 @@ def test_bennett_joins_both_sides():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_both_sides_hold_the_truth_in_the_units_of_the_data(ais, temperature):
-    subject = of(MIXTURE, temperature=temperature)
+def test_bounds_contain_log_z_in_the_units_of_the_data(ais, temperature):
+    subject = perfect_input(MIXTURE, temperature=temperature)
     found, warnings = ais()(subject)
     assert warnings == []
     held = subject.dataset.truth.log_prob(subject.dataset.holdout)
@@ -313,35 +321,38 @@ def test_both_sides_hold_the_truth_in_the_units_of_the_data(ais, temperature):
     assert 100 < found["ess"] <= 400
 
 
-def test_a_ladder_without_care_is_said_to_be_bad(ais):
-    """Two steps: both sides are far apart, and the truth is between them."""
+def test_too_short_a_schedule_gives_warnings(ais):
+    """Two steps: the two sides are far apart, and the truth is between them."""
     short = ais("evaluation.temperatures=1", "evaluation.pilot_ess=0.0001")
     narrow = replace(MIXTURE, std=0.1)
-    found, warnings = short(of(narrow))
+    found, warnings = short(perfect_input(narrow))
     assert any("is" in w and "raise evaluation.temperatures" in w for w in warnings)
     assert found["log_z_upper"] - found["log_z_lower"] > 0.2
     assert found["log_z_lower"] < -OFFSET < found["log_z_upper"]
 
 
-def test_reverse_chains_that_are_not_of_the_model_are_noticed(ais):
-    """Points that are too hot put log Z below the forward side, where no reverse side of the model
-    itself is. (A lost mode would not: each mode alone tells of Z.)"""
-    found, warnings = ais("evaluation.temperatures=10")(of(MIXTURE, heat=3.0))
+def test_wrong_reverse_starts_give_a_warning(ais):
+    """Samples that are too hot put the reverse side below the forward side, which is impossible for
+    samples of the model. (A missing mode would not: log Z can be estimated from each mode alone.)
+    """
+    found, warnings = ais("evaluation.temperatures=10")(perfect_input(MIXTURE, heat=3.0))
     assert any("not from the model" in warning for warning in warnings)
     assert found["log_z_lower"] < -OFFSET < found["log_z_upper"]
 
 
-def at_the_mode(truth):
+def points_at_a_mode(truth):
     return torch.tensor(truth.centres[:1], dtype=torch.float64).expand(500, -1).clone()
 
 
-def test_an_nll_beneath_the_entropy_is_a_failure_and_no_result(ais):
-    """Points held out that are all at a mode: a mean of -log p that no model can have."""
-    found, warnings = ais()(of(MIXTURE, holdout=at_the_mode))
+def test_nll_below_the_entropy_gives_a_warning_and_no_regret(ais):
+    """All held-out points are at a mode: a mean of -log p that no model can have."""
+    found, warnings = ais()(perfect_input(MIXTURE, holdout=points_at_a_mode))
     assert "below the entropy" in warnings[-1]
     assert "regret" not in found
     flat = GaussianMixture(centres=[c[:2] for c in CENTRES], std=0.6, weights=WEIGHTS)
-    exact, warnings = Quadrature(every=1, resolution=64)(of(flat, holdout=at_the_mode))
+    exact, warnings = Quadrature(every=1, resolution=64)(
+        perfect_input(flat, holdout=points_at_a_mode)
+    )
     assert "below the entropy" in warnings[-1]
     assert {"kl", "regret"}.isdisjoint(exact)
     assert "entropy" in exact
@@ -355,7 +366,7 @@ def test_an_nll_beneath_the_entropy_is_a_failure_and_no_result(ais):
         (["+evaluation.kernel.step_size_end=0.1"], "must be null"),
     ],
 )
-def test_kernels_that_are_not_exact_are_refused(ais, words, said):
+def test_inexact_kernels_are_refused(ais, words, said):
     with pytest.raises(ConfigError, match=said):
         ais(*(f"+{word}" for word in words))
 
@@ -368,7 +379,7 @@ def test_langevin_is_refused():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_evaluate_by_another_evaluation_than_the_runs_own(command, folder, tiny):
+def test_evaluate_with_another_evaluation_than_that_of_the_run(command, folder, tiny):
     assert command(*tiny, "hydra.run.dir=run").code == 0
     own = json.loads((folder / "run/result.json").read_text())["metrics"]
     words = ("evaluation.chains=100", "evaluation.temperatures=20", "evaluation=ais")

@@ -1,4 +1,4 @@
-"""What scikit-learn's density estimates reach beside the model, in the data's own units."""
+"""scikit-learn's density estimators next to the model, in the data's own units."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MIX = torch.tensor([[3.0, 0.0], [-40.0, 2.0]], dtype=torch.float64)
 
 
 class Wide(nn.Module):
-    """E(u) = ||u||^2 / 3: worse than the right one, for there must be something to gain."""
+    """E(u) = ||u||^2 / 3: worse than the true energy, so that the gains are not 0."""
 
     def forward(self, u: Tensor) -> Tensor:
         return u.square().sum(1) / 3
 
 
-def unused(*_):
+def unused_trace(*_):
     raise AssertionError
 
 
@@ -39,21 +39,21 @@ def points(scale: float = 1.0) -> Points:
     return random_split(1e3 + scale * (z @ MIX.T), holdout=0.4, standardize="whiten", seed=1)
 
 
-def beside(dataset: Points, **options) -> Evaluation:
+def evaluate(dataset: Points, **options) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     subject = EvaluationInput(
         energy=Wide(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
-        sampler=Mala(step_size=0.1), method={}, trace=unused,
+        sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
     )  # fmt: skip
     options = {"ours": Quadrature(every=1), "components": 2, "bandwidths": 12, **options}
     return Baselines(**options)(subject)
 
 
-def test_the_mixture_of_one_gaussian_is_the_gaussian():
+def test_mixture_with_one_component_equals_the_gaussian():
     dataset = points()
-    found = beside(dataset).metrics
+    found = evaluate(dataset).metrics
     mean, covariance = dataset.train.mean(0), torch.cov(dataset.train.T, correction=0)
     log_p = multivariate_normal(mean, covariance).logpdf(dataset.holdout)
     assert found["peer_nll_gmm"] == pytest.approx(-log_p.mean(), abs=1e-3)
@@ -68,8 +68,8 @@ def test_the_mixture_of_one_gaussian_is_the_gaussian():
 
 
 @dataclass
-class Estimated:
-    """Says of log Z what it is told."""
+class FixedLogZ:
+    """Reports the log Z that it is given."""
 
     error: float
     every: int = 1
@@ -78,9 +78,9 @@ class Estimated:
         return Evaluation({"log_z": 3.0, "log_z_se": self.error}, [])
 
 
-def test_the_error_of_a_gain_has_that_of_log_z():
+def test_error_of_a_gain_includes_that_of_log_z():
     sure, unsure = (
-        beside(points(), ours=Estimated(error), bandwidths=2, components=1).metrics
+        evaluate(points(), ours=FixedLogZ(error), bandwidths=2, components=1).metrics
         for error in (0.0, 0.7)
     )
     for name in ("gain_over_gmm", "gain_over_kde", "gain_over_gaussian"):
@@ -88,17 +88,17 @@ def test_the_error_of_a_gain_has_that_of_log_z():
         assert unsure[f"{name}_se"] == pytest.approx(math.hypot(sure[f"{name}_se"], 0.7))
 
 
-def test_kernels_are_a_density_that_is_chosen_well():
-    """No better than the truth, and not far from it: the correlated columns are whitened first."""
+def test_kernel_density_is_close_to_the_truth():
+    """Not better than the truth and not much worse: the correlated columns are whitened first."""
     dataset = points()
-    found = beside(dataset).metrics
+    found = evaluate(dataset).metrics
     truth = multivariate_normal([1e3, 1e3], MIX @ MIX.T).logpdf(dataset.holdout)
     assert 0 < found["peer_nll_kde"] + truth.mean() < 0.25
     # Kernels along the axes of standardized columns, which are correlated by 0.999, do far worse.
-    assert found["peer_nll_kde"] < along_the_axes(dataset) - 0.3
+    assert found["peer_nll_kde"] < best_axis_aligned_nll(dataset) - 0.3
 
 
-def along_the_axes(dataset: Points) -> float:
+def best_axis_aligned_nll(dataset: Points) -> float:
     """The best NLL of any bandwidth, by the formula."""
     mean, std = dataset.train.mean(0), dataset.train.std(0)
     u, v = ((x - mean) / std for x in (dataset.train, dataset.holdout))
@@ -110,47 +110,48 @@ def along_the_axes(dataset: Points) -> float:
     return best
 
 
-def test_units_do_not_matter():
-    one, other = beside(points()).metrics, beside(points(1e-3)).metrics
+def test_results_do_not_depend_on_units():
+    one, other = evaluate(points()).metrics, evaluate(points(1e-3)).metrics
     for name in ("nll", "peer_nll_kde", "peer_nll_gmm"):
         assert one[name] - other[name] == pytest.approx(2 * math.log(1e3), abs=1e-4)
 
 
-def test_a_mixture_may_be_held_to_its_number_of_components():
-    """Two Gaussians far apart, whose NLL is known; one component cannot have it."""
+def test_number_of_components_can_be_fixed():
+    """Two separated Gaussians, whose NLL is known; one component cannot reach it."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(400, 2, dtype=torch.float64, generator=g)
     x[::2] += 20.0
     dataset = random_split(x, holdout=0.4, standardize=True, seed=1)
     truth = math.log(2) + math.log(2 * math.pi) + 1  # 2 halves, d = 2 coordinates of variance 1
-    one, two = (beside(dataset, fewest=n, components=n).metrics for n in (1, 2))
+    one, two = (evaluate(dataset, fewest=n, components=n).metrics for n in (1, 2))
     assert one["peer_nll_gmm"] == pytest.approx(one["peer_nll_gaussian"], abs=1e-3)
     assert one["peer_nll_gmm"] > truth + 1
     assert two["peer_nll_gmm"] == pytest.approx(truth, abs=4 * (1 / 160) ** 0.5 + 0.05)
     # Of one Gaussian the BIC would take one component.
     single = points()
-    three, free = (beside(single, fewest=n, components=3).metrics for n in (3, 1))
+    three, free = (evaluate(single, fewest=n, components=3).metrics for n in (3, 1))
     assert abs(three["peer_nll_gmm"] - free["peer_nll_gmm"]) > 1e-3
     assert free["peer_nll_gmm"] == pytest.approx(free["peer_nll_gaussian"], abs=1e-3)
     with pytest.raises(ValueError, match=r"evaluation.fewest=3 must be at most .*=2: lower it"):
         Baselines(ours=Quadrature(every=1), fewest=3, components=2)
 
 
-def test_the_mixture_is_of_the_least_bic_in_units_of_the_data(monkeypatch):
-    """Of one Gaussian whose columns hang together all likelihoods are alike: whitened, a spherical
-    one has them with the fewest parameters."""
+def test_mixture_has_the_smallest_bic_in_the_units_of_the_data(monkeypatch):
+    """For one Gaussian with correlated columns all likelihoods are equal: in whitened units a
+    spherical covariance reaches them with the fewest parameters.
+    """
     chosen = []
     monkeypatch.setattr(
         peers, "_baseline_log_p", lambda fit, unit, x: chosen.append((fit, unit)) or x[:, 0]
     )
     dataset = points()
-    beside(dataset)
+    evaluate(dataset)
     *_, (fit, unit) = chosen
     assert (fit.covariance_type, fit.n_components) == ("spherical", 1)
     assert unit.mixing is not None
 
 
-def test_without_scikit_learn_it_is_said_before_anything_is_trained(command, monkeypatch):
+def test_missing_scikit_learn_is_an_error_before_training(command, monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "sklearn"] + ["sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install 'ebmtrain\\[data\\]'"):

@@ -1,4 +1,4 @@
-"""Chains of a run's sampler, watched: what is counted, and what is said of it."""
+"""Convergence diagnostics of a run's sampler: metrics and warnings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weight
 
 @pytest.fixture(scope="module")
 def landscape():
-    """A landscape's parts; by default two wells, a step that fits each and no way between them."""
+    """The parts of a landscape; by default two separated wells and a step size that fits each."""
     presets.prepare(None)
 
     def parts(*words: str) -> Experiment:
@@ -42,12 +42,12 @@ def landscape():
     return parts
 
 
-def told(parts: Experiment, method=None):
+def diagnose(parts: Experiment, method=None):
     return parts.evaluations["diagnostics"](evaluation_input(parts, parts.energy, method or {}))
 
 
-def test_chains_that_stay_in_two_far_modes(landscape):
-    found, warnings = told(landscape("sampler.jumps=null"))
+def test_chains_stuck_in_two_modes(landscape):
+    found, warnings = diagnose(landscape("sampler.jumps=null"))
     assert found["rhat"] > 1.5
     (said,) = (w for w in warnings if "do not mix" in w)
     assert "R-hat is" in said
@@ -55,26 +55,26 @@ def test_chains_that_stay_in_two_far_modes(landscape):
     assert "sampler.jumps.every=2" in said
 
 
-def test_what_is_advised_is_there(landscape):
+def test_advice_names_available_options(landscape):
     """sampler=langevin has no jumps."""
-    _, warnings = told(landscape("sampler=langevin"))
+    _, warnings = diagnose(landscape("sampler=langevin"))
     (said,) = (w for w in warnings if "do not mix" in w)
     assert "sampler=mala" in said
     assert "jumps" not in said
 
 
-def test_jumps_make_the_same_chains_mix(landscape):
-    found, warnings = told(landscape("sampler.jumps.every=2", "diagnostics.draws=200"))
+def test_the_same_chains_mix_with_jumps(landscape):
+    found, warnings = diagnose(landscape("sampler.jumps.every=2", "diagnostics.draws=200"))
     assert warnings == []
     assert found["rhat"] < 1.1
     assert 0.1 < found["chain_jump_acceptance"] < 1
 
 
-def test_independent_draws_of_one_well(landscape):
-    """Far apart in time, 3,200 draws are worth 3,200: nothing is lost or counted twice."""
+def test_ess_of_independent_draws(landscape):
+    """3,200 draws far apart in time have an effective sample size of 3,200."""
     words = ("model.centres=[[0,0]]", "model.weights=[1]", "sampler.jumps=null",
              "sampler.step_size=0.3", "diagnostics.thin=30")  # fmt: skip
-    found, warnings = told(landscape(*words))
+    found, warnings = diagnose(landscape(*words))
     assert warnings == []
     assert found["rhat"] < 1.02
     assert found["ess_bulk"] == pytest.approx(3200, rel=0.15)
@@ -89,9 +89,10 @@ def test_independent_draws_of_one_well(landscape):
         (("sampler=langevin",), 1),
     ],
 )
-def test_evaluations_are_counted(landscape, words, per_step):
-    """100 draws, 5 steps between two, 32 chains, without the burn-in; the state is carried on, so
-    no point is evaluated again where a run of chains begins."""
+def test_energy_evaluations_are_counted(landscape, words, per_step):
+    """100 draws, 5 steps between two, 32 chains, without the burn-in. The state continues, so that
+    no point is evaluated again where a chain resumes.
+    """
     parts = landscape(*words)
     model = evaluation_input(parts, parts.energy, {})
     walk = model.trace(32, 100, 5)
@@ -102,39 +103,41 @@ def test_evaluations_are_counted(landscape, words, per_step):
 
 
 def test_energies_along_the_chains_are_in_units_of_the_temperature(landscape):
-    """E(x) / T of the very points; what mixes is the same in any unit, what is drawn is not."""
+    """E(x) / T at the points themselves. Mixing does not depend on the unit, the figure does."""
     parts = landscape("sampler.jumps=null", "sampler.temperature=2.0")
     model = evaluation_input(parts, parts.energy, {})
     record = Diagnostics(every=1, chains=8, draws=10, thin=2).record(model)
     with torch.no_grad():
-        energies = parts.energy(told_points(model).flatten(0, 1)).view(10, 8)
+        energies = parts.energy(quantities_of_points(model).flatten(0, 1)).view(10, 8)
     assert record.names[0] == "energy"
     np.testing.assert_allclose(record.series[0], energies.T / 2, rtol=1e-6)
 
 
-def test_the_same_chains_are_run_once(landscape):
+def test_the_same_chains_run_once(landscape):
     parts = landscape()
     model = evaluation_input(parts, parts.energy, {})
-    first = told_points(model)
+    first = quantities_of_points(model)
     with count_evaluations(parts.energy) as tally:
-        assert told_points(model) is first
+        assert quantities_of_points(model) is first
     assert tally.points == 0
-    assert torch.equal(told_points(evaluation_input(parts, parts.energy, {})), first)
+    assert torch.equal(quantities_of_points(evaluation_input(parts, parts.energy, {})), first)
 
 
-def told_points(model: EvaluationInput) -> torch.Tensor:
+def quantities_of_points(model: EvaluationInput) -> torch.Tensor:
     return model.trace(8, 10, 2).points
 
 
-def test_what_was_learnt_is_used_and_then_fixed(landscape):
-    """A step size that training learnt; the burn-in goes on adapting it, the draws do not."""
+def test_adapted_step_size_is_used_and_then_fixed(landscape):
+    """The step size adapted in training continues to adapt in the burn-in and is fixed for the
+    draws.
+    """
     adapting = ("sampler=mala", "sampler.jumps=null", "samples.burn_in=0")
     parts = build_adapting(landscape, adapting)
     learnt = {"step_size": torch.tensor(3e-3), "updates": torch.tensor(0.0)}
-    small, _ = told(parts, learnt)
+    small, _ = diagnose(parts, learnt)
     assert small["chain_acceptance"] > 0.99  # adapting, it would fall to the target
     parts = build_adapting(landscape, (*adapting[:2], "samples.burn_in=1500"))
-    adapted, _ = told(parts, learnt)
+    adapted, _ = diagnose(parts, learnt)
     assert adapted["chain_acceptance"] == pytest.approx(0.574, abs=0.15)
 
 
@@ -143,14 +146,14 @@ def build_adapting(landscape, words):
     return landscape(*words, f"sampler.adaptation={{_target_:{target},target:0.574}}")
 
 
-def test_chains_that_hardly_move(landscape):
-    found, warnings = told(landscape("sampler.step_size=50", "sampler.jumps=null"))
+def test_low_acceptance_gives_a_warning(landscape):
+    found, warnings = diagnose(landscape("sampler.step_size=50", "sampler.jumps=null"))
     assert found["chain_acceptance"] < 0.1
     assert any("hardly move" in w and "lower sampler.step_size" in w for w in warnings)
 
 
-def test_chains_that_never_move(landscape):
-    found, warnings = told(landscape("sampler.step_size=1e12", "sampler.jumps=null"))
+def test_stuck_chains_give_a_warning(landscape):
+    found, warnings = diagnose(landscape("sampler.step_size=1e12", "sampler.jumps=null"))
     assert "rhat" not in found
     assert any("stuck" in w for w in warnings)
 
@@ -164,15 +167,15 @@ def test_chains_that_never_move(landscape):
         (("sampler=langevin",), False),
     ],
 )
-def test_bounds_that_bite_are_said(landscape, words, said):
-    found, warnings = told(landscape(*words))
+def test_clipped_steps_give_a_warning(landscape, words, said):
+    found, warnings = diagnose(landscape(*words))
     bitten = [w for w in warnings if "does not sample exp(-E / T)" in w]
     assert bool(bitten) == said
     assert (found.get("chain_clipped", 0) > 0) == (len(words) > 1 or words[0] != "sampler=langevin")
 
 
-def test_at_temperature_zero_there_is_nothing_to_mix(landscape):
-    found, (notice,) = told(landscape("sampler=langevin", "sampler.temperature=0"))
+def test_no_diagnostics_at_temperature_zero(landscape):
+    found, (notice,) = diagnose(landscape("sampler=langevin", "sampler.temperature=0"))
     assert found == {}
     assert "only descend" in notice
 
@@ -194,7 +197,7 @@ def test_ages_and_restarts_of_the_buffer(configured):
         batch = parts.job.dataset.batch(step, 32, 0)
         _, metrics, state = parts.job.method.loss(parts.energy, batch, state, g)
         rows.append(float(metrics["restarted"]))
-    found, _ = told(parts, state)
+    found, _ = diagnose(parts, state)
     assert found["chain_age_mean"] == pytest.approx(float(state["ages"].float().mean()))
     assert found["chain_age_max"] == int(state["ages"].max())
     assert found["restarts"] == pytest.approx(32 * sum(rows))
@@ -202,7 +205,7 @@ def test_ages_and_restarts_of_the_buffer(configured):
     assert abs(found["restarts"] - 160) < 4 * (320 / 4) ** 0.5
 
 
-def test_points_that_are_not_finite_have_no_numbers(landscape):
+def test_nonfinite_points_give_no_rhat(landscape):
     parts = landscape()
     model = evaluation_input(parts, parts.energy, {})
     lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
@@ -212,14 +215,14 @@ def test_points_that_are_not_finite_have_no_numbers(landscape):
     assert "not finite" in warning
 
 
-def test_short_chains_get_numbers_and_no_verdict(landscape):
-    found, warnings = told(landscape("sampler.jumps=null", "diagnostics.draws=40"))
+def test_short_chains_give_metrics_without_warnings(landscape):
+    found, warnings = diagnose(landscape("sampler.jumps=null", "diagnostics.draws=40"))
     assert found["rhat"] > 1.5
     assert warnings == []
 
 
-def test_in_many_dimensions_principal_axes_are_watched():
-    """Two modes far apart along one direction of 20: it is the first axis, wherever the origin."""
+def test_principal_axes_are_monitored_in_many_dimensions():
+    """Two modes separated along one direction of 20: it is the first axis, for any origin."""
     g = torch.Generator().manual_seed(0)
     direction = torch.nn.functional.normalize(torch.randn(20, generator=g), dim=0)
     signs = torch.randint(0, 2, (3000, 1), generator=g) * 2 - 1
@@ -251,7 +254,7 @@ def test_runaway_energies():
     assert energy_runaway({"kl": 1.0}, 2) is None
 
 
-def test_energies_that_the_regularization_keeps_apart():
+def test_regularization_gap():
     apart = {"energy_data": -50.0, "energy_model": 50.0}
     said = regularization_gap(apart, 0.01)  # 2 * 0.01 * (2500 + 2500): the balance itself
     assert said is not None
@@ -265,7 +268,7 @@ def test_energies_that_the_regularization_keeps_apart():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_chains_that_are_kept_apart_are_named_in_the_log(command, folder, tiny):
+def test_regularization_gap_is_logged(command, folder, tiny):
     own = ("train.steps", "train.log_every", "method.slots")
     words = [w for w in tiny if not w.startswith(own)]
     held = ("train.steps=4", "train.log_every=1", "method=cd", "method.start=noise",
@@ -276,8 +279,10 @@ def test_chains_that_are_kept_apart_are_named_in_the_log(command, folder, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_energies_that_run_away_are_said_before_training_diverges(command, folder, tiny):
-    """Chains that stand still learn nothing of the model: noise is told from data for ever."""
+def test_energy_runaway_is_logged_before_divergence(command, folder, tiny):
+    """Chains that do not move learn nothing about the model: the loss separates noise from data
+    without bound.
+    """
     words = [w for w in tiny if not w.startswith(("train.steps", "method.slots"))]
     wild = ("train.steps=150", "model.base_std=null", "optimizer.lr=0.5", "method=cd",
             "method.start=noise", "method.energy_regularization=0", "sampler=langevin",
@@ -291,8 +296,10 @@ def test_energies_that_run_away_are_said_before_training_diverges(command, folde
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_clock_and_numbers_of_a_run(command, folder, tiny):
-    """Wall clock stands apart; untrained models are not diagnosed; `evaluate` does so anew."""
+def test_timings_are_separate_from_metrics(command, folder, tiny):
+    """Wall-clock metrics are separate; untrained models are not diagnosed; `evaluate` diagnoses
+    again.
+    """
     words = ("hydra.run.dir=run", "diagnostics.every=10")
     assert command(*tiny, *words).code == 0
     result = json.loads((folder / "run/result.json").read_text())

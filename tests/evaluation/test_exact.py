@@ -45,7 +45,7 @@ class Bowl(nn.Module):
         return volume - self.offset / temperature
 
 
-def of(energy, temperature, region, standardization, dataset) -> EvaluationInput:
+def make_input(energy, temperature, region, standardization, dataset) -> EvaluationInput:
     def unused(*_):
         raise AssertionError("quadrature draws nothing")
 
@@ -70,12 +70,14 @@ def units(shift: list[float], scale: list[float]) -> Standardization:
 def test_log_z_of_a_gaussian(stds, offset, temperature):
     d = len(stds)
     bowl = Bowl([0.2, -0.1, 0.3][:d], stds, offset)
-    found = Quadrature(every=1)(of(bowl, temperature, box(d), units([0.0] * d, [1.0] * d), None))
+    found = Quadrature(every=1)(
+        make_input(bowl, temperature, box(d), units([0.0] * d, [1.0] * d), None)
+    )
     assert found.metrics["log_z"] == pytest.approx(bowl.true_log_z(temperature), abs=1e-3)
     assert found.warnings == []
 
 
-def test_quadrature_is_exact_far_beyond_its_tolerance():
+def test_quadrature_is_far_more_accurate_than_its_tolerance():
     bowl = Bowl([0.1, 0.2], [0.5, 0.9])
     assert integrate_log_z(bowl, box(2, 8.0), 128, 1e-3).value == pytest.approx(
         bowl.true_log_z(), abs=1e-12
@@ -96,17 +98,17 @@ def test_a_coarse_grid_is_refined():
     assert result.value == pytest.approx(bowl.true_log_z(), abs=1e-3)
 
 
-def test_mass_without_end_is_a_warning():
-    """exp(-0) has no integral: no box holds it."""
+def test_an_unnormalisable_density_gives_a_warning():
+    """exp(-0) has no finite integral: no box contains its mass."""
     found = Quadrature(every=1, resolution=16)(
-        of(Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None)
+        make_input(Bowl([0.0], [1e9]), 1.0, box(1), units([0.0], [1.0]), None)
     )
     assert len(found.warnings) == 1
     assert "of the mass is outside of the box; set model.base_std" in found.warnings[0]
 
 
 def test_the_margin_is_added_on_each_side():
-    """Data from 0 to 10, a quarter of that on each side: the first grid is of [-2.5, 12.5]."""
+    """Data from 0 to 10 and a quarter of that on each side: the first grid is on [-2.5, 12.5]."""
     first = []
 
     class Seen(Bowl):
@@ -117,25 +119,27 @@ def test_the_margin_is_added_on_each_side():
     region = Region(torch.tensor([0.0]).double(), torch.tensor([10.0]).double())
     model = Seen([5.0], [1.0])
     Quadrature(every=1, resolution=1, margin=0.25)(
-        of(model, 1.0, region, units([0.0], [1.0]), None)
+        make_input(model, 1.0, region, units([0.0], [1.0]), None)
     )
     half = 15 / 64 / 2
     assert first[0].min().item() == pytest.approx(-2.5 + half)
     assert first[0].max().item() == pytest.approx(12.5 - half)
 
 
-def test_what_no_grid_resolves_is_a_warning():
+def test_an_unresolved_density_gives_a_warning():
     needle = Bowl([0.3, 0.1], [1e-4, 1e-4])
-    found = Quadrature(every=1)(of(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None))
+    found = Quadrature(every=1)(make_input(needle, 1.0, box(2), units([0.0] * 2, [1.0] * 2), None))
     assert any("raise evaluation.resolution" in warning for warning in found.warnings)
 
 
-def test_nan_energies_do_not_pass_for_numbers():
+def test_nan_energies_give_a_warning():
     class Broken(nn.Module):
         def forward(self, x):
             return torch.full((len(x),), math.nan)
 
-    found = Quadrature(every=1, resolution=16)(of(Broken(), 1.0, box(1), units([0.0], [1.0]), None))
+    found = Quadrature(every=1, resolution=16)(
+        make_input(Broken(), 1.0, box(1), units([0.0], [1.0]), None)
+    )
     assert found.warnings
     assert not math.isfinite(found.metrics["log_z"])  # type: ignore[arg-type]
 
@@ -159,7 +163,7 @@ SCALES = [
 
 
 class ShiftedGaussian:
-    """N(shift, diag(scale)^2), the truth of the data below."""
+    """N(shift, diag(scale)^2), the true density of the data below."""
 
     def __init__(self, shift, scale):
         self.shift, self.scale = (torch.tensor(v, dtype=torch.float64) for v in (shift, scale))
@@ -179,8 +183,8 @@ class ShiftedGaussian:
 
 
 @pytest.mark.parametrize(("shift", "scale"), SCALES)
-def test_numbers_are_in_the_units_of_the_data(shift, scale):
-    """Model N(m, s^2) in units in which the data are nearly N(0, 1); all in closed form."""
+def test_metrics_are_in_the_units_of_the_data(shift, scale):
+    """Model N(m, s^2) in units in which the data are about N(0, 1); all in closed form."""
     truth = ShiftedGaussian(shift, scale)
     generator = torch.Generator().manual_seed(1)
     train, holdout = truth.sample(500, generator), truth.sample(4000, generator)
@@ -190,7 +194,7 @@ def test_numbers_are_in_the_units_of_the_data(shift, scale):
     model = Bowl(m.tolist(), s.tolist(), offset=7.0)
     u = standard.to_standard(train)
     region = Region(u.amin(0), u.amax(0))
-    found, warnings = Quadrature(every=1)(of(model, 1.0, region, standard, points))
+    found, warnings = Quadrature(every=1)(make_input(model, 1.0, region, standard, points))
     assert warnings == []
     # The model in the data's units is N(m', s'^2).
     mean, std = standard.to_data(m), s * standard.scale
@@ -215,14 +219,16 @@ def test_kl_in_one_and_three_dimensions(dim):
     x = truth.sample(1000, torch.Generator().manual_seed(1))
     points = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
     found, _ = Quadrature(every=1)(
-        of(Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points)
+        make_input(
+            Bowl([0.2] * dim, [0.6] * dim), 1.0, box(dim, 2.0), points.standardization, points
+        )
     )
     ratio = 0.5 / 0.6
     kl = dim * (ratio**2 / 2 + (0.2 / 0.6) ** 2 / 2 - 0.5 - math.log(ratio))
     assert found["kl"] == pytest.approx(kl, abs=2e-3)
 
 
-def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
+def test_the_true_density_has_zero_kl_and_true_mode_weights():
     weights = [0.1, 0.2, 0.7]
     truth = GaussianMixture(centres=[[-2, 0], [2, 0], [0, 3]], std=0.3, weights=weights)
     x = truth.sample(2000, torch.Generator().manual_seed(1))
@@ -234,7 +240,9 @@ def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
             return -truth.log_prob(standard.to_data(u))
 
     u = standard.to_standard(x)
-    found, _ = Quadrature(every=1)(of(Truth(), 1.0, Region(u.amin(0), u.amax(0)), standard, points))
+    found, _ = Quadrature(every=1)(
+        make_input(Truth(), 1.0, Region(u.amin(0), u.amax(0)), standard, points)
+    )
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["log_z"] == pytest.approx(0, abs=1e-3)
     assert found["mode_weights"] == pytest.approx(weights, abs=1e-4)
@@ -242,7 +250,7 @@ def test_the_truth_itself_has_no_divergence_and_its_own_mode_weights():
     assert abs(found["regret"]) < 4 * found["nll_se"]  # type: ignore[operator]
 
 
-def test_wrong_weights_of_modes_far_apart_are_all_of_the_divergence():
+def test_kl_of_wrong_mode_weights():
     """KL = sum w log(w / v), all of it between modes; with wider modes too, a part of it."""
     centres, weights, wrong = [[-2.0, 0], [2, 0]], [0.2, 0.8], [0.5, 0.5]
     truth = GaussianMixture(centres=centres, std=0.3, weights=weights)
@@ -259,7 +267,7 @@ def test_wrong_weights_of_modes_far_apart_are_all_of_the_divergence():
 
     between = sum(w * math.log(w / v) for w, v in zip(weights, wrong, strict=True))
     for std in (0.3, 0.5):
-        model = of(Mixture(std), 1.0, box(2), points.standardization, points)
+        model = make_input(Mixture(std), 1.0, box(2), points.standardization, points)
         found, _ = Quadrature(every=1)(model)
         assert found["mode_kl"] == pytest.approx(between, abs=1e-3)
         within = math.log(std / 0.3) * 2 + 0.3**2 / std**2 - 1
@@ -276,21 +284,23 @@ def test_a_density_with_zeros():
         def forward(self, u):
             return torch.where(u.abs().amax(1) <= 4, 0.0, math.inf).double()
 
-    found, _ = Quadrature(every=1)(of(Square(), 1.0, box(2, 4.0), points.standardization, points))
+    found, _ = Quadrature(every=1)(
+        make_input(Square(), 1.0, box(2, 4.0), points.standardization, points)
+    )
     # The grid's cells cross the edge of the square: a part of a cell's width is lost there.
     assert found["kl"] == pytest.approx(math.log(2), abs=0.03)
     assert found["entropy"] == pytest.approx(math.log(32))
 
 
-def test_four_dimensions_have_a_notice_and_no_numbers():
+def test_four_dimensions_give_a_notice_and_no_metrics():
     found = Quadrature(every=1)(
-        of(Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None)
+        make_input(Bowl([0.0] * 4, [1.0] * 4), 1.0, box(4), units([0.0] * 4, [1.0] * 4), None)
     )
     notice = "no exact evaluation: quadrature works in up to 3 dimensions, the data have 4"
     assert found == Evaluation({}, [f"{notice}; choose evaluation=ais"])
 
 
-def test_evaluation_leaves_the_model_alone(configured):
+def test_evaluation_does_not_modify_the_model(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
@@ -305,8 +315,8 @@ def test_evaluation_leaves_the_model_alone(configured):
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("words", [("dataset=five_gaussians",), ("dataset=moons",),
                                    ("sampler.temperature=2",)])  # fmt: skip
-def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
-    """numpy, the public energy and the true density; nothing of the evaluation."""
+def test_an_independent_grid_gives_the_same_values(configured, tmp_path: Path, words):
+    """numpy, the public energy and the true density, without the code of the evaluation."""
     run_experiment(
         build(configured("train.steps=40", "evaluation.resolution=256", *words)),
         tmp_path / "run",
@@ -330,7 +340,7 @@ def test_a_grid_of_ones_own_says_the_same(configured, tmp_path: Path, words):
 
 
 @pytest.mark.parametrize(("d", "n_per_axis"), [(1, 101), (2, 64), (2, 65), (3, 33)])
-def test_the_resolution_check_is_as_good_as_the_rule_for_any_number_of_cells(d, n_per_axis):
+def test_resolution_error_for_even_and_odd_numbers_of_cells(d, n_per_axis):
     """Both resolutions integrate a wide smooth Gaussian exactly, whether n is odd or even."""
     region = Region(torch.full((d,), -8.0), torch.full((d,), 8.0))
     found = integrate_log_z(lambda x: x.square().sum(1) / 2, region, n_per_axis, 1e-3, attempts=0)
@@ -338,7 +348,7 @@ def test_the_resolution_check_is_as_good_as_the_rule_for_any_number_of_cells(d, 
 
 
 def test_the_mass_outside_is_a_fraction():
-    """Of a flat energy on a line, half of twice the box lies outside of the box."""
+    """For a flat energy on a line, half of the box of twice the width is outside of the box."""
     region = Region(torch.tensor([-1.0]), torch.tensor([1.0]))
     assert integrate_log_z(
         lambda x: 0 * x[:, 0], region, 64, 1e-3, attempts=0
@@ -346,9 +356,10 @@ def test_the_mass_outside_is_a_fraction():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_log_z_that_the_method_learnt_is_in_the_same_units(configured, tmp_path):
-    """Points of standard deviation 50: log Z of data units is 2 log 50 more than that of
-    standardized ones. Learnt and exact agree, in the result and by `ebmtrain evaluate`."""
+def test_log_z_learnt_is_in_the_units_of_the_data(configured, tmp_path):
+    """Points of standard deviation 50: log Z in data units is larger by 2 log 50 than in
+    standardized ones. Learnt and exact values agree, in the result and by `ebmtrain evaluate`.
+    """
     words = ("method=nce", "model.base_std=1", "optimizer.lr=0.01", "train.steps=300",
              "train.batch_size=200", "train.ema=null", "dataset.density.centres=[[10,20]]",
              "dataset.density.std=50")  # fmt: skip

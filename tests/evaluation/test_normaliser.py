@@ -1,4 +1,4 @@
-"""Energies that know their own normaliser: closed forms, and spaces that can be counted."""
+"""Energies that give their own log Z: closed forms, and spaces that can be enumerated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unused(*_):
     raise AssertionError("draws nothing")
 
 
-def of(energy, points, temperature=1.0) -> EvaluationInput:
+def make_input(energy, points, temperature=1.0) -> EvaluationInput:
     u = points.standardization.to_standard(points.train).flatten(1)
     return EvaluationInput(
         energy=energy, temperature=temperature, region=Region(u.amin(0), u.amax(0)),
@@ -55,14 +55,14 @@ def scrambled(d: int) -> Gaussian:
     "model", [scrambled(2), Harmonic(condition=9.0), Rosenbrock(a=0.5, b=2.0, scale=0.7)],
     ids=lambda model: type(model).__name__,
 )  # fmt: skip
-def test_closed_forms_are_integrals_at_any_temperature(model, temperature):
+def test_closed_forms_equal_integrals_at_any_temperature(model, temperature):
     exact = model.double()
     region = Region(torch.full((2,), -9.0), torch.full((2,), 9.0))
     found = integrate_log_z(lambda u: exact(u) / temperature, region, 256, 1e-4)
     assert float(model.log_z(temperature).detach()) == pytest.approx(found.value, abs=1e-4)
 
 
-def test_a_mixture_knows_one_temperature_only():
+def test_a_mixture_has_log_z_at_one_temperature_only():
     assert GaussianMixture().log_z(2.0) is None
     assert float(GaussianMixture().log_z(1.0)) == 0  # type: ignore[arg-type]
 
@@ -73,8 +73,8 @@ def truth_of(d: int) -> Mixture:
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("d", [2, 10])
-def test_numbers_of_a_gaussian_in_the_units_of_the_data(d, temperature):
-    """log q = log N(x; mean, T / P) of scipy, and KL between Gaussians in closed form."""
+def test_metrics_of_a_gaussian_in_the_units_of_the_data(d, temperature):
+    """log q = log N(x; mean, T / P) by scipy, and KL between Gaussians in closed form."""
     from scipy.stats import multivariate_normal
 
     truth, g = truth_of(d), torch.Generator().manual_seed(1)
@@ -82,7 +82,7 @@ def test_numbers_of_a_gaussian_in_the_units_of_the_data(d, temperature):
     units = fit_standardization(train, True)
     points = Points(train, held, standardization=units, truth=truth)
     model = scrambled(d)
-    found, warnings = Quadrature(every=1, resolution=64)(of(model, points, temperature))
+    found, warnings = Quadrature(every=1, resolution=64)(make_input(model, points, temperature))
     assert warnings == []
     factor = model.factor.detach() / units.scale[:, None]
     covariance = temperature * torch.linalg.inv(factor @ factor.T).numpy()
@@ -103,7 +103,7 @@ def test_numbers_of_a_gaussian_in_the_units_of_the_data(d, temperature):
 
 
 class WrongBowl(nn.Module):
-    """||x||^2 / 2 in the plane, and a log Z that is not its own."""
+    """||x||^2 / 2 in two dimensions, with a wrong log Z."""
 
     def forward(self, x):
         return x.square().sum(1) / 2
@@ -112,10 +112,10 @@ class WrongBowl(nn.Module):
         return torch.tensor(math.log(2 * math.pi * temperature) + 0.1)
 
 
-def test_a_log_z_that_is_not_the_integral_is_noticed():
+def test_a_wrong_log_z_of_the_model_gives_a_warning():
     x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     points = Points(x, x, standardization=fit_standardization(x, False))
-    found, (warning,) = Quadrature(every=1, resolution=64)(of(WrongBowl(), points))
+    found, (warning,) = Quadrature(every=1, resolution=64)(make_input(WrongBowl(), points))
     assert "log Z is 1.9379 by the model's own log_z and 1.8379 by quadrature" in warning
     assert found["log_z"] == pytest.approx(1.9379, abs=1e-4)
 
@@ -162,14 +162,14 @@ class Table:
         return -float((self.p * self.p.log()).sum())
 
 
-def test_an_energy_over_a_space_that_can_be_counted():
+def test_an_energy_over_a_countable_space():
     d, g = 6, torch.Generator().manual_seed(2)
     truth = Table(torch.softmax(torch.randn(2**d, generator=g, dtype=torch.float64), 0), d)
     held = truth.sample(3000, g)
     units = Standardization(torch.zeros(d).double(), torch.ones(d).double())
     points = Points(truth.sample(100, g), held, standardization=units, truth=truth)  # type: ignore
     rbm = Rbm(d, 4)
-    found, warnings = Quadrature(every=1)(of(rbm, points, temperature=2.0))
+    found, warnings = Quadrature(every=1)(make_input(rbm, points, temperature=2.0))
     assert warnings == []
     # By a sum over visible and hidden states, nothing of the above.
     exact = rbm.double()
@@ -184,7 +184,7 @@ def test_an_energy_over_a_space_that_can_be_counted():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_ten_dimensions_end_in_an_exact_nll_and_ais_beside_it(command, folder, tiny_file):
+def test_ten_dimensions_have_an_exact_nll_and_ais(command, folder, tiny_file):
     x = np.random.default_rng(0).normal(size=(600, 10)) * 3 + 5
     np.savetxt(folder / "x.csv", x, delimiter=",")
     words = [w for w in tiny_file if not w.startswith("model.")]
@@ -204,7 +204,7 @@ def test_ten_dimensions_end_in_an_exact_nll_and_ais_beside_it(command, folder, t
     assert found["log_z"] == pytest.approx(numbers["log_z"], abs=max(0.05, 4 * found["log_z_se"]))
 
 
-def test_an_estimate_far_from_the_known_log_z_is_noticed():
+def test_an_estimate_far_from_the_exact_log_z_gives_a_warning():
     presets.prepare(None)
     words = ("evaluation=ais", "evaluation.chains=50", "evaluation.pilot_chains=50",
              "evaluation.temperatures=10", "model=harmonic", "train.steps=0",

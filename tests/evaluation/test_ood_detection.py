@@ -1,4 +1,4 @@
-"""AUROC of a class left out, of an energy and of scikit-learn's detectors."""
+"""AUROC of a class left out, by an energy and by scikit-learn's detectors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Round(nn.Module):
         return u.square().sum(1) / 2
 
 
-def unused(*_):
+def unused_trace(*_):
     raise AssertionError
 
 
 def table(far: float, scale: float = 1.0) -> Points:
-    """Two classes of the plane; the second one lies apart."""
+    """Two classes in two dimensions; the second one is separated."""
     x = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(300) % 3 // 2
     x[labels == 1] += far
@@ -49,20 +49,20 @@ def table(far: float, scale: float = 1.0) -> Points:
     )
 
 
-def beside(dataset: Points) -> Evaluation:
+def evaluate(dataset: Points) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     subject = EvaluationInput(
         energy=Round(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
-        sampler=Mala(step_size=0.1), method={}, trace=unused,
+        sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
     )  # fmt: skip
     return OutlierBaselines(every=1)(subject)
 
 
-def test_it_is_the_auroc_of_held_out_points_against_the_class():
+def test_auroc_of_held_out_points_against_the_class():
     dataset = table(1.0)
-    found = beside(dataset).metrics
+    found = evaluate(dataset).metrics
     assert dataset.anomalies is not None
     u = dataset.standardization.to_standard(torch.cat([dataset.holdout, dataset.anomalies]))
     unusual = torch.arange(len(u)) >= len(dataset.holdout)
@@ -77,20 +77,20 @@ def test_it_is_the_auroc_of_held_out_points_against_the_class():
     assert found["auroc_kde"] == pytest.approx(right)
 
 
-def test_all_find_what_is_far_away_and_none_what_is_no_different():
-    far, near = (beside(table(x)).metrics for x in (20.0, 0.0))
+def test_all_detect_distant_points_and_none_equal_ones():
+    far, near = (evaluate(table(x)).metrics for x in (20.0, 0.0))
     for name in ("auroc", *(f"auroc_{peer}" for peer in DETECTORS)):
         assert np.max(far[name]) == 1
         assert np.abs(np.subtract(near[name], 0.5)).max() < 0.15
 
 
-def test_units_do_not_matter_to_the_peers():
-    one, other = (beside(table(1.0, scale)).metrics for scale in (1.0, 1e3))
+def test_detectors_do_not_depend_on_units():
+    one, other = (evaluate(table(1.0, scale)).metrics for scale in (1.0, 1e3))
     for name, value in one.items():
         assert value == pytest.approx(other[name], abs=0.01)
 
 
-def test_points_that_are_all_there_twice_have_a_width_too():
+def test_duplicate_points_have_a_positive_bandwidth():
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = detector_aurocs(DetectionData(x.repeat(2, 1), x[:5], x[5:10] + 30))
     assert max(found["auroc_lof"]) > 0.5

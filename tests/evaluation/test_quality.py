@@ -1,4 +1,4 @@
-"""Sample quality as a whole: of perfect models and of such with one planted fault."""
+"""Sample quality of perfect models and of models with one fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMPARED = ("mmd2", "energy_distance", "sliced_wasserstein")
 CHECK = Quality(every=1, points=500, projections=20, shuffles=100)
 
 
-class Density(torch.nn.Module):
+class DensityEnergy(torch.nn.Module):
     """E = -T log p, of standardized points."""
 
     def __init__(self, truth, units, temperature):
@@ -43,20 +43,20 @@ class Density(torch.nn.Module):
         return -self.temperature * self.truth.log_prob(self.units.to_data(u))
 
 
-def unused(*_):
+def unused_trace(*_):
     raise AssertionError("records no chains")
 
 
 def perfect(
     truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0
 ) -> EvaluationInput:
-    """Data of the truth; a model, and what is drawn from it, that are the truth unless given."""
+    """Data of the true density, and a model and samples that are equal to it unless given."""
     g = stream(seed)
     train, holdout = truth.sample(n, g), truth.sample(n, g)
     units = fit_standardization(train, True)
     u = units.to_standard(train)
     return EvaluationInput(
-        energy=Density(model or truth, units, temperature),
+        energy=DensityEnergy(model or truth, units, temperature),
         temperature=temperature,
         region=Region(u.amin(0), u.amax(0)),
         standardization=units,
@@ -64,7 +64,7 @@ def perfect(
         draw=lambda count: units.to_standard((drawn or truth).sample(count, g)),
         sampler=Mala(step_size=0.1),  # nothing of it is run here
         method={},
-        trace=unused,
+        trace=unused_trace,
         generator=lambda purpose: stream(1_000 + seed + sum(map(ord, purpose))),
     )
 
@@ -83,9 +83,10 @@ def test_a_perfect_model(temperature):
     assert warnings == []
 
 
-def test_samples_that_are_off_are_far_above_the_floors():
-    """Wrong weights show in all three, wrong widths of modes in MMD. The model's slopes are right
-    all the same, and KSD says so."""
+def test_wrong_samples_exceed_the_floors():
+    """Wrong weights show in all three distances, wrong widths of modes in MMD. The score of the
+    model is correct nevertheless, and KSD shows that.
+    """
     found, _ = CHECK(perfect(drawn=replace(FIVE, weights=[0.1, 0.6, 0.1, 0.1, 0.1])))
     for name in COMPARED:
         assert found[name] > 2 * found[f"{name}_floor"]  # type: ignore[operator]
@@ -99,15 +100,15 @@ def test_samples_that_are_off_are_far_above_the_floors():
     assert "evaluated at 1: lower sampler.step_size" in warnings[0]
 
 
-def test_a_model_that_is_off():
+def test_a_wrong_model():
     found, _ = CHECK(perfect(model=replace(FIVE, std=0.45), drawn=replace(FIVE, std=0.45)))
     assert found["ksd2"] > 4 * found["ksd2_floor"]  # type: ignore[operator]
     assert found["fisher_divergence"] > 1  # type: ignore[operator]
     assert found["temperature_fitted"] == pytest.approx(1, abs=0.2)
 
 
-def test_a_mode_that_is_missed():
-    """The first of five: none of the samples, a tenth of the data."""
+def test_a_missing_mode():
+    """The first of five modes: none of the samples, a tenth of the data."""
     lost = replace(FIVE, weights=[0.0, 0.3, 0.2, 0.3, 0.2])
     found, _ = CHECK(perfect(drawn=lost))
     assert found["mode_coverage"] == pytest.approx(0.8)
@@ -124,14 +125,14 @@ def test_a_mode_that_is_missed():
     assert expected > 0.3
 
 
-def test_coverage_ends_at_a_tenth_of_the_weight():
+def test_coverage_threshold_is_a_tenth_of_the_weight():
     true = torch.tensor([0.5, 0.3, 0.2, 0.0]).double()
     shares = torch.tensor([0.92, 0.05, 0.03, 0.0]).double()
     assert mode_coverage(true, shares) == 1
     assert mode_coverage(true, shares - torch.tensor([0, 0, 0.011, 0])) == pytest.approx(2 / 3)
 
 
-def test_the_units_of_the_data_do_not_matter():
+def test_results_do_not_depend_on_units():
     big = replace(FIVE, std=300.0, centres=[[1000 * c + 5e4 for c in x] for x in FIVE.centres])
     found = [CHECK(perfect(truth)).metrics for truth in (FIVE, big)]
     assert found[0].keys() == found[1].keys()
@@ -140,7 +141,7 @@ def test_the_units_of_the_data_do_not_matter():
 
 
 @pytest.mark.parametrize(("shape", "n"), [((1,), 300), ((3, 4), 300), ((2, 2, 20), 300), ((2,), 2)])
-def test_events_of_any_shape_few_points_and_no_truth(shape, n):
+def test_any_event_shape_few_points_and_no_true_density(shape, n):
     train, holdout = normal(4 * n, *shape), normal(n, *shape, seed=1)
     units = fit_standardization(train, True)
     one = EvaluationInput(
@@ -152,7 +153,7 @@ def test_events_of_any_shape_few_points_and_no_truth(shape, n):
         draw=lambda count: normal(count, *shape, seed=2).float(),
         sampler=Mala(step_size=0.1),
         method={},
-        trace=unused,
+        trace=unused_trace,
         generator=lambda purpose: stream(0),
     )
     found, _ = CHECK(one)
@@ -164,7 +165,7 @@ def test_events_of_any_shape_few_points_and_no_truth(shape, n):
     assert len(real.train) == len(real.holdout) == n
 
 
-def test_a_single_point_held_out():
+def test_a_single_held_out_point():
     one = perfect()
     x = FIVE.sample(40, stream(0))
     data = Points(x, x[:1], standardization=one.standardization)
@@ -173,7 +174,7 @@ def test_a_single_point_held_out():
     assert warnings == ["no sample quality: there is a single held-out point; hold out more points"]
 
 
-def test_samples_that_ran_away():
+def test_nonfinite_samples():
     lost = lambda count: torch.full((count, 2), math.nan)  # noqa: E731
     found, warnings = CHECK(replace(perfect(), draw=lost))
     assert set(found) == {"ksd2", "ksd2_floor", "fisher_divergence"}
@@ -181,11 +182,11 @@ def test_samples_that_ran_away():
     assert "500 of 500 samples are not finite" in warnings[0]
 
 
-def test_a_landscape_has_nothing_to_be_compared_with():
+def test_a_landscape_has_no_quality():
     assert CHECK(replace(perfect(), dataset=None)) == ({}, [])
 
 
-def test_the_model_is_left_alone(configured):
+def test_the_model_is_not_modified(configured):
     parts = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
     parts.energy.train()
@@ -197,9 +198,10 @@ def test_the_model_is_left_alone(configured):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
-    """langevin at a large step, on a Gaussian of variance 1: 1 / (1 - 0.5), told in plain words;
-    evaluated anew at a finer count; and mala at another temperature, where nothing is wrong."""
+def test_a_run_with_too_hot_chains(tiny, tmp_path: Path, capsys):
+    """langevin at a large step size, on a Gaussian of variance 1: temperature 1 / (1 - 0.5), with a
+    warning; evaluated again with more points; and mala at another temperature, without a warning.
+    """
     words = ("model=gaussian", "dataset.density.centres=[[0,0]]", "train.steps=1",
              "optimizer.lr=1e-9", "samples.chains=2000", "samples.burn_in=30",
              "quality.points=2000")  # fmt: skip
@@ -227,7 +229,7 @@ def test_a_run_whose_chains_are_too_hot(tiny, tmp_path: Path, capsys):
     assert told["warnings"] == []
 
 
-def test_it_has_a_period_of_its_own(configured, tmp_path: Path, monkeypatch):
+def test_quality_has_its_own_period(configured, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
     monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
     words = ("train.steps=20", "quality.every=8", "evaluation.every=10", "train.log_every=1")

@@ -1,5 +1,6 @@
-"""Distances between samples and data of different lengths: none where there is nothing, and each
-planted fault is seen."""
+"""Distances between samples and data of different lengths: none for equal distributions, and each
+fault is detected.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ CHECK = RaggedQuality(every=1, points=500, projections=50, shuffles=100)
 
 
 def waves(n: int, seed: int, *, std=0.1, shortest=6, shuffled=False) -> Tensor:
-    """x_t = 10 + 3 sin(t / 2 + phi) + noise, phi uniform, of 6 to 16 steps."""
+    """x_t = 10 + 3 sin(t / 2 + phi) + noise, phi uniform, with 6 to 16 steps."""
     g = torch.Generator().manual_seed(seed)
     t = torch.arange(16.0, dtype=torch.float64)
     phase = 2 * math.pi * torch.rand(n, 1, dtype=torch.float64, generator=g)
@@ -33,7 +34,7 @@ def waves(n: int, seed: int, *, std=0.1, shortest=6, shuffled=False) -> Tensor:
     return truncate((10 + 3 * x)[..., None], steps)
 
 
-def evaluated(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
+def evaluate(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
     train = waves(1000, 1)
     units = fit_standardization(train, True)
     holdout = waves(1000, 2) if holdout is None else holdout
@@ -51,15 +52,15 @@ def evaluated(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
     return CHECK(subject)
 
 
-def test_no_two_sequences_are_one_point():
+def test_embedding_is_injective():
     x = torch.tensor([[[3.0], [0.0]], [[3.0], [torch.nan]]])
     assert pad_and_flatten(x).tolist() == [[3, 1, 0, 1], [3, 1, 0, 0]]
     two_channels = torch.tensor([[[3.0, 4.0], [torch.nan, torch.nan]]])
     assert pad_and_flatten(two_channels).tolist() == [[3, 4, 1, 0, 0, 0]]
 
 
-def test_samples_of_the_data_s_own_law():
-    found, warnings = evaluated(waves(500, 3))
+def test_samples_of_the_data_distribution():
+    found, warnings = evaluate(waves(500, 3))
     assert not warnings
     for name in NAMES:
         # 1 of 20 is above its floor, and none 4 times as high.
@@ -73,18 +74,18 @@ def test_samples_of_the_data_s_own_law():
         ({"shuffled": True}, ("mmd2", "energy_distance")),
     ],
 )
-def test_each_fault_is_seen(fault, seen_by):
-    found, _ = evaluated(waves(500, 3, **fault))
+def test_each_fault_exceeds_a_floor(fault, seen_by):
+    found, _ = evaluate(waves(500, 3, **fault))
     for name in seen_by:
         assert float(found[name]) > 4 * float(found[f"{name}_floor"])  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_compared_is_said():
+def test_incomparable_samples_give_warnings():
     broken = waves(500, 3)
     broken[7, 2] = math.nan  # in the middle: no end of a sequence
-    found, warnings = evaluated(broken)
+    found, warnings = evaluate(broken)
     assert not found
     assert "1 of 500 samples are not finite" in warnings[0]
-    found, warnings = evaluated(waves(500, 3), waves(1, 2))
+    found, warnings = evaluate(waves(500, 3), waves(1, 2))
     assert not found
     assert "a single held-out point" in warnings[0]

@@ -1,4 +1,6 @@
-"""The temperature of samples: of chains whose law is known, and of energies without curvature."""
+"""Configurational temperature of chains whose distribution is known, and of energies without
+curvature.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def assert_temperature(fitted: Temperature | None, truth: float) -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("eta", [0.01, 0.125, 0.25])
-def test_langevin_is_hotter_than_it_was_told(eta, temperature):
+def test_langevin_is_hotter_than_its_temperature(eta, temperature):
     """T / (1 - eta a / 2): 4 / 3 at eta a = 0.5, 2 at eta a = 1."""
     sampler = Langevin(step_size=eta, temperature=temperature)
     x = run_chain(sampler, bowl, normal(4_000, 2), round(2 / eta), stream(1)).x
@@ -46,15 +48,15 @@ def test_langevin_is_hotter_than_it_was_told(eta, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_mala_is_as_hot_as_it_was_told(temperature):
+def test_mala_has_its_temperature(temperature):
     sampler = Mala(step_size=0.1, temperature=temperature)
     # From within: far out, where the slope is steep, every step would be refused.
     x = run_chain(sampler, quartic, normal(4_000, 3) / 2, 60, stream(1)).x
     assert_temperature(configurational_temperature(quartic, x, stream(2)), temperature)
 
 
-def test_errors_are_those_of_repeats():
-    """Points of N(0, 1 / 4) exactly; the spread of 300 estimates is what each says."""
+def test_standard_error_matches_repetitions():
+    """Exact points of N(0, 1 / 4); the spread of 300 estimates equals their standard errors."""
     found = [
         configurational_temperature(bowl, normal(200, 1, seed=i) / 2, stream(0)) for i in range(300)
     ]
@@ -63,8 +65,8 @@ def test_errors_are_those_of_repeats():
     assert float(z.std()) == pytest.approx(1, abs=4 / math.sqrt(600) + 0.05)  # few points: a little
 
 
-def test_the_trace_of_a_network():
-    """Of second derivatives by autograd, in eight and fewer dimensions; else on average."""
+def test_trace_of_a_network():
+    """By autograd, exactly in up to eight dimensions and in the mean otherwise."""
     for shape in ((2,), (2, 4), (3, 5)):
         net = MLP(event_shape=shape, width=16, base_std=2.0).double().requires_grad_(False)
         x = 2 * normal(400, *shape)
@@ -76,8 +78,8 @@ def test_the_trace_of_a_network():
         assert found.value == pytest.approx(float(expected), rel=tolerance)
 
 
-def test_random_directions_give_the_trace_on_average():
-    """Far from diagonal: E = u' A A' u / 2, T = 1 for N(0, (A A')^-1)."""
+def test_random_directions_estimate_the_trace():
+    """Not diagonal: E = u' A A' u / 2, T = 1 for N(0, (A A')^-1)."""
     a = torch.eye(20).double() + normal(20, 20) / 5
     z = normal(4_000, 20, seed=1)
     x = torch.linalg.solve(a.T, z.T).T.reshape(4_000, 4, 5)
@@ -86,8 +88,8 @@ def test_random_directions_give_the_trace_on_average():
     assert_temperature(configurational_temperature(energy, x, stream(2)), 1.0)
 
 
-def test_a_kink_counts():
-    """E = |x| has no second derivative but where it has no first: Laplace's law, T = 1."""
+def test_an_energy_with_a_kink():
+    """E = |x| has its second derivative only where it has no first: Laplace distribution, T = 1."""
     u = torch.rand(400_000, 1, generator=stream(0), dtype=torch.float64) * 2 - 1
     x = -u.sign() * (1 - u.abs()).log()
     energy = lambda v: v.abs().sum(1)  # noqa: E731
@@ -95,7 +97,7 @@ def test_a_kink_counts():
 
 
 def test_a_network_of_leaky_relu():
-    """Its samples by a chain that is exact: second derivatives alone would give far more."""
+    """Samples from an exact chain: second derivatives alone would give a far larger temperature."""
     torch.manual_seed(0)
     net = MLP(event_shape=(2,), width=16, depth=1, activation="leaky_relu", base_std=1.0).double()
     net.requires_grad_(False)
@@ -106,7 +108,7 @@ def test_a_network_of_leaky_relu():
     assert_temperature(configurational_temperature(net, x, stream(2)), 1.0)
 
 
-def test_no_curvature_no_temperature():
+def test_no_temperature_without_curvature():
     assert configurational_temperature(lambda x: x.sum(1), normal(100, 2), stream(0)) is None
     assert configurational_temperature(lambda x: -bowl(x), normal(100, 2), stream(0)) is None
     assert (
@@ -114,7 +116,7 @@ def test_no_curvature_no_temperature():
     )
 
 
-def test_the_warning_names_what_to_change():
+def test_warning_names_the_remedy():
     (said,) = temperature_warnings(Temperature(1.2, 0.01), 1.0)
     assert said == (
         "the samples have temperature 1.2 +- 0.01, the run is evaluated at 1: lower "

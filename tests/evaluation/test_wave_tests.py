@@ -1,4 +1,4 @@
-"""The fit of a wave, and the tests of two samples of waves."""
+"""The fit of a wave, and two-sample tests of waves."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def wave(a: Tensor, f: Tensor, phase: Tensor, length: int, std: float, seed: int
     return x + std * torch.randn(x.shape, dtype=torch.float64, generator=g)
 
 
-def of_laws(n: int, seed: int, *, scale=1.0, faster=0.0, turned=0.0, std=0.2) -> Tensor:
+def random_waves(n: int, seed: int, *, scale=1.0, faster=0.0, turned=0.0, std=0.2) -> Tensor:
     a, f = scale * uniform(n, 0.5, 1.5, seed), faster + uniform(n, 1, 3, seed + 1)
     # A law of the phase that a turn changes.
     return wave(a, f, turned + uniform(n, 0, 0.7 * TURN, seed + 2), 32, std, seed + 3)
 
 
 @pytest.mark.parametrize(("length", "slowest", "fastest"), [(16, 0.8, 6), (32, 0.6, 14), (7, 1, 2)])
-def test_the_fit_gives_back_what_was_put_in(length, slowest, fastest):
+def test_fit_recovers_the_parameters(length, slowest, fastest):
     n = 300
     a, f = uniform(n, 0.1, 3, 0), uniform(n, slowest, fastest, 1)
     phase = uniform(n, 0, TURN, 2)
@@ -52,9 +52,10 @@ def test_the_fit_gives_back_what_was_put_in(length, slowest, fastest):
     assert float(found.residual.max()) < 1e-5
 
 
-def test_the_error_of_the_fit_is_the_least_there_is():
-    """The bound of Cramer and Rao (Rife & Boorstyn, 1974) for a real wave: Var f =
-    6 s^2 / (pi^2 A^2 L), Var A = 2 s^2 / L."""
+def test_fit_attains_the_cramer_rao_bound():
+    """The Cramer-Rao bound (Rife & Boorstyn, 1974) for a real wave: Var f = 6 s^2 / (pi^2 A^2 L),
+    Var A = 2 s^2 / L.
+    """
     n, length, std, a = 2000, 64, 0.1, 1.3
     f = uniform(n, 5, 20, 0)
     x = wave(torch.full((n,), a, dtype=torch.float64), f, uniform(n, 0, TURN, 1), length, std)
@@ -65,17 +66,17 @@ def test_the_error_of_the_fit_is_the_least_there_is():
     assert float((found.amplitude - a).std()) == pytest.approx(std * (2 / length) ** 0.5, rel=room)
 
 
-def test_the_residual_has_the_degrees_of_freedom_that_three_numbers_leave():
-    """Its mean square is that of the noise: of L - 3 squares, within 4 standard errors."""
+def test_residual_has_three_degrees_of_freedom_less():
+    """Its mean square is that of the noise, over L - 3 degrees of freedom, to 4 standard errors."""
     n, length, std = 4000, 16, 0.02
     x = wave(uniform(n, 1, 2, 0), uniform(n, 2, 5, 1), uniform(n, 0, TURN, 2), length, std)
     error = math.sqrt(2 / ((length - 3) * n))
     assert float(fit_waves(x).residual.square().mean()) / std**2 == pytest.approx(1, abs=4 * error)
 
 
-def test_p_values_are_uniform_where_the_laws_are_the_same():
+def test_p_values_are_uniform_for_equal_distributions():
     found = [
-        wave_metrics(fit_waves(of_laws(100, s)), fit_waves(of_laws(100, s + 500)))
+        wave_metrics(fit_waves(random_waves(100, s)), fit_waves(random_waves(100, s + 500)))
         for s in range(0, 400, 4)
     ]
     for name in ("p_amplitude", "p_frequency", "p_phase", "p_residual"):
@@ -92,8 +93,10 @@ def test_p_values_are_uniform_where_the_laws_are_the_same():
         ({"std": 0.24}, "p_residual"),
     ],
 )
-def test_the_law_that_is_off_is_the_one_that_is_told(change, name):
-    found = wave_metrics(fit_waves(of_laws(1500, 1, **change)), fit_waves(of_laws(1500, 50)))
+def test_only_the_test_of_the_wrong_parameter_rejects(change, name):
+    found = wave_metrics(
+        fit_waves(random_waves(1500, 1, **change)), fit_waves(random_waves(1500, 50))
+    )
     assert float(found[name]) < CHANCE
     others = {"p_amplitude", "p_frequency", "p_phase"} - {name}
     assert all(float(found[other]) > CHANCE for other in others)
@@ -101,7 +104,7 @@ def test_the_law_that_is_off_is_the_one_that_is_told(change, name):
         assert float(found["wave_distance"]) > 0.05
 
 
-def test_kuiper_by_hand_and_by_permutation():
+def test_kuiper_against_explicit_values_and_permutations():
     a, b = torch.tensor([0.1, 0.2, 3.0]), torch.tensor([1.0, 4.0])
     # F_a - F_b: 1/3, 2/3, 1/6, 1/2, 0.
     assert kuiper_test(a, b).statistic == pytest.approx(2 / 3)
@@ -118,8 +121,8 @@ def test_kuiper_by_hand_and_by_permutation():
     assert 0.02 < share < 0.7
 
 
-def test_kuiper_by_the_table_of_its_author():
-    """5 % lie beyond V (sqrt(k) + 0.155 + 0.24 / sqrt(k)) = 1.747 (Stephens, 1970)."""
+def test_kuiper_against_the_table_of_stephens():
+    """5 % are above V (sqrt(k) + 0.155 + 0.24 / sqrt(k)) = 1.747 (Stephens, 1970)."""
     order = "a" * 16 + "ba" * 27 + "b" * 16 + "ab" * 6 + "b"  # F_a - F_b from 0 to 43/49 - 27/50
     angles = torch.arange(99, dtype=torch.float64) * TURN / 99
     of_a = torch.tensor([letter == "a" for letter in order])
@@ -129,7 +132,7 @@ def test_kuiper_by_the_table_of_its_author():
     assert found.p == pytest.approx(0.05, rel=0.01)
 
 
-def test_kuiper_is_the_same_wherever_the_circle_is_cut():
+def test_kuiper_does_not_depend_on_the_origin():
     a, b = uniform(200, 0, TURN, 0), 0.9 * uniform(300, 0, TURN, 1)
     turned = kuiper_test((a + 2).remainder(TURN), (b + 2).remainder(TURN))
     assert turned == pytest.approx(kuiper_test(a, b))
@@ -139,7 +142,7 @@ def test_kuiper_is_the_same_wherever_the_circle_is_cut():
 # The evaluation
 
 
-def evaluated(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation:
+def evaluate(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation:
     dataset = random_split(torch.cat([holdout, holdout]), holdout=0.5, standardize=True, seed=0)
     dataset = Points(dataset.train, holdout, standardization=dataset.standardization)
     u = dataset.standardization.to_standard(samples).float()
@@ -163,24 +166,26 @@ def test_samples_are_compared_in_the_units_of_the_data(channels):
     def shaped(x: Tensor) -> Tensor:
         return 100 * (x if not channels else x.view(-1, channels, 32).transpose(1, 2))
 
-    found, warnings = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70)))
+    found, warnings = evaluate(shaped(random_waves(800, 1)), shaped(random_waves(800, 70)))
     assert not warnings
     assert all(float(found[f"p_{name}"]) > CHANCE for name in ("amplitude", "frequency", "phase"))
     assert found["residual"] == pytest.approx(20, rel=0.05)
     assert found["residual_data"] == pytest.approx(20, rel=0.05)
-    off, _ = evaluated(shaped(of_laws(800, 1)), shaped(of_laws(800, 70, faster=0.5, std=0.3)))
+    off, _ = evaluate(
+        shaped(random_waves(800, 1)), shaped(random_waves(800, 70, faster=0.5, std=0.3))
+    )
     assert float(off["p_frequency"]) < CHANCE
     assert off["residual"] == pytest.approx(30, rel=0.05)  # of the samples
     assert off["residual_data"] == pytest.approx(20, rel=0.05)
 
 
-def test_points_that_are_no_sequences_and_samples_that_are_not_finite():
-    nothing, warnings = evaluated(torch.rand(40, 2).double(), torch.rand(40, 2))
+def test_notices_for_other_shapes_and_nonfinite_samples():
+    nothing, warnings = evaluate(torch.rand(40, 2).double(), torch.rand(40, 2))
     assert not nothing
     assert "the data have shape (2,)" in warnings[0]
-    broken = of_laws(300, 1)
+    broken = random_waves(300, 1)
     broken[7, 3] = math.nan
-    nothing, warnings = evaluated(of_laws(300, 1), broken)
+    nothing, warnings = evaluate(random_waves(300, 1), broken)
     assert not nothing
     assert "1 of 300 samples are not finite" in warnings[0]
 
@@ -189,14 +194,14 @@ def test_points_that_are_no_sequences_and_samples_that_are_not_finite():
 
 
 def ragged(n: int, seed: int, *, std: float = 0.2, faster: float = 0.0) -> Tensor:
-    """`of_laws`, of 16 to 32 steps, and NaN from there on."""
+    """`random_waves` of 16 to 32 steps, with NaN after them."""
     g = torch.Generator().manual_seed(seed + 9)
     steps = torch.randint(16, 33, (n,), generator=g)
-    return truncate(of_laws(n, seed, std=std, faster=faster)[..., None], steps)
+    return truncate(random_waves(n, seed, std=std, faster=faster)[..., None], steps)
 
 
-def test_each_sequence_is_fitted_on_the_steps_that_it_has():
-    """The waves that were put in, in periods per longest sequence; a few steps are no wave."""
+def test_each_sequence_is_fitted_on_its_own_steps():
+    """The true waves, in periods per longest sequence; a few steps give no wave."""
     n = 200
     a, f, phase = uniform(n, 0.1, 3, 0), uniform(n, 2, 6, 1), uniform(n, 0, TURN, 2)
     steps = torch.arange(n) % 16 + 17
@@ -208,29 +213,29 @@ def test_each_sequence_is_fitted_on_the_steps_that_it_has():
     order = steps[there].argsort(stable=True)  # the shortest come first
     torch.testing.assert_close(found.frequency, f[there][order], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.amplitude, a[there][order], rtol=1e-4, atol=0)
-    whole = fit_ragged_waves(of_laws(50, 0))
-    assert all(map(torch.equal, whole, fit_waves(of_laws(50, 0))))
+    whole = fit_ragged_waves(random_waves(50, 0))
+    assert all(map(torch.equal, whole, fit_waves(random_waves(50, 0))))
 
 
-def test_samples_of_different_lengths_are_tested_too():
-    found, warnings = evaluated(ragged(800, 1), ragged(800, 70), points=600)
+def test_samples_of_different_lengths():
+    found, warnings = evaluate(ragged(800, 1), ragged(800, 70), points=600)
     assert not warnings
     assert all(float(found[f"p_{name}"]) > CHANCE for name in ("amplitude", "frequency", "phase"))
     assert found["residual"] == pytest.approx(found["residual_data"], rel=0.05)
-    off, _ = evaluated(ragged(800, 1), ragged(800, 70, std=0.24), points=600)
+    off, _ = evaluate(ragged(800, 1), ragged(800, 70, std=0.24), points=600)
     assert float(off["p_residual"]) < CHANCE
-    off, _ = evaluated(ragged(800, 1), ragged(800, 70, faster=0.5), points=600)
+    off, _ = evaluate(ragged(800, 1), ragged(800, 70, faster=0.5), points=600)
     assert float(off["p_frequency"]) < CHANCE
 
 
-def test_a_chain_that_is_lost_is_no_short_sequence():
-    """Where all sequences are whole, an end of NaN is no end."""
-    broken = of_laws(300, 1)[..., None]
+def test_a_nonfinite_chain_is_no_short_sequence():
+    """Where all sequences are complete, NaN at the end is not an end."""
+    broken = random_waves(300, 1)[..., None]
     broken[7, 20:] = math.nan
-    nothing, warnings = evaluated(of_laws(300, 1)[..., None], broken)
+    nothing, warnings = evaluate(random_waves(300, 1)[..., None], broken)
     assert not nothing
     assert "1 of 300 samples are not finite" in warnings[0]
     short = truncate(torch.randn(300, 32, 1).double(), torch.full((300,), 4))
-    nothing, warnings = evaluated(short, short)
+    nothing, warnings = evaluate(short, short)
     assert not nothing
     assert "5 steps or more, the data have none" in warnings[0]

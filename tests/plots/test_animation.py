@@ -26,14 +26,14 @@ def durations(gif):
     return found
 
 
-def test_loops_and_holds_the_last_frame(tmp_path):
+def test_repeats_and_holds_the_last_frame(tmp_path):
     gif = opened(animate(frames(tmp_path, 5), width=45, frame_ms=100, hold_ms=1500))
     assert gif.size == (45, 30)
     assert gif.info["loop"] == 0
     assert durations(gif) == [100, 100, 100, 100, 1500]
 
 
-def test_many_frames_are_picked_evenly(tmp_path):
+def test_frames_are_evenly_spaced(tmp_path):
     paths = frames(tmp_path, 101)
     chosen = evenly_picked(paths, 11)
     assert [paths.index(path) for path in chosen] == list(range(0, 101, 10))
@@ -49,6 +49,6 @@ def test_broken_files_are_skipped(tmp_path):
     assert gif.n_frames == 1
 
 
-def test_nothing_readable_is_an_error(tmp_path):
+def test_no_readable_frame_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="none of 1"):
         animate([tmp_path / "absent.png"])

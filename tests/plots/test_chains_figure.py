@@ -1,4 +1,4 @@
-"""The picture of chains: what is in each panel, for chains that mix and others that do not."""
+"""Figure of chain diagnostics: the contents of each panel, for chains that mix and that do not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def panels(figure) -> dict[str, Any]:
     return {axes.get_title().split(":")[0].split(" (")[0]: axes for axes in figure.axes}
 
 
-def test_panels_and_their_values():
+def test_values_of_the_panels():
     ages = np.array([0, 5, 5, 20])
     found = panels(chains(shown(noise(3, 16, 100), ages), LIMITS, "title"))
     assert set(found) == {
@@ -53,9 +53,10 @@ def found_coordinate(found) -> str:
     return name
 
 
-def test_what_does_not_mix_is_marked():
-    """One coordinate of three is stuck: its trace is drawn, its point is the one in another
-    colour, and its curve is the first of the legend."""
+def test_a_quantity_that_does_not_mix_is_marked():
+    """One coordinate of three is stuck: its trace is drawn, its R-hat has another colour, and its
+    curve is the first of the legend.
+    """
     series = noise(4, 16, 100)
     series[2] += np.where(np.arange(16) < 8, -5.0, 5.0)[:, None]
     found = panels(chains(shown(series), LIMITS))

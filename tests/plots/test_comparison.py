@@ -1,4 +1,4 @@
-"""The sheet of landscapes and the curves of a report."""
+"""The contact sheet of landscapes and the curves of a report."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def opened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_a_sheet_shows_every_picture_once(tmp_path: Path, count):
-    """Each in a colour of its own, which is found again on the sheet."""
+def test_a_contact_sheet_shows_every_picture_once(tmp_path: Path, count):
+    """Each picture has its own colour, which occurs on the sheet."""
     tiles = []
     for i in range(count):
         Image.new("RGB", (340, 320), (200, 8 * i, 40)).save(tmp_path / f"{i}.png")
@@ -41,12 +41,12 @@ def test_a_sheet_shows_every_picture_once(tmp_path: Path, count):
     assert max(shown) == min(shown)
 
 
-def test_an_empty_sheet_says_so():
+def test_an_empty_contact_sheet_has_a_message():
     assert (np.asarray(opened(contact_sheet([]))) < 200).any()
 
 
 @pytest.mark.parametrize("text", ["short", LONG, "x" * 400, "", "word " + "y" * 90])
-def test_words_fit_above_their_picture(text):
+def test_captions_fit_above_their_picture(text):
     font = ImageFont.truetype(str(FONT), TEXT_PX)
     lines = wrap_two_lines(text, font, 320)
     assert len(lines) <= 2
@@ -55,7 +55,7 @@ def test_words_fit_above_their_picture(text):
     assert "".join(lines).endswith(text[-20:])
 
 
-def test_the_median_is_taken_where_all_seeds_are():
+def test_median_is_over_the_range_of_all_seeds():
     lines = [np.array([[0.0, 1.0], [10.0, 3.0]]), np.array([[4.0, 5.0], [20.0, 5.0]]),
              np.array([[0.0, 0.0], [20.0, 20.0]])]  # fmt: skip
     assert median_curve(lines, log=False).tolist() == [[4.0, 4.0], [10.0, 5.0]]
@@ -63,7 +63,7 @@ def test_the_median_is_taken_where_all_seeds_are():
     assert len(median_curve(apart, log=True)) == 0
 
 
-def test_one_colour_a_group_and_grey_for_the_rest():
+def test_one_colour_per_group_and_grey_for_the_others():
     n = len(GROUP_COLOURS) + 3
     groups = {f"{i}  {LONG}$": [[(0.0, 2.0), (5.0 + s, -0.1)] for s in range(2)] for i in range(n)}
     figure = comparison(
@@ -80,14 +80,14 @@ def test_one_colour_a_group_and_grey_for_the_rest():
     figure.canvas.draw()
 
 
-def test_costs_that_are_far_apart_are_on_a_logarithmic_axis():
+def test_costs_of_different_magnitude_have_a_logarithmic_axis():
     groups = {"a": [[(0.0, 1.0), (10.0, 0.1)]], "b": [[(0.0, 1.0), (1e4, 0.1)]]}
     (axes,) = comparison([DatasetCurves("moons", "kl", {"steps": groups}, True)]).axes
     assert axes.get_xscale() == "log"
     assert all((line.get_xdata() > 0).all() for line in axes.lines)
 
 
-def test_nothing_to_draw():
+def test_no_curves():
     (said,) = comparison([]).texts
     assert said.get_text() == "no run was evaluated while it trained"
     (axes,) = comparison([DatasetCurves("moons", "kl", {"seconds": {}}, True)]).axes

@@ -23,7 +23,7 @@ def test_only_panels_with_metrics():
     assert set(panels(curves(rows))) == {"energies", "loss"}
 
 
-def test_every_known_metric_has_a_panel():
+def test_every_metric_has_a_panel():
     keys = "loss energy_data energy_model grad_norm kl nll regret acceptance clipped step_size lr"
     figure = curves(rows_of(300, **{key: lambda i: 0.5 for key in keys.split()}), "all")
     assert len(figure.axes) == 6
@@ -38,7 +38,7 @@ def test_every_known_metric_has_a_panel():
         (["nll"], "negative log-likelihood"),
     ],
 )
-def test_the_best_measure_of_quality_is_shown(keys, title):
+def test_the_most_informative_quality_metric_is_shown(keys, title):
     assert set(panels(curves(rows_of(5, **dict.fromkeys(keys, float))))) == {title}
 
 
@@ -64,7 +64,7 @@ def test_kl_that_is_never_positive_is_linear():
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])
-def test_values_that_are_not_finite_are_left_out_and_marked(count):
+def test_nonfinite_values_are_left_out_and_marked(count):
     broken = [math.nan, math.inf, -math.inf]
     rows = rows_of(
         count, loss=lambda i: broken[i % 3] if i >= count // 2 else 1.0,
@@ -81,8 +81,8 @@ def test_a_spike_does_not_flatten_the_curve():
     assert panels(curves(rows))["loss"].get_ylim()[1] < 3
 
 
-def test_what_is_beyond_the_view_is_marked_at_its_edge():
-    """The first energies of the default run, which are far below all others."""
+def test_values_outside_the_view_are_marked_at_its_edge():
+    """The first energies of the default run, far below all others."""
     rows = rows_of(
         30, energy_data=lambda i: -1.37 if i == 0 else -0.03,
         loss=lambda i: -1.0 if i == 0 else 0.01 * i,
@@ -97,14 +97,14 @@ def test_what_is_beyond_the_view_is_marked_at_its_edge():
     assert encode_png(figure, 30)
 
 
-def test_a_learning_rate_that_ends_at_zero_leaves_room_for_the_rest():
+def test_a_learning_rate_decaying_to_zero_does_not_compress_the_panel():
     rows = rows_of(30, step_size=lambda i: 0.03, lr=lambda i: 3e-10 if i == 29 else 1e-3 / (1 + i))
     axes = panels(curves(rows))["step sizes"]
     assert axes.get_ylim()[0] > 3e-7
     assert [text.get_text() for text in axes.texts] == ["3e-10"]
 
 
-def test_every_curve_of_the_chain_is_named_and_the_target_drawn():
+def test_chain_curves_are_labelled_and_the_target_is_drawn():
     keys = {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
             "swapped": "swaps accepted", "clipped": "clipped"}  # fmt: skip
     axes = panels(curves(rows_of(5, **dict.fromkeys(keys, lambda i: 0.2)), target=0.574))["chain"]

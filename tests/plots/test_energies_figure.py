@@ -14,7 +14,7 @@ def labels(figure):
     return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
-def test_three_kinds_of_points_on_one_scale():
+def test_three_groups_on_one_scale():
     groups = {"data": normal(500), "samples": normal(300, seed=1), "other": normal(100, 6.0)}
     figure = energy_histograms(groups, "energies")
     low, high = figure.axes[0].get_xlim()
@@ -23,7 +23,7 @@ def test_three_kinds_of_points_on_one_scale():
     assert encode_png(figure, 30)
 
 
-def test_what_is_far_beyond_does_not_hide_the_data():
+def test_outliers_do_not_hide_the_data():
     groups = {"data": normal(500), "other": torch.tensor([1e9, 1e30, float("nan"), 0.0])}
     figure = energy_histograms(groups)
     assert figure.axes[0].get_xlim()[1] < 100
@@ -32,14 +32,14 @@ def test_what_is_far_beyond_does_not_hide_the_data():
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6])
-def test_energies_that_are_all_the_same(value):
+def test_equal_energies(value):
     assert encode_png(
         energy_histograms({"data": torch.full((9,), value), "other": torch.ones(1)}), 30
     )
 
 
-def test_the_legend_covers_no_histogram_and_stays_inside():
-    """A panel as narrow as that beside sequences, where no corner is free."""
+def test_the_legend_is_inside_the_figure_and_outside_the_histogram():
+    """A panel as narrow as that next to sequences, without a free corner."""
     groups = {"data": normal(500), "model samples": 99 * normal(2000, seed=1)}
     figure = new_figure(3.7, 4.4)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Images beside each other: the right pixels in the right places."""
+"""Images next to each other: the right pixels at the right positions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_three_channels_are_colours_and_others_their_mean():
     assert PixelRange(0.0, 1.0).to_rgb(two)[0, 0, 0].tolist() == [128, 128, 128]
 
 
-def test_a_mosaic_has_each_image_in_its_place():
+def test_mosaic_positions():
     tiles = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
     paper = mosaic(tiles, 3)
     assert paper.shape == (2 * 3 - 1, 3 * 4 - 1, 3)
@@ -53,7 +53,7 @@ def test_a_mosaic_has_each_image_in_its_place():
     assert (paper[2] == 255).all()
 
 
-def test_the_nearest_is_the_nearest():
+def test_nearest_images():
     train = images(50, 4, 5)
     order = torch.tensor([7, 3, 49])
     found = nearest_images(train[order] + 1e-3, train)
@@ -64,7 +64,7 @@ def test_the_nearest_is_the_nearest():
 
 
 @pytest.mark.parametrize("event", [(8, 8), (1, 8, 8), (3, 6, 9), (2, 5, 5)])
-def test_samples_stand_beside_data_and_neighbours(event):
+def test_samples_next_to_data_and_neighbours(event):
     data = images(70, *event)
     figure = image_samples(
         data, data[:20] + 0.001, PixelRange(0, 1), "digits", holdout=data[:5] + 0.5
@@ -77,8 +77,10 @@ def test_samples_stand_beside_data_and_neighbours(event):
     assert encode_png(figure, 30)
 
 
-def test_the_median_distances_are_not_cut_off():
-    """Pixels from 0 to 255 lie thousands apart, which an exponent would not fit into the title."""
+def test_median_distances_are_not_cut_off():
+    """Distances of pixels from 0 to 255 are in the thousands; an exponent would not fit in the
+    title.
+    """
     data = images(20, 3, 64, 64) * 255
     figure = image_samples(data, data.flip(1) + 3e3, PixelRange(0, 256), holdout=data + 9e3)
     assert encode_png(figure, 30)  # lays it out
@@ -90,8 +92,9 @@ def test_the_median_distances_are_not_cut_off():
 
 @pytest.mark.parametrize("event", [(4, 5), (3, 4, 5)])
 def test_each_class_has_a_row_with_its_name(event):
-    """Of a class with too few training images the places stay empty, of one with more the first
-    ones are shown."""
+    """A class with too few training images leaves positions empty; of one with more the first are
+    shown.
+    """
     look, samples = PixelRange(0, 1), list(images(9, *event).view(3, 3, *event))
     data = [images(7, *event), images(1, *event), images(0, *event)]
     figure = class_panels(data, samples, ["cat", "2", "a $"], look, "classes")
@@ -108,7 +111,7 @@ def test_each_class_has_a_row_with_its_name(event):
     assert encode_png(figure, 30)
 
 
-def test_a_strip_has_a_row_for_each_chain():
+def test_chain_strip_has_a_row_for_each_chain():
     frames = images(15, 4, 4).view(5, 3, 4, 4)  # 5 steps of 3 chains
     figure = chain_strip(frames, [0, 1, 2, 5, 10], PixelRange(0, 1), "chains")
     (axes,) = figure.axes
@@ -120,7 +123,7 @@ def test_a_strip_has_a_row_for_each_chain():
     assert encode_png(figure, 30)
 
 
-def test_the_animation_has_a_frame_for_each_step():
+def test_chain_animation_has_a_frame_for_each_step():
     frames = images(12, 4, 4).view(4, 3, 4, 4)
     gif: Any = Image.open(BytesIO(chain_animation(frames, [0, 1, 4, 9], PixelRange(0, 1))))
     assert gif.n_frames == 4

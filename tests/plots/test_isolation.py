@@ -1,4 +1,4 @@
-"""Figures must not touch what other code in the process draws."""
+"""Figures must not change the state of other code in the process."""
 
 import subprocess
 import sys

@@ -61,7 +61,7 @@ WELLS = {  # energy, window, minima
 
 
 @pytest.mark.parametrize(("energy", "window", "minima"), WELLS.values(), ids=WELLS)
-def test_wells_are_visible_whatever_the_scale(energy, window, minima):
+def test_wells_are_visible_at_any_scale(energy, window, minima):
     grid = evaluate_on_grid(energy, window, (160, 160))
     shape = drawable(grid.values)
     below = (shape.heights < shape.clip).mean()
@@ -72,7 +72,7 @@ def test_wells_are_visible_whatever_the_scale(energy, window, minima):
 
 
 @pytest.mark.parametrize("energy", [five_gaussians, rosenbrock, badly_trained])
-def test_colours_reach_beyond_the_data(energy):
+def test_colours_extend_above_the_energies_of_the_data(energy):
     points = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
     at_data = energy(points).double().numpy()
     shape = drawable(evaluate_on_grid(energy, square(4.0), (80, 80)).values, at_data)
@@ -90,7 +90,7 @@ def test_small_ranges_are_not_clipped():
 @pytest.mark.parametrize(
     ("energy", "beyond"), [(rosenbrock, True), (lambda x: 0.3 * torch.sin(x[:, 0]), False)]
 )
-def test_the_bar_has_round_labels_and_an_arrow_where_it_is_clipped(energy, beyond):
+def test_colour_bar_has_round_labels_and_an_arrow_if_clipped(energy, beyond):
     figure = landscape(energy, Window((-2.0, -1.0), (2.0, 3.0)))
     encode_png(figure, 30)
     (axes,) = figure.axes
@@ -109,7 +109,7 @@ def test_the_bar_has_round_labels_and_an_arrow_where_it_is_clipped(energy, beyon
 
 
 @pytest.mark.parametrize("clip", [1e-6, 0.3, 9.99, 10, 12, 137.0, 4e5])
-def test_round_ticks_rise_and_keep_their_distance(clip):
+def test_round_ticks_increase_with_a_minimum_gap(clip):
     ticks = np.array(round_ticks(clip, 0.09))
     places = np.sqrt(ticks / ticks[-1])
     assert np.diff(places).min() > 0.085
@@ -118,7 +118,7 @@ def test_round_ticks_rise_and_keep_their_distance(clip):
     assert len(ticks) >= 5
 
 
-def test_axes_are_equal_and_runaways_counted():
+def test_axes_are_equal_and_outliers_are_counted():
     points = torch.zeros(10, 2)
     points[0], points[1] = 1e6, float("nan")
     figure = landscape(double_well, square(2.0), data=torch.zeros(7, 2), samples=points)
@@ -133,7 +133,7 @@ def test_axes_are_equal_and_runaways_counted():
 
 
 def test_axes_of_very_different_scale_fill_the_figure():
-    """Columns of 5e8 +- 1e6 and -3 +- 1e-5, as a file may hold them."""
+    """Columns of 5e8 +- 1e6 and -3 +- 1e-5, as a file may contain."""
     data = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
     data = data * torch.tensor([1e6, 1e-5]) + torch.tensor([5e8, -3.0], dtype=torch.float64)
     shift, scale = data.mean(0), data.std(0)
@@ -168,7 +168,7 @@ def test_faulty_energies_are_drawn(energy):
     assert encode_png(landscape(energy, square(2.0), data=data, title="100 % $broken"), 30)
 
 
-def test_infinity_is_high_and_nan_unknown():
+def test_infinity_is_clipped_and_nan_masked():
     shape = drawable(np.array([[0.0, 1.0], [np.inf, np.nan]]))
     assert shape.clip < shape.heights[1, 0] < np.inf
     assert np.ma.getmaskarray(shape.heights).tolist() == [[False, False], [False, True]]

@@ -12,7 +12,7 @@ def normal(*shape, seed=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("columns", "shown"), [(2, 2), (3, 3), (6, 6), (30, 6)])
-def test_data_below_the_diagonal_and_as_many_samples_above_it(columns, shown):
+def test_data_below_and_samples_above_the_diagonal(columns, shown):
     data, samples = normal(50, columns), normal(400, columns, seed=1)
     figure = pairs(data, samples, [f"c{j}" for j in range(columns)], "a table")
     panels = [figure.axes[i * shown : (i + 1) * shown] for i in range(shown)]
@@ -27,7 +27,7 @@ def test_data_below_the_diagonal_and_as_many_samples_above_it(columns, shown):
     assert encode_png(figure, 20)
 
 
-def test_names_are_no_mathematics():
+def test_dollar_signs_in_names_are_literal():
     names = ["price $", "$\\nothing$", "a" * 100]
     assert encode_png(pairs(normal(9, 3), normal(9, 3), names), 20)
     assert encode_png(projection(normal(9, 1), normal(9, 1), names=names[1:2]), 20)

@@ -41,7 +41,7 @@ def test_discrete_and_constant_coordinates():
     assert encode_png(projection(torch.ones(1, 4), torch.ones(1, 4), "one point"), 30)
 
 
-def test_samples_that_ran_away_do_not_matter():
+def test_diverged_samples_do_not_change_the_view():
     samples = normal(50, 3)
     samples[0], samples[1] = float("nan"), 1e9
     figure = projection(normal(200, 3), samples, "runaway")
@@ -49,9 +49,10 @@ def test_samples_that_ran_away_do_not_matter():
     assert encode_png(figure, 30)
 
 
-def test_principal_axes_find_what_varies_together_whatever_its_units():
+def test_principal_axes_do_not_depend_on_units():
     """Coordinates 1, 2, 3 share one factor, 4 and 5 another: variances 2.8 and 1.9 of 6, with
-    correlation 0.9 within both."""
+    correlation 0.9 within both.
+    """
     factors, noise = (
         normal(4000, 2),
         torch.randn(4000, 6, generator=torch.Generator().manual_seed(1)),
@@ -81,6 +82,6 @@ def test_marginals_are_of_the_widest_coordinates_in_order():
     assert widest_coordinates(points) == [2, 5, 7, 11, 13, 19]
 
 
-def test_nothing_finite_is_an_error():
+def test_no_finite_point_is_an_error():
     with pytest.raises(ValueError, match="none of 5"):
         projection(None, torch.full((5, 3), float("nan")), "lost")

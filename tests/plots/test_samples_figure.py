@@ -30,7 +30,7 @@ def images(figure) -> list[Any]:
     return [axes.images[0] for axes in figure.axes if axes.images]
 
 
-def test_same_bins_and_same_colours():
+def test_same_bins_and_colour_scale():
     figure = samples(draw(4000), draw(500, 1), WINDOW, truth=Normal(), title="normal")
     data, model, truth = images(figure)
     assert data.get_array().shape == model.get_array().shape
@@ -59,7 +59,7 @@ def test_rows_are_the_second_coordinate():
     assert density[0, 15] > 0
 
 
-def test_boltzmann_is_normalised_and_forgives_nan():
+def test_boltzmann_density_is_normalised_and_zero_at_nan():
     def energy(x):
         return torch.where(x[:, 0] > 0, 1e6 + x.square().sum(1), float("nan"))
 
@@ -68,12 +68,12 @@ def test_boltzmann_is_normalised_and_forgives_nan():
     assert np.all(density[:, :32] == 0)
 
 
-def test_without_data_the_energy_stands_beside_the_samples():
+def test_without_data_the_density_of_the_energy_is_shown():
     figure = samples(None, draw(500).clamp(-2, 2), WINDOW, energy=lambda x: x.square().sum(1) / 2)
     titles = [image.axes.get_title() for image in images(figure)]
     assert titles == ["model samples", "density of the energy"]
 
 
-def test_samples_that_all_ran_away_are_counted():
+def test_samples_outside_the_view_are_counted():
     figure = samples(draw(100), torch.full((100, 2), float("nan")), WINDOW)
     assert images(figure)[1].axes.get_title() == "model samples (100 of 100 outside the view)"

@@ -15,13 +15,13 @@ def energy(x):
     return x.square().sum((1, 2))
 
 
-def drawn(axes):
+def curves_of(axes):
     """The lines of a panel without the zero line, (channels, length)."""
     return torch.tensor([list(line.get_ydata()) for line in axes.lines[1:]])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
-def test_data_above_samples_each_with_its_energy(channels):
+def test_data_and_samples_with_their_energies(channels):
     data, samples = normal(50, 12, channels), normal(20, 12, channels, seed=1)
     figure = traces(data, samples, "sequences", energy=energy)
     assert len(figure.axes) == 2 * N_SEQUENCES + 1
@@ -29,7 +29,7 @@ def test_data_above_samples_each_with_its_energy(channels):
         panels = figure.axes[row * N_SEQUENCES : (row + 1) * N_SEQUENCES]
         order = energy(x).argsort()
         for axes, i in ((panels[0], order[0]), (panels[-1], order[-1])):  # lowest and highest
-            torch.testing.assert_close(drawn(axes).float(), x[i].T[:4])
+            torch.testing.assert_close(curves_of(axes).float(), x[i].T[:4])
             assert axes.get_title() == f"E = {float(energy(x)[i]):.4g}"
         assert panels[0].get_ylabel() == ("model samples" if row else "data")
         assert {axes.get_ylim() for axes in panels} == {figure.axes[0].get_ylim()}
@@ -37,7 +37,7 @@ def test_data_above_samples_each_with_its_energy(channels):
     assert encode_png(figure, 20)
 
 
-def test_without_data_and_with_samples_that_ran_away():
+def test_without_data_and_with_nonfinite_samples():
     samples = normal(9, 5, 1)
     samples[3, 2] = math.nan
     samples[4] = 1e30
@@ -48,17 +48,17 @@ def test_without_data_and_with_samples_that_ran_away():
         traces(None, torch.full((4, 5, 1), math.nan), energy=energy)
 
 
-def test_spread_from_the_lowest_to_the_highest():
+def test_evenly_by_energy_from_lowest_to_highest():
     assert evenly_by_energy(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
     assert evenly_by_energy(torch.tensor([3.0, 1.0]), 6) == [1, 0]
 
 
-def test_a_shorter_sequence_is_a_curve_that_ends():
-    """It is no sample that ran away, and the view is that of what is there."""
+def test_a_shorter_sequence_has_a_shorter_curve():
+    """It counts as a finite sample, and the view is that of the present steps."""
     samples = normal(9, 12, 2)
     samples[::2, 7:] = math.nan
     figure = traces(samples, samples, energy=lambda x: energy(x.nan_to_num(0.0)))
-    lines = [drawn(axes) for axes in figure.axes[: 2 * N_SEQUENCES]]
+    lines = [curves_of(axes) for axes in figure.axes[: 2 * N_SEQUENCES]]
     ends = {int((~line.isnan()).all(0).sum()) for line in lines}
     assert ends == {7, 12}
     assert len({axes.get_xlim() for axes in figure.axes[: 2 * N_SEQUENCES]}) == 1

@@ -1,4 +1,4 @@
-"""The area under the curve against its definition, and its error against repeats."""
+"""AUROC against its definition, and its standard error against repetitions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ebmtrain.evaluation.estimators.auroc import auroc
 
 
 @pytest.mark.parametrize("levels", [3, 10_000])
-def test_it_is_the_share_of_pairs_in_the_right_order(levels):
-    """By all pairs, with many ties and with few."""
+def test_equals_the_fraction_of_ordered_pairs(levels):
+    """Over all pairs, with many ties and with few."""
     draw = torch.Generator().manual_seed(0)
     usual = torch.randint(levels, (70,), generator=draw).double()
     unusual = torch.randint(levels, (40,), generator=draw).double() + levels // 5
@@ -22,7 +22,7 @@ def test_it_is_the_share_of_pairs_in_the_right_order(levels):
     assert auroc(unusual, usual)[0] == pytest.approx(1 - float(expected), abs=1e-12)
 
 
-def test_the_ends():
+def test_separated_and_equal_scores():
     low, high = torch.tensor([1.0, 2.0]), torch.tensor([3.0])
     assert auroc(low, high)[0] == 1.0
     assert auroc(high, low)[0] == 0.0
@@ -30,14 +30,14 @@ def test_the_ends():
     assert auroc(torch.zeros(5), torch.zeros(7))[0] == 0.5
 
 
-def test_scores_that_are_no_numbers():
-    """And are not taken for the highest of all."""
+def test_nan_scores_give_nan():
+    """NaN must not be sorted as the largest score."""
     some, nan = torch.tensor([1.0, 2.0]), torch.tensor([torch.nan, 1.0])
     assert all(map(math.isnan, (*auroc(some, nan), *auroc(nan, some))))
     assert auroc(some, torch.tensor([torch.inf]))[0] == 1.0
 
 
-def test_the_error_is_that_of_repeats():
+def test_standard_error_matches_repetitions():
     draw = torch.Generator().manual_seed(1)
     found = []
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""Discrepancies of samples against closed forms, scipy, and what chance makes of them."""
+"""Two-sample distances against closed forms, scipy and their null distribution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_si
 LENGTHS = [2.0, 1.0, 0.5, 0.25, 0.125]
 
 
-def test_wasserstein_on_a_line_is_that_of_scipy():
+def test_wasserstein_in_one_dimension_equals_scipy():
     x, y = normal(300, 1), 1.3 * normal(300, 1, seed=1).exp()
     along = random_directions(7, 1, stream(2))
     assert along.abs().tolist() == [[1.0]]
@@ -30,7 +30,7 @@ def test_wasserstein_on_a_line_is_that_of_scipy():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_sliced_wasserstein_is_a_mean_over_directions():
+def test_sliced_wasserstein_is_the_mean_over_directions():
     x, y = normal(200, 3), normal(200, 3, seed=1) * 2 + 1
     along = random_directions(20, 3, stream(2))
     assert torch.allclose(along.norm(dim=1), torch.ones(20).double())
@@ -47,8 +47,8 @@ def test_directions_are_uniform():
         assert_mean(v[:, i].square(), 1 / 3)
 
 
-def test_the_estimates_are_sums_over_pairs():
-    """Written out pair by pair, more than one block of them."""
+def test_estimates_equal_explicit_sums_over_pairs():
+    """Pair by pair, with more than one chunk of pairs."""
     n = 900
     x, y = normal(n, 2), normal(n, 2, seed=1) + 1e6
     x = x + 1e6 + 0.3
@@ -62,14 +62,14 @@ def test_the_estimates_are_sums_over_pairs():
     assert found.tolist() == pytest.approx([float(mmd2), float(energy)], rel=1e-7)
 
 
-def test_kernels_of_all_lengths():
+def test_gaussian_kernel_averages_over_lengths():
     r = torch.linspace(0, 5, 40, dtype=torch.float64).view(4, 10)
     expected = sum((-r.square() / (2 * c**2)).exp() for c in LENGTHS) / len(LENGTHS)
     torch.testing.assert_close(gaussian_kernel(r, LENGTHS), expected)
 
 
-def test_between_gaussians_in_closed_form():
-    """Without bias, at 40 points: N(0, 1) and N(m, s^2) on a line and in space."""
+def test_unbiased_between_gaussians():
+    """With 40 points of N(0, 1) and N(m, s^2), in one and in more dimensions."""
     m, s = 0.7, 1.4
 
     def absolute(mean: float, std: float) -> float:
@@ -100,7 +100,7 @@ def test_between_gaussians_in_closed_form():
             assert_mean(found[1], 2 * cross - within)
 
 
-def test_a_sign_makes_a_pair_change_places():
+def test_a_negative_sign_exchanges_a_pair():
     x, y = normal(50, 2), normal(50, 2, seed=1) + 0.5
     w = random_signs(50, 3, stream(2))
     along = random_directions(5, 2, stream(3))
@@ -125,7 +125,7 @@ def statistics(x, y, signs) -> torch.Tensor:
     return torch.cat([pairs, sliced_wasserstein(x, y, along, signs)[None]])
 
 
-def test_one_in_twenty_real_samples_is_above_its_floor():
+def test_one_in_twenty_null_samples_exceeds_its_floor():
     trials, above, means = 200, torch.zeros(3), []
     for i in range(trials):
         model, holdout, train = (normal(60, 2, seed=3 * i + j) for j in range(3))
@@ -139,8 +139,8 @@ def test_one_in_twenty_real_samples_is_above_its_floor():
     assert_mean(torch.stack(means)[:, 1], 0.0)
 
 
-def test_floors_shrink_with_points():
-    """As 1/n, and 1/sqrt(n) for a distance: by 9 and 3 for nine times the points."""
+def test_floors_decrease_with_the_number_of_points():
+    """As 1/n, and as 1/sqrt(n) for a distance: by 9 and 3 for nine times as many points."""
 
     def floors(n: int) -> torch.Tensor:
         found = []
@@ -155,7 +155,7 @@ def test_floors_shrink_with_points():
     assert ratio.tolist() == pytest.approx([9, 9, 3], rel=0.25)
 
 
-def test_lengths():
+def test_kernel_lengths():
     points = torch.tensor([[0.0], [0.0], [3.0]])
     assert kernel_lengths(points) == [3.0, 1.5, 0.75, 0.375, 0.1875]
     mostly_equal = torch.tensor([[0.0]] * 5 + [[3.0]])

@@ -10,13 +10,13 @@ from ebmtrain.evaluation.estimators.mixing import autocorrelation, ess_growth, m
 
 
 def ar1(rho: float, repeats: int, chains: int, n: int) -> np.ndarray:
-    """x' = rho x + sqrt(1 - rho^2) xi, in equilibrium, (repeats, chains, n)."""
+    """x' = rho x + sqrt(1 - rho^2) xi, started in equilibrium, (repeats, chains, n)."""
     noise = np.random.default_rng(0).normal(size=(repeats, chains, n)) * np.sqrt(1 - rho**2)
     noise[..., 0] /= np.sqrt(1 - rho**2)
     return lfilter([1.0], [1.0, -rho], noise, axis=2)  # type: ignore[return-value]
 
 
-def test_independent_draws_are_worth_their_number():
+def test_ess_of_independent_draws():
     found = mixing(ar1(0.0, 50, 16, 200))
     n = 16 * 200
     assert np.all(found.rhat < 1.02)
@@ -26,20 +26,21 @@ def test_independent_draws_are_worth_their_number():
 
 @pytest.mark.parametrize("rho", [0.5, 0.9])
 def test_ess_of_an_autoregression(rho):
-    """n (1 - rho) / (1 + rho). The estimate truncates the sum of autocorrelations, which leaves a
-    bias of some per cent; a wrong factor would be 2."""
+    """n (1 - rho) / (1 + rho). The estimate truncates the sum of autocorrelations, which gives a
+    bias of some per cent; a wrong factor would be 2.
+    """
     found = mixing(ar1(rho, 40, 16, 1000)).bulk
     truth = 16 * 1000 * (1 - rho) / (1 + rho)
     error = found.std(ddof=1) / np.sqrt(40)
     assert abs(found.mean() - truth) < 4 * error + 0.05 * truth
 
 
-def test_antithetic_draws_are_worth_more_than_their_number():
+def test_ess_of_antithetic_draws_exceeds_their_number():
     assert np.all(mixing(ar1(-0.5, 5, 16, 1000)).bulk > 2 * 16 * 1000)
 
 
-def test_r_hat_in_equilibrium_is_that_of_the_draws_in_half_a_chain():
-    """sqrt(1 + tau / n): the means of half chains differ by chance alone."""
+def test_rhat_in_equilibrium_depends_on_half_the_chain():
+    """sqrt(1 + tau / n): the means of half chains differ by chance only."""
     rho, n = 0.9, 400
     found = mixing(ar1(rho, 20, 64, n)).rhat
     truth = np.sqrt(1 + (1 + rho) / (1 - rho) / (n / 2))
@@ -47,12 +48,12 @@ def test_r_hat_in_equilibrium_is_that_of_the_draws_in_half_a_chain():
 
 
 def stuck() -> np.ndarray:
-    """Two modes at +-5, between which no chain of 20 ever walks, (chains, draws)."""
+    """Two modes at +-5 that none of 20 chains ever leaves, (chains, draws)."""
     centre = np.where(np.arange(20) < 10, -5.0, 5.0)[:, None]
     return centre + ar1(0.5, 1, 20, 200)[0]
 
 
-def test_chains_that_stay_in_their_modes():
+def test_chains_stuck_in_different_modes():
     found = mixing(stuck()[None])
     assert found.rhat[0] > 1.5
     assert found.bulk[0] < 100
@@ -63,7 +64,7 @@ def test_chains_that_stay_in_their_modes():
     assert bulk[-1] < 1.5 * bulk[0]  # more draws bring nothing
 
 
-def test_what_never_moves_has_no_number():
+def test_constant_chains_give_nan():
     found = mixing(np.stack([np.zeros((8, 20)), np.arange(8)[:, None] + np.zeros((8, 20))]))
     for numbers in found:
         assert np.isnan(numbers).all()

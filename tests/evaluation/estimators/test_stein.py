@@ -1,4 +1,4 @@
-"""KSD and Fisher divergence against closed forms; what both cannot see."""
+"""KSD and Fisher divergence against closed forms, and their insensitivity to mode weights."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_ksd_of_a_gaussian():
         assert_mean(found / v, (1 - a) ** 2)
 
 
-def test_the_kernel_of_ksd_is_1_where_points_meet():
-    """Two equal points: u = ||s||^2 + d / length^2 for each length."""
+def test_kernel_is_one_for_equal_points():
+    """For two equal points u = ||s||^2 + d / length^2 for each length."""
     x, s = torch.zeros(2, 3).double(), torch.full((2, 3), 2.0).double()
     found = stein_discrepancies(x, s, [2.0, 1.0], unit_signs(2))
     assert float(found) == pytest.approx(12 + 3 * (1 / 4 + 1) / 2)
 
 
-def test_one_in_twenty_is_above_its_floor_at_the_truth():
+def test_one_in_twenty_exceeds_its_floor_for_the_true_score():
     trials, above = 300, 0
     for i in range(trials):
         x = normal(60, 2, seed=i)
@@ -84,7 +84,7 @@ def test_fisher_divergence_of_two_gaussians():
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_true_scores_are_slopes_of_the_true_density(name, configured):
+def test_true_scores_match_finite_differences(name, configured):
     """By central differences, in standardized units."""
     dataset = instantiate_part(configured(f"dataset={name}", "dataset.n_train=50"), "dataset")
     units, truth = dataset.standardization, dataset.truth
@@ -101,8 +101,8 @@ def test_true_scores_are_slopes_of_the_true_density(name, configured):
         torch.testing.assert_close(found[:, i], rise / (2 * h), rtol=1e-3, atol=5e-3)
 
 
-def test_both_are_blind_to_weights_of_modes_far_apart():
-    """Data 0.2 / 0.8, model 0.5 / 0.5: the scores agree; only the modes tell."""
+def test_both_are_insensitive_to_weights_of_separated_modes():
+    """Data 0.2 / 0.8, model 0.5 / 0.5: the scores agree; only the mode weights differ."""
     far = [[-8.0], [8.0]]
     truth = GaussianMixture(centres=far, std=1.0, weights=[0.2, 0.8])
     model = GaussianMixture(centres=far, std=1.0)

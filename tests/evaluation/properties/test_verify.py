@@ -1,4 +1,4 @@
-"""`ebmtrain verify` passes what is right and catches what users get wrong."""
+"""`ebmtrain verify` passes correct parts and detects common errors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_command(command):
     assert outcome.out.endswith("all laws hold\n")
 
 
-def test_a_landscape_has_no_method_to_try(command):
+def test_a_landscape_has_no_method_to_check(command):
     outcome = command("verify", "model=double_well", "train.steps=0")
     assert outcome.code == 0, outcome
     assert outcome.out.count("pass  ") == 5
@@ -169,7 +169,7 @@ class NoRatio(Mala):
 
 @dataclass(frozen=True, kw_only=True)
 class StaleEnergy(Mala):
-    """The cached energy is not moved with the point."""
+    """The cached energy does not follow the point."""
 
     def step(self, energy, state, generator):
         new, info = super().step(energy, state, generator)
@@ -203,7 +203,7 @@ def test_errors_of_a_sampler_are_caught(sampler, law):
     assert law in broken(check_sampler(sampler, Net(), points()))
 
 
-def test_right_samplers_pass_with_other_steps_and_temperatures():
+def test_correct_samplers_pass_with_other_steps_and_temperatures():
     for sampler in (
         Langevin(step_size=0.05, temperature=0.5),
         Mala(step_size=0.3, temperature=3.0),
@@ -215,7 +215,7 @@ def test_right_samplers_pass_with_other_steps_and_temperatures():
 
 
 class NoTrace(ScoreMatching):
-    """The tutorial's error: E[ ||s||^2 ] / 2 alone."""
+    """A common error: E[ ||s||^2 ] / 2 alone."""
 
     def loss(self, energy, batch, state, generator):
         s = score(energy, batch.x)
@@ -238,7 +238,7 @@ class DoubleTrace(ScoreMatching):
 
 
 class Swapped(ContrastiveDivergence):
-    """Negatives pushed down, data up."""
+    """The energy of negatives is decreased and that of data increased."""
 
     def loss(self, energy, batch, state, generator):
         out = super().loss(energy, batch, state, generator)
@@ -296,7 +296,7 @@ def test_errors_of_a_method_are_caught(method, law):
         assert law in broken(check_method(method, Net(), points(600)))
 
 
-def test_what_a_method_cannot_take_is_no_failure():
+def test_an_inapplicable_property_is_no_failure():
     class NeedsSigma(ScoreMatching):
         def loss(self, energy, batch, state, generator):
             return super().loss(lambda x: energy(x, sigma=0.1), batch, state, generator)
@@ -310,7 +310,7 @@ def test_what_a_method_cannot_take_is_no_failure():
     assert broken(findings) == []
 
 
-def test_an_energy_that_is_infinite_somewhere_fails_loudly():
+def test_an_energy_with_infinite_values_fails():
     class Nan(Net):
         def forward(self, x):
             return super().forward(x) * math.nan
@@ -318,8 +318,8 @@ def test_an_energy_that_is_infinite_somewhere_fails_loudly():
     assert "score is the gradient" in broken(check_energy(Nan(), points()))
 
 
-def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_loss():
-    """k = 1 step of 0.001 moves the variance by 0.08 %: the slope of the regularization is left."""
+def test_short_chains_with_regularization_are_distinguished_from_a_wrong_loss():
+    """k = 1 step of 0.001 changes the variance by 0.08 %: regularization dominates the slope."""
     method = ContrastiveDivergence(
         sampler=Langevin(step_size=0.001), k=1, energy_regularization=0.1
     )
@@ -333,8 +333,8 @@ def test_chains_too_short_for_the_regularization_are_told_apart_from_a_wrong_los
 
 
 @pytest.mark.slow
-def test_chains_that_need_long_to_settle_are_waited_for():
-    """Persistent chains from far away: at first they say that the model is too wide."""
+def test_slow_chains_reach_stationarity_first():
+    """Persistent chains from far away: at first the slope is that of a model that is too wide."""
     method = PersistentContrastiveDivergence(
         sampler=Langevin(step_size=0.05), k=1, slots=512, noise_std=4.0
     )
