@@ -71,17 +71,19 @@ def support_of(dataset: object) -> Support:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianBase:
-    """N(mean, factor factor'), with `factor` lower triangular, float64."""
+    """The Gaussian N(mean, L L') with lower triangular L, float64."""
 
     mean: Tensor
     """(d,)"""
     factor: Tensor
-    """(d, d)"""
+    """L, (d, d)"""
 
     @classmethod
     def fit(cls, points: Tensor) -> GaussianBase:
-        """Mean and covariance of (n, d) points. A thousandth of the mean variance is added along
-        every axis, so that the covariance of few or flat points is one."""
+        """The Gaussian with mean and covariance of (n, d) points. A thousandth of the mean variance
+        is added to each variance, so that the covariance of few or degenerate points is positive
+        definite.
+        """
         d = points.shape[1]
         covariance = torch.cov(points.T).view(d, d)
         ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
@@ -89,14 +91,14 @@ class GaussianBase:
         return cls(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
     def whiten(self, u: Tensor) -> Tensor:
-        """(n, d) -> (n, d): coordinates in which this is N(0, I)."""
+        """z = L^-1 (u - mean), (n, d) -> (n, d): coordinates in which the base is N(0, I)."""
         return torch.linalg.solve_triangular(self.factor, (u - self.mean).T, upper=False).T
 
     def unwhiten(self, z: Tensor) -> Tensor:
-        """The way back."""
+        """u = mean + L z, (n, d) -> (n, d): the inverse of `whiten`."""
         return self.mean + z @ self.factor.T
 
     @property
     def log_volume(self) -> float:
-        """log |du/dz|."""
+        """log |du/dz| = log det L."""
         return float(self.factor.diagonal().log().sum())

@@ -99,20 +99,20 @@ class Diagnostics:
         if not np.isfinite(record.series).all():
             notice = "no R-hat: energies or points of the chains are not finite; lower optimizer.lr"
             return Evaluation(metrics, [*warnings, notice])
-        found = mixing(record.series)
-        if np.isnan(found.rhat).any():
+        result = mixing(record.series)
+        if np.isnan(result.rhat).any():
             return Evaluation(metrics, [*warnings, _STUCK])
-        bulk = float(found.bulk.min())
+        bulk = float(result.bulk.min())
         metrics |= {
-            "rhat": float(found.rhat.max()),
+            "rhat": float(result.rhat.max()),
             "ess_bulk": bulk,
-            "ess_tail": float(found.tail.min()),
+            "ess_tail": float(result.tail.min()),
             "ess_per_evaluation": bulk / record.evaluations,
             "ess_per_second": bulk / record.seconds,
         }
         if self.draws >= _MIN_DRAWS:
             warnings += _mixing_warnings(
-                found, record.names, self.chains * self.draws, inputs.sampler
+                result, record.names, self.chains * self.draws, inputs.sampler
             )
         return Evaluation(metrics, warnings)
 
@@ -134,14 +134,14 @@ class Diagnostics:
     def summary(self, inputs: EvaluationInput) -> ChainSummary | None:
         """Statistics of the chains for a figure; None if they do not move or are not finite."""
         names, series, *_ = self.record(inputs)
-        found = mixing(series) if np.isfinite(series).all() else None
-        if found is None or np.isnan(found.rhat).any():
+        result = mixing(series) if np.isfinite(series).all() else None
+        if result is None or np.isnan(result.rhat).any():
             return None
         lengths = sorted({max(4, self.draws * i // 8) for i in range(1, 9)})
         lags = min(self.draws - 1, max(self.draws // 4, 10))
-        bulk, tail = ess_growth(series[int(found.rhat.argmax())], lengths)
+        bulk, tail = ess_growth(series[int(result.rhat.argmax())], lengths)
         correlations = np.stack([autocorrelation(trace, lags) for trace in series])
-        return ChainSummary(names, series, found.rhat, correlations, lengths, bulk, tail)
+        return ChainSummary(names, series, result.rhat, correlations, lengths, bulk, tail)
 
 
 _RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
@@ -153,16 +153,16 @@ _STUCK = (
 
 def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
     """Ages and restarts of the method's persistent chains, where the method keeps them."""
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     kept = method_chains(inputs.method)
     if kept is None:
-        return found
+        return metrics
     if kept.ages is not None:
-        found["chain_age_mean"] = float(kept.ages.double().mean())
-        found["chain_age_max"] = float(kept.ages.max())
+        metrics["chain_age_mean"] = float(kept.ages.double().mean())
+        metrics["chain_age_max"] = float(kept.ages.max())
     if kept.restarts is not None:
-        found["restarts"] = float(kept.restarts)
-    return found
+        metrics["restarts"] = float(kept.restarts)
+    return metrics
 
 
 def _rate_warnings(rates: dict[str, float], sampler: Sampler) -> list[str]:
@@ -191,27 +191,27 @@ def _has_clamp(sampler: Sampler) -> bool:
 
 
 def _mixing_warnings(
-    found: Mixing, names: Sequence[str], draws: int, sampler: Sampler
+    result: Mixing, names: Sequence[str], draws: int, sampler: Sampler
 ) -> list[str]:
     """A warning if R-hat or an effective sample size is out of bounds.
 
     Args:
-        found: of each quantity.
+        result: of each quantity.
         names: of the quantities.
         draws: of all chains.
         sampler: for the advice.
     """
-    worst, fewest = int(found.rhat.argmax()), int(found.bulk.argmin())
-    rhat, bulk = found.rhat[worst], found.bulk[fewest]
+    worst, smallest = int(result.rhat.argmax()), int(result.bulk.argmin())
+    rhat, bulk = result.rhat[worst], result.bulk[smallest]
     if rhat <= MAX_RHAT and bulk >= MIN_ESS:
         return []
-    said = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
+    detail = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
     if rhat <= MAX_RHAT:
-        said = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[fewest]}"
+        detail = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[smallest]}"
     # Samplers without jumps do not move between separated modes; mala jumps by default.
     jumps = "sampler.jumps.every=2" if isinstance(sampler, HasJumps) else "sampler=mala"
     return [
-        f"chains do not mix: {said}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
+        f"chains do not mix: {detail}; try sampler=tempering, {jumps}, a larger samples.burn_in or "
         "diagnostics.thin"
     ]
 

@@ -207,10 +207,10 @@ def model_log_z(energy: nn.Module, temperature: float) -> float | None:
     """
     if not isinstance(energy, Normalised) or not callable(energy.log_z):
         return None
-    found = energy.log_z(temperature)
-    if found is None:
+    result = energy.log_z(temperature)
+    if result is None:
         return None
-    value = float(found)
+    value = float(result)
     if value != value:
         raise ValueError(
             f"log_z of {type(energy).__name__} is {value} at temperature {temperature}"

@@ -142,11 +142,11 @@ def _score_metrics(
     s, flat = scores(energy, x, temperature), x.flatten(1)
     both = torch.cat([unit_signs(len(x)), signs], 1)
     ksd2 = stein_discrepancies(flat, s.flatten(1), kernel_lengths(flat), both)
-    found: dict[str, Metric] = {"ksd2": float(ksd2[0]), "ksd2_floor": null_quantile(ksd2[1:])}
+    metrics: dict[str, Metric] = {"ksd2": float(ksd2[0]), "ksd2_floor": null_quantile(ksd2[1:])}
     true = true_scores(dataset, x)
     if true is not None:
-        found["fisher_divergence"] = fisher_divergence(s, true)
-    return found
+        metrics["fisher_divergence"] = fisher_divergence(s, true)
+    return metrics
 
 
 def sample_metrics(
@@ -162,7 +162,7 @@ def sample_metrics(
     """
     train, holdout = real.train.flatten(1), real.holdout.flatten(1)
     flat, lengths = samples[: len(holdout)].flatten(1), kernel_lengths(holdout)
-    found = [
+    distances = [
         torch.cat(
             [
                 kernel_discrepancies(x, holdout, lengths, w),
@@ -173,7 +173,7 @@ def sample_metrics(
     ]
     metrics: dict[str, Metric] = {}
     for i, name in enumerate(("mmd2", "energy_distance", "sliced_wasserstein")):
-        metrics |= {name: float(found[0][i]), f"{name}_floor": null_quantile(found[1][i])}
+        metrics |= {name: float(distances[0][i]), f"{name}_floor": null_quantile(distances[1][i])}
     return metrics
 
 

@@ -127,8 +127,8 @@ def _finite_series(rows: MetricRows, key: str) -> Series | None:
 
 def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
     """Draws one panel on the given axes."""
-    found = {name: _finite_series(rows, key) for key, name in panel.keys.items()}
-    shown = {name: series for name, series in found.items() if series is not None}
+    candidates = {name: _finite_series(rows, key) for key, name in panel.keys.items()}
+    shown = {name: series for name, series in candidates.items() if series is not None}
     values = np.concatenate([np.empty(0), *(series.values for series in shown.values())])
     floor = _lowest_shown(panel, [series.values for series in shown.values()])
     limits = Limits(floor, np.inf)
@@ -184,7 +184,7 @@ def _mark_values_outside(axes: Axes, shown: Mapping[str, Series], limits: Limits
     """
     at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
     for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):
-        found: list[tuple[float, float]] = []
+        outside: list[tuple[float, float]] = []
         for colour, (steps, values, _) in shown.items():
             beyond = sign * (values - edge) > 0
             if beyond.any():
@@ -192,9 +192,9 @@ def _mark_values_outside(axes: Axes, shown: Mapping[str, Series], limits: Limits
                     steps[beyond], np.full(beyond.sum(), height), transform=at_edge, color=colour,
                     linestyle="none", marker=marker, markersize=6, clip_on=False, zorder=4,
                 )  # fmt: skip
-                found += zip(steps[beyond], values[beyond], strict=True)
-        if found:
-            x, y = max(found, key=lambda point: sign * point[1])
+                outside += zip(steps[beyond], values[beyond], strict=True)
+        if outside:
+            x, y = max(outside, key=lambda point: sign * point[1])
             left = x < np.mean(axes.get_xlim())
             axes.annotate(
                 f"{y:.3g}", (x, height), xycoords=at_edge, xytext=(8 if left else -8, -sign * 10),

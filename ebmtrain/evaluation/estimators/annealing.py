@@ -197,7 +197,7 @@ def next_beta_step(log_w: Tensor, log_ratio: Tensor, limit: float, ess: float) -
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if relative_cess(middle) >= ess else (low, middle)
-    return high  # > 0, whatever the weights are
+    return high  # > 0 for all weights
 
 
 def refine_schedule(schedule: AnnealingSchedule, n_steps: int) -> AnnealingSchedule:

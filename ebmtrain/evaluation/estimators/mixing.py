@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_TAIL_QUANTILES = (
-    0.05,
-    0.95,
-)  # the quantiles whose worse effective sample size is that of the tails
+_TAIL_QUANTILES = (0.05, 0.95)
 
 
 class Mixing(NamedTuple):
