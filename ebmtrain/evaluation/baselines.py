@@ -82,6 +82,7 @@ class Baselines:
 
     @property
     def every(self) -> int:
+        """Updates between two evaluations."""
         return self.ours.every
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:

@@ -73,6 +73,7 @@ class OutlierBaselines:
 
     @staticmethod
     def conflicts(config: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a configuration for this evaluation, each with its remedy."""
         if config["dataset"].get("without") is not None or config["train"].get("leave_one_out"):
             return []
         return [

@@ -92,6 +92,8 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class HasAtStart(Protocol):
+    """An evaluator that declares whether it evaluates the untrained model."""
+
     at_start: bool
     """Whether the evaluation is made before the first update too. Default: True."""
 

@@ -39,6 +39,7 @@ class QuadraticEnergy(nn.Module):
         self.a = nn.Parameter(torch.tensor(a))
 
     def joint(self, x: Tensor) -> Tensor:
+        """(batch, *event) -> (batch, 1)."""
         return self(x)[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
