@@ -36,7 +36,9 @@ def begun(count: int, words: list[str]) -> list[tuple[TrainSpec, TrainState]]:
     presets.prepare(None)
     found = []
     for seed in range(count):
-        parts = build(presets.to_plain(presets.compose_config([*words, f"seed={seed}"])))
+        parts = build(
+            presets.to_plain(presets.compose_config([*words, f"seed={seed}"])), set_up_process=True
+        )
         assert parts.job is not None
         found.append((parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))))
     return found

@@ -25,7 +25,9 @@ from ebmtrain.training.state import initial_state
 
 def errors(words: list[str]) -> tuple[float, float, float]:
     """Errors of log Z of the teaching and of the measuring group in nats, and training seconds."""
-    parts = build(presets.to_plain(presets.compose_config(["method=jarzynski", *words])))
+    parts = build(
+        presets.to_plain(presets.compose_config(["method=jarzynski", *words])), set_up_process=True
+    )
     job = parts.job
     assert job is not None
     state = initial_state(job, parts.energy, parts.generator("train"))

@@ -46,7 +46,8 @@ NEVER = [
 
 def parts_of(words: list[str]) -> Experiment:
     presets.prepare(None)
-    return build(presets.to_plain(presets.compose_config([*words, *TINY, *NEVER])))
+    config = presets.to_plain(presets.compose_config([*words, *TINY, *NEVER]))
+    return build(config, set_up_process=True)
 
 
 def seconds_of(*words: str) -> float:
@@ -61,11 +62,12 @@ def start_up() -> None:
     for name, words in (("--cfg job", ["--cfg", "job"]), ("-h", ["-h"])):
         print(f"start    {name:12} {median(lambda w=words: seconds_of(*w)):.2f} s")
     codes = {
-        "first step": "from ebmtrain import presets; presets.prepare(None);"
+        "first step": "from ebmtrain.config import presets; presets.prepare(None);"
         "from ebmtrain.config.build import build;"
         "from ebmtrain.training.loop import run_step;"
         "from ebmtrain.training.state import initial_state;"
-        "p = build(presets.plain(presets.composed([])));"
+        "c = presets.to_plain(presets.compose_config([]));"
+        "p = build(c, set_up_process=True);"
         "run_step(p.job, initial_state(p.job, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"
         "o = torch.optim.Adam([x]); x.sum().backward(); o.step()",

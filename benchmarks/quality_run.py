@@ -130,7 +130,9 @@ def parts_of(*words: str) -> Any:
     from ebmtrain.config.build import build
 
     presets.prepare(None)
-    return build(presets.to_plain(presets.compose_config([*words, "device=cpu"])))
+    return build(
+        presets.to_plain(presets.compose_config([*words, "device=cpu"])), set_up_process=True
+    )
 
 
 def ebmtrain(seed: int) -> Iterator[nn.Module]:

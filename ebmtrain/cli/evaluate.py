@@ -35,7 +35,9 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.runs.storage.rundir import RunDir
 
     files = RunDir.open(path)
-    run = open_run(files, apply_options(files.config(), options), checkpoint, trust, warn)
+    run = open_run(
+        files, apply_options(files.config(), options), checkpoint, trust, warn, set_up_process=True
+    )
     others = None if ood is None else _read_ood_points(run, str(ood))
     model = evaluation_input(run.parts, run.standard_energy, run.method_state)
     metrics, warnings = run_evaluations(run.parts, model)

@@ -24,7 +24,9 @@ def main(arguments: list[str]) -> int:
     checkpoint = options.pop("checkpoint", None)
     check_options(options, ("checkpoint", "device.*"))
     files = RunDir.open(path)
-    run = open_run(files, apply_options(files.config(), options), checkpoint, trust, warn)
+    run = open_run(
+        files, apply_options(files.config(), options), checkpoint, trust, warn, set_up_process=True
+    )
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
     title = run_title(run.parts, files.choices())
     last = checkpoint is None or run.step == run.result.get("step")

@@ -59,7 +59,9 @@ def main(arguments: list[str]) -> int:
     opened = RunDir.open(path)
     device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
     config = apply_options(opened.config(), device)
-    run = open_run(opened, config, options.pop("checkpoint", None), trust, warn)
+    run = open_run(
+        opened, config, options.pop("checkpoint", None), trust, warn, set_up_process=True
+    )
     if mask is not None:
         answer, name = inpaint(run, mask, files.get("--data"), options), "inpainted.npz"
     elif noisy is not None:

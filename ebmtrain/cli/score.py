@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     files_of_run = RunDir.open(path)
     checkpoint = options.pop("checkpoint", None)
     config = apply_options(files_of_run.config(), options)
-    run = open_run(files_of_run, config, checkpoint, trust, warn)
+    run = open_run(files_of_run, config, checkpoint, trust, warn, set_up_process=True)
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
     log_z = run.log_z

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
     presets.check_targets(config)
     failed = 0
-    for finding in check_properties(build(presets.to_plain(config))):
+    for finding in check_properties(build(presets.to_plain(config), set_up_process=True)):
         print(_format_finding(finding), flush=True)
         failed += finding.holds is False
     print("all laws hold" if not failed else f"{failed} broken")

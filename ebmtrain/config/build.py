@@ -44,7 +44,11 @@ from ebmtrain.types import (
 
 
 def build(
-    config: dict[str, Any], trust: Trust = None, saved: Callable[[], DataSpec] | None = None
+    config: dict[str, Any],
+    trust: Trust = None,
+    saved: Callable[[], DataSpec] | None = None,
+    *,
+    set_up_process: bool = False,
 ) -> Experiment:
     """Validates and builds.
 
@@ -53,6 +57,9 @@ def build(
         trust: see `validate`.
         saved: the data spec of a trained model; then no data are read, unless asked for, and there
             is nothing to train.
+        set_up_process: give the process the threads, determinism, native code and precision of the
+            section `device`, before anything is computed. For commands, which own their process; a
+            library leaves those of its caller.
 
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
@@ -60,7 +67,9 @@ def build(
     config = resolve_aliases(config)
     validate(config, trust)
     settings = Device(**config["device"])
-    device, dtype = settings.set_up(config["train"]["batch_size"])
+    device, dtype = settings.select()
+    if set_up_process:
+        settings.set_up_process(config["train"]["batch_size"])
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")

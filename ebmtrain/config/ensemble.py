@@ -77,7 +77,7 @@ def build_members(config: DictConfig) -> list[Experiment]:
     """
     from ebmtrain.config.build import build
 
-    members = [build(one) for one in member_configs(config)]
+    members = [build(one, set_up_process=True) for one in member_configs(config)]
     if len(members) > 1 and members[0].job is None:
         whole = config.train
         word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"

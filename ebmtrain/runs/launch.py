@@ -85,7 +85,7 @@ def resume(
         )
         raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
     with lock_directory(path):
-        parts = build(wanted, trust)
+        parts = build(wanted, trust, set_up_process=True)
         maker = _choose_stepper(parts)
 
         def go_on(**known: Any) -> dict[str, Any]:

@@ -20,13 +20,17 @@ def load(
 ) -> Run:
     """The run in `run_dir`, with the weights of its newest whole checkpoint.
 
+    The device and the floating-point type are those of the run. The process keeps its threads,
+    determinism, float32 precision and environment.
+
     Args:
-        checkpoint: another one, say best.pt; of this run, or a path.
+        run_dir: the run directory.
+        checkpoint: a checkpoint of this run by name, e.g. best.pt, or a path.
         trust: packages besides ebmtrain whose parts the run may import.
 
     Raises:
-        ConfigError: no run there, or its configuration cannot be used.
-        CheckpointError: no checkpoint that is whole.
+        ConfigError: `run_dir` holds no run, or its configuration cannot be used.
+        CheckpointError: no checkpoint is whole.
         UnsafeError: the run asks for parts of a package that is not trusted.
     """
     run = RunDir.open(Path(run_dir))
@@ -42,18 +46,28 @@ def open_run(
     config: dict[str, Any],
     checkpoint: str | Path | None,
     trust: Trust,
-    say: Callable[[str], None],
+    on_notice: Callable[[str], None],
+    *,
+    set_up_process: bool = False,
 ) -> Run:
-    """The same with another configuration than the saved one, say of its evaluation; `say` is told
-    which checkpoints were passed over."""
-    states: list[Checkpoint] = []  # of a landscape: none
+    """The trained run of a run directory, under this configuration.
+
+    Args:
+        run: the run directory.
+        config: the saved configuration, or one that differs in how the model is evaluated.
+        checkpoint: as for `load`.
+        trust: see `validate`.
+        on_notice: receives one line for each damaged checkpoint that was skipped.
+        set_up_process: see `build`.
+    """
+    states: list[Checkpoint] = []  # stays empty for an analytic landscape
 
     def saved() -> DataSpec:
-        found, passed = run.load_checkpoint(run.checkpoint_named(checkpoint))
-        for note in passed:
-            say(note)
+        found, skipped = run.load_checkpoint(run.checkpoint_named(checkpoint))
+        for note in skipped:
+            on_notice(note)
         states.append(validate_state(found))
         return DataSpec.from_state(states[-1]["frame"])
 
-    parts = build(config, trust, saved)
+    parts = build(config, trust, saved, set_up_process=set_up_process)
     return Run(run.path, parts, *states)

@@ -59,17 +59,30 @@ class Device:
                 )
         return found
 
-    def set_up(self, rows: int) -> tuple[torch.device, torch.dtype]:
-        """Sets threads, determinism and the library of products for the process.
-
-        Args:
-            rows: of most of the matrices, the points of a batch.
+    def select(self) -> tuple[torch.device, torch.dtype]:
+        """The torch device and the floating-point type. Changes nothing in the process.
 
         Raises:
             ConfigError: this machine has no such accelerator.
         """
         if problems := self.problems():
             raise ConfigError("; ".join(problems))
+        name = self.accelerator
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name), _DTYPES[self.dtype]
+
+    def set_up_process(self, rows: int) -> None:
+        """Sets threads, determinism, native code and the precision of float32 products, all of
+        which hold for the whole process: for a program that owns its process.
+
+        Args:
+            rows: rows of most matrices, i.e. the batch size.
+
+        Raises:
+            ConfigError: this machine has no such accelerator.
+        """
+        device, _ = self.select()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
             cores = os.cpu_count() or self.threads
@@ -82,9 +95,5 @@ class Device:
         native.set_enabled(self.native)
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
-        name = self.accelerator
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda":
+        if device.type == "cuda":
             keep_float32()
-        return torch.device(name), _DTYPES[self.dtype]

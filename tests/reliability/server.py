@@ -67,7 +67,7 @@ def do(job: dict[str, Any]) -> int:
         points.watch()
     try:
         if job.get("config") and not (path / "config.yaml").exists():
-            run_experiment(build(job["config"]), path, {}, quiet=True)
+            run_experiment(build(job["config"], set_up_process=True), path, {}, quiet=True)
         else:
             resume(path, quiet=True)
     except EbmtrainError as error:
@@ -99,7 +99,7 @@ def exit_code(child: int) -> int:
 def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
     """All want to work in one directory and wait for one pipe to be closed. Who gets it keeps it
     until all others have ended (another pipe), and is killed with the lock in its hands."""
-    parts = build(config) if config else None
+    parts = build(config, set_up_process=True) if config else None
     gate, go = os.pipe()
     over, last = os.pipe()
 
@@ -131,7 +131,7 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
 def warm(config: dict[str, Any]) -> None:
     """Imports what torch imports when it is first needed: two seconds, once instead of per job. No
     derivative is taken: autograd does not like to be forked after that."""
-    parts = build(config)
+    parts = build(config, set_up_process=True)
     assert parts.job is not None
     initial_state(parts.job, parts.energy, parts.generator("train"))
 

@@ -42,7 +42,7 @@ def test_which_library(cpuinfo, expected):
 @pytest.mark.parametrize("inner", [2, 64, 130, 512])
 def test_products_are_those_of_float32(rows, inner):
     """Errors of some units of the last place: bfloat16 would be 2^16 times as far."""
-    Device().set_up(256)
+    Device().set_up_process(256)
     draw = torch.Generator().manual_seed(0)
     a = torch.randn(rows, inner, generator=draw)
     b = torch.randn(inner, 128, generator=draw)
@@ -83,9 +83,11 @@ def test_on_a_gpu_nothing_is_rounded_to_tf32(monkeypatch):
     try:
         for flag in flags:
             setattr(*flag, True)
-        Device(accelerator="cpu").set_up(256)
+        Device(accelerator="cpu").set_up_process(256)
         assert [getattr(*flag) for flag in flags] == [True, True]
-        assert Device(accelerator="auto").set_up(256)[0] == torch.device("cuda")
+        device = Device(accelerator="auto")
+        device.set_up_process(256)
+        assert device.select()[0] == torch.device("cuda")
         assert [getattr(*flag) for flag in flags] == [False, False]
         assert backends.cudnn.conv.fp32_precision != "tf32"
     finally:
@@ -98,9 +100,9 @@ def test_more_threads_than_cores_are_told(caplog):
     assert cores is not None
     try:
         with caplog.at_level("WARNING", "ebmtrain"):
-            Device(threads=cores).set_up(1)
+            Device(threads=cores).set_up_process(1)
             assert not caplog.records
-            Device(threads=cores + 1).set_up(1)
+            Device(threads=cores + 1).set_up_process(1)
         assert f"device.threads is {cores + 1}, and there are {cores} cores" in caplog.text
     finally:
         torch.set_num_threads(before)

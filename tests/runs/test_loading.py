@@ -1,0 +1,81 @@
+"""`ebmtrain.load` and what it returns leave the settings of the caller's process as they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ebmtrain
+from ebmtrain.config import presets
+from ebmtrain.config.build import build
+from ebmtrain.config.ensemble import build_members
+from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runtime import native
+
+
+def process_settings() -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "native": native.wanted(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "oneDNN precision": torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
+        "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
+        "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
+    }
+
+
+@pytest.fixture
+def caller():
+    """Settings that differ from those of the runs below; restored at the end."""
+    threads, wanted = torch.get_num_threads(), native.wanted()
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_num_threads(2)
+    torch.set_deterministic_debug_mode("default")
+    native.use(True)
+    yield process_settings()
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+    native.use(wanted)
+
+
+@pytest.fixture(scope="module")
+def deterministic_run(configured, tmp_path_factory) -> Path:
+    words = ("method=dsm", "device.deterministic=true", "device.native=false", "device.threads=1")
+    path = tmp_path_factory.mktemp("loading") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFigures, "landscape", lambda *_: None)
+        patch.setattr(RunFigures, "final", lambda *_: [])
+        run_experiment(build(configured(*words)), path, {}, quiet=True)
+    return path
+
+
+def test_a_loaded_run_leaves_the_process_as_it_is(deterministic_run, caller):
+    run = ebmtrain.load(deterministic_run)
+    assert process_settings() == caller
+    run.energy(torch.zeros(3, 2))
+    assert process_settings() == caller
+    run.sample(10, burn_in=1)
+    assert process_settings() == caller
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_composition_has_the_settings_of_its_own_configuration(
+    deterministic_run, tiny, caller, deterministic
+):
+    """Its parts were saved with other settings."""
+    presets.prepare(None)
+    words = [w for w in tiny if not w.startswith(("model.", "dataset.", "train.steps", "device."))]
+    own = [
+        "model=composition", f"model.runs=[{deterministic_run}]", "train.steps=0",
+        "device.threads=2", f"device.deterministic={deterministic}",
+    ]  # fmt: skip
+    build_members(presets.compose_config([*words, *own]))
+    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert torch.get_num_threads() == 2
+    assert native.wanted()
