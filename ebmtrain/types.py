@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
 
 import torch
@@ -637,6 +638,31 @@ def names_of(dataset: object) -> tuple[str, ...] | None:
 def labels_of(dataset: object) -> Labels | None:
     """Classes of a data set's points; None: they have none."""
     return dataset.labels if isinstance(dataset, HasLabels) else None
+
+
+class Logger(Protocol):
+    """Where the metrics and the figures of a run go: files, the terminal, an experiment tracker.
+
+    Metrics are rows of numbers at a step. Steps ascend, except that a run which returns to its last
+    checkpoint logs the steps after it once more.
+    """
+
+    def log(self, step: int, row: Mapping[str, Any]) -> None:
+        """One row of metrics, by their names: numbers, or lists of numbers."""
+        ...
+
+    def figure(self, name: str, path: Path) -> None:
+        """A figure that was written to a file.
+
+        Args:
+            name: of the file, without its suffix.
+            path: of the PNG or GIF file.
+        """
+        ...
+
+    def close(self) -> None:
+        """The run has ended: finished, interrupted or failed."""
+        ...
 
 
 def check_mixture(centres: Sequence[Sequence[float]], weights: Sequence[float] | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +16,15 @@ from ebmtrain.runs.sampling import draw_samples, uniform_noise
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import restore_adaptation, trajectory
-from ebmtrain.types import HasPixels, HasTarget, ImageEnergy, Joint, labels_of, method_chains
+from ebmtrain.types import (
+    HasPixels,
+    HasTarget,
+    ImageEnergy,
+    Joint,
+    Logger,
+    labels_of,
+    method_chains,
+)
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
     from ebmtrain.config.experiment import Experiment
@@ -39,11 +47,13 @@ class RunFigures:
     Args:
         parts: of the run; points given to the methods are in its standardized units.
         run: where the files go.
+        loggers: are told of each figure.
     """
 
-    def __init__(self, parts: Experiment, run: RunDir):
+    def __init__(self, parts: Experiment, run: RunDir, loggers: Sequence[Logger] = ()):
         self.parts = parts
         self.run = run
+        self.loggers = loggers
 
     @property
     def is_planar(self) -> bool:
@@ -133,7 +143,7 @@ class RunFigures:
         if self.parts.plots.gif and name == "final" and len(frames) > 1:
             from ebmtrain.plots.animation import animate
 
-            self.run.write_bytes("plots/landscape.gif", animate(frames))
+            self._write("landscape", "gif", animate(frames))
         return []
 
     @cached_property
@@ -174,7 +184,7 @@ class RunFigures:
             f"chain_{name}", chain_strip(frames[rows, :_N_STRIP_ROWS], few, self.look, title)
         )
         if self.parts.plots.gif and name == "final":
-            self.run.write_bytes("plots/chain.gif", chain_animation(frames, steps, self.look))
+            self._write("chain", "gif", chain_animation(frames, steps, self.look))
         self.classes(model, title, name)
 
     def classes(self, model: EvaluationInput, title: str, name: str) -> None:
@@ -250,7 +260,13 @@ class RunFigures:
     def _save(self, name: str, figure: Figure) -> None:
         from ebmtrain.plots.encode import encode_png
 
-        self.run.write_bytes(f"plots/{name}.png", encode_png(figure))
+        self._write(name, "png", encode_png(figure))
+
+    def _write(self, name: str, suffix: str, data: bytes) -> None:
+        """plots/<name>.<suffix>, and every logger told."""
+        path = self.run.write_bytes(f"plots/{name}.{suffix}", data)
+        for logger in self.loggers:
+            logger.figure(name, path)
 
 
 def _geometric_steps(last: int, count: int) -> list[int]:

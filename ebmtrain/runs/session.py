@@ -16,6 +16,8 @@ from ebmtrain.masks import lengths
 from ebmtrain.runs.console import LOG, RunConsole
 from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.loggers.console import ConsoleLogger
+from ebmtrain.runs.loggers.files import FileLogger
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
@@ -27,7 +29,7 @@ from ebmtrain.score import energies
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.loop import StepRequests, training_loop
 from ebmtrain.training.state import TrainState, initial_state
-from ebmtrain.types import method_chains
+from ebmtrain.types import Logger, method_chains
 
 
 class Stepper(Protocol):
@@ -51,7 +53,7 @@ class Session:
         self,
         parts: Experiment,
         run: RunDir,
-        display: RunConsole,
+        console: RunConsole,
         name: str,
         resumed: Checkpoint | None = None,
         maker: Stepper | None = None,
@@ -60,8 +62,6 @@ class Session:
         self.parts = parts
         self.name = name
         self.run = run
-        self.display = display
-        self.gallery = RunFigures(parts, run)
         self.stop = stop or StopRequest()
         self.resumed = resumed
         self.best = BestCheckpoint(parts.checkpoint.best, resumed["best"] if resumed else {})
@@ -72,10 +72,12 @@ class Session:
         self.maker = maker
         self.finished = False
         self.step = resumed["step"] if resumed else 0
+        self.console = ConsoleLogger(console, self.step)
+        self.loggers: list[Logger] = [FileLogger(run), self.console]
+        self.gallery = RunFigures(parts, run, self.loggers)
         self.evaluations = resumed["evaluations"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
-        self.began = self.last_row = time.perf_counter()
-        self.last_row_step = self.step
+        self.began = time.perf_counter()
         self.warned: set[str] = set()
         self.alarmed = False
 
@@ -110,7 +112,9 @@ class Session:
             status, error = "diverged", caught
         except Exception as caught:  # to be written down before it is told
             status, error = "failed", self._explain(caught)
-        self.display.stop_bar()
+        finally:
+            for logger in self.loggers:
+                logger.close()
         result = self.result(status, error)
         try:
             self.run.check_exists()
@@ -191,14 +195,10 @@ class Session:
         return numbers
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        now = time.perf_counter()
-        per_second = (state.step - self.last_row_step) / max(now - self.last_row, 1e-9)
-        self.last_row, self.last_row_step = now, state.step
         self.evaluations = state.evaluations
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
-        self.run.check_exists()
-        self.run.log_row({"step": state.step, **so_far, **row})
-        self.display.row(state.step, row, per_second)
+        for logger in self.loggers:
+            logger.log(state.step, {**so_far, **row})
         regularization = self.parts.config["method"].get("energy_regularization", 0.0)
         alarm = energy_runaway(row, self.parts.standardization.shift.numel())
         alarm = alarm or regularization_gap(row, regularization)
@@ -255,7 +255,8 @@ class Session:
         # best stays: a better state was good as well, and best.pt holds it.
         self._restore_measurements(saved["measured"])
         self.run.truncate_metrics(saved["metrics_size"])
-        self.step = self.last_row_step = state.step
+        self.step = state.step
+        self.console.rewind(state.step)
 
     def on_retry(self, state: TrainState) -> None:
         assert self.parts.job is not None

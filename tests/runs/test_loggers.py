@@ -1,0 +1,81 @@
+"""Where the rows of a run's metrics go."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from ebmtrain.runs.console import RunConsole
+from ebmtrain.runs.loggers.console import ConsoleLogger
+from ebmtrain.runs.loggers.files import FileLogger
+from ebmtrain.runs.session import Session
+from ebmtrain.runs.storage.rundir import RunDir
+
+
+class Recorder:
+    """A logger of one's own, with nothing but the three methods."""
+
+    def __init__(self):
+        self.rows, self.figures, self.closed = [], [], 0
+
+    def log(self, step, row):
+        self.rows.append({"step": step, **row})
+
+    def figure(self, name, path):
+        assert path.is_file()
+        self.figures.append(path.name)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_row_is_a_line_and_a_row_of_the_table(tmp_path: Path):
+    """A new column writes the table again; numbers that are none are null."""
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    logger = FileLogger(RunDir(tmp_path))
+    logger.log(1, {"loss": 0.5})
+    logger.log(2, {"loss": float("nan"), "kl": 1.0})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "loss": 0.5}, {"step": 2, "loss": None, "kl": 1.0},
+    ]  # fmt: skip
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_the_console_counts_updates_from_where_the_run_went_back_to(tmp_path: Path):
+    speeds = []
+    with RunConsole(tmp_path / "run.log", quiet=True) as console:
+        console.row = lambda step, row, per_second: speeds.append(per_second)  # type: ignore[method-assign]
+        logger = ConsoleLogger(console, 10)
+        logger.log(20, {})
+        logger.rewind(5)
+        logger.log(5, {})
+        logger.log(9, {})
+    assert speeds[0] > 0
+    assert speeds[1] == 0
+    assert speeds[2] > 0
+
+
+def test_every_logger_gets_every_row_and_figure(command, monkeypatch, folder: Path):
+    """A third one, as an experiment tracker will be; it changes nothing of the others."""
+    third = Recorder()
+    original = Session.__init__
+
+    def init(self, *words, **named):
+        original(self, *words, **named)
+        self.loggers.append(third)
+
+    monkeypatch.setattr(Session, "__init__", init)
+    outcome = command(
+        "train.steps=4", "train.log_every=2", "train.batch_size=32", "model.width=8",
+        "samples.count=50", "samples.burn_in=5", "quality.points=20", "diagnostics.draws=8",
+        "diagnostics.chains=4", "evaluation.resolution=32", "plots.gif=false",
+        "hydra.run.dir=run",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == third.rows
+    assert set(third.figures) == {path.name for path in (folder / "run" / "plots").iterdir()}
+    assert third.closed == 1
