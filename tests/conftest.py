@@ -15,8 +15,6 @@ from ebmtrain.cli.main import main
 from ebmtrain.config import presets
 from ebmtrain.runs.figures import RunFigures
 
-torch.set_num_threads(1)  # as the configurations of the tests say; `build` alone sets none
-
 TINY = (
     "model.width=8", "model.fourier_features=0", "train.steps=20", "train.batch_size=32",
     "train.log_every=5", "plots.every=1000000", "samples.count=50", "samples.chains=50",

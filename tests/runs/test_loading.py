@@ -22,7 +22,7 @@ def process_settings() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "native": native.wanted(),
+        "native": native.enabled(),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "oneDNN precision": torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
         "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
@@ -33,15 +33,15 @@ def process_settings() -> dict[str, Any]:
 @pytest.fixture
 def caller():
     """Settings that differ from those of the runs below; restored at the end."""
-    threads, wanted = torch.get_num_threads(), native.wanted()
+    threads, wanted = torch.get_num_threads(), native.enabled()
     mode = torch.get_deterministic_debug_mode()
     torch.set_num_threads(2)
     torch.set_deterministic_debug_mode("default")
-    native.use(True)
+    native.set_enabled(True)
     yield process_settings()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(mode)
-    native.use(wanted)
+    native.set_enabled(wanted)
 
 
 @pytest.fixture(scope="module")
@@ -78,4 +78,4 @@ def test_a_composition_has_the_settings_of_its_own_configuration(
     build_members(presets.compose_config([*words, *own]))
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.get_num_threads() == 2
-    assert native.wanted()
+    assert native.enabled()
