@@ -92,7 +92,7 @@ def unused(*_: int) -> Trace:
     raise AssertionError("annealed importance sampling records no chains")
 
 
-def subject(target: Target, repeat: int) -> EvaluationInput:
+def evaluation_input(target: Target, repeat: int) -> EvaluationInput:
     g = stream(repeat, target.name)
     x = target.data(2000, g)
     points = Points(x, target.data(500, g), standardization=fit_standardization(x, False))
@@ -120,7 +120,7 @@ def ais(words: list[str]) -> AnnealedImportanceSampling:
 def measured(target: Callable[[], Target], words: list[str], repeat: int) -> dict[str, float]:
     """Metrics and seconds of one repeat, with one thread; runs in a separate process."""
     torch.set_num_threads(1)
-    evaluation, one = ais(words), subject(target(), repeat)
+    evaluation, one = ais(words), evaluation_input(target(), repeat)
     began = time.perf_counter()
     return evaluation(one).metrics | {"seconds": time.perf_counter() - began}
 

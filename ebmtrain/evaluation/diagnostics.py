@@ -207,7 +207,8 @@ def _mixing_warnings(
         return []
     detail = f"R-hat is {min(rhat, 1e6):.3g} of the {names[worst]}"
     if rhat <= MAX_RHAT:
-        detail = f"{draws} draws are worth {bulk:.0f} independent ones of the {names[smallest]}"
+        size = f"effective sample size of {bulk:.0f}"
+        detail = f"{draws} draws of the {names[smallest]} have an {size}"
     # Samplers without jumps do not move between separated modes; mala jumps by default.
     jumps = "sampler.jumps.every=2" if isinstance(sampler, HasJumps) else "sampler=mala"
     return [

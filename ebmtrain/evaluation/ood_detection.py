@@ -51,9 +51,8 @@ class OutlierBaselines:
     auroc_svm          of OneClassSVM, at all pairs of GAMMAS and NUS
     auroc_forest       of IsolationForest with TREES trees
 
-    For each detector the AUROC is given at all of its settings and no setting is chosen: whoever
-    takes the largest chooses in hindsight, in favour of the detector. For data of up to some
-    thousand points.
+    For each detector the AUROC is given at all of its settings, and none is selected: the largest
+    is a choice in hindsight, in favour of the detector. For data of up to some thousand points.
 
     Args:
         every: updates between two evaluations; the last update always makes one.

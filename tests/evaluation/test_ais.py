@@ -307,10 +307,10 @@ def test_bennett_combines_both_sides():
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_bounds_contain_log_z_in_the_units_of_the_data(ais, temperature):
-    subject = perfect_input(MIXTURE, temperature=temperature)
-    found, warnings = ais()(subject)
+    inputs = perfect_input(MIXTURE, temperature=temperature)
+    found, warnings = ais()(inputs)
     assert warnings == []
-    held = subject.dataset.truth.log_prob(subject.dataset.holdout)
+    held = inputs.dataset.truth.log_prob(inputs.dataset.holdout)
     of_mean = float(held.std()) / math.sqrt(len(held))
     assert found["nll_se"] == pytest.approx(math.hypot(of_mean, found["log_z_se"]))
     assert found["log_z_lower"] < -OFFSET / temperature < found["log_z_upper"]

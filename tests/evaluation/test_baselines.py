@@ -41,14 +41,14 @@ def points(scale: float = 1.0) -> Points:
 
 def evaluate(dataset: Points, **options) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
-    subject = EvaluationInput(
+    inputs = EvaluationInput(
         energy=Wide(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
     )  # fmt: skip
     options = {"ours": Quadrature(every=1), "components": 2, "bandwidths": 12, **options}
-    return Baselines(**options)(subject)
+    return Baselines(**options)(inputs)
 
 
 def test_mixture_with_one_component_equals_the_gaussian():
@@ -74,7 +74,7 @@ class FixedLogZ:
     error: float
     every: int = 1
 
-    def __call__(self, subject: EvaluationInput) -> Evaluation:
+    def __call__(self, inputs: EvaluationInput) -> Evaluation:
         return Evaluation({"log_z": 3.0, "log_z_se": self.error}, [])
 
 

@@ -51,13 +51,13 @@ def table(far: float, scale: float = 1.0) -> Points:
 
 def evaluate(dataset: Points) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
-    subject = EvaluationInput(
+    inputs = EvaluationInput(
         energy=Round(), temperature=1.0, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
     )  # fmt: skip
-    return OutlierBaselines(every=1)(subject)
+    return OutlierBaselines(every=1)(inputs)
 
 
 def test_auroc_of_held_out_points_against_the_class():

@@ -43,13 +43,13 @@ def evaluate(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
     def unused(*_):
         raise AssertionError
 
-    subject = EvaluationInput(
+    inputs = EvaluationInput(
         energy=nn.Identity(), temperature=1.0, region=Region(box, box + 1), standardization=units,
         dataset=Points(train, holdout, standardization=units), sampler=Mala(step_size=0.1),
         draw=lambda n: units.to_standard(samples[:n]).float(), method={}, trace=unused,
         generator=lambda _: torch.Generator(),
     )  # fmt: skip
-    return CHECK(subject)
+    return CHECK(inputs)
 
 
 def test_embedding_is_injective():

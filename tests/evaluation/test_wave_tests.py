@@ -151,12 +151,12 @@ def evaluate(holdout: Tensor, samples: Tensor, points: int = 300) -> Evaluation:
         raise AssertionError
 
     box = torch.zeros(holdout[0].numel())
-    subject = EvaluationInput(
+    inputs = EvaluationInput(
         energy=nn.Identity(), temperature=1.0, region=Region(box, box + 1),
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(), sampler=Mala(step_size=0.1), method={}, trace=unused,
     )  # fmt: skip
-    return WaveTests(every=1, points=points)(subject)
+    return WaveTests(every=1, points=points)(inputs)
 
 
 @pytest.mark.parametrize("channels", [0, 1, 2])
