@@ -238,4 +238,4 @@ def test_a_nonfinite_chain_is_no_short_sequence():
     short = truncate(torch.randn(300, 32, 1).double(), torch.full((300,), 4))
     nothing, warnings = evaluate(short, short)
     assert not nothing
-    assert "5 steps or more, the data have none" in warnings[0]
+    assert "5 steps or more; the data have none" in warnings[0]
