@@ -77,4 +77,4 @@ class Points:
             self.wrap(os, call, self.place)
         for event in EVENTS:
             self.wrap(Session, event, lambda *_: "")
-        self.wrap(ebmtrain.runs.launch, "advanced", lambda *_: "")
+        self.wrap(ebmtrain.runs.launch, "train_step", lambda *_: "")

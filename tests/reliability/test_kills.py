@@ -52,6 +52,6 @@ def test_all_kinds_of_points_are_met(do, tmp_path):
         assert {f"before {call} {file}", f"after {call} {file}"} <= names
     for file in ("checkpoints", ".", "metrics.jsonl"):
         assert f"after fsync {file}" in names
-    for event in ("advanced", "evaluate", "log", "plot", "save", "finish"):
+    for event in ("train_step", "evaluate", "log", "plot", "save", "finish"):
         assert {f"before {event} ", f"after {event} "} <= names
     assert {"within write metrics.jsonl", "within write checkpoints/last.pt (new)"} <= names

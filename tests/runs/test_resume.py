@@ -224,7 +224,7 @@ def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
 
 PROGRAM = """
 import sys
-from ebmtrain.cli import main
+from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
 RunFigures.landscape = lambda *_: None
 RunFigures.final = lambda *_: []
