@@ -111,7 +111,6 @@ def evaluation_input(target: Target, repeat: int) -> EvaluationInput:
 
 
 def ais(words: list[str]) -> AnnealedImportanceSampling:
-    presets.prepare(None)
     return instantiate_part(
         presets.to_plain(presets.compose_config(["evaluation=ais", *words])), "evaluation"
     )

@@ -33,7 +33,6 @@ from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 
 
 def begun(count: int, words: list[str]) -> list[tuple[TrainSpec, TrainState]]:
-    presets.prepare(None)
     found = []
     for seed in range(count):
         parts = build(

@@ -54,7 +54,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     options, words = parser.parse_known_args()
     torch.set_num_threads(1)
-    presets.prepare(None)
     print("| walkers a group | seed | teaching | measuring | seconds |\n|---|---|---|---|---|")
     for n in options.walkers:
         for seed in range(options.seeds):

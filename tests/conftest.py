@@ -99,7 +99,6 @@ def configured() -> Callable[..., dict[str, Any]]:
     """The plain configuration that these words make, on top of the small default run."""
 
     def config(*words: str) -> dict[str, Any]:
-        presets.prepare(None)
         chosen = [w for w in words if w.startswith("method=")]
         buffer = [] if chosen and chosen[-1] != "method=pcd" else TINY_BUFFER
         points = [] if set(words) & {"dataset=iris", "dataset=wine"} else TINY_POINTS

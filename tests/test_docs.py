@@ -69,7 +69,6 @@ def example(folder, monkeypatch) -> Iterator[Path]:
         path.write_text(content, encoding="utf-8")
     yield folder
     sys.modules.pop("my_parts", None)
-    presets.prepare(None)
 
 
 @pytest.mark.slow
@@ -86,11 +85,12 @@ def test_each_command_is_one_that_works(line, example):
         return
     words = [w.replace("NAME", "moons") for w in words if w not in ("-m", "--cfg", "job")]
     user = "my_presets" if "--config-dir" in words else None
-    presets.prepare(example / user if user else None)
+    presets.extend_import_path(example / user if user else None)
+    chosen = presets.Presets(user=example / user if user else None)
     parsed = OverridesParser.create().parse_overrides(parse_overrides(words)[0])
     jobs = BasicSweeper.split_arguments(parsed, None)[0]
     for job in jobs:
-        validate(presets.to_plain(presets.compose_config(list(job))))
+        validate(presets.to_plain(chosen.compose(list(job))))
 
 
 @functools.cache
@@ -105,15 +105,14 @@ def known_keys() -> set[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_each_key_that_is_named_exists(path):
-    presets.prepare(None)
     sections = {key.partition(".")[0] for key in known_keys()} - {"hydra"}
     for code in INLINE.findall(NAMED_BLOCK.sub("", path.read_text(encoding="utf-8"))):
         key = re.fullmatch(r"([a-z]+)\.([a-z0-9_.]+)(=.*)?", code)
         if key and key[1] in sections and key[2] != "py":
             assert f"{key[1]}.{key[2]}" in known_keys(), code
         choice = re.fullmatch(r"([a-z]+)=(\w+)", code)
-        if choice and choice[1] in presets.groups() and choice[2] != "NAME":
-            assert choice[2] in presets.options(choice[1]), code
+        if choice and choice[1] in presets.Presets().groups() and choice[2] != "NAME":
+            assert choice[2] in presets.Presets().options(choice[1]), code
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

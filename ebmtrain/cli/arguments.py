@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ebmtrain.config import presets
+from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
 from ebmtrain.errors import ConfigError, out_of_memory, suggestion
 
 
@@ -82,7 +83,7 @@ def parse_run_and_options(
             options[key] = _parse_value(key, text)
     trusted = tuple(name for name in flags.get("--trust", "").split(",") if name)
     if trusted:
-        presets.prepare(None)  # a trusted module may lie in the working directory
+        extend_import_path()  # a trusted module may be in the working directory
     return Path(runs[0]), options, trusted
 
 
@@ -130,13 +131,13 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
     """
     new = OmegaConf.to_container(OmegaConf.create(dict(config)))
     assert isinstance(new, dict)
-    chosen = {k: v for k, v in options.items() if k in new and k in presets.groups()}
+    known_presets = Presets()
+    chosen = {k: v for k, v in options.items() if k in new and k in known_presets.groups()}
     for group, name in chosen.items():
-        if name not in presets.options(group):
-            near = suggestion(str(name), presets.options(group))
+        if name not in known_presets.options(group):
+            near = suggestion(str(name), known_presets.options(group))
             raise ConfigError(f"unknown option {group}={name}{near}")
-        arguments = [f"{group}={name}", f"seed={config['seed']}"]
-        new[group] = presets.to_plain(presets.compose_config(arguments))[group]
+        new[group] = to_plain(compose_config([f"{group}={name}", f"seed={config['seed']}"]))[group]
     known = list(dotted_keys(new))
     for key, value in options.items():
         if key in chosen:
@@ -164,49 +165,84 @@ def dotted_keys(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], int]:
-    """What Hydra, OmegaConf or YAML object to, in one line; anything else is unexpected.
+    """The lines about an error that is not ebmtrain's own, and the exit code.
 
     Args:
         arguments: of the command line.
     """
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if match := re.match(r"Could not override '([^']+)'", text):
-        return [_unknown_key_message(match[1], arguments)], 2
-    if match := re.search(r"Could not find '([^']+)'", text):
-        return [_unknown_option_message(match[1], text)], 2
-    if text.startswith("Ambiguous value for argument"):
-        argument = text.split("'")[1]
-        return [
-            f"{argument} has several values: add -m to run them all, or write a list as [a,b]"
-        ], 2
+    known = _presets_of(arguments)
     if isinstance(error, OverrideParseException):
         return [f"{error.override} cannot be read: {quoting_hint(error.override) or text}"], 2
-    if text.startswith("Config group override must be"):
-        return ["a group cannot be null or a number: give the name of an option"], 2
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return [_unknown_option_message(error.missing_cfg_file, text, known)], 2
     if isinstance(error, UnicodeDecodeError):
-        names = ", ".join(map(str, presets.undecodable_files())) or "a YAML file"
+        names = ", ".join(map(str, known.undecodable_files())) or "a YAML file"
         return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
     if out_of_memory(error):
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):
         return [f"a YAML file cannot be read: {text}"], 2
+    if problem := _override_problem(error, arguments, known):
+        return [problem], 2
     if isinstance(error, HydraException | OmegaConfBaseException):
         return [text], 2
     return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
 
 
-def _unknown_key_message(key: str, arguments: list[str]) -> str:
-    """Of a key that the chosen presets do not have."""
-    groups = presets.groups()
-    chosen = [w for w in arguments if w.split("=")[0] in groups and "=" in w and "," not in w]
-    known = [*dotted_keys(presets.to_plain(presets.compose_config(chosen))), *groups]
+def _presets_of(arguments: list[str]) -> Presets:
+    try:
+        return Presets(user=parse_overrides(arguments, others=True)[1])
+    except ConfigError:
+        return Presets()
+
+
+def _override_problem(error: Exception, arguments: list[str], known: Presets) -> str | None:
+    """What is wrong with the overrides of the command line where Hydra could not compose them.
+
+    Hydra's exceptions carry no attributes for these cases, so each override is looked at here.
+    """
+    if not isinstance(error, HydraException | OmegaConfBaseException | ValueError):
+        return None
+    texts = [a for a in arguments if "=" in a and not a.startswith("-")]
+    try:
+        overrides = OverridesParser.create().parse_overrides(texts)
+    except HydraException:
+        return None
+    groups = known.groups()
+    lists = [o for o in overrides if o.is_sweep_override()]
+    if lists and not {"-m", "--multirun"} & set(arguments):
+        text = lists[0].input_line
+        return f"{text} has several values: add -m to run them all, or write a list as [a,b]"
+    chosen = [o for o in overrides if o.key_or_group in groups and o not in lists]
+    if not all(isinstance(o.value(), str | list) for o in chosen):
+        return "a group cannot be null or a number: give the name of an option"
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    replaced = [o for o in overrides if not (o.is_add() or o.is_force_add() or o.is_delete())]
+    chosen = [str(o.input_line) for o in replaced if o in chosen]
+    try:
+        composed = known.compose(chosen)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError):
+        return None
+    content = OmegaConf.to_container(composed)  # not resolved: an interpolation may be wrong
+    assert isinstance(content, dict)
+    del content["hydra"]
+    keys = [*dotted_keys(content), *groups]
+    unknown = [o.key_or_group for o in replaced if o.key_or_group not in keys]
+    unknown = [key for key in unknown if not key.startswith(("hydra.", "hydra/"))]
+    return _unknown_key_message(unknown[0], keys, known) if unknown else None
+
+
+def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:
+    """About a key that the chosen presets do not have."""
     group, _, rest = key.partition(".")
-    owners = [n for n, path in presets.options(group).items() if rest in _keys_of(path)]
-    if rest and owners and key not in known:
+    owners = [n for n, path in known.options(group).items() if rest in _keys_of(path)]
+    if rest and owners:
         have = "has" if len(owners) == 1 else "have"
         adding = " or ".join(f"{group}={n}" for n in owners)
         return f"unknown key {key}: add {adding}, which {have} it"
-    return f"unknown key {key}{suggestion(key, known)}"
+    return f"unknown key {key}{suggestion(key, keys)}"
 
 
 def _keys_of(preset: Path) -> set[str]:
@@ -220,16 +256,16 @@ def _keys_of(preset: Path) -> set[str]:
 
 def find_key(name: str) -> str | None:
     """The shortest dotted key that ends in this name: train.steps for steps."""
-    known = dotted_keys(presets.to_plain(presets.compose_config([])))
+    known = dotted_keys(to_plain(compose_config()))
     return min((key for key in known if key.rpartition(".")[2] == name), key=len, default=None)
 
 
-def _unknown_option_message(name: str, text: str) -> str:
-    """Of `group/option`, which no preset is named."""
+def _unknown_option_message(name: str, text: str, known: Presets) -> str:
+    """About `group/option`, which is the name of no preset."""
     group, _, option = name.rpartition("/")
-    known = list(presets.options(group)) if group else []
-    if not known:
+    options = list(known.options(group)) if group else []
+    if not options:
         return text
     if group == "dataset" and Path(option).suffix:
         return f"unknown option {group}={option}; did you mean dataset=file dataset.path={option}?"
-    return f"unknown option {group}={option}{suggestion(option, known)}"
+    return f"unknown option {group}={option}{suggestion(option, options)}"

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     overrides, folder = parse_overrides(arguments)
-    presets.prepare(folder)
-    config = presets.compose_config(overrides, hydra=True)
+    presets.extend_import_path(folder)
+    chosen = presets.Presets(user=folder)
+    config = chosen.compose(overrides)
 
     from ebmtrain.runs.summary import opening_lines
     from ebmtrain.runtime import native
     from ebmtrain.training.divergence import check_divergence
     from ebmtrain.training.state import initial_state
 
-    presets.check_targets(config)
+    chosen.check_targets(config)
     members = build_members(config)
     for line in opening_lines(members[0], presets.group_choices(config.hydra.runtime.choices)):
         print(line)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 
 from ebmtrain.cli.arguments import parse_overrides
-from ebmtrain.config import presets
+from ebmtrain.config.presets import Presets
 
 _FLAGS = ("-h", "--help")
 _PAGE = """\
@@ -40,11 +40,9 @@ options of each group
 
 def general_help(arguments: list[str]) -> str:
     """The general page, with the options of the user's folder too."""
-    _, folder = parse_overrides(
-        [argument for argument in arguments if argument not in _FLAGS], others=True
-    )
-    presets.prepare(folder)
-    lines = [f"{group}: {', '.join(presets.options(group))}" for group in presets.groups()]
+    arguments = [argument for argument in arguments if argument not in _FLAGS]
+    known = Presets(user=parse_overrides(arguments, others=True)[1])
+    lines = [f"{group}: {', '.join(known.options(group))}" for group in known.groups()]
     return _PAGE.format(groups="\n".join(lines))
 
 

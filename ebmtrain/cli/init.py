@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ebmtrain.config import presets
+from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 
 USAGE = "ebmtrain init DIR [GROUP/OPTION ...] [--force]"
@@ -16,12 +16,11 @@ def main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--force"]
     if not arguments or any(argument.startswith("-") for argument in arguments):
         raise ConfigError(f"expected a folder; usage: {USAGE}")
-    presets.prepare(None)
     target, wanted = Path(arguments[0]), arguments[1:]
     known = {
         f"{group}/{name}": path
-        for group in presets.groups()
-        for name, path in presets.options(group).items()
+        for group in Presets().groups()
+        for name, path in Presets().options(group).items()
     }
     for name in wanted:
         if name not in known:

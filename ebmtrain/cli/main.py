@@ -97,10 +97,9 @@ def _is_verb(argument: str) -> bool:
 def _known_keys() -> set[str]:
     """Dotted keys of the default configuration, and the groups."""
     from ebmtrain.cli.arguments import dotted_keys
-    from ebmtrain.config import presets
+    from ebmtrain.config.presets import Presets, compose_config, to_plain
 
-    presets.prepare(None)
-    return {*dotted_keys(presets.to_plain(presets.compose_config([]))), *presets.groups()}
+    return {*dotted_keys(to_plain(compose_config())), *Presets().groups()}
 
 
 def print_error(error: Exception, arguments: list[str]) -> int:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
+import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
-
-from ebmtrain.config import presets
-from ebmtrain.config.ensemble import build_members
+from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError
-from ebmtrain.runs import ensemble
-from ebmtrain.runs.outcome import outcome
 from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
-from ebmtrain.runtime.signals import TerminationSignal
 
 
 @dataclass
@@ -46,13 +38,9 @@ class Sweep:
                 f"{self.path} is there and not an empty folder: choose another {self.key}"
             )
 
-    @property
-    def first_job(self) -> list[str]:
-        return self.jobs[0]
-
-    def keep_presets(self, snapshot: Path) -> None:
-        """The YAML files that all jobs are composed from, for the record."""
-        shutil.copytree(snapshot, self.path / PRESETS_FOLDER)
+    def keep_presets(self, frozen: Presets) -> Presets:
+        """Copies the YAML files that all jobs are composed from into the sweep's directory."""
+        return frozen.freeze((self.path / PRESETS_FOLDER).absolute())
 
     def tidy(self) -> None:
         """Removes what this call and Hydra wrote for a sweep of which no job began.
@@ -84,33 +72,14 @@ class Sweep:
         return 1 if failed or missing else 0
 
 
-def plan_sweep(config: DictConfig) -> Sweep:
-    """What a composed multirun is about to do, with Hydra's basic sweeper."""
-    arguments = [f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()]
-    arguments += list(config.hydra.overrides.task)
-    overrides = OverridesParser.create().parse_overrides(arguments)
-    jobs = BasicSweeper.split_arguments(overrides, None)[0]
-    return Sweep(Path(config.hydra.sweep.dir), jobs)
-
-
-def run_job(config: DictConfig, choices: dict[str, str], path: Path, settings: Any) -> None:
-    """One job: what goes wrong is written into its own result.json, and the next one starts."""
-    from ebmtrain.runs.launch import run_experiment
-
-    name = f"job {settings.job.num}  {' '.join(settings.overrides.task)}"
-    began = time.perf_counter()
+def run_and_report(sweep: Sweep, start: Callable[[], object]) -> int:
+    """Runs the jobs, prints the leaderboard; returns the exit code, 128 + n after signal n."""
+    stopped = 0
     try:
-        members = build_members(config)
-    except Exception as error:  # whatever it was, the other jobs are not to suffer for it
-        outcome(name, error, path, presets.to_plain(config), choices, began)
-        return
-    if len(members) > 1:
-        stopped = ensemble.run_ensemble(members, path, choices, quiet=True, name=name)
-    else:
-        try:
-            result = run_experiment(members[0], path, choices, quiet=True)
-        except Exception as error:  # likewise
-            result = error
-        stopped = outcome(name, result, path, members[0].config, choices, began).get("signal")
-    if stopped:
-        raise TerminationSignal(stopped)  # and with the job the sweep
+        start()
+    except KeyboardInterrupt as stop:
+        stopped = getattr(stop, "signal", signal.SIGINT)
+    finally:
+        sweep.tidy()
+    code = sweep.report() if find_runs(sweep.path) else 0
+    return 128 + stopped if stopped else code

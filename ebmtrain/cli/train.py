@@ -1,164 +1,134 @@
-"""`ebmtrain [group=option] [key=value] [-m]`: trains, by Hydra's own way through a run or a sweep.
+"""`ebmtrain [group=option] [key=value] [-m]`: trains one run, an ensemble, or a sweep of them.
 
-Hydra composes the configuration, names the directory and, with -m, walks through the jobs. Between
-composing and the first directory it calls `BeforeRun`, where everything is checked and built: what
-cannot be used leaves nothing behind.
+Everything is composed, validated and built before the first directory is created: what cannot be
+used leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
-
-from ebmtrain.cli import multirun as sweep
 from ebmtrain.cli.arguments import find_key, parse_overrides
-from ebmtrain.config import presets
+from ebmtrain.cli.job import run_job
+from ebmtrain.cli.multirun import Sweep, run_and_report
+from ebmtrain.config import hydra_private, presets
+from ebmtrain.config.aliases import FORMER_CALLBACKS
 from ebmtrain.config.ensemble import build_members, member_configs
+from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
-from ebmtrain.runs import ensemble
-from ebmtrain.runs.report.discovery import find_runs
-
-if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Experiment
-
-
-@dataclass
-class Call:
-    """What one call of the command carries past Hydra, which hands nothing through by itself."""
-
-    members: list[Experiment] = field(default_factory=list)
-    """One, or those of an ensemble."""
-    error: Exception | None = None
-    signal: int = 0
-    snapshot: Path | None = None
-    sweep: sweep.Sweep | None = None
-    arguments: list[str] = field(default_factory=list)
-
-
-_CALL = Call()
-
-
-class BeforeRun(Callback):
-    """Named in configs/config.yaml. Hydra swallows a callback's exceptions, but not SystemExit."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        HydraConfig.instance().set_config(config)  # for the resolvers in hydra.run.dir
-        sys.argv[1:] = _CALL.arguments  # what run.json keeps is what the user typed
-        try:
-            presets.check_targets(config)
-            _CALL.members = members = build_members(config)
-            if len(members) > 1:
-                presets.place_as("ensemble")
-                jobs = [[argument] for argument in ensemble.member_overrides(members)]
-                _CALL.sweep = sweep.Sweep(
-                    Path(config.hydra.run.dir),
-                    jobs,
-                    "hydra.run.dir",
-                    quiet=bool(config.train.get("leave_one_out")),
-                )
-            elif members[0].data is None:
-                presets.place_as("landscape")
-        except Exception as error:  # of any kind: Hydra would swallow it
-            _CALL.error = error
-            raise SystemExit from error
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        from ebmtrain.config.validate import validate
-
-        HydraConfig.instance().set_config(config)
-        sys.argv[1:] = _CALL.arguments
-        try:
-            _CALL.sweep = sweep.plan_sweep(config)
-            validate(member_configs(presets.compose_config(_CALL.sweep.first_job))[0])
-            if _CALL.snapshot is not None:
-                _CALL.sweep.keep_presets(_CALL.snapshot)
-        except Exception as error:  # likewise
-            _CALL.error = error
-            raise SystemExit from error
 
 
 def main(arguments: list[str]) -> int:
-    _CALL.__init__(arguments=arguments)  # a second call in one process starts afresh
-    arguments, user_folder = parse_overrides(arguments, others=True)
-    _check_flags(arguments)
-    presets.prepare(user_folder)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
-    sys.argv[1:] = arguments  # without --config-dir: Hydra would search that folder last
-    with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
-        folder = presets.BUILT_IN
-        if any(argument in ("-m", "--multirun") for argument in arguments):
-            _CALL.snapshot = Path(temporary)
-            folder = presets.freeze(_CALL.snapshot)
-            # What all jobs share does not belong into their names.
-            shared = [
-                w.partition("=")[0].lstrip("+~") for w in arguments if "=" in w and "," not in w
-            ]
-            keys = "hydra.job.config.override_dirname.exclude_keys"
-            sys.argv.append(f"{keys}=[{','.join(shared)}]")
-        try:
-            hydra.main(version_base="1.3", config_path=str(folder), config_name="config")(job)()
-        except SystemExit as stop:
-            if _CALL.error is None and stop.code:
-                return int(stop.code)
-        except KeyboardInterrupt as stop:
-            if _CALL.sweep is None:
-                raise
-            _CALL.signal = getattr(stop, "signal", signal.SIGINT)
-        except Exception as error:  # of Hydra itself: told below, unless it is a consequence
-            _CALL.error = _CALL.error or error
-        finally:
-            if _CALL.sweep is not None:
-                _CALL.sweep.tidy()
-    if isinstance(_CALL.error, OSError) and _CALL.error.filename:  # Hydra made the folder, or tried
-        place = Path(_CALL.error.filename).absolute()
-        key = "hydra.run.dir" if _CALL.snapshot is None else "hydra.sweep.dir"
-        raise OutputError(
-            f"cannot write {place}: {_CALL.error.strerror}; choose another {key}"
-        ) from _CALL.error
-    if _CALL.error is not None:
-        raise _CALL.error
-    code = _CALL.sweep.report() if _CALL.sweep is not None and find_runs(_CALL.sweep.path) else 0
-    return 128 + _CALL.signal if _CALL.signal else code
-
-
-def job(config: DictConfig) -> None:
-    """What Hydra runs, once or once per job of a sweep. Keeps exceptions for `main`."""
-    settings = HydraConfig.get()
-    choices = presets.group_choices(settings.runtime.choices)
-    path = Path(settings.runtime.output_dir)
-    if str(settings.mode).endswith("MULTIRUN"):
-        sweep.run_job(config, choices, path, settings)
-        return
-    from ebmtrain.runs.launch import run_experiment
-
-    members = _CALL.members  # BeforeRun built them, or has ended the process
+    rest, user = parse_overrides(arguments, others=True)
+    _check_flags(rest)
     try:
-        if _CALL.sweep is not None:
-            _CALL.signal = ensemble.run_ensemble(members, _CALL.sweep.path, choices) or 0
-        else:
-            _CALL.signal = run_experiment(members[0], path, choices).get("signal") or 0
-    except Exception as error:  # Hydra would print a line of its own about it
-        _CALL.error = error
+        flags = hydra_private.parse_flags(rest)
+    except SystemExit as stop:  # it has printed its own message
+        return int(stop.code or 0)
+    modes = ("run", "multirun", "cfg", "info", "shell_completion")
+    if sum(bool(getattr(flags, mode)) for mode in modes) > 1:
+        raise ConfigError(f"give one of {', '.join('--' + m.replace('_', '-') for m in modes)}")
+    chosen = Presets(Path(flags.config_path or presets.BUILT_IN).absolute(), user)
+    presets.extend_import_path(user)
+    command = [sys.argv[0], *arguments]
+    if flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides:
+        return _sweep(chosen, flags, command)
+    return _run(chosen, flags, command)
+
+
+def _run(chosen: Presets, flags: Namespace, command: list[str]) -> int:
+    """One run, or the runs of an ensemble side by side; or only what Hydra's flags ask for."""
+    loader, name = chosen.loader(), flags.config_name or "config"
+    if hydra_private.show_information(loader, flags, name):
+        return 0
+    config = hydra_private.load_config(loader, flags.overrides, name=name)
+    hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
+    chosen.check_targets(config)
+    members = build_members(config)
+    task = partial(run_job, members=members, command=command)
+    if len(members) == 1:
+        if members[0].data is None:
+            presets.set_kind(config, "landscape")
+        with _output_errors("hydra.run.dir"):
+            hydra_private.run(loader, config, task)
+        return 0
+    from ebmtrain.runs.ensemble import member_overrides
+
+    presets.set_kind(config, "ensemble")
+    with hydra_private.current_config(config):
+        path = Path(config.hydra.run.dir)
+    quiet = bool(config.train.get("leave_one_out"))
+    sweep = Sweep(
+        path, [[word] for word in member_overrides(members)], "hydra.run.dir", quiet=quiet
+    )
+    with _output_errors("hydra.run.dir"):
+        return run_and_report(sweep, partial(hydra_private.run, loader, config, task))
+
+
+def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
+    """All jobs of a sweep, each in its own directory."""
+    # Values that all jobs share are left out of the names of the directories.
+    single = [text for text in flags.overrides if "=" in text and "," not in text]
+    shared = [text.partition("=")[0].lstrip("+~") for text in single]
+    names = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
+    overrides = [*flags.overrides, names, "hydra.mode=MULTIRUN"]
+    with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
+        frozen = chosen.freeze(Path(temporary))
+        config = hydra_private.load_config(
+            frozen.loader(), overrides, name=flags.config_name or "config", multirun=True
+        )
+        hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
+        with hydra_private.current_config(config):
+            sweep = Sweep(Path(config.hydra.sweep.dir), hydra_private.sweep_jobs(config))
+        if sweep.jobs:
+            from ebmtrain.config.validate import validate
+
+            validate(member_configs(frozen.compose(sweep.jobs[0]))[0])
+        import_path = [str(chosen.user)] if chosen.user else []
+        task = partial(run_job, command=command, import_path=import_path)
+
+        def start() -> None:
+            loader = sweep.keep_presets(frozen).loader()
+            hydra_private.sweep(loader, config, task)
+
+        with _output_errors("hydra.sweep.dir"):
+            return run_and_report(sweep, start)
+
+
+@contextmanager
+def _output_errors(key: str) -> Iterator[None]:
+    """Names the option that chooses another directory where Hydra cannot create this one.
+
+    Raises:
+        OutputError: in place of an OSError with the name of a file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not error.filename:
+            raise
+        place = Path(error.filename).absolute()
+        raise OutputError(
+            f"cannot write {place}: {error.strerror}; choose another {key}"
+        ) from error
 
 
 def _check_flags(arguments: list[str]) -> None:
-    """Raises ConfigError for the first flag that Hydra does not have: it would print its usage."""
-    known = get_args_parser()._option_string_actions
+    """Hydra's parser would answer an unknown flag with a page of usage.
+
+    Raises:
+        ConfigError: for the first flag that Hydra does not have.
+    """
+    known = hydra_private.flag_names()
     for i, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name.startswith("-") and name not in known:
-            presets.prepare(None)
             if key := find_key(name.lstrip("-").replace("-", "_")):
                 value = value or "".join(arguments[i + 1 : i + 2])
                 raise ConfigError(f"unknown flag {name}; did you mean {key}={value or '...'}?")

@@ -19,12 +19,13 @@ _N_POINTS = 64  # that energies are tried at
 
 def main(arguments: list[str]) -> int:
     overrides, folder = parse_overrides(arguments)
-    presets.prepare(folder)
-    config = presets.compose_config(overrides, hydra=True)
+    presets.extend_import_path(folder)
+    chosen = presets.Presets(user=folder)
+    config = chosen.compose(overrides)
 
     from ebmtrain.config.build import build
 
-    presets.check_targets(config)
+    chosen.check_targets(config)
     failed = 0
     for finding in check_properties(build(presets.to_plain(config), set_up_process=True)):
         print(_format_finding(finding), flush=True)

@@ -9,7 +9,6 @@ from typing import Any
 _LOG = logging.getLogger("ebmtrain")
 
 ALIASES = {
-    "ebmtrain.commands.train.BeforeRun": "ebmtrain.cli.train.BeforeRun",
     "ebmtrain.composition.Composition": "ebmtrain.runs.composition.Composition",
     "ebmtrain.evaluation.anomalies.BesideDetectors": (
         "ebmtrain.evaluation.ood_detection.OutlierBaselines"
@@ -21,6 +20,9 @@ ALIASES = {
     "ebmtrain.optimizers.Sgd": "ebmtrain.training.optimizers.Sgd",
 }
 """Former dotted name -> present one."""
+
+FORMER_CALLBACKS = ("ebmtrain.commands.train.BeforeRun", "ebmtrain.cli.train.BeforeRun")
+"""Entries of `hydra.callbacks` in configurations of earlier versions, without a purpose today."""
 
 
 def resolve_aliases(config: Any) -> Any:

@@ -7,109 +7,106 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ebmtrain.config import hydra_private
 from ebmtrain.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# In a wheel the presets lie inside the package, in a checkout next to it.
+# A wheel has the presets inside of the package, a checkout next to it.
 BUILT_IN = next(p / "configs" for p in (_PACKAGE, _PACKAGE.parent) if (p / "configs").is_dir())
-_first: list[Path] = []  # folders searched before all others
+Kind = Literal["run", "landscape", "ensemble"]
+_MAX_NAME_BYTES = 150  # file systems end names at 255; the job's number tells long ones apart
 
 
-class PresetsOfTheUser(SearchPathPlugin):
-    """Puts the user's folder first. Hydra's own --config-dir puts it last, so that a preset with
-    the name of a built-in one would be silently ignored."""
+@dataclass(frozen=True)
+class Presets:
+    """Two folders of YAML files, GROUP/OPTION.yaml and config.yaml.
 
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in _first:
-            search_path.prepend(provider="user", path=f"file://{folder}")
-
-
-@cache
-def _stamp() -> str:
-    """<date>-<time>-<4 hex>, the same for a whole command, all jobs of a sweep included. Two runs
-    that start in the same second differ in the last part."""
-    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _folder_name(text: str) -> str:
-    """One name for one folder: a path among the words of a job must not nest its directory, and
-    file systems end names at 255 bytes (the job's number tells long ones apart)."""
-    return re.sub(r"[/\\\s]", "_", text).encode()[:150].decode(errors="ignore")
-
-
-_Kind = Literal["run", "landscape", "ensemble"]
-_kind: _Kind = "run"  # of what is about to begin
-
-
-def _place(dataset: str, method: str, model: str) -> str:
-    """The folders of a run beneath outputs/. A landscape has no data, and no method taught it; an
-    ensemble is many runs, like a sweep."""
-    places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
-    return places.get(_kind, f"{dataset}/{method}_{model}")
-
-
-def _tail(seed: int, dataset: str) -> str:
-    """What stands behind the stamp."""
-    return dataset if _kind == "ensemble" else f"s{seed}"
-
-
-def place_as(kind: _Kind) -> None:
-    """Known only when the model was built, which is before Hydra asks for the folder."""
-    global _kind
-    _kind = kind
-
-
-def check_targets(config: DictConfig) -> None:
-    """Names the preset that says of no class, which the validator cannot: it sees no files.
-
-    Raises:
-        ConfigError: there is one.
+    Args:
+        built_in: those of ebmtrain, or a copy of them.
+        user: searched first; Hydra's own --config-dir is searched last, so that a preset with the
+            name of a built-in one would be ignored.
     """
-    for group, option in config.hydra.runtime.choices.items():
-        path = options(str(group)).get(str(option))
-        node = config.get(str(group))
-        if path is None or group not in ("model", "sampler", "method", "dataset"):
-            continue
-        if not OmegaConf.is_dict(node) or "_target_" not in node:
-            raise ConfigError(f"{path} names no class: give it a line _target_: package.Class")
+
+    built_in: Path = BUILT_IN
+    user: Path | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """A later folder hides the presets of an earlier one."""
+        return [self.built_in, *([self.user] if self.user else [])]
+
+    def loader(self) -> ConfigLoader:
+        return hydra_private.config_loader(self.built_in, self.user)
+
+    def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
+        """The configuration of these arguments, with Hydra's section `hydra`."""
+        return hydra_private.load_config(self.loader(), overrides)
+
+    def freeze(self, target: Path) -> Presets:
+        """Copies of the presets, so that an edit during a sweep changes no later job."""
+        copies = Presets(target / "built_in", target / "user" if self.user else None)
+        shutil.copytree(self.built_in, copies.built_in)
+        if self.user and copies.user:
+            copies.user.mkdir()
+            for path in _yaml_files(self.user):
+                copy = copies.user / path.relative_to(self.user)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+        return copies
+
+    def groups(self) -> list[str]:
+        """Names of the config groups, the user's included."""
+        found = {p.parent.relative_to(f).as_posix() for f in self.folders for p in _yaml_files(f)}
+        return sorted(g for g in found if g != "." and not g.startswith("hydra"))
+
+    def options(self, group: str) -> dict[str, Path]:
+        """Name and file of each option of a group; a user's one hides a built-in one."""
+        found: dict[str, Path] = {}
+        for folder in self.folders:
+            for path in sorted((folder / group).glob("*.yaml")):
+                found[path.stem] = path
+        return dict(sorted(found.items()))
+
+    def undecodable_files(self) -> list[Path]:
+        """Presets that are not UTF-8."""
+        found = []
+        for path in (path for folder in reversed(self.folders) for path in _yaml_files(folder)):
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                found.append(path)
+        return found
+
+    def check_targets(self, config: DictConfig) -> None:
+        """Names the preset without a class, which the validator cannot: it sees no files.
+
+        Raises:
+            ConfigError: a chosen preset has no `_target_`.
+        """
+        for group, option in config.hydra.runtime.choices.items():
+            path = self.options(str(group)).get(str(option))
+            node = config.get(str(group))
+            if path is None or group not in ("model", "sampler", "method", "dataset"):
+                continue
+            if not OmegaConf.is_dict(node) or "_target_" not in node:
+                raise ConfigError(f"{path} names no class: give it a line _target_: package.Class")
 
 
-def prepare(user_folder: Path | None) -> None:
-    """Registers the resolvers of our presets and the user's folder. May be called again."""
-    _stamp.cache_clear()
-    OmegaConf.register_new_resolver("stamp", _stamp, replace=True)
-    OmegaConf.register_new_resolver("place", _place, replace=True)
-    OmegaConf.register_new_resolver("tail", _tail, replace=True)
-    place_as("run")
-    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
-    _first[:] = [user_folder] if user_folder else []
-    Plugins.instance().register(PresetsOfTheUser)
-    # The parts that a user's preset names lie beside it or in the working directory. Last, so
-    # that no file there can stand in for an installed module.
-    for folder in (user_folder, Path.cwd()):
-        if folder and str(folder) not in sys.path:
-            sys.path.append(str(folder))
-
-
-def compose_config(overrides: list[str], *, hydra: bool = False) -> DictConfig:
-    """The configuration that these command-line words make."""
-    if GlobalHydra.instance().is_initialized():
-        return compose("config", overrides, return_hydra_config=hydra)
-    with initialize_config_dir(str(BUILT_IN), version_base="1.3"):
-        return compose("config", overrides, return_hydra_config=hydra)
+def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of these arguments and the built-in presets, without Hydra's section."""
+    config = Presets().compose(overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -125,36 +122,13 @@ def group_choices(choices: Mapping[Any, Any]) -> dict[str, str]:
     return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
 
 
-def freeze(target: Path) -> Path:
-    """Copies the presets, ours and the user's, and composes from the copies from now on, so that
-    an edit during a sweep changes no later job. Returns where ours are."""
-    ours = target / "built_in"
-    shutil.copytree(BUILT_IN, ours)
-    for i, folder in enumerate(_first):
-        copies = target / "user"
-        copies.mkdir()
-        for path in _yaml_files(folder):
-            copy = copies / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        _first[i] = copies
-    return ours
-
-
-def groups() -> list[str]:
-    """Names of the config groups, the user's included."""
-    folders = [BUILT_IN, *_first]
-    found = {p.parent.relative_to(f).as_posix() for f in folders for p in _yaml_files(f)}
-    return sorted(g for g in found if g != "." and not g.startswith("hydra"))
-
-
-def options(group: str) -> dict[str, Path]:
-    """Name and file of each option of a group; a user's one hides a built-in one."""
-    found: dict[str, Path] = {}
-    for folder in [BUILT_IN, *_first]:
-        for path in sorted((folder / group).glob("*.yaml")):
-            found[path.stem] = path
-    return dict(sorted(found.items()))
+def extend_import_path(*folders: Path | str | None) -> None:
+    """Makes the parts of a user's presets importable: they are next to the presets or in the
+    working directory. These folders come last, so that no file in them replaces an installed
+    module."""
+    for folder in (*folders, Path.cwd()):
+        if folder and str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def describe(path: Path) -> str:
@@ -167,18 +141,51 @@ def describe(path: Path) -> str:
     return ""
 
 
-def undecodable_files() -> list[Path]:
-    """Presets that are no text."""
-    found = []
-    for path in (path for folder in [*_first, BUILT_IN] for path in _yaml_files(folder)):
-        try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            found.append(path)
-    return found
-
-
 def _yaml_files(folder: Path) -> Iterator[Path]:
-    # Only group/option.yaml and what lies directly inside: a user's folder may hold anything.
+    # Only group/option.yaml and files directly in the folder: a user's folder may hold anything.
     for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml"):
         yield from (p for p in folder.glob(pattern) if os.access(p, os.R_OK))
+
+
+# The resolvers of configs/config.yaml
+
+
+def set_kind(config: DictConfig, kind: Kind) -> None:
+    """Records what the configuration describes, which decides where its directory is."""
+    hydra_private.set_runtime(config, "kind", kind)
+
+
+def _kind_of(root: DictConfig) -> Kind:
+    return OmegaConf.select(root, "hydra.runtime.kind", default="run")
+
+
+def _stamp() -> str:
+    """<date>-<time>-<4 hex>; two commands of one second differ in the last part.
+
+    OmegaConf caches the value in the configuration, and Hydra copies that cache into the
+    configuration of each job: one stamp for a whole command.
+    """
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _place(dataset: str, method: str, model: str, *, _root_: DictConfig) -> str:
+    """The folders of a run below outputs/. A landscape has neither data nor a method; an ensemble
+    is many runs, like a sweep."""
+    places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
+    return places.get(_kind_of(_root_), f"{dataset}/{method}_{model}")
+
+
+def _tail(seed: int, dataset: str, *, _root_: DictConfig) -> str:
+    """What follows the stamp in the name of a directory."""
+    return dataset if _kind_of(_root_) == "ensemble" else f"s{seed}"
+
+
+def _folder_name(text: str) -> str:
+    """A single folder name: a path among a job's overrides must not nest its directory."""
+    return re.sub(r"[/\\\s]", "_", text).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+
+
+OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("place", _place, replace=True)
+OmegaConf.register_new_resolver("tail", _tail, replace=True)
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)

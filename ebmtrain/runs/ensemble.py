@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.launch import experiment_steps
 from ebmtrain.runs.outcome import outcome
-from ebmtrain.runtime.signals import StopRequest
+from ebmtrain.runtime.signals import StopRequest, TerminationSignal
 from ebmtrain.training.compiled.inductor import should_compile
 from ebmtrain.training.compiled.vmap import VmapTrainStep
 
@@ -32,6 +32,7 @@ def _run_members(
     ended: Callable[[int, _Result | Exception], None],
     *,
     quiet: bool,
+    command: Sequence[str] | None = None,
 ) -> int | None:
     """New runs in these folders; the signal that has stopped them, if one has.
 
@@ -45,7 +46,9 @@ def _run_members(
     assert first.job is not None
     maker, stop = VmapTrainStep(compile=should_compile(first.compile, first.job)), StopRequest()
     runs = [
-        experiment_steps(parts, path, choices, maker, stop=stop, quiet=quiet or i > 0)
+        experiment_steps(
+            parts, path, choices, maker, stop=stop, quiet=quiet or i > 0, command=command
+        )
         for i, (parts, path) in enumerate(zip(members, paths, strict=True))
     ]
 
@@ -77,12 +80,17 @@ def run_ensemble(
     *,
     name: str = "",
     quiet: bool = False,
-) -> int | None:
-    """Runs the ensemble in this folder; returns the signal that has stopped it, if one has.
+    command: Sequence[str] | None = None,
+) -> list[_Result]:
+    """Runs the ensemble in this folder; returns the results of its members.
 
     Args:
         name: of the job of a sweep that it is.
         quiet: nothing but a line for each member; else the first one's lines too.
+        command: for run.json; None: the arguments of this process.
+
+    Raises:
+        TerminationSignal: a signal stopped it, after the members were saved.
     """
     from ebmtrain.runs.console import print_line
     from ebmtrain.runs.ensemble import _run_members
@@ -94,13 +102,15 @@ def run_ensemble(
     def ended(number: int, found: dict[str, Any] | Exception) -> None:
         told = f"{name or f'member {number}'}  {each[number]}"
         config = members[number].config
-        results[number] = outcome(told, found, paths[number], config, choices, began)
+        results[number] = outcome(told, found, paths[number], config, choices, began, command)
 
-    stopped = _run_members(members, paths, choices, ended, quiet=quiet)
+    stopped = _run_members(members, paths, choices, ended, quiet=quiet, command=command)
     if stopped and not quiet:
         print_line(f'next     for run in {path}/*_*=*; do ebmtrain resume "$run"; done')
     if each[0].startswith("without="):
         write_leave_one_out(
             path, [results[i] for i in sorted(results)], time.perf_counter() - began
         )
-    return stopped
+    if stopped:
+        raise TerminationSignal(stopped)
+    return [results[i] for i in sorted(results)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,22 @@ from ebmtrain.training.state import initial_state
 
 
 def run_experiment(
-    parts: Experiment, path: Path, choices: dict[str, str], *, quiet: bool = False
+    parts: Experiment,
+    path: Path,
+    choices: dict[str, str],
+    *,
+    quiet: bool = False,
+    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """A new run in `path`; returns its result."""
+    """A new run in `path`; returns its result.
+
+    Args:
+        command: for run.json; None: the arguments of this process.
+    """
     maker = _choose_stepper(parts)
     return run_to_completion(
-        experiment_steps(parts, path, choices, maker, quiet=quiet), maker or train_step
+        experiment_steps(parts, path, choices, maker, quiet=quiet, command=command),
+        maker or train_step,
     )
 
 
@@ -56,6 +67,7 @@ def experiment_steps(
     *,
     stop: StopRequest | None = None,
     quiet: bool = False,
+    command: Sequence[str] | None = None,
 ) -> StepRequests[dict[str, Any]]:
     """`run_experiment`, as far as the next update.
 
@@ -63,7 +75,7 @@ def experiment_steps(
         maker, stop: see `Session`.
     """
     with lock_directory(path):
-        run = RunDir.create(path, parts.config, run_info(parts, choices))
+        run = RunDir.create(path, parts.config, run_info(parts, choices, command))
         return (yield from _session_steps(parts, run, choices, maker, stop=stop, quiet=quiet))
 
 
@@ -169,7 +181,11 @@ def _session_steps(
 
 
 def record_failure(
-    path: Path, config: dict[str, Any], choices: dict[str, str], error: Exception
+    path: Path,
+    config: dict[str, Any],
+    choices: dict[str, str],
+    error: Exception,
+    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Result and log of a job that could not be run or broke; returns the result."""
     run = RunDir(path)
@@ -180,7 +196,7 @@ def record_failure(
     result = EMPTY_RESULT | {"error": "; ".join(lines)}
     if not (path / "config.yaml").exists():
         run.write_config(config)
-        run.write_json("run.json", {"command": sys.argv, "choices": choices})
+        run.write_json("run.json", {"command": list(command or sys.argv), "choices": choices})
     run.write_json("result.json", result)
     with RunConsole(path / "run.log", quiet=True):
         LOG.error("%s", result["error"], exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def outcome(
     config: dict[str, Any],
     choices: dict[str, str],
     began: float,
+    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The result.
 
@@ -25,11 +27,15 @@ def outcome(
         name: which of the many it is.
         found: the result, or what went wrong, which then is written into its own result.json.
         began: by `time.perf_counter`.
+        command: see `run_experiment`.
     """
     from ebmtrain.runs.console import print_line
     from ebmtrain.runs.launch import record_failure
 
-    result = found if isinstance(found, dict) else record_failure(path, config, choices, found)
+    if isinstance(found, Exception):
+        result = record_failure(path, config, choices, found, command)
+    else:
+        result = found
     shown = "  ".join(
         f"{label} {result['metrics'][name]:.4f}"
         for name, label in _SHOWN.items()

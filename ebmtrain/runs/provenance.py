@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from ebmtrain.config.experiment import Experiment
 
 
-def run_info(parts: Experiment, choices: dict[str, str]) -> dict[str, Any]:
+def run_info(
+    parts: Experiment, choices: dict[str, str], command: Sequence[str] | None = None
+) -> dict[str, Any]:
     """What made this run, for run.json."""
     return {
-        "command": sys.argv,
+        "command": list(command or sys.argv),
         "choices": choices,
         "versions": {
             "ebmtrain": version("ebmtrain"),

@@ -27,7 +27,6 @@ def gaussian_run(tiny_file, tmp_path_factory) -> Callable[..., Path]:
         small = [w for w in tiny_file if not w.startswith("model.")]
         small += ["dataset=file", f"dataset.path={folder / 'rows.npy'}", "train.steps=100"]
         small += ["model=gaussian", "optimizer.lr=0.05", *words]
-        presets.prepare(None)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(RunFigures, "landscape", lambda *_: None)
             patch.setattr(RunFigures, "final", lambda *_: [])

@@ -356,7 +356,7 @@ def test_a_sweep_touches_no_folder_that_was_there(command, folder: Path, tiny, w
 def test_a_sweep_that_cannot_start_keeps_what_others_put_there(tmp_path):
     planned = sweep.Sweep(tmp_path / "sweep", [])
     planned.path.mkdir()
-    planned.keep_presets(presets.BUILT_IN)
+    planned.keep_presets(presets.Presets())
     (planned.path / "multirun.yaml").touch()
     (planned.path / "0_job").mkdir()
     (planned.path / "of_another.txt").touch()

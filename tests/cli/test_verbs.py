@@ -39,7 +39,7 @@ def test_check_writes_nothing(command, folder: Path, tiny):
 
 @pytest.mark.slow
 def test_every_experiment_passes_its_check(command):
-    for name in presets.options("experiment"):
+    for name in presets.Presets().options("experiment"):
         fewer = ("dataset.n_train=300",) if name.startswith(("pcd", "landscape")) else ()
         assert command("check", f"experiment={name}", *fewer).code == 0
 
@@ -49,7 +49,7 @@ def test_list_shows_every_option_with_a_description(command):
     assert outcome.code == 0
     for group in ("model", "sampler", "method", "dataset", "device", "optimizer", "experiment"):
         assert f"{group}=" in outcome.lines
-        for name in presets.options(group):
+        for name in presets.Presets().options(group):
             line = next(line for line in outcome.lines if line.startswith(f"  {name} "))
             assert len(line.split()) > 2
     only = command("list", "method")

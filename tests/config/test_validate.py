@@ -290,7 +290,7 @@ def test_no_foreign_part_from_a_run_directory(configured, target, place):
 EVIL = {"_target_": "os.system", "command": "touch executed"}
 HIDDEN = {
     "verb": (("optimizer",), {"_target_": "ebmtrain.cli.main.main", "argv": ["check"]}),
-    "reader": (("optimizer",), {"_target_": "ebmtrain.config.presets.freeze", "target": "x"}),
+    "reader": (("optimizer",), {"_target_": "ebmtrain.config.presets.describe", "path": "x"}),
     "private": (("optimizer",), {"_target_": "ebmtrain.datasets.file._read", "path": "x"}),
     "below a mapping": (("model", "window"), {"a": {"b": [{"c": EVIL}]}}),
     "below a mapping of numbers": (("train", "steps"), {"a": EVIL}),

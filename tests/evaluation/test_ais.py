@@ -94,7 +94,6 @@ MIXTURE = GaussianMixture(centres=CENTRES, std=0.6, weights=WEIGHTS)
 
 @pytest.fixture
 def ais():
-    presets.prepare(None)
 
     def made_with(*words):
         fewer = ("evaluation.chains=400", "evaluation.temperatures=60",

@@ -29,7 +29,6 @@ WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weight
 @pytest.fixture(scope="module")
 def landscape():
     """The parts of a landscape; by default two separated wells and a step size that fits each."""
-    presets.prepare(None)
 
     def parts(*words: str) -> Experiment:
         chosen = " ".join(words)

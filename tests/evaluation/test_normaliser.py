@@ -205,7 +205,6 @@ def test_ten_dimensions_have_an_exact_nll_and_ais(command, folder, tiny_file):
 
 
 def test_an_estimate_far_from_the_exact_log_z_gives_a_warning():
-    presets.prepare(None)
     words = ("evaluation=ais", "evaluation.chains=50", "evaluation.pilot_chains=50",
              "evaluation.temperatures=10", "model=harmonic", "train.steps=0",
              "samples.burn_in=50")  # fmt: skip

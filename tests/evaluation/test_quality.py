@@ -205,7 +205,6 @@ def test_a_run_with_too_hot_chains(tiny, tmp_path: Path, capsys):
     words = ("model=gaussian", "dataset.density.centres=[[0,0]]", "train.steps=1",
              "optimizer.lr=1e-9", "samples.chains=2000", "samples.burn_in=30",
              "quality.points=2000")  # fmt: skip
-    presets.prepare(None)
 
     def built(*more: str):
         few = [word for word in tiny if not word.startswith("model.")]

@@ -76,7 +76,6 @@ def test_a_rank_beyond_the_coordinates_is_refused(command):
 
 
 def test_the_builder_gives_it_the_training_points_standardized():
-    presets.prepare(None)
     words = ["model=mixtures", "method=dsm", "dataset=wine", "device.threads=1", "seed=3",
              "train.batch_size=64"]  # fmt: skip
     parts = build(presets.to_plain(presets.compose_config(words)))

@@ -54,7 +54,6 @@ SMALL = (
 
 
 def configuration(*words: str) -> dict[str, Any]:
-    presets.prepare(None)
     # A table comes with its own number of points.
     small = [w for w in SMALL if "dataset=iris" not in words or not w.startswith("dataset.")]
     return presets.to_plain(presets.compose_config([*small, *words]))

@@ -25,7 +25,7 @@ def reference(request, do, tmp_path_factory) -> Reference:
 
 
 def test_every_method_is_killed():
-    assert sorted(METHODS) == sorted(presets.options("method"))
+    assert sorted(METHODS) == sorted(presets.Presets().options("method"))
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ def runs(tmp_path_factory, tiny) -> list[str]:
         ["dataset=five_gaussians", "dataset.n_holdout=300"],
     )
     iris = [w for w in tiny if not w.startswith("dataset.")]
-    presets.prepare(None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFigures, "landscape", lambda *_: None)
         patch.setattr(RunFigures, "final", lambda *_: [])

@@ -69,7 +69,6 @@ def test_a_composition_has_the_settings_of_its_own_configuration(
     deterministic_run, tiny, caller, deterministic
 ):
     """Its parts were saved with other settings."""
-    presets.prepare(None)
     words = [w for w in tiny if not w.startswith(("model.", "dataset.", "train.steps", "device."))]
     own = [
         "model=composition", f"model.runs=[{deterministic_run}]", "train.steps=0",

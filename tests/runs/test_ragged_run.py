@@ -186,7 +186,6 @@ def test_padding_does_not_make_two_updates_differ():
 def test_data_that_reach_far_are_named_with_padding_too():
     x, steps = waves()
     np.savez("waves.npz", x=300 * x, lengths=steps)
-    presets.prepare(None)
     words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
     parts = build(presets.to_plain(presets.compose_config(words)))
     assert parts.job is not None

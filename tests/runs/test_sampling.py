@@ -31,7 +31,6 @@ def test_what_is_no_number_is_not_sold_as_one():
 def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
     path = tmp_path / "table.csv"
     path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
-    presets.prepare(None)
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
     gallery = RunFigures(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
     assert gallery.data is not None
