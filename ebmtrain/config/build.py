@@ -53,7 +53,7 @@ def build(
     """Validates and builds.
 
     Args:
-        config: plain and resolved, as `presets.plain` or a run directory gives it.
+        config: plain and resolved, as `presets.to_plain` or a run directory gives it.
         trust: see `validate`.
         saved: the data spec of a trained model; then no data are read, unless asked for, and there
             is nothing to train.

@@ -1,0 +1,97 @@
+"""A job is one function of a configuration, which any process can start."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ebmtrain.cli.job import run_job
+from ebmtrain.config import hydra_private, presets
+from ebmtrain.config.presets import Presets
+
+
+def result(path: Path) -> dict:
+    return json.loads((path / "result.json").read_text())
+
+
+def in_a_new_process(pickled: bytes, cwd: Path) -> float | None:
+    os.chdir(cwd)
+    return run_job(pickle.loads(pickled), command=["ebmtrain", "typed"])
+
+
+def test_a_job_in_a_process_of_its_own(folder: Path, tiny):
+    config = Presets().compose([*tiny, "plots.gif=false"])
+    hydra_private.set_runtime(config, "output_dir", str(folder / "run"))
+    config.hydra.mode = "RUN"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        objective = pool.apply(in_a_new_process, (pickle.dumps(config), folder))
+    told = result(folder / "run")
+    assert told["status"] == "finished"
+    assert objective == told["best"]["value"]
+    assert told["best"]["metric"] == "nll"
+    assert json.loads((folder / "run/run.json").read_text())["command"] == ["ebmtrain", "typed"]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_same_job_again_in_this_process(folder: Path, tiny):
+    """Nothing of the first one is left: no stamp, no directory, no error."""
+    path, argv = list(sys.path), list(sys.argv)
+    for name in ("one", "two"):
+        config = Presets().compose([*tiny, "train.steps=2", f"seed={len(name)}"])
+        hydra_private.set_runtime(config, "output_dir", str(folder / name))
+        assert run_job(config) == result(folder / name)["best"]["value"]
+    assert sys.argv == argv
+    assert sys.path in (path, [*path, str(folder)])
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_landscape_has_no_objective(folder: Path, tiny):
+    words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
+    config = Presets().compose([*words, "model=double_well", "train.steps=0"])
+    hydra_private.set_runtime(config, "output_dir", str(folder / "run"))
+    assert run_job(config) is None
+    assert result(folder / "run")["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("run", "outputs/moons/pcd_mlp/{}_s3"), ("ensemble", "outputs/sweeps/{}_moons"),
+     ("landscape", "outputs/landscapes/mlp/{}_s3")],
+)  # fmt: skip
+def test_the_kind_decides_the_place(kind, place, monkeypatch):
+    monkeypatch.setattr(presets.secrets, "token_hex", lambda _: "abcd")
+    config = Presets().compose(["dataset=moons", "seed=3"])
+    presets.set_kind(config, kind)
+    with hydra_private.current_config(config):
+        found = config.hydra.run.dir
+    before, _, after = place.partition("{}")
+    assert found.startswith(before)
+    assert found.endswith(f"-abcd{after}")
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side(folder: Path, tiny):
+    """By Hydra's joblib launcher, where it is installed."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["-m", *tiny, "train.steps=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words += ["seed=0,1", "hydra.sweep.dir=sweep"]
+    subprocess.run([sys.executable, "-m", "ebmtrain", *words], check=True, timeout=500, cwd=folder)
+    for seed in (0, 1):
+        assert result(folder / f"sweep/{seed}_seed={seed}")["status"] == "finished"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_old_configurations_name_the_callback_of_before(command, folder: Path, tiny):
+    (folder / "own").mkdir()
+    text = (presets.BUILT_IN / "config.yaml").read_text()
+    callback = "  callbacks:\n    before_run:\n      _target_: ebmtrain.commands.train.BeforeRun\n"
+    (folder / "own/config.yaml").write_text(text + callback)
+    outcome = command("--config-dir", "own", *tiny, "train.steps=2", "hydra.run.dir=run")
+    assert (outcome.code, outcome.err) == (0, "")
