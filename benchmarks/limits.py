@@ -45,12 +45,8 @@ NEVER = [
 
 
 def parts_of(words: list[str]) -> Experiment:
-<<<<<<< HEAD
     config = presets.to_plain(presets.compose_config([*words, *TINY, *NEVER]))
     return build(config, set_up_process=True)
-=======
-    return build(presets.to_plain(presets.compose_config([*words, *TINY, *NEVER])))
->>>>>>> 00dfe02 (A job is one importable function; Hydra's private interfaces stand in one file)
 
 
 def seconds_of(*words: str) -> float:
@@ -65,20 +61,12 @@ def start_up() -> None:
     for name, words in (("--cfg job", ["--cfg", "job"]), ("-h", ["-h"])):
         print(f"start    {name:12} {median(lambda w=words: seconds_of(*w)):.2f} s")
     codes = {
-<<<<<<< HEAD
-        "first step": "from ebmtrain.config import presets; presets.prepare(None);"
+        "first step": "from ebmtrain.config import presets;"
         "from ebmtrain.config.build import build;"
         "from ebmtrain.training.loop import run_step;"
         "from ebmtrain.training.state import initial_state;"
         "c = presets.to_plain(presets.compose_config([]));"
         "p = build(c, set_up_process=True);"
-=======
-        "first step": "from ebmtrain.config import presets;"
-        "from ebmtrain.config.build import build;"
-        "from ebmtrain.training.state import initial_state;"
-        "from ebmtrain.training.loop import run_step;"
-        "p = build(presets.to_plain(presets.compose_config()));"
->>>>>>> 00dfe02 (A job is one importable function; Hydra's private interfaces stand in one file)
         "run_step(p.job, initial_state(p.job, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"
         "o = torch.optim.Adam([x]); x.sum().backward(); o.step()",

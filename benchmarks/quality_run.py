@@ -129,13 +129,9 @@ def parts_of(*words: str) -> Any:
     from ebmtrain.config import presets
     from ebmtrain.config.build import build
 
-<<<<<<< HEAD
     return build(
         presets.to_plain(presets.compose_config([*words, "device=cpu"])), set_up_process=True
     )
-=======
-    return build(presets.to_plain(presets.compose_config([*words, "device=cpu"])))
->>>>>>> 00dfe02 (A job is one importable function; Hydra's private interfaces stand in one file)
 
 
 def ebmtrain(seed: int) -> Iterator[nn.Module]:
