@@ -176,6 +176,7 @@ def test_the_example_trains_and_is_opened_by_who_trusts_it(example, command):
     assert command("sample", run, "count=10", "--trust", "my_parts").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_the_method_of_the_example_trains_the_built_in_model(example, command):
     run = small_run(command, "method=cnce", "dataset=banana", "model.width=8")

@@ -69,6 +69,7 @@ def test_draws_are_of_the_posterior(run: Path, noise: float):
     torch.testing.assert_close(found.mean, found.draws.mean(1))
 
 
+@pytest.mark.slow
 def test_chains_begin_about_the_point_within_the_box_of_the_data(run: Path):
     """Before any step, with next to no noise: at a point inside, and at the nearest one of
     the box to a point that lies far beyond all data, where no energy was learnt."""

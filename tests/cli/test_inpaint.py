@@ -23,6 +23,7 @@ def run(request, gaussian_run) -> Path:
     return gaussian_run(f"dataset.standardize={request.param}")
 
 
+@pytest.mark.slow
 def test_draws_are_of_the_conditional_density(run: Path):
     """E is a parabola, so missing given known is Gaussian: its mean and covariance follow from the
     second derivatives L of E, mean_m - L_mm^-1 L_mk (x_k - mean_k) and L_mm^-1. Chains are

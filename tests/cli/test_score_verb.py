@@ -67,6 +67,7 @@ def test_a_row_of_a_table_gets_its_energy_and_density(command, folder: Path, run
     assert np.load("x.npy").shape == (12,)
 
 
+@pytest.mark.slow
 def test_without_a_log_z_of_these_weights_there_is_no_density(command, run: Path):
     Path("new.csv").write_text("5000,3.0\n")  # columns without names: in the run's order
     told = json.loads((run / "result.json").read_text())
@@ -94,6 +95,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_used(command, folder: Path, run: Path):
     for content, message in BAD.values():
         Path("new.csv").unlink(missing_ok=True)
@@ -155,6 +157,7 @@ def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
     assert {"samples_final.png", "pairs_final.png"} < drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dequantize", "remedy"), [("true", "add such noise"), ("false", "add 1/2")]
 )
@@ -208,6 +211,7 @@ def test_channels_that_stand_last_are_told_from_a_wrong_shape(
         assert remedy in refused.err
 
 
+@pytest.mark.slow
 def test_densities_at_another_temperature(command, folder, gaussian_run):
     """E / T + log Z, whose mean over the held-out rows is the NLL of the run."""
     run = gaussian_run("sampler.temperature=2", "dataset.standardize=whiten")

@@ -104,6 +104,7 @@ def test_choices_and_values(command, folder: Path, tiny, no_pictures):
         assert [row["step"] for row in csv.DictReader(file)] == ["0", "5", "7"]
 
 
+@pytest.mark.slow
 def test_experiments_and_landscapes(command, folder: Path, tiny_file):
     words = [w for w in tiny_file if not w.startswith(("model.", "train.steps"))]
     outcome = command(*words, "experiment=landscape_rastrigin", "hydra.run.dir=run")
@@ -127,6 +128,7 @@ def test_a_landscape_has_a_place_of_its_own(command, folder: Path, tiny, no_pict
     assert sorted(places) == ["outputs/five_gaussians/pcd_mlp", "outputs/landscapes/double_well"]
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures):
     (folder / "afile").touch()
     before = sorted(folder.rglob("*"))
@@ -175,6 +177,7 @@ def test_words_that_are_nearly_right(command, folder: Path, words, saying):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_presets_of_the_user_that_name_no_part(command, folder: Path):
     (folder / "some_parts.py").write_text("class Mixture: pass\n")
     (folder / "broken_parts.py").write_text("import not_installed_here\n")
@@ -192,6 +195,7 @@ def test_presets_of_the_user_that_name_no_part(command, folder: Path):
             assert saying in line
 
 
+@pytest.mark.slow
 def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, tiny, no_pictures):
     assert command(*tiny, "hydra.run.dir=run").code == 0
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -201,6 +205,7 @@ def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, t
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, monkeypatch):
     class Stopped(presets.datetime):
         @classmethod
@@ -215,6 +220,7 @@ def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, m
     assert all(name.startswith("20260102-030405-") for name in names)
 
 
+@pytest.mark.slow
 def test_what_a_run_proposes_can_be_typed(command, folder: Path, tiny, no_pictures):
     """As it stands, in a place whose name a shell would take apart."""
     outcome = command(*tiny, "hydra.run.dir='my runs/it is 1'")
@@ -302,6 +308,7 @@ def test_a_sweep_of_groups_in_its_own_folder(command, folder: Path, tiny, no_pic
     assert about["choices"]["method"] == "dsm"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [("seed=0,1", "train.stps=3"), ("method=cd,nonsense",), ("seed=0,1", "optimizer.lr=0"),
@@ -316,6 +323,7 @@ def test_a_sweep_that_cannot_start_leaves_nothing(command, folder: Path, words):
     assert not list(folder.glob("outputs/sweeps/*"))
 
 
+@pytest.mark.slow
 def test_a_path_among_the_words_of_a_sweep(command, folder: Path, tiny_file, no_pictures):
     (folder / "data").mkdir()
     for name in ("a", "b"):
@@ -330,6 +338,7 @@ def test_a_path_among_the_words_of_a_sweep(command, folder: Path, tiny_file, no_
     assert typed[1:] == ["-m", *tiny_file, "train.steps=2", *words]
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_in_nested_folders(command, folder: Path, tiny, no_pictures):
     subdir = "hydra.sweep.subdir=a/${seed}"
     words = ("-m", *tiny, "train.steps=2", "seed=0,1", "hydra.sweep.dir=sweep", subdir)
@@ -370,6 +379,7 @@ def test_a_sweep_that_cannot_start_keeps_what_others_put_there(tmp_path):
 # In processes of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--cfg", "job"), ("-h",), ("list",), ("init", "presets")])
 def test_help_and_listings_import_no_torch(folder: Path, words):
     program = (
@@ -501,6 +511,7 @@ def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
     assert files_in(path) >= FILES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_model_that_overfits_is_told_so(command, folder: Path, tiny_file):
     """Thirty points and a fine network: the held-out NLL is best long before the end."""

@@ -121,6 +121,7 @@ def run(command, folder: Path, tiny, no_pictures) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_resume_with_more_steps(command, run: Path):
     assert command("resume", run).code == 2
     outcome = command("resume", run, "train.steps=30")
@@ -138,6 +139,7 @@ def test_resume_with_steps_after_epochs(command, folder: Path, tiny, no_pictures
     assert json.loads((folder / "run/result.json").read_text())["step"] == 14
 
 
+@pytest.mark.slow
 def test_one_writer_at_a_time(command, folder: Path, run: Path, tiny):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with lock_directory(run):
@@ -420,6 +422,7 @@ def test_the_last_bits_of_the_data_do_not_matter(folder: Path, run_of_file):
     assert ebmtrain.load(run_of_file).parts.dataset is not None
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_from_another_folder(command, folder: Path, run_of_file, monkeypatch):
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
@@ -446,6 +449,7 @@ def test_what_looks_at_a_model_takes_little_memory_and_leaves_no_trace():
     assert energy.training
 
 
+@pytest.mark.slow
 def test_a_device_can_be_named(command, run: Path):
     assert command("sample", run, "device.accelerator=cpu", "count=5").code == 0
     assert command("sample", run, "device=cpu", "count=5").code == 0
@@ -636,6 +640,7 @@ def own(folder: Path, monkeypatch) -> Path:
     return folder / "presets"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
     words = [w for w in tiny_file if not w.startswith(("model.", "method."))]

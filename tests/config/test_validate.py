@@ -197,6 +197,7 @@ def test_all_problems_at_once(command, folder: Path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["-1", "0.5", "x", "null"])
 def test_one_bad_seed_is_one_problem(command, seed):
     (line,) = command(f"seed={seed}").err.splitlines()
@@ -216,6 +217,7 @@ YAML = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", YAML)
 def test_bad_yaml_of_the_user(command, folder: Path, name):
     text, sayings = YAML[name]
@@ -257,6 +259,7 @@ def test_a_good_configuration_passes(configured):
     assert config == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "x${seed}", "${", ["a", {"b": "${seed}"}]])
 @pytest.mark.parametrize("trust", [(), ("somebody",)])
 def test_no_interpolation_from_a_run_directory(configured, value, trust):
@@ -266,6 +269,7 @@ def test_no_interpolation_from_a_run_directory(configured, value, trust):
         validate(config, trust)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     ["os.system", "posix.system", "builtins.open", "ebmtrain.runs.storage.rundir.os.system",
@@ -304,6 +308,7 @@ HIDDEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HIDDEN)
 def test_whatever_hydra_would_call_is_refused_wherever_it_stands(configured, case):
     (*parents, key), value = HIDDEN[case]
@@ -330,6 +335,7 @@ MISPLACED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MISPLACED)
 @pytest.mark.parametrize("trust", [None, ()])
 def test_a_part_where_it_does_not_belong(configured, trust, case):
@@ -365,6 +371,7 @@ def test_attributes_of_a_protocol_may_be_made_late(configured):
         validate(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place", [("sampler", "adaptation"), ("optimizer", "schedule"), ("dataset", "density")]
 )

@@ -54,6 +54,7 @@ def chi_square_in_sigma(x, probabilities):
     return ((chi_square / freedom) ** (1 / 3) - 1 + spread) / math.sqrt(spread)
 
 
+@pytest.mark.slow
 def test_integrates_to_one(density):
     assert cell_probabilities(density).sum().item() == pytest.approx(1, abs=1e-6)
 

@@ -389,6 +389,7 @@ def test_all_kinds_move_and_mirror_their_images_where_that_is_asked_for(tmp_path
         refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", ["", "one", "a file"])
 @pytest.mark.parametrize(
     ("option", "wanted"),

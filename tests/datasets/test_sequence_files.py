@@ -81,6 +81,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_tables_get_one_line(command, case):
     text, message = BAD[case]

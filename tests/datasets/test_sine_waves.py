@@ -98,6 +98,7 @@ def test_waves_too_fast_for_their_steps_are_refused(command):
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "message"),
     [

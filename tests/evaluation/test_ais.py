@@ -304,6 +304,7 @@ def test_bennett_combines_both_sides():
     assert error < float(log_mean_exp(up).std()) / math.sqrt(50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_bounds_contain_log_z_in_the_units_of_the_data(ais, temperature):
     inputs = perfect_input(MIXTURE, temperature=temperature)
@@ -377,6 +378,7 @@ def test_langevin_is_refused():
         AnnealedImportanceSampling(every=1, kernel=Langevin(step_size=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_evaluate_with_another_evaluation_than_that_of_the_run(command, folder, tiny):
     assert command(*tiny, "hydra.run.dir=run").code == 0

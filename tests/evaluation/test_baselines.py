@@ -116,6 +116,7 @@ def test_results_do_not_depend_on_units():
         assert one[name] - other[name] == pytest.approx(2 * math.log(1e3), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_number_of_components_can_be_fixed():
     """Two separated Gaussians, whose NLL is known; one component cannot reach it."""
     g = torch.Generator().manual_seed(0)

@@ -79,6 +79,7 @@ def test_ess_of_independent_draws(landscape):
     assert found["ess_bulk"] == pytest.approx(3200, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "per_step"),
     [
@@ -157,6 +158,7 @@ def test_stuck_chains_give_a_warning(landscape):
     assert any("stuck" in w for w in warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -277,6 +279,7 @@ def test_regularization_gap_is_logged(command, folder, tiny):
     assert "keeps the energies of chains and data" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_energy_runaway_is_logged_before_divergence(command, folder, tiny):
     """Chains that do not move learn nothing about the model: the loss separates noise from data

@@ -355,6 +355,7 @@ def test_the_mass_outside_is_a_fraction():
     ).outside == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_log_z_learnt_is_in_the_units_of_the_data(configured, tmp_path):
     """Points of standard deviation 50: log Z in data units is larger by 2 log 50 than in

@@ -197,6 +197,7 @@ def test_the_model_is_not_modified(configured):
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_with_too_hot_chains(tiny, tmp_path: Path, capsys):
     """langevin at a large step size, on a Gaussian of variance 1: temperature 1 / (1 - 0.5), with a

@@ -74,6 +74,7 @@ def test_residual_has_three_degrees_of_freedom_less():
     assert float(fit_waves(x).residual.square().mean()) / std**2 == pytest.approx(1, abs=4 * error)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_for_equal_distributions():
     found = [
         wave_metrics(fit_waves(random_waves(100, s)), fit_waves(random_waves(100, s + 500)))

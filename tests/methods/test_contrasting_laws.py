@@ -59,6 +59,7 @@ def test_nce_has_its_stationary_point_at_the_normalised_truth(noise, nu, d):
         assert off.mean() > 4 * off.std() / len(off) ** 0.5
 
 
+@pytest.mark.slow
 @NOISES
 def test_nce_learns_the_constant(noise):
     """With E = x^2 / 2 held fixed in 1-D, c = -log Z goes to -0.919 by gradient descent: the mean

@@ -174,6 +174,7 @@ def unused(*_):
 WORDS = ("method=jem", "dataset=iris", "model.classes=3", "train.batch_size=32", "method.slots=256")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [

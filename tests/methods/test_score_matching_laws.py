@@ -34,6 +34,7 @@ def test_score_matching_of_a_gaussian_has_its_minimum_at_the_truth():
     assert_mean(torch.tensor(losses, dtype=torch.float64), -3 / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance_reduced", [False, True])
 @pytest.mark.parametrize("n_projections", [1, 4])
 def test_sliced_forms_have_the_minimum_of_score_matching(variance_reduced, n_projections):

@@ -75,6 +75,7 @@ def test_draws_no_random_numbers_and_leaves_its_input_alone(model, points):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_has_second_derivatives(model, points):
     """Score matching of any kind needs tr(d2E), and it must not be 0 all over."""
     _, divergence = score_and_divergence(model, points(20))

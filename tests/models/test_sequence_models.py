@@ -75,6 +75,7 @@ def test_points_that_are_no_sequences_are_refused(which, event):
         preset(which, event_shape=event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

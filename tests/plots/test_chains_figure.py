@@ -68,6 +68,7 @@ def test_a_quantity_that_does_not_mix_is_marked():
     assert legend[0].get_text() == "coordinate 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantities", [2, 9])
 def test_any_number_of_quantities_and_few_chains(quantities):
     figure = chains(shown(noise(quantities, 4, 100), np.zeros(4)), LIMITS)

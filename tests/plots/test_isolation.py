@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from processes import HANG_S
 
@@ -31,6 +32,7 @@ assert matplotlib.rcParams.copy() == before, "global settings were changed"
 """
 
 
+@pytest.mark.slow
 def test_no_pyplot_and_no_global_settings():
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=HANG_S)
 

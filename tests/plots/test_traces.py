@@ -20,6 +20,7 @@ def curves_of(axes):
     return torch.tensor([list(line.get_ydata()) for line in axes.lines[1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_data_and_samples_with_their_energies(channels):
     data, samples = normal(50, 12, channels), normal(20, 12, channels, seed=1)

@@ -172,6 +172,7 @@ def compared(whole: Path, run: Path, state: dict[str, Any], target: Path) -> lis
     return run_differences(whole, path)
 
 
+@pytest.mark.slow
 def test_the_time_of_earlier_sessions_is_counted(stopped, tmp_path):
     _, run, _ = stopped
     state = load(run / f"checkpoints/step_{FROM:08d}.pt")

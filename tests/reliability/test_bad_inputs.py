@@ -221,6 +221,7 @@ def test_float64_on_mps():
     assert "device.dtype is float64, which mps does not have: device.dtype=float32" in problems
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_out_of_memory_names_the_last_checkpoint(command, folder: Path, tiny):
     """The samples at the end would take 16 terabytes."""
@@ -279,6 +280,7 @@ def as_nobody(work: Callable[[], int]) -> Callable[[], int]:
     return dropped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "resume", "evaluate", "sample"])
 def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_factory, verb):
     words = {
@@ -303,6 +305,7 @@ def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_fac
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")  # they would not fit either
 def test_a_file_that_may_not_grow(made, folder: Path, tiny):
     """As on a full disk: the checkpoints of before are whole, and no half of one is left."""
@@ -367,6 +370,7 @@ def test_a_home_that_cannot_be_written(folder: Path, tiny):
     assert (folder / "run/plots/landscape_final.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_too_many_open_files(made, folder: Path, tiny):
     def work() -> int:
@@ -442,6 +446,7 @@ def test_terminals(made, folder: Path, tiny, variable):
         assert "\x1b" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_the_terminal_closes(made, folder: Path, tiny):
     """One that is not this process's own: no signal comes, and lines can no more be written."""
@@ -482,6 +487,7 @@ class Broken(nn.Module):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("method", ["pcd", "dsm", "nce"])
 def test_an_energy_that_is_nan(command, folder: Path, tiny, method, monkeypatch):

@@ -159,6 +159,7 @@ def test_nothing_acknowledged_is_lost(tmp_path):
     assert losses == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_protocols_lose(tmp_path, name):
     recorder, operations, best = BROKEN[name](tmp_path)
@@ -177,6 +178,7 @@ def test_the_model_loses_what_was_not_synced(tmp_path):
     assert {None, b"", b"ol", b"ne", bytes(4)} <= set(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["outputs", "outputs/run", "outputs/run/checkpoints"])
 def test_the_names_of_new_folders_matter(tmp_path, folder):
     """A synced file in a folder whose own name is lost is lost with it."""

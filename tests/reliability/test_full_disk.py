@@ -59,6 +59,7 @@ class Faulty:
         return self.original(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_any_call_that_fails_costs_no_checkpoint(tmp_path, call, fault):
@@ -131,6 +132,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_small_disk_fills_up_and_gets_room(reference: Reference, small_disk: Path):
     path, before = small_disk / "run", len(lines(reference))
     assert reference.do(path, config=reference.config) == 6

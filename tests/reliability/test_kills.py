@@ -41,6 +41,7 @@ def test_killed_five_times(reference: Reference):
     assert reference.killed("five", several(reference.points, 0)) == []
 
 
+@pytest.mark.slow
 def test_all_kinds_of_points_are_met(do, tmp_path):
     """The names, so that none is lost by a change of what is wrapped."""
     names = set(Reference(do, "pcd", tmp_path).points)

@@ -162,6 +162,7 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
     assert result(folder / "run")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "sample", "plot"])
 def test_a_verb_is_interrupted(whole, folder: Path, verb):
     place = {

@@ -61,6 +61,7 @@ def test_a_product_multiplies_densities(runs, weights):
     torch.testing.assert_close(rest, rest.mean().expand(50), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
 def test_a_mixture_adds_them(runs, weights):
     """exp(-E(x)) = sum_i w_i p_i(x), the normaliser included."""

@@ -136,6 +136,7 @@ def test_a_signal_stops_all_of_them_with_their_states_saved(
     assert resume(tmp_path / "4", quiet=True)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_who_ends_first_leaves_the_others_time_to_save(two, tmp_path, monkeypatch):
     """The signal comes when the first has its final samples and the second saves its last state."""
     save, number = RunDir.save_checkpoint, signal.SIGTERM

@@ -144,6 +144,7 @@ FRESH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch):
     """Nor its moments in the optimizer: the last of the parameters there."""
@@ -242,6 +243,7 @@ def long_run(configured, tmp_path_factory) -> Path:
         return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_signals(long_run, tiny, folder, capsys, number):
@@ -277,6 +279,7 @@ def test_a_finished_run_is_left_as_it_is(configured, tmp_path):
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_goes_on_to_more_steps(configured, tmp_path):
     constant = "optimizer.schedule.shape=constant"
@@ -297,6 +300,7 @@ MISFITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", MISFITS)
 def test_another_configuration_is_refused_and_changes_nothing(configured, tmp_path, name):
@@ -344,6 +348,7 @@ def stopped_at(step: int, monkeypatch) -> None:
 CHANGES = {"double": ("device", "dtype", "float64"), "no jumps": ("sampler", "jumps", None)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_run_goes_on_between_two_rows_with_other_numbers(configured, tmp_path, monkeypatch, name):
@@ -380,6 +385,7 @@ def test_a_configuration_that_survives_no_step_is_not_written(configured, tmp_pa
     assert resume(run, config, quiet=True)["step"] == 40
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_killed_after_training_and_before_the_samples(configured, tmp_path, monkeypatch):
     """The verdict of the session before is not taken for that of this one."""
@@ -496,6 +502,7 @@ def test_best_by_what_is_no_metric(configured, tmp_path, monkeypatch, name, what
 # Killed before there was anything to go on from
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_killed_before_the_first_checkpoint(configured, tmp_path, monkeypatch):
     config = configured("method=pcd", *LENGTH)
@@ -522,6 +529,7 @@ def test_checkpoints_that_somebody_removed_are_not_taken_for_none_yet(configured
         resume(run, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("shape", [(3,), ()])
 def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
@@ -535,6 +543,7 @@ def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
         resume(copy, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("order", [[1, 0], [0, 0], [False, 2]])
 def test_moments_of_other_parameters_are_refused(configured, tmp_path, order):

@@ -73,6 +73,7 @@ def test_a_diverging_run_finishes_and_says_how(retried):
     assert table[-1]["retries"] == halvings
 
 
+@pytest.mark.slow
 def test_it_is_the_run_that_had_the_smaller_rate_from_there_on(retried, tmp_path):
     """Weights, average, moments, chains and random numbers, bit for bit."""
     path, config, back_to, halvings = retried
@@ -156,6 +157,7 @@ def test_three_are_not_enough(command, folder: Path, tiny):
     assert len(result(folder / "run")["retries"]) == 3
 
 
+@pytest.mark.slow
 def test_a_run_without_one_says_that_there_is_one(command, folder: Path, tiny):
     outcome = command(*tiny, "optimizer.lr=1e6", "hydra.run.dir=run")
     assert outcome.code == 3

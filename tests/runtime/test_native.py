@@ -45,6 +45,7 @@ def write(source, number):
     return source
 
 
+@pytest.mark.slow
 def test_compiled_once(source, kept, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
     first = native.compile_library(source, kept)
@@ -58,6 +59,7 @@ def test_compiled_once(source, kept, monkeypatch):
     assert not [path for path in kept.iterdir() if path.suffix != ".so"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"no library at all"])
 def test_a_damaged_library_is_made_anew(source, kept, damage):
     path = native.compile_library(write(source, 2), kept)
@@ -114,6 +116,7 @@ def test_options_are_wishes(source, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
 
 
+@pytest.mark.slow
 def test_errors_of_the_source_are_told(source):
     source.write_text("no C++ at all\n")
     assert native.library(source) is None

@@ -63,6 +63,7 @@ def test_a_mixture_stays_as_it_is(temperature):
     assert crossed > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Mala(step_size=0.15), Hmc(step_size=0.3)])
 def test_chains_from_one_mode_find_the_weights(sampler):
     """All 1,000 start on the right; local steps cross now and then, and jumps do the rest. Without

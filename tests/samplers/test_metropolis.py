@@ -67,6 +67,7 @@ def test_finds_its_way(sampler):
     assert_mean(state.x.square().mean(1), sampler.temperature / A)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [

@@ -333,6 +333,7 @@ def test_the_check_changes_nothing(configured):
     assert state.energy.training
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("every", [1, 3, 10])
 def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, every):

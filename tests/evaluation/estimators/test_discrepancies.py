@@ -125,6 +125,7 @@ def statistics(x, y, signs) -> torch.Tensor:
     return torch.cat([pairs, sliced_wasserstein(x, y, along, signs)[None]])
 
 
+@pytest.mark.slow
 def test_one_in_twenty_null_samples_exceeds_its_floor():
     trials, above, means = 200, torch.zeros(3), []
     for i in range(trials):

@@ -83,6 +83,7 @@ def test_fisher_divergence_of_two_gaussians():
     assert_mean(torch.tensor(each), 3 * ((1 - s**-2) ** 2 + m**2 / s**4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 def test_true_scores_match_finite_differences(name, configured):
     """By central differences, in standardized units."""

@@ -63,6 +63,7 @@ def test_built_in_samplers_pass(configured, sampler):
     assert [f.holds for f in findings] == [True, True], findings
 
 
+@pytest.mark.slow
 def test_the_command(command):
     outcome = command("verify", "model.width=8", "dataset.n_train=600")
     assert outcome.code == 0, outcome
@@ -203,6 +204,7 @@ def test_errors_of_a_sampler_are_caught(sampler, law):
     assert law in broken(check_sampler(sampler, Net(), points()))
 
 
+@pytest.mark.slow
 def test_correct_samplers_pass_with_other_steps_and_temperatures():
     for sampler in (
         Langevin(step_size=0.05, temperature=0.5),
@@ -277,6 +279,7 @@ OPTIMUM = "loss has its optimum where it should"
 ALONE = "loss depends on its arguments alone and changes none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "law"),
     [
@@ -318,6 +321,7 @@ def test_an_energy_with_infinite_values_fails():
     assert "score is the gradient" in broken(check_energy(Nan(), points()))
 
 
+@pytest.mark.slow
 def test_short_chains_with_regularization_are_distinguished_from_a_wrong_loss():
     """k = 1 step of 0.001 changes the variance by 0.08 %: regularization dominates the slope."""
     method = ContrastiveDivergence(

@@ -71,6 +71,7 @@ def both_ways(configured, monkeypatch, *words: str) -> tuple[list[TrainState], l
     return states, rows, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["silu", "leaky_relu"])
 def test_updates_are_the_same_to_the_bit(configured, monkeypatch, activation):
     words = "method.energy_regularization=0", f"model.activation={activation}"

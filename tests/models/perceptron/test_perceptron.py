@@ -373,6 +373,7 @@ def test_memory_of_what_is_kept_is_used_again():
         assert longer.numel() == 2 * again.numel()
 
 
+@pytest.mark.slow
 def test_memory_of_what_is_kept_is_bounded():
     """Of sizes that do not come again no more than a few pieces stay."""
     network = model(SIZES[-1], "silu").network()

@@ -102,6 +102,7 @@ class TestInterpreted:
         assert not x.numel() or not torch.allclose(expected, x, rtol=1e-2, atol=1e-2)
         assert torch.equal(steps[i][1], none[1])
 
+    @pytest.mark.slow
     def test_leapfrog(self, steps, i):
         _, _, (_, x, network, *others) = case(*CASES[i])
         expected = functional.leapfrog(x, network, *others)
@@ -109,6 +110,7 @@ class TestInterpreted:
             assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_errs_is_not_used(tmp_path):
     """Whatever a compiler makes of it."""
     source = Path(perceptron_gpu.__file__).with_name("triton_kernel.py")

@@ -64,6 +64,7 @@ def test_words_that_do_not_fit(command, folder: Path, write_run):
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_its_report(command, folder: Path, tiny, no_pictures):
     words = ("-m", *tiny, "train.steps=4", "seed=0,1", "optimizer.lr=1e-3,1e-2")
     swept = command(*words, "hydra.sweep.dir=sweep")

@@ -158,6 +158,7 @@ def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
         verify(lazy, group)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
