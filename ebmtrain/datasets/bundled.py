@@ -1,4 +1,4 @@
-"""Small tables that come with scikit-learn: nothing is downloaded."""
+"""Small tables from scikit-learn; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def bundled(
     without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points:
-    """Measurements and their classes, split at random as rows of a file are.
+    """Measurements and their classes, split at random.
 
     Args:
         name: wine (178 points of 13 coordinates), breast_cancer (569 of 30), iris (150 of 4).
-        holdout: share of the points that is not trained on, in (0, 1).
-        standardize: give models coordinates of mean 0 and standard deviation 1 over the training
-            points; whiten: uncorrelated ones.
-        without: a class, counted from 0, that is neither trained on nor held out; its points are
-            the anomalies of evaluation=anomalies. null: none.
+        holdout: fraction of held-out points, in (0, 1).
+        standardize: scale each coordinate to mean 0 and standard deviation 1 over the training
+            points; whiten: also uncorrelated.
+        without: a class, from 0, that is excluded from both parts; its points are the anomalies of
+            evaluation=anomalies. null: none.
         seed: of the split.
 
     Raises:
         ConfigError: scikit-learn is not installed.
-        DataError: whitening points that are too few; no such class.
+        DataError: too few points for whitening; the class does not exist.
     """
     table = getattr(import_sklearn("datasets", f"dataset={name}"), f"load_{name}")()
     points = torch.from_numpy(table.data)

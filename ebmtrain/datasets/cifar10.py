@@ -1,4 +1,4 @@
-"""CIFAR-10 from its original files, of Python or binary."""
+"""CIFAR-10 (Krizhevsky, 2009) from its original files, in the Python or the binary version."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def cifar10(
     without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points | AugmentedImages:
-    """The images of data_batch_1 to 5 to train on, those of test_batch held out, and their ten
-    classes. Event (3, 32, 32): red, green, blue.
+    """Training images of data_batch_1 to 5, held-out images of test_batch, and their ten classes.
+    Event (3, 32, 32): red, green, blue.
 
     Args:
-        path: of the folder with the six files: the pickles, of which nothing is executed, or the
-            binary ones (.bin).
-        n_train: train on so many of the images, at random; null: all.
-        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
-            whiten: uncorrelated as well; false: from 0 to 256.
+        path: folder with the six files: the pickles, which are read without executing them, or the
+            binary files (.bin).
+        n_train: number of training images, selected at random; null: all.
+        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
+            whiten: also uncorrelated; false: [0, 256].
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: move each training image by up to so many pixels, down or up and across, anew for
-            each batch; what stands at its edge goes on. 0: not at all.
-        flip: mirror every second training image, left and right, anew for each batch.
-        without: a class, counted from 0, that is neither trained on nor held out; its images are
-            the anomalies of evaluation=anomalies. null: none.
-        seed: of the choice, of the noise and of the changes.
+        shift: largest random shift of a training image in pixels, in each direction, independent in
+            each batch; edge pixels are repeated. 0: no shift.
+        flip: flip training images horizontally with probability 1/2, independently in each batch.
+        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
+            evaluation=anomalies. null: none.
+        seed: of the selection, of the noise and of the augmentations.
 
     Raises:
-        DataError: a file is missing or cannot be used; one line with the reason and the remedy.
+        DataError: a file is missing or invalid; one line with the reason and the remedy.
     """
     folder = resolve_folder(path, _WANTED)
     binary = not (folder / BATCHES[0]).exists() and (folder / f"{BATCHES[0]}.bin").exists()

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: nothing is downloaded."""
+"""Handwritten digits from scikit-learn; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import OpenUnit, WholeNumber
 
-_LEVELS = 17  # a pixel counts the dark ones of a block of 4 x 4
+_LEVELS = 17  # a pixel is the number of dark pixels in a block of 4 x 4
 
 
 def digits(
@@ -27,21 +27,21 @@ def digits(
     classes, split at random. Event (8, 8).
 
     Args:
-        holdout: share of the images that is not trained on, in (0, 1).
-        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
-            whiten: uncorrelated as well; false: as they are.
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`; false: 1/2, and
-            no NLL means much.
-        shift: move each training image by up to so many pixels, down or up and across, anew for
-            each batch; what stands at its edge goes on. 0: not at all.
-        flip: mirror every second training image, left and right, anew for each batch.
-        without: a class, counted from 0, that is neither trained on nor held out; its images are
-            the anomalies of evaluation=anomalies. null: none.
-        seed: of the split, of the noise and of the changes.
+        holdout: fraction of held-out images, in (0, 1).
+        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
+            whiten: also uncorrelated; false: [0, 17].
+        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`. false: add
+            1/2; an NLL is then not meaningful.
+        shift: largest random shift of a training image in pixels, in each direction, independent in
+            each batch; edge pixels are repeated. 0: no shift.
+        flip: flip training images horizontally with probability 1/2, independently in each batch.
+        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
+            evaluation=anomalies. null: none.
+        seed: of the split, of the noise and of the augmentations.
 
     Raises:
         ConfigError: scikit-learn is not installed.
-        DataError: there is no class `without`.
+        DataError: the class `without` does not exist.
     """
     found = import_sklearn("datasets", "dataset=digits").load_digits()
     return image_dataset(

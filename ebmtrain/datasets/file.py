@@ -1,4 +1,4 @@
-"""Points from a file of one's own."""
+"""Points from a file."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def from_file(
     """Rows of a .npy, .npz, .csv, .tsv or .txt file, split at random.
 
     Args:
-        path: of the file; the first axis of its array counts the points, the others are the
-            shape of one point. A one-dimensional array is n points of one coordinate. Sequences
+        path: the file. The first axis of its array counts the points, the others are the shape of
+            one point. A one-dimensional array is n points of one coordinate. Sequences
             (n, length, channels) may be of different lengths: NaN at the end of the shorter ones,
-            or an array `lengths` beside them in a .npz file.
+            or an array `lengths` next to them in a .npz file.
         array: name of the array in a .npz file that holds several.
-        columns: names of the columns of a table of text to learn, in this order; null: all.
-        id, time: names of two columns of a table of text in long format, whose rows are steps: of
-            which sequence, and when. A point is then (length, channels), a channel for each other
-            column. All sequences have the same times, as far as they go, in any order of the rows.
-            null: a row is a point.
-        holdout: share of the points that is not trained on, in (0, 1); at least one point, and
-            at least one is left to train on.
-        standardize: give models coordinates of mean 0 and standard deviation 1 over the training
-            points, of sequences of different lengths channels; whiten: uncorrelated ones.
+        columns: names of the columns of a text table to use, in this order; null: all.
+        id, time: names of two columns of a text table in long format, whose rows are steps: the
+            sequence of a step, and its time. A point is then (length, channels), one channel per
+            other column. All sequences have the same times, up to their length, in any order of
+            the rows. null: a row is a point.
+        holdout: fraction of held-out points, in (0, 1). At least one point is held out and at least
+            one is for training.
+        standardize: scale each coordinate (for sequences of different lengths: each channel) to
+            mean 0 and standard deviation 1 over the training points; whiten: also uncorrelated.
         seed: of the split.
 
     Raises:
-        ConfigError: id without time, or time without id, or one column for both.
-        DataError: the file cannot be used; one line with the reason and the remedy.
+        ConfigError: only one of id and time is given, or both name the same column.
+        DataError: the file is invalid; one line with the reason and the remedy.
     """
     if (id is None) != (time is None) or (id is not None and id == time):
         raise ConfigError(
@@ -62,8 +62,7 @@ def from_file(
 
 
 def _check_columns(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> None:
-    """A column of one value has no density: it would be infinite there. The pixels of an image are
-    no columns that could be left out."""
+    """Refuses a constant column of a table, whose density would be infinite."""
     if values.ndim != 2:
         return
     constant = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)

@@ -33,35 +33,35 @@ def idx(
     without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points | AugmentedImages:
-    """The images of train-images-idx3-ubyte to train on, those of t10k-images-idx3-ubyte held out,
-    and their classes, where there are train-labels-idx1-ubyte and t10k-labels-idx1-ubyte. Event
-    (height, width).
+    """Training images of train-images-idx3-ubyte, held-out images of t10k-images-idx3-ubyte, and
+    their classes if train-labels-idx1-ubyte and t10k-labels-idx1-ubyte exist. Event (height,
+    width).
 
     Args:
-        path: of the folder with the two files of images, as they are or compressed (.gz).
-        labels: of the folder with the two files of labels, likewise; null: the same, and where it
-            has none the images have no classes.
-        n_train: train on so many of the images, at random; null: all.
-        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
-            whiten: uncorrelated as well; false: from 0 to 256.
+        path: folder with the two files of images, plain or compressed (.gz).
+        labels: folder with the two files of labels, plain or compressed; null: `path`, and no
+            classes if it has none.
+        n_train: number of training images, selected at random; null: all.
+        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
+            whiten: also uncorrelated; false: [0, 256].
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: move each training image by up to so many pixels, down or up and across, anew for
-            each batch; what stands at its edge goes on. 0: not at all.
-        flip: mirror every second training image, left and right, anew for each batch.
-        without: a class, counted from 0, that is neither trained on nor held out; its images are
-            the anomalies of evaluation=anomalies. null: none.
-        seed: of the choice, of the noise and of the changes.
+        shift: largest random shift of a training image in pixels, in each direction, independent in
+            each batch; edge pixels are repeated. 0: no shift.
+        flip: flip training images horizontally with probability 1/2, independently in each batch.
+        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
+            evaluation=anomalies. null: none.
+        seed: of the selection, of the noise and of the augmentations.
 
     Raises:
-        DataError: a file is missing or cannot be used; one line with the reason and the remedy.
+        DataError: a file is missing or invalid; one line with the reason and the remedy.
     """
     folder = resolve_folder(path, _WANTED)
-    files = _found(folder, "train"), _found(folder, "t10k")
+    files = _image_file(folder, "train"), _image_file(folder, "t10k")
     train, holdout = (read_idx(file) for file in files)
     if train.shape[1:] != holdout.shape[1:]:
         raise DataError(
-            f"{files[0]} holds images of {_sized(train.shape)}, {files[1].name} of "
-            f"{_sized(holdout.shape)}: take both files from one data set"
+            f"{files[0]} holds images of {_format_size(train.shape)}, {files[1].name} of "
+            f"{_format_size(holdout.shape)}: take both files from one data set"
         )
     classes = read_labels(folder, labels, len(train), len(holdout))
     return image_dataset(
@@ -79,12 +79,12 @@ def idx(
     )
 
 
-def _found(folder: Path, part: str) -> Path:
+def _image_file(folder: Path, part: str) -> Path:
     file = find_idx_file(folder, f"{part}-images", 3)
     if file is None:
         raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {_WANTED}")
     return file
 
 
-def _sized(shape: tuple[int, ...]) -> str:
+def _format_size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape[1:]))

@@ -1,4 +1,4 @@
-"""Pictures of one's own: all PNG and JPEG files beneath a folder."""
+"""PNG and JPEG images in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEVELS = 256
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _MODES = {1: "L", 3: "RGB"}
 _WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
-_LARGEST = 50_000_000  # pixels of one picture
+_MAX_PIXELS = 50_000_000  # per image
 
 
 def image_folder(
@@ -38,33 +38,33 @@ def image_folder(
     flip: bool = False,
     seed: WholeNumber,
 ) -> Points | AugmentedImages:
-    """All .png, .jpg and .jpeg files of a folder and of the folders beneath it, links to folders
-    not followed, split at random. Event (height, width) of gray pictures, else (3, height, width).
+    """All .png, .jpg and .jpeg files in a folder and its subfolders (symbolic links to folders are
+    not followed), split at random. Event (height, width) for gray images, else (3, height, width).
 
     Args:
-        path: of the folder.
-        size: height and width that every picture is resized to; null: all have the same.
-        channels: 1: every picture is made gray, 3: coloured; null: all are one or the other.
-        n_train: train on so many of the pictures, at random; null: all that are not held out.
-        holdout: share of the pictures that is not trained on, in (0, 1).
-        standardize: range: from -1 to 1; true: mean 0 and standard deviation 1 of each pixel;
-            whiten: uncorrelated as well; false: from 0 to 256.
+        path: the folder.
+        size: height and width that every image is resized to; null: all have the same size.
+        channels: 1: convert every image to gray, 3: to RGB; null: all are of one kind.
+        n_train: number of training images, selected at random; null: all that are not held out.
+        holdout: fraction of held-out images, in (0, 1).
+        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
+            whiten: also uncorrelated; false: [0, 256].
         dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: move each training image by up to so many pixels, down or up and across, anew for
-            each batch; what stands at its edge goes on. 0: not at all.
-        flip: mirror every second training image, left and right, anew for each batch.
-        seed: of the split, of the noise and of the changes.
+        shift: largest random shift of a training image in pixels, in each direction, independent in
+            each batch; edge pixels are repeated. 0: no shift.
+        flip: flip training images horizontally with probability 1/2, independently in each batch.
+        seed: of the split, of the noise and of the augmentations.
 
     Raises:
-        DataError: a picture cannot be used; one line with the reason and the remedy.
+        DataError: an image is invalid; one line with the reason and the remedy.
     """
-    files = _pictures_in(resolve_folder(path, _WANTED))
+    files = _image_files(resolve_folder(path, _WANTED))
     if len(files) < 2:
         raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {_WANTED}")
-    first = _pixels_of(files[0], size, channels)
+    first = _read_pixels(files[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
     for i, file in enumerate(files):
-        image = first if i == 0 else _pixels_of(file, size, channels)
+        image = first if i == 0 else _read_pixels(file, size, channels)
         if image.ndim != first.ndim:
             kinds = [("gray" if x.ndim == 2 else "coloured") for x in (image, first)]
             raise DataError(
@@ -91,8 +91,8 @@ def image_folder(
     )
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    """In the order of their names, whatever the file system's is."""
+def _image_files(folder: Path) -> list[Path]:
+    """The image files, sorted by path."""
     return sorted(
         Path(place, name)
         for place, _, names in os.walk(folder)
@@ -101,18 +101,18 @@ def _pictures_in(folder: Path) -> list[Path]:
     )
 
 
-def _pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
-    """(height, width) of a gray picture, (3, height, width) of a coloured one, bytes."""
+def _read_pixels(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
+    """Pixels as bytes, (height, width) for a gray image, (3, height, width) for RGB."""
     from io import BytesIO
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(BytesIO(read_bytes(file)), formats=["PNG", "JPEG"]) as picture:
-                if picture.width * picture.height > _LARGEST:
+                if picture.width * picture.height > _MAX_PIXELS:
                     raise DataError(
                         f"{file} has {picture.width} x {picture.height} pixels, more than "
-                        f"{_LARGEST:,}: make it smaller"
+                        f"{_MAX_PIXELS:,}: make it smaller"
                     )
                 if channels is not None:
                     picture = picture.convert(_MODES[channels])
@@ -124,7 +124,7 @@ def _pixels_of(file: Path, size: list[int] | None, channels: int | None) -> np.n
                 if size is not None:
                     picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
                 array = np.asarray(picture)
-    # Pillow reports broken pictures as any of these.
+    # Pillow raises any of these for an invalid file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise

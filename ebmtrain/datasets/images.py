@@ -1,5 +1,4 @@
-"""Images as points: dequantised, in the units of their pixels, scaled to [-1, 1], and moved and
-mirrored where that is wanted."""
+"""Data sets of images: dequantization, scaling and augmentation of pixels."""
 
 from __future__ import annotations
 
@@ -40,55 +39,56 @@ def image_dataset(
     classes: tuple[str, ...] = (),
     without: int | None = None,
 ) -> Points | AugmentedImages:
-    """x = k + u of pixels k in {0, ..., levels - 1}, u uniform in [0, 1): a density of x has a
-    finite NLL, in nats, which is an upper bound on the NLL of the whole numbers themselves (Theis,
-    van den Oord & Bethge, ICLR 2016). Without u a density could be infinite at these.
+    """A data set of dequantized images x = k + u, with pixels k in {0, ..., levels - 1} and u
+    uniform in [0, 1).
 
-    u is drawn from the seed: once for the images held out, and anew for each batch to train on, and
-    so are the other augmentations. Held-out images are neither shifted nor flipped.
+    The NLL of a density of x, in nats, is an upper bound on the NLL of the discrete pixels (Theis,
+    van den Oord & Bethge, ICLR 2016). Without u a density could be infinite at the whole numbers.
+
+    u and the augmentations are drawn from the seed: once for held-out images, independently in each
+    training batch. Held-out images are neither shifted nor flipped.
 
     Args:
-        images: (n, *event) of whole numbers, n >= 1, n >= 2 where some are to be held out.
-        levels: how many values a pixel may have.
-        holdout: the images held out, (m, *event), or the share of `images` that is, in (0, 1), at
-            random.
-        n_train: train on so many of the rest, at random; None: all.
-        standardize: range: u = 2 x / levels - 1, from -1 to 1, all pixels alike; else as
-            `fit_standardization`, pixel by pixel.
-        dequantize: False: x = k + 1/2, the middle.
+        images: (n, *event) of whole numbers, n >= 1, n >= 2 if `holdout` is a fraction.
+        levels: number of values of a pixel.
+        holdout: the held-out images, (m, *event), or the fraction of `images` that is held out at
+            random, in (0, 1).
+        n_train: number of training images, selected at random; None: all.
+        standardize: range: u = 2 x / levels - 1 in [-1, 1] for every pixel; else as
+            `fit_standardization`, per pixel.
+        dequantize: False: x = k + 1/2.
         shift: largest shift of a training image in pixels, see `RandomShift`; 0: none.
-        flip: every second one is mirrored.
+        flip: see `RandomFlip`.
         seed: of the noise and of the split.
-        labels: (n,), class of each image, counted from 0; None: none.
-        holdout_labels: (m,), likewise of the images held out, where these are given and `labels`
-            are.
+        labels: (n,), class of each image, from 0; None: none.
+        holdout_labels: (m,), class of each held-out image, if `holdout` are images.
         classes: names of the classes.
-        without: a class that is neither trained on nor held out, see `leave_class_out`; None: none.
-            Its images are changed as those held out are.
+        without: a class that is excluded from both parts, see `leave_class_out`; None: none. Its
+            images are dequantized like held-out ones.
 
     Raises:
-        DataError: images are moved out of themselves; there is no class to be left out, or too
-            little without it.
+        DataError: the shift is as large as the image; the class `without` does not exist, or too
+            few images remain without it.
     """
     height, width = images.shape[-2:]
     if shift >= min(height, width):
         raise DataError(
-            f"dataset.shift is {shift}, which moves images of {height} x {width} pixels out of "
-            f"sight: at most {min(height, width) - 1}"
+            f"dataset.shift is {shift}, and images have {height} x {width} pixels: give at most "
+            f"{min(height, width) - 1}"
         )
     order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
     if isinstance(holdout, np.ndarray):
-        apart, held, kept = order[:0], holdout, order[:n_train]
+        held_out, held, kept = order[:0], holdout, order[:n_train]
     else:
         n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
-        apart, kept = order[:n_holdout], order[n_holdout:][:n_train]
-        held = images[apart]
-    # A copy: what was read from a file may not be written to, which tensors cannot promise.
-    seen, held, known, left = leave_class_out(
+        held_out, kept = order[:n_holdout], order[n_holdout:][:n_train]
+        held = images[held_out]
+    # A copy: an array from a file may be read-only, which tensors do not support.
+    pixels, held, known, excluded = leave_class_out(
         without,
         torch.from_numpy(images[kept]),
         torch.from_numpy(held.copy()),
-        _split_labels(labels, holdout_labels, kept, apart, classes),
+        _split_labels(labels, holdout_labels, kept, held_out, classes),
     )
     last: Augmentation = Dequantization() if dequantize else PixelCentre()
     augmentations = [
@@ -96,36 +96,38 @@ def image_dataset(
         *([RandomFlip()] if flip else []),
         last,
     ]
-    train = augment(seen, augmentations, seed, "train")
+    train = augment(pixels, augmentations, seed, "train")
     support = Continuous((0.0, float(levels)))
     points = Points(
         train,
         augment(held, [last], seed, "holdout"),
-        anomalies=None if left is None else augment(left, [last], seed, "anomalies"),
+        anomalies=None if excluded is None else augment(excluded, [last], seed, "anomalies"),
         standardization=support.standardization(train, standardize),
         support=support,
         labels=known,
         pixels=support.bounds,
     )
     return (
-        points if augmentations == [PixelCentre()] else AugmentedImages(seen, augmentations, points)
+        points
+        if augmentations == [PixelCentre()]
+        else AugmentedImages(pixels, augmentations, points)
     )
 
 
 def check_pixel_values(x: np.ndarray, path: str, *, dequantize: bool) -> None:
-    """Of points in a file that are given to a model of `image_dataset`.
+    """Checks that points for a model of `image_dataset` are dequantized.
 
     Raises:
-        DataError: they are the pixels k and not the k + u that it has learnt: at the edge of what
-            it knows in every pixel, whatever they show.
+        DataError: the points are whole numbers k, not the k + u of the training data. All of their
+            pixels are at the edge of the support.
     """
     if (x == np.floor(x)).all():
-        learnt, add = (
+        trained_on, offset = (
             ("k + u, u uniform in [0, 1)", "such noise") if dequantize else ("k + 1/2", "1/2")
         )
         raise DataError(
-            f"{path} holds whole numbers, and the model has learnt pixels k as {learnt}: add "
-            f"{add} to them"
+            f"{path} holds whole numbers, and the model was trained on pixels k as {trained_on}: "
+            f"add {offset} to them"
         )
 
 
@@ -133,12 +135,12 @@ def _split_labels(
     labels: np.ndarray | None,
     holdout_labels: np.ndarray | None,
     kept: np.ndarray,
-    apart: np.ndarray,
+    held_out: np.ndarray,
     classes: tuple[str, ...],
 ) -> Labels | None:
     if labels is None:
         return None
-    held = labels[apart] if holdout_labels is None else holdout_labels
-    # Copies: what was read from a file may not be written to, which tensors cannot promise.
-    y, y_held = (torch.from_numpy(some.astype(np.int64)) for some in (labels[kept], held))
+    held = labels[held_out] if holdout_labels is None else holdout_labels
+    # astype copies: an array from a file may be read-only, which tensors do not support.
+    y, y_held = (torch.from_numpy(part.astype(np.int64)) for part in (labels[kept], held))
     return Labels(y, y_held, classes)

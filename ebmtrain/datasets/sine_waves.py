@@ -1,4 +1,4 @@
-"""Sequences whose three numbers have laws that are known."""
+"""Noisy sine waves with known distributions of amplitude, frequency and phase."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ def sine_waves(
     """x_t = A sin(2 pi f t / L + phi) + std * xi_t for t = 0 ... L - 1, xi_t ~ N(0, 1): two
     independent samples of sequences, each of shape (length, channels).
 
-    A, f and phi are drawn anew for every channel of every sequence, independently.
+    A, f and phi are independent for every channel of every sequence.
 
     Args:
-        amplitude: law of A, in units of x.
-        frequency: law of f, in periods per sequence; |f| <= length / 2, or a wave could not be told
-            from a slower one.
-        phase: law of phi, in radians at t = 0.
-        std: >= 0, of the noise at each step, in units of x. With 0 the sequences have no density:
-            add `method.data_noise`.
+        amplitude: distribution of A, in units of x.
+        frequency: distribution of f, in periods per sequence. |f| <= length / 2 (Nyquist).
+        phase: distribution of phi, in radians at t = 0.
+        std: >= 0, of the noise at each step, in units of x. With 0 the sequences have no density;
+            set `method.data_noise` then.
         length: steps L of a sequence, from 4 to 10,000.
-        channels: waves side by side, from 1 to 1,000.
-        n_train, n_holdout: sequences to train on and to measure on.
-        standardize: give models mean 0 and standard deviation 1 at every step over the training
-            sequences; whiten: uncorrelated steps.
+        channels: independent waves per sequence, from 1 to 1,000.
+        n_train, n_holdout: numbers of training and held-out sequences.
+        standardize: scale every step to mean 0 and standard deviation 1 over the training
+            sequences; whiten: also uncorrelated.
         seed: of both samples.
 
     Raises:
-        ValueError: a law gives a frequency that the length cannot show.
-        DataError: whitening too few sequences.
+        ValueError: a frequency above length / 2.
+        DataError: too few sequences for whitening.
     """
 
-    def drawn(count: int, generator: Generator) -> Tensor:
+    def sample(count: int, generator: Generator) -> Tensor:
         shape = (count, 1, channels)
-        a, f, phi = (law.sample(shape, generator) for law in (amplitude, frequency, phase))
+        a, f, phi = (
+            distribution.sample(shape, generator) for distribution in (amplitude, frequency, phase)
+        )
         fastest = float(f.abs().max())
         if fastest > length / 2:
             raise ValueError(
@@ -72,6 +73,6 @@ def sine_waves(
         noise = torch.randn(wave.shape, dtype=torch.float64, generator=generator)
         return wave + std * noise
 
-    train = drawn(n_train, stream(seed, "train"))
-    holdout = drawn(n_holdout, stream(seed, "holdout"))
+    train = sample(n_train, stream(seed, "train"))
+    holdout = sample(n_holdout, stream(seed, "holdout"))
     return Points(train, holdout, standardization=REAL.standardization(train, standardize))

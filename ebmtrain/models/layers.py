@@ -1,4 +1,5 @@
-"""What a network sees of a point: the point scaled, and random Fourier features of it."""
+"""Components that several models share: Fourier features, initialisation, base measure, layout of
+images and sequences."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ from ebmtrain.masks import fill_zeros, step_mask
 
 
 class FourierFeatures(nn.Module):
-    """x -> [a * x, cos(W x), sin(W x)], W_ij ~ N(0, 2 / d * fourier_scale^2) drawn once and kept.
+    """x -> [a * x, cos(W x), sin(W x)], with a fixed random W_ij ~ N(0, 2 / d * fourier_scale^2).
 
-    d is n_inputs. Two points are as alike as exp(-fourier_scale^2 ||x - y||^2 / d) to the features
-    (the mean of cos(W (x - y))), which depends on the mean square difference per coordinate and not
-    on d: without the factor 2 / d, which is 1 in the plane, standardized points of ten dimensions
-    would all be strangers to each other and nothing learnt at one would hold at the next.
+    d is n_inputs and a is scale. The kernel of the features, the mean of cos(W (x - y)), is
+    exp(-fourier_scale^2 ||x - y||^2 / d). It depends on the mean square difference per coordinate
+    and not on d. Without the factor 2 / d (1 in the plane) the kernel would vanish between any two
+    standardized points of ten dimensions, and the network would not generalise.
 
     Source: Rahimi & Recht (NeurIPS 2007); Tancik et al. (NeurIPS 2020) for networks.
     Shapes: (batch, n_inputs) -> (batch, n_inputs + 2 * n_frequencies).
@@ -40,7 +41,8 @@ class FourierFeatures(nn.Module):
         return torch.cat([x * self.scale, phase.cos(), phase.sin()], 1)
 
     def pullback(self, features: Tensor, g: Tensor) -> Tensor:
-        """dE/dx, given g = dE/dfeatures; cosine and sine are read back from the features."""
+        """dE/dx from g = dE/dfeatures, (batch, n_inputs); cosine and sine are taken from the
+        features."""
         if not len(self.frequencies):
             return g if self.scale == 1 else g * self.scale
         m, n_inputs = self.frequencies.shape
@@ -50,19 +52,19 @@ class FourierFeatures(nn.Module):
 
 
 def marginal_energy(f: Tensor) -> Tensor:
-    """-log sum_y exp(-f_y), (batch, classes) -> (batch,): the energy of a point whatever its class.
-    Of a single output it is that output."""
+    """-log sum_y exp(-f_y), (batch, classes) -> (batch,): the energy marginalised over the classes.
+    A single output is returned as it is."""
     return f.squeeze(1) if f.shape[1] == 1 else -torch.logsumexp(-f, 1)
 
 
 def image_shape(event_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
-    """(channels, height, width) of an event; one of two axes, (height, width), has one channel.
+    """(channels, height, width) of an event; an event (height, width) has one channel.
 
     Args:
-        model: its name, for the message.
+        model: name of the model, for the message.
 
     Raises:
-        ValueError: the event is no image.
+        ValueError: the event is not an image.
     """
     if len(event_shape) not in (2, 3):
         raise ValueError(
@@ -74,17 +76,17 @@ def image_shape(event_shape: tuple[int, ...], model: str) -> tuple[int, int, int
 
 
 def init_lecun(layer: nn.Conv2d | nn.Linear) -> None:
-    """Weights of variance 1 / (inputs of one unit), biases 0."""
+    """LeCun initialisation: weights of variance 1 / (inputs per unit), biases 0."""
     nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
-BaseStd = Annotated[float, Ge(1e-6)]  # of a base measure; its precision must be a number
+BaseStd = Annotated[float, Ge(1e-6)]  # the precision of the base measure must be finite
 
 
 def base_precision(base_std: BaseStd | None) -> float:
-    """1 / base_std^2; 0: there is none."""
+    """1 / base_std^2; 0 without a base measure."""
     return 0.0 if base_std is None else base_std**-2
 
 
@@ -96,41 +98,41 @@ def add_base_energy(energy: Tensor, x: Tensor, precision: float) -> Tensor:
 
 
 class PaddedSequences(NamedTuple):
-    """Points as a model reads them."""
+    """Sequences, padded with zeros, and their mask."""
 
     values: Tensor
-    """(batch, length, channels); 0 at steps that are not there."""
-    there: Tensor | None
-    """(batch, length), bool: the steps that are there; None: all of them."""
+    """(batch, length, channels); 0 where the mask is False."""
+    mask: Tensor | None
+    """(batch, length), bool: True at the steps of a sequence; None: all are True."""
 
 
 class SequenceLayout(NamedTuple):
-    """What a point is as a sequence."""
+    """Shape of a point as a sequence."""
 
     length: int
     channels: int
     ragged: bool = False
-    """Sequences are of different lengths: see `masks`."""
+    """Sequences have different lengths: see `masks`."""
 
     @classmethod
     def of(cls, event_shape: tuple[int, ...], ragged: bool = False) -> SequenceLayout:
-        """(length, channels), or (length,) for one channel.
+        """The layout of events (length, channels), or (length,) for one channel.
 
         Raises:
-            ValueError: points of another kind.
+            ValueError: the event has another number of axes.
         """
         if len(event_shape) not in (1, 2):
             raise ValueError(
-                f"it reads sequences, (length, channels) or (length,), and points have shape "
+                "the model takes sequences, (length, channels) or (length,), and points have shape "
                 f"{tuple(event_shape)}: choose another model or dataset"
             )
         length, channels = event_shape if len(event_shape) == 2 else (event_shape[0], 1)
         return cls(length, channels, ragged)
 
     def read(self, x: Tensor) -> PaddedSequences:
-        """Of (batch, *event)."""
+        """Values and mask of points (batch, *event) with NaN as padding."""
         x = x.reshape(-1, self.length, self.channels)
-        if not self.ragged:  # a NaN is one, and is seen
+        if not self.ragged:  # a NaN is then an invalid value, and passes on
             return PaddedSequences(x, None)
-        there = step_mask(x)
-        return PaddedSequences(fill_zeros(x, there), there)
+        mask = step_mask(x)
+        return PaddedSequences(fill_zeros(x, mask), mask)

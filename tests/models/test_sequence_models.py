@@ -71,7 +71,9 @@ def test_the_order_of_the_steps_matters(which):
 @EVERY
 @pytest.mark.parametrize("event", [(), (2, 3, 4)])
 def test_points_that_are_no_sequences_are_refused(which, event):
-    with pytest.raises(InstantiationException, match=r"it reads sequences, \(length, channels\)"):
+    with pytest.raises(
+        InstantiationException, match=r"the model takes sequences, \(length, channels\)"
+    ):
         preset(which, event_shape=event)
 
 

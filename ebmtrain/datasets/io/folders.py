@@ -1,4 +1,4 @@
-"""Folders and files of data sets that somebody has to put there."""
+"""Access to the folders and files of data sets that the user provides."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from ebmtrain.errors import DataError
 
 
 def resolve_folder(path: str, wanted: str) -> Path:
-    """
+    """The path of an existing folder, with ~ expanded.
+
     Args:
-        wanted: which files belong there, and where they come from, as a remedy.
+        wanted: the remedy in messages: which files belong there, and where to get them.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     try:
         folder = Path(path).expanduser()
         kind = folder.stat().st_mode
-    except (OSError, RuntimeError, ValueError) as error:  # not there, no home, a NUL in it
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # missing, no home, a NUL in it
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): {wanted}") from error
     if not stat.S_ISDIR(kind):
@@ -28,13 +33,13 @@ def resolve_folder(path: str, wanted: str) -> Path:
 
 
 def read_bytes(file: Path) -> bytes:
-    """All of a regular file.
+    """The content of a regular file.
 
     Raises:
-        DataError: it is none, cannot be read, or is empty.
+        DataError: it is not a regular file, cannot be read, or is empty.
     """
     try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would block
             raise DataError(f"{file} is no regular file: copy the data to one")
         data = file.read_bytes()
     except OSError as error:

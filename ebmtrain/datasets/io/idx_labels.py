@@ -1,4 +1,4 @@
-"""The classes of MNIST's images, which stand in files of their own."""
+"""Classes of the images of MNIST, which are in separate files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ebmtrain.datasets.io.folders import resolve_folder
 from ebmtrain.datasets.io.read_idx import find_idx_file, read_idx
 from ebmtrain.errors import DataError
 
-_STARTS = ("train-labels", "t10k-labels")
+_NAMES = ("train-labels", "t10k-labels")
 _WANTED = (
     "put train-labels-idx1-ubyte.gz and t10k-labels-idx1-ubyte.gz there, or leave "
     "dataset.labels out"
@@ -27,42 +27,42 @@ class LabelArguments(TypedDict, total=False):
 
 
 def read_labels(images: Path, path: str | None, n_train: int, n_holdout: int) -> LabelArguments:
-    """Labels of the images to train on and of those held out, each in the order of its file. A
-    class bears the number that is its label, from 0 to the greatest to train on.
+    """Labels of the training and of the held-out images, in the order of their files. The classes
+    are the numbers from 0 to the largest training label.
 
     Args:
-        images: folder of the images, where labels are looked for if `path` is None.
-        path: of the folder that has them.
-        n_train, n_holdout: how many images there are.
+        images: folder of the images, searched if `path` is None.
+        path: folder of the labels.
+        n_train, n_holdout: numbers of images.
 
     Raises:
-        DataError: a file is missing beside the other or in `path`, is damaged, or does not belong
-            to these images.
+        DataError: only one of the two files exists, `path` has none, or a file is damaged or does
+            not belong to these images.
     """
     folder = images if path is None else resolve_folder(path, _WANTED)
-    train, holdout = (find_idx_file(folder, start, 1) for start in _STARTS)
+    train, holdout = (find_idx_file(folder, name, 1) for name in _NAMES)
     if train is None and holdout is None and path is None:
         return {}
     if train is None or holdout is None:
-        missing = _STARTS[0 if train is None else 1]
+        missing = _NAMES[0 if train is None else 1]
         other = train or holdout
         remedy = _WANTED if other is None else f"put it there too, or move {other.name} away"
         raise DataError(f"{folder} has no {missing}-idx1-ubyte: {remedy}")
     labels, held = _read_labels(train, n_train), _read_labels(holdout, n_holdout)
-    greatest = int(labels.max())
-    # Letters are counted from 1. A gap is a damaged byte more often than a class without images.
-    absent = np.setdiff1d(np.arange(1, greatest), labels)
+    largest = int(labels.max())
+    # Letters (EMNIST) start at 1. A gap is more likely a damaged byte than a class without images.
+    absent = np.setdiff1d(np.arange(1, largest), labels)
     if len(absent):
         raise DataError(
-            f"{train} holds label {greatest} and no {absent[0]}: get it again, number the classes "
+            f"{train} holds label {largest} and no {absent[0]}: get it again, number the classes "
             "without gaps, or move the labels away"
         )
-    if held.max() > greatest:
+    if held.max() > largest:
         raise DataError(
-            f"{holdout} holds label {held.max()}, those of {train.name} end at {greatest}: take "
+            f"{holdout} holds label {held.max()}, those of {train.name} end at {largest}: take "
             "both files from one data set"
         )
-    names = tuple(str(label) for label in range(greatest + 1))
+    names = tuple(str(label) for label in range(largest + 1))
     return {"labels": labels, "holdout_labels": held, "classes": names}
 
 

@@ -1,4 +1,4 @@
-"""Sequences in a table whose rows are their steps."""
+"""Sequences from a table in long format, whose rows are steps."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import numpy as np
 from ebmtrain.datasets.io.read_csv import PointTable
 from ebmtrain.errors import DataError
 
-_SAME = 1e-6  # of the span of the times: those that differ by less are the same
+_TIME_TOLERANCE = 1e-6  # relative to the span of the times
 
 
 class LongColumns(NamedTuple):
-    """Names of the two columns that say which step a row is."""
+    """Names of the two columns that identify the step of a row."""
 
     id: str
-    """Of a sequence: a number or a word."""
+    """Column of the sequence's identifier, a number or a word."""
     time: str
+    """Column of the time."""
 
 
 def to_sequences(
     path: str, table: PointTable, long: LongColumns, ragged: bool = False
 ) -> np.ndarray:
-    """(n, length, channels) float64: the sequences in the order in which they first appear, each in
-    the order of its times; a channel for each column beside `long`. Those that are shorter than the
-    longest have NaN at their ends.
+    """Sequences, (n, length, channels) float64, in order of first appearance, each sorted by time.
+
+    There is one channel per column other than `long`. Shorter sequences end with NaN.
 
     Args:
-        path: of the file, for what is said of it.
+        path: of the file, for messages.
         table: with `long.id` as its labels and `long.time` among its columns.
-        ragged: sequences may be of different lengths.
+        ragged: allow sequences of different lengths.
 
     Raises:
-        DataError: no such columns, a step that is there twice, sequences of other times than the
-            longest has at these steps, or of other lengths where they may not be.
+        DataError: a column is missing, a step occurs twice, a sequence has other times than the
+            longest one, or the lengths differ without `ragged`.
     """
     assert table.names is not None
     assert table.labels is not None
@@ -42,7 +43,7 @@ def to_sequences(
         raise DataError(f"{path} has no column {long.time} of times: name another one")
     at = table.names.index(long.time)
     if len(table.names) < 2:
-        raise DataError(f"{path} has no column beside {long.id} and {long.time}: add the values")
+        raise DataError(f"{path} has no column besides {long.id} and {long.time}: add the values")
     ids = list(dict.fromkeys(table.labels))
     place = {name: i for i, name in enumerate(ids)}
     which = np.array([place[name] for name in table.labels], dtype=np.int64)
@@ -77,13 +78,15 @@ def _check_twice(
 
 
 def _check_times(path: str, ids: list[str], t: np.ndarray, long: LongColumns) -> None:
-    """Models are not told the times: the same step of all sequences must be at the same one.
+    """Refuses sequences with different times at the same step: models do not see the times.
 
     Args:
-        t: (n, length), NaN at steps that are not there.
+        t: (n, length), NaN after the end of a sequence.
     """
     longest = int(np.argmin(np.isnan(t).sum(1)))
-    off = np.abs(t - t[longest]) > _SAME * max(np.ptp(t[longest]), 1e-300)  # NaN compares false
+    off = np.abs(t - t[longest]) > _TIME_TOLERANCE * max(
+        np.ptp(t[longest]), 1e-300
+    )  # NaN compares false
     if off.any():
         i, step = np.unravel_index(int(np.argmax(off)), off.shape)
         one, other = (f"{long.id} {ids[j]} at {long.time} {t[j, step]:.12g}" for j in (i, longest))

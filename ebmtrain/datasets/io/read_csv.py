@@ -1,4 +1,5 @@
-"""Tables of numbers in text: commas, semicolons, tabs or spaces, with or without a header."""
+"""Text tables of numbers, separated by comma, semicolon, tab or spaces, with or without a
+header."""
 
 from __future__ import annotations
 
@@ -17,35 +18,34 @@ _MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "
 
 
 class UnnamedColumnsError(DataError):
-    """Columns of a file that are to be chosen by name have none."""
+    """Columns are selected by name in a file without column names."""
 
 
 class PointTable(NamedTuple):
-    """Numbers, a row a point, and what its columns are called."""
+    """Points of a file, one per row, and the names of the columns."""
 
     values: np.ndarray
-    """(rows, columns) of a table of text; of an array of NumPy, whatever shape it has."""
+    """(rows, columns) for a text table; any shape for a NumPy array."""
     names: tuple[str, ...] | None = None
-    """Of the columns; None: nobody gave them any."""
+    """Names of the columns; None: the file has none."""
     labels: tuple[str, ...] | None = None
-    """What the column of labels says of each row, in words; None: none was asked for."""
+    """Text of the label column per row; None: no label column was selected."""
 
 
 def read_csv(
     path: Path, columns: Sequence[str] | None = None, label: str | None = None
 ) -> PointTable:
-    """Float64. Blank lines and lines that begin with # are skipped.
+    """The numbers of a text table as float64. Blank lines and lines that begin with # are skipped.
 
     The first row is a header if none of its cells is a number.
 
     Args:
-        columns: names of those that are wanted, in this order. What the others hold, say a label
-            in words, does not matter. None: all of them.
-        label: name of a column whose words are wanted beside the numbers; it is none of these.
+        columns: names of the columns to read, in this order; the others may hold text. None: all.
+        label: name of a column of text to read as well; not among `columns`.
 
     Raises:
         DataError: a cell is not a finite number, or a row has another length (with its line); a
-            column is not there.
+            column does not exist.
     """
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
@@ -84,7 +84,7 @@ def read_csv(
 
 
 def _name(cell: str) -> str:
-    """Of a column, as one may show it: a terminal would obey a control character."""
+    """A column's name without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() else " " for c in cell).strip()
 
 
@@ -112,7 +112,7 @@ def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> l
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers from 1, and cells, of the lines that hold something."""
+    """Line numbers, from 1, and cells of the lines that are not empty."""
     kept = [(i, s) for i, s in enumerate(lines, 1) if s.strip() and not s.startswith("#")]
     if not kept:
         return
@@ -123,7 +123,7 @@ def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
         return
     delimiter = delimiter or ","
     try:
-        # Line by line, so that an unclosed quote cannot swallow the rest of the file.
+        # Line by line, so that an unclosed quote does not extend over the rest of the file.
         for number, line in kept:
             yield number, next(csv.reader([line], delimiter=delimiter))
     except csv.Error as error:
@@ -135,7 +135,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell  # Python reads 1_000 as a thousand, no other program does
+    return "_" not in cell  # only Python reads 1_000 as a thousand
 
 
 def _word(path: Path, line: int, j: int, cell: str, name: str | None) -> str:

@@ -1,5 +1,5 @@
 """The IDX format of MNIST: two zero bytes, the type of the numbers, the number of axes, the length
-of each axis in four bytes, the highest first, and then the numbers."""
+of each axis in four bytes (big-endian), then the numbers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from ebmtrain.errors import DataError
 _ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
 _UNSIGNED_BYTES = 0x08
 _GZIP = b"\x1f\x8b"
-_MOST_DEFLATED = 1040  # how many times smaller than itself a file may be that deflate has made
+_MAX_COMPRESSION_RATIO = 1040  # of deflate
 
 
 def find_idx_file(folder: Path, start: str, axes: int) -> Path | None:
-    """The file of so many axes under one of its usual names; None: there is none."""
+    """The file with `axes` axes under one of its usual names; None: it does not exist."""
     files = (folder / f"{start}{ending.format(axes)}" for ending in _ENDINGS)
     return next((file for file in files if file.exists()), None)
 
 
 def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
-    """Unsigned bytes, compressed or not: images (n, height, width), or labels (n,); n >= 1.
+    """Unsigned bytes of a plain or compressed file: images (n, height, width) or labels (n,), n >=
+    1.
 
     Args:
-        axes: 3, images are wanted, or 1, labels.
+        axes: 3 for images, 1 for labels.
 
     Raises:
-        DataError: it is damaged, or holds something else.
+        DataError: the file is damaged or holds other data.
     """
     data = read_bytes(path)
     try:
@@ -43,7 +44,7 @@ def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
 
 
 def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
-    what = _kind_of(axes)
+    what = _content_of(axes)
     compressed = data[:2] == _GZIP
     stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
     head = stream.read(4)
@@ -60,7 +61,7 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
         )
     if head[3] != axes:
         raise DataError(
-            f"{name} has {head[3]} axes and holds {_kind_of(head[3], f'no {what}')}: {axes} "
+            f"{name} has {head[3]} axes and holds {_content_of(head[3], f'no {what}')}: {axes} "
             f"{'is' if axes == 1 else 'are'} wanted, as in idx{axes}: get the original {what}"
         )
     lengths = stream.read(4 * axes)
@@ -70,7 +71,9 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
     claimed = math.prod(shape)
     if not claimed:
         raise DataError(f"{name} holds no {what} (shape {shape}): get it again")
-    if claimed > len(data) * (_MOST_DEFLATED if compressed else 1):  # before memory is taken
+    if claimed > len(data) * (
+        _MAX_COMPRESSION_RATIO if compressed else 1
+    ):  # before memory is allocated
         raise DataError(f"{name} is truncated: its header promises {claimed:,} bytes: get it again")
     values = stream.read(claimed + 1)
     if len(values) != claimed:
@@ -82,6 +85,6 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _kind_of(axes: int, other: str = "") -> str:
-    """What a file of so many axes holds."""
+def _content_of(axes: int, other: str = "") -> str:
+    """The content of a file with `axes` axes."""
     return {1: "labels", 3: "images"}.get(axes, other)

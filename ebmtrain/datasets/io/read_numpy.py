@@ -1,4 +1,4 @@
-"""NumPy's files, without ever running what is in them: no pickles, no trust in headers."""
+"""Safe reading of NumPy files: no pickles, and headers are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ def read_npy(path: Path) -> np.ndarray:
     """The array of a .npy file.
 
     Raises:
-        DataError: it is damaged, or not an array of real numbers.
+        DataError: the file is damaged or does not hold real numbers.
     """
     with path.open("rb") as stream:
         return _read(stream, path.stat().st_size, str(path))
 
 
-_LENGTHS = "lengths"  # array beside sequences (n, length, channels): how many steps each has
+_LENGTHS = "lengths"  # array of the lengths of sequences, (n, length, channels)
 
 
 def read_npz(path: Path, array: str | None) -> np.ndarray:
-    """One array of a .npz file: `array`, or the only one there is beside `lengths`.
+    """One array of a .npz file: `array`, or the only one other than `lengths`.
 
-    Sequences, (n, length, channels), beside which `lengths` stand have NaN, whatever is written
-    there, from the end of each on.
+    If the file has `lengths`, sequences (n, length, channels) are NaN after the end of each.
 
     Raises:
-        DataError: it is damaged, the array is missing or ambiguous, or not of real numbers; lengths
-            are none of these sequences.
+        DataError: the file is damaged; the array is missing, ambiguous or does not hold real
+            numbers; the lengths do not fit the sequences.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -54,7 +53,7 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
             or (array is not None and values.ndim != 3)
         ):
             return values
-        return _cut(path, values, _member(path, archive, members[_LENGTHS]))
+        return _mask_ends(path, values, _member(path, archive, members[_LENGTHS]))
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -68,8 +67,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
         return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
 
 
-def _cut(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """float64, with NaN from the end of each sequence on."""
+def _mask_ends(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The sequences as float64, with NaN after the end of each."""
     if x.ndim != 3:
         raise DataError(
             f"{path} has lengths of sequences (n, length, channels), and its points have shape "
@@ -87,8 +86,8 @@ def _cut(path: Path, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
             f"{path}[{_LENGTHS}] is {lengths[i]} in row {i + 1} (counted from 1), the sequences "
             f"have 1 to {x.shape[1]} steps: correct it or leave the row out"
         )
-    there = np.arange(x.shape[1]) < lengths[:, None]
-    return np.where(there[..., None], x.astype(np.float64), np.nan)
+    mask = np.arange(x.shape[1]) < lengths[:, None]
+    return np.where(mask[..., None], x.astype(np.float64), np.nan)
 
 
 def _choose(path: Path, names: list[str], array: str | None) -> str:
@@ -108,7 +107,7 @@ def _choose(path: Path, names: list[str], array: str | None) -> str:
 
 
 def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:
-    """The array in a stream of `size` bytes. Its header is checked before memory is taken."""
+    """The array in a stream of `size` bytes. The header is checked before memory is allocated."""
     try:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0

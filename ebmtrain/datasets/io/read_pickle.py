@@ -1,9 +1,8 @@
-"""Arrays of bytes and lists of numbers in a pickle, without executing what is in it.
+"""Safe reading of byte arrays and lists of numbers from a pickle.
 
-A pickle is a program: it names functions and calls them. This reader knows the three names that an
-array is pickled by, and gives each a stand-in of its own that only remembers what it is told; any
-other name is refused before it is looked up. So neither foreign code nor NumPy's own unpickling
-runs.
+A pickle is a program that names functions and calls them. This reader accepts only the three names
+of a pickled array, and replaces each by a stub that stores its arguments. Any other name is refused
+before it is looked up, so neither foreign code nor NumPy's own unpickling runs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before
 
 
 class _Stub:
-    """Stands for an array or its type: keeps what a pickle says of it."""
+    """Stub of an array or a dtype: it stores the arguments and the state in the pickle."""
 
     def __init__(self, *arguments: Any):
         self.arguments = arguments
@@ -32,18 +31,20 @@ class _Stub:
 
 
 class _ArrayStub(_Stub):
-    """Of `_reconstruct`, with state (version, shape, type, Fortran's order, bytes)."""
+    """Stub of `_reconstruct`, with state (version, shape, dtype, Fortran order, bytes)."""
 
 
 class _DtypeStub(_Stub):
-    """Of `numpy.dtype`."""
+    """Stub of `numpy.dtype`."""
 
 
 class _ForbiddenNameError(pickle.UnpicklingError):
-    """A name that an array has no need of."""
+    """The pickle names something other than an array."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that resolves the names of an array to stubs and refuses any other name."""
+
     def find_class(self, module_name: str, global_name: str) -> Any:
         if module_name in _ARRAYS and global_name == "_reconstruct":
             return _ArrayStub
@@ -53,36 +54,36 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 class PickledArrays:
-    """A mapping of arrays, lists and plain values.
+    """A pickled mapping of arrays, lists and plain values.
 
     Args:
         data: the pickle.
         name: of the file, for messages.
 
     Raises:
-        DataError: it is damaged, wants code to run, or holds something else.
+        DataError: the pickle is damaged, names code, or holds something else.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name
-        self._found = _loaded(data, name)
+        self._content = _load(data, name)
 
     def array(self, key: str) -> np.ndarray:
         """The array of unsigned bytes under `key`.
 
         Raises:
-            DataError: there is none.
+            DataError: it does not exist.
         """
         array = self._under(key)
         if not isinstance(array, _ArrayStub):
             raise DataError(f"{self.name} holds no array {key}: get the original file again")
-        return _filled(array.state, key, self.name)
+        return _to_array(array.state, key, self.name)
 
     def whole_numbers(self, key: str, below: int) -> np.ndarray:
-        """The list under `key` of whole numbers >= 0 and less than `below`, int64.
+        """The list under `key` of whole numbers in [0, below), as int64.
 
         Raises:
-            DataError: there is none.
+            DataError: it does not exist or holds other values.
         """
         numbers = self._under(key)
         if not isinstance(numbers, list):
@@ -97,12 +98,12 @@ class PickledArrays:
         return np.array(numbers, np.int64)
 
     def _under(self, key: str) -> Any:
-        if not isinstance(self._found, dict):
+        if not isinstance(self._content, dict):
             raise DataError(f"{self.name} holds no mapping with {key}: get the original file again")
-        return self._found.get(key.encode(), self._found.get(key))
+        return self._content.get(key.encode(), self._content.get(key))
 
 
-def _loaded(data: bytes, name: str) -> Any:
+def _load(data: bytes, name: str) -> Any:
     try:
         # Strings of Python 2 as bytes, as they are.
         return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
@@ -116,8 +117,8 @@ def _loaded(data: bytes, name: str) -> Any:
         raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
 
 
-def _filled(state: Any, key: str, name: str) -> np.ndarray:
-    """What NumPy would make of the state, if it is plain bytes."""
+def _to_array(state: Any, key: str, name: str) -> np.ndarray:
+    """The array that NumPy would build from the state of an unsigned byte array."""
     if not isinstance(state, tuple) or len(state) != 5:
         raise DataError(f"{name} holds an array {key} without content: get the original again")
     _, shape, kind, fortran, pixels = state

@@ -1,4 +1,4 @@
-"""Points in a file, of any kind that can be read: an array, and names of its columns."""
+"""Reading points from a file of any supported format."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def read_points(
     """The rows of a .npy, .npz, .csv, .tsv or .txt file, (n, *event) float64 with n >= 1.
 
     Args:
-        path: of the file; the first axis of its array counts the points, the others are the
+        path: the file; the first axis of its array counts the points, the others are the
             shape of one point. A one-dimensional array is n points of one coordinate.
         array: name of the array in a .npz file that holds several.
-        columns: names of the columns of a table of text that are wanted, in this order; None: all.
-        long: of a table of text whose rows are the steps of sequences: event is (length, channels)
-            then, a channel for each column, and columns have no names any more.
-        ragged: sequences (n, length, channels) may be of different lengths: NaN in every channel of
-            the steps at its end that a sequence does not have. The longest has them all.
+        columns: names of the columns of a text table to read, in this order; None: all.
+        long: columns of a text table in long format. Event is then (length, channels), one channel
+            per other column, and the table has no column names.
+        ragged: allow sequences (n, length, channels) of different lengths, with NaN in every
+            channel after the end of a sequence. The longest has `length` steps.
 
     Raises:
         NoNamesError: columns are wanted by name and have none.
-        DataError: the file cannot be used; one line with the reason and the remedy.
+        DataError: the file is invalid; one line with the reason and the remedy.
     """
     table = _read(path, array, columns, long, ragged)
-    return PointTable(_checked(path, table.values, ragged), table.names)
+    return PointTable(_validate(path, table.values, ragged), table.names)
 
 
 def _read(
@@ -77,14 +77,18 @@ def _read(
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: check the path") from error
-    except (OSError, RuntimeError, ValueError) as error:  # no permission, no home, a NUL in it
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # permission, no home, a NUL in it
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): check the path") from error
     raise DataError(f"{path} is of no known kind: give .npy, .npz, .csv, .tsv or .txt")
 
 
 def _check_readable(path: str, status: os.stat_result) -> None:
-    """Before it is opened: opening a pipe that nobody writes to waits for ever."""
+    """Refuses what is not a regular file before it is opened: opening a pipe may block forever."""
     if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{path} is a directory: name a file in it")
     if not stat.S_ISREG(status.st_mode):
@@ -93,8 +97,9 @@ def _check_readable(path: str, status: os.stat_result) -> None:
         raise DataError(f"{path} is empty: write the data again")
 
 
-def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
-    """(n, *event) float64, all finite in float32 but for steps that a sequence does not have."""
+def _validate(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
+    """The values as (n, *event) float64, all finite in float32 except for the padding of
+    sequences."""
     if values.ndim == 0:
         raise DataError(f"{path} holds one number, not points: save an array (points, coordinates)")
     if values.ndim == 1:
@@ -103,13 +108,13 @@ def _checked(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
         raise DataError(f"{path} holds no numbers (shape {values.shape}): write the data again")
     values = np.ascontiguousarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        fine = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
-    if ragged and values.ndim == 3 and not fine.all():
-        there = step_mask(torch.from_numpy(values)).numpy()
-        values = values[:, : there.sum(1).max()]
-        fine = (fine | ~there[..., None])[:, : values.shape[1]]
-    if not fine.all():
-        bad = np.unravel_index(int(np.argmin(fine)), fine.shape)
+        valid = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
+    if ragged and values.ndim == 3 and not valid.all():
+        mask = step_mask(torch.from_numpy(values)).numpy()
+        values = values[:, : mask.sum(1).max()]
+        valid = (valid | ~mask[..., None])[:, : values.shape[1]]
+    if not valid.all():
+        bad = np.unravel_index(int(np.argmin(valid)), valid.shape)
         row, *column = (int(i) + 1 for i in bad)
         where = f"row {row}, column {', '.join(map(str, column))} (counted from 1)"
         which = "float32 cannot hold" if np.isfinite(values[bad]) else "are not finite"
