@@ -107,11 +107,9 @@ def image_dataset(
         labels=known,
         pixels=support.bounds,
     )
-    return (
-        points
-        if augmentations == [PixelCentre()]
-        else AugmentedImages(pixels, augmentations, points)
-    )
+    if augmentations == [PixelCentre()]:
+        return points
+    return AugmentedImages(pixels, augmentations, points)
 
 
 def check_pixel_values(x: np.ndarray, path: str, *, dequantize: bool) -> None:

@@ -1,4 +1,4 @@
-"""A funnel with ripples, that is flat far away."""
+"""Ackley function: a funnel with cosine ripples that levels off far from the origin."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Ackley(nn.Module):
 
         f(x) = 20 - 20 exp(-0.2 sqrt(mean_i x_i^2)) + e - exp(mean_i cos(2 pi x_i)).
 
-    Nothing is trained. f levels off at 20 to 22.4, so exp(-scale * f) alone has an infinite
-    integral; the soft wall gives it a finite one and leaves f as it is within |x_i| <= bound. In
-    two dimensions at scale 1 the mass is in the funnel, a thousandth of it beyond the bound. In
-    more of them f stays as high while the volume grows: choose a larger scale or a smaller bound
-    there.
+    No parameters are trained. f levels off at 20 to 22.4, so the integral of exp(-scale * f) is
+    infinite. The soft wall makes it finite and does not change f within |x_i| <= bound. In two
+    dimensions at scale 1 the probability is concentrated in the funnel, with 1e-3 beyond the bound.
+    In higher dimensions f has the same height while the volume grows: choose a larger scale or a
+    smaller bound.
 
     Source: Ackley (A Connectionist Machine for Genetic Hillclimbing, Kluwer, 1987), scale 1,
-    |x_i| <= 32.768; the wall is ours.
+    |x_i| <= 32.768, without the wall.
 
     Args:
         dim: number of coordinates.
         scale: > 0, in nats.
-        bound: > 0, where the wall begins, in units of x.
-        wall: > 0, its stiffness in nats per squared unit of x.
+        bound: > 0, position of the wall, in units of x.
+        wall: > 0, stiffness of the wall, in nats per squared unit of x.
 
     Shapes: (batch, dim) -> (batch,).
     """
@@ -48,21 +48,21 @@ class Ackley(nn.Module):
         self.window = ((-reach,) * dim, (reach,) * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        funnel, ripple = self.parts(x)
+        funnel, ripple = self._terms(x)
         beyond = (x.abs() - self.bound).clamp(min=0)
         return self.scale * (20 + math.e - funnel - ripple) + self.wall / 2 * beyond.square().sum(1)
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x) and dE/dx; at the origin, where f has a tip, the gradient is taken to be 0."""
-        (funnel, ripple), d = self.parts(x), x.shape[1]
+        """E(x) and dE/dx; 0 at the origin, where f is not differentiable."""
+        (funnel, ripple), d = self._terms(x), x.shape[1]
         distance = torch.linalg.vector_norm(x, dim=1) * math.sqrt(d)  # d * sqrt(mean x_i^2)
-        down = torch.where(distance > 0, 0.2 * funnel / distance, 0)[:, None] * x
-        round_ = 2 * math.pi / d * ripple[:, None] * (2 * math.pi * x).sin()
+        radial = torch.where(distance > 0, 0.2 * funnel / distance, 0)[:, None] * x
+        periodic = 2 * math.pi / d * ripple[:, None] * (2 * math.pi * x).sin()
         beyond = x - x.clamp(-self.bound, self.bound)
-        return self(x), self.scale * (down + round_) + self.wall * beyond
+        return self(x), self.scale * (radial + periodic) + self.wall * beyond
 
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """20 exp(-0.2 sqrt(mean_i x_i^2)) and exp(mean_i cos(2 pi x_i)), each (batch,)."""
-        # vector_norm and not sqrt, whose derivative at 0 would be NaN.
+        # vector_norm, because the derivative of sqrt is NaN at 0.
         rms = torch.linalg.vector_norm(x, dim=1) / math.sqrt(x.shape[1])
         return 20 * (-0.2 * rms).exp(), (2 * math.pi * x).cos().mean(1).exp()

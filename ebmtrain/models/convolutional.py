@@ -22,25 +22,25 @@ from ebmtrain.types import Count
 
 
 class Convolutional(nn.Module):
-    """E(x) = w . f(x) + ||x||^2 / (2 * base_std^2), f a convolution of 3x3, then some of 4x4 and
-    stride 2, each followed by SiLU; w sees all that is left of the image, place by place.
+    """E(x) = w . f(x) + ||x||^2 / (2 * base_std^2), f a 3x3 convolution and then 4x4 convolutions
+    of stride 2, each followed by SiLU; w is linear in the flattened feature map.
 
     The usual energy of short-run and replay-buffer training (Nijkamp et al., NeurIPS 2019; Du &
-    Mordatch, NeurIPS 2019): a kernel of 4 at stride 2 covers all pixels alike, and nothing is
-    pooled, so that gradients have no holes. No normalisation of batches: the energy of one image
-    must not depend on others.
+    Mordatch, NeurIPS 2019). A 4x4 kernel at stride 2 covers all pixels equally often, and without
+    pooling every pixel has a gradient. There is no batch normalisation: the energy of an image must
+    not depend on other images.
 
     Args:
-        event_shape: (height, width), which is one channel, or (channels, height, width). Each layer
-            but the first halves height and width, rounding down; nothing is cut off.
-        widths: channels of each layer: the first keeps the size, each further one halves it.
+        event_shape: (height, width), with one channel, or (channels, height, width). Each layer but
+            the first halves height and width, rounded down; no pixel is discarded.
+        widths: channels of each layer. The first keeps the image size, each further one halves it.
         base_std: standard deviation of the Gaussian base measure in units of x; null: none.
-        classes: outputs w_y, one for each class, as of `MLP`; null: a single one, and no classes.
+        classes: number of outputs w_y, one per class, as for `MLP`; null: one output, no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
 
     Raises:
-        ValueError: the event is no image, or too small to be halved so often.
+        ValueError: the event is not an image, or too small for the number of layers.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Convolutional(nn.Module):
         self.strided = nn.ModuleList(
             nn.Conv2d(*pair, 4, stride=2, padding=1) for pair in pairwise(widths)
         )
-        left = (height >> halvings) * (width >> halvings)
-        self.output = nn.Linear(widths[-1] * left, classes or 1)
+        n_pixels = (height >> halvings) * (width >> halvings)
+        self.output = nn.Linear(widths[-1] * n_pixels, classes or 1)
         self.classes = classes
         for layer in (self.first, *self.strided, self.output):
             init_lecun(layer)  # type: ignore[arg-type]
@@ -77,11 +77,11 @@ class Convolutional(nn.Module):
         return add_base_energy(marginal_energy(self.outputs(x)), x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
-        """E(x, y) of every class, (batch, classes)."""
+        """E(x, y) for every class, (batch, classes)."""
         return add_base_energy(self.outputs(x).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor) -> Tensor:
-        """(batch, classes), or (batch, 1) without classes."""
+        """Outputs w_y . f(x), (batch, classes), or (batch, 1) without classes."""
         h = silu(self.first(x.reshape(-1, *self.image)))
         for layer in self.strided:
             h = silu(layer(h))

@@ -1,4 +1,4 @@
-"""Two valleys with a barrier between them."""
+"""Double well: a quartic potential in one coordinate, harmonic in the others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ebmtrain.types import Count, Positive
 class DoubleWell(nn.Module):
     """E(x) = barrier * ((x_1 / a)^2 - 1)^2 + tilt * x_1 / a + stiffness * sum_{i > 1} x_i^2 / 2.
 
-    Minima near x_1 = -a and x_1 = +a, the pass near x_1 = 0. Nothing is trained. Kramers' rate
-    (Physica 7, 1940) of crossings falls like exp(-barrier): local samplers find one valley soon
-    and its weight late. Same family as in Noe et al. (Science 365, 2019), figure 2.
+    Minima near x_1 = -a and x_1 = +a, saddle point near x_1 = 0. No parameters are trained. The
+    rate of crossings is proportional to exp(-barrier) (Kramers, Physica 7, 1940): local samplers
+    find a well quickly and its weight slowly. The same family as in Noe et al. (Science 365, 2019),
+    figure 2.
 
     Args:
         dim: number of coordinates; all but the first are harmonic.
-        barrier: > 0, height of the pass above the minima at tilt 0, in nats.
+        barrier: > 0, height of the saddle point above the minima at tilt 0, in nats.
         half_distance: a > 0, in units of x.
-        tilt: half the difference between the two minima, about, in nats; positive favours the left.
+        tilt: about half the difference of the two minima, in nats; positive favours x_1 < 0.
         stiffness: > 0, of the other coordinates, in nats per squared unit of x.
 
     Shapes: (batch, dim) -> (batch,).
@@ -41,8 +42,8 @@ class DoubleWell(nn.Module):
         self.tilt, self.stiffness = tilt, stiffness
         self.event_shape = (dim,)
         # Beyond u^2 = 1 + t the first term alone is barrier * t^2: 12 nats bound it.
-        most = 12 + 2 * abs(tilt)
-        reach = half_distance * math.sqrt(1 + math.sqrt(most / barrier))
+        height = 12 + 2 * abs(tilt)
+        reach = half_distance * math.sqrt(1 + math.sqrt(height / barrier))
         side = 4 / math.sqrt(stiffness)
         high = (reach, *[side] * (dim - 1))
         self.window = (tuple(-h for h in high), high)

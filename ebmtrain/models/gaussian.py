@@ -1,4 +1,4 @@
-"""A Gaussian as an energy: the model whose maximum likelihood is known."""
+"""A Gaussian as an energy, whose maximum likelihood has a closed form."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ebmtrain.types import Positive
 class Gaussian(nn.Module):
     """E(x) = (x - mu)' P (x - mu) / 2,  P = L L',  L lower triangular with a positive diagonal.
 
-    Every value of the parameters is a valid precision P: the diagonal of L is the exponential of
-    `log_diagonal`, and of `lower` only what is below the diagonal is used. The maximum of the
-    likelihood is at the mean and the inverse covariance of the data, so it is the first model to
-    try a new method or sampler with.
+    Every value of the parameters gives a valid precision P: the diagonal of L is the exponential of
+    `log_diagonal`, and only the elements of `lower` below the diagonal are used. The maximum of the
+    likelihood is at the mean and the inverse covariance of the data, so this is the first model to
+    test a new method or sampler with.
 
     Args:
         event_shape: shape of one point; its d elements are the coordinates.
-        initial_std: standard deviation of every coordinate at the start, in units of x.
+        initial_std: > 0, initial standard deviation of every coordinate, in units of x.
 
-    Shapes: (batch, *event_shape) -> (batch,). d (d + 3) / 2 parameters that count.
+    Shapes: (batch, *event_shape) -> (batch,). d (d + 3) / 2 free parameters.
     """
 
     def __init__(self, *, event_shape: tuple[int, ...], initial_std: Positive = 1.0):

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians as an energy: modes whose weights are known."""
+"""A mixture of Gaussians as an energy, with known weights of the modes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _CENTRES = ((-2.5, 0.0), (2.5, 0.0), (0.0, 3.0))
 class GaussianMixture(nn.Module):
     """E(x) = -log sum_k w_k N(x; c_k, std^2 I), so that log Z = 0.
 
-    Nothing is trained. Well separated modes of different weights show at once what a sampler does
-    not know: local moves and score matching see each mode's shape, but not its weight.
+    No parameters are trained. Well separated modes of different weights test whether a sampler or
+    method finds the weights: local moves and score matching depend on the shape of each mode only.
 
     Args:
         centres: c_k, one list of coordinates for each mode.
-        weights: w_k >= 0, divided by their sum; null: equal ones.
+        weights: w_k >= 0, divided by their sum; null: equal weights.
         std: > 0, of every mode along every axis, in units of x.
 
     Shapes: (batch, dim) -> (batch,), dim the length of a centre.
 
     Raises:
-        ValueError: centres of unequal length, or weights that do not fit them.
+        ValueError: centres of unequal length, or a wrong number of weights.
     """
 
     centres: Tensor
@@ -57,8 +57,8 @@ class GaussianMixture(nn.Module):
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx = (x - sum_k r_k(x) c_k) / std^2, r_k the posterior weights."""
         joint = self.log_joint(x)
-        nearest = joint.softmax(1) @ self.centres
-        return -joint.logsumexp(1), (x - nearest) / self.std**2
+        posterior_mean = joint.softmax(1) @ self.centres
+        return -joint.logsumexp(1), (x - posterior_mean) / self.std**2
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log w_k + log N(x; c_k, std^2 I), shape (batch, modes)."""
@@ -67,5 +67,5 @@ class GaussianMixture(nn.Module):
         return self.log_weights - squares / (2 * self.std**2) - log_norm
 
     def log_z(self, temperature: float) -> Tensor | None:
-        """0 at T = 1: the energy is a normalised log density. No closed form at any other T."""
+        """0 at T = 1, where exp(-E) is normalised; None: no closed form at other T."""
         return torch.zeros(()) if temperature == 1 else None

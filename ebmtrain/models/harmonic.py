@@ -1,4 +1,4 @@
-"""An anisotropic parabola: the energy on which every sampler's error is known."""
+"""Anisotropic harmonic potential, on which the error of a sampler is known in closed form."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ebmtrain.types import Count, Positive
 class Harmonic(nn.Module):
     """E(x) = sum_i k_i x_i^2 / 2,  k_i from `stiffness` to `stiffness * condition`, geometrically.
 
-    A Gaussian of variances 1 / k_i. Nothing is trained. The largest k_i bounds the step size of a
-    sampler and the smallest sets how many steps it needs, so `condition` is how hard it is (Neal,
-    MCMC using Hamiltonian dynamics, 2011, section 5.3).
+    A Gaussian with variances 1 / k_i. No parameters are trained. The largest k_i bounds the step
+    size of a sampler and the smallest determines the number of steps, so `condition` measures the
+    difficulty (Neal, MCMC using Hamiltonian dynamics, 2011, section 5.3).
 
     Args:
         dim: d, number of coordinates.
-        stiffness: k_1, in nats per squared unit of x.
-        condition: k_d / k_1; 1 makes the Gaussian isotropic.
+        stiffness: k_1 > 0, in nats per squared unit of x.
+        condition: k_d / k_1 > 0; 1: isotropic.
 
     Shapes: (batch, dim) -> (batch,).
     """

@@ -67,7 +67,7 @@ class Lstm(nn.Module):
         ends = (
             self._end_states(scaled)
             if mask is None
-            else self._ragged_end_states(scaled, mask.sum(1))
+            else self.ragged_end_states(scaled, mask.sum(1))
         )
         h = silu(self.hidden(ends))
         return add_base_energy(self.output(h).squeeze(1), values, self.base_precision)
@@ -77,7 +77,7 @@ class Lstm(nn.Module):
         _, (h, _) = self.lstm(sequence)  # (2 * depth, batch, width), last layer last
         return torch.cat([h[-2], h[-1]], 1)
 
-    def _ragged_end_states(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+    def ragged_end_states(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """`_end_states` for sequences of different lengths: each is read from its first step to its
         own last one and back.
 

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians that are broad in a few directions each, and products of such mixtures."""
+"""Mixtures of probabilistic principal component analysers, and products of such mixtures."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ebmtrain.types import Count, Positive
 class Mixtures(nn.Module):
     """E(x) = 1/M sum_m -log sum_k w_mk N(x; c_mk, C_mk),  C_mk = s_mk^2 I + V_mk V_mk'.
 
-    Each of the M mixtures is one of probabilistic principal component analysers (Tipping & Bishop,
-    Neural Computation 11, 1999), a density: its components lie along the data where these are
-    nearly flat, in `rank` directions. exp(-E) is their geometric mean (Hinton, Neural Computation
-    14, 2002): M mixtures that begin at other points err at other places. Of M = 1 log Z is 0; of
-    more it is not known, and at most 0.
+    Each of the M mixtures is a density, a mixture of probabilistic principal component analysers
+    (Tipping & Bishop, Neural Computation 11, 1999): a component follows locally flat data in `rank`
+    directions. exp(-E) is the geometric mean of the mixtures (Hinton, Neural Computation 14, 2002),
+    whose errors differ because they are initialised at different points. log Z is 0 for M = 1; for
+    more mixtures it is unknown, and at most 0.
 
-    Densities of a component are by Woodbury's identity: with R R' = I + V'V / s^2 and
+    The density of a component uses Woodbury's identity: with R R' = I + V'V / s^2 and
     z = R^-1 V'(x - c), (x - c)' C^-1 (x - c) = ||x - c||^2 / s^2 - ||z||^2 / s^4.
 
     Args:
         event_shape: shape of one point; its d elements are the coordinates.
         mixtures: M.
-        components: of each mixture.
+        components: number of components per mixture.
         rank: columns of V, at most d.
-        std: s at the start, in units of x.
-        training_points: (n, *event_shape), at which components begin, each mixture at others drawn
-            at random; None: at N(0, I), for weights that are to be loaded.
+        std: > 0, initial s, in units of x.
+        training_points: (n, *event_shape). The initial centres are random training points, drawn
+            separately for each mixture; None: N(0, I), for weights that are loaded afterwards.
 
     Shapes: (batch, *event_shape) -> (batch,). M components (d (rank + 1) + 2) parameters.
 
@@ -65,18 +65,18 @@ class Mixtures(nn.Module):
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx = 1/M sum_mk r_mk(x) C_mk^-1 (x - c_mk), r_mk the posterior weights."""
         flat, precision = x.flatten(1), (-2 * self.log_std).exp()
-        log_joint, z, loadings = self.whitened(flat)
-        near = log_joint.softmax(2).flatten(1) / self.mixtures * precision
-        along = (near * precision)[:, :, None] * z
-        gradient = near.sum(1, keepdim=True) * flat - near @ self.centres
-        gradient = gradient - along.flatten(1) @ loadings.flatten(0, 1)
+        log_joint, z, loadings = self._evaluate(flat)
+        weights = log_joint.softmax(2).flatten(1) / self.mixtures * precision
+        low_rank = (weights * precision)[:, :, None] * z
+        gradient = weights.sum(1, keepdim=True) * flat - weights @ self.centres
+        gradient = gradient - low_rank.flatten(1) @ loadings.flatten(0, 1)
         return -log_joint.logsumexp(2).mean(1), gradient.view_as(x)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log w_mk + log N(x; c_mk, C_mk), (batch, mixtures, components)."""
-        return self.whitened(x.flatten(1))[0]
+        return self._evaluate(x.flatten(1))[0]
 
-    def whitened(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`log_joint` of flat points, z of each point and component, (batch, count, rank), and
         R^-1 V', (count, rank, d)."""
         v, c, precision = self.directions, self.centres, (-2 * self.log_std).exp()
@@ -93,14 +93,14 @@ class Mixtures(nn.Module):
         return self.logits.log_softmax(1) + log_p, z, loadings
 
     def log_z(self, temperature: float) -> Tensor | None:
-        """0 of a single mixture at T = 1, which is a normalised density; no closed form else."""
+        """0 for a single mixture at T = 1, which is normalised; None: no closed form."""
         known = temperature == 1 and self.mixtures == 1
         return self.log_std.new_zeros(()) if known else None
 
 
 def _initial_centres(points: Tensor | None, mixtures: int, components: int, d: int) -> Tensor:
-    """Where components begin, (mixtures * components, d): each mixture takes no point twice before
-    it has taken all."""
+    """Initial centres, (mixtures * components, d), sampled without replacement within each mixture
+    as long as there are points."""
     if points is None:
         return torch.randn(mixtures * components, d)
     n = len(points)

@@ -1,4 +1,4 @@
-"""A parabola full of holes, one at each integer point."""
+"""Rastrigin function: a quadratic bowl with a cosine ripple of period 1."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ebmtrain.types import Count, NonNegative, Positive
 class Rastrigin(nn.Module):
     """E(x) = scale * sum_i (x_i^2 + amplitude * (1 - cos(2 pi x_i))).
 
-    Nothing is trained. A minimum near each integer point, 2 * amplitude * scale nats deep; the
-    parabola makes exp(-E) normalisable, with an envelope of variance 1 / (2 scale). At the original
-    scale of 1 the pass between neighbours is 20 nats high, which no local chain crosses; the
-    default of 0.3 leaves 6.
+    No parameters are trained. There is a minimum near each integer point, 2 * amplitude * scale
+    nats deep. The quadratic term makes exp(-E) normalisable, with an envelope of variance 1 / (2
+    scale). At the original scale of 1 the barrier between neighbours is 20 nats, which local chains
+    do not cross; at the default of 0.3 it is 6.
 
     Source: Rastrigin (Systems of Extremal Control, 1974), amplitude 10, scale 1, |x_i| <= 5.12; in
     any dimension Muehlenbein et al. (Parallel Computing 17, 1991).
@@ -32,7 +32,7 @@ class Rastrigin(nn.Module):
         super().__init__()
         self.amplitude, self.scale = amplitude, scale
         self.event_shape = (dim,)
-        reach = 4 / math.sqrt(2 * scale) + 0.5  # to the middle between two holes
+        reach = 4 / math.sqrt(2 * scale) + 0.5  # to the middle between two minima
         self.window = ((-reach,) * dim, (reach,) * dim)
 
     def forward(self, x: Tensor) -> Tensor:

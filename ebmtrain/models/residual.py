@@ -23,27 +23,27 @@ from ebmtrain.types import Count
 
 
 class Residual(nn.Module):
-    """E(x) = w . sum over places of silu(f(x)) + ||x||^2 / (2 * base_std^2), f a convolution of 3x3
-    and then residual blocks h + B(silu(A(silu(h)))), A and B of 3x3 (He et al., ECCV 2016), each
-    followed by the mean over 2x2 pixels.
+    """E(x) = w . sum over pixels of silu(f(x)) + ||x||^2 / (2 * base_std^2), f a 3x3 convolution
+    and then residual blocks h + B(silu(A(silu(h)))) with 3x3 convolutions A and B (He et al., ECCV
+    2016), each followed by 2x2 average pooling.
 
-    As in Du & Mordatch (NeurIPS 2019), without normalisation of batches, which would let the energy
-    of one image depend on others, and with SiLU, which has a second derivative.
+    As in Du & Mordatch (NeurIPS 2019), without batch normalisation, which would make the energy of
+    an image depend on other images, and with SiLU, which has a second derivative.
 
     Args:
-        event_shape: (height, width), which is one channel, or (channels, height, width), of any
-            size: odd rows and columns at the edge are means of what is there.
-        widths: channels of each block; where they change, a convolution of 1x1 carries h over.
-        spectral_norm: divides each weight by its largest singular value as a matrix (outputs,
-            inputs * pixels of the kernel) (Miyato et al., ICLR 2018), which bounds the slope of
-            each convolution by the side of its kernel, at most 3.
+        event_shape: (height, width), with one channel, or (channels, height, width), of any size:
+            at odd edges the pooling averages the pixels that exist.
+        widths: channels of each block. Where they change, the skip connection is a 1x1 convolution.
+        spectral_norm: divide each weight by its largest singular value as a matrix (outputs,
+            inputs * kernel pixels) (Miyato et al., ICLR 2018). It bounds the Lipschitz constant of
+            a convolution by the side of its kernel, at most 3.
         base_std: standard deviation of the Gaussian base measure in units of x; null: none.
-        classes: outputs w_y, one for each class, as of `MLP`; null: a single one, and no classes.
+        classes: number of outputs w_y, one per class, as for `MLP`; null: one output, no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
 
     Raises:
-        ValueError: the event is no image.
+        ValueError: the event is not an image.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Residual(nn.Module):
         return add_base_energy(marginal_energy(self.outputs(x)), x, self.base_precision)
 
     def joint(self, x: Tensor) -> Tensor:
-        """E(x, y) of every class, (batch, classes)."""
+        """E(x, y) for every class, (batch, classes)."""
         return add_base_energy(self.outputs(x).T, x, self.base_precision).T
 
     def outputs(self, x: Tensor) -> Tensor:
-        """(batch, classes), or (batch, 1) without classes."""
+        """Outputs, (batch, classes), or (batch, 1) without classes."""
         h = self.first(x.reshape(-1, *self.image))
         for block in self.blocks:
             h = avg_pool2d(block(h), 2, ceil_mode=True, count_include_pad=False)
@@ -85,7 +85,8 @@ class Residual(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """(batch, inputs, height, width) -> (batch, outputs, height, width)."""
+    """h + B(silu(A(silu(h)))), (batch, inputs, height, width) -> (batch, outputs, height,
+    width)."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -94,5 +95,5 @@ class _ResidualBlock(nn.Module):
         self.across = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
     def forward(self, h: Tensor) -> Tensor:
-        kept = h if self.across is None else self.across(h)
-        return kept + self.outer(silu(self.inner(silu(h))))
+        skip = h if self.across is None else self.across(h)
+        return skip + self.outer(silu(self.inner(silu(h))))

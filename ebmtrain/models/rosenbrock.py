@@ -1,4 +1,4 @@
-"""A narrow bent valley."""
+"""Rosenbrock function: a narrow curved valley."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ebmtrain.types import Positive
 class Rosenbrock(nn.Module):
     """E(x) = scale * ((a - x_1)^2 + b * (x_2 - x_1^2)^2).
 
-    Nothing is trained. exp(-E) is x_1 ~ N(a, 1 / (2 scale)), x_2 given x_1 ~ N(x_1^2, 1 / (2 scale
-    b)), which is exact to sample and to normalise, and hard for chains whose steps know one length.
-    In two dimensions alone: coupled in more, the sum has no log Z in closed form.
+    No parameters are trained. exp(-E) is x_1 ~ N(a, 1 / (2 scale)), x_2 given x_1 ~ N(x_1^2, 1 / (2
+    scale b)): sampling and log Z have closed forms, but the two length scales are difficult for
+    chains. Two dimensions only: in more, the coupled sum has no log Z in closed form.
 
     Source: Rosenbrock (The Computer Journal 3, 1960), a = 1, b = 100; as a density Goodman & Weare
-    (CAMCoS 5(1), 2010), scale = 1/20. The defaults here are milder, to be seen in one picture.
+    (CAMCoS 5(1), 2010), scale = 1/20. The defaults here are milder, for one figure.
 
     Args:
-        a: where the valley floor is lowest, in units of x_1.
-        b: > 0, steepness of the walls over that of the floor.
+        a: position of the minimum along the valley, in units of x_1.
+        b: > 0, ratio of the curvatures across and along the valley.
         scale: > 0, in nats.
 
     Shapes: (batch, 2) -> (batch,).

@@ -1,4 +1,5 @@
-"""An energy of points that were observed with noise."""
+"""Energies made from a trained energy: of a noisy observation, in the data's units, of one class,
+on an affine subspace."""
 
 from __future__ import annotations
 
@@ -13,21 +14,21 @@ from ebmtrain.types import Standardization
 
 class PosteriorEnergy(nn.Module):
     """U(z) = E(b + A z) + T / 2 * sum_i k_i (z_i - c_i)^2, (batch, d) -> (batch,), which is
-    E(u) + T ||x(u) - y||^2 / (2 sigma^2) at u = b + A z: exp(-U / T) is the posterior of a point x
-    that was observed as y = x + sigma xi, xi ~ N(0, I).
+    E(u) + T ||x(u) - y||^2 / (2 sigma^2) at u = b + A z. exp(-U / T) is the posterior of a point x
+    given the observation y = x + sigma xi, xi ~ N(0, I).
 
     With x(u) = shift + S M u, the noise has precision L = M' S^2 M / sigma^2 = Q diag(l) Q' in u.
-    A = Q diag(1 + l)^(-1/2) shrinks: curvature in z is at most that of E in u plus T, so step sizes
-    that suit E suit U, however small sigma is. z ~ N(0, I) is spread about b as the posterior would
-    be if exp(-E / T) were N(b, I).
+    A = Q diag(1 + l)^(-1/2) is a preconditioner: the curvature in z is at most that of E in u plus
+    T, so a step size for E is valid for U at any sigma. z ~ N(0, I) corresponds to the covariance
+    that the posterior would have if exp(-E / T) were N(b, I).
 
     Args:
         energy: of standardized points u, (batch, *event) -> (batch,).
         units: x(u).
-        y: what was observed, (*event), in the data's own units.
-        noise: sigma > 0, in the data's own units.
+        y: observation, (*event), in the data's units.
+        noise: sigma > 0, in the data's units.
         temperature: T > 0.
-        origin: b, (*event), of u.
+        origin: b, (*event), in standardized units.
     """
 
     origin: Tensor
@@ -49,44 +50,45 @@ class PosteriorEnergy(nn.Module):
         self.temperature = temperature
         u = (units.to_standard(y) - origin).flatten()
         stiff = (units.scale.flatten() / noise).square()
-        if units.mixing is None:  # each by itself: a (d, d) matrix of images is large
+        if units.mixing is None:  # diagonal: a (d, d) matrix is large for images
             axes = torch.ones_like(u)
         else:
             stiff, axes = torch.linalg.eigh(units.mixing.T @ (stiff[:, None] * units.mixing))
             u = axes.T @ u
-        shrinking = (1 + stiff).rsqrt()
+        shrink = (1 + stiff).rsqrt()
         self.register_buffer("origin", origin)
-        self.register_buffer("directions", axes * shrinking)
-        self.register_buffer("precision", stiff * shrinking.square())
-        self.register_buffer("centre", u / shrinking)
+        self.register_buffer("directions", axes * shrink)
+        self.register_buffer("precision", stiff * shrink.square())
+        self.register_buffer("centre", u / shrink)
 
     def points(self, z: Tensor) -> Tensor:
         """b + A z, (batch, *event)."""
-        return self.origin + _applied(self.directions, z).view(-1, *self.origin.shape)
+        return self.origin + _apply(self.directions, z).view(-1, *self.origin.shape)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.energy(self.points(z)) + self.misfit(z)
+        return self.energy(self.points(z)) + self._misfit(z)
 
-    def misfit(self, z: Tensor) -> Tensor:
+    def _misfit(self, z: Tensor) -> Tensor:
+        """T ||x - y||^2 / (2 sigma^2) up to a constant, (batch,)."""
         return self.temperature / 2 * (self.precision * (z - self.centre).square()).sum(1)
 
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         energy, gradient = energy_and_gradient(self.energy, self.points(z))
         flat, a = gradient.flatten(1), self.directions
-        pulled = flat * a if a.ndim == 1 else flat @ a
-        force = self.temperature * self.precision * (z - self.centre)
-        return energy + self.misfit(z), pulled + force
+        gradient_z = flat * a if a.ndim == 1 else flat @ a
+        misfit_gradient = self.temperature * self.precision * (z - self.centre)
+        return energy + self._misfit(z), gradient_z + misfit_gradient
 
 
-def _applied(a: Tensor, z: Tensor) -> Tensor:
-    """A z of (..., d), A full or the diagonal of a diagonal one."""
+def _apply(a: Tensor, z: Tensor) -> Tensor:
+    """A z, (..., d). A is a matrix, or the diagonal of one."""
     return z * a if a.ndim == 1 else z @ a.T
 
 
 class DataUnitsEnergy(nn.Module):
-    """E_data(x) = E(u(x)): the energy that was trained on standardized points u.
+    """E_data(x) = E(u(x)), with E the energy of standardized points u, (batch, *event) -> (batch,).
 
-    As a density over x it has log Z larger by log |dx/du| than over standardized points.
+    log Z over x is that over u plus log |dx/du|.
     """
 
     shift: Tensor
@@ -100,10 +102,10 @@ class DataUnitsEnergy(nn.Module):
             self.register_buffer(name, None if value is None else value.clone())
 
     def forward(self, x: Tensor | ArrayLike) -> Tensor:
-        """(batch, *event) -> (batch,)
+        """E_data(x), (batch, *event) -> (batch,).
 
         Raises:
-            ValueError: points of another shape.
+            ValueError: the points have another shape.
         """
         x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
         if x.ndim != 1 + self.shift.ndim or x.shape[1:] != self.shift.shape:
@@ -112,7 +114,7 @@ class DataUnitsEnergy(nn.Module):
                 f"the energy takes points of shape ({expected}), got {tuple(x.shape)}"
                 + ("; one point is x[None]" if x.shape == self.shift.shape else "")
             )
-        # Shifted before it is cast: a float32 of a large offset has no room for the rest.
+        # Shifted before the cast: float32 cannot resolve small values on a large offset.
         u = Standardization(self.shift, self.scale, self.mixing).to_standard(x.to(self.shift))
         return self.energy(u.to(next(iter(self.energy.parameters()), u)))
 
@@ -126,7 +128,7 @@ def to_data_units(energy: nn.Module, standardization: Standardization) -> nn.Mod
 
 
 class ClassConditionalEnergy(nn.Module):
-    """E(x, y) of one class y of a `Joint` energy, (batch, *event) -> (batch,): p(x | y) is
+    """E(x, y) for one class y of a `Joint` energy, (batch, *event) -> (batch,). p(x | y) is
     proportional to exp(-E(x, y) / T)."""
 
     def __init__(self, energy: nn.Module, label: int):
@@ -139,7 +141,7 @@ class ClassConditionalEnergy(nn.Module):
 
 
 class ClassEnergies(nn.Module):
-    """E(x, y) of all classes, (batch, *event) -> (batch, classes), as a module to be called."""
+    """E(x, y) for all classes of a `Joint` energy, (batch, *event) -> (batch, classes)."""
 
     def __init__(self, energy: nn.Module):
         super().__init__()
@@ -150,8 +152,10 @@ class ClassEnergies(nn.Module):
 
 
 class AffineSubspaceEnergy(nn.Module):
-    """E(z) = E(b + A z), (batch, m) -> (batch,): what is left where d - m of the d numbers of a
-    point are given, the conditional density of the others but for its normaliser.
+    """E(b + A z), (batch, m) -> (batch,): the energy on an affine subspace.
+
+    If d - m of the d elements of a point are fixed, it is the unnormalised conditional density of
+    the other elements.
 
     Args:
         energy: (batch, *event) -> (batch,).

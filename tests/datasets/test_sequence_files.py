@@ -100,7 +100,7 @@ def test_bad_tables_get_one_line(command, case):
         (("dataset.id=t", "dataset.time=t"), "dataset.id and dataset.time are two columns"),
         ((*LONG, "dataset.path=x.npy"), "x.npy has no named columns"),
         (("dataset.path=x.npy", "model=conv1d", "model.depth=4"), "halve a sequence of 8 steps"),
-        (("dataset.path=images.npy", "model=lstm"), "the model takes sequences, (length, channels)"),
+        (("dataset.path=images.npy", "model=lstm"), "takes sequences, (length, channels)"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_get_one_line(command, words, message):

@@ -87,4 +87,4 @@ def test_lstm_reads_back_from_each_own_last_step():
     x = padded(steps.tolist()).nan_to_num(0.0)
     packed = nn.utils.rnn.pack_padded_sequence(x, steps, batch_first=True, enforce_sorted=False)
     _, (h, _) = energy.lstm(packed)
-    torch.testing.assert_close(energy.own_ends(x, steps), torch.cat([h[-2], h[-1]], 1))
+    torch.testing.assert_close(energy.ragged_end_states(x, steps), torch.cat([h[-2], h[-1]], 1))
