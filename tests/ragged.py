@@ -30,7 +30,7 @@ def resized(energy: nn.Module, length: int, ragged: bool = False) -> nn.Module:
     belongs to places is that of the first ones, and of more than there are 0."""
     twin = copy.copy(energy)
     twin._parameters, twin._modules = {**energy._parameters}, {**energy._modules}
-    twin.steps = SequenceLayout(length, energy.steps.channels, ragged)
+    twin.layout = SequenceLayout(length, energy.layout.channels, ragged)
     if isinstance(energy, Transformer):
         places = energy.places[:length]
         more = places.new_ones(max(length - len(places), 0), places.shape[1])
