@@ -1,4 +1,4 @@
-"""Energies of finished runs put together into one."""
+"""Compositions of the energies of finished runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebmtrain.runs.trained_run import Run
 from ebmtrain.types import Standardization
 
 _OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
-"""Runs that are being opened: one composed of itself would be opened for ever."""
+"""Runs that are being opened: a run composed of itself would recurse without end."""
 
 
 class Composition(nn.Module):
@@ -112,7 +112,7 @@ def _open_run(path: str) -> Run:
 
 
 def _log_z_of(path: str, run: Run) -> float:
-    """Of exp(-E / T) over the data's own units."""
+    """log of the integral of exp(-E / T) in the data's units."""
     if run.log_z is None:
         raise ConfigError(
             f"log Z of {path} is not known, and a mixture needs it: ebmtrain evaluate {path}, or "
@@ -122,7 +122,7 @@ def _log_z_of(path: str, run: Run) -> float:
 
 
 def _bounding_window(regions: Sequence[Any], units: Sequence[Standardization]) -> tuple[Any, Any]:
-    """Corners of the least box, in the data's units, that holds all of the runs' regions."""
+    """Corners of the smallest box, in the data's units, that contains the regions of all runs."""
     lows, highs = [], []
     for region, unit in zip(regions, units, strict=True):
         middle, half = (region.low + region.high) / 2, (region.high - region.low) / 2

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: lines, and on a terminal a live bar beneath them."""
+"""Console output of a run: lines, and on a terminal a live progress bar below them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RunConsole:
                 handler.close()
 
     def stop_bar(self) -> None:
-        """The bar's last state stays on the screen; lines go on beneath it."""
+        """Stops the bar; its last state stays on the screen, lines follow below it."""
         if self.progress:
             with suppress(OSError):  # the terminal was closed
                 self.progress.stop()
@@ -133,7 +133,7 @@ class _PlainHandler(logging.StreamHandler):
 
 
 def print_line(line: str) -> None:
-    """Prints a line, if anybody still reads."""
+    """Prints a line unless the reader has closed the pipe."""
     try:
         print(line, flush=True)
     except OSError:
@@ -141,7 +141,7 @@ def print_line(line: str) -> None:
 
 
 def _terminal_handler(console: Console, live: bool) -> logging.Handler:
-    """Beneath a live bar, lines go through the same console; elsewhere they are plain."""
+    """With a live bar, lines are printed through its console; else they are plain."""
     handler: logging.Handler
     if live:
         handler = RichHandler(

@@ -62,14 +62,14 @@ def _run_members(
 
 
 def member_overrides(members: list[Experiment]) -> list[str]:
-    """What each member is, and the others are not: its seed, or the class that it has not seen."""
+    """The override of each member: its seed, or the class that it leaves out."""
     if len({parts.seed for parts in members}) == len(members):
         return [f"seed={parts.seed}" for parts in members]
     return [f"without={parts.config['dataset']['without']}" for parts in members]
 
 
 def _folders(path: Path, members: list[Experiment]) -> list[Path]:
-    """Of the members, named like the jobs of a sweep."""
+    """The folders of the members, named like the jobs of a sweep."""
     return [path / f"{i}_{word}" for i, word in enumerate(member_overrides(members))]
 
 

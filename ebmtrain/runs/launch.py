@@ -1,4 +1,4 @@
-"""Starts a run and brings it to its end: the way from a configuration to a run directory."""
+"""Starts and resumes runs: from an experiment to a complete run directory."""
 
 from __future__ import annotations
 

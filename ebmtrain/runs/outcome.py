@@ -1,4 +1,4 @@
-"""What became of one run of many: written down where it failed, and said in a line."""
+"""The result of one run of many: recorded if it failed, and printed as one line."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ _FEWEST_CHAINS = 64  # of each point: chains that jump propose by each other's d
 
 
 def _chains_of_each(wanted: Samples) -> int:
-    """How many run for a point."""
+    """The number of chains per point."""
     return min(wanted.chains, max(wanted.count, _FEWEST_CHAINS))
 
 

@@ -17,7 +17,7 @@ from ebmtrain.config.experiment import Experiment
 def run_info(
     parts: Experiment, choices: dict[str, str], command: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """What made this run, for run.json."""
+    """Command, versions, device and seed of a run, for run.json."""
     return {
         "command": list(command or sys.argv),
         "choices": choices,

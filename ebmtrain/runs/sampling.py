@@ -55,7 +55,7 @@ def draw_samples(
 def _class_log_weights(
     energy: nn.Module, method: Mapping[str, Tensor], label: int, temperature: float
 ) -> dict[str, Tensor]:
-    """Weights of the method's chains, where it keeps some: of p(x) they then make p(x | y)."""
+    """Log weights that turn the method's chains from p(x) into p(x | y); {} without chains."""
     kept = method_chains(method)
     if kept is None:
         return {}

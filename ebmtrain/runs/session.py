@@ -1,4 +1,4 @@
-"""One run, from its parts to its result: joins loop, evaluation, pictures, files and display."""
+"""One run: joins the training loop with evaluation, figures, files and console."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Session:
         return self.seconds_before + time.perf_counter() - self.began
 
     def run_steps(self) -> StepRequests[dict[str, Any]]:
-        """Trains, evaluates, draws; returns what stands in result.json.
+        """Trains, evaluates and draws figures; returns the content of result.json.
 
         Raises:
             Exception: whatever went wrong, after it was written down.
@@ -130,7 +130,7 @@ class Session:
         return result
 
     def _explain(self, error: Exception) -> Exception:
-        """With what to change, where a machine is too small."""
+        """The error, with a remedy if memory ran out."""
         if not out_of_memory(error):
             return error
         saved = self.run.checkpoints / "last.pt"
@@ -242,7 +242,7 @@ class Session:
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def check(self, state: TrainState) -> None:
-        """Before anything is made of a state: what has diverged has no numbers and no pictures."""
+        """Raises DivergedError for a diverged state, before it is evaluated, drawn or saved."""
         assert self.parts.job is not None
         check_divergence(self.parts.job, state)
 
@@ -334,10 +334,10 @@ EMPTY_RESULT: dict[str, Any] = {
     "error": None,
     "signal": None,
 }
-"""The result of a run that could not begin, by the keys of `Session.result`."""
+"""Result of a run that could not start; the keys are those of `Session.result`."""
 
 
 def _is_due(evaluator: Evaluator, step: int) -> bool:
-    """By its period alone."""
+    """True if the evaluator's period divides the step."""
     begun = step > 0 or not isinstance(evaluator, HasAtStart) or evaluator.at_start
     return begun and step % evaluator.every == 0

@@ -16,14 +16,14 @@ from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 
 
 def run_title(parts: Experiment, choices: dict[str, str]) -> str:
-    """The run's parts in a few words. A landscape has no data, and no method taught it."""
+    """Data set, method and model of the run; the model alone for a landscape."""
     if parts.data is None:
         return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 
 
 def opening_lines(parts: Experiment, choices: dict[str, str]) -> list[str]:
-    """What is about to be run."""
+    """Lines that describe the run before it starts."""
     n_parameters = sum(p.numel() for p in parts.energy.parameters())
     shown = _SHOWN if parts.job is not None else _SHOWN[:2]
     named = [f"{group} {choices[group]}" for group in shown if group in choices]
@@ -51,12 +51,12 @@ _SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 
 
 def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) -> list[str]:
-    """The numbers of the run, where its pictures are, and what one would type next."""
+    """Lines after the run: its numbers, its figures and the commands to run next."""
     metrics, shown = result["metrics"], relative_to_cwd(path)
     typed = shlex.quote(str(shown))
     lines = []
     if result["status"] == "interrupted" and not trains:
-        return ["stopped; a landscape has no state to go on from: start it anew"]
+        return ["stopped; a landscape has no state to go on from: start it again"]
     if result["status"] == "interrupted":
         return [
             f"stopped at step {result['step']}, saved",
@@ -89,7 +89,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
 
 
 def figure_title(name: str, step: int, numbers: Mapping[str, Any]) -> str:
-    """The run and its number in a few words, above the pictures."""
+    """Title of the figures: name, step and main metric of the run."""
     number = next(
         (f"{label} {numbers[key]:.4g} nats" for key, label in HEADLINES.items() if key in numbers),
         "",

@@ -201,7 +201,7 @@ def test_damaged_checkpoints(command, run: Path):
         assert outcome.code == 4
         assert "no checkpoint to go on from" in outcome.err
         assert outcome.err.count("SHA-256") == 1
-        assert outcome.err.endswith("restore one from a copy, or train anew\n")
+        assert outcome.err.endswith("restore one from a copy, or train again\n")
         assert "Traceback" not in outcome.err
 
 

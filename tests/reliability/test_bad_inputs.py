@@ -260,7 +260,7 @@ def test_no_checkpoint_that_can_be_used(command, run: Path, verb, case):
             data[len(data) // 3] ^= 4
             path.write_bytes(data)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    one_line(command(verb, run), 4, "restore one from a copy, or train anew")
+    one_line(command(verb, run), 4, "restore one from a copy, or train again")
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}.items() == before.items()
 
 

@@ -157,7 +157,7 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
         folder, tuple(words), ("ebmtrain.runs.session.draw_samples", 0), [signal.SIGTERM]
     ).ended()
     assert ended.code == 143
-    assert "start it anew" in ended.out
+    assert "start it again" in ended.out
     assert "resume" not in ended.out
     assert result(folder / "run")["status"] == "interrupted"
 

@@ -1,1 +1,1 @@
-"""Many runs side by side: a leaderboard, the same at equal budgets, and pictures of all."""
+"""Reports on many runs: leaderboards, comparisons at equal budgets, figures."""

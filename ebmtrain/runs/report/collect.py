@@ -1,5 +1,4 @@
-"""Run directories of anybody, read as what they are: data. What cannot be read is listed with its
-reason, and stops nothing."""
+"""Reads untrusted run directories into entries. An unreadable run is listed with its reason."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ _AXES = ("step", SECONDS, EVALUATIONS)
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """All runs beneath it, in order."""
+    """The entries of all runs below `folder`, in order."""
     links = set(find_links(folder))
     found = []
     for path in sort_by_job_number(folder, [*links, *find_runs(folder)]):

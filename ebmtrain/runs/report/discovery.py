@@ -1,4 +1,4 @@
-"""Where the runs of a folder are. Imports no torch: a sweep looks before it begins."""
+"""Finds the runs in a folder. Imports no torch, as a sweep searches before it starts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _INSIDE = (PRESETS_FOLDER, "checkpoints", "plots", "samples")
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run directories beneath it, at any depth, jobs of a sweep in their order.
+    """The run directories below `folder` at any depth, jobs of a sweep in their order.
 
-    A run is known by its config.yaml or result.json, links included. Links to folders are not
-    followed.
+    A run has a config.yaml or a result.json, links included. Links to folders are not followed.
     """
     found = []
     for name, folders, files in os.walk(folder):
@@ -24,14 +23,14 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def _holds_runs(path: Path) -> bool:
-    """Whether it is no run itself: its result.json sums up the runs in it."""
+    """True if the folder is no run itself: its result.json summarizes the runs in it."""
     if (path / "config.yaml").exists():
         return False
     return any((inner / "config.yaml").exists() for inner in path.iterdir() if inner.is_dir())
 
 
 def find_links(folder: Path) -> list[Path]:
-    """Links to folders, which may hold runs of elsewhere."""
+    """Links to folders below `folder`, which may hold runs stored elsewhere."""
     found = []
     for name, folders, _ in os.walk(folder):
         folders[:] = [f for f in folders if f not in _INSIDE]
@@ -45,6 +44,6 @@ def sort_by_job_number(folder: Path, paths: list[Path]) -> list[Path]:
 
 
 def _number(name: str) -> int:
-    """Job directories begin with the job's number; others come first."""
+    """The job number at the start of a job directory's name; -1 for others, which come first."""
     head = name.split("_", 1)[0]
     return int(head) if head.isdecimal() and len(head) < 10 else -1

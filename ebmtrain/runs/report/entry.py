@@ -1,4 +1,4 @@
-"""One run in a report, as plain values."""
+"""One run of a report as plain values."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 EVALUATIONS, SECONDS = "energy_evaluations", "seconds"
-_LANDSCAPES = "landscapes"  # in the place of a data set, where there is none
-# How many of its points there are, in what units and in how many places the network sees them: not
-# what they are of.
+_LANDSCAPES = "landscapes"  # the data set of runs without data
+# Settings of a data set that change its size, units or augmentation, not its distribution.
 _SIZES = ("n_train", "n_holdout", "holdout", "fresh", "standardize", "shift", "flip")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What a run is and what became of it.
+    """Configuration and result of a run.
 
     Args:
         path: its folder.
-        name: the same beneath the one that is reported on, in printable characters.
-        status: finished, diverged, failed, interrupted, running; killed (it left no result) or
+        name: its path relative to the reported folder, in printable characters.
+        status: finished, diverged, failed, interrupted, running, killed (no result was written) or
             unreadable.
         reason: why it did not finish.
         choices: the preset of each group.
@@ -49,13 +48,13 @@ class Entry:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """All that a leaderboard can be sorted by."""
+        """The numbers by which a leaderboard can be sorted."""
         costs = {"step": self.step, SECONDS: self.seconds, EVALUATIONS: self.energy_evaluations}
         return {**self.metrics, **costs}
 
     @property
     def dataset(self) -> str:
-        """The name of what it learnt. A landscape learnt nothing: it has no row of metrics."""
+        """The name of its data set; that of all landscapes for a run without training."""
         if self.finished and not self.curve and "nll" not in self.metrics:
             return _LANDSCAPES
         target = self.settings.get("dataset._target_", "unknown").rpartition(".")[2]
@@ -63,7 +62,7 @@ class Entry:
 
     @property
     def data_settings(self) -> tuple[tuple[str, str], ...]:
-        """What its data are drawn from: runs with the same one may be compared."""
+        """Settings that determine the data distribution: runs with equal ones are comparable."""
         if self.dataset == _LANDSCAPES:
             return ()
         keys = {key: value for key, value in self.settings.items() if key.startswith("dataset.")}

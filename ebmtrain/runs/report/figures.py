@@ -1,4 +1,4 @@
-"""Which pictures a report shows, and of which runs. How they look is the business of plots/."""
+"""Selects the figures of a report and their runs; `plots` draws them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "
 
 
 def figures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG of each."""
+    """File name and PNG of each figure."""
     yield FIGURE_FILES[0], _landscapes(board)
     yield FIGURE_FILES[1], _curves(board)
 
 
 def _landscapes(board: Sequence[Section]) -> bytes:
-    """Each run's final landscape by rank; of very many runs, one of each group."""
+    """The final landscape of each run by rank; of more than _MAX_TILES runs, one per group."""
     from ebmtrain.plots.contact_sheet import Tile, contact_sheet
 
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
@@ -46,7 +46,7 @@ def _landscapes(board: Sequence[Section]) -> bytes:
 
 
 def _middle(group: Group, metric: str) -> Entry:
-    """The run in the middle by this metric: neither the luckiest seed nor the first."""
+    """The median run of a group by this metric."""
     runs = [run for run in group.finished if metric in run.numbers] or group.finished
     ordered = sorted(runs, key=lambda run: run.numbers.get(metric, 0.0))
     return ordered[(len(ordered) - 1) // 2]

@@ -1,4 +1,4 @@
-"""What tells groups of runs apart, in as few words as possible."""
+"""Short labels that distinguish groups of runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ORDER = ("experiment", "method", "model", "sampler", "optimizer")  # others aft
 
 
 def group_labels(examples: Sequence[Entry]) -> list[str]:
-    """One text per entry, each of which stands for a group of its own.
+    """One label per entry, each of which represents a group.
 
     A choice of a group is named where choices differ. A setting is named where it differs between
     runs that chose the same: that method.k exists for pcd and not for dsm is known from the names.
@@ -29,13 +29,13 @@ def group_labels(examples: Sequence[Entry]) -> list[str]:
 
 
 def _usual(entry: Entry) -> str:
-    """What names a run where there is nothing to tell it from."""
+    """The label of a run that differs from no other."""
     shown = [f"{key}={entry.choices[key]}" for key in ("method", "model") if key in entry.choices]
     return " ".join(shown) or entry.name
 
 
 def shared_choices(examples: Sequence[Entry]) -> str:
-    """The choices that are the same in all."""
+    """The presets that all entries share."""
     first = examples[0].choices
     same = [k for k in _choices(examples) if len({e.choices.get(k) for e in examples}) == 1]
     return " ".join(f"{key}={first[key]}" for key in same)
@@ -47,5 +47,5 @@ def _choices(examples: Sequence[Entry]) -> list[str]:
 
 
 def _same(entry: Entry, key: str) -> tuple[str | None, ...]:
-    """The choices that bring a key its value; runs of which these differ need no further word."""
+    """The presets that determine the value of a key."""
     return entry.choices.get("experiment"), entry.choices.get(key.split(".")[0])

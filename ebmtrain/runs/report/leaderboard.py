@@ -1,8 +1,8 @@
-"""Groups of runs by what they are, with mean and standard deviation over seeds, in order.
+"""Ranked groups of runs with mean and standard deviation over seeds.
 
-Only finished runs count, but how many of a group did not finish is said beside its numbers: a
-method of which two seeds in three diverge is not what the third one says. Only runs whose data are
-drawn from the same law are compared.
+Only finished runs enter the numbers; the number of unfinished runs of a group is shown next to
+them, as a method that diverges for two seeds of three is not described by the third. Only runs
+whose data have the same distribution are compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Spread(NamedTuple):
 
 
 def _order(spread: Spread | None) -> tuple[bool, float]:
-    """By the mean, and what was not measured at the end."""
+    """Sort key: the mean, missing values last."""
     return spread is None, 0.0 if spread is None else spread.mean
 
 
@@ -54,27 +54,27 @@ class Group:
         return [run for run in self.runs if run.finished]
 
     def spread(self, metric: str) -> Spread | None:
-        """Over the finished runs that have it; None where none has."""
+        """Over the finished runs with this metric; None if there is none."""
         return Spread.of([r.numbers[metric] for r in self.finished if metric in r.numbers])
 
 
 class BudgetRow(NamedTuple):
-    """What a group had reached within a budget."""
+    """The result of a group within a budget."""
 
     group: Group
     value: Spread | None
     at: Spread | None
-    """What of the budget was spent when it was measured."""
+    """The cost at which it was measured."""
 
 
 class Budget(NamedTuple):
-    """Groups at the largest budget that all of their finished runs have reached."""
+    """Groups at the largest budget that all finished runs reach."""
 
     name: str
     """energy_evaluations or seconds"""
     limit: float
     set_by: int
-    """The rank of the group that went no further."""
+    """The rank of the group with the smallest budget."""
     reached: Sequence[BudgetRow]
 
 
@@ -91,9 +91,8 @@ class Section:
         return [run for group in self.groups for run in group.finished]
 
     def at_equal(self, budget: str) -> Budget | None:
-        """The sort metric at equal budgets: of each run the last evaluation within it, since what
-        lies between two evaluations was not measured, and before the first update there is no
-        result. None where there is nothing to compare."""
+        """The sort metric at equal budgets: of each run the last evaluation within the budget and
+        after the first update. None if there is nothing to compare."""
         curves = [(g, curve) for g in self.groups for r in g.finished
                   if (curve := curve_points(r, budget, self.sort, after=1))]  # fmt: skip
         if len({group.rank for group, _ in curves}) < 2:
@@ -130,13 +129,13 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
     for entry in entries:
         if entry.settings:
             by_law.setdefault(entry.data_settings, []).append(entry)
-    # Of what never ran, a job with a misspelt value say, there is nothing to compare.
+    # A data set without a finished run has nothing to compare.
     boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
     return [_section(name, runs, sort) for name, runs in zip(_names(boards), boards, strict=True)]
 
 
 def _names(boards: Sequence[Sequence[Entry]]) -> list[str]:
-    """Data sets of one name, say files, are told apart by what differs."""
+    """Names of data sets; those with equal names, e.g. files, get the settings that differ."""
     found = []
     for runs in boards:
         first = runs[0]

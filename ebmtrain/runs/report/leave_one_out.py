@@ -19,8 +19,8 @@ _Result = Mapping[str, Any]
 def write_leave_one_out(
     folder: Path, results: Sequence[_Result], seconds: float
 ) -> dict[str, Any] | None:
-    """Writes result.json beside the runs and prints its numbers as a table; returns it. None, and
-    nothing is written, where no AUROC was measured.
+    """Writes result.json next to the runs, prints its numbers as a table and returns it. Returns
+    None and writes nothing if no AUROC was measured.
 
     metrics.auroc_mean, auroc_per_class       of the energy; classes in their order
     metrics.auroc_kde_mean, ...               of each peer likewise, see `OutlierBaselines`, with
@@ -61,7 +61,7 @@ def write_leave_one_out(
 
 
 def _means(results: Sequence[_Result]) -> dict[str, Any]:
-    """Over the classes, and what they are made of."""
+    """Means over the classes and the values per class."""
     each = [float(result["metrics"]["auroc"]) for result in results]
     found: dict[str, Any] = {"auroc_mean": fmean(each), "auroc_per_class": each}
     for name in (f"auroc_{peer}" for peer in DETECTORS):

@@ -39,7 +39,7 @@ class Table:
         return "\n\n".join([*parts, "\n".join(f"| {' | '.join(line)} |" for line in lines)])
 
     def show(self) -> None:
-        """Prints it. Lines may be longer than the terminal and are never cut."""
+        """Prints the table. Lines may be longer than the terminal and are not truncated."""
         table = RichTable(box=None, pad_edge=False)
         for i, heading in enumerate(self.headings):
             table.add_column(heading, justify="left" if i < self.left else "right")
@@ -53,7 +53,7 @@ class Table:
 
 
 def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
-    """What is compared, what it was measured from, and what did not finish."""
+    """The leaderboards, the table of all runs and the table of unfinished runs."""
     found = []
     for section in board:
         found.append(_groups(section))
@@ -112,7 +112,7 @@ def _runs(entries: Sequence[Entry]) -> Table:
 
 
 def to_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
-    """A row per run with all that was measured; `group` is its label in the leaderboard."""
+    """CSV with a row per run and all its metrics; `group` is its label in the leaderboard."""
     of = {id(run): (s.dataset, g.label) for s in board for g in s.groups for run in g.runs}
     names = dict.fromkeys(name for entry in entries for name in sorted(entry.metrics))
     columns = [*(n for n in HEADLINES if n in names), *(n for n in names if n not in HEADLINES)]
@@ -142,7 +142,7 @@ def status_counts(entries: Sequence[Entry]) -> str:
 
 
 def _cell(name: str, spread: Spread | None, of: int | None) -> str:
-    """`of`: so many runs could have the number; where fewer have it, that is said."""
+    """A table cell; it shows the number of values if it is smaller than `of`."""
     if spread is None:
         return "–"
     deviation = f" ± {_number(name, spread.std)}" if spread.n > 1 and spread.std > 0 else ""
@@ -161,5 +161,5 @@ def _number(name: str, value: float | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """The text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_|<>\[\]~])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""A folder of runs -> tables and pictures in that folder."""
+"""Writes the report of a folder of runs into that folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ebmtrain.runs.report.tables import status_counts, tables, to_csv, to_markdo
 from ebmtrain.runs.storage.atomic_io import write_file
 from ebmtrain.runs.storage.rundir import relative_to_cwd
 
-_MAX_PRINTED_ROWS = 40  # rows beyond which a table of all runs is left to the files
+_MAX_PRINTED_ROWS = 40  # longer tables are only written to the files
 
 
 def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> list[Entry]:
-    """Prints the leaderboard of all runs beneath `folder` and writes summary.csv, summary.md,
+    """Prints the leaderboard of all runs below `folder` and writes summary.csv, summary.md,
     landscapes.png and curves.png into it; returns the runs.
 
     Args:
@@ -53,7 +53,7 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
 def _nothing_in(folder: Path) -> str:
     if (folder / "config.yaml").exists():
         return (
-            f"{relative_to_cwd(folder)} is a run, and a report compares the runs beneath a folder: "
+            f"{relative_to_cwd(folder)} is a run, and a report compares the runs below a folder: "
             f"give {relative_to_cwd(folder).parent}, say"
         )
-    return f"there are no runs beneath {relative_to_cwd(folder)}: give a sweep, or outputs"
+    return f"there are no runs below {relative_to_cwd(folder)}: give a sweep, or outputs"

@@ -1,20 +1,20 @@
-"""Files that survive: the one place that says how bytes come to stand on a disk.
+"""Atomic, fsync'ed file writes. All files of a run are written here.
 
 A checkpoint, like every file that is replaced as a whole, is written in these steps:
 
-1. serialised in memory, with its SHA-256 (`checkpoints.encode`): a full disk is met by a plain
-   write;
-2. into a temporary file in the same folder, new (O_EXCL), and synced (fsync): the content stands;
-3. renamed to its name (os.replace): whoever looks finds the old file or the new one, never half;
-4. the folder synced: the name stands. Only now is it acknowledged: `write_file` returns;
-5. older ones removed (`remove_files`), at least two kept, and the folder synced again.
+1. Serialize it in memory with its SHA-256 (`checkpoint_format.encode`), so that a full disk fails
+   in a plain write.
+2. Write it to a new temporary file in the same folder (O_EXCL) and fsync it: the content is
+   durable.
+3. Rename it (os.replace): a reader finds the old file or the new one, never a part.
+4. Fsync the folder: the name is durable. Only now does `write_file` return.
+5. Remove older checkpoints (`remove_files`), at least two are kept, and fsync the folder again.
 
-So after a power loss, which may undo any part of what was not synced, everything that was
-acknowledged is there: tests/reliability/test_crash_states.py tries all such states. A process that
-is killed may leave temporary files; the next one that writes removes them
-(`remove_temporary_files`).
+A power loss may undo any part of what was not synced, but nothing for which `write_file` has
+returned: tests/reliability/test_crash_states.py tests all such states. A killed process may leave
+temporary files; the next writer removes them (`remove_temporary_files`).
 
-The promise holds for a local POSIX file system on a disk that does not lie about fsync.
+This holds for a local POSIX file system on a disk that honours fsync.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TEMPORARY = ".tmp"
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all, and durable when it returns.
+    """Writes a whole file or nothing; the file is durable when this returns.
 
     Raises:
         OutputError: the disk is full, the folder is gone or not writable. The old file is intact.
@@ -55,7 +55,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def append_to_file(path: Path, data: bytes) -> None:
-    """At the end of a file; not yet durable: see `sync_file`. A failure may leave a part of it.
+    """Appends to a file. Not durable before `sync_file`; a failure may leave a part of `data`.
 
     Raises:
         OutputError: the disk is full, the folder is gone or not writable.
@@ -69,10 +69,10 @@ def append_to_file(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Makes durable what was appended, and the file's name; nothing where there is no such file.
+    """Makes appended data and the file's name durable; does nothing if there is no such file.
 
     Raises:
-        OutputError: the disk says that it is not.
+        OutputError: the disk reports an error.
     """
     try:
         with _open_descriptor(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
@@ -85,7 +85,7 @@ def sync_file(path: Path) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Removes files of one folder. Only after what is to stay has been acknowledged.
+    """Removes files durably. Call it only after the files to keep were written.
 
     Raises:
         OutputError: they cannot be removed.
@@ -107,14 +107,14 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 
 def remove_temporary_files(folders: Iterable[Path]) -> None:
-    """Removes the temporary files of processes that were killed. To be called before this process
-    writes any: one of its own number is of an earlier process."""
+    """Removes temporary files of killed processes. Call it before this process writes any: a file
+    with its own process number comes from an earlier process."""
     for folder in folders:
         remove_files(path for path in folder.glob(f".*{_TEMPORARY}") if not _in_use(path))
 
 
 def _in_use(temporary: Path) -> bool:
-    """Another process that lives may be about to rename it: `sample`, say, takes no lock."""
+    """True if a living process may still rename it; `sample`, for one, takes no lock."""
     number = temporary.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]
     if not number.isdecimal():  # not a name that `write_file` gives
         return True
@@ -124,7 +124,7 @@ def _in_use(temporary: Path) -> bool:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # it lives, and is somebody else's; or is no process
+    except (OSError, OverflowError):  # a process of another user, or no valid number
         return True
     return True
 
@@ -136,7 +136,7 @@ def write_synced(path: Path, flags: int, data: bytes) -> None:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """The system may take less than it was given, at a limit or after a signal."""
+    """Writes all bytes: one system call may write fewer, at a limit or after a signal."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -152,12 +152,12 @@ def _open_descriptor(path: Path, flags: int) -> Iterator[int]:
 
 
 def make_folder(folder: Path) -> None:
-    """With all that is above it; the name of each new one durable, or its content would be lost
-    with it."""
+    """Creates a folder and its parents; the name of each new one is durable, as its content would
+    be lost with it."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with suppress(FileExistsError):  # another process was faster; or it is a file, as comes out
+    with suppress(FileExistsError):  # another process made it; or it is a file, which shows later
         os.mkdir(folder)  # noqa: PTH102  the tests record it
     sync_folder(folder.parent)
 
@@ -169,13 +169,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_directory(path: Path) -> Iterator[None]:
-    """While in here, no other process works in this run directory, which is made if need be.
+    """Holds the lock of a run directory, which is created if it does not exist.
 
-    The system lets go of the lock when its process ends, however that may be, so none is ever
-    stale; the file stays, since removing it would let two others hold two locks of one name.
+    The system releases the lock when its process ends in any way, so no lock is stale. The lock
+    file stays: if it were removed, two processes could hold two locks of one name.
 
     Raises:
-        LockedError: somebody does.
+        LockedError: another process holds it.
         OutputError: the folder cannot be written.
     """
     descriptor = _lock(path)

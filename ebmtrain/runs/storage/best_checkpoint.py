@@ -1,4 +1,4 @@
-"""Which state of a run was the best so far, and by which number: what checkpoints/best.pt holds."""
+"""The best state of a run so far and the metric that selects it: checkpoints/best.pt."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from typing import Any
 
 from ebmtrain.errors import nearest
 
-_OVERFIT = 0.05  # nats by which the best state may be better than the last without a word
+_OVERFIT = 0.05  # nats by which the best state may be better than the last without a warning
 
 
 @dataclass
 class BestCheckpoint:
-    """The least value of a metric.
+    """The smallest value of a metric so far.
 
     Args:
-        wanted: the metric; nll, which needs no true density, stands in for one that was never
-            measured.
-        found: {} until something was measured, then metric, value and step.
+        wanted: the metric. If it was never measured, nll is used, which needs no true density.
+        found: metric, value and step of the best state; {} before the first measurement.
     """
 
     wanted: str
     found: dict[str, Any] = field(default_factory=dict)
 
     def followed(self, metrics: Mapping[str, Any]) -> str | None:
-        """The metric among these that is compared; None: none of them."""
+        """The metric among these that is compared; None if there is none."""
         if self.wanted not in metrics and self.found.get("metric") == self.wanted:
-            return None  # left out this once: what is best by it is not given up for another number
+            return None  # missing this once: the best value by it is kept
         names = (self.wanted, "nll")
         return next((n for n in names if isinstance(metrics.get(n), int | float)), None)
 
     def update(self, metrics: Mapping[str, Any], step: int) -> bool:
-        """Whether the state of this step, whose numbers these are, is the best; then it is kept."""
+        """True if the metrics of this step are the best so far, which are then remembered."""
         metric = self.followed(metrics)
         before = self.found.get("value") if self.found.get("metric") == metric else None
         bound = float("inf") if before is None else before
@@ -42,7 +41,7 @@ class BestCheckpoint:
         return True
 
     def fallback_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
-        """What to say where the metric that is wanted is not among all that are measured."""
+        """A warning if the requested metric is not among the measured ones."""
         wanted, followed = self.wanted, self.followed(metrics)
         if followed == wanted or self.found.get("metric") == wanted:
             return []
@@ -52,7 +51,7 @@ class BestCheckpoint:
         return [f"checkpoint.best={wanted} is {what}: {instead}{nearest(wanted, numbers)}"]
 
     def overfit_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
-        """What to say in the end where it was clearly better than the last state is."""
+        """A warning at the end if the best state was clearly better than the last one."""
         best, now = self.found.get("value"), metrics.get(self.found.get("metric", ""))
         if best is None or now is None or now - best <= _OVERFIT:
             return []

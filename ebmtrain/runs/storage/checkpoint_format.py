@@ -1,4 +1,4 @@
-"""A checkpoint as bytes: what goes in comes out, or an error; damage never passes for data.
+"""Serialized checkpoints: decoding returns what was encoded or raises an error.
 
 The file is torch's own format followed by a line with the SHA-256 of all before it, so
 `torch.load(path, weights_only=True)` opens it, and one rename makes state and digest appear
@@ -24,7 +24,7 @@ TRAILER_BYTES = len(_MARK) + 64  # bytes
 
 
 def encode(state: Mapping[str, Any]) -> bytes:
-    """Serialised in memory, so that a full disk is met by a plain write and not by torch."""
+    """The bytes of a checkpoint. In memory, so that a full disk fails in a plain write."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **_compact(state)}, buffer)
     body = buffer.getvalue()
@@ -32,13 +32,13 @@ def encode(state: Mapping[str, Any]) -> bytes:
 
 
 def has_digest(tail: bytes) -> bool:
-    """Whether a file with these last bytes says what its digest is."""
+    """True if a file with these last bytes holds its digest."""
     return tail[-TRAILER_BYTES:].startswith(_MARK)
 
 
 def _compact(value: Any) -> Any:
-    """The same, each tensor dense and in a place of its own: of a view torch saves all that it is
-    a view of."""
+    """A copy in which each tensor is dense and owns its storage: torch saves the whole storage of
+    a view."""
     if isinstance(value, dict):
         return {key: _compact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -49,7 +49,7 @@ def _compact(value: Any) -> Any:
 
 
 def _own(tensor: Tensor) -> bool:
-    """Contiguous, and all of its storage."""
+    """True if it is contiguous and fills its storage."""
     size = tensor.numel() * tensor.element_size()
     return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
 
@@ -59,8 +59,7 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: truncated or altered since it was written, or of another format.
-        UnsafeError: written on purpose to be something else: its digest is right, and it holds
-            more than plain numbers and words.
+        UnsafeError: forged: its digest is right, and it holds more than plain numbers and text.
     """
     body, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
@@ -69,10 +68,10 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
         _check_archive(body)
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         _check_tensors(state)
-    except Exception as error:  # bytes of somebody else fail in any way there is
+    except Exception as error:  # untrusted bytes may raise any exception
         reason = " ".join(str(error).split())[:300]
         raise UnsafeError(
-            f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train anew"
+            f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train again"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else None

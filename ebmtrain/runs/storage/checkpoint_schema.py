@@ -129,7 +129,7 @@ def validate_state(state: dict[str, Any]) -> Checkpoint:
     for value in leaves(state["optimizer"].get("param_groups")):
         if isinstance(value, float) and not math.isfinite(value):
             raise UnsafeError(
-                f"the checkpoint's optimizer is refused: it holds {value}; train anew"
+                f"the checkpoint's optimizer is refused: it holds {value}; train again"
             )
     return cast(Checkpoint, state)
 

@@ -1,4 +1,4 @@
-"""The layout of a run directory; what is read from it and written into it.
+"""Layout of a run directory, and all reading and writing of its files.
 
 config.yaml      resolved and validated        run.json     command, versions, device, seed
 result.json      status, step, metrics, best   run.log
@@ -37,7 +37,7 @@ _MAX_METRICS_BYTES = 200_000_000  # bytes; a million rows
 
 
 class RunDir:
-    """One run's folder. Reading and writing, and nothing else."""
+    """The folder of one run: reads and writes its files."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,7 +49,7 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> RunDir:
-        """A new run, in a folder that is locked.
+        """Creates a run in a locked folder.
 
         Raises:
             ConfigError: the folder holds a run already.
@@ -62,20 +62,20 @@ class RunDir:
             )
         run = cls(path)
         run.write_json("run.json", about)
-        run.write_config(config)  # the last one: with it, this is a run that can be resumed
+        run.write_config(config)  # written last: with it, the run can be resumed
         for folder in path.absolute().parents:  # Hydra may have made them
-            with suppress(OSError):  # not ours to read
+            with suppress(OSError):  # no permission to read it
                 durable.sync_folder(folder)
         return run
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """An existing run.
+        """Opens an existing run.
 
         Raises:
-            ConfigError: there is none.
-            UnsafeError: it holds a link, through which what is written would go elsewhere; a pipe,
-                that one would wait for; a name that a terminal would obey.
+            ConfigError: the folder holds no run.
+            UnsafeError: it holds a link, which would redirect writes, a pipe, which would block
+                reads, or a file name with control characters.
         """
         for file in (f for folder in _folders(path) if folder.is_dir() for f in folder.iterdir()):
             if file.is_symlink():
@@ -89,14 +89,15 @@ class RunDir:
         return cls(path)
 
     def clear(self) -> None:
-        """Removes what a killed process was writing."""
+        """Removes temporary files of a killed process."""
         durable.remove_temporary_files(_folders(self.path))
 
     def check_exists(self) -> None:
-        """
+        """Checks that the run directory still exists: writing would create a new folder that holds
+        only the end of a run.
+
         Raises:
-            OutputError: somebody has removed it. To write on would make a folder of that name anew,
-                which holds the end of a run and not the run.
+            OutputError: the folder was removed.
         """
         if not (self.path / "config.yaml").exists():
             raise OutputError(
@@ -114,7 +115,7 @@ class RunDir:
         return self.write_text("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
-        # JSON has no NaN: what is not a number is written as null.
+        # JSON has no NaN and no infinity: they are written as null.
         return self.write_text(name, json.dumps(_json_safe(content), indent=2) + "\n")
 
     def write_bytes(self, name: str, data: bytes) -> Path:
@@ -122,7 +123,7 @@ class RunDir:
         return self.path / name
 
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
-        """An npz file."""
+        """Writes an npz file."""
         buffer = io.BytesIO()
         contents: dict[str, Any] = {key: value.cpu().numpy() for key, value in arrays.items()}
         np.savez(buffer, **contents)
@@ -132,8 +133,8 @@ class RunDir:
         """The configuration as it was validated: plain YAML, no interpolation, no tags.
 
         Raises:
-            ConfigError: not readable as that.
-            UnsafeError: it asks for more than values, or is made to exhaust its reader.
+            ConfigError: it cannot be read.
+            UnsafeError: it holds more than plain values, or is too large or too deep.
         """
         path = self.path / "config.yaml"
         _check_size(path, plain_yaml.MAX_BYTES)
@@ -149,13 +150,13 @@ class RunDir:
         return content
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A mapping; empty where there is no such file.
+        """The mapping in a JSON file; empty if there is no such file.
 
         Raises:
-            ConfigError: it is not readable as that.
+            ConfigError: it cannot be read or is no mapping.
         """
         path = self.path / name
-        if not path.is_file():  # a pipe, say, that one would wait for
+        if not path.is_file():  # reading a pipe would block
             return {}
         _check_size(path, _MAX_JSON_BYTES)
         try:
@@ -167,7 +168,7 @@ class RunDir:
         return content
 
     def choices(self) -> dict[str, str]:
-        """The preset of each group, by its name; for people to read, so nothing but text."""
+        """The name of the preset of each group: printable text only, as it is displayed."""
         found = self.read_json("run.json").get("choices")
         named = found.items() if isinstance(found, dict) else ()
         return {k: v for k, v in named if isinstance(v, str) and v.isprintable()}
@@ -182,25 +183,24 @@ class RunDir:
             text = io.StringIO()
             csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
             durable.append_to_file(self.path / "metrics.csv", text.getvalue().encode())
-        else:  # a column not seen before: the table is written anew
+        else:  # a new column: the table is rewritten
             self._write_table(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """The numbers of all rows of metrics so far, up to a line that is none; what was not finite
-        is NaN."""
+        """All rows of metrics up to the first damaged line; values that were not finite are NaN."""
         found = []
-        with suppress(ConfigError):  # a picture or a resume is not to fail for it
+        with suppress(ConfigError):  # figures and resuming continue without them
             for row in self.iter_rows():
                 named = {k: v for k, v in row.items() if k.isprintable()}
                 found.append({k: v for k, v in named.items() if isinstance(v, int | float)})
         return found
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
-        """Every row as it stands, one by one.
+        """Iterates over the rows of metrics.
 
         Raises:
-            ConfigError: a line is something else.
-            UnsafeError: more than ever was written.
+            ConfigError: a line is no row of metrics.
+            UnsafeError: the file is too large.
         """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
@@ -210,7 +210,7 @@ class RunDir:
             for line in file:
                 try:
                     row = json.loads(line)
-                except ValueError:  # the line that a killed process was writing
+                except ValueError:  # the last line of a killed process
                     return
                 except RecursionError:
                     row = None
@@ -219,12 +219,12 @@ class RunDir:
                 yield {k: math.nan if v is None else v for k, v in row.items()}
 
     def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl; a checkpoint remembers it, for `truncate_metrics`."""
+        """Size of metrics.jsonl in bytes; checkpoints store it for `truncate_metrics`."""
         path = self.path / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0
 
     def truncate_metrics(self, size: int) -> None:
-        """Forgets the rows that were written after the checkpoint that a run goes on from."""
+        """Removes the rows that were written after the checkpoint from which a run resumes."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             durable.write_file(path, path.read_bytes()[:size])
@@ -243,10 +243,10 @@ class RunDir:
     def save_checkpoint(
         self, state: Checkpoint, step: int, keep: int, *, due: bool, best: bool
     ) -> None:
-        """best.pt if it is the best; if one is due, step_<step>.pt and the same as last.pt.
+        """Writes best.pt if `best`, and step_<step>.pt and last.pt if `due`.
 
-        By the steps of `durable`. The rows of metrics that the state counts on are made durable
-        before it, and the oldest are removed after it: at every moment two whole ones are there.
+        By the steps of `atomic_io`. The rows of metrics before this step are made durable first,
+        and the oldest checkpoints are removed last: at least two are whole at any time.
         """
         data = encode(state)
         durable.sync_file(self.path / "metrics.jsonl")
@@ -258,15 +258,15 @@ class RunDir:
             self.prune_checkpoints(step, keep)
 
     def prune_checkpoints(self, step: int, keep: int) -> None:
-        """Removes the oldest of those up to `step` but for `keep`, at least 2. Later ones were
-        damaged, or training would not be here: they count for nothing."""
+        """Keeps the newest `keep` checkpoints up to `step`, at least 2. Later ones are not counted:
+        they are damaged, as training resumed before them."""
         newest = f"step_{step:08d}.pt"
         whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
         durable.remove_files(sorted(whole)[: -max(keep, 2)])
 
     def begun(self) -> bool:
-        """False for a run that was killed before its first checkpoint. That one comes before the
-        first update, so nothing is lost by starting anew."""
+        """False if the run was killed before its first checkpoint, which precedes the first update,
+        so that nothing is lost by starting again."""
         trained = any(row.get("step") for row in self.rows())
         return trained or any(self.checkpoints.glob("*.pt"))
 
@@ -282,7 +282,7 @@ class RunDir:
         return next((place for place in places if place.is_file()), places[0])
 
     def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-        """The state in `path`, or in the newest checkpoint that is whole, and what was passed over.
+        """The state in `path`, or in the newest whole checkpoint, and a note for each one skipped.
 
         Raises:
             CheckpointError: none is whole.
@@ -311,19 +311,20 @@ class RunDir:
             others = f", nor are the {len(passed) - 1} others whole" if len(passed) > 1 else ""
             found = f"{passed[0]}{others}"
         raise CheckpointError(
-            f"no checkpoint to go on from: {found}; restore one from a copy, or train anew"
+            f"no checkpoint to go on from: {found}; restore one from a copy, or train again"
         )
 
 
 def _folders(path: Path) -> list[Path]:
-    """Of a run: itself and those inside."""
+    """The run directory and its subfolders."""
     return [path, *(path / name for name in _FOLDERS)]
 
 
 def _check_size(path: Path, largest: int) -> None:
-    """
+    """Checks the size of a file before it is read.
+
     Raises:
-        UnsafeError: a file that it takes more memory to read than it is worth.
+        UnsafeError: it is larger than `largest` bytes.
     """
     if path.stat().st_size > largest:
         raise UnsafeError(
@@ -333,7 +334,7 @@ def _check_size(path: Path, largest: int) -> None:
 
 
 def relative_to_cwd(path: Path) -> Path:
-    """As one would type it here."""
+    """The path relative to the working directory if it is inside, else as it is."""
     try:
         return path.relative_to(Path.cwd())
     except ValueError:
@@ -342,11 +343,11 @@ def relative_to_cwd(path: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise CheckpointError(f"{path} is no file")
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TRAILER_BYTES))
-            if not has_digest(file.read(TRAILER_BYTES)):  # before terabytes of nothing are read
+            if not has_digest(file.read(TRAILER_BYTES)):  # a sparse file may have terabytes
                 return b""
             file.seek(0)
             return file.read()

@@ -1,4 +1,4 @@
-"""YAML of somebody else: values and nothing else, bounded before anything is built from it."""
+"""Reads untrusted YAML: plain values of bounded size and depth."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import yaml
 
 from ebmtrain.errors import UnsafeError
 
-MAX_BYTES = 1_000_000  # bytes; configurations have some 3,000
-_MAX_DEPTH = 40  # mappings and lists inside of each other; configurations have 5
+MAX_BYTES = 1_000_000  # bytes; a configuration has about 3,000
+_MAX_DEPTH = 40  # nesting of mappings and lists; a configuration has 5
 
 
 def read(data: bytes) -> Any:
-    """What the text says, in plain Python values.
+    """The content as plain Python values.
 
-    Its events are looked at first: they come one by one, while the tree they describe may be
-    exponentially larger (aliases of aliases) or too deep for the stack.
+    The parser's events are checked first: the tree that they describe may be exponentially larger
+    (aliases of aliases) or too deep for the stack.
 
     Raises:
         UnsafeError: too large, too deep, or with tags or aliases.

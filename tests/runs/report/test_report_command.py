@@ -50,8 +50,8 @@ def test_words_that_do_not_fit(command, folder: Path, write_run):
     for words, saying in [
         ([], f"expected one folder of runs, got 0; usage: {verb.USAGE}"),
         (["nowhere"], "nowhere is not a directory"),
-        (["empty"], "there are no runs beneath empty: give a sweep, or outputs"),
-        ([run], "runs/one is a run, and a report compares the runs beneath a folder: give runs"),
+        (["empty"], "there are no runs below empty: give a sweep, or outputs"),
+        ([run], "runs/one is a run, and a report compares the runs below a folder: give runs"),
         (["runs", "--sort", "kll"], "no finished run has the metric kll; did you mean kl?"),
         (["runs", "--srt", "kl"], "unknown flag --srt; did you mean --sort?"),
     ]:
