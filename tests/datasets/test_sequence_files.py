@@ -69,7 +69,7 @@ BAD = {
     "twice": ("id,t,v\na,0,1\na,0,2\nb,0,3\nb,1,4\n", "has t 0 of id a twice: leave one out"),
     "no id": ("name,t,v\na,0,1\nb,0,3\n", "no column id: check the names"),
     "no time": ("id,time,v\na,0,1\nb,0,3\n", "has no column t of times: name another"),
-    "no values": ("id,t\na,0\nb,0\n", "no column beside id and t: add the values"),
+    "no values": ("id,t\na,0\nb,0\n", "no column besides id and t: add the values"),
     "no header": ("1,0,1\n1,1,2\n", "its columns have no names to choose by"),
     "one sequence": ("id,t,v\na,0,1\na,1,2\n", "one point"),
     "no rows": ("id,t,v\n", "holds no numbers"),
