@@ -60,7 +60,7 @@ MUTANTS = (
            "squares = data.square().mean() + _weighted_mean(model.square(), weights)",
            "squares = data.square().mean()", CONTRASTIVE),
     Mutant("buffer: chains are not written back", "methods/buffer.py",
-           "chains.index_copy(0, drawn, chain.x)", "chains", "methods/test_chain_buffer.py"),
+           "chains.index_copy(0, slots, chain.x)", "chains", "methods/test_chain_buffer.py"),
     Mutant("buffer: slots drawn with replacement", "methods/buffer.py",
            "torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]",
            "torch.randint(len(chains), (batch,), generator=generator)",

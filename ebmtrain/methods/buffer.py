@@ -1,4 +1,4 @@
-"""Slots in which chains live on from one training step to the next."""
+"""A buffer of persistent chains, kept from one update to the next."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ BUFFER_SCHEMA: StateSchema = {
 
 
 class Negatives(NamedTuple):
-    """What a training step takes out of the buffer, and what it leaves."""
+    """Negative samples of one update, and the state of the buffer after it."""
 
     x: Tensor
-    """The ends of the drawn chains, (batch, *event), detached."""
+    """The last points of the chains, (batch, *event), detached."""
     state: Tensors
     metrics: Tensors
-    """Those of `run_chain`, and `restarted`, the share of the drawn chains that began anew, where
-    any may."""
+    """Those of `run_chain`, and, if `reinit` > 0, `restarted`: the share of restarted chains."""
 
 
 def slot_conflicts(config: Mapping[str, Any]) -> list[str]:
-    """What `conflicts` of a method with a buffer says."""
+    """Problems of a configuration whose method has a buffer; []: there are none."""
     slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
     if slots is None or slots >= batch:
         return []
@@ -50,9 +49,9 @@ def init_buffer(
     since the slot's last restart; `restarts` (), of all slots so far; what the sampler's adaptation
     knows.
 
-    Of sequences of different lengths as many slots have each length as points do, as near as that
-    can be, and keep it when they restart: were some length drawn more often than the data have it,
-    the contrast would raise all energies of that length without end."""
+    Sequence lengths are distributed over the slots as over the points, and a slot keeps its length
+    when it restarts: if some length were more frequent among the slots than in the data, the
+    contrast would raise all energies of that length without bound."""
     return {
         "chains": noise_std * normal_like(spread_evenly(x, slots), generator),
         "ages": torch.zeros(slots, dtype=torch.int64, device=x.device),
@@ -61,7 +60,7 @@ def init_buffer(
 
 
 def spread_evenly(x: Tensor, count: int) -> Tensor:
-    """`count` of the points, spread evenly over how much of them is there."""
+    """`count` of the points at evenly spaced ranks of sequence length."""
     order = x.isnan().flatten(1).sum(1).argsort(stable=True)
     places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)
     return x[order[places]]
@@ -78,8 +77,13 @@ def sample_negatives(
     reinit: float,
     noise_std: float,
 ) -> Negatives:
-    """`batch` *distinct* slots, each restarted with probability `reinit` from N(0, noise_std^2 I),
-    walk k steps; the ends are written back in place."""
+    """Run k steps from `batch` *distinct* slots and write the last points back to these slots.
+
+    Each chain is first restarted from N(0, noise_std^2 I) with probability `reinit`.
+
+    Raises:
+        ValueError: there are fewer slots than `batch`.
+    """
     chains, ages, restarts = (state[name] for name in BUFFER_SCHEMA)
     learnt = {name: value for name, value in state.items() if name not in BUFFER_SCHEMA}
     restarted: Tensors = {}
@@ -88,8 +92,8 @@ def sample_negatives(
             f"a batch of {batch} cannot be drawn from {len(chains)} chain slots: "
             f"raise method.slots to at least {batch} or lower train.batch_size"
         )
-    drawn = torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]
-    first, age = chains[drawn], ages[drawn]
+    slots = torch.randperm(len(chains), generator=generator, device=chains.device)[:batch]
+    first, age = chains[slots], ages[slots]
     if reinit:
         uniform = torch.empty(batch, device=chains.device).uniform_(generator=generator)
         restart = uniform < reinit
@@ -100,8 +104,8 @@ def sample_negatives(
         restarted = {"restarted": restart.to(first).mean()}
     chain = run_chain(sampler, energy, first, k, generator, learnt)
     after = {
-        "chains": chains.index_copy(0, drawn, chain.x),
-        "ages": ages.index_copy(0, drawn, age + k),
+        "chains": chains.index_copy(0, slots, chain.x),
+        "ages": ages.index_copy(0, slots, age + k),
         "restarts": restarts,
     } | chain.adaptation_state
     return Negatives(chain.x, after, chain.metrics | restarted)

@@ -1,4 +1,4 @@
-"""TODO ebmtrain/training/divergence.py."""
+"""Detection of diverged training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import HasEnergyRegularization
 
 MAX_ABS_COORDINATE = 100.0  # in units of training, where the presets expect coordinates of order 1
-MAX_ABS_ENERGY = 1e6  # |mean E| beyond which training has run away, in nats at T = 1
+MAX_ABS_ENERGY = 1e6  # bound on a loss, gradient norm or |mean E| in nats at T = 1
 
 
 def check_divergence(job: TrainSpec, state: TrainState) -> None:
-    """Raises DivergedError if the flag is set, or would be by the next update: weights that the
-    last one has blown up have met no data yet. Waits for the device."""
+    """Check the divergence flag and the energy of the next batch. Waits for the device.
+
+    The flag alone is not enough: weights that the last update made too large have seen no data yet.
+
+    Raises:
+        DivergedError: a loss, gradient or energy is not finite or beyond MAX_ABS_ENERGY.
+    """
     x = job.dataset.batch(state.step, job.batch_size, job.seed).x
     with freeze(state.energy), torch.no_grad():
         sound = state.energy(x).mean().abs() < MAX_ABS_ENERGY  # NaN compares false

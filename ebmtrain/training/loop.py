@@ -22,11 +22,11 @@ from ebmtrain.training.metrics import Metrics, window_means
 from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import Batch, Tensors
 
-RETRIES = 3  # of a supervised run, each at half the rate of the one before
+RETRIES = 3  # of a supervised run, each at half the learning rate of the one before
 
 
 class Callbacks(Protocol):
-    """What happens beside the updates. Each is asked at every step whether it is due."""
+    """What a run does between updates. Each is called at every step and decides whether it is due."""
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
     def log(self, state: TrainState, row: dict[str, float]) -> None: ...
@@ -36,21 +36,21 @@ class Callbacks(Protocol):
         ...
 
     def should_stop(self) -> bool:
-        """True once somebody wants training to end early."""
+        """Whether training is to end early."""
         ...
 
     def restore_last_checkpoint(self, state: TrainState) -> None:
-        """Puts the state that was saved last, which is good, in place of this one."""
+        """Load the last checkpoint, which is known to be good, into this state."""
         ...
 
     def on_retry(self, state: TrainState) -> None:
-        """The state is the last good one, at half its rate. To be saved at once, so that a run
-        that is killed now goes on like one that is not."""
+        """Called after `restore_last_checkpoint` with half the rate set. The state must be saved at
+        once: a run that is killed now then resumes like one that is not."""
         ...
 
 
 class StepRequest(NamedTuple):
-    """An update that is to be made: what `train_step` takes, and all that depends on the step."""
+    """The arguments of `train_step` for one update."""
 
     job: TrainSpec
     state: TrainState
@@ -59,43 +59,43 @@ class StepRequest(NamedTuple):
 
 
 StepResult = tuple[Metrics, int]
-"""The metrics of an update, and the energy evaluations that it took."""
+"""The metrics of an update, and its number of energy evaluations."""
 
-_Advance = Callable[[TrainSpec, TrainState, Batch, float | None], StepResult]
-"""What `train_step` does, maybe by other means."""
+_StepFunction = Callable[[TrainSpec, TrainState, Batch, float | None], StepResult]
+"""`train_step` or its compiled form."""
 
 _T = TypeVar("_T")
 StepRequests = Generator[StepRequest, StepResult, _T]
-"""Something that goes on as far as the next update, and ends with a T."""
+"""A generator that yields at each update and returns a T."""
 
 
-def run_to_completion(run: StepRequests[_T], advance: _Advance) -> _T:
-    """Goes through with one run; `advance` makes its updates."""
+def run_to_completion(run: StepRequests[_T], step: _StepFunction) -> _T:
+    """The return value of one run, whose updates `step` computes."""
     try:
-        wanted = next(run)
+        request = next(run)
         while True:
             try:
-                made = advance(*wanted)
-            except BaseException as error:  # it is the run's own, and comes up where it asked
-                wanted = run.throw(error)
+                result = step(*request)
+            except BaseException as error:  # raised in the run, where it requested the update
+                request = run.throw(error)
             else:
-                wanted = run.send(made)
+                request = run.send(result)
     except StopIteration as end:
         return end.value
 
 
 def training_loop(job: TrainSpec, state: TrainState, events: Callbacks) -> StepRequests[None]:
-    """Updates until `job.n_steps`, with the events between them.
+    """Updates until `job.n_steps`, with the callbacks between them.
 
-    A run that is stopped early is saved where it stands and does nothing else, so that the rows
-    of a resumed run are those of one that was never stopped.
+    A run that is stopped early saves its state and does nothing else, so that a resumed run logs
+    the same rows as one that was never stopped.
 
     Raises:
         DivergedError: a loss, gradient or energy is not finite or beyond MAX_ABS_ENERGY, and no
-            retry is left. What was saved before is good: it is checked before each save.
+            retry is left. Earlier checkpoints are good: the state is checked before each save.
     """
     stopping = False
-    if state.step == 0 and not state.retries:  # who went back to step 0 has been here
+    if state.step == 0 and not state.retries:  # after a retry from step 0 they have run
         run_callbacks(state, events, {}, last=job.n_steps == 0)
     while state.step < job.n_steps and not stopping:
         metrics = yield from request_step(job, state)
@@ -108,10 +108,10 @@ def training_loop(job: TrainSpec, state: TrainState, events: Callbacks) -> StepR
 
 
 def _retry(job: TrainSpec, state: TrainState, events: Callbacks, error: DivergedError) -> None:
-    """Back to the last good state: weights, chains, generators, optimizer; at half its rate.
+    """Restore the last checkpoint (weights, chains, generators, optimizer) at half its rate.
 
-    The same batches and the same random numbers follow as before, so the rate is all that is
-    different. What was counted on the way that is given up stays counted.
+    The same batches and random numbers follow as before; only the rate differs. Energy evaluations
+    of the discarded updates stay counted.
 
     Raises:
         DivergedError: `job.retries` were not enough.
@@ -129,7 +129,7 @@ def _retry(job: TrainSpec, state: TrainState, events: Callbacks, error: Diverged
 def collect_metrics(
     job: TrainSpec, state: TrainState, metrics: Metrics, *, last: bool
 ) -> dict[str, float]:
-    """Puts an update's metrics into the window; where a row is due, the window's means."""
+    """Add an update's metrics to the window; the window's means if a row is due, else {}."""
     state.window.setdefault(metrics.names, []).append(metrics.vector)
     if not last and state.step % job.log_every:
         return {}
@@ -150,7 +150,7 @@ def run_callbacks(
     last: bool,
     stopping: bool = False,
 ) -> None:
-    """All that is due at this step. The last step takes this way like any other."""
+    """Call each callback for this step, the last step included."""
     row = row | events.evaluate(state, last)
     if row:
         events.log(state, row)
@@ -158,17 +158,17 @@ def run_callbacks(
     events.save(state, last or stopping)
 
 
-def run_step(job: TrainSpec, state: TrainState, advance: _Advance | None = None) -> Metrics:
-    """`request_step`, by itself.
+def run_step(job: TrainSpec, state: TrainState, step: _StepFunction | None = None) -> Metrics:
+    """One update outside of a loop; its metrics.
 
     Args:
-        advance: what makes it; None: `train_step`.
+        step: computes it; None: `train_step`.
     """
-    return run_to_completion(request_step(job, state), advance or train_step)
+    return run_to_completion(request_step(job, state), step or train_step)
 
 
 def request_step(job: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
-    """One update of the parameters; its metrics."""
+    """Request one update with its batch, learning rate and average's weight; its metrics."""
     batch = job.dataset.batch(state.step, job.batch_size, job.seed)
     rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
     rate *= 0.5 ** len(state.retries)
@@ -176,7 +176,7 @@ def request_step(job: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
         group["lr"] = rate
     weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
     metrics, points = yield StepRequest(job, state, batch, weight)
-    # As a resumed run has them: the same numbers in another order may be summed in another order.
+    # A checkpoint stores them contiguous, and another memory layout may be summed in another order.
     state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.evaluations += points
     state.step += 1
@@ -268,22 +268,23 @@ def _apply(
 
 def run_interleaved(
     runs: Sequence[StepRequests[_T]],
-    advance: Callable[[Sequence[StepRequest]], list[StepResult]],
+    step: Callable[[Sequence[StepRequest]], list[StepResult]],
     ended: Callable[[int, _T | Exception], None],
 ) -> None:
     """Run all of them to completion, each in a `contextvars` context of its own.
 
     Args:
-        advance: makes the updates that all want next. What goes wrong there, goes wrong in each.
-        ended: is told the number of a run and what it returned or raised.
+        step: computes one update of each run that is not at its end. If it raises, each of these
+            runs does.
+        ended: called with the number of a run and what it returned or raised.
     """
     contexts = [copy_context() for _ in runs]
-    wanted: dict[int, StepRequest] = {}
+    requests: dict[int, StepRequest] = {}
 
-    def go_on(number: int, act: Callable[..., StepRequest], *words: Any) -> None:
-        wanted.pop(number, None)
+    def resume(number: int, method: Callable[..., StepRequest], *arguments: Any) -> None:
+        requests.pop(number, None)
         try:
-            wanted[number] = contexts[number].run(act, *words)
+            requests[number] = contexts[number].run(method, *arguments)
         except StopIteration as end:
             ended(number, end.value)
         except Exception as error:
@@ -291,17 +292,17 @@ def run_interleaved(
 
     try:
         for number, run in enumerate(runs):
-            go_on(number, next, run)
-        while wanted:
-            asked = dict(wanted)
+            resume(number, next, run)
+        while requests:
+            current = dict(requests)
             try:
-                made = advance(list(asked.values()))
+                results = step(list(current.values()))
             except Exception as error:
-                for number in asked:
-                    go_on(number, runs[number].throw, error)
+                for number in current:
+                    resume(number, runs[number].throw, error)
             else:
-                for number, one in zip(asked, made, strict=True):
-                    go_on(number, runs[number].send, one)
-    finally:  # a second signal, say: what they hold is let go
+                for number, result in zip(current, results, strict=True):
+                    resume(number, runs[number].send, result)
+    finally:  # also after a second signal: each run releases what it holds
         for context, run in zip(contexts, runs, strict=True):
             context.run(run.close)

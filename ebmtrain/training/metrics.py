@@ -1,4 +1,4 @@
-"""TODO ebmtrain/training/metrics.py."""
+"""Metrics of updates and their means over a window."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from torch import Tensor
 
 
 class Metrics(Mapping[str, Tensor]):
-    """Of an update: numbers by name, of shape () each, detached and left on the device as one
-    vector, for that is how rows of them are averaged."""
+    """The metrics of one update by name, shape () each, kept on the device as one vector.
+
+    Args:
+        vector: (n,), detached, in the order of the names.
+    """
 
     def __init__(self, names: tuple[str, ...], vector: Tensor):
         self.names = names
         self.vector = vector
-
-    @classmethod
-    def of(cls, numbers: Mapping[str, Tensor]) -> Metrics:
-        """Copies: the method may own these tensors."""
-        return cls(tuple(numbers), torch.stack(list(numbers.values())))
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.names:
@@ -34,7 +32,11 @@ class Metrics(Mapping[str, Tensor]):
 
 
 def window_means(window: dict[tuple[str, ...], list[Tensor]]) -> dict[str, float]:
-    """Of each metric over the updates that had it. Waits for the device once."""
+    """The mean of each metric over the updates that report it. Waits for the device once.
+
+    Args:
+        window: vectors of metrics by the names of their entries.
+    """
     columns: dict[str, list[Tensor]] = {}
     for names, rows in window.items():
         for name, column in zip(names, torch.stack(rows).T, strict=True):
