@@ -26,7 +26,7 @@ RETRIES = 3  # of a supervised run, each at half the learning rate of the one be
 
 
 class Callbacks(Protocol):
-    """What a run does between updates. Each is called at every step and decides whether it is due."""
+    """What a run does between updates, called at every step; each checks whether it is due."""
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, float]: ...
     def log(self, state: TrainState, row: dict[str, float]) -> None: ...
