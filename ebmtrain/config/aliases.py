@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 
 _LOG = logging.getLogger("ebmtrain")
@@ -26,24 +25,27 @@ FORMER_CALLBACKS = ("ebmtrain.commands.train.BeforeRun", "ebmtrain.cli.train.Bef
 
 
 def resolve_aliases(config: Any) -> Any:
-    """The configuration with each former `_target_` replaced by the present one.
+    """The configuration with each former `_target_` replaced by the present one, and one notice.
 
     A part of the configuration that holds none is returned as the same object.
     """
+    found: dict[str, str] = {}
+    new = _resolved(config, found)
+    if found:
+        names = ", ".join(f"{old} is now {name}" for old, name in found.items())
+        _LOG.warning("warning: the configuration names parts by former paths: %s", names)
+    return new
+
+
+def _resolved(config: Any, found: dict[str, str]) -> Any:
+    """The same of a part, whose former names are added to `found`."""
     if isinstance(config, dict):
-        new = {key: resolve_aliases(value) for key, value in config.items()}
+        new = {key: _resolved(value, found) for key, value in config.items()}
         target = new.get("_target_")
         if isinstance(target, str) and target in ALIASES:
-            new["_target_"] = ALIASES[target]
-            _notify(target)
+            new["_target_"] = found[target] = ALIASES[target]
         return new if any(new[key] is not config[key] for key in config) else config
     if isinstance(config, list):
-        items = [resolve_aliases(item) for item in config]
+        items = [_resolved(item, found) for item in config]
         return items if any(a is not b for a, b in zip(items, config, strict=True)) else config
     return config
-
-
-@cache
-def _notify(target: str) -> None:
-    """Once in a process for each name."""
-    _LOG.warning("warning: _target_ %s is now %s", target, ALIASES[target])

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.config.aliases import resolve_aliases
 from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems
 from ebmtrain.config.experiment import Experiment
@@ -18,7 +17,7 @@ from ebmtrain.config.instantiate import initialize_model, instantiate_part
 from ebmtrain.config.schema import Checkpoint, Plots, Samples
 from ebmtrain.config.schema import Train as TrainSettings
 from ebmtrain.config.trust import Trust
-from ebmtrain.config.validate import validate
+from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.classification import Classification
@@ -50,7 +49,7 @@ def build(
     *,
     set_up_process: bool = False,
 ) -> Experiment:
-    """Validates and builds.
+    """Builds a configuration, after validating it if nobody has.
 
     Args:
         config: plain and resolved, as `presets.to_plain` or a run directory gives it.
@@ -64,8 +63,8 @@ def build(
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
     """
-    config = resolve_aliases(config)
-    validate(config, trust)
+    valid = config if isinstance(config, ValidConfig) else validate(config, trust)
+    config = dict(valid)
     settings = Device(**config["device"])
     device, dtype = settings.select()
     if set_up_process:

@@ -55,7 +55,11 @@ _SCALARS = ("seed", "supervisor")  # what is not a section
 _MISSING = "???"
 
 
-def validate(config: dict[str, Any], trust: Trust = None) -> None:
+class ValidConfig(dict[str, Any]):
+    """A configuration that `validate` has accepted, with the present names of all parts."""
+
+
+def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
     """Compares a plain, resolved configuration with the signatures of what it names.
 
     Args:
@@ -92,6 +96,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> None:
         problems += conflicts(config, PARTS)
     if problems:
         raise ConfigError("\n".join(problems))
+    return ValidConfig(config)
 
 
 def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:

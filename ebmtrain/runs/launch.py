@@ -88,8 +88,8 @@ def resume(
         config: in place of the saved one, say with more steps.
     """
     run = RunDir.open(path)
-    wanted = config or run.config()
-    validate(wanted, trust)  # before anything is written, the lock included
+    # Before anything is written, the lock included.
+    wanted = validate(config or run.config(), trust)
     train = wanted["train"]
     if train.get("leave_one_out") or train.get("ensemble") not in (None, 1):
         word = (

@@ -3,6 +3,9 @@ Biometrika 57, 1970)."""
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
@@ -38,3 +41,20 @@ def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 def choose_optional(accept: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
     """`choose` for values that are optional: both are tensors, or both None."""
     return None if yes is None or no is None else choose(accept, yes, no)
+
+
+_FORMER_NAMES = {
+    "accepted": "accept_mask",
+    "choose_if": "choose_optional",
+    "escapable": "sanitize_start",
+    "probability": "acceptance_probability",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The functions by their names in earlier versions, which users' samplers import."""
+    if name not in _FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    pairs = ", ".join(f"{old} is now {new}" for old, new in _FORMER_NAMES.items())
+    warnings.warn(f"{__name__}: {pairs}", FutureWarning, stacklevel=2)
+    return globals()[_FORMER_NAMES[name]]
