@@ -1,7 +1,7 @@
 """Many seeds of one configuration in one process: `train.ensemble`.
 
-Each member is an ordinary run in a directory of its own; their loops go on side by side, and their
-updates are made as one.
+Each member is an ordinary run with its own directory. Their training loops are interleaved, and
+their updates are computed in one batch.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.runs.console import print_line
 from ebmtrain.runs.launch import experiment_steps
 from ebmtrain.runs.outcome import outcome
+from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
 from ebmtrain.training.compiled.inductor import should_compile
 from ebmtrain.training.compiled.vmap import VmapTrainStep
-
-if TYPE_CHECKING:
-    from ebmtrain.config.experiment import Experiment
 from ebmtrain.training.loop import run_interleaved
 
 _Result = dict[str, Any]
@@ -92,10 +91,6 @@ def run_ensemble(
     Raises:
         TerminationSignal: a signal stopped it, after the members were saved.
     """
-    from ebmtrain.runs.console import print_line
-    from ebmtrain.runs.ensemble import _run_members
-    from ebmtrain.runs.report.leave_one_out import write_leave_one_out
-
     began, paths, each = time.perf_counter(), _folders(path, members), member_overrides(members)
     results: dict[int, dict[str, Any]] = {}
 

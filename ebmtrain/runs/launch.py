@@ -16,7 +16,8 @@ from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.runs.console import LOG, RunConsole
 from ebmtrain.runs.provenance import run_info
-from ebmtrain.runs.session import EMPTY_RESULT, Session, Stepper
+from ebmtrain.runs.result import run_result
+from ebmtrain.runs.session import Session, Stepper
 from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir
@@ -193,7 +194,7 @@ def record_failure(
     if before:  # the session wrote it: it knows the step and the numbers
         return before
     lines = str(error).splitlines() or [type(error).__name__]
-    result = EMPTY_RESULT | {"error": "; ".join(lines)}
+    result = run_result("failed", error="; ".join(lines))
     if not (path / "config.yaml").exists():
         run.write_config(config)
         run.write_json("run.json", {"command": list(command or sys.argv), "choices": choices})

@@ -18,6 +18,7 @@ from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.loggers.console import ConsoleLogger
 from ebmtrain.runs.loggers.files import FileLogger
+from ebmtrain.runs.result import run_result
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
@@ -302,39 +303,21 @@ class Session:
         return figure_title(self.name, self.step, self.numbers)
 
     def result(self, status: str, error: Exception | None) -> dict[str, Any]:
-        return {
-            "status": status,
-            "step": self.step,
-            "seconds": round(self.seconds, 3),
-            "energy_evaluations": self.evaluations,
-            "metrics": self.numbers,
-            "metrics_step": self.measured_at,
-            "timings": self.timings,
-            "warnings": self.warnings,
-            "best": self.best.found or None,
-            "retries": self.retries,
-            "compiled": self.maker is not None and self.maker.compiled,
-            "error": None if error is None else str(error),
-            "signal": self.stop.signal,
-        }
-
-
-EMPTY_RESULT: dict[str, Any] = {
-    "status": "failed",
-    "step": 0,
-    "seconds": 0.0,
-    "energy_evaluations": 0,
-    "metrics": {},
-    "metrics_step": None,
-    "timings": {},
-    "warnings": [],
-    "best": None,
-    "retries": [],
-    "compiled": False,
-    "error": None,
-    "signal": None,
-}
-"""Result of a run that could not start; the keys are those of `Session.result`."""
+        return run_result(
+            status,
+            step=self.step,
+            seconds=round(self.seconds, 3),
+            energy_evaluations=self.evaluations,
+            metrics=self.numbers,
+            metrics_step=self.measured_at,
+            timings=self.timings,
+            warnings=self.warnings,
+            best=self.best.found or None,
+            retries=self.retries,
+            compiled=self.maker is not None and self.maker.compiled,
+            error=None if error is None else str(error),
+            signal=self.stop.signal,
+        )
 
 
 def _is_due(evaluator: Evaluator, step: int) -> bool:
