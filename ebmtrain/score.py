@@ -14,7 +14,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.types import ChainKernels, Energy
+from ebmtrain.types import (
+    ChainKernels,
+    Energy,
+    HasQuadraticLoss,
+    LossDerivatives,
+    QuadraticLoss,
+    Tensors,
+)
 
 CHUNK_POINTS = 8192
 """Points per call of an energy, where there are many."""
@@ -115,6 +122,31 @@ def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[T
     return s, torch.stack(list(products))
 
 
+def quadratic_loss(
+    energy: Energy, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
+) -> tuple[Tensor, Tensors]:
+    """A loss that is quadratic, elementwise, in E(x), or in dE/dx and curvatures: its value,
+    differentiable once in the parameters, and its metrics.
+
+    An energy that is `HasQuadraticLoss` computes each block of points forward and backward before
+    the next block, for the derivatives are known without the other points. Any other energy takes
+    autograd, which uses `loss` alone.
+
+    Args:
+        loss: takes E(x), (batch,); or dE/dx, (batch, *event), where there are derivatives by it;
+            or this and v' (d2E/dx2) v, (n, batch), where there are directions.
+        derivatives: of the loss, in agreement with it.
+    """
+    if isinstance(energy, HasQuadraticLoss):
+        found = energy.quadratic_loss(x, loss, derivatives)
+        if found is not None:
+            return found
+    if derivatives.directions is not None:
+        s, products = score_and_products(energy, x, derivatives.directions)
+        return loss(-s, -products)
+    return loss(energy(x) if derivatives.gradient is None else -score(energy, x))
+
+
 @contextmanager
 def freeze(energy: Energy) -> Iterator[None]:
     """In here the energy is in eval mode and its parameters take no gradient.
@@ -155,6 +187,7 @@ _PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other argume
     "differentiable_gradient": lambda: 1,
     "differentiable_gradient_and_curvatures": lambda directions: 1,
     "joint": lambda: 1,
+    "quadratic_loss": lambda loss, derivatives: 1,
     "langevin": lambda noise, sizes, scales: len(sizes),
     "leapfrog": lambda momentum, gradient, eps, temperature, steps: steps,
 }

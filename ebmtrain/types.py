@@ -128,6 +128,42 @@ class ChainKernels(Protocol):
         ...
 
 
+class Affine(NamedTuple):
+    """offset + slope * y, elementwise."""
+
+    offset: Tensor
+    slope: Tensor | None = None
+    """None: 0."""
+
+
+class LossDerivatives(NamedTuple):
+    """Derivatives of a quadratic loss with respect to what it depends on; None: not on this."""
+
+    energy: Affine | None = None
+    """By E(x), (batch,)."""
+    gradient: Affine | None = None
+    """By dE/dx, (batch, *event)."""
+    curvature: Affine | None = None
+    """By v' (d2E/dx2) v, (n, batch); with `gradient` and `directions`."""
+    directions: Tensor | None = None
+    """The v, (n, batch, *event)."""
+
+
+QuadraticLoss = Callable[..., tuple[Tensor, Tensors]]
+"""The loss, shape (), and metrics, from E(x), or from dE/dx, or from dE/dx and the curvatures."""
+
+
+@runtime_checkable
+class HasQuadraticLoss(Protocol):
+    """An energy that computes a quadratic loss and its gradient in the parameters in one pass."""
+
+    def quadratic_loss(
+        self, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
+    ) -> tuple[Tensor, Tensors] | None:
+        """See `score.quadratic_loss`; None: autograd computes it."""
+        ...
+
+
 @runtime_checkable
 class Normalised(Protocol):
     """An energy with a known normaliser, in closed form or by enumeration of a discrete space.

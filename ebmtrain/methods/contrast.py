@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.types import Energy, Tensors
+from ebmtrain.score import quadratic_loss
+from ebmtrain.types import Affine, Energy, LossDerivatives, Tensors
 
 
 def contrastive_loss(
@@ -27,15 +28,26 @@ def contrastive_loss(
         regularization: alpha >= 0.
         weights: of the negatives in their means, (batch,), sum 1; None: equal weights.
     """
-    values = energy(torch.cat([x, negatives.detach()]))
-    data, model = values.split([len(x), len(negatives)])
-    data_mean = data.mean()
-    model_mean = _weighted_mean(model, weights)
-    loss = data_mean - model_mean
-    if regularization:
-        squares = data.square().mean() + _weighted_mean(model.square(), weights)
-        loss = loss + regularization * squares
-    return loss, {"energy_data": data_mean.detach(), "energy_model": model_mean.detach()}
+
+    def loss(values: Tensor) -> tuple[Tensor, Tensors]:
+        data, model = values.split([len(x), len(negatives)])
+        data_mean = data.mean()
+        model_mean = _weighted_mean(model, weights)
+        loss = data_mean - model_mean
+        if regularization:
+            squares = data.square().mean() + _weighted_mean(model.square(), weights)
+            loss = loss + regularization * squares
+        return loss, {"energy_data": data_mean.detach(), "energy_model": model_mean.detach()}
+
+    of_data = x.new_full((len(x),), 1 / len(x))
+    if weights is None:
+        of_model = x.new_full((len(negatives),), 1 / len(negatives))
+    else:
+        of_model = weights.detach().to(x)
+    slope = torch.cat([of_data, of_model]) * (2 * regularization) if regularization else None
+    derivative = Affine(torch.cat([of_data, -of_model]), slope)
+    points = torch.cat([x, negatives.detach()])
+    return quadratic_loss(energy, points, loss, LossDerivatives(energy=derivative))
 
 
 def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:

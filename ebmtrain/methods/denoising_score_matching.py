@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.masks import squared_norm
-from ebmtrain.score import score
-from ebmtrain.types import Batch, Energy, LossOutput, Positive, Tensors
+from ebmtrain.score import quadratic_loss
+from ebmtrain.types import Affine, Batch, Energy, LossDerivatives, LossOutput, Positive, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,15 @@ class DenoisingScoreMatching:
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         xi = torch.empty_like(batch.x).normal_(generator=generator)
-        s = score(energy, batch.x + self.sigma * xi)
-        loss = squared_norm(self.sigma * s + xi, batch.x).mean() / 2
-        metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}
-        return LossOutput(loss, metrics, state)
+
+        def loss(gradient: Tensor) -> tuple[Tensor, Tensors]:
+            value = squared_norm(xi - self.sigma * gradient, batch.x).mean() / 2
+            norm = gradient.detach().flatten(1).square().sum(1).mean().sqrt()
+            return value, {"score_norm": norm}
+
+        n = len(xi)
+        slope = torch.full_like(xi, self.sigma**2 / n)
+        offset = xi * (-self.sigma / n)
+        derivatives = LossDerivatives(gradient=Affine(offset, slope))
+        value, metrics = quadratic_loss(energy, batch.x + self.sigma * xi, loss, derivatives)
+        return LossOutput(value, metrics, state)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from ebmtrain.methods.score_matching import require_second_derivative
-from ebmtrain.score import score_and_products
-from ebmtrain.types import Batch, Count, Energy, LossOutput, Tensors
+from ebmtrain.score import quadratic_loss, score_and_products
+from ebmtrain.types import Affine, Batch, Count, Energy, LossDerivatives, LossOutput, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,24 @@ class SlicedScoreMatching:
     ) -> LossOutput:
         x = batch.x
         v = x.new_empty(self.n_projections, *x.shape).normal_(generator=generator)
-        s, products = score_and_products(energy, x, v)
-        squared_norm = s.flatten(1).square().sum(1)
-        along = squared_norm if self.variance_reduced else (s * v).flatten(2).sum(2).square()
-        metrics = {
-            "score_norm": squared_norm.detach().mean().sqrt(),
-            "divergence": products.detach().mean(),
-        }
-        return LossOutput((along / 2 + products).mean(), metrics, state)
+
+        def loss(gradient: Tensor, curvatures: Tensor) -> tuple[Tensor, Tensors]:
+            squared_norm = gradient.flatten(1).square().sum(1)
+            along = squared_norm
+            if not self.variance_reduced:
+                along = (gradient * v).flatten(2).sum(2).square()
+            metrics = {
+                "score_norm": squared_norm.detach().mean().sqrt(),
+                "divergence": -curvatures.detach().mean(),
+            }
+            return (along / 2 - curvatures).mean(), metrics
+
+        if not self.variance_reduced:  # v's is not elementwise in s
+            s, products = score_and_products(energy, x, v)
+            return LossOutput(*loss(-s, -products), state)
+        derivatives = LossDerivatives(
+            gradient=Affine(torch.zeros_like(x), torch.full_like(x, 1 / len(x))),
+            curvature=Affine(x.new_full(v.shape[:2], -1 / (len(v) * len(x)))),
+            directions=v,
+        )
+        return LossOutput(*quadratic_loss(energy, x, loss, derivatives), state)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, linear, silu, softplus, tanh
+from torch.nn.functional import leaky_relu, linear, pad, silu, softplus, tanh
 from torch.nn.utils import parametrizations
 
 from ebmtrain.models.layers import (
@@ -22,7 +22,16 @@ from ebmtrain.models.layers import (
 from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.models.perceptron.ops import Network
-from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
+from ebmtrain.types import (
+    Affine,
+    Count,
+    LossDerivatives,
+    NonNegative,
+    Positive,
+    QuadraticLoss,
+    Tensors,
+    WholeNumber,
+)
 
 # name: (f, (df, z) -> df * f'(z)), for the closed-form input gradient. leaky_relu is there for
 # comparisons alone: its second derivative is zero, which silently breaks score matching.
@@ -155,6 +164,61 @@ class MLP(nn.Module):
             curvatures = curvatures.add(v.square().sum(2), alpha=self.base_precision)
         return gradient.view_as(x), curvatures
 
+    def quadratic_loss(
+        self, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
+    ) -> tuple[Tensor, Tensors] | None:
+        """See `score.quadratic_loss`; None: autograd computes it."""
+        flat, network = x.flatten(1), self.network()
+        learns = functional.needs_parameter_gradient(network)
+        if not (learns and self.native_supports(flat, network)):
+            return None
+        if derivatives.gradient is None and not perceptron.is_faster(flat, network):
+            return None
+        with torch.no_grad():
+            if derivatives.energy is not None:
+                quantities, vjp = self._energy_and_vjp(flat, network, derivatives.energy)
+            else:
+                *quantities, vjp = self._gradient_and_vjp(flat, network, derivatives)
+                quantities[0] = quantities[0].view_as(x)
+            value, metrics = loss(*quantities)
+        return functional.attach_gradient(value, vjp, network), metrics
+
+    def _energy_and_vjp(
+        self, x: Tensor, network: Network, derivative: Affine
+    ) -> tuple[tuple[Tensor], Tensor]:
+        """E(x), and the gradient in the parameters of a loss with this derivative by E(x)."""
+        offset, slope = _shift(
+            derivative, add_base_energy(x.new_zeros(len(x)), x, self.base_precision)
+        )
+        f, *_, vjp = functional.forward_and_vjp(x, network, offset, slopes=(slope, None, None))
+        return (add_base_energy(f, x, self.base_precision),), vjp
+
+    def _gradient_and_vjp(
+        self, x: Tensor, network: Network, derivatives: LossDerivatives
+    ) -> list[Tensor]:
+        """dE/dx and, where there are directions, the curvatures; and the gradient in the parameters
+        of a loss with these derivatives."""
+        _, of_gradient, of_curvature, v = derivatives
+        assert of_gradient is not None
+        points, w, b, bend = x, None, None, None
+        base = self.base_precision * x
+        u, slope = _shift(_map(of_gradient, lambda t: t.flatten(1)), base)
+        if v is not None and of_curvature is not None:
+            v = v.flatten(2)
+            bent = self.base_precision * v.square().sum(2)
+            b, bend = _map(_shift(of_curvature, bent), torch.flatten)
+            w, points = v.flatten(0, 1), x.expand(v.shape).flatten(0, 1)
+            # dE/dx of the first n points alone is in the loss.
+            u, slope = _map(Affine(u, slope), lambda t: pad(t, (0, 0, 0, len(points) - len(t))))
+        zeros = x.new_zeros(len(points))
+        _, gradient, curvatures, vjp = functional.forward_and_vjp(
+            points, network, zeros, u, w, b, (None, slope, bend)
+        )
+        found = [gradient[: len(x)] + base]
+        if w is not None and v is not None:
+            found.append(curvatures.view(v.shape[:2]) + bent)
+        return [*found, vjp]
+
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd."""
         flat = x.flatten(1)
@@ -221,3 +285,14 @@ class MLP(nn.Module):
 
     def layers(self) -> list[nn.Linear]:
         return [*self.hidden, self.output]  # type: ignore[list-item]
+
+
+def _map(values: Affine, function: Callable[[Tensor], Tensor]) -> Affine:
+    slope = None if values.slope is None else function(values.slope)
+    return Affine(function(values.offset), slope)
+
+
+def _shift(derivative: Affine, base: Tensor) -> Affine:
+    """As a function of y, where it is given as one of y + base."""
+    offset, slope = derivative
+    return Affine(offset if slope is None else offset + slope * base, slope)

@@ -166,8 +166,35 @@ class Perceptron(torch.autograd.Function):
         network = Network(scale, activation, frequencies, layers[:half], layers[half:])
         v, u, b = (*gradients, None, None)[:3]
         assert v is not None
-        flat = parameter_vjp(x, network, kept, v, u, w, b)
-        in_turn = [t for pair in zip(network.weights, network.biases, strict=True) for t in pair]
-        parts = flat.split([t.numel() for t in in_turn])
-        found = [part.view_as(t) for part, t in zip(parts, in_turn, strict=True)]
-        return *[None] * 6, *found[::2], *found[1::2]
+        return *[None] * 6, *_unflatten(parameter_vjp(x, network, kept, v, u, w, b), layers)
+
+
+def _unflatten(flat: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of `parameter_vjp` in parts like weights, followed by parts like biases."""
+    half = len(layers) // 2
+    pairs = [t for pair in zip(layers[:half], layers[half:], strict=True) for t in pair]
+    parts = flat.split([t.numel() for t in pairs])
+    found = [part.view_as(t) for part, t in zip(parts, pairs, strict=True)]
+    return [*found[::2], *found[1::2]]
+
+
+def attach_gradient(loss: Tensor, flat: Tensor, network: Network) -> Tensor:
+    """The loss, shape (), differentiable once in weights and biases.
+
+    Args:
+        flat: its gradient with respect to these, as of `parameter_vjp`.
+    """
+    return _AttachGradient.apply(loss, flat, *network.weights, *network.biases)  # type: ignore[return]
+
+
+class _AttachGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, flat: Tensor, *layers: Tensor) -> Tensor:
+        ctx.save_for_backward(flat, *layers)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        flat, *layers = ctx.saved_tensors
+        return None, None, *_unflatten(gradients[0] * flat, layers)

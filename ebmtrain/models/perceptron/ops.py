@@ -151,8 +151,3 @@ _define(
     "Tensor momentum, Tensor gradient, Tensor eps, float precision, float temperature, int steps",
     _FOUR_TENSORS, _fake_leapfrog,
 )  # fmt: skip
-
-
-THERE = torch.ops.ebmtrain.perceptron.default
-BACK = torch.ops.ebmtrain.perceptron_weights.default
-AT_ONCE = torch.ops.ebmtrain.perceptron_at_once.default

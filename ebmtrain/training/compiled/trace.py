@@ -1,10 +1,9 @@
 """An update as one graph of tensor operations, for a compiler.
 
-The update that `train_step` makes is made once, on a copy, while every operation of it is
-written down: chains, loss, gradient, clipping, optimizer and average. No part is told of it. What
-perceptrons do there and back is put together afterwards: see `perceptron_fusion`. The random
-numbers are not drawn in the graph but go into it, so that the same generator gives the same numbers
-in the same order as without a compiler, and its state can be saved.
+The update of `train_step` is run once on a copy, with every tensor operation recorded: chains,
+loss, gradient, clipping, optimizer and average. Random numbers are inputs of the graph, so that the
+same generator gives the same numbers in the same order as without a compiler, and its state can be
+saved.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmtrain.training.compiled.decompositions import optimizer_decompositions
-from ebmtrain.training.compiled.fusion import in_one_go
 from ebmtrain.training.loop import train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import Batch
@@ -175,6 +173,5 @@ def trace_update(
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # marks that torch's optimizers leave
             graph.graph.erase_node(node)
-    in_one_go(graph.graph)
     graph.recompile()
     return UpdateGraph(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
