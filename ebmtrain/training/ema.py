@@ -44,7 +44,7 @@ def ema_update(pairs: EmaPairs, weight: float | Tensor) -> None:
         for kept, new in zip(pairs.averages, pairs.newest, strict=True):
             kept.lerp_(new, weight)
     else:
-        torch._foreach_lerp_(pairs.averages, pairs.newest, weight)
+        torch._foreach_lerp_(pairs.averages, pairs.newest, weight)  # type: ignore
     for average, energy in pairs.with_buffers:
         buffers = zip(average.buffers(recurse=False), energy.buffers(recurse=False), strict=True)
         for kept, new in buffers:

@@ -46,7 +46,7 @@ def fused_adam(parameters: Iterable[Tensor], *, decoupled: bool, **options: Any)
         options: of torch.optim.Adam; neither amsgrad nor maximize.
     """
     kind: Any = without_dynamo(torch.optim.AdamW if decoupled else torch.optim.Adam)
-    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_  # type: ignore
     first_step = kind.step
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ def fused_adam(parameters: Iterable[Tensor], *, decoupled: bool, **options: Any)
         for group, moved in zip(self.param_groups, groups, strict=True):
             states = [self.state[p] for p in moved]
             counts = [s["step"] for s in states]
-            torch._foreach_add_(counts, 1)
+            torch._foreach_add_(counts, 1)  # type: ignore
             kernel(
                 moved, [p.grad for p in moved], [s["exp_avg"] for s in states],
                 [s["exp_avg_sq"] for s in states], [], counts, lr=group["lr"],
