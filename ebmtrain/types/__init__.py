@@ -1,0 +1,85 @@
+"""Protocols and data types that the packages of ebmtrain share. Imports nothing of ebmtrain.
+
+Conventions everywhere: p(x) = exp(-E(x) / T) / Z with T = 1 unless said otherwise, score
+s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data point.
+"""
+
+from __future__ import annotations
+
+from ebmtrain.types.capabilities import HasConflicts, Ragged, takes_ragged
+from ebmtrain.types.data import (
+    BaseDistribution,
+    Batch,
+    Dataset,
+    Density,
+    HasAnomalies,
+    HasLabels,
+    HasNames,
+    HasPixels,
+    HasSupport,
+    Labels,
+    Modes,
+    Region,
+    Standardization,
+    Support,
+    check_mixture,
+    labels_of,
+    names_of,
+)
+from ebmtrain.types.energies import (
+    Affine,
+    ChainKernels,
+    Energy,
+    HasQuadraticLoss,
+    ImageEnergy,
+    Joint,
+    Landscape,
+    LossDerivatives,
+    Normalised,
+    QuadraticLoss,
+)
+from ebmtrain.types.logger import Logger
+from ebmtrain.types.methods import (
+    EstimatesLogZ,
+    HasEnergyRegularization,
+    LossOutput,
+    Method,
+    NeedsLabels,
+    needs_labels,
+)
+from ebmtrain.types.ranges import (
+    Count,
+    Decay,
+    NonNegative,
+    OpenUnit,
+    Positive,
+    Probability,
+    WholeNumber,
+)
+from ebmtrain.types.samplers import (
+    Adaptation,
+    Cooling,
+    HasAdaptation,
+    HasClamp,
+    HasJumps,
+    HasStepSize,
+    HasStepSizeEnd,
+    HasTarget,
+    HasTemperature,
+    Jumps,
+    ManySteps,
+    S,
+    Sampler,
+    StepInfo,
+    WrapsSampler,
+)
+from ebmtrain.types.state import (
+    DeclaresState,
+    MethodChains,
+    Placement,
+    StateSchema,
+    Tensors,
+    TrainingItems,
+    method_chains,
+    schema_of,
+)

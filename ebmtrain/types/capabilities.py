@@ -1,0 +1,24 @@
+"""Optional capabilities that parts of any kind may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    ragged: bool
+    """Whether the part takes sequences of different lengths: see `masks`. Default: False."""
+
+
+def takes_ragged(part: object) -> bool:
+    """Whether a method, a sampler or an evaluation, or its class, takes sequences of different
+    lengths."""
+    return isinstance(part, Ragged) and part.ragged
+
+
+@runtime_checkable
+class HasConflicts(Protocol):
+    conflicts: Callable[[dict[str, Any]], list[str]]
+    """One line for each problem with the rest of a configuration, with its remedy; static."""

@@ -1,0 +1,250 @@
+"""Data sets, densities, units and supports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+
+class Batch(NamedTuple):
+    """Points of one training step, with their classes."""
+
+    x: Tensor
+    """(batch, *event), in the units that the model is trained in."""
+    y: Tensor | None = None
+    """(batch,), int64: the class of each point; None if the data have no labels."""
+
+
+class Labels(NamedTuple):
+    """The classes of a dataset's points, counted from 0."""
+
+    train: Tensor
+    """(n,), int64."""
+    holdout: Tensor
+    """(m,), int64."""
+    names: tuple[str, ...]
+    """Names of the classes."""
+
+
+class Modes(NamedTuple):
+    """The known modes of a density."""
+
+    centres: Tensor
+    """(modes, *event), in the data's units."""
+    weights: Tensor
+    """(modes,), sum 1."""
+
+
+class Density(Protocol):
+    """A distribution with a sampler and a known density, in the data's units."""
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        """`count` independent points, (count, *event), float64."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, (batch, *event) -> (batch,); computed in x's dtype."""
+        ...
+
+    @property
+    def entropy(self) -> float:
+        """-E[log p(x)] in nats: the least NLL that any model can have."""
+        ...
+
+    @property
+    def modes(self) -> Modes | None: ...
+
+
+class Standardization(NamedTuple):
+    """x = shift + scale * (mixing u). Models and chains live in u, people in x.
+
+    The data's units are kept in float64 on the CPU, and both ways end there: a float32 of a large
+    offset has no room for the rest.
+    """
+
+    shift: Tensor
+    """(*event), float64."""
+    scale: Tensor
+    """(*event), float64, positive; elementwise."""
+    mixing: Tensor | None = None
+    """(d, d) over the d elements of a point, float64, regular: what makes the coordinates of u
+    uncorrelated. None: u stays as it is."""
+
+    def to_standard(self, x: Tensor) -> Tensor:
+        u = (x.to(self.shift) - self.shift) / self.scale
+        if self.mixing is None:
+            return u
+        return torch.linalg.solve(self.mixing, u.reshape(-1, len(self.mixing)).T).T.reshape(u.shape)
+
+    def to_data(self, u: Tensor) -> Tensor:
+        u = u.to(self.shift)
+        if self.mixing is not None:
+            u = (u.reshape(-1, len(self.mixing)) @ self.mixing.T).view(u.shape)
+        return u * self.scale + self.shift
+
+    @property
+    def log_volume(self) -> float:
+        """log |dx/du|: add it to a log Z or an entropy in u to have it in x."""
+        stretched = self.scale.double().log().sum()
+        if self.mixing is not None:
+            stretched = stretched + torch.linalg.slogdet(self.mixing.double()).logabsdet
+        return float(stretched)
+
+
+class Dataset(Protocol):
+    """Points to train on and points held out, both in the data's own units, on the CPU.
+
+    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies` and `HasPixels`, each
+    of which is optional. Labels are then in the batches too.
+    """
+
+    train: Tensor
+    """(n, *event), float64; of sequences of different lengths NaN where a step is not there."""
+    holdout: Tensor
+    """(m, *event), float64; never trained on."""
+    standardization: Standardization
+    truth: Density | None
+    """The distribution that the points were drawn from, where it is known."""
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> Dataset:
+        """Itself, whose batches are of this type and on this device."""
+        ...
+
+    def batch(self, step: int, size: int, seed: int) -> Batch:
+        """The batch of one training step, standardized: a pure function of its arguments."""
+        ...
+
+
+class BaseDistribution(Protocol):
+    """A distribution over flattened standardized points, (n, d), from which annealing starts."""
+
+    @property
+    def factor(self) -> Tensor:
+        """(d, d), lower triangular: u = mean + factor z."""
+        ...
+
+    def whiten(self, u: Tensor) -> Tensor:
+        """(n, d) -> (n, d): coordinates z in which the distribution is N(0, I)."""
+        ...
+
+    def unwhiten(self, z: Tensor) -> Tensor:
+        """The inverse of `whiten`."""
+        ...
+
+    @property
+    def log_volume(self) -> float:
+        """log |du/dz|."""
+        ...
+
+
+class Support(Protocol):
+    """The space that events live in. What depends on it is asked for here: a data set carries its
+    support, the data spec of a run does, and no other code asks what kind of data these are."""
+
+    def standardization(self, points: Tensor, scaling: Any) -> Standardization:
+        """Units in which models learn, from the training points, (n, *event), in the data's units,
+        and the option `dataset.standardize`."""
+        ...
+
+    def chain_starts(self, like: Tensor, region: Region, generator: Generator) -> Tensor:
+        """Points that chains start from where nothing is known of the modes, of the shape, type and
+        device of `like`, (chains, *event), standardized.
+
+        Args:
+            region: holds the data.
+        """
+        ...
+
+    def base(self, points: Tensor) -> BaseDistribution:
+        """The base of annealed importance sampling, fitted to points (n, d), float64."""
+        ...
+
+    def integration_box(self, region: Region, margin: float) -> Region:
+        """The first box over which quadrature sums exp(-E / T).
+
+        Args:
+            region: holds the data.
+            margin: width to add on each side, as a fraction of the region's.
+        """
+        ...
+
+
+@runtime_checkable
+class HasSupport(Protocol):
+    @property
+    def support(self) -> Support:
+        """Default: R^d."""
+        ...
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    names: tuple[str, ...] | None
+    """Of the columns of a table."""
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    labels: Labels | None
+
+
+@runtime_checkable
+class HasAnomalies(Protocol):
+    anomalies: Tensor | None
+    """(k, *event), in the data's units: points of a class that is neither in `train` nor in
+    `holdout`."""
+
+
+@runtime_checkable
+class HasPixels(Protocol):
+    pixels: tuple[float, float] | None
+    """Points are images; the least and the largest value of a pixel."""
+
+
+def names_of(dataset: object) -> tuple[str, ...] | None:
+    """Names of a table's columns; None: they have none."""
+    return dataset.names if isinstance(dataset, HasNames) else None
+
+
+def labels_of(dataset: object) -> Labels | None:
+    """Classes of a data set's points; None: they have none."""
+    return dataset.labels if isinstance(dataset, HasLabels) else None
+
+
+def check_mixture(centres: Sequence[Sequence[float]], weights: Sequence[float] | None) -> None:
+    """
+    Raises:
+        ValueError: centres of unequal length, or weights that do not fit them.
+    """
+    widths = {len(centre) for centre in centres}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(
+            f"centres must be one or more lists of equal length, got {centres}: "
+            "write one [x, y] for each mode"
+        )
+    if weights is None:
+        return
+    if len(weights) != len(centres):
+        raise ValueError(
+            f"got {len(weights)} weights for {len(centres)} centres: give one for each, or null"
+        )
+    if not (all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf):
+        raise ValueError(f"weights must be >= 0 with a positive sum, got {list(weights)}")
+
+
+class Region(NamedTuple):
+    """An axis-aligned box that holds the data (or an analytic energy's wells)."""
+
+    low: Tensor
+    """(d,)"""
+    high: Tensor
+    """(d,)"""
+
+    def grown(self, factor: float) -> Region:
+        """`factor` times as wide about the same centre."""
+        centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return Region(centre - factor * half, centre + factor * half)

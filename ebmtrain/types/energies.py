@@ -1,0 +1,133 @@
+"""Energies and their optional capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ebmtrain.types.state import Tensors
+
+
+@runtime_checkable
+class Energy(Protocol):
+    """E: (batch, *event) -> (batch,), with p(x) proportional to exp(-E(x)).
+
+    Optional: `energy_and_gradient(x) -> (E(x), dE/dx)` in closed form, which `ebmtrain.score` uses
+    in chains, where no parameter gradient is needed; `differentiable_gradient(x)`, dE/dx
+    differentiable once in the parameters, or None where autograd has to compute it, for losses;
+    `differentiable_gradient_and_curvatures(x, directions)`, the same with v' (d2E/dx2) v for each v
+    of directions (n, batch, *event), shape (n, batch); the protocols below.
+
+    If the constructor has an argument `training_points: Tensor | None`, it gets the standardized
+    training points, (n, *event), for the initialisation, or None if weights are loaded afterwards.
+
+    If it has an argument `ragged: bool` and that is true, the energy takes sequences of different
+    lengths, (batch, length, channels) with NaN at missing steps: see `masks`. It must not depend
+    on the number of missing steps, and its gradient there must be 0.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class ChainKernels(Protocol):
+    """What an energy may offer that makes many steps of a chain faster in one go than one by one.
+    Without autograd."""
+
+    def at_once(self, x: Tensor) -> bool:
+        """Whether the others are to be used for these points."""
+        ...
+
+    def langevin(
+        self, x: Tensor, noise: Tensor, sizes: Sequence[float], scales: Sequence[float]
+    ) -> Tensor:
+        """Where x <- x - sizes[t] * dE(x) + scales[t] * noise[t], t = 0, 1, ..., ends: points of
+        the shape of x, (batch, *event); noise is (steps, batch, *event)."""
+        ...
+
+    def leapfrog(
+        self, x: Tensor, momentum: Tensor, gradient: Tensor, eps: Tensor, temperature: float,
+        steps: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Points, momenta, dE and E after leapfrog steps of sizes eps, (batch,), of the dynamics of
+        E / temperature + ||p||^2 / 2, from points, momenta and dE of shape (batch, *event)."""
+        ...
+
+
+class Affine(NamedTuple):
+    """offset + slope * y, elementwise."""
+
+    offset: Tensor
+    slope: Tensor | None = None
+    """None: 0."""
+
+
+class LossDerivatives(NamedTuple):
+    """Derivatives of a quadratic loss with respect to what it depends on; None: not on this."""
+
+    energy: Affine | None = None
+    """By E(x), (batch,)."""
+    gradient: Affine | None = None
+    """By dE/dx, (batch, *event)."""
+    curvature: Affine | None = None
+    """By v' (d2E/dx2) v, (n, batch); with `gradient` and `directions`."""
+    directions: Tensor | None = None
+    """The v, (n, batch, *event)."""
+
+
+QuadraticLoss = Callable[..., tuple[Tensor, Tensors]]
+"""The loss, shape (), and metrics, from E(x), or from dE/dx, or from dE/dx and the curvatures."""
+
+
+@runtime_checkable
+class HasQuadraticLoss(Protocol):
+    """An energy that computes a quadratic loss and its gradient in the parameters in one pass."""
+
+    def quadratic_loss(
+        self, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
+    ) -> tuple[Tensor, Tensors] | None:
+        """See `score.quadratic_loss`; None: autograd computes it."""
+        ...
+
+
+@runtime_checkable
+class Normalised(Protocol):
+    """An energy with a known normaliser, in closed form or by enumeration of a discrete space.
+    Evaluations are then exact in any number of dimensions."""
+
+    def log_z(self, temperature: float) -> Tensor | None:
+        """log of the integral, or of the sum, of exp(-E / T) over all points of the space, shape
+        (); None if it is not known at this T > 0. Computed in the dtype of the parameters.
+        """
+        ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """An energy of points and classes, E(x) = -log sum_y exp(-E(x, y)), with
+    p(y | x) = softmax_y(-E(x, y)) = exp(E(x) - E(x, y))."""
+
+    classes: int | None
+    """Number of classes; None: the model has no outputs for classes, and `joint` is not called."""
+
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) of every class y: (batch, *event) -> (batch, classes)."""
+        ...
+
+
+@runtime_checkable
+class Landscape(Protocol):
+    """An analytic energy in its own units: it is sampled and drawn, not trained."""
+
+    window: tuple[Sequence[float], Sequence[float]]
+    """Lower and upper corner, (d,) each, of the box that holds its wells."""
+    event_shape: tuple[int, ...]
+
+
+@runtime_checkable
+class ImageEnergy(Protocol):
+    """An energy of images."""
+
+    image: tuple[int, ...]
+    """Shape of one image, (height, width) or (channels, height, width)."""

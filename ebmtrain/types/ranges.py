@@ -1,0 +1,15 @@
+"""Ranges of numbers. The validator reads them from the signatures of the parts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Le(1)]
+OpenUnit = Annotated[float, Gt(0), Lt(1)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Gt(0)]
+WholeNumber = Annotated[int, Ge(0)]
