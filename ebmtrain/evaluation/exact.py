@@ -7,16 +7,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, integrate_log_z
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Standardization
+from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Region, Standardization
 
+_TRUTH_SAMPLES = 5_000
+_TRUTH_REGION_FACTOR = 1.6  # width of the region that holds the true mass, in ranges of its samples
 _MAX_GRID_DIMENSIONS = 3
 # Largest difference between log Z by quadrature and the model's own, in multiples of the tolerance.
 _MAX_TOLERANCES = 10.0
@@ -33,8 +37,10 @@ class Quadrature:
     entropy       of the true density, where known: a lower bound of the NLL of any model
     regret        nll - entropy. If nll is below the entropy by more than chance, log Z is wrong:
                   regret and kl are left out and a warning is given
-    kl            KL(data || model) = integral of p_true (log p_true - log p), on the same grid;
-                  without a grid the mean of log p_true - log p over the held-out points, with its
+    kl            KL(data || model) = integral of p_true (log p_true - log p), on the grid of log Z
+                  if that resolves p_true, else by an adaptive rule. If its error is above the
+                  tolerance, kl and mode_kl are left out and a warning is given. In more than three
+                  dimensions the mean of log p_true - log p over the held-out points, with its
                   standard error kl_se
     log_density_mse  mean of (log p_true(x) - log p(x))^2 over the held-out points
     mode_weights  mass of the model nearest to each known mode
@@ -46,7 +52,7 @@ class Quadrature:
         resolution: initial number of cells per axis in two dimensions (64 times as many in one, a
             quarter in three).
         margin: width added to the data's range on each side, as a fraction of it.
-        tolerance: largest error of log Z in nats that gives no warning.
+        tolerance: largest error of log Z in nats that gives no warning, and of KL.
     """
 
     every: Count
@@ -97,12 +103,16 @@ class Quadrature:
             nll, nll_se = mean_nll(log_p)
             metrics |= nll_metrics(nll, nll_se)
             if dataset.truth is not None:
-                metrics |= _truth_metrics(result, standardization, dataset.truth)
+                exact_metrics, unresolved = _truth_metrics(
+                    reduced, result, inputs.region, standardization, dataset.truth, self.tolerance
+                )
+                metrics |= exact_metrics
                 error = dataset.truth.log_prob(dataset.holdout) - log_p
                 metrics["log_density_mse"] = float(error.square().mean())
                 failed = "log Z is wrong; raise evaluation.resolution"
                 checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
-                return Evaluation(checked, warnings + below)
+                apart = _disagreement(checked, nll_se, self.tolerance)
+                return Evaluation(checked, [*warnings, *unresolved, *below, *apart])
         return Evaluation(metrics, warnings)
 
     def warnings(self, result: LogZ) -> list[str]:
@@ -180,21 +190,106 @@ def nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
     return metrics if nll_se == math.inf else metrics | {"nll_se": nll_se}
 
 
-def _truth_metrics(result: LogZ, units: Standardization, truth: Density) -> dict[str, Metric]:
-    """kl and, where modes are known, mode_weights and mode_kl, on the grid."""
+class _TruthPoints(NamedTuple):
+    """Points that resolve the true density, for sums in the place of its integrals."""
+
+    x: Tensor
+    """(n, *event), in the data's units."""
+    p: Tensor
+    """(n,), true mass of each point; their sum is 1."""
+    kl: float
+
+
+def _truth_metrics(
+    reduced: Callable[[Tensor], Tensor],
+    result: LogZ,
+    region: Region,
+    units: Standardization,
+    truth: Density,
+    tolerance: float,
+) -> Evaluation:
+    """kl and, where modes are known, mode_weights and mode_kl. kl and mode_kl are left out, with a
+    warning, if neither the grid of log Z nor the adaptive rule resolves the true density."""
+    x = units.to_data(result.grid.points.view(-1, *units.shift.shape))
+    points, warnings = _truth_on_grid(x, result, units, truth, tolerance), []
+    if points is None:
+        points, warnings = _truth_on_boxes(reduced, result, region, units, truth, tolerance)
+    metrics: dict[str, Metric] = {} if points is None else {"kl": points.kl}
+    if truth.modes is not None:
+        log_q = -result.grid.energy - result.value - units.log_volume
+        own = mode_masses(x, torch.softmax(log_q, 0), truth.modes)
+        metrics["mode_weights"] = own.tolist()
+        if points is not None:
+            metrics["mode_kl"] = mass_kl(mode_masses(points.x, points.p, truth.modes), own)
+    return Evaluation(metrics, warnings)
+
+
+def _truth_on_grid(
+    x: Tensor, result: LogZ, units: Standardization, truth: Density, tolerance: float
+) -> _TruthPoints | None:
+    """The points of the grid; None where it is too coarse for the true density: its mass on the
+    grid is not 1 within the tolerance, or half of the points give another KL.
+
+    Args:
+        x: points of the grid, (n, *event), in the data's units.
+    """
     grid = result.grid
-    x = units.to_data(grid.points.view(-1, *units.shift.shape))
     log_p = in_chunks(truth.log_prob, x, 65_536)
     log_q = -grid.energy - result.value - units.log_volume
-    # The density is normalised on the grid too: a discontinuity inside a cell is no divergence.
-    p = torch.softmax(log_p, 0)
-    log_p = p.log() - grid.log_cell - units.log_volume
-    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
-    metrics: dict[str, Metric] = {"kl": float(terms.sum())}
+
+    def kl(rows: Tensor | slice, log_cell: float) -> tuple[Tensor, float]:
+        p = torch.softmax(log_p[rows], 0)
+        terms = torch.where(p > 0, p * (p.log() - log_cell - units.log_volume - log_q[rows]), 0.0)
+        return p, float(terms.sum())
+
+    log_mass = float(torch.logsumexp(log_p, 0)) + grid.log_cell + units.log_volume
+    p, value = kl(slice(None), grid.log_cell)
+    # Every second point along each axis, in turns: a grid that is coarser by 2^(1/d).
+    d, n = grid.points.shape[1], torch.arange(grid.n_per_axis)
+    even = torch.cartesian_prod(*[n] * d).view(-1, d).sum(1) % 2 == 0
+    half = kl(even, grid.log_cell + math.log(2))[1]
+    # Where the model has no mass at all at a point of the truth, KL is infinite on any grid.
+    resolved = abs(log_mass) <= tolerance and abs(half - value) <= tolerance
+    return _TruthPoints(x, p, value) if resolved or value == math.inf else None
+
+
+def _truth_on_boxes(
+    reduced: Callable[[Tensor], Tensor],
+    result: LogZ,
+    region: Region,
+    units: Standardization,
+    truth: Density,
+    tolerance: float,
+) -> tuple[_TruthPoints | None, list[str]]:
+    """The points of the adaptive rule; None, and a warning, where its error is above the tolerance.
+
+    Args:
+        reduced: E / T of standardized points, float64.
+        region: holds the data, standardized.
+    """
+    seeds = truth.sample(_TRUTH_SAMPLES, torch.Generator().manual_seed(0))
     if truth.modes is not None:
-        true, own = (mode_masses(x, mass, truth.modes) for mass in (p, torch.softmax(log_q, 0)))
-        metrics |= {"mode_weights": own.tolist(), "mode_kl": mass_kl(true, own)}
-    return metrics
+        seeds = torch.cat([seeds, truth.modes.centres.to(seeds)])
+    u = units.to_standard(seeds).flatten(1)
+    own = Region(u.amin(0), u.amax(0)).grown(_TRUTH_REGION_FACTOR)
+    box = Region(torch.minimum(region.low, own.low), torch.maximum(region.high, own.high))
+
+    def log_p(u: Tensor) -> Tensor:
+        x = units.to_data(u.view(-1, *units.shift.shape))
+        return in_chunks(truth.log_prob, x, 65_536) + units.log_volume
+
+    def log_ratio(u: Tensor, log_p: Tensor) -> Tensor:
+        return log_p - log_density(reduced, u, result.value)
+
+    found = expectation(log_p, log_ratio, box, u, tolerance)
+    if found.error <= tolerance:
+        x = units.to_data(found.points.view(-1, *units.shift.shape))
+        return _TruthPoints(x, found.masses, found.value), []
+    warning = (
+        f"no KL: the error of its quadrature is {found.error:.2g} nats, as the true density is too "
+        f"fine (it integrates to {found.mass:.6g}); see regret, or raise evaluation.tolerance"
+    )
+    return None, [warning]
 
 
 @torch.no_grad()
@@ -216,6 +311,22 @@ def model_log_z(energy: nn.Module, temperature: float) -> float | None:
             f"log_z of {type(energy).__name__} is {value} at temperature {temperature}"
         )
     return value
+
+
+_MAX_DISAGREEMENT_SE = 5.0
+
+
+def _disagreement(metrics: Mapping[str, Metric], nll_se: float, tolerance: float) -> list[str]:
+    """A warning where kl and regret, which estimates it, differ by more than their errors."""
+    kl, regret = metrics.get("kl"), metrics.get("regret")
+    if not (isinstance(kl, float) and isinstance(regret, float)):
+        return []
+    if not abs(kl - regret) > _MAX_DISAGREEMENT_SE * nll_se + 2 * tolerance:
+        return []
+    return [
+        f"KL is {kl:.4f} and regret {regret:.4f}, with a standard error of {nll_se:.2g}: the "
+        "density or the entropy of the truth is wrong, or the held-out points are not from it"
+    ]
 
 
 _MAX_BELOW_ENTROPY_SE = 4.0

@@ -1,0 +1,159 @@
+"""KL of truths finer than any grid, against Gauss-Hermite quadrature for each mode."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ebmtrain.datasets.checkerboard import Checkerboard
+from ebmtrain.datasets.gaussian_mixture import GaussianMixture
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.standardization import fit_standardization
+from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.samplers.mala import Mala
+from ebmtrain.types import Density, Region
+
+
+class Bowl(nn.Module):
+    """A Gaussian with standard deviation 1.1 about 0.2."""
+
+    def forward(self, u):
+        return ((u - 0.2) / 1.1).square().sum(1) / 2
+
+
+class SmallMLP(nn.Module):
+    """A random perceptron in a bowl."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.layers = nn.Sequential(nn.Linear(d, 16), nn.Tanh(), nn.Linear(16, 1))
+        for p in self.layers.parameters():
+            p.data = torch.randn(p.shape, generator=generator)
+
+    def forward(self, u):
+        return self.layers(u)[:, 0] + u.square().sum(1) / 2
+
+
+def mixture(d: int, std: float) -> GaussianMixture:
+    centres = [[-1.3, 2.1, 0.4][:d], [1.7, -0.6, -1.9][:d]]
+    return GaussianMixture(centres=centres, std=std, weights=[0.3, 0.7])
+
+
+def points(truth: Density, n: int = 500) -> Points:
+    generator = torch.Generator().manual_seed(2)
+    train, holdout = truth.sample(n, generator), truth.sample(n, generator)
+    return Points(train, holdout, standardization=fit_standardization(train, True), truth=truth)
+
+
+def evaluate(energy: nn.Module, data: Points, **options) -> Evaluation:
+    def unused(*_):
+        raise AssertionError("quadrature draws nothing")
+
+    u = data.standardization.to_standard(data.train)
+    inputs = EvaluationInput(
+        energy=energy, temperature=1.0, region=Region(u.amin(0), u.amax(0)),
+        standardization=data.standardization, dataset=data, draw=unused, generator=unused,
+        sampler=Mala(step_size=0.1), method={}, trace=unused,
+    )  # fmt: skip
+    return Quadrature(every=1, **options)(inputs)
+
+
+def gauss_hermite_kl(
+    truth: GaussianMixture, energy: nn.Module, data: Points, log_z: float
+) -> float:
+    """sum_k w_k E_k[log p + E] + log Z, the expectation over mode k by Gauss-Hermite nodes.
+
+    Args:
+        log_z: in the data's units.
+    """
+    x, w = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(40))
+    d = len(truth.centres[0])
+    z = torch.cartesian_prod(*[x] * d).view(-1, d)
+    weights = torch.cartesian_prod(*[w / w.sum()] * d).view(-1, d).prod(1)
+    total = log_z
+    exact = energy.double()
+    for centre, weight in zip(*truth.modes, strict=True):
+        at = centre + truth.std * z
+        with torch.no_grad():
+            ratio = truth.log_prob(at) + exact(data.standardization.to_standard(at))
+        total += float(weight * (weights @ ratio))
+    return total
+
+
+@pytest.mark.parametrize("std", [0.3, 0.1, 0.03, 0.01, 0.003])
+@pytest.mark.parametrize("d", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["bowl", "mlp"])
+def test_kl_of_narrow_modes(model, d, std):
+    truth = mixture(d, std)
+    data, energy = points(truth), Bowl() if model == "bowl" else SmallMLP(d)
+    found, warnings = evaluate(energy, data)
+    assert warnings == []
+    true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+    print(f"{model} d={d} std={std}: {found['kl'] - true:+.1e} nats")  # type: ignore[operator]
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+def test_a_resolved_truth_is_integrated_on_the_grid(monkeypatch):
+    monkeypatch.setattr("ebmtrain.evaluation.exact.expectation", None)
+    assert "kl" in evaluate(Bowl(), points(mixture(2, 0.3))).metrics
+
+
+class Twice(GaussianMixture):
+    """A density that is wrong by a factor of 2."""
+
+    def log_prob(self, x):
+        return super().log_prob(x) + math.log(2)
+
+
+def test_a_density_that_is_not_normalised_has_no_kl():
+    truth = Twice(centres=[[-1.3, 2.1], [1.7, -0.6]], std=0.3, weights=[0.3, 0.7])
+    found, warnings = evaluate(Bowl(), points(truth), resolution=64)
+    assert "kl" not in found
+    assert "mode_kl" not in found
+    assert "mode_weights" in found
+    assert len(warnings) == 1
+    assert warnings[0].startswith("no KL: the error of its quadrature is")
+    assert "it integrates to 2)" in warnings[0]
+
+
+class WrongEntropy(GaussianMixture):
+    @property
+    def entropy(self) -> float:
+        return super().entropy - 1.0
+
+
+def test_kl_and_regret_that_disagree_are_a_warning():
+    truth = WrongEntropy(centres=[[0.0, 0.0]], std=0.5)
+    found, warnings = evaluate(Bowl(), points(truth, 2000))
+    assert {"kl", "regret"} <= found.keys()
+    assert len(warnings) == 1
+    assert "the density or the entropy of the truth is wrong" in warnings[0]
+
+
+def test_expectation_over_jumps():
+    """E[exp(x / 4)] on a checkerboard: squares of side 2 from -4 to 4, each x alike."""
+    truth = Checkerboard()
+    samples = truth.sample(2000, torch.Generator().manual_seed(1))
+    region = Region(torch.tensor([-6.1, -6.3]).double(), torch.tensor([6.5, 5.9]).double())
+    found = expectation(truth.log_prob, lambda x, _: (x[:, 0] / 4).exp(), region, samples, 5e-3)
+    assert found.error <= 5e-3
+    assert found.value == pytest.approx(math.sinh(1), abs=5e-3)
+    assert found.mass == pytest.approx(1, abs=5e-3)
+
+
+def test_too_few_points_have_an_error_above_the_tolerance():
+    truth = mixture(3, 0.003)
+    samples = truth.sample(500, torch.Generator().manual_seed(1))
+    region = Region(torch.full((3,), -4.0), torch.full((3,), 4.0))
+    found = expectation(
+        truth.log_prob, lambda x, _: x[:, 0], region, samples, 1e-3, max_points=20_000
+    )
+    assert found.error > 1e-3
+    assert found.evaluations <= 20_000
