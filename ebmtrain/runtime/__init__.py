@@ -1,1 +1,1 @@
-"""The process: devices, native code, signals, seeds, streams, memory."""
+"""Process setup: devices, native code, signals, seeds, standard streams, memory."""

@@ -1,4 +1,4 @@
-"""Where what was compiled is kept between runs."""
+"""Cache folders of compiled code, kept between runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def use_disk_cache() -> None:
-    """What was compiled once is found again by the next run, in the user's cache folder; where
-    TORCHINDUCTOR_CACHE_DIR says another place, or nothing can be written, as torch has it."""
+    """Lets inductor keep compiled graphs in the user's cache folder, so that later runs reuse them.
+    Torch's own choice stays if TORCHINDUCTOR_CACHE_DIR is set or the folder is not usable."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
     if folder := cache_folder("inductor"):
@@ -19,25 +19,29 @@ def use_disk_cache() -> None:
 
 
 def cache_folder(kind: str) -> Path | None:
-    """In the user's cache folder, for this kind of processor; None: it cannot be written, or other
-    users can: what is found there is run."""
+    """The user's cache folder for this kind of code and this kind of processor, created if absent.
+    None if it is not writable, or belongs to or is writable by other users: its files are executed.
+    """
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         folder = Path(base) / "ebmtrain" / kind / processor_id()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        told = folder.stat()
+        status = folder.stat()
     except (OSError, RuntimeError):
         return None
-    others = told.st_uid != os.geteuid() or told.st_mode & stat.S_IWOTH
-    return folder if os.access(folder, os.W_OK) and not others else None
+    is_foreign = status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH
+    return folder if os.access(folder, os.W_OK) and not is_foreign else None
 
 
 def processor_id() -> str:
-    """A name for this kind of processor. Torch compiles for the very one and its cache does not
-    tell them apart: in a home that machines share, one would run the code of another and die."""
+    """A hash of the architecture, the processor's model and its instruction sets.
+
+    Torch compiles for the exact processor, and its cache does not distinguish processors: on a home
+    directory shared by machines, one would run the code of another and crash.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    return hashlib.sha256("\n".join([platform.machine(), *told]).encode()).hexdigest()[:12]
+    model = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return hashlib.sha256("\n".join([platform.machine(), *model]).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What a process may take of the machine's memory."""
+"""A limit on the memory of this process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ DRIVER = Path("/dev/nvidiactl")
 
 
 def limit_to_free_memory(meminfo: Path = MEMINFO) -> None:
-    """Not more than is free now. Linux grants a process more than there is, and kills it, or
-    another one, when the memory is used; with a bound an allocation fails, which can be told: "out
-    of memory: lower ...". Where a GPU's driver is there no bound is set: it maps more than it uses.
+    """Limits the data segment of this process (RLIMIT_DATA) to the memory that is free now.
+
+    Linux grants more memory than there is and kills a process when the memory is used. With a limit
+    an allocation fails instead, and the run can report it: "out of memory: lower ...". No limit is
+    set on machines with an NVIDIA driver, which maps more memory than it uses.
     """
     if DRIVER.exists():
         return
-    with suppress(OSError, ValueError, KeyError):  # another system, or one that is closed
+    with suppress(OSError, ValueError, KeyError):  # no /proc/meminfo, or not readable
         lines = meminfo.read_text(encoding="ascii").splitlines()
         kilobytes = {
             name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)

@@ -1,8 +1,8 @@
-"""C++ of ours, compiled by the machine's own compiler where it is first used: `device.native`.
+"""The package's C++ libraries, compiled on this machine at first use: `device.native`.
 
-That takes some seconds, once: it is kept in the user's cache folder, for this kind of processor.
-Nothing depends on it: where there is no compiler, or it fails, torch's operations do the same in
-more time.
+A compilation takes some seconds, once: the library is kept in the user's cache folder, by kind of
+processor. It is optional: without a compiler, or if the compilation fails, torch's operations
+compute the same in more time.
 """
 
 from __future__ import annotations
@@ -25,36 +25,40 @@ from ebmtrain.runtime.compiler_cache import cache_folder
 _COMPILERS = ("c++", "g++", "clang++")
 _COMMON_OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing")
 _TORCH_DIR = Path(torch.__file__).parent  # its libraries are loaded before the compiled one
-_OPTION_SETS = (  # in turn, until one is granted
+_OPTION_SETS = (  # tried in turn, until the compiler accepts one
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
     ("-march=native",),
     ("-mcpu=native",),
     (),
 )
-COMPILE_TIMEOUT_S = 120.0  # seconds
+COMPILE_TIMEOUT_S = 120.0
 _enabled = True
-_rejected: dict[str, str] = {}  # why, for each source
+_rejected: dict[str, str] = {}  # file name of a source -> reason
 
 
-def set_enabled(wanted: bool) -> None:
-    """For the whole process."""
-    global _wanted
-    _enabled = wanted
+def set_enabled(value: bool) -> None:
+    """Allows or forbids C++ libraries in the whole process."""
+    global _enabled
+    _enabled = value
 
 
 def enabled() -> bool:
+    """Whether C++ libraries are allowed in this process."""
     return _enabled
 
 
 def reject(source: Path, reason: str) -> None:
-    """It is not used, which is for those to hear who begin or resume a run."""
+    """Records that the library of this source is not used. `rejections` reports it."""
     _rejected[source.name] = reason
 
 
 def rejections() -> list[str]:
-    """A line for each source that is wanted and not used. (Not logged where it is found out: the
-    first to ask is whoever builds a model, before there is a run to have a log.)"""
+    """One message for each source that is allowed but not used.
+
+    They are not logged at once: the first caller of `library` is the constructor of a model, when
+    the run has no log yet. Training logs them when a run begins or resumes.
+    """
     if not _enabled:
         return []
     return [
@@ -65,12 +69,12 @@ def rejections() -> list[str]:
 
 
 class CompilerError(Exception):
-    """There is no compiler, or it cannot do it."""
+    """There is no compiler, or the compilation failed."""
 
 
 @cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The library that this file makes; None where there is none, see `rejections`."""
+    """The library compiled from this file, loaded; None if there is none: see `rejections`."""
     try:
         with library_folder() as folder:
             found = _open(source, folder)
@@ -83,7 +87,8 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 @contextmanager
 def library_folder() -> Iterator[Path]:
-    """Where libraries are kept; else a folder that goes once they have been opened."""
+    """The folder of compiled libraries; without a cache folder, a temporary one, which is deleted
+    after the library is loaded."""
     if folder := cache_folder("native"):
         yield folder
         return
@@ -92,23 +97,24 @@ def library_folder() -> Iterator[Path]:
 
 
 def _open(source: Path, folder: Path) -> ctypes.CDLL:
-    """
+    """Loads the library. A file that cannot be loaded is compiled again, once.
+
     Raises:
         CompilerError, OSError: see `compile_library`.
-        OSError: what the compiler makes cannot be opened.
+        OSError: the compiled library cannot be loaded.
     """
     try:
         return ctypes.CDLL(str(compile_library(source, folder)))
-    except OSError:  # damaged, or it wants a library that another machine of this home has
+    except OSError:  # damaged, or linked on another machine that shares this home directory
         compile_library(source, folder).unlink()
         return ctypes.CDLL(str(compile_library(source, folder)))
 
 
 def compile_library(source: Path, folder: Path) -> Path:
-    """The library in this folder, where it is made if it is not there.
+    """Path of the library in this folder, compiled if it does not exist.
 
     Raises:
-        CompilerError: it could not be.
+        CompilerError: the compilation failed.
         OSError: the folder cannot be written.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
@@ -116,46 +122,48 @@ def compile_library(source: Path, folder: Path) -> Path:
         raise CompilerError("no C++ compiler: " + ", ".join(_COMPILERS))
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
-    made_of = text, compiler, _COMMON_OPTIONS, _OPTION_SETS, _TORCH_DIR, torch.__version__
-    name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
-    kept = folder / f"{source.stem}-{name}.so"
-    if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as fresh:
-            made = Path(fresh) / kept.name
-            _run_compiler(made, source, compiler)
-            with made.open("rb") as file:
-                os.fsync(file.fileno())  # a power loss is not to leave a part under this name
-            made.replace(kept)  # at once: another process may be at it
-    return kept
+    inputs = text, compiler, _COMMON_OPTIONS, _OPTION_SETS, _TORCH_DIR, torch.__version__
+    digest = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
+    path = folder / f"{source.stem}-{digest}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            output = Path(temporary) / path.name
+            _run_compiler(output, source, compiler)
+            with output.open("rb") as file:
+                os.fsync(file.fileno())  # no partial file under the final name after a power loss
+            output.replace(path)  # atomic: another process may compile the same file
+    return path
 
 
-def _run_compiler(made: Path, source: Path, compiler: str) -> None:
-    """
+def _run_compiler(output: Path, source: Path, compiler: str) -> None:
+    """Compiles the source with the first set of options that the compiler accepts.
+
     Raises:
-        CompilerError: no set of options would do, or the compiler was stopped.
+        CompilerError: no set of options works, or the compiler was stopped.
     """
     reason = ""
-    for command in _commands(made, source, compiler):
+    for command in _commands(output, source, compiler):
         try:
-            # In a session of its own: what interrupts training does not stop the compiler.
-            ended = subprocess.run(
+            # A session of its own: a signal that interrupts training does not stop the compiler.
+            process = subprocess.run(
                 command, capture_output=True, timeout=COMPILE_TIMEOUT_S, start_new_session=True
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CompilerError(f"{compiler}: {error}") from error
-        if ended.returncode == 0 and made.exists():
+        if process.returncode == 0 and output.exists():
             return
-        if ended.returncode < 0:  # which says nothing of the options
-            raise CompilerError(f"{compiler}: stopped by signal {-ended.returncode}")
-        said = " ".join(ended.stderr.decode(errors="replace").split())[:200]
-        reason = said or f"exit code {ended.returncode}, and nothing made"
+        if process.returncode < 0:  # not caused by the options: no other set is tried
+            raise CompilerError(f"{compiler}: stopped by signal {-process.returncode}")
+        stderr = " ".join(process.stderr.decode(errors="replace").split())[:200]
+        reason = stderr or f"exit code {process.returncode}, and no output file"
     raise CompilerError(f"{compiler}: {reason}")
 
 
-def _commands(made: Path, source: Path, compiler: str) -> Iterator[list[str]]:
-    headers, libraries = str(_TORCH_DIR / "include"), str(_TORCH_DIR / "lib")
-    # -Wl,-rpath,... would end at a comma in the path.
-    linked = ["-L", libraries, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", libraries]
-    for wish in _OPTION_SETS:
-        ours = [*_COMMON_OPTIONS, *wish, "-isystem", headers, str(source), "-o", str(made)]
-        yield [*compiler.split(), *ours, *linked]
+def _commands(output: Path, source: Path, compiler: str) -> Iterator[list[str]]:
+    """The compiler's command line with each set of options."""
+    include, lib = str(_TORCH_DIR / "include"), str(_TORCH_DIR / "lib")
+    # Not -Wl,-rpath,PATH: a comma in the path would end it.
+    linking = ["-L", lib, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", lib]
+    for options in _OPTION_SETS:
+        files = ["-isystem", include, str(source), "-o", str(output)]
+        yield [*compiler.split(), *_COMMON_OPTIONS, *options, *files, *linking]

@@ -1,4 +1,4 @@
-"""Packages that not everybody needs, asked for only where they are used."""
+"""Optional packages, imported only where they are used."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ebmtrain.errors import ConfigError
 
 
 def import_sklearn(module: str, wanted_by: str) -> ModuleType:
-    """sklearn.`module`.
+    """The module `sklearn.<module>`.
 
     Args:
-        wanted_by: the option that needs it, as the message names it.
+        wanted_by: the option that needs it, for the message.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: scikit-learn cannot be imported.
     """
     try:
         return importlib.import_module(f"sklearn.{module}")

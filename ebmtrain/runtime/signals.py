@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it finishes its step, saves, and leaves."""
+"""Termination signals: a run that receives one finishes its step, saves a checkpoint and exits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminationSignal(KeyboardInterrupt):
-    """A signal asked this process to end, and nothing has to be saved before."""
+    """A signal asked this process to end, and there is nothing to save first."""
 
     def __init__(self, number: int):
         super().__init__()
@@ -21,15 +21,15 @@ class TerminationSignal(KeyboardInterrupt):
 
 
 def _raise(number: int, frame: FrameType | None = None) -> None:
-    """The handler that raises."""
+    """A signal handler that raises `TerminationSignal`."""
     raise TerminationSignal(number)
 
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`. That holds
-    also where the system would end the process (SIGTERM) or a shell ignores the signal (SIGINT in a
-    background job)."""
+    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`, including
+    SIGTERM, which ends a process by default, and SIGINT in a background job, where the shell
+    ignores it."""
     before = _install(_raise)
     try:
         yield
@@ -39,10 +39,12 @@ def raise_on_signals() -> Iterator[None]:
 
 @contextmanager
 def block_signals() -> Iterator[None]:
-    """While in here none of these signals comes to this thread or to what it starts; those that
-    came meanwhile come at the end (or at once, where another thread can take them). A terminal
-    sends them to all processes of a command, and a compiler that dies of one would change what the
-    run does."""
+    """Blocks these signals in this thread and in the processes that it starts.
+
+    A signal sent in the meantime is delivered at the end, or at once if another thread can receive
+    it. A terminal sends signals to all processes of a command, and a compiler stopped by one would
+    change how the run continues.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -51,23 +53,23 @@ def block_signals() -> Iterator[None]:
 
 
 class StopRequest:
-    """While in its context, `signal` holds the first such signal that came, else None. Runs side by
-    side share one, whose context each of them enters.
+    """Within this context, `signal` is the first termination signal received, or None.
 
-    A second one ends the process at once, with the checkpoint before it intact. Outside of the
-    main thread Python hears no signals, and nothing is changed.
+    Runs in one process may share an instance and enter it several times. A second signal ends the
+    process at once; the last checkpoint stays intact. Outside of the main thread Python handles no
+    signals, and the context changes nothing.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.at_once = False
-        self._before: dict[int, Any] = {}
-        self._entered = 0
+        self._raises = False
+        self._previous: dict[int, Any] = {}
+        self._depth = 0
 
     def __enter__(self) -> StopRequest:
-        if not self._entered:
-            self._before = _install(self._heard)
-        self._entered += 1
+        if not self._depth:
+            self._previous = _install(self._receive)
+        self._depth += 1
         return self
 
     def __exit__(
@@ -76,30 +78,32 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._entered -= 1
-        if not self._entered:
-            _restore(self._before)
+        self._depth -= 1
+        if not self._depth:
+            _restore(self._previous)
 
     def raise_from_now_on(self) -> None:
-        """From here on a signal ends what goes on, however long it would have taken.
+        """From now on a signal raises `TerminationSignal` at once, whatever is running.
 
         Raises:
-            TerminationSignal: there was one already.
+            TerminationSignal: a signal was received before.
         """
-        self.at_once = True
+        self._raises = True
         if self.signal is not None:
             _raise(self.signal)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        _restore(self._before)  # the next one does what it always did
-        if self.at_once:
+        _restore(self._previous)  # the next signal has its default effect
+        if self._raises:
             _raise(number)
 
 
 def _install(handler: Any) -> dict[int, Any]:
-    """Makes it the handler of all of these signals; returns those of before. A hang-up that is
-    ignored stays ignored: `nohup ebmtrain` is to go on when its terminal closes."""
+    """Installs the handler for all of these signals; returns the previous handlers.
+
+    SIGHUP stays ignored if it is: `nohup ebmtrain` continues when its terminal closes.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -107,6 +111,6 @@ def _install(handler: Any) -> dict[int, Any]:
     return {number: signal.signal(number, handler) for number in numbers}
 
 
-def _restore(before: dict[int, Any]) -> None:
-    for number, handler in before.items():
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
         signal.signal(number, handler)

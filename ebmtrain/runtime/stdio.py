@@ -1,4 +1,4 @@
-"""Standard output and error, whatever they are connected to."""
+"""Standard output and standard error: closed streams, narrow encodings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 
 
 def repair_streams() -> None:
-    """A stream that was closed (`>&-`) leads nowhere, or the next file that is opened, a
-    checkpoint say, would be standard output; what a terminal's alphabet lacks is shown as `?`."""
+    """Opens closed streams (`>&-`) on the null device, and prints `?` for characters that the
+    encoding of a stream does not have.
+
+    Without this the next file that is opened, such as a checkpoint, would become standard output.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: this one
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
@@ -23,5 +26,5 @@ def repair_streams() -> None:
 
 
 def silence_stdout() -> None:
-    """Nothing more to standard output."""
+    """Discards everything written to standard output from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

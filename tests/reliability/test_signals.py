@@ -215,7 +215,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
         with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.signal is None
-            assert signal.getsignal(signal.SIGTERM) == stop._heard
+            assert signal.getsignal(signal.SIGTERM) == stop._receive
     finally:
         signal.signal(signal.SIGHUP, before)
 

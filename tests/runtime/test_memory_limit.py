@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 import torch
 from ebmtrain.errors import out_of_memory
-from ebmtrain.runtime.memory_limit import bound
-bound(Path(sys.argv[1]))
+from ebmtrain.runtime.memory_limit import limit_to_free_memory
+limit_to_free_memory(Path(sys.argv[1]))
 kept = []
 try:
     for _ in range(20):

@@ -92,7 +92,7 @@ def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, mo
     [
         ("no-such-compiler", "No such file"),
         ("false", "false: exit code 1"),
-        ("true", "true: exit code 0, and nothing made"),
+        ("true", "true: exit code 0, and no output file"),
         ("", "no C++ compiler"),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
         assert command(*few, "hydra.run.dir=with").code == 0
     finally:
         selfcheck.self_check.cache_clear()
-    line = "perceptron.cpp is not used (false: exit code 1, and nothing made): torch's operations"
+    line = "perceptron.cpp is not used (false: exit code 1, and no output file): torch's operations"
     assert (folder / "without/run.log").read_text().count(line) == 1
     assert checked.code == 0
     assert checked.out.count(line) == 1
