@@ -52,7 +52,6 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.cli.sample_posterior import SampleOutput, denoise, inpaint
     from ebmtrain.masks import lengths
     from ebmtrain.runs.loading import open_run
-    from ebmtrain.runs.storage.atomic_io import write_file
     from ebmtrain.runs.storage.rundir import RunDir
     from ebmtrain.score import energies
 
@@ -79,10 +78,10 @@ def main(arguments: list[str]) -> int:
     }
     if run.parts.data_spec.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
-    write_file(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
+    opened.write_output(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
     print(f"{answer.description}: {target}")
     if answer.picture is not None:
-        write_file(target.with_suffix(".png"), answer.picture)
+        opened.write_output(target.with_suffix(".png"), answer.picture)
         print(f"picture: {target.with_suffix('.png')}")
     return 0
 

@@ -34,7 +34,6 @@ def main(arguments: list[str]) -> int:
     array = options.pop("array", None)
 
     from ebmtrain.runs.loading import open_run
-    from ebmtrain.runs.storage.atomic_io import write_file
     from ebmtrain.runs.storage.rundir import RunDir
     from ebmtrain.score import energies
 
@@ -51,7 +50,7 @@ def main(arguments: list[str]) -> int:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
     else:
         scores["neg_log_p"] = scores["energy"] / run.temperature + log_z
-    write_file(out, _as_file(out.suffix, scores))
+    files_of_run.write_output(out, _as_file(out.suffix, scores))
     print(f"{len(x)} rows, {' and '.join(scores)}: {out}")
     return 0
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ebmtrain.errors import OutputError
+from ebmtrain.runs.storage.atomic_io import open_log
 from ebmtrain.runtime.stdio import silence_stdout
 
 LOG = logging.getLogger("ebmtrain")
@@ -58,7 +58,7 @@ class RunConsole:
         self.outer: RunConsole | None = None
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
-        self.handlers: list[logging.Handler] = [_log_handler(log_file)]
+        self.handlers: list[logging.Handler] = [_LogFileHandler(log_file)]
         self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if not quiet:
             self.handlers.append(_terminal_handler(console, self.live))
@@ -103,22 +103,19 @@ class RunConsole:
 
 class _LogFileHandler(logging.FileHandler):
     """Lines into run.log. A full disk costs them, and nothing else: what must be written, and
-    cannot be, says so itself."""
+    cannot be, says so itself.
+
+    Raises:
+        OutputError, UnsafeError: the file cannot be opened.
+    """
+
+    def _open(self) -> TextIO:
+        path = Path(self.baseFilename)
+        return open_log(path.parent, path.name)
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
-
-
-def _log_handler(path: Path) -> logging.Handler:
-    """
-    Raises:
-        OutputError: the file cannot be opened.
-    """
-    try:
-        return _LogFileHandler(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class _PlainHandler(logging.StreamHandler):

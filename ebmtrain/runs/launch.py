@@ -20,7 +20,7 @@ from ebmtrain.runs.result import run_result
 from ebmtrain.runs.session import Session, Stepper
 from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
-from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.runs.storage.rundir import RunDir, check_files
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
 from ebmtrain.runtime.signals import StopRequest
@@ -75,6 +75,7 @@ def experiment_steps(
     Args:
         maker, stop: see `Session`.
     """
+    check_files(path)  # before anything is written, the lock included
     with lock_directory(path):
         run = RunDir.create(path, parts.config, run_info(parts, choices, command))
         return (yield from _session_steps(parts, run, choices, maker, stop=stop, quiet=quiet))

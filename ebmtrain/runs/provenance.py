@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,14 +37,64 @@ def run_info(
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the working directory and whether it has changes; None outside of git."""
+    """Commit of the current directory's git repository; None outside of one.
 
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], capture_output=True, text=True, check=True, timeout=5
-        ).stdout.strip()
+    The files of the repository are read here, as git itself would execute programs that its
+    configuration names: core.fsmonitor, filters. Whether there are changes, `dirty`, is None:
+    comparing the files takes those filters.
+    """
+    with suppress(OSError, ValueError):
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (found := folder / ".git").exists():
+                return {"commit": _head_commit(_git_directory(found)), "dirty": None}
+    return None
 
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+
+_MAX_LINK_BYTES = 4096  # of HEAD, a branch, and a file that names a directory
+_MAX_PACKED_REFS_BYTES = 10_000_000
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BRANCH = re.compile(r"refs(/(?!\.)[^/\0]+)+")
+
+
+def _git_directory(found: Path) -> Path:
+    """The directory that `.git` is or, as a file of a worktree or submodule, names."""
+    if found.is_dir():
+        return found
+    return found.parent / _read_small_file(found).removeprefix("gitdir: ")
+
+
+def _head_commit(directory: Path) -> str:
+    """The commit that HEAD names, itself or by a branch.
+
+    Raises:
+        OSError, ValueError: there is none yet, or the files are not as git writes them.
+    """
+    common = directory  # of all worktrees
+    if (file := directory / "commondir").exists():
+        common = directory / _read_small_file(file)
+    head = _read_small_file(directory / "HEAD")
+    branch = head.removeprefix("ref: ")
+    if branch != head:
+        if not _BRANCH.fullmatch(branch):
+            raise ValueError(f"HEAD names {branch}")
+        if (common / branch).exists():
+            head = _read_small_file(common / branch)
+        else:
+            packed = _read_small_file(common / "packed-refs", _MAX_PACKED_REFS_BYTES)
+            lines = (line.split(" ", 1) for line in packed.splitlines() if line[:1] not in "#^")
+            head = next((commit for commit, name in lines if name == branch), "")
+    if not _COMMIT.fullmatch(head):
+        raise ValueError(f"HEAD is {head}")
+    return head
+
+
+def _read_small_file(path: Path, largest: int = _MAX_LINK_BYTES) -> str:
+    """The text of a regular file, without a final newline.
+
+    Raises:
+        ValueError: it is none, as reading a pipe would block, is too large or is no text.
+    """
+    if not path.is_file() or path.stat().st_size > largest:
+        raise ValueError(f"{path} is no file of git")
+    return path.read_text(encoding="utf-8").rstrip("\n")

@@ -39,17 +39,17 @@ class Points:
 
         @wraps(original)
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            place = name(*arguments)
+            place = name(*arguments, **named)
             if place is None:
                 return original(*arguments, **named)
             self.reach(f"before {attribute} {place}")
-            value = self.halved(original, *arguments) or original(*arguments, **named)
+            value = self.halved(original, *arguments, **named) or original(*arguments, **named)
             self.reach(f"after {attribute} {place}")
             return value
 
         setattr(holder, attribute, wrapped)
 
-    def halved(self, original: Callable[..., Any], *arguments: Any) -> Any:
+    def halved(self, original: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
         """A write may be cut in two. Returns what such a write returns; None: it is none."""
         if original.__name__ != "write" or len(arguments) != 2 or len(arguments[1]) < 2:
             return None
@@ -59,9 +59,18 @@ class Points:
         self.reach(f"within write {self.place(descriptor)}")
         return done + original(descriptor, data[half:])
 
-    def place(self, target: Any, *_: Any) -> str | None:
+    def place(
+        self,
+        target: Any,
+        *_: Any,
+        dir_fd: int | None = None,
+        src_dir_fd: int | None = None,
+        **__: Any,
+    ) -> str | None:
         """A file of the run, by a name that does not change from run to run; None: none of it."""
+        above = src_dir_fd if dir_fd is None else dir_fd
         path = f"/proc/self/fd/{target}" if isinstance(target, int) else os.fspath(target)
+        path = path if above is None else f"/proc/self/fd/{above}/{path}"
         path = os.path.realpath(path)
         if path != self.root and not path.startswith(self.root + os.sep):
             return None
@@ -76,5 +85,5 @@ class Points:
         for call in CALLS:
             self.wrap(os, call, self.place)
         for event in EVENTS:
-            self.wrap(Session, event, lambda *_: "")
-        self.wrap(ebmtrain.runs.launch, "train_step", lambda *_: "")
+            self.wrap(Session, event, lambda *_, **__: "")
+        self.wrap(ebmtrain.runs.launch, "train_step", lambda *_, **__: "")

@@ -33,15 +33,19 @@ class Recorder:
     opened: dict[int, tuple[int | None, str]] = field(default_factory=dict)
     """Descriptors: the number of a file, or None for a folder, and its path."""
 
-    def below(self, path: Any) -> str | None:
+    def below(self, path: Any, dir_fd: int | None = None) -> str | None:
+        if dir_fd is not None:
+            path = os.path.join(self.opened[dir_fd][1], path)  # noqa: PTH118
         text = os.path.abspath(path)  # noqa: PTH100
         inside = text == str(self.root) or text.startswith(f"{self.root}/")
         return text if inside else None
 
-    def open(self, original: Callable[..., int], path: Any, flags: int, *more: Any) -> int:
-        text = self.below(path)
+    def open(
+        self, original: Callable[..., int], path: Any, flags: int, *more: Any, **of: Any
+    ) -> int:
+        text = self.below(path, **of)
         new = text is not None and not os.path.exists(text)  # noqa: PTH110
-        descriptor = original(path, flags, *more)
+        descriptor = original(path, flags, *more, **of)
         if text is not None:
             if new:
                 self.numbers[text] = len(self.done)
@@ -67,21 +71,29 @@ class Recorder:
             number, path = self.opened[descriptor]
             self.done.append(("sync folder", path) if number is None else ("sync", number))
 
-    def replace(self, original: Callable[..., None], old: Any, new: Any) -> None:
-        original(old, new)
-        if (one := self.below(old)) and (two := self.below(new)):
+    def replace(
+        self,
+        original: Callable[..., None],
+        old: Any,
+        new: Any,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+    ) -> None:
+        original(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        if (one := self.below(old, src_dir_fd)) and (two := self.below(new, dst_dir_fd)):
             self.numbers[two] = self.numbers.pop(one)
             self.done.append(("replace", one, two, self.numbers[two]))
 
-    def unlink(self, original: Callable[..., None], path: Any) -> None:
-        original(path)
-        if text := self.below(path):
+    def unlink(self, original: Callable[..., None], path: Any, **of: Any) -> None:
+        original(path, **of)
+        if text := self.below(path, **of):
             self.numbers.pop(text, None)
             self.done.append(("unlink", text))
 
-    def mkdir(self, original: Callable[..., None], path: Any, *more: Any) -> None:
-        original(path, *more)
-        if text := self.below(path):
+    def mkdir(self, original: Callable[..., None], path: Any, *more: Any, **of: Any) -> None:
+        original(path, *more, **of)
+        if text := self.below(path, **of):
             self.done.append(("mkdir", text))
 
     def acknowledge(self, what: Any) -> None:
@@ -94,7 +106,7 @@ def recorded(root: Path) -> Iterator[Recorder]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("open", "close", "write", "fsync", "replace", "unlink", "mkdir"):
             original, method = getattr(os, name), getattr(recorder, name)
-            patch.setattr(os, name, lambda *a, m=method, o=original: m(o, *a))
+            patch.setattr(os, name, lambda *a, m=method, o=original, **of: m(o, *a, **of))
         yield recorder
 
 

@@ -29,7 +29,7 @@ def prune_first(run: RunDir, state: dict[str, Any], step: int) -> None:
     """The old one goes before the folder says that the new one is there."""
     path = run.checkpoints / f"step_{step:08d}.pt"
     durable.make_folder(path.parent)
-    durable.write_synced(path.with_suffix(".tmp"), os.O_EXCL, encode(state))
+    write_synced(path.with_suffix(".tmp"), os.O_EXCL, encode(state))
     os.replace(path.with_suffix(".tmp"), path)  # noqa: PTH105
     for old in run.checkpoints.glob("step_*.pt"):
         if old != path:
@@ -37,9 +37,17 @@ def prune_first(run: RunDir, state: dict[str, Any], step: int) -> None:
     durable.sync_folder(path.parent)
 
 
-def in_place(path: Path, data: bytes) -> None:
+def write_synced(path: Path, flags: int, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+    os.write(descriptor, data)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def in_place(folder: Path, name: str, data: bytes) -> None:
+    path = folder / name
     durable.make_folder(path.parent)
-    durable.write_synced(path, os.O_TRUNC, data)
+    write_synced(path, os.O_TRUNC, data)
     durable.sync_folder(path.parent)
 
 
@@ -169,8 +177,8 @@ def test_broken_protocols_lose(tmp_path, name):
 def test_the_model_loses_what_was_not_synced(tmp_path):
     """One file, written and renamed: what may be found after each operation."""
     with recorded(tmp_path) as recorder:
-        durable.write_file(tmp_path / "file", b"old!")
-        durable.write_file(tmp_path / "file", b"new!")
+        durable.write_file(tmp_path, "file", b"old!")
+        durable.write_file(tmp_path, "file", b"new!")
     found = [files.get("file") for _, files in crashes(recorder.done, str(tmp_path))]
     assert {None, b"old!", b"new!"} == set(found)  # never half of one
     unsynced = without(recorder, "sync")

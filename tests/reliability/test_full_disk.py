@@ -50,13 +50,13 @@ class Faulty:
         self.calls = 0
         patch.setattr(os, call, self)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.calls += 1
         if self.calls == self.number:
             if self.original.__name__ == "close":
                 self.original(*arguments)  # as the system does, whatever it says
             raise OSError(self.fault, os.strerror(self.fault))
-        return self.original(*arguments)
+        return self.original(*arguments, **named)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def write_leave_one_out(
         "runs": len(results),
         "finished": sum(finished),
     }
-    write_file(folder / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_file(folder, "result.json", (json.dumps(result, indent=2) + "\n").encode())
     if metrics:
         _table(metrics).show()
         print()

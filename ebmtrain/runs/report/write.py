@@ -40,13 +40,13 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
             print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
     if not quiet:
         print()
-    write_file(folder / "summary.csv", to_csv(board, entries).encode())
+    write_file(folder, "summary.csv", to_csv(board, entries).encode())
     text = to_markdown(
         f"Report on {printable(folder.resolve().name)}", every, FIGURE_FILES, status_counts(entries)
     )
-    write_file(folder / "summary.md", text.encode())
+    write_file(folder, "summary.md", text.encode())
     for name, picture in figures(board):
-        write_file(folder / name, picture)
+        write_file(folder, name, picture)
     return entries
 
 

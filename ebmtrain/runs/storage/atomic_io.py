@@ -15,6 +15,10 @@ returned: tests/reliability/test_crash_states.py tests all such states. A killed
 temporary files; the next writer removes them (`remove_temporary_files`).
 
 This holds for a local POSIX file system on a disk that honours fsync.
+
+Each function takes a folder, which the user has named and which may be reached through links, and
+the name of a file below it. No link below the folder is followed, and nothing is opened for writing
+but a regular file with one name that belongs to this user (`_open_checked`).
 """
 
 from __future__ import annotations
@@ -23,94 +27,107 @@ import fcntl
 import os
 import platform
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TextIO
 
-from ebmtrain.errors import LockedError, OutputError
+from ebmtrain.errors import LockedError, OutputError, UnsafeError
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = ".tmp"
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(folder: Path, name: str, data: bytes) -> None:
     """Writes a whole file or nothing; the file is durable when this returns.
 
     Raises:
         OutputError: the disk is full, the folder is gone or not writable. The old file is intact.
+        UnsafeError: the old file is a link, pipe, socket or device, or a link leads to it.
     """
-    try:
-        make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
+    path = folder / name
+    with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
+        with suppress(FileNotFoundError):
+            check_file_type(path, os.stat(file, dir_fd=parent, follow_symlinks=False))
+        temporary = f".{file}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}"
         try:
-            write_synced(temporary, os.O_EXCL, data)
-            os.replace(temporary, path)  # noqa: PTH105  one of the calls that the tests record
+            with _open_file(parent, temporary, _NEW | os.O_EXCL, path) as descriptor:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            os.replace(temporary, file, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108  likewise
+                os.unlink(temporary, dir_fd=parent)
             raise
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        os.fsync(parent)
 
 
-def append_to_file(path: Path, data: bytes) -> None:
+def append_to_file(folder: Path, name: str, data: bytes) -> None:
     """Appends to a file. Not durable before `sync_file`; a failure may leave a part of `data`.
 
     Raises:
         OutputError: the disk is full, the folder is gone or not writable.
+        UnsafeError: see `_open_checked`.
     """
-    try:
-        make_folder(path.parent)
-        with _open_descriptor(path, _NEW | os.O_APPEND) as descriptor:
-            _write_all(descriptor, data)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    path = folder / name
+    with (
+        _output_errors(path),
+        _parent(folder, name, create=True) as (parent, file),
+        _open_file(parent, file, _NEW | os.O_APPEND, path) as descriptor,
+    ):
+        _write_all(descriptor, data)
 
 
-def sync_file(path: Path) -> None:
+def open_log(folder: Path, name: str) -> TextIO:
+    """A text file to which lines are appended. Raises as `append_to_file` does."""
+    path = folder / name
+    with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
+        descriptor = _open_checked(parent, file, _NEW | os.O_APPEND, path)
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def sync_file(folder: Path, name: str) -> None:
     """Makes appended data and the file's name durable; does nothing if there is no such file.
 
     Raises:
         OutputError: the disk reports an error.
+        UnsafeError: it is no regular file, or a link leads to it.
     """
-    try:
-        with _open_descriptor(path, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+    path = folder / name
+    with _output_errors(path), suppress(FileNotFoundError), _parent(folder, name) as (parent, file):
+        with _open_file(parent, file, os.O_RDONLY, path) as descriptor:
             os.fsync(descriptor)
-        sync_folder(path.parent)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        os.fsync(parent)
 
 
-def remove_files(paths: Iterable[Path]) -> None:
+def remove_files(folder: Path, names: Iterable[str]) -> None:
     """Removes files durably. Call it only after the files to keep were written.
 
     Raises:
         OutputError: they cannot be removed.
+        UnsafeError: a link leads to them.
     """
-    folders = set()
-    for path in paths:
-        try:
-            os.unlink(path)  # noqa: PTH108  the tests record it
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise OutputError(f"cannot remove {path}: {error.strerror or error}") from error
-        folders.add(path.parent)
-    for folder in folders:
-        try:
-            sync_folder(folder)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    for name in names:
+        with (
+            _output_errors(folder / name, "remove"),
+            suppress(FileNotFoundError),
+            _parent(folder, name) as (parent, file),
+        ):
+            os.unlink(file, dir_fd=parent)
+            os.fsync(parent)
 
 
-def remove_temporary_files(folders: Iterable[Path]) -> None:
-    """Removes temporary files of killed processes. Call it before this process writes any: a file
-    with its own process number comes from an earlier process."""
-    for folder in folders:
-        remove_files(path for path in folder.glob(f".*{_TEMPORARY}") if not _in_use(path))
+def remove_temporary_files(folder: Path, subfolders: Iterable[str]) -> None:
+    """Removes temporary files of killed processes in the folder and in some of its subfolders.
+
+    Call it before this process writes any: a file with its own process number comes from an
+    earlier process.
+    """
+    for place in (folder, *(folder / name for name in subfolders)):
+        found = [path for path in place.glob(f".*{_TEMPORARY}") if not _in_use(path)]
+        remove_files(folder, [path.relative_to(folder).as_posix() for path in found])
 
 
 def _in_use(temporary: Path) -> bool:
@@ -129,12 +146,6 @@ def _in_use(temporary: Path) -> bool:
     return True
 
 
-def write_synced(path: Path, flags: int, data: bytes) -> None:
-    with _open_descriptor(path, _NEW | flags) as descriptor:
-        _write_all(descriptor, data)
-        os.fsync(descriptor)
-
-
 def _write_all(descriptor: int, data: bytes) -> None:
     """Writes all bytes: one system call may write fewer, at a limit or after a signal."""
     rest = memoryview(data)
@@ -142,13 +153,111 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def check_file_type(path: Path, status: os.stat_result) -> None:
+    """Checks that a file is a regular file or a folder.
+
+    Args:
+        status: of the file itself, a link not followed.
+
+    Raises:
+        UnsafeError: it is a link, which would redirect writes, or a pipe, which would block.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsafeError(f"{path} is a link: put what it points to in its place")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise UnsafeError(f"{path} is a pipe, socket or device: remove it")
+
+
+def _open_checked(parent: int, name: str, flags: int, path: Path) -> int:
+    """A descriptor of a file in the open folder `parent`. All writing of a run opens files here.
+
+    Args:
+        flags: of `os.open`.
+        path: of the file, for messages.
+
+    Raises:
+        UnsafeError: it is a link, pipe, socket or device. If it is opened for writing: it has
+            another name, so that a file elsewhere would change too, or it belongs to another user
+            and this one is not root.
+    """
+    with suppress(FileNotFoundError):  # before opening, which may block or have effects
+        check_file_type(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
+    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags | safe, 0o644, dir_fd=parent)
+    try:
+        status = os.fstat(descriptor)
+        check_file_type(path, status)
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            if status.st_nlink > 1:
+                raise UnsafeError(
+                    f"{path} is a hard link, so another file would change too: put a copy in its "
+                    "place"
+                )
+            if os.geteuid() not in (0, status.st_uid):
+                raise UnsafeError(f"{path} belongs to another user: put a copy in its place")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 @contextmanager
-def _open_descriptor(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags, 0o644)
+def _open_file(parent: int, name: str, flags: int, path: Path) -> Iterator[int]:
+    descriptor = _open_checked(parent, name, flags, path)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _output_errors(path: Path, act: str = "write") -> Iterator[None]:
+    """Raises OutputError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot {act} {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _parent(folder: Path, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that holds the file `name` below `folder`, and the file's own
+    name in it.
+
+    Args:
+        create: the folders that do not exist.
+
+    Raises:
+        UnsafeError: a link is among the folders below `folder`.
+    """
+    *inner, file = PurePath(name).parts
+    if create:
+        make_folder(folder)
+    place, parent = folder, os.open(folder, _FOLDER)
+    try:
+        for part in inner:
+            place /= part
+            before, parent = parent, _open_subfolder(parent, part, place, create=create)
+            os.close(before)
+        yield parent, file
+    finally:
+        os.close(parent)
+
+
+def _open_subfolder(parent: int, name: str, path: Path, *, create: bool) -> int:
+    flags = _FOLDER | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except FileNotFoundError:
+        if not create:
+            raise
+        with suppress(FileExistsError):  # another process made it
+            os.mkdir(name, dir_fd=parent)
+        os.fsync(parent)  # its name is durable: its content would be lost with it
+        return os.open(name, flags, dir_fd=parent)
+    except OSError:
+        check_file_type(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
+        raise
 
 
 def make_folder(folder: Path) -> None:
@@ -163,8 +272,11 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    with _open_descriptor(folder, os.O_RDONLY | os.O_CLOEXEC) as descriptor:
+    descriptor = os.open(folder, _FOLDER)
+    try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -177,6 +289,7 @@ def lock_directory(path: Path) -> Iterator[None]:
     Raises:
         LockedError: another process holds it.
         OutputError: the folder cannot be written.
+        UnsafeError: see `_open_checked`.
     """
     descriptor = _lock(path)
     try:
@@ -187,22 +300,22 @@ def lock_directory(path: Path) -> Iterator[None]:
 
 def _lock(path: Path) -> int:
     """A descriptor that holds the lock until it is closed. Raises as `lock_directory` does."""
-    descriptor = None
+    file = path / ".lock"
+    with _output_errors(file), _parent(path, file.name, create=True) as (parent, name):
+        descriptor = _open_checked(parent, name, os.O_RDWR | os.O_CREAT, file)
     try:
-        make_folder(path)
-        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        _write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
-        return descriptor
-    except OSError as error:
-        problem: Exception = OutputError(f"cannot write {path / '.lock'}: {error.strerror}")
-        if isinstance(error, BlockingIOError) and descriptor is not None:
-            holder = os.read(descriptor, 100).decode(errors="replace").strip()
-            problem = LockedError(
+        with _output_errors(file):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            _write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+    except BaseException as error:
+        busy = isinstance(error.__cause__, BlockingIOError)
+        holder = os.read(descriptor, 100).decode(errors="replace").strip() if busy else ""
+        os.close(descriptor)
+        if busy:
+            raise LockedError(
                 f"{path} is in use by {holder or 'another process'}: wait until it has ended, or "
                 "end it"
-            )
-        if descriptor is not None:
-            os.close(descriptor)
-        raise problem from error
+            ) from error
+        raise
+    return descriptor

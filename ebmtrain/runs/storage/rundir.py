@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -74,23 +75,16 @@ class RunDir:
 
         Raises:
             ConfigError: the folder holds no run.
-            UnsafeError: it holds a link, which would redirect writes, a pipe, which would block
-                reads, or a file name with control characters.
+            UnsafeError: see `check_files`.
         """
-        for file in (f for folder in _folders(path) if folder.is_dir() for f in folder.iterdir()):
-            if file.is_symlink():
-                raise UnsafeError(f"{file} is a link: put what it points to in its place")
-            if not (file.is_file() or file.is_dir()):
-                raise UnsafeError(f"{file} is a pipe, socket or device: remove it")
-            if not file.name.isprintable():
-                raise UnsafeError(f"{path} holds a file of the name {file.name!r}: rename it")
+        check_files(path)
         if not (path / "config.yaml").is_file():
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
         return cls(path)
 
     def clear(self) -> None:
         """Removes temporary files of a killed process."""
-        durable.remove_temporary_files(_folders(self.path))
+        durable.remove_temporary_files(self.path, _FOLDERS)
 
     def check_exists(self) -> None:
         """Checks that the run directory still exists: writing would create a new folder that holds
@@ -108,7 +102,7 @@ class RunDir:
     # Small files
 
     def write_text(self, name: str, text: str) -> Path:
-        durable.write_file(self.path / name, text.encode())
+        durable.write_file(self.path, name, text.encode())
         return self.path / name
 
     def write_config(self, config: Mapping[str, Any]) -> Path:
@@ -119,8 +113,17 @@ class RunDir:
         return self.write_text(name, json.dumps(_json_safe(content), indent=2) + "\n")
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        durable.write_file(self.path / name, data)
+        durable.write_file(self.path, name, data)
         return self.path / name
+
+    def write_output(self, file: Path, data: bytes) -> None:
+        """Writes a file that the user has named. Outside of the run directory links are followed,
+        as by other programs."""
+        if file.is_relative_to(self.path):
+            durable.write_file(self.path, file.relative_to(self.path).as_posix(), data)
+        else:
+            file = Path(os.path.realpath(file))  # `Path.resolve` raises for a loop of links
+            durable.write_file(file.parent, file.name, data)
 
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
         """Writes an npz file."""
@@ -178,11 +181,11 @@ class RunDir:
     def log_row(self, row: _Row) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
         line = json.dumps(_json_safe(row)) + "\n"
-        durable.append_to_file(self.path / "metrics.jsonl", line.encode())
+        durable.append_to_file(self.path, "metrics.jsonl", line.encode())
         if set(row) <= set(self._columns):
             text = io.StringIO()
             csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
-            durable.append_to_file(self.path / "metrics.csv", text.getvalue().encode())
+            durable.append_to_file(self.path, "metrics.csv", text.getvalue().encode())
         else:  # a new column: the table is rewritten
             self._write_table(self.rows())
 
@@ -227,7 +230,7 @@ class RunDir:
         """Removes the rows that were written after the checkpoint from which a run resumes."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            durable.write_file(path, path.read_bytes()[:size])
+            durable.write_file(self.path, path.name, path.read_bytes()[:size])
         self._write_table(self.rows())
 
     def _write_table(self, rows: Sequence[_Row]) -> None:
@@ -249,7 +252,7 @@ class RunDir:
         and the oldest checkpoints are removed last: at least two are whole at any time.
         """
         data = encode(state)
-        durable.sync_file(self.path / "metrics.jsonl")
+        durable.sync_file(self.path, "metrics.jsonl")
         if best:
             self.write_bytes("checkpoints/best.pt", data)
         if due:
@@ -261,8 +264,9 @@ class RunDir:
         """Keeps the newest `keep` checkpoints up to `step`, at least 2. Later ones are not counted:
         they are damaged, as training resumed before them."""
         newest = f"step_{step:08d}.pt"
-        whole = (p for p in self.checkpoints.glob("step_*.pt") if p.name <= newest)
-        durable.remove_files(sorted(whole)[: -max(keep, 2)])
+        whole = [p.name for p in self.checkpoints.glob("step_*.pt") if p.name <= newest]
+        old = sorted(whole)[: -max(keep, 2)]
+        durable.remove_files(self.path, [f"checkpoints/{name}" for name in old])
 
     def begun(self) -> bool:
         """False if the run was killed before its first checkpoint, which precedes the first update,
@@ -315,9 +319,20 @@ class RunDir:
         )
 
 
-def _folders(path: Path) -> list[Path]:
-    """The run directory and its subfolders."""
-    return [path, *(path / name for name in _FOLDERS)]
+def check_files(path: Path) -> None:
+    """Checks the files in the folder of a run and in its subfolders, before one is read or written.
+
+    `path` itself may be reached through links.
+
+    Raises:
+        UnsafeError: a link, which would redirect writes, a pipe, which would block reads, or a file
+            name with control characters.
+    """
+    folders = [path, *(path / name for name in _FOLDERS)]
+    for file in (f for folder in folders if folder.is_dir() for f in folder.iterdir()):
+        durable.check_file_type(file, file.lstat())
+        if not file.name.isprintable():
+            raise UnsafeError(f"{path} holds a file of the name {file.name!r}: rename it")
 
 
 def _check_size(path: Path, largest: int) -> None:

@@ -24,8 +24,8 @@ from ebmtrain.runs.storage.rundir import RunDir
 
 def test_write_makes_folders_and_replaces(tmp_path):
     path = tmp_path / "a" / "b" / "file"
-    write_file(path, b"one")
-    write_file(path, b"two")
+    write_file(tmp_path, "a/b/file", b"one")
+    write_file(tmp_path, "a/b/file", b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
     assert path.stat().st_mode & 0o777 == 0o644
@@ -35,7 +35,7 @@ def test_write_makes_folders_and_replaces(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_full_disk_costs_nothing(tmp_path, monkeypatch, call, number):
     path = tmp_path / "file"
-    write_file(path, b"old")
+    write_file(tmp_path, "file", b"old")
 
     def full(*_: object, **__: object):
         raise OSError(number, os.strerror(number))
@@ -43,7 +43,7 @@ def test_a_full_disk_costs_nothing(tmp_path, monkeypatch, call, number):
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(OutputError, match=f"cannot write .*file: {os.strerror(number)}"):
-            write_file(path, b"new")
+            write_file(tmp_path, "file", b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -54,7 +54,7 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_file(tmp_path / "file", b"new")
+        write_file(tmp_path, "file", b"new")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,15 +70,17 @@ def test_the_order_that_survives_power_loss(tmp_path, monkeypatch):
             fsync(fd),
         ),
     )
-    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
-    write_file(tmp_path / "file", b"new")
+    monkeypatch.setattr(
+        os, "replace", lambda *a, **of: (events.append("rename"), replace(*a, **of))
+    )
+    write_file(tmp_path, "file", b"new")
     assert events == ["file", "rename", "folder"]
 
 
 def test_a_path_below_a_file_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write"):
-        write_file(tmp_path / "file" / "below", b"")
+        write_file(tmp_path, "file/below", b"")
 
 
 # Small files
