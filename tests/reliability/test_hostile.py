@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import time
 import warnings
@@ -96,13 +97,7 @@ def run(tmp_path_factory, configured) -> Path:
 
 @pytest.fixture
 def copy(run: Path, folder: Path) -> Path:
-    """A copy of the run, made link by link: only what a test replaces is new."""
-    for file in run.rglob("*"):
-        target = folder / "run" / file.relative_to(run)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
-            os.link(file, target)
-    return folder / "run"
+    return shutil.copytree(run, folder / "run")
 
 
 def replaced(path: Path, data: bytes) -> None:
