@@ -35,17 +35,24 @@ from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 def begun(count: int, words: list[str]) -> list[tuple[TrainSpec, TrainState]]:
     found = []
     for seed in range(count):
-        parts = build(
+        experiment = build(
             presets.to_plain(presets.compose_config([*words, f"seed={seed}"])), set_up_process=True
         )
-        assert parts.job is not None
-        found.append((parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))))
+        assert experiment.train_spec is not None
+        found.append(
+            (
+                experiment.train_spec,
+                initial_state(
+                    experiment.train_spec, experiment.energy, experiment.generator("train")
+                ),
+            )
+        )
     return found
 
 
-def loop(job: TrainSpec, state: TrainState, steps: int) -> StepRequests[None]:
+def loop(spec: TrainSpec, state: TrainState, steps: int) -> StepRequests[None]:
     for _ in range(steps):
-        collect_metrics(job, state, (yield from request_step(job, state)), last=False)
+        collect_metrics(spec, state, (yield from request_step(spec, state)), last=False)
 
 
 def raised(_: int, found: object) -> None:
@@ -68,11 +75,11 @@ def compare(count: int, words: list[str], rounds: int, steps: int, *, compile: b
     device = members[0][1].diverged.device
 
     def one_after_the_other() -> None:
-        for job, state in apart:
-            run_to_completion(loop(job, state, steps), train_step)
+        for spec, state in apart:
+            run_to_completion(loop(spec, state, steps), train_step)
 
     def as_one() -> None:
-        run_interleaved([loop(job, state, steps) for job, state in members], together, raised)
+        run_interleaved([loop(spec, state, steps) for spec, state in members], together, raised)
 
     one_after_the_other()
     began = time.process_time()

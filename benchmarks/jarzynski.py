@@ -25,22 +25,22 @@ from ebmtrain.training.state import initial_state
 
 def errors(words: list[str]) -> tuple[float, float, float]:
     """Errors of log Z of the teaching and of the measuring group in nats, and training seconds."""
-    parts = build(
+    experiment = build(
         presets.to_plain(presets.compose_config(["method=jarzynski", *words])), set_up_process=True
     )
-    job = parts.job
-    assert job is not None
-    state = initial_state(job, parts.energy, parts.generator("train"))
+    spec = experiment.train_spec
+    assert spec is not None
+    state = initial_state(spec, experiment.energy, experiment.generator("train"))
     began = time.perf_counter()
-    for _ in range(job.n_steps):
-        run_step(job, state)
+    for _ in range(spec.n_steps):
+        run_step(spec, state)
     seconds = time.perf_counter() - began
     exact = copy.deepcopy(state.energy).double()
-    box = parts.region.grown(1.6)
-    truth = integrate_log_z(lambda u: exact(u) / parts.temperature, box, 256, 1e-3).value
+    box = experiment.region.grown(1.6)
+    truth = integrate_log_z(lambda u: exact(u) / experiment.temperature, box, 256, 1e-3).value
     walkers = {name: state.method[name] for name in ("chains", "energies", "log_weights")}
     swapped = {name: torch.cat(v.chunk(2)[::-1]) for name, v in walkers.items()}
-    method = job.method
+    method = spec.method
     taught, measured = (
         float(method.log_z(state.energy, w)) - truth  # type: ignore[attr-defined]
         for w in (swapped, walkers)

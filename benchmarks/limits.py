@@ -44,7 +44,7 @@ NEVER = [
 ]
 
 
-def parts_of(words: list[str]) -> Experiment:
+def build_experiment(words: list[str]) -> Experiment:
     config = presets.to_plain(presets.compose_config([*words, *TINY, *NEVER]))
     return build(config, set_up_process=True)
 
@@ -67,7 +67,7 @@ def start_up() -> None:
         "from ebmtrain.training.state import initial_state;"
         "c = presets.to_plain(presets.compose_config([]));"
         "p = build(c, set_up_process=True);"
-        "run_step(p.job, initial_state(p.job, p.energy, p.generator('train')))",
+        "run_step(p.train_spec, initial_state(p.train_spec, p.energy, p.generator('train')))",
         "torch alone": "import torch; x = torch.zeros(1, requires_grad=True);"
         "o = torch.optim.Adam([x]); x.sum().backward(); o.step()",
     }
@@ -106,27 +106,27 @@ def display() -> None:
 def blocks(folder: Path) -> None:
     """The default training in alternating blocks of 100 updates, without and with bar, log and
     metrics. Each pair gives one ratio, so that a slow minute of the machine affects both."""
-    parts = parts_of([])
-    job = parts.job
-    assert job is not None
-    state = initial_state(job, parts.energy, parts.generator("train"))
-    run = RunDir.create(folder / "run", parts.config, {})
+    experiment = build_experiment([])
+    spec = experiment.train_spec
+    assert spec is not None
+    state = initial_state(spec, experiment.energy, experiment.generator("train"))
+    run = RunDir.create(folder / "run", experiment.config, {})
 
     def processor_time(shown: bool) -> float:
         began = time.process_time()
         for _ in range(100):
-            metrics = run_step(job, state)
+            metrics = run_step(spec, state)
             if shown:
                 run_callbacks(
-                    state, session, collect_metrics(job, state, metrics, last=False), last=False
+                    state, session, collect_metrics(spec, state, metrics, last=False), last=False
                 )
         return time.process_time() - began
 
     shares = []
-    with RunConsole(run.path / "run.log", n_steps=job.n_steps) as shown:
+    with RunConsole(run.path / "run.log", n_steps=spec.n_steps) as shown:
         assert shown.progress is not None, "no terminal"
-        session = Session(parts, run, shown, "display")
-        for _ in range(job.n_steps // 200):
+        session = Session(experiment, run, shown, "display")
+        for _ in range(spec.n_steps // 200):
             shown.progress.stop()
             bare = processor_time(False)
             shown.progress.start()
@@ -146,7 +146,7 @@ def memory() -> None:
     seen: dict[int, float] = {}
     words = ["train.steps=20000", "model.width=32", "model.fourier_features=8", "method.k=2",
              "train.batch_size=64", "method.slots=256"]  # fmt: skip
-    parts = parts_of(words)
+    experiment = build_experiment(words)
 
     def watch(path: Path) -> None:
         while 19_000 not in seen:
@@ -161,7 +161,7 @@ def memory() -> None:
         path = Path(folder) / "run"
         watcher = threading.Thread(target=watch, args=(path,))
         watcher.start()
-        run_experiment(parts, path, {}, quiet=True)
+        run_experiment(experiment, path, {}, quiet=True)
         watcher.join()
     print("memory   " + ", ".join(f"{mb:.1f} MiB at {step:,}" for step, mb in sorted(seen.items())))
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from limits import parts_of
+from limits import build_experiment
 
 from ebmtrain.runtime.matmul import CPUINFO, onednn_is_faster
 from ebmtrain.training.loop import run_step
@@ -52,11 +52,11 @@ def main() -> None:
         rates = (f"{KINDS[k]} {2 * rows * width**2 / t / 1e9:.0f}" for k, t in found.items())
         print(f"({rows}, {width}) @ ({width}, {width}), Gflop/s: {', '.join(rates)}", flush=True)
     for words in sys.argv[1:] or UPDATES:
-        parts = parts_of(words.split())
-        job = parts.job
-        assert job is not None
-        state = initial_state(job, parts.energy, parts.generator("train"))
-        found = seconds(lambda job=job, state=state: run_step(job, state), 20)
+        experiment = build_experiment(words.split())
+        spec = experiment.train_spec
+        assert spec is not None
+        state = initial_state(spec, experiment.energy, experiment.generator("train"))
+        found = seconds(lambda spec=spec, state=state: run_step(spec, state), 20)
         times = ", ".join(f"{KINDS[k]} {1e3 * t:.2f}" for k, t in found.items())
         ratio = found["bf16"] / found["ieee"]
         print(f"{words}, ms an update: {times}, ratio {ratio:.2f}", flush=True)

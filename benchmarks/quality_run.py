@@ -125,7 +125,7 @@ def torchebm_step(seed: int) -> Iterator[nn.Module]:
     return torchebm(seed, step_size=ETA)
 
 
-def parts_of(*words: str) -> Any:
+def build_experiment(*words: str) -> Any:
     from ebmtrain.config import presets
     from ebmtrain.config.build import build
 
@@ -138,12 +138,12 @@ def ebmtrain(seed: int) -> Iterator[nn.Module]:
     from ebmtrain.training.loop import collect_metrics, run_step
     from ebmtrain.training.state import initial_state
 
-    parts = parts_of(f"seed={seed}")
-    job = parts.job
-    state = initial_state(job, parts.energy, parts.generator("train"))
-    while state.step < job.n_steps:
-        metrics = run_step(job, state)
-        collect_metrics(job, state, metrics, last=state.step == job.n_steps)
+    experiment = build_experiment(f"seed={seed}")
+    spec = experiment.train_spec
+    state = initial_state(spec, experiment.energy, experiment.generator("train"))
+    while state.step < spec.n_steps:
+        metrics = run_step(spec, state)
+        collect_metrics(spec, state, metrics, last=state.step == spec.n_steps)
         yield state.eval_model
 
 
@@ -169,13 +169,13 @@ def copies(
     return found
 
 
-def kl(energy: nn.Module, parts: Any) -> float | None:
+def kl(energy: nn.Module, experiment: Any) -> float | None:
     """KL(data || model) in nats; None if it is infinite or the quadrature fails."""
     from ebmtrain.runs.evaluate import evaluation_input
 
-    value = parts.evaluations["evaluation"](evaluation_input(parts, energy, {})).metrics.get(
-        "kl", math.nan
-    )
+    value = experiment.evaluations["evaluation"](
+        evaluation_input(experiment, energy, {})
+    ).metrics.get("kl", math.nan)
     return value if math.isfinite(value) else None
 
 
@@ -186,8 +186,10 @@ def main() -> None:
     torch.set_num_threads(1)
     found = copies(TOOLS[name](seed), seconds, began)
     # In the units of the points that the tool was trained on.
-    parts = parts_of(f"seed={seed}", *([] if name == "ebmtrain" else ["dataset.standardize=false"]))
-    answers.write(json.dumps([(now, step, kl(model, parts)) for now, step, model in found]))
+    experiment = build_experiment(
+        f"seed={seed}", *([] if name == "ebmtrain" else ["dataset.standardize=false"])
+    )
+    answers.write(json.dumps([(now, step, kl(model, experiment)) for now, step, model in found]))
     answers.close()
 
 

@@ -89,8 +89,8 @@ def lines(caplog):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing is what takes longest in a small run."""
-    monkeypatch.setattr(RunFigures, "landscape", lambda *_: None)
-    monkeypatch.setattr(RunFigures, "final", lambda *_: [])
+    monkeypatch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+    monkeypatch.setattr(RunFigures, "draw_all", lambda *_: [])
     monkeypatch.setattr("ebmtrain.runs.report.write.figures", lambda *_: [])
 
 

@@ -43,7 +43,7 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     choose_library(s.batch)  # as for every run
     points, first, weights = common(s)
     data = torch.from_numpy(points)
-    job = TrainSpec(
+    spec = TrainSpec(
         method=method_of(s),
         dataset=Points(data, data, standardization=fit_standardization(data, False)),
         optimizer=Adam(lr=RATE), n_steps=10**9, batch_size=s.batch, ema=0.999, log_every=100,
@@ -51,15 +51,15 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
     )  # fmt: skip
     activation = "silu" if s.smooth else "leaky_relu"
     energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation=activation)
-    state = initial_state(job, filled(energy, weights), torch.Generator().manual_seed(0))
+    state = initial_state(spec, filled(energy, weights), torch.Generator().manual_seed(0))
     if "chains" in state.method:
         state.method["chains"] = torch.from_numpy(first)
-    advance = CompiledTrainStep() if compiled else None
+    stepper = CompiledTrainStep() if compiled else None
 
     def epoch() -> None:
         for _ in range(s.steps):
-            collect_metrics(job, state, run_step(job, state, advance), last=False)
-        if advance is not None and advance.failed:
+            collect_metrics(spec, state, run_step(spec, state, stepper), last=False)
+        if stepper is not None and stepper.failed:
             raise RuntimeError("it could not be compiled")
 
     return epoch

@@ -30,10 +30,12 @@ def main(arguments: list[str]) -> int:
     members = build_members(config)
     for line in opening_lines(members[0], presets.group_choices(config.hydra.runtime.choices)):
         print(line)
-    job = members[0].job
-    if job is not None and job.n_steps > 0:
+    spec = members[0].train_spec
+    if spec is not None and spec.n_steps > 0:
         begun = [
-            (m.job, initial_state(m.job, m.energy, m.generator("train"))) for m in members if m.job
+            (m.train_spec, initial_state(m.train_spec, m.energy, m.generator("train")))
+            for m in members
+            if m.train_spec
         ]
         step = _step_function(begun, members[0].compile)
         for _ in range(2):  # they warm up caches and allocators, and compile
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
             check_divergence(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
         print(
-            f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * job.n_steps:.0f} s"
+            f"one step{whose} {1e3 * seconds:.1f} ms, training about {seconds * spec.n_steps:.0f} s"
         )
     for line in native.rejections():
         print(line)
@@ -66,15 +68,15 @@ def _step_function(
     from ebmtrain.training.compiled.vmap import VmapTrainStep
     from ebmtrain.training.loop import request_step, run_interleaved, run_step
 
-    job, state = begun[0]
+    spec, state = begun[0]
     if len(begun) == 1:
-        advance = select(compiles, job)
+        stepper = select(compiles, spec)
 
         def one() -> None:
-            run_step(job, state, advance)
+            run_step(spec, state, stepper)
 
         return one
-    together = VmapTrainStep(compile=should_compile(compiles, job))
+    together = VmapTrainStep(compile=should_compile(compiles, spec))
 
     def ended(_: int, found: object) -> None:
         if isinstance(found, Exception):

@@ -39,8 +39,8 @@ def main(arguments: list[str]) -> int:
         files, apply_options(files.config(), options), checkpoint, trust, warn, set_up_process=True
     )
     others = None if ood is None else _read_ood_points(run, str(ood))
-    model = evaluation_input(run.parts, run.standard_energy, run.method_state)
-    metrics, warnings = run_evaluations(run.parts, model)
+    model = evaluation_input(run.experiment, run.standard_energy, run.method_state)
+    metrics, warnings = run_evaluations(run.experiment, model)
     if others is not None:
         metrics = {**metrics, **_ood_auroc(run, files, others)}
     width = max(map(len, metrics), default=0)
@@ -72,7 +72,7 @@ def _read_ood_points(run: Run, path: str) -> Tensor:
         ConfigError: an analytic landscape has no data that they could be told from.
         DataError: the file cannot be used.
     """
-    if run.parts.data is None:
+    if run.experiment.data is None:
         raise ConfigError("ood needs data to compare with, and an analytic landscape has none")
     return run.read(path)
 
@@ -84,7 +84,7 @@ def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     from ebmtrain.runs.figures import RunFigures
     from ebmtrain.score import energies
 
-    dataset, units = run.parts.dataset, run.parts.standardization
+    dataset, units = run.experiment.dataset, run.experiment.standardization
     assert dataset is not None
     groups = {
         "held-out data": dataset.holdout,
@@ -94,5 +94,5 @@ def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
     found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
     value, error = auroc(found["held-out data"], found["out of distribution"])
     title = f"step {run.step}  AUROC {value:.4f}"
-    RunFigures(run.parts, files).energies("ood", found, title)
+    RunFigures(run.experiment, files).draw_energies("ood", found, title)
     return {"ood_auroc": value, "ood_auroc_se": error}

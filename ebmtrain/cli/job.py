@@ -47,7 +47,7 @@ def run_job(
     """
     from ebmtrain.runs.ensemble import run_ensemble
     from ebmtrain.runs.launch import run_experiment
-    from ebmtrain.runs.outcome import outcome
+    from ebmtrain.runs.outcome import report_outcome
 
     settings = config.hydra if "hydra" in config else HydraConfig.get()
     choices = presets.group_choices(settings.runtime.choices)
@@ -66,7 +66,7 @@ def run_job(
     try:
         members = members or build_members(config)
     except Exception as error:  # of any kind: the other jobs go on
-        outcome(name, error, path, presets.to_plain(config), choices, began, command)
+        report_outcome(name, error, path, presets.to_plain(config), choices, began, command)
         return None
     if len(members) > 1:
         results = run_ensemble(members, path, choices, quiet=in_sweep, name=name, command=command)
@@ -75,7 +75,9 @@ def run_job(
         result: dict[str, Any] | Exception = begin_one(members[0])
     except Exception as error:  # likewise
         result = error
-    return _objective([outcome(name, result, path, members[0].config, choices, began, command)])
+    return _objective(
+        [report_outcome(name, result, path, members[0].config, choices, began, command)]
+    )
 
 
 def _objective(results: list[dict[str, Any]]) -> float | None:

@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> int:
         files, apply_options(files.config(), options), checkpoint, trust, warn, set_up_process=True
     )
     row = next((row for row in reversed(files.rows()) if row.get("step") == run.step), {})
-    title = run_title(run.parts, files.choices())
+    title = run_title(run.experiment, files.group_choices())
     last = checkpoint is None or run.step == run.result.get("step")
     name = "final" if last else f"step_{run.step:08d}"
-    model = evaluation_input(run.parts, run.standard_energy, run.method_state)
-    for notice in RunFigures(run.parts, files).final(
+    model = evaluation_input(run.experiment, run.standard_energy, run.method_state)
+    for notice in RunFigures(run.experiment, files).draw_all(
         model, final_points(run), figure_title(title, run.step, row), name
     ):
         print(notice)
@@ -46,12 +46,12 @@ def final_points(run: Run) -> Tensor:
     Raises:
         DataError: they are not what a run writes there.
     """
-    units, file = run.parts.standardization, run.path / "samples/final.npz"
+    units, file = run.experiment.standardization, run.path / "samples/final.npz"
     finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
     if finished and file.is_file():
         x = torch.from_numpy(read_npz(file, "x"))
-        fine = finite_mask(x).all() if run.parts.data_spec.ragged else x.isfinite().all()
+        fine = finite_mask(x).all() if run.experiment.data_spec.ragged else x.isfinite().all()
         if x.shape[1:] != units.shift.shape or not len(x) or not fine:
             raise DataError(f"{file} does not hold points of this model: remove it")
         return units.to_standard(x)
-    return units.to_standard(run.sample(run.parts.samples.count))
+    return units.to_standard(run.sample(run.experiment.samples.count))

@@ -71,14 +71,14 @@ def main(arguments: list[str]) -> int:
         answer = SampleOutput(x, f"{len(x)} points of shape {tuple(x.shape[1:])}")
     target = Path(out) if out else path / "samples" / name
     x = answer.x
-    points = x.reshape(-1, *run.parts.standardization.shift.shape)
+    points = x.reshape(-1, *run.experiment.standardization.shift.shape)
     energy = energies(run.energy, points).view(x.shape[: x.dim() - points.dim() + 1])
     arrays = {
         k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.extra_arrays}.items()
     }
-    if run.parts.data_spec.ragged:
+    if run.experiment.data_spec.ragged:
         arrays["lengths"] = lengths(x).cpu().numpy()
-    opened.write_output(target, _as_file(target.suffix, arrays, run.parts.data_spec.names))
+    opened.write_output(target, _as_file(target.suffix, arrays, run.experiment.data_spec.names))
     print(f"{answer.description}: {target}")
     if answer.picture is not None:
         opened.write_output(target.with_suffix(".png"), answer.picture)

@@ -28,7 +28,7 @@ def denoise(run: Run, data: str, options: dict[str, Any]) -> SampleOutput:
     picture = None
     if y.ndim > 2:  # rows of a table are no images
         try:
-            picture = RunFigures(run.parts, RunDir(run.path)).denoised(y, found, noise)
+            picture = RunFigures(run.experiment, RunDir(run.path)).denoising_png(y, found, noise)
         except DataError as error:  # whether points are images is known to the data
             warn(f"no picture: {error}")
     return SampleOutput(found.draws, told, {"mean": found.mean}, picture)
@@ -57,7 +57,7 @@ _N_HOLDOUT_ROWS = 16  # held-out points that are shown where no data are given
 
 def inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> SampleOutput:
     """Draws for each row of the data."""
-    event = tuple(run.parts.standardization.shift.shape)
+    event = tuple(run.experiment.standardization.shift.shape)
     kept = torch.from_numpy(read_points(mask).values)
     if kept.numel() != math.prod(event) or not ((kept == 0) | (kept == 1)).all():
         raise DataError(
@@ -66,8 +66,8 @@ def inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> S
         )
     if data is not None:
         rows = _read_rows(run, data, options)
-    elif run.parts.dataset is not None:
-        rows = run.parts.dataset.holdout[:_N_HOLDOUT_ROWS]
+    elif run.experiment.dataset is not None:
+        rows = run.experiment.dataset.holdout[:_N_HOLDOUT_ROWS]
     else:
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, kept.view(event) == 1, options.pop("count", 1), **options)

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
     log_z = run.log_z
-    if run.parts.data_spec.ragged:
+    if run.experiment.data_spec.ragged:
         print("energies compare sequences of one length: between lengths a constant is free")
     elif log_z is None:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
+def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
     """All that apply to what a configuration names."""
     import torch
 
@@ -44,22 +44,24 @@ def check_properties(parts: Experiment) -> Iterator[PropertyResult]:
     from ebmtrain.runs.sampling import uniform_noise
     from ebmtrain.types import labels_of
 
-    if parts.data_spec.ragged:
+    if experiment.data_spec.ragged:
         raise ConfigError(
             "the laws are those of points of one shape, and these sequences are of different "
             "lengths: verify the same parts on sequences of one length, say dataset=sine_waves"
         )
-    x = uniform_noise(parts, _N_POINTS, parts.generator("verify"))
-    yield from check_energy(parts.energy, x)
-    yield from check_sampler(parts.sampler, parts.energy, x)
-    if parts.job is not None:
-        data = parts.job.dataset
-        points = data.standardization.to_standard(data.train).to(parts.device, parts.dtype)
+    x = uniform_noise(experiment, _N_POINTS, experiment.generator("verify"))
+    yield from check_energy(experiment.energy, x)
+    yield from check_sampler(experiment.sampler, experiment.energy, x)
+    if experiment.train_spec is not None:
+        data = experiment.train_spec.dataset
+        points = data.standardization.to_standard(data.train).to(
+            experiment.device, experiment.dtype
+        )
         labels = labels_of(data)
-        y = None if labels is None else labels.train.to(parts.device)
-        method, size = parts.job.method, parts.job.batch_size
+        y = None if labels is None else labels.train.to(experiment.device)
+        method, size = experiment.train_spec.method, experiment.train_spec.batch_size
         with torch.random.fork_rng(devices=[]):
-            yield from check_method(method, parts.energy, points, y, size)
+            yield from check_method(method, experiment.energy, points, y, size)
 
 
 def _format_finding(finding: PropertyResult) -> str:

@@ -72,15 +72,15 @@ def build(
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")
-    taught = _build_model_and_data(config, sampler, saved, device, dtype)
+    model_and_data = _build_model_and_data(config, sampler, saved, device, dtype)
     return Experiment(
         config=config,
-        energy=taught.energy.to(device=device, dtype=dtype),
+        energy=model_and_data.energy.to(device=device, dtype=dtype),
         sampler=sampler,
-        job=taught.job,
-        data_spec=taught.data_spec,
-        data=taught.data,
-        evaluations=_build_evaluators(config, taught.data_spec),
+        train_spec=model_and_data.train_spec,
+        data_spec=model_and_data.data_spec,
+        data=model_and_data.data,
+        evaluations=_build_evaluators(config, model_and_data.data_spec),
         checkpoint=Checkpoint(**config["checkpoint"]),
         plots=Plots(**config["plots"]),
         samples=Samples(**config["samples"]),
@@ -114,7 +114,7 @@ class ModelAndData(NamedTuple):
     energy: nn.Module
     data_spec: DataSpec
     data: Callable[[], Dataset] | None
-    job: TrainSpec | None
+    train_spec: TrainSpec | None
 
 
 def _build_model_and_data(
@@ -148,9 +148,9 @@ def _build_model_and_data(
     def data() -> Dataset:
         return dataset
 
-    job = _build_job(config, sampler, dataset)
-    _check_classes(job.method, energy, dataset)
-    return ModelAndData(energy, data_spec, data, job)
+    train_spec = _build_train_spec(config, sampler, dataset)
+    _check_classes(train_spec.method, energy, dataset)
+    return ModelAndData(energy, data_spec, data, train_spec)
 
 
 def _initialize_for_data(
@@ -231,7 +231,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
         raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
 
 
-def _build_job(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
+def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
     settings = TrainSettings(**config["train"])
     n_train = len(dataset.train)
     if settings.batch_size > n_train:

@@ -78,7 +78,7 @@ def build_members(config: DictConfig) -> list[Experiment]:
     from ebmtrain.config.build import build
 
     members = [build(one, set_up_process=True) for one in member_configs(config)]
-    if len(members) > 1 and members[0].job is None:
+    if len(members) > 1 and members[0].train_spec is None:
         whole = config.train
         word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"
         raise ConfigError(

@@ -27,7 +27,7 @@ class Experiment:
     energy: nn.Module
     """Of standardized points, on the device, in the type; untrained."""
     sampler: Sampler
-    job: TrainSpec | None
+    train_spec: TrainSpec | None
     """None for an analytic landscape, and where a run is only opened: there is nothing to train."""
     data_spec: DataSpec
     data: Callable[[], Dataset] | None

@@ -57,10 +57,10 @@ class Composition(nn.Module):
         if kind == "mixture" and weights is not None and min(weights) <= 0:
             raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")
         opened = [_open_run(path) for path in runs]
-        self.units: list[Standardization] = [run.parts.standardization for run in opened]
+        self.units: list[Standardization] = [run.experiment.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
         for path, run in zip(runs, opened, strict=True):
-            if run.parts.data_spec.ragged:
+            if run.experiment.data_spec.ragged:
                 raise ConfigError(
                     f"{path} is of sequences of different lengths, which have no common space to "
                     "compose energies in: name runs on points of one shape"
@@ -79,7 +79,7 @@ class Composition(nn.Module):
             known = [_log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
             w = (w / w.sum()).log() - torch.tensor(known)  # of exp(-E_i / T_i)
         self.register_buffer("weights", w)
-        self.window = _bounding_window([run.parts.region for run in opened], self.units)
+        self.window = _bounding_window([run.experiment.region for run in opened], self.units)
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = torch.stack(

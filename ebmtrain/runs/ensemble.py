@@ -14,7 +14,7 @@ from typing import Any
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.console import print_line
 from ebmtrain.runs.launch import experiment_steps
-from ebmtrain.runs.outcome import outcome
+from ebmtrain.runs.outcome import report_outcome
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
 from ebmtrain.training.compiled.inductor import should_compile
@@ -42,13 +42,16 @@ def _run_members(
         quiet: nothing to the terminal; else the first member's lines.
     """
     first = members[0]
-    assert first.job is not None
-    maker, stop = VmapTrainStep(compile=should_compile(first.compile, first.job)), StopRequest()
+    assert first.train_spec is not None
+    stepper, stop = (
+        VmapTrainStep(compile=should_compile(first.compile, first.train_spec)),
+        StopRequest(),
+    )
     runs = [
         experiment_steps(
-            parts, path, choices, maker, stop=stop, quiet=quiet or i > 0, command=command
+            experiment, path, choices, stepper, stop=stop, quiet=quiet or i > 0, command=command
         )
-        for i, (parts, path) in enumerate(zip(members, paths, strict=True))
+        for i, (experiment, path) in enumerate(zip(members, paths, strict=True))
     ]
 
     def told(number: int, outcome: _Result | Exception) -> None:
@@ -56,15 +59,15 @@ def _run_members(
         ended(number, outcome)
 
     with stop:
-        run_interleaved(runs, maker, told)
+        run_interleaved(runs, stepper, told)
     return stop.signal
 
 
 def member_overrides(members: list[Experiment]) -> list[str]:
     """The override of each member: its seed, or the class that it leaves out."""
-    if len({parts.seed for parts in members}) == len(members):
-        return [f"seed={parts.seed}" for parts in members]
-    return [f"without={parts.config['dataset']['without']}" for parts in members]
+    if len({experiment.seed for experiment in members}) == len(members):
+        return [f"seed={experiment.seed}" for experiment in members]
+    return [f"without={experiment.config['dataset']['without']}" for experiment in members]
 
 
 def _folders(path: Path, members: list[Experiment]) -> list[Path]:
@@ -97,7 +100,9 @@ def run_ensemble(
     def ended(number: int, found: dict[str, Any] | Exception) -> None:
         told = f"{name or f'member {number}'}  {each[number]}"
         config = members[number].config
-        results[number] = outcome(told, found, paths[number], config, choices, began, command)
+        results[number] = report_outcome(
+            told, found, paths[number], config, choices, began, command
+        )
 
     stopped = _run_members(members, paths, choices, ended, quiet=quiet, command=command)
     if stopped and not quiet:

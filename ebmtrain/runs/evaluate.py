@@ -21,31 +21,33 @@ from ebmtrain.types import EstimatesLogZ
 
 
 def evaluation_input(
-    parts: Experiment, energy: nn.Module, method: Mapping[str, Tensor]
+    experiment: Experiment, energy: nn.Module, method: Mapping[str, Tensor]
 ) -> EvaluationInput:
     """A model as evaluations want it."""
 
     def points(count: int) -> Tensor:
-        wanted = replace(parts.samples, count=count)
-        return draw_samples(parts, energy, method, wanted, parts.generator("evaluation points"))
+        wanted = replace(experiment.samples, count=count)
+        return draw_samples(
+            experiment, energy, method, wanted, experiment.generator("evaluation points")
+        )
 
     return EvaluationInput(
         energy=energy,
-        temperature=parts.temperature,
-        region=parts.region,
-        standardization=parts.standardization,
-        support=parts.data_spec.support,
-        dataset=parts.dataset,
+        temperature=experiment.temperature,
+        region=experiment.region,
+        standardization=experiment.standardization,
+        support=experiment.data_spec.support,
+        dataset=experiment.dataset,
         draw=points,
-        sampler=parts.sampler,
+        sampler=experiment.sampler,
         method=method,
-        trace=cache(lambda *wanted: _run_chains(parts, energy, method, *wanted)),
-        generator=lambda purpose: parts.generator(f"evaluation {purpose}"),
+        trace=cache(lambda *wanted: _run_chains(experiment, energy, method, *wanted)),
+        generator=lambda purpose: experiment.generator(f"evaluation {purpose}"),
     )
 
 
 def _run_chains(
-    parts: Experiment,
+    experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     chains: int,
@@ -53,15 +55,17 @@ def _run_chains(
     thin: int,
 ) -> Trace:
     """Chains as `draw_samples` runs them, watched after the burn-in."""
-    generator = parts.generator("evaluation traces")
-    first = chain_starts(parts, parts.samples.start, chains, method, generator)
-    learnt = restore_adaptation(method, parts.sampler, first)
-    begun = run_burn_in(parts.sampler, energy, first, parts.samples.burn_in, generator, learnt)
+    generator = experiment.generator("evaluation traces")
+    first = chain_starts(experiment, experiment.samples.start, chains, method, generator)
+    learnt = restore_adaptation(method, experiment.sampler, first)
+    begun = run_burn_in(
+        experiment.sampler, energy, first, experiment.samples.burn_in, generator, learnt
+    )
     before = perf_counter()
     with count_evaluations(energy) as tally:
         walked = [
             (chain.x.cpu(), chain.metrics)
-            for chain in iterate_draws(parts.sampler, energy, begun, draws, thin, generator)
+            for chain in iterate_draws(experiment.sampler, energy, begun, draws, thin, generator)
         ]
     points, metrics = zip(*walked, strict=True)
     names = dict.fromkeys(name for found in metrics for name in found)
@@ -70,7 +74,7 @@ def _run_chains(
 
 
 def run_evaluations(
-    parts: Experiment, model: EvaluationInput, due: Collection[str] | None = None
+    experiment: Experiment, model: EvaluationInput, due: Collection[str] | None = None
 ) -> Evaluation:
     """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
     under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
@@ -81,7 +85,7 @@ def run_evaluations(
     """
     metrics, warnings = {}, []
     energy, method = model.energy, model.method
-    for name, evaluate in parts.evaluations.items():
+    for name, evaluate in experiment.evaluations.items():
         if due is None or name in due:
             found = evaluate(model)
             metrics |= found.metrics
@@ -91,9 +95,11 @@ def run_evaluations(
         if value.numel() != 1:
             shape = tuple(value.shape)
             raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
-    if parts.job is not None and isinstance(parts.job.method, EstimatesLogZ):
-        own["log_z_running"] = parts.job.method.log_z(energy, method)
-    volume = parts.standardization.log_volume
+    if experiment.train_spec is not None and isinstance(
+        experiment.train_spec.method, EstimatesLogZ
+    ):
+        own["log_z_running"] = experiment.train_spec.method.log_z(energy, method)
+    volume = experiment.standardization.log_volume
     own_numbers = {k: float(v) + volume for k, v in own.items()}
     return _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
 

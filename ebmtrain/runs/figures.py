@@ -45,23 +45,23 @@ class RunFigures:
     """The pictures of one run, in the data's own units.
 
     Args:
-        parts: of the run; points given to the methods are in its standardized units.
+        experiment: of the run; points given to the methods are in its standardized units.
         run: where the files go.
         loggers: are told of each figure.
     """
 
-    def __init__(self, parts: Experiment, run: RunDir, loggers: Sequence[Logger] = ()):
-        self.parts = parts
+    def __init__(self, experiment: Experiment, run: RunDir, loggers: Sequence[Logger] = ()):
+        self.experiment = experiment
         self.run = run
         self.loggers = loggers
 
     @property
     def is_planar(self) -> bool:
-        return tuple(self.parts.standardization.shift.shape) == (2,)
+        return tuple(self.experiment.standardization.shift.shape) == (2,)
 
     @cached_property
     def data(self) -> Tensor | None:
-        dataset = self.parts.dataset
+        dataset = self.experiment.dataset
         return None if dataset is None else dataset.train
 
     @cached_property
@@ -70,14 +70,14 @@ class RunFigures:
         from ebmtrain.plots.window import Window, fit_window
 
         if self.data is not None:
-            names, window = self.parts.data_spec.names, fit_window(self.data)
+            names, window = self.experiment.data_spec.names, fit_window(self.data)
             return (
                 window if names is None else window._replace(names=tuple(map(short_label, names)))
             )
-        low, high = self.parts.region.low.tolist(), self.parts.region.high.tolist()
+        low, high = self.experiment.region.low.tolist(), self.experiment.region.high.tolist()
         return Window((low[0], low[1]), (high[0], high[1]))
 
-    def landscape(self, energy: nn.Module, points: Tensor, title: str, name: str) -> None:
+    def draw_landscape(self, energy: nn.Module, points: Tensor, title: str, name: str) -> None:
         """plots/landscape_<name>.png; nothing where data are not points of the plane."""
         if not self.is_planar:
             return
@@ -89,7 +89,7 @@ class RunFigures:
         )  # fmt: skip
         self._save(f"landscape_{name}", figure)
 
-    def final(
+    def draw_all(
         self, model: EvaluationInput, samples: Tensor, title: str, name: str = "final"
     ) -> list[str]:
         """All pictures of a finished run; what could not be drawn, in words.
@@ -106,19 +106,19 @@ class RunFigures:
         from ebmtrain.plots.samples import samples as histograms
 
         rows, x, truth = self.run.rows(), self.to_data(samples), None
-        if self.parts.dataset is not None:
-            truth = self.parts.dataset.truth
+        if self.experiment.dataset is not None:
+            truth = self.experiment.dataset.truth
             if name == "final":
-                adaptation = adaptation_of(self.parts.sampler)
+                adaptation = adaptation_of(self.experiment.sampler)
                 target = adaptation.target if isinstance(adaptation, HasTarget) else None
                 self._save("curves", curves(rows, title, target))
-        self.chains(model, title, "chains" if name == "final" else f"chains_{name}")
+        self._draw_chains(model, title, "chains" if name == "final" else f"chains_{name}")
         energy, shown = model.energy, self._reduced_energy(model.energy)
-        if self.look is not None and self.data is not None:
-            self.images(model, x, title, name)
+        if self.pixel_range is not None and self.data is not None:
+            self._draw_images(model, x, title, name)
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
         if not self.is_planar:
-            names = self.parts.data_spec.names
+            names = self.experiment.data_spec.names
             if x.ndim == 3:
                 from ebmtrain.plots.traces import traces
 
@@ -129,36 +129,40 @@ class RunFigures:
             if names is not None and len(names) > 1 and self.data is not None:
                 self._save(f"pairs_{name}", pairs(self.data, x, names, title))
             return [f"no landscape: it is drawn for 2-D data; see plots/samples_{name}.png"]
-        few = x[: self.parts.plots.points]
-        self.landscape(energy, samples[: self.parts.plots.points], title, name)
+        few = x[: self.experiment.plots.points]
+        self.draw_landscape(energy, samples[: self.experiment.plots.points], title, name)
         figure = histograms(
             self.data, x, self.window, truth=truth, energy=shown if self.data is None else None,
             title=title,
         )  # fmt: skip
         self._save(f"samples_{name}", figure)
-        if self.parts.dataset is not None:
+        if self.experiment.dataset is not None:
             figure = progress(shown, self.window, rows, data=self.data, samples=few, title=title)
             self._save("progress" if name == "final" else f"progress_{name}", figure)
         frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
-        if self.parts.plots.gif and name == "final" and len(frames) > 1:
+        if self.experiment.plots.gif and name == "final" and len(frames) > 1:
             from ebmtrain.plots.animation import animate
 
             self._write("landscape", "gif", animate(frames))
         return []
 
     @cached_property
-    def look(self) -> PixelRange | None:
+    def pixel_range(self) -> PixelRange | None:
         """How points are shown as images; None: they are none. They are if their dataset or their
         model says so."""
         from ebmtrain.plots.images import PixelRange
 
-        dataset = self.parts.dataset
+        dataset = self.experiment.dataset
         pixels = dataset.pixels if isinstance(dataset, HasPixels) else None
-        if pixels is None and isinstance(self.parts.energy, ImageEnergy) and self.data is not None:
+        if (
+            pixels is None
+            and isinstance(self.experiment.energy, ImageEnergy)
+            and self.data is not None
+        ):
             pixels = float(self.data.min()), float(self.data.max())
         return None if pixels is None else PixelRange(*pixels)
 
-    def images(self, model: EvaluationInput, samples: Tensor, title: str, name: str) -> None:
+    def _draw_images(self, model: EvaluationInput, samples: Tensor, title: str, name: str) -> None:
         """plots/samples_<name>.png, plots/chain_<name>.png and plots/chain.gif; where there are
         classes, plots/classes_<name>.png.
 
@@ -167,61 +171,65 @@ class RunFigures:
         """
         from ebmtrain.plots.images import chain_animation, chain_strip, image_samples
 
-        assert self.look is not None
+        assert self.pixel_range is not None
         assert self.data is not None
-        assert self.parts.dataset is not None
-        holdout = self.parts.dataset.holdout
-        self._save(f"samples_{name}", image_samples(self.data, samples, self.look, title, holdout))
-        steps = _geometric_steps(max(self.parts.samples.burn_in, 1), _N_FRAMES)
+        assert self.experiment.dataset is not None
+        holdout = self.experiment.dataset.holdout
+        self._save(
+            f"samples_{name}", image_samples(self.data, samples, self.pixel_range, title, holdout)
+        )
+        steps = _geometric_steps(max(self.experiment.samples.burn_in, 1), _N_FRAMES)
         generator = model.generator("chain from noise")
-        start = uniform_noise(self.parts, _N_CHAINS, generator)
+        start = uniform_noise(self.experiment, _N_CHAINS, generator)
         learnt = restore_adaptation(model.method, model.sampler, start)
         walked = trajectory(model.sampler, model.energy, start, steps, generator, learnt)
         frames = self.to_data(walked.flatten(0, 1)).view(walked.shape)
         few = _evenly_spaced(steps, _N_STRIP_COLUMNS)
         rows = [steps.index(step) for step in few]
         self._save(
-            f"chain_{name}", chain_strip(frames[rows, :_N_STRIP_ROWS], few, self.look, title)
+            f"chain_{name}", chain_strip(frames[rows, :_N_STRIP_ROWS], few, self.pixel_range, title)
         )
-        if self.parts.plots.gif and name == "final":
-            self._write("chain", "gif", chain_animation(frames, steps, self.look))
-        self.classes(model, title, name)
+        if self.experiment.plots.gif and name == "final":
+            self._write("chain", "gif", chain_animation(frames, steps, self.pixel_range))
+        self.draw_classes(model, title, name)
 
-    def classes(self, model: EvaluationInput, title: str, name: str) -> None:
+    def draw_classes(self, model: EvaluationInput, title: str, name: str) -> None:
         """plots/classes_<name>.png; nothing where the model tells no classes apart."""
-        labels = labels_of(self.parts.dataset)
+        labels = labels_of(self.experiment.dataset)
         if labels is None or self.data is None:
             return
         if not isinstance(model.energy, Joint) or not model.energy.classes:
             return
         from ebmtrain.plots.images import class_panels
 
-        assert self.look is not None
-        wanted = replace(self.parts.samples, count=_IMAGES_PER_CLASS, chains=_IMAGES_PER_CLASS)
+        assert self.pixel_range is not None
+        wanted = replace(self.experiment.samples, count=_IMAGES_PER_CLASS, chains=_IMAGES_PER_CLASS)
         data, samples = [], []
         for y in range(len(labels.names[:_MAX_CLASSES])):
             generator = model.generator(f"class {y}")
-            u = draw_samples(self.parts, model.energy, model.method, wanted, generator, label=y)
+            u = draw_samples(
+                self.experiment, model.energy, model.method, wanted, generator, label=y
+            )
             samples.append(self.to_data(u))
             data.append(self.data[labels.train == y])
-        figure = class_panels(data, samples, labels.names[:_MAX_CLASSES], self.look, title)
+        figure = class_panels(data, samples, labels.names[:_MAX_CLASSES], self.pixel_range, title)
         self._save(f"classes_{name}", figure)
 
-    def denoised(self, noisy: Tensor, found: DenoisedDraws, noise: float) -> bytes | None:
+    def denoising_png(self, noisy: Tensor, found: DenoisedDraws, noise: float) -> bytes | None:
         """PNG of noisy images, all in the data's own units; None where points are no images."""
-        if self.look is None:
+        if self.pixel_range is None:
             return None
         from ebmtrain.plots.encode import encode_png
         from ebmtrain.plots.images import denoising
 
         title = f"noise of standard deviation {noise:g}"
-        return encode_png(denoising(noisy, found.mean, found.draws[:, 0], self.look, title))
+        return encode_png(denoising(noisy, found.mean, found.draws[:, 0], self.pixel_range, title))
 
-    def chains(self, model: EvaluationInput, title: str, name: str) -> None:
+    def _draw_chains(self, model: EvaluationInput, title: str, name: str) -> None:
         """plots/<name>.png; nothing where chains do not move, meet what is not finite or are not
         judged: the evaluation says so."""
-        diagnostics = self.parts.evaluations.get("diagnostics")
-        if diagnostics is None or temperature_of(self.parts.sampler) == 0:
+        diagnostics = self.experiment.evaluations.get("diagnostics")
+        if diagnostics is None or temperature_of(self.experiment.sampler) == 0:
             return
         assert isinstance(diagnostics, Diagnostics)
         seen = diagnostics.summary(model)
@@ -231,14 +239,14 @@ class RunFigures:
 
         kept = method_chains(model.method)
         ages = None if kept is None else kept.ages
-        unit = "units of x" if self.parts.data is None else "standard deviations of the data"
+        unit = "units of x" if self.experiment.data is None else "standard deviations of the data"
         shown = ChainFigureData(
             seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
             seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
         )  # fmt: skip
         self._save(name, chains(shown, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
 
-    def energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
+    def draw_energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
         """plots/<name>.png: histograms of the energies of points of different origin.
 
         Args:
@@ -250,12 +258,12 @@ class RunFigures:
 
     def _reduced_energy(self, energy: nn.Module):
         """The energy as the pictures want it: of points on the CPU, in nats."""
-        wrapped = to_data_units(energy, self.parts.standardization).cpu()
-        temperature = self.parts.temperature
+        wrapped = to_data_units(energy, self.experiment.standardization).cpu()
+        temperature = self.experiment.temperature
         return lambda x: wrapped(x) / temperature
 
     def to_data(self, points: Tensor) -> Tensor:
-        return self.parts.standardization.to_data(points.detach())
+        return self.experiment.standardization.to_data(points.detach())
 
     def _save(self, name: str, figure: Figure) -> None:
         from ebmtrain.plots.encode import encode_png

@@ -36,7 +36,7 @@ from ebmtrain.training.state import initial_state
 
 
 def run_experiment(
-    parts: Experiment,
+    experiment: Experiment,
     path: Path,
     choices: dict[str, str],
     *,
@@ -48,23 +48,25 @@ def run_experiment(
     Args:
         command: for run.json; None: the arguments of this process.
     """
-    maker = _choose_stepper(parts)
+    stepper = _choose_stepper(experiment)
     return run_to_completion(
-        experiment_steps(parts, path, choices, maker, quiet=quiet, command=command),
-        maker or train_step,
+        experiment_steps(experiment, path, choices, stepper, quiet=quiet, command=command),
+        stepper or train_step,
     )
 
 
-def _choose_stepper(parts: Experiment) -> CompiledTrainStep | None:
+def _choose_stepper(experiment: Experiment) -> CompiledTrainStep | None:
     """What makes the updates of a run that goes by itself; None: `train_step`."""
-    return None if parts.job is None else select(parts.compile, parts.job)
+    return (
+        None if experiment.train_spec is None else select(experiment.compile, experiment.train_spec)
+    )
 
 
 def experiment_steps(
-    parts: Experiment,
+    experiment: Experiment,
     path: Path,
     choices: dict[str, str],
-    maker: Stepper | None,
+    stepper: Stepper | None,
     *,
     stop: StopRequest | None = None,
     quiet: bool = False,
@@ -73,12 +75,14 @@ def experiment_steps(
     """`run_experiment`, as far as the next update.
 
     Args:
-        maker, stop: see `Session`.
+        stepper, stop: see `Session`.
     """
     check_files(path)  # before anything is written, the lock included
     with lock_directory(path):
-        run = RunDir.create(path, parts.config, run_info(parts, choices, command))
-        return (yield from _session_steps(parts, run, choices, maker, stop=stop, quiet=quiet))
+        run = RunDir.create(path, experiment.config, run_info(experiment, choices, command))
+        return (
+            yield from _session_steps(experiment, run, choices, stepper, stop=stop, quiet=quiet)
+        )
 
 
 def resume(
@@ -99,16 +103,18 @@ def resume(
         )
         raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
     with lock_directory(path):
-        parts = build(wanted, trust, set_up_process=True)
-        maker = _choose_stepper(parts)
+        experiment = build(wanted, trust, set_up_process=True)
+        stepper = _choose_stepper(experiment)
 
         def go_on(**known: Any) -> dict[str, Any]:
-            updates = _session_steps(parts, run, run.choices(), maker, quiet=quiet, **known)
-            return run_to_completion(updates, maker or train_step)
+            updates = _session_steps(
+                experiment, run, run.group_choices(), stepper, quiet=quiet, **known
+            )
+            return run_to_completion(updates, stepper or train_step)
 
-        if parts.job is None:
+        if experiment.train_spec is None:
             raise CheckpointError(f"{path} shows an analytic landscape: there is nothing to resume")
-        if not run.begun():
+        if not run.has_started():
             if config is not None:
                 run.write_config(config)
             run.truncate_metrics(0)
@@ -116,34 +122,38 @@ def resume(
             return go_on(notes=notes)
         saved, passed = run.load_checkpoint()
         state = validate_state(saved)
-        n_steps, result = parts.job.n_steps, run.read_json("result.json")
+        n_steps, result = experiment.train_spec.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):
             raise ConfigError(
                 f"{path} is at step {state['step']} and was to have {n_steps}: "
                 f"to go on, give train.steps={2 * state['step']}, say"
             )
-        _check_resumable(parts, state)
+        _check_resumable(experiment, state)
         if config is not None:
             run.write_config(config)
         return go_on(resumed=state, notes=passed)
 
 
-def _check_resumable(parts: Experiment, saved: Checkpoint) -> None:
+def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
     """One update on a copy, before anything is written: what cannot go on changes nothing.
 
     Raises:
         CheckpointError: the checkpoint is of another configuration.
         DataError: or of other data.
     """
-    assert parts.job is not None
-    DataSpec.from_state(saved["frame"]).check(parts.job.dataset)
-    state = initial_state(parts.job, copy.deepcopy(parts.energy), parts.generator("train"))
+    assert experiment.train_spec is not None
+    DataSpec.from_state(saved["frame"]).check(experiment.train_spec.dataset)
+    state = initial_state(
+        experiment.train_spec, copy.deepcopy(experiment.energy), experiment.generator("train")
+    )
     state.load_state_dict(copy.deepcopy(saved))  # tensors that fit are taken as they are
-    if state.step < parts.job.n_steps:
+    if state.step < experiment.train_spec.n_steps:
         try:
             # As if a row were due: it is the mean of what was saved and of this update.
-            collect_metrics(parts.job, state, run_step(parts.job, state), last=True)
+            collect_metrics(
+                experiment.train_spec, state, run_step(experiment.train_spec, state), last=True
+            )
         except DivergedError:
             pass  # the run will say so
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -154,29 +164,31 @@ def _check_resumable(parts: Experiment, saved: Checkpoint) -> None:
 
 
 def _session_steps(
-    parts: Experiment,
+    experiment: Experiment,
     run: RunDir,
     choices: dict[str, str],
-    maker: Stepper | None,
+    stepper: Stepper | None,
     *,
     resumed: Checkpoint | None = None,
     stop: StopRequest | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,
 ) -> StepRequests[dict[str, Any]]:
-    n_steps = parts.job.n_steps if parts.job else 0
-    run.clear()
+    n_steps = experiment.train_spec.n_steps if experiment.train_spec else 0
+    run.remove_temporary_files()
     with RunConsole(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
-        for line in [*opening_lines(parts, choices), *native.rejections()]:
+        for line in [*opening_lines(experiment, choices), *native.rejections()]:
             LOG.info("%s", line)
         for note in notes or []:
             LOG.warning("warning: %s", note)
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
-        session = Session(parts, run, display, run_title(parts, choices), resumed, maker, stop)
+        session = Session(
+            experiment, run, display, run_title(experiment, choices), resumed, stepper, stop
+        )
         result = yield from session.run_steps()
         for line in closing_lines(
-            run.path, result, trust_flags(parts.config), parts.job is not None
+            run.path, result, trust_flags(experiment.config), experiment.train_spec is not None
         ):
             LOG.info("%s", line)
     return result

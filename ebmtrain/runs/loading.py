@@ -69,5 +69,5 @@ def open_run(
         states.append(validate_state(found))
         return DataSpec.from_state(states[-1]["frame"])
 
-    parts = build(config, trust, saved, set_up_process=set_up_process)
-    return Run(run.path, parts, *states)
+    experiment = build(config, trust, saved, set_up_process=set_up_process)
+    return Run(run.path, experiment, *states)

@@ -12,7 +12,7 @@ from ebmtrain.evaluation.headlines import HEADLINES
 _SHOWN = {**HEADLINES, "auroc": "AUROC"}
 
 
-def outcome(
+def report_outcome(
     name: str,
     found: dict[str, Any] | Exception,
     path: Path,

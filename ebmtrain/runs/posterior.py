@@ -29,7 +29,7 @@ class DenoisedDraws(NamedTuple):
 
 
 def denoise(
-    parts: Experiment,
+    experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     y: Tensor,
@@ -48,15 +48,15 @@ def denoise(
         noise: standard deviation, > 0, in the data's units.
     """
     draws, means = [], []
-    chains, units, box = _chains_of_each(wanted), parts.standardization, parts.region
+    chains, units, box = _chains_of_each(wanted), experiment.standardization, experiment.region
     for row in y.double():
         inside = units.to_standard(row).flatten().clamp(box.low, box.high).view(row.shape)
-        posterior = PosteriorEnergy(energy, units, row, noise, parts.temperature, inside)
-        posterior = posterior.to(parts.device, parts.dtype)
-        like = torch.empty(chains, row.numel(), device=parts.device, dtype=parts.dtype)
+        posterior = PosteriorEnergy(energy, units, row, noise, experiment.temperature, inside)
+        posterior = posterior.to(experiment.device, experiment.dtype)
+        like = torch.empty(chains, row.numel(), device=experiment.device, dtype=experiment.dtype)
         start = like.normal_(generator=generator)
         count = max(wanted.count, chains)
-        z = _conditional_draws(parts, posterior, method, start, count, wanted, generator)
+        z = _conditional_draws(experiment, posterior, method, start, count, wanted, generator)
         x = units.to_data(posterior.points(z))
         draws.append(x[: wanted.count])
         means.append(x.mean(0))
@@ -64,7 +64,7 @@ def denoise(
 
 
 def inpaint(
-    parts: Experiment,
+    experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     x: Tensor,
@@ -82,21 +82,23 @@ def inpaint(
         x: (n, *event), in the data's units; what stands at missing places is not read.
         known: (*event), bool; some, not all.
     """
-    units = parts.standardization
+    units = experiment.standardization
     missing = ~known.flatten()
     d = len(missing)
     mixing = torch.eye(d, dtype=torch.float64) if units.mixing is None else units.mixing
     # u = mixing^-1 v and v = (x - shift) / scale, of which the missing elements are z.
     inverse = torch.linalg.inv(mixing)
-    directions = inverse[:, missing].to(parts.device, parts.dtype)
+    directions = inverse[:, missing].to(experiment.device, experiment.dtype)
     found = []
     for row in x.double():
         v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
-        origin = (inverse @ v).view(row.shape).to(parts.device, parts.dtype)
-        first = uniform_noise(parts, _chains_of_each(wanted), generator).flatten(1)
+        origin = (inverse @ v).view(row.shape).to(experiment.device, experiment.dtype)
+        first = uniform_noise(experiment, _chains_of_each(wanted), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
         conditional = AffineSubspaceEnergy(energy, origin, directions)
-        z = _conditional_draws(parts, conditional, method, start, wanted.count, wanted, generator)
+        z = _conditional_draws(
+            experiment, conditional, method, start, wanted.count, wanted, generator
+        )
         filled = row.flatten().repeat(wanted.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
         filled[:, missing] = z.to("cpu", torch.float64) * scale + shift
@@ -113,7 +115,7 @@ def _chains_of_each(wanted: Samples) -> int:
 
 
 def _conditional_draws(
-    parts: Experiment,
+    experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     start: Tensor,
@@ -130,20 +132,20 @@ def _conditional_draws(
         wanted: its burn_in and thin.
     """
     return draw(
-        parts.sampler,
+        experiment.sampler,
         energy,
         start,
         count=count,
         burn_in=wanted.burn_in,
         thin=wanted.thin,
         generator=generator,
-        adaptation_state=_known_steps(parts, method, start),
+        adaptation_state=_known_steps(experiment, method, start),
     )
 
 
-def _known_steps(parts: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
+def _known_steps(experiment: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
     """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
     anew."""
-    first = init_adaptation(parts.sampler, start)
+    first = init_adaptation(experiment.sampler, start)
     fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
     return {k: method[k] if k in fits else v for k, v in first.items()}

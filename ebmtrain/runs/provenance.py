@@ -17,7 +17,7 @@ from ebmtrain.config.experiment import Experiment
 
 
 def run_info(
-    parts: Experiment, choices: dict[str, str], command: Sequence[str] | None = None
+    experiment: Experiment, choices: dict[str, str], command: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Command, versions, device and seed of a run, for run.json."""
     return {
@@ -29,10 +29,10 @@ def run_info(
             "python": platform.python_version(),
         },
         "git": git_state(),
-        "device": str(parts.device),
+        "device": str(experiment.device),
         "threads": torch.get_num_threads(),
-        "dtype": str(parts.dtype).removeprefix("torch."),
-        "seed": parts.seed,
+        "dtype": str(experiment.dtype).removeprefix("torch."),
+        "seed": experiment.seed,
     }
 
 

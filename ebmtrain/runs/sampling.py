@@ -20,7 +20,7 @@ from ebmtrain.types import Joint, MethodChains, method_chains
 
 
 def draw_samples(
-    parts: Experiment,
+    experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
     wanted: Samples,
@@ -37,18 +37,18 @@ def draw_samples(
     """
     chains = min(wanted.chains, wanted.count)
     if label is not None:
-        method = {**method, **_class_log_weights(energy, method, label, parts.temperature)}
+        method = {**method, **_class_log_weights(energy, method, label, experiment.temperature)}
         energy = ClassConditionalEnergy(energy, label)
-    first = chain_starts(parts, wanted.start, chains, method, generator)
+    first = chain_starts(experiment, wanted.start, chains, method, generator)
     return draw(
-        parts.sampler,
+        experiment.sampler,
         energy,
         first,
         count=wanted.count,
         burn_in=wanted.burn_in,
         thin=wanted.thin,
         generator=generator,
-        adaptation_state=restore_adaptation(method, parts.sampler, first),
+        adaptation_state=restore_adaptation(method, experiment.sampler, first),
     )
 
 
@@ -77,7 +77,7 @@ def resample_chains(kept: MethodChains, count: int, generator: torch.Generator) 
 
 
 def chain_starts(
-    parts: Experiment,
+    experiment: Experiment,
     start: str,
     chains: int,
     method: Mapping[str, Tensor],
@@ -88,23 +88,23 @@ def chain_starts(
     `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
     points; `uniform_noise` is uniform in the region of the data, which knows nothing of the modes.
     """
-    if start == "data" and parts.dataset is not None:
-        points = parts.standardization.to_standard(parts.dataset.train)
-        return sample_rows(points.to(parts.device, parts.dtype), chains, generator)
+    if start == "data" and experiment.dataset is not None:
+        points = experiment.standardization.to_standard(experiment.dataset.train)
+        return sample_rows(points.to(experiment.device, experiment.dtype), chains, generator)
     kept = method_chains(method)
     if start == "chains" and kept is not None:
         return resample_chains(kept, chains, generator)
-    return uniform_noise(parts, chains, generator)
+    return uniform_noise(experiment, chains, generator)
 
 
-def uniform_noise(parts: Experiment, count: int, generator: torch.Generator) -> Tensor:
+def uniform_noise(experiment: Experiment, count: int, generator: torch.Generator) -> Tensor:
     """`count` points from which the data's support starts chains, in standardized units; sequences
     of different lengths are each as long as a training sequence drawn at random."""
-    shape = (count, *parts.standardization.shift.shape)
-    like = torch.empty(shape, device=parts.device, dtype=parts.dtype)
-    points = parts.data_spec.support.chain_starts(like, parts.region, generator)
-    if parts.data_spec.lengths is None:
+    shape = (count, *experiment.standardization.shift.shape)
+    like = torch.empty(shape, device=experiment.device, dtype=experiment.dtype)
+    points = experiment.data_spec.support.chain_starts(like, experiment.region, generator)
+    if experiment.data_spec.lengths is None:
         return points
-    shares = parts.data_spec.lengths.to(points)
+    shares = experiment.data_spec.lengths.to(points)
     steps = torch.multinomial(shares, count, replacement=True, generator=generator) + 1
     return truncate(points, steps)

@@ -46,36 +46,36 @@ class Session:
     Args:
         name: of the run, above its pictures.
         resumed: a checkpoint to go on from.
-        maker: of its updates, if not `train_step`.
+        stepper: of its updates, if not `train_step`.
         stop: shared with the runs at its side, if there are some.
     """
 
     def __init__(
         self,
-        parts: Experiment,
+        experiment: Experiment,
         run: RunDir,
         console: RunConsole,
         name: str,
         resumed: Checkpoint | None = None,
-        maker: Stepper | None = None,
+        stepper: Stepper | None = None,
         stop: StopRequest | None = None,
     ):
-        self.parts = parts
+        self.experiment = experiment
         self.name = name
         self.run = run
         self.stop = stop or StopRequest()
         self.resumed = resumed
-        self.best = BestCheckpoint(parts.checkpoint.best, resumed["best"] if resumed else {})
+        self.best = BestCheckpoint(experiment.checkpoint.best, resumed["best"] if resumed else {})
         self._restore_measurements(resumed["measured"] if resumed else {})
         self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
         self.timings: dict[str, Any] = {}
         self.model: EvaluationInput | None = None
-        self.maker = maker
+        self.stepper = stepper
         self.finished = False
         self.step = resumed["step"] if resumed else 0
         self.console = ConsoleLogger(console, self.step)
         self.loggers: list[Logger] = [FileLogger(run), self.console]
-        self.gallery = RunFigures(parts, run, self.loggers)
+        self.figures = RunFigures(experiment, run, self.loggers)
         self.evaluations = resumed["evaluations"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
         self.began = time.perf_counter()
@@ -100,7 +100,7 @@ class Session:
             Exception: whatever went wrong, after it was written down.
         """
         error: Exception | None = None
-        self.run.write_json("result.json", self.result("running", None))
+        self.run.write_json("result.json", self._result("running", None))
         try:
             with self.stop:
                 yield from self._train_and_finish()
@@ -116,7 +116,7 @@ class Session:
         finally:
             for logger in self.loggers:
                 logger.close()
-        result = self.result(status, error)
+        result = self._result(status, error)
         try:
             self.run.check_exists()
             self.run.write_json("result.json", result)
@@ -142,52 +142,56 @@ class Session:
         )
 
     def _train_and_finish(self) -> StepRequests[None]:
-        parts = self.parts
-        if parts.job is None:
+        experiment = self.experiment
+        if experiment.train_spec is None:
             self.stop.raise_from_now_on()
-            self.numbers = self.measure(parts.energy, {})
-            self.finish(parts.energy, {})
+            self.numbers = self._run_evaluations(experiment.energy, {})
+            self._write_samples_and_figures(experiment.energy, {})
             self.finished = True
             return
-        state = initial_state(parts.job, parts.energy, parts.generator("train"))
+        state = initial_state(
+            experiment.train_spec, experiment.energy, experiment.generator("train")
+        )
         if self.resumed:
             state.load_state_dict(self.resumed)
-            self.run.prune_checkpoints(state.step, parts.checkpoint.keep)  # killed before it
+            self.run.prune_checkpoints(state.step, experiment.checkpoint.keep)  # killed before it
             # What happens before the first update happens again, its row included.
             began = state.step or state.retries
             self.run.truncate_metrics(self.resumed["metrics_size"] if began else 0)
-        yield from training_loop(parts.job, state, self)
+        yield from training_loop(experiment.train_spec, state, self)
         self.step, self.evaluations = state.step, state.evaluations
-        if state.step < parts.job.n_steps:
+        if state.step < experiment.train_spec.n_steps:
             return
         self.stop.raise_from_now_on()
         if self.measured_at != state.step:  # nothing was left to train: killed in the last step
-            self.numbers = self.measure(state.eval_model, state.method)
+            self.numbers = self._run_evaluations(state.eval_model, state.method)
         for warning in self.best.overfit_warnings(self.numbers):
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
-        self.finish(state.eval_model, state.method)
+        self._write_samples_and_figures(state.eval_model, state.method)
         self.finished = True
 
     # The events of the loop
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        due = [k for k, e in self.parts.evaluations.items() if last or _is_due(e, state.step)]
+        due = [k for k, e in self.experiment.evaluations.items() if last or _is_due(e, state.step)]
         if not due:
             return {}
-        self.check(state)
-        self.numbers = self.measure(state.eval_model, state.method, due)
+        self._check_divergence(state)
+        self.numbers = self._run_evaluations(state.eval_model, state.method, due)
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
-    def measure(
+    def _run_evaluations(
         self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
     ) -> dict[str, Any]:
-        self.model = evaluation_input(self.parts, energy, method)
-        metrics, warnings = run_evaluations(self.parts, self.model, due)
+        self.model = evaluation_input(self.experiment, energy, method)
+        metrics, warnings = run_evaluations(self.experiment, self.model, due)
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
-        if self.parts.job is not None and (due is None or len(due) == len(self.parts.evaluations)):
+        if self.experiment.train_spec is not None and (
+            due is None or len(due) == len(self.experiment.evaluations)
+        ):
             self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
             if warning not in self.warned:
@@ -200,19 +204,19 @@ class Session:
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
         for logger in self.loggers:
             logger.log(state.step, {**so_far, **row})
-        regularization = self.parts.config["method"].get("energy_regularization", 0.0)
-        alarm = energy_runaway(row, self.parts.standardization.shift.numel())
+        regularization = self.experiment.config["method"].get("energy_regularization", 0.0)
+        alarm = energy_runaway(row, self.experiment.standardization.shift.numel())
         alarm = alarm or regularization_gap(row, regularization)
         if alarm is not None and not self.alarmed:
             LOG.warning("warning: %s (step %d)", alarm, state.step)
             self.alarmed = True
 
     def plot(self, state: TrainState, last: bool) -> None:
-        due = last or state.step % self.parts.plots.every == 0
-        if due and self.gallery.is_planar:  # chains may have to be run for it
-            self.check(state)
+        due = last or state.step % self.experiment.plots.every == 0
+        if due and self.figures.is_planar:  # chains may have to be run for it
+            self._check_divergence(state)
             self.run.check_exists()
-            self.gallery.landscape(
+            self.figures.draw_landscape(
                 state.eval_model,
                 self._figure_points(state),
                 f"step {state.step}",
@@ -220,17 +224,17 @@ class Session:
             )
 
     def save(self, state: TrainState, now: bool) -> None:
-        settings = self.parts.checkpoint
+        settings = self.experiment.checkpoint
         due = now or state.step % settings.every == 0
         measured = self.measured_at == state.step  # and the state was checked before
         improved = measured and self.best.update(self.numbers, state.step)
         if not (due or improved):
             return
-        self.check(state)
+        self._check_divergence(state)
         saved: Checkpoint = {
             **state.state_dict(),
-            "frame": self.parts.data_spec.state_dict(),
-            "best": self.best.found,
+            "frame": self.experiment.data_spec.state_dict(),
+            "best": self.best.record,
             "measured": {
                 "step": self.measured_at,
                 "metrics": self.numbers,
@@ -242,10 +246,10 @@ class Session:
         self.run.check_exists()
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
-    def check(self, state: TrainState) -> None:
+    def _check_divergence(self, state: TrainState) -> None:
         """Raises DivergedError for a diverged state, before it is evaluated, drawn or saved."""
-        assert self.parts.job is not None
-        check_divergence(self.parts.job, state)
+        assert self.experiment.train_spec is not None
+        check_divergence(self.experiment.train_spec, state)
 
     def restore_last_checkpoint(self, state: TrainState) -> None:
         found, passed = self.run.load_checkpoint()
@@ -260,13 +264,16 @@ class Session:
         self.console.rewind(state.step)
 
     def on_retry(self, state: TrainState) -> None:
-        assert self.parts.job is not None
+        assert self.experiment.train_spec is not None
         self.retries, latest = state.retries, state.retries[-1]
         LOG.warning(
             "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
-            latest["step"], len(state.retries), self.parts.job.retries, latest["back_to"],
+            latest["step"],
+            len(state.retries),
+            self.experiment.train_spec.retries,
+            latest["back_to"],
             latest["lr"],
-        )  # fmt: skip
+        )
         self.save(state, now=True)
 
     def should_stop(self) -> bool:
@@ -277,32 +284,32 @@ class Session:
     def _figure_points(self, state: TrainState) -> Tensor:
         """Points of the model for a picture: the method's own chains where it keeps some, else
         short chains from noise."""
-        n = self.parts.plots.points
-        generator = self.parts.generator("picture", state.step)
+        n = self.experiment.plots.points
+        generator = self.experiment.generator("picture", state.step)
         kept = method_chains(state.method)
         if kept is not None:
             return resample_chains(kept, n, generator)
-        first = uniform_noise(self.parts, n, generator)
-        sampler, energy = self.parts.sampler, state.eval_model
+        first = uniform_noise(self.experiment, n, generator)
+        sampler, energy = self.experiment.sampler, state.eval_model
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
-    def finish(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
+    def _write_samples_and_figures(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
         """Final samples and all pictures."""
-        parts, wanted = self.parts, self.parts.samples
-        samples = draw_samples(parts, energy, method, wanted, parts.generator("samples"))
-        x = parts.standardization.to_data(samples)
-        also = {"lengths": lengths(x)} if parts.data_spec.ragged else {}
+        experiment, wanted = self.experiment, self.experiment.samples
+        samples = draw_samples(experiment, energy, method, wanted, experiment.generator("samples"))
+        x = experiment.standardization.to_data(samples)
+        also = {"lengths": lengths(x)} if experiment.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
         # The chains that were measured, where they were measured in this very state.
         known = self.model if self.measured_at == self.step else None
-        model = known or evaluation_input(parts, energy, method)
-        for notice in self.gallery.final(model, samples, self.headline()):
+        model = known or evaluation_input(experiment, energy, method)
+        for notice in self.figures.draw_all(model, samples, self._headline()):
             LOG.info("%s", notice)
 
-    def headline(self) -> str:
+    def _headline(self) -> str:
         return figure_title(self.name, self.step, self.numbers)
 
-    def result(self, status: str, error: Exception | None) -> dict[str, Any]:
+    def _result(self, status: str, error: Exception | None) -> dict[str, Any]:
         return run_result(
             status,
             step=self.step,
@@ -312,9 +319,9 @@ class Session:
             metrics_step=self.measured_at,
             timings=self.timings,
             warnings=self.warnings,
-            best=self.best.found or None,
+            best=self.best.record or None,
             retries=self.retries,
-            compiled=self.maker is not None and self.maker.compiled,
+            compiled=self.stepper is not None and self.stepper.compiled,
             error=None if error is None else str(error),
             signal=self.stop.signal,
         )

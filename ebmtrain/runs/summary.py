@@ -1,4 +1,4 @@
-"""TODO ebmtrain/runs/summary.py."""
+"""The lines that a run prints before and after training, and the titles of its figures."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ebmtrain.runs.storage.rundir import relative_to_cwd
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 
 
-def run_title(parts: Experiment, choices: dict[str, str]) -> str:
+def run_title(experiment: Experiment, choices: dict[str, str]) -> str:
     """Data set, method and model of the run; the model alone for a landscape."""
-    if parts.data is None:
+    if experiment.data is None:
         return choices.get("model", "")
     return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
 
 
-def opening_lines(parts: Experiment, choices: dict[str, str]) -> list[str]:
+def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
     """Lines that describe the run before it starts."""
-    n_parameters = sum(p.numel() for p in parts.energy.parameters())
-    shown = _SHOWN if parts.job is not None else _SHOWN[:2]
+    n_parameters = sum(p.numel() for p in experiment.energy.parameters())
+    shown = _SHOWN if experiment.train_spec is not None else _SHOWN[:2]
     named = [f"{group} {choices[group]}" for group in shown if group in choices]
     lines = [
         "  ".join(named),
-        f"{n_parameters:,} parameters  {parts.device} x{torch.get_num_threads()} "
-        f"{str(parts.dtype).removeprefix('torch.')}  seed {parts.seed}",
+        f"{n_parameters:,} parameters  {experiment.device} x{torch.get_num_threads()} "
+        f"{str(experiment.dtype).removeprefix('torch.')}  seed {experiment.seed}",
     ]
-    if parts.job is not None:
-        data = parts.job.dataset
+    if (spec := experiment.train_spec) is not None:
+        data = spec.dataset
         lines.append(
             f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
-            f"{len(data.holdout):,} held out  {parts.job.n_steps:,} steps of {parts.job.batch_size}"
+            f"{len(data.holdout):,} held out  {spec.n_steps:,} steps of {spec.batch_size}"
         )
-        extent = max(parts.region.low.abs().max(), parts.region.high.abs().max())
+        extent = max(experiment.region.low.abs().max(), experiment.region.high.abs().max())
         if extent > MAX_ABS_COORDINATE:
             lines.append(
                 f"warning: coordinates reach {extent:.3g} in the units of training, which the "

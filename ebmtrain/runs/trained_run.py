@@ -41,22 +41,22 @@ class Run:
             arrays and lists, and returns a tensor.
         temperature: T.
         step: updates behind these weights.
-        parts: the objects of the run, whose energy is of standardized points.
+        experiment: the objects of the run, whose energy is of standardized points.
     """
 
-    def __init__(self, path: Path, parts: Experiment, checkpoint: Checkpoint | None = None):
+    def __init__(self, path: Path, experiment: Experiment, checkpoint: Checkpoint | None = None):
         self.path = path
-        self.parts = parts
-        self.config = parts.config
+        self.experiment = experiment
+        self.config = experiment.config
         self.result = RunDir(path).read_json("result.json")
-        self.temperature = parts.temperature
+        self.temperature = experiment.temperature
         self.method_state: dict[str, Tensor] = {}
-        self.standard_energy: nn.Module = parts.energy.eval().requires_grad_(False)
+        self.standard_energy: nn.Module = experiment.energy.eval().requires_grad_(False)
         self.step = 0
         if checkpoint is not None:
-            self.method_state = _load_weights(parts, checkpoint)
+            self.method_state = _load_weights(experiment, checkpoint)
             self.step = checkpoint["step"]
-        self.energy = to_data_units(self.standard_energy, parts.standardization)
+        self.energy = to_data_units(self.standard_energy, experiment.standardization)
 
     def sample(
         self,
@@ -100,11 +100,11 @@ class Run:
             raise ConfigError(
                 f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
             )
-        generator = self.parts.generator("sample", drawn_from)
+        generator = self.experiment.generator("sample", drawn_from)
         points = draw_samples(
-            self.parts, self.standard_energy, self.method_state, wanted, generator, label
+            self.experiment, self.standard_energy, self.method_state, wanted, generator, label
         )
-        return self.parts.standardization.to_data(points)
+        return self.experiment.standardization.to_data(points)
 
     def inpaint(
         self,
@@ -139,9 +139,15 @@ class Run:
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
-        generator = self.parts.generator("inpaint", drawn_from)
+        generator = self.experiment.generator("inpaint", drawn_from)
         return inpaint(
-            self.parts, self.standard_energy, self.method_state, points, mask, wanted, generator
+            self.experiment,
+            self.standard_energy,
+            self.method_state,
+            points,
+            mask,
+            wanted,
+            generator,
         )
 
     def denoise(
@@ -172,13 +178,19 @@ class Run:
                                           chains=chains)  # fmt: skip
         points = self._points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
-        if temperature_of(self.parts.sampler) == 0:
+        if temperature_of(self.experiment.sampler) == 0:
             problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
         if problems:
             raise ConfigError("; ".join(problems))
-        generator = self.parts.generator("denoise", drawn_from)
+        generator = self.experiment.generator("denoise", drawn_from)
         return denoise(
-            self.parts, self.standard_energy, self.method_state, points, noise, wanted, generator
+            self.experiment,
+            self.standard_energy,
+            self.method_state,
+            points,
+            noise,
+            wanted,
+            generator,
         )
 
     def _points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
@@ -191,12 +203,12 @@ class Run:
             ConfigError: they are of another shape, or not all finite, or the model takes sequences
                 of different lengths.
         """
-        if self.parts.data_spec.ragged:
+        if self.experiment.data_spec.ragged:
             raise ConfigError(
                 f"{act} points of one shape, and these sequences are of different lengths: draw "
                 "whole ones, ebmtrain sample RUN, or train on one length"
             )
-        points, event = torch.as_tensor(given).double(), self.parts.standardization.shift.shape
+        points, event = torch.as_tensor(given).double(), self.experiment.standardization.shift.shape
         if points.shape[1:] != event:
             raise ConfigError(
                 f"the points are of shape {tuple(points.shape[1:])}: the model takes {tuple(event)}"
@@ -216,7 +228,7 @@ class Run:
             ConfigError: a value out of its range.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        wanted = replace(self.parts.samples, **chosen)
+        wanted = replace(self.experiment.samples, **chosen)
         drawn_from: int = self.config["seed"] if seed is None else seed
         problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
         problems += value_problems("sample.seed", drawn_from, Seed)
@@ -239,7 +251,7 @@ class Run:
         """
         if not self.classes:
             raise ConfigError("this model tells no classes apart: train with method=jem")
-        joint = to_data_units(ClassEnergies(self.standard_energy), self.parts.standardization)
+        joint = to_data_units(ClassEnergies(self.standard_energy), self.experiment.standardization)
         return torch.softmax(-joint(x), 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
@@ -257,9 +269,9 @@ class Run:
             DataError: the file cannot be read, or holds points of another kind, or pixels as whole
                 numbers for a model of dequantised images.
         """
-        names = self.parts.data_spec.names
+        names = self.experiment.data_spec.names
         by_name = names if names is not None and len(set(names)) == len(names) else None
-        learnt, ragged = self.config["dataset"], self.parts.data_spec.ragged
+        learnt, ragged = self.config["dataset"], self.experiment.data_spec.ragged
         long = None
         if learnt.get("id") is not None and learnt.get("time") is not None:
             by_name, long = learnt.get("columns"), LongColumns(learnt["id"], learnt["time"])
@@ -267,7 +279,7 @@ class Run:
             values = read_points(str(path), array, by_name, long, ragged=ragged).values
         except UnnamedColumnsError:
             values = read_points(str(path), array, ragged=ragged).values
-        event = tuple(self.parts.standardization.shift.shape)
+        event = tuple(self.experiment.standardization.shift.shape)
         if ragged and values.ndim == 3 and values.shape[1] < event[0]:
             missing = np.full((len(values), event[0] - values.shape[1], values.shape[2]), np.nan)
             values = np.concatenate([values, missing], 1)
@@ -303,7 +315,7 @@ class Run:
         return None
 
 
-def _load_weights(parts: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Puts the evaluated weights into the energy; returns the method's state. What only training
     needs is left alone, so a run of a GPU opens on a machine without one.
 
@@ -312,11 +324,11 @@ def _load_weights(parts: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor
     """
     try:
         average = checkpoint["average"]
-        parts.energy.load_state_dict(checkpoint["energy"] if average is None else average)
-        if not all(value.isfinite().all() for value in parts.energy.state_dict().values()):
+        experiment.energy.load_state_dict(checkpoint["energy"] if average is None else average)
+        if not all(value.isfinite().all() for value in experiment.energy.state_dict().values()):
             raise ValueError("its weights are not finite")
         method = checkpoint["method"]
-        event, kept = parts.standardization.shift.shape, method_chains(method)
+        event, kept = experiment.standardization.shift.shape, method_chains(method)
         if kept is not None:  # the other numbers of a method are for training
             chains, weights = kept.chains, kept.log_weights
             if chains.shape[1:] != event or not chains.is_floating_point():
@@ -325,12 +337,14 @@ def _load_weights(parts: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor
                 weights.shape != chains.shape[:1] or not weights.is_floating_point()
             ):
                 raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
-        return {k: _as_of(parts, value) for k, value in method.items()}
+        return {k: _as_of(experiment, value) for k, value in method.items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
 
 
-def _as_of(parts: Experiment, value: Tensor) -> Tensor:
+def _as_of(experiment: Experiment, value: Tensor) -> Tensor:
     """On the device of the run, in its type of floats."""
-    return value.to(parts.device, parts.dtype if value.is_floating_point() else value.dtype)
+    return value.to(
+        experiment.device, experiment.dtype if value.is_floating_point() else value.dtype
+    )

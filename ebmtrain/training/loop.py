@@ -52,7 +52,7 @@ class Callbacks(Protocol):
 class StepRequest(NamedTuple):
     """The arguments of `train_step` for one update."""
 
-    job: TrainSpec
+    spec: TrainSpec
     state: TrainState
     batch: Batch
     weight: float | None
@@ -84,8 +84,8 @@ def run_to_completion(run: StepRequests[_T], step: _StepFunction) -> _T:
         return end.value
 
 
-def training_loop(job: TrainSpec, state: TrainState, events: Callbacks) -> StepRequests[None]:
-    """Updates until `job.n_steps`, with the callbacks between them.
+def training_loop(spec: TrainSpec, state: TrainState, callbacks: Callbacks) -> StepRequests[None]:
+    """Updates until `spec.n_steps`, with the callbacks between them.
 
     A run that is stopped early saves its state and does nothing else, so that a resumed run logs
     the same rows as one that was never stopped.
@@ -96,86 +96,86 @@ def training_loop(job: TrainSpec, state: TrainState, events: Callbacks) -> StepR
     """
     stopping = False
     if state.step == 0 and not state.retries:  # after a retry from step 0 they have run
-        run_callbacks(state, events, {}, last=job.n_steps == 0)
-    while state.step < job.n_steps and not stopping:
-        metrics = yield from request_step(job, state)
-        last, stopping = state.step == job.n_steps, events.should_stop()
+        run_callbacks(state, callbacks, {}, last=spec.n_steps == 0)
+    while state.step < spec.n_steps and not stopping:
+        metrics = yield from request_step(spec, state)
+        last, stopping = state.step == spec.n_steps, callbacks.should_stop()
         try:
-            row = collect_metrics(job, state, metrics, last=last)
-            run_callbacks(state, events, row, last=last, stopping=stopping)
+            row = collect_metrics(spec, state, metrics, last=last)
+            run_callbacks(state, callbacks, row, last=last, stopping=stopping)
         except DivergedError as error:
-            _retry(job, state, events, error)
+            _retry(spec, state, callbacks, error)
 
 
-def _retry(job: TrainSpec, state: TrainState, events: Callbacks, error: DivergedError) -> None:
+def _retry(spec: TrainSpec, state: TrainState, callbacks: Callbacks, error: DivergedError) -> None:
     """Restore the last checkpoint (weights, chains, generators, optimizer) at half its rate.
 
     The same batches and random numbers follow as before; only the rate differs. Energy evaluations
     of the discarded updates stay counted.
 
     Raises:
-        DivergedError: `job.retries` were not enough.
+        DivergedError: `spec.retries` were not enough.
     """
-    if len(state.retries) >= job.retries:
+    if len(state.retries) >= spec.retries:
         raise error
     found, spent, before = state.step, state.evaluations, state.retries
-    events.restore_last_checkpoint(state)
+    callbacks.restore_last_checkpoint(state)
     state.evaluations = spent
-    rate = job.optimizer.lr * 0.5 ** (len(before) + 1)
+    rate = spec.optimizer.lr * 0.5 ** (len(before) + 1)
     state.retries = [*before, {"step": found, "back_to": state.step, "lr": rate}]
-    events.on_retry(state)
+    callbacks.on_retry(state)
 
 
 def collect_metrics(
-    job: TrainSpec, state: TrainState, metrics: Metrics, *, last: bool
+    spec: TrainSpec, state: TrainState, metrics: Metrics, *, last: bool
 ) -> dict[str, float]:
     """Add an update's metrics to the window; the window's means if a row is due, else {}."""
     state.window.setdefault(metrics.names, []).append(metrics.vector)
-    if not last and state.step % job.log_every:
+    if not last and state.step % spec.log_every:
         return {}
     row = window_means(state.window)
     row["lr"] = state.optimizer.param_groups[0]["lr"]
-    if job.retries:
+    if spec.retries:
         row["retries"] = float(len(state.retries))
     state.window.clear()
-    check_divergence(job, state)
+    check_divergence(spec, state)
     return row
 
 
 def run_callbacks(
     state: TrainState,
-    events: Callbacks,
+    callbacks: Callbacks,
     row: dict[str, float],
     *,
     last: bool,
     stopping: bool = False,
 ) -> None:
     """Call each callback for this step, the last step included."""
-    row = row | events.evaluate(state, last)
+    row = row | callbacks.evaluate(state, last)
     if row:
-        events.log(state, row)
-    events.plot(state, last)
-    events.save(state, last or stopping)
+        callbacks.log(state, row)
+    callbacks.plot(state, last)
+    callbacks.save(state, last or stopping)
 
 
-def run_step(job: TrainSpec, state: TrainState, step: _StepFunction | None = None) -> Metrics:
+def run_step(spec: TrainSpec, state: TrainState, step: _StepFunction | None = None) -> Metrics:
     """One update outside of a loop; its metrics.
 
     Args:
         step: computes it; None: `train_step`.
     """
-    return run_to_completion(request_step(job, state), step or train_step)
+    return run_to_completion(request_step(spec, state), step or train_step)
 
 
-def request_step(job: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
+def request_step(spec: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
     """Request one update with its batch, learning rate and average's weight; its metrics."""
-    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    rate = job.optimizer.lr * job.optimizer.schedule.factor(state.step, job.n_steps)
+    batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
+    rate = spec.optimizer.lr * spec.optimizer.schedule.factor(state.step, spec.n_steps)
     rate *= 0.5 ** len(state.retries)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    metrics, points = yield StepRequest(job, state, batch, weight)
+    weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
+    metrics, points = yield StepRequest(spec, state, batch, weight)
     # A checkpoint stores them contiguous, and another memory layout may be summed in another order.
     state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.evaluations += points
@@ -197,7 +197,7 @@ class _Backward(NamedTuple):
 
 
 def train_step(
-    job: TrainSpec, state: TrainState, batch: Batch, weight: float | Tensor | None
+    spec: TrainSpec, state: TrainState, batch: Batch, weight: float | Tensor | None
 ) -> StepResult:
     """One update on the device: backward, reduce, apply. Nothing in it waits for the device.
 
@@ -207,15 +207,15 @@ def train_step(
     Returns:
         The metrics, and the number of energy evaluations.
     """
-    result = _backward(job, state, batch)
+    result = _backward(spec, state, batch)
     gradient, values = _reduce(result)
-    return _apply(job, state, result, gradient, values, weight), result.evaluations
+    return _apply(spec, state, result, gradient, values, weight), result.evaluations
 
 
-def _backward(job: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
+def _backward(spec: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
     """Loss and gradient of the batch; replaces the method's state."""
     with count_evaluations(state.energy) as tally:
-        loss, metrics, state.method = job.method.loss(
+        loss, metrics, state.method = spec.method.loss(
             state.energy, batch, state.method, state.generator
         )
     tensors = state.trainable
@@ -235,7 +235,7 @@ def _reduce(result: _Backward) -> tuple[Tensor, Tensor]:
 
 
 def _apply(
-    job: TrainSpec,
+    spec: TrainSpec,
     state: TrainState,
     result: _Backward,
     gradient: Tensor,
@@ -248,8 +248,8 @@ def _apply(
         gradient, values: of `_reduce`.
     """
     norm = torch.linalg.vector_norm(gradient)
-    if job.optimizer.clip_norm is not None:
-        gradient = gradient * (job.optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+    if spec.optimizer.clip_norm is not None:
+        gradient = gradient * (spec.optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
     for tensor in state.trainable:
         tensor.grad = None
     parts = gradient.split([g.numel() for g in result.gradients])

@@ -173,21 +173,21 @@ def _same_kinds(wanted: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> No
             raise ValueError(f"{name} is of {two}, not of {one}")
 
 
-def initial_state(job: TrainSpec, energy: nn.Module, generator: Generator) -> TrainState:
+def initial_state(spec: TrainSpec, energy: nn.Module, generator: Generator) -> TrainState:
     """The state before the first update.
 
     Args:
         energy: on its device, in its type; trained in place.
         generator: of all draws that training makes, on the same device.
     """
-    like = job.dataset.batch(0, 1, job.seed).x
-    x = job.dataset.standardization.to_standard(job.dataset.train).to(like)
-    method = job.method.init(x, generator)
+    like = spec.dataset.batch(0, 1, spec.seed).x
+    x = spec.dataset.standardization.to_standard(spec.dataset.train).to(like)
+    method = spec.method.init(x, generator)
     return TrainState(
         step=0,
         energy=energy,
-        average=None if job.ema is None else copy.deepcopy(energy).requires_grad_(False),
-        optimizer=job.optimizer.build(_trainable_tensors(energy, method)),
+        average=None if spec.ema is None else copy.deepcopy(energy).requires_grad_(False),
+        optimizer=spec.optimizer.build(_trainable_tensors(energy, method)),
         method=method,
         generator=generator,
         window={},

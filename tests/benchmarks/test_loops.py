@@ -95,7 +95,7 @@ def test_ebmtrain_trains_by_every_method(loops, method, monkeypatch):
     s = loops["setting"].Setting(method, 16, 8, 2, 2, points=32)
     seen = []
 
-    def noted(job, state, metrics, *, last):
+    def noted(spec, state, metrics, *, last):
         seen.append([p.detach().clone() for p in state.energy.parameters() if p.dim() == 2])
 
     monkeypatch.setattr(loops["ours"], "collect_metrics", noted)

@@ -28,8 +28,8 @@ def gaussian_run(tiny_file, tmp_path_factory) -> Callable[..., Path]:
         small += ["dataset=file", f"dataset.path={folder / 'rows.npy'}", "train.steps=100"]
         small += ["model=gaussian", "optimizer.lr=0.05", *words]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RunFigures, "landscape", lambda *_: None)
-            patch.setattr(RunFigures, "final", lambda *_: [])
+            patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+            patch.setattr(RunFigures, "draw_all", lambda *_: [])
             run_experiment(
                 build(presets.to_plain(presets.compose_config(small))),
                 folder / "run",

@@ -42,7 +42,7 @@ class Posterior(NamedTuple):
 def known(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Posterior:
     """Of a parabola E with second derivatives H and minimum m at temperature T: precision
     P = H / T + I / noise^2, mean P^-1 (H m / T + y / noise^2)."""
-    at = model.parts.standardization.shift
+    at = model.experiment.standardization.shift
     hessian = torch.autograd.functional.hessian(lambda v: model.energy(v[None])[0], at)
     slope = torch.autograd.functional.jacobian(lambda v: model.energy(v[None])[0], at)
     prior, pull = hessian / model.temperature, slope / model.temperature
@@ -74,7 +74,7 @@ def test_chains_begin_about_the_point_within_the_box_of_the_data(run: Path):
     """Before any step, with next to no noise: at a point inside, and at the nearest one of
     the box to a point that lies far beyond all data, where no energy was learnt."""
     model = ebmtrain.load(run)
-    units, box = model.parts.standardization, model.parts.region
+    units, box = model.experiment.standardization, model.experiment.region
     inside = units.to_data((2 * box.low + box.high) / 3)
     beyond = units.to_data(box.high + torch.tensor([50.0, 0, 70], dtype=torch.float64))
     found = model.denoise(torch.stack([inside, beyond]), 1e-6, 5, burn_in=0)

@@ -29,7 +29,7 @@ def test_draws_are_of_the_conditional_density(run: Path):
     second derivatives L of E, mean_m - L_mm^-1 L_mk (x_k - mean_k) and L_mm^-1. Chains are
     independent; within 4 standard errors."""
     model = ebmtrain.load(run)
-    shift = model.parts.standardization.shift
+    shift = model.experiment.standardization.shift
     curvature = torch.autograd.functional.hessian(lambda v: model.energy(v[None])[0], shift)
     slope = torch.autograd.functional.jacobian(lambda v: model.energy(v[None])[0], shift)
     mean = shift - torch.linalg.solve(curvature, slope)
@@ -65,7 +65,7 @@ def test_chains_begin_uniform_in_the_region_of_the_data(run: Path):
     """Before any step, the missing numbers are those of x(u), u uniform in the box, whatever mixes
     the coordinates: mean and covariance within 4.5 standard errors."""
     model, n = ebmtrain.load(run), 4000
-    units, box = model.parts.standardization, model.parts.region
+    units, box = model.experiment.standardization, model.experiment.region
     x = torch.tensor([[1004.0, 0.0, 0.0]], dtype=torch.float64)
     first = model.inpaint(x, [True, False, False], n, chains=n, burn_in=0)[0, :, 1:]
     mixing = torch.eye(3).double() if units.mixing is None else units.mixing
@@ -93,7 +93,7 @@ def test_the_command(command, run: Path):
     energies = ebmtrain.load(run).energy(x.reshape(-1, 3)).view(2, 3)
     np.testing.assert_allclose(energy, energies.numpy(), rtol=1e-4, atol=1e-4)
     assert command("sample", run, "--inpaint", "mask.csv", "out=x.csv", "count=2").code == 0
-    held_out = ebmtrain.load(run).parts.dataset.holdout  # type: ignore[union-attr]
+    held_out = ebmtrain.load(run).experiment.dataset.holdout  # type: ignore[union-attr]
     assert np.loadtxt("x.csv", delimiter=",").shape == (2 * min(16, len(held_out)), 3)
 
 

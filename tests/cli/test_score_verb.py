@@ -56,7 +56,7 @@ def test_a_row_of_a_table_gets_its_energy_and_density(command, folder: Path, run
     np.testing.assert_allclose(scores["neg_log_p"], scores["energy"] + log_z, atol=1e-6)
     assert scores["energy"].argmax() == 2  # a hundred standard deviations away
     # The mean -log p of the held-out rows is the NLL of the run.
-    dataset = model.parts.dataset
+    dataset = model.experiment.dataset
     assert dataset is not None
     np.save("holdout.npy", dataset.holdout.numpy())
     assert command("score", run, "--data", "holdout.npy", "--out", "x.npz").code == 0
@@ -216,7 +216,7 @@ def test_densities_at_another_temperature(command, folder, gaussian_run):
     """E / T + log Z, whose mean over the held-out rows is the NLL of the run."""
     run = gaussian_run("sampler.temperature=2", "dataset.standardize=whiten")
     model = ebmtrain.load(run)
-    np.save("holdout.npy", model.parts.dataset.holdout.numpy())  # type: ignore[union-attr]
+    np.save("holdout.npy", model.experiment.dataset.holdout.numpy())  # type: ignore[union-attr]
     assert command("score", run, "--data", "holdout.npy", "--out", "x.npz").code == 0
     with np.load("x.npz") as file:
         found = file["neg_log_p"].mean()

@@ -401,7 +401,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
     program = (
         "import sys\nfrom ebmtrain.cli.main import main\n"
         "from ebmtrain.runs.figures import RunFigures\n"
-        "RunFigures.landscape, RunFigures.final = lambda *_: None, lambda *_: []\n"
+        "RunFigures.draw_landscape, RunFigures.draw_all = lambda *_: None, lambda *_: []\n"
         "code = main(sys.argv[1:]) or main(['resume', 'run', 'train.steps=9'])\n"
         "heavy = {'torch._dynamo', 'torch._inductor'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)"

@@ -419,7 +419,7 @@ def test_the_last_bits_of_the_data_do_not_matter(folder: Path, run_of_file):
     """A processor's logarithm may differ from another's there."""
     x = np.load(folder / "data.npy")
     np.save(folder / "data.npy", x * (1 + 1e-15))
-    assert ebmtrain.load(run_of_file).parts.dataset is not None
+    assert ebmtrain.load(run_of_file).experiment.dataset is not None
 
 
 @pytest.mark.slow
@@ -566,7 +566,7 @@ def test_energy_differences_are_log_density_differences(command, folder: Path, t
     """nll of result.json is the mean energy of the held-out points plus log Z."""
     assert command(*tiny, "hydra.run.dir=run").code == 0
     model = ebmtrain.load(folder / "run")
-    held_out = model.parts.dataset.holdout  # type: ignore[union-attr]
+    held_out = model.experiment.dataset.holdout  # type: ignore[union-attr]
     metrics = model.result["metrics"]
     nll = float(model.energy(held_out).double().mean()) + metrics["log_z"]
     assert metrics["nll"] == pytest.approx(nll, abs=1e-5)

@@ -30,7 +30,7 @@ WELLS = ("model=gaussian_mixture", "model.centres=[[-4,0],[4,0]]", "model.weight
 def landscape():
     """The parts of a landscape; by default two separated wells and a step size that fits each."""
 
-    def parts(*words: str) -> Experiment:
+    def experiment(*words: str) -> Experiment:
         chosen = " ".join(words)
         kept = [
             w for w in WELLS
@@ -38,11 +38,13 @@ def landscape():
         ]  # fmt: skip
         return build(presets.to_plain(presets.compose_config([*kept, "device.threads=1", *words])))
 
-    return parts
+    return experiment
 
 
-def diagnose(parts: Experiment, method=None):
-    return parts.evaluations["diagnostics"](evaluation_input(parts, parts.energy, method or {}))
+def diagnose(experiment: Experiment, method=None):
+    return experiment.evaluations["diagnostics"](
+        evaluation_input(experiment, experiment.energy, method or {})
+    )
 
 
 def test_chains_stuck_in_two_modes(landscape):
@@ -93,8 +95,8 @@ def test_energy_evaluations_are_counted(landscape, words, per_step):
     """100 draws, 5 steps between two, 32 chains, without the burn-in. The state continues, so that
     no point is evaluated again where a chain resumes.
     """
-    parts = landscape(*words)
-    model = evaluation_input(parts, parts.energy, {})
+    experiment = landscape(*words)
+    model = evaluation_input(experiment, experiment.energy, {})
     walk = model.trace(32, 100, 5)
     assert walk.evaluations == 100 * 5 * 32 * per_step
     found = Diagnostics(every=1, chains=32, draws=100, thin=5)(model).metrics
@@ -104,23 +106,25 @@ def test_energy_evaluations_are_counted(landscape, words, per_step):
 
 def test_energies_along_the_chains_are_in_units_of_the_temperature(landscape):
     """E(x) / T at the points themselves. Mixing does not depend on the unit, the figure does."""
-    parts = landscape("sampler.jumps=null", "sampler.temperature=2.0")
-    model = evaluation_input(parts, parts.energy, {})
+    experiment = landscape("sampler.jumps=null", "sampler.temperature=2.0")
+    model = evaluation_input(experiment, experiment.energy, {})
     record = Diagnostics(every=1, chains=8, draws=10, thin=2).record(model)
     with torch.no_grad():
-        energies = parts.energy(quantities_of_points(model).flatten(0, 1)).view(10, 8)
+        energies = experiment.energy(quantities_of_points(model).flatten(0, 1)).view(10, 8)
     assert record.names[0] == "energy"
     np.testing.assert_allclose(record.series[0], energies.T / 2, rtol=1e-6)
 
 
 def test_the_same_chains_run_once(landscape):
-    parts = landscape()
-    model = evaluation_input(parts, parts.energy, {})
+    experiment = landscape()
+    model = evaluation_input(experiment, experiment.energy, {})
     first = quantities_of_points(model)
-    with count_evaluations(parts.energy) as tally:
+    with count_evaluations(experiment.energy) as tally:
         assert quantities_of_points(model) is first
     assert tally.points == 0
-    assert torch.equal(quantities_of_points(evaluation_input(parts, parts.energy, {})), first)
+    assert torch.equal(
+        quantities_of_points(evaluation_input(experiment, experiment.energy, {})), first
+    )
 
 
 def quantities_of_points(model: EvaluationInput) -> torch.Tensor:
@@ -132,12 +136,12 @@ def test_adapted_step_size_is_used_and_then_fixed(landscape):
     draws.
     """
     adapting = ("sampler=mala", "sampler.jumps=null", "samples.burn_in=0")
-    parts = build_adapting(landscape, adapting)
+    experiment = build_adapting(landscape, adapting)
     learnt = {"step_size": torch.tensor(3e-3), "updates": torch.tensor(0.0)}
-    small, _ = diagnose(parts, learnt)
+    small, _ = diagnose(experiment, learnt)
     assert small["chain_acceptance"] > 0.99  # adapting, it would fall to the target
-    parts = build_adapting(landscape, (*adapting[:2], "samples.burn_in=1500"))
-    adapted, _ = diagnose(parts, learnt)
+    experiment = build_adapting(landscape, (*adapting[:2], "samples.burn_in=1500"))
+    adapted, _ = diagnose(experiment, learnt)
     assert adapted["chain_acceptance"] == pytest.approx(0.574, abs=0.15)
 
 
@@ -182,23 +186,23 @@ def test_no_diagnostics_at_temperature_zero(landscape):
 
 
 def test_tempering_counts_its_hot_chains(landscape):
-    parts = landscape("sampler=tempering", "sampler.levels=3", "sampler.replicas=16")
-    walk = evaluation_input(parts, parts.energy, {}).trace(32, 10, 5)
+    experiment = landscape("sampler=tempering", "sampler.levels=3", "sampler.replicas=16")
+    walk = evaluation_input(experiment, experiment.energy, {}).trace(32, 10, 5)
     assert walk.evaluations == 10 * 5 * (32 + 2 * 16)
     assert 0 < walk.rates["swapped"] < 1
 
 
 def test_ages_and_restarts_of_the_buffer(configured):
-    parts = build(configured("method.reinit=0.5"))
-    assert parts.job is not None
-    g = parts.generator("train")
-    state = parts.job.method.init(parts.job.dataset.batch(0, 64, 0).x, g)
+    experiment = build(configured("method.reinit=0.5"))
+    assert experiment.train_spec is not None
+    g = experiment.generator("train")
+    state = experiment.train_spec.method.init(experiment.train_spec.dataset.batch(0, 64, 0).x, g)
     rows = []
     for step in range(10):
-        batch = parts.job.dataset.batch(step, 32, 0)
-        _, metrics, state = parts.job.method.loss(parts.energy, batch, state, g)
+        batch = experiment.train_spec.dataset.batch(step, 32, 0)
+        _, metrics, state = experiment.train_spec.method.loss(experiment.energy, batch, state, g)
         rows.append(float(metrics["restarted"]))
-    found, _ = diagnose(parts, state)
+    found, _ = diagnose(experiment, state)
     assert found["chain_age_mean"] == pytest.approx(float(state["ages"].float().mean()))
     assert found["chain_age_max"] == int(state["ages"].max())
     assert found["restarts"] == pytest.approx(32 * sum(rows))
@@ -207,11 +211,11 @@ def test_ages_and_restarts_of_the_buffer(configured):
 
 
 def test_nonfinite_points_give_no_rhat(landscape):
-    parts = landscape()
-    model = evaluation_input(parts, parts.energy, {})
+    experiment = landscape()
+    model = evaluation_input(experiment, experiment.energy, {})
     lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
     broken = EvaluationInput(**{**vars(model), "trace": lambda *_: lost})
-    found, (warning,) = parts.evaluations["diagnostics"](broken)
+    found, (warning,) = experiment.evaluations["diagnostics"](broken)
     assert set(found) == {"chain_acceptance"}
     assert "not finite" in warning
 

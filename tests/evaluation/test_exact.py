@@ -301,12 +301,12 @@ def test_four_dimensions_give_a_notice_and_no_metrics():
 
 
 def test_evaluation_does_not_modify_the_model(configured):
-    parts = build(configured("model.spectral_norm=true"))
-    before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
-    parts.energy.train()
-    parts.evaluations["evaluation"](evaluation_input(parts, parts.energy, {}))
-    assert parts.energy.training
-    for name, value in parts.energy.state_dict().items():
+    experiment = build(configured("model.spectral_norm=true"))
+    before = {k: v.clone() for k, v in experiment.energy.state_dict().items()}
+    experiment.energy.train()
+    experiment.evaluations["evaluation"](evaluation_input(experiment, experiment.energy, {}))
+    assert experiment.energy.training
+    for name, value in experiment.energy.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
 
@@ -333,7 +333,7 @@ def test_an_independent_grid_gives_the_same_values(configured, tmp_path: Path, w
     cell = (axis[1] - axis[0]) ** 2
     top = log_q.max()
     log_z = top + math.log(np.exp(log_q - top).sum() * cell)
-    log_p = run.parts.dataset.truth.log_prob(x).numpy()  # type: ignore[union-attr]
+    log_p = run.experiment.dataset.truth.log_prob(x).numpy()  # type: ignore[union-attr]
     kl = (np.exp(log_p) * (log_p - log_q + log_z)).sum() * cell
     assert metrics["log_z"] == pytest.approx(log_z, abs=2e-3)
     assert metrics["kl"] == pytest.approx(kl, abs=2e-3)

@@ -187,13 +187,13 @@ def test_a_landscape_has_no_quality():
 
 
 def test_the_model_is_not_modified(configured):
-    parts = build(configured("model.spectral_norm=true"))
-    before = {k: v.clone() for k, v in parts.energy.state_dict().items()}
-    parts.energy.train()
-    parts.evaluations["quality"](evaluation_input(parts, parts.energy, {}))
-    assert parts.energy.training
-    assert all(p.requires_grad and p.grad is None for p in parts.energy.parameters())
-    for name, value in parts.energy.state_dict().items():
+    experiment = build(configured("model.spectral_norm=true"))
+    before = {k: v.clone() for k, v in experiment.energy.state_dict().items()}
+    experiment.energy.train()
+    experiment.evaluations["quality"](evaluation_input(experiment, experiment.energy, {}))
+    assert experiment.energy.training
+    assert all(p.requires_grad and p.grad is None for p in experiment.energy.parameters())
+    for name, value in experiment.energy.state_dict().items():
         assert torch.equal(value, before[name])
 
 
@@ -230,8 +230,8 @@ def test_a_run_with_too_hot_chains(tiny, tmp_path: Path, capsys):
 
 
 def test_quality_has_its_own_period(configured, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
-    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
+    monkeypatch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
     words = ("train.steps=20", "quality.every=8", "evaluation.every=10", "train.log_every=1")
     run_experiment(build(configured(*words)), tmp_path / "run", {}, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

@@ -203,7 +203,7 @@ def test_pictures_and_samples_respect_the_weights():
 def test_a_run_reports_it_in_the_units_of_the_data(configured, tmp_path):
     """Of the averaged weights, at the sampler's temperature, beside the grid's log Z."""
     words = ("method=jarzynski", "sampler.temperature=0.8", "optimizer.lr=0.01")
-    parts = build(configured(*words))
-    metrics = run_experiment(parts, tmp_path / "run", {}, quiet=True)["metrics"]
-    assert abs(parts.standardization.log_volume) > 0.5
+    experiment = build(configured(*words))
+    metrics = run_experiment(experiment, tmp_path / "run", {}, quiet=True)["metrics"]
+    assert abs(experiment.standardization.log_volume) > 0.5
     assert abs(metrics["log_z_running"] - metrics["log_z"]) < 0.15

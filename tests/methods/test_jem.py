@@ -205,7 +205,7 @@ def test_a_run_tells_classes_and_draws_points_of_each(command, tiny_file, folder
     assert metrics["accuracy"] > 0.8
     assert f"accuracy {metrics['accuracy']:.4f}" in outcome.out
     assert 0 <= metrics["ece"] < 0.3
-    data = run.parts.dataset
+    data = run.experiment.dataset
     assert data is not None
     labels = data.labels  # type: ignore[attr-defined]
     p = run.class_probabilities(data.holdout)

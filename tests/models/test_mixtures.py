@@ -78,7 +78,7 @@ def test_a_rank_beyond_the_coordinates_is_refused(command):
 def test_the_builder_gives_it_the_training_points_standardized():
     words = ["model=mixtures", "method=dsm", "dataset=wine", "device.threads=1", "seed=3",
              "train.batch_size=64"]  # fmt: skip
-    parts = build(presets.to_plain(presets.compose_config(words)))
-    assert parts.dataset is not None
-    u = parts.standardization.to_standard(parts.dataset.train).float()
-    assert all((u == c).all(1).any() for c in parts.energy.centres)  # type: ignore[union-attr]
+    experiment = build(presets.to_plain(presets.compose_config(words)))
+    assert experiment.dataset is not None
+    u = experiment.standardization.to_standard(experiment.dataset.train).float()
+    assert all((u == c).all(1).any() for c in experiment.energy.centres)  # type: ignore[union-attr]

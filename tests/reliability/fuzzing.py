@@ -328,8 +328,8 @@ def run_all() -> int:
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     memory.limit_to_free_memory()  # as the console script does
-    RunFigures.landscape = lambda *_: None  # type: ignore[method-assign]
-    RunFigures.final = lambda *_: []  # type: ignore[method-assign]
+    RunFigures.draw_landscape = lambda *_: None  # type: ignore[method-assign]
+    RunFigures.draw_all = lambda *_: []  # type: ignore[method-assign]
     broken = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

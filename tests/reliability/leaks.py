@@ -47,8 +47,8 @@ class Watch:
 @contextmanager
 def without_pictures() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFigures, "landscape", lambda *_: None)
-        patch.setattr(RunFigures, "final", lambda *_: [])
+        patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+        patch.setattr(RunFigures, "draw_all", lambda *_: [])
         yield patch
 
 
@@ -92,12 +92,14 @@ def resumes(count: int, folder: Path) -> Watch:
 def figures(count: int, folder: Path) -> Watch:
     """Landscapes of one model, drawn as a run draws them."""
     watch = Watch()
-    parts = build(configuration())
-    gallery = RunFigures(parts, RunDir(folder / "figures"))
-    assert parts.dataset is not None
-    points = parts.standardization.to_standard(parts.dataset.train[:50]).to(parts.dtype)
+    experiment = build(configuration())
+    figures = RunFigures(experiment, RunDir(folder / "figures"))
+    assert experiment.dataset is not None
+    points = experiment.standardization.to_standard(experiment.dataset.train[:50]).to(
+        experiment.dtype
+    )
     for number in range(count):
-        gallery.landscape(parts.energy, points, f"step {number}", "00000000")
+        figures.draw_landscape(experiment.energy, points, f"step {number}", "00000000")
         if number % max(1, count // 100) == 0:
             watch.look(number)
     return watch

@@ -32,10 +32,10 @@ from ebmtrain.score import energies
 from ebmtrain.training.state import initial_state
 
 
-def fingerprint(gallery: RunFigures, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
+def fingerprint(figures: RunFigures, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
     """In place of a picture, which takes a second: a number that tells what it would show."""
     shown = energies(energy, points).detach().cpu().numpy().tobytes()
-    return hashlib.sha256(shown + gallery.to_data(points).cpu().numpy().tobytes()).digest()
+    return hashlib.sha256(shown + figures.to_data(points).cpu().numpy().tobytes()).digest()
 
 
 def landscape(self: RunFigures, energy, points, title: str, name: str) -> None:
@@ -45,7 +45,7 @@ def landscape(self: RunFigures, energy, points, title: str, name: str) -> None:
 
 def final(self: RunFigures, model, samples, title: str, *_: Any) -> list[str]:
     frames = sorted(self.run.plots.glob("landscape_[0-9]*.png"))
-    self.landscape(model.energy, samples, title, "final")
+    self.draw_landscape(model.energy, samples, title, "final")
     self.run.write_bytes("plots/landscape.gif", b"".join(path.read_bytes() for path in frames))
     return []
 
@@ -59,7 +59,7 @@ def do(job: dict[str, Any]) -> int:
     """
     path = Path(job["path"])
     ebmtrain.runs.provenance.git_state = lambda: None
-    RunFigures.landscape, RunFigures.final = landscape, final
+    RunFigures.draw_landscape, RunFigures.draw_all = landscape, final
     if job.get("largest"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
     points = Points(path, job.get("fatal"))
@@ -99,7 +99,7 @@ def exit_code(child: int) -> int:
 def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
     """All want to work in one directory and wait for one pipe to be closed. Who gets it keeps it
     until all others have ended (another pipe), and is killed with the lock in its hands."""
-    parts = build(config, set_up_process=True) if config else None
+    experiment = build(config, set_up_process=True) if config else None
     gate, go = os.pipe()
     over, last = os.pipe()
 
@@ -114,7 +114,9 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
         os.close(go)
         os.read(gate, 1)
         try:
-            run_experiment(parts, path, {}, quiet=True) if parts else resume(path, quiet=True)
+            run_experiment(experiment, path, {}, quiet=True) if experiment else resume(
+                path, quiet=True
+            )
         except EbmtrainError as error:
             return print_error(error, [])
         return 98
@@ -131,9 +133,9 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
 def warm(config: dict[str, Any]) -> None:
     """Imports what torch imports when it is first needed: two seconds, once instead of per job. No
     derivative is taken: autograd does not like to be forked after that."""
-    parts = build(config, set_up_process=True)
-    assert parts.job is not None
-    initial_state(parts.job, parts.energy, parts.generator("train"))
+    experiment = build(config, set_up_process=True)
+    assert experiment.train_spec is not None
+    initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
 
 
 def main() -> None:

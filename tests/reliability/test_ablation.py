@@ -48,7 +48,7 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
         *METHODS[method], "train.log_every=5", "evaluation.every=3", "checkpoint.keep=100"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         patch.setattr(Session, "seconds", LONG)
         update = Session.save
 
@@ -61,7 +61,7 @@ def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
         run_experiment(build(config), folder / "whole", {}, quiet=True)
         shutil.copytree(folder / "whole", folder / "at")
         patch.undo()
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         patch.setattr(Session, "should_stop", lambda _: True)
         (folder / "at/checkpoints/last.pt").unlink()
         (folder / f"at/checkpoints/step_{TO:08d}.pt").unlink()
@@ -186,7 +186,7 @@ def test_the_time_of_earlier_sessions_is_counted(stopped, tmp_path):
 @pytest.mark.parametrize("name", ["shift", "scale", "low", "high"])
 def test_the_frame_is_what_a_model_is_opened_with(stopped, tmp_path, name):
     """Training takes it from the data; whoever has no data takes it from here."""
-    _, run, parts = stopped
+    _, run, experiment = stopped
     if "pcd" not in str(run):
         pytest.skip("the same for every method")
     state = load(run / f"checkpoints/step_{FROM:08d}.pt")
@@ -196,5 +196,5 @@ def test_the_frame_is_what_a_model_is_opened_with(stopped, tmp_path, name):
         for i, s in enumerate((state, state | {"frame": other}))
     ]
     assert not torch.equal(*points)
-    assert differences(parts.data_spec.state_dict(), state["frame"]) == []
+    assert differences(experiment.data_spec.state_dict(), state["frame"]) == []
     assert result(run)["status"] == "interrupted"

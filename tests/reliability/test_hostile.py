@@ -89,8 +89,8 @@ def memory(*, peak: bool = False) -> float:
 def run(tmp_path_factory, configured) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         run_experiment(build(configured("train.steps=2")), path, {}, quiet=True)
     return path
 
@@ -455,4 +455,4 @@ def test_choices_that_are_none(command, copy: Path, choices, no_pictures):
     outcome = command("plot", copy)
     assert outcome.code == 0
     assert "\x1b" not in outcome.out
-    assert RunDir(copy).choices() == {}
+    assert RunDir(copy).group_choices() == {}

@@ -27,14 +27,14 @@ LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.ev
 PHASES = {
     "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5),
     "evaluation": ("ebmtrain.runs.session.run_evaluations", 4),
-    "plotting": ("ebmtrain.runs.figures.RunFigures.landscape", 4),
+    "plotting": ("ebmtrain.runs.figures.RunFigures.draw_landscape", 4),
     "saving": ("ebmtrain.runs.storage.rundir.encode", 6),
     "writing": ("os.fsync", 6),
 }
 # What follows the last save: there is nothing left to save, and it may take long.
 AFTER = {
     "samples": ("ebmtrain.runs.session.draw_samples", 9),
-    "pictures": ("ebmtrain.runs.figures.RunFigures.final", 9),
+    "pictures": ("ebmtrain.runs.figures.RunFigures.draw_all", 9),
 }
 
 
@@ -43,9 +43,9 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
     owner, name = located(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
 
-    def counted(job: TrainSpec, state: TrainState) -> StepRequests[dict[str, Any]]:
+    def counted(spec: TrainSpec, state: TrainState) -> StepRequests[dict[str, Any]]:
         now[0] = state.step + 1
-        return request_step(job, state)
+        return request_step(spec, state)
 
     def interrupted(*words: Any, **named: Any) -> Any:
         while now[0] == step and left:
@@ -77,8 +77,8 @@ def child(
 @pytest.fixture(scope="module")
 def quick() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFigures, "landscape", lambda *_: None)
-        patch.setattr(RunFigures, "final", lambda *_: [])
+        patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+        patch.setattr(RunFigures, "draw_all", lambda *_: [])
         yield
 
 
@@ -168,7 +168,7 @@ def test_a_verb_is_interrupted(whole, folder: Path, verb):
     place = {
         "evaluate": "ebmtrain.evaluation.exact.Quadrature.__call__",
         "sample": "ebmtrain.runs.trained_run.draw_samples",
-        "plot": "ebmtrain.runs.figures.RunFigures.final",
+        "plot": "ebmtrain.runs.figures.RunFigures.draw_all",
     }
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     ended = child(folder, (verb, str(whole)), (place[verb], 0), [signal.SIGTERM]).ended()

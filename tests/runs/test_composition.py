@@ -28,8 +28,8 @@ def runs(tmp_path_factory, tiny) -> list[str]:
     )
     iris = [w for w in tiny if not w.startswith("dataset.")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFigures, "landscape", lambda *_: None)
-        patch.setattr(RunFigures, "final", lambda *_: [])
+        patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+        patch.setattr(RunFigures, "draw_all", lambda *_: [])
         for name, chosen in zip("ab", words, strict=True):
             config = presets.to_plain(
                 presets.compose_config([*tiny, *chosen, "evaluation.resolution=256"])
@@ -75,7 +75,7 @@ def test_a_mixture_adds_them(runs, weights):
 def test_its_window_holds_those_of_its_runs(runs):
     low, high = (torch.tensor(v) for v in Composition(runs=runs[:2]).window)
     for path in runs[:2]:
-        train = ebmtrain.load(path).parts.dataset.train  # type: ignore[union-attr]
+        train = ebmtrain.load(path).experiment.dataset.train  # type: ignore[union-attr]
         assert (train.amin(0) >= low - 1e-6).all()
         assert (train.amax(0) <= high + 1e-6).all()
 

@@ -39,7 +39,7 @@ def two(members) -> list[Experiment]:
 def ensemble(members: list[Experiment], folder: Path) -> tuple[list[Any], int | None]:
     """What each of them ended with, and the signal."""
     found: dict[int, Any] = {}
-    paths = [folder / str(parts.seed) for parts in members]
+    paths = [folder / str(experiment.seed) for experiment in members]
     stopped = _run_members(members, paths, {}, found.__setitem__, quiet=True)
     return [found[i] for i in range(len(members))], stopped
 
@@ -60,14 +60,14 @@ def test_members_are_ordinary_runs(two, configured, tmp_path):
     results, stopped = ensemble(two, tmp_path)
     assert stopped is None
     assert [r["status"] for r in results] == ["finished"] * 2
-    for parts, result in zip(two, results, strict=True):
-        run = tmp_path / str(parts.seed)
-        plain = tmp_path / f"plain {parts.seed}"
-        run_experiment(build(configured(*WORDS, f"seed={parts.seed}")), plain, {}, quiet=True)
+    for experiment, result in zip(two, results, strict=True):
+        run = tmp_path / str(experiment.seed)
+        plain = tmp_path / f"plain {experiment.seed}"
+        run_experiment(build(configured(*WORDS, f"seed={experiment.seed}")), plain, {}, quiet=True)
         same(run, plain)
         assert json.loads((run / "result.json").read_text())["metrics"] == result["metrics"]
         log = (run / "run.log").read_text()
-        assert f"seed {parts.seed}\n" in log
+        assert f"seed {experiment.seed}\n" in log
         assert log.count("parameters") == 1  # none of the others' lines
         assert log.count("step     20") == 1
         assert "the updates of 2 members are made as one" in log  # said of all
@@ -92,9 +92,9 @@ class Broken:
 
 @pytest.mark.slow
 def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
-    job = members[1].job
-    assert job is not None
-    members[1] = replace(members[1], job=replace(job, dataset=Broken(job.dataset)))
+    spec = members[1].train_spec
+    assert spec is not None
+    members[1] = replace(members[1], train_spec=replace(spec, dataset=Broken(spec.dataset)))
     results, _ = ensemble(members, tmp_path)
     assert "training diverged by step 20" in str(results[1])
     written = [json.loads((tmp_path / f"{n}/result.json").read_text()) for n in (3, 4, 5)]

@@ -67,21 +67,21 @@ def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
     assert outcome.code == 0, outcome.err
     assert (folder / "run/plots/classes_final.png").stat().st_size > 1000
     run = ebmtrain.load("run")
-    parts = replace(run.parts, samples=replace(run.parts.samples, burn_in=150))
+    experiment = replace(run.experiment, samples=replace(run.experiment.samples, burn_in=150))
     shown = []
     monkeypatch.setattr("ebmtrain.plots.images.class_panels", lambda *given: shown.extend(given))
     monkeypatch.setattr(RunFigures, "_save", lambda *_: None)
-    gallery = RunFigures(parts, RunDir(Path("run")))
-    gallery.classes(evaluation_input(parts, Levels(), {}), "title", "final")
+    figures = RunFigures(experiment, RunDir(Path("run")))
+    figures.draw_classes(evaluation_input(experiment, Levels(), {}), "title", "final")
     data, samples, names = shown[:3]
     assert names == tuple("0123456789")
-    u = torch.stack([parts.standardization.to_standard(x) for x in samples])
+    u = torch.stack([experiment.standardization.to_standard(x) for x in samples])
     error = 0.2 / u[0].numel() ** 0.5
     assert ((u.flatten(1).mean(1) - torch.arange(10) / 10).abs() < 4 * error).all()
-    assert parts.dataset is not None
-    y = parts.dataset.labels.train  # type: ignore[attr-defined]
+    assert experiment.dataset is not None
+    y = experiment.dataset.labels.train  # type: ignore[attr-defined]
     for label, found in enumerate(data):
-        assert torch.equal(found, parts.dataset.train[y == label])
+        assert torch.equal(found, experiment.dataset.train[y == label])
 
 
 def test_a_chain_is_shown_at_the_steps_that_are_named():

@@ -30,7 +30,7 @@ FEW = (
 
 @pytest.mark.slow
 def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, monkeypatch):
-    monkeypatch.setattr(RunFigures, "final", lambda *_: [])
+    monkeypatch.setattr(RunFigures, "draw_all", lambda *_: [])
     monkeypatch.setattr(
         VmapTrainStep, "program", lambda *_: run_one_by_one
     )  # the graph takes seconds

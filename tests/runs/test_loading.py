@@ -49,8 +49,8 @@ def deterministic_run(configured, tmp_path_factory) -> Path:
     words = ("method=dsm", "device.deterministic=true", "device.native=false", "device.threads=1")
     path = tmp_path_factory.mktemp("loading") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFigures, "landscape", lambda *_: None)
-        patch.setattr(RunFigures, "final", lambda *_: [])
+        patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+        patch.setattr(RunFigures, "draw_all", lambda *_: [])
         run_experiment(build(configured(*words)), path, {}, quiet=True)
     return path
 

@@ -112,7 +112,7 @@ def test_trained_resumed_sampled_and_scored(command, which):
 def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
     write_waves()
     with monkeypatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
         assert (
             command(*FILE, *KINDS["lstm"], *SMALL, "train.steps=1", "hydra.run.dir=run").code == 0
         )
@@ -122,8 +122,8 @@ def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
 @pytest.mark.slow
 def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
     """Within 4.5 standard errors of each share."""
-    found = lengths(uniform_noise(short_run.parts, 20_000, torch.Generator().manual_seed(0)))
-    counts = short_run.parts.data_spec.lengths.double()
+    found = lengths(uniform_noise(short_run.experiment, 20_000, torch.Generator().manual_seed(0)))
+    counts = short_run.experiment.data_spec.lengths.double()
     shares = counts / counts.sum()
     error = (shares * (1 - shares) / 20_000).sqrt()
     off = (found.bincount(minlength=33)[1:] / 20_000 - shares).abs()
@@ -187,13 +187,13 @@ def test_data_that_reach_far_are_named_with_padding_too():
     x, steps = waves()
     np.savez("waves.npz", x=300 * x, lengths=steps)
     words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
-    parts = build(presets.to_plain(presets.compose_config(words)))
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    check_divergence(parts.job, state)
+    experiment = build(presets.to_plain(presets.compose_config(words)))
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    check_divergence(experiment.train_spec, state)
     state.diverged.fill_(True)
     with pytest.raises(DivergedError, match=r"its data reach 3\d\d: dataset\.standardize"):
-        check_divergence(parts.job, state)
+        check_divergence(experiment.train_spec, state)
 
 
 REFUSED = {

@@ -90,8 +90,8 @@ def stopped_after(run: Path, step: int, copy: Path) -> Path:
 @pytest.fixture(scope="module", params=TRAININGS)
 def trained(request, configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         config = configured(*TRAININGS[request.param], *LENGTH)
         return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
 
@@ -227,8 +227,8 @@ PROGRAM = """
 import sys
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
-RunFigures.landscape = lambda *_: None
-RunFigures.final = lambda *_: []
+RunFigures.draw_landscape = lambda *_: None
+RunFigures.draw_all = lambda *_: []
 sys.exit(main(sys.argv[1:]))
 """
 LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.log_every=35",
@@ -238,8 +238,8 @@ LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.
 @pytest.fixture(scope="module")
 def long_run(configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
 
 

@@ -32,11 +32,11 @@ def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
     path = tmp_path / "table.csv"
     path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
-    gallery = RunFigures(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
-    assert gallery.data is not None
+    figures = RunFigures(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
+    assert figures.data is not None
     figures = [
-        landscape(lambda x: x.square().sum(1), gallery.window, data=gallery.data),
-        samples(gallery.data, gallery.data, gallery.window),
+        landscape(lambda x: x.square().sum(1), figures.window, data=figures.data),
+        samples(figures.data, figures.data, figures.window),
     ]
     for figure in figures:
         first = figure.axes[0]

@@ -34,7 +34,7 @@ def runs(tmp_path) -> Path:
 def test_it_loads_and_gives_the_same_energies(runs, name):
     recorded = RECORDED[name]
     run = ebmtrain.load(runs / name)
-    shape = run.parts.standardization.shift.shape
+    shape = run.experiment.standardization.shift.shape
     x = torch.linspace(-1.5, 2.0, 3 * math.prod(shape), dtype=torch.float64).view(3, *shape)
     expected = torch.tensor(recorded["energies"], dtype=torch.float64)
     torch.testing.assert_close(run.energy(x).double(), expected, rtol=1e-5, atol=1e-5)

@@ -33,7 +33,7 @@ def retried(request, configured, tmp_path_factory) -> tuple[Path, dict[str, Any]
     config = configured(*words, *LENGTH)
     path = tmp_path_factory.mktemp("supervisor") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
         run_experiment(build(config), path, {}, quiet=True)
     return path, config, back_to, halvings
 
@@ -201,7 +201,7 @@ def test_nothing_is_made_of_a_state_that_has_diverged(
     """The first event after the divergence notices it: NaN is neither measured nor drawn."""
     made = []
     monkeypatch.setattr(
-        "ebmtrain.runs.figures.RunFigures.landscape", lambda *_: made.append("plot")
+        "ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: made.append("plot")
     )
     monkeypatch.setattr(
         "ebmtrain.runs.session.run_evaluations", lambda *_: made.append("evaluate") or ({}, [])

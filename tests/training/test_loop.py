@@ -1,4 +1,4 @@
-"""The loop: what an update does, and which events happen when."""
+"""The loop: what an update does, and when each callback is called."""
 
 from __future__ import annotations
 
@@ -89,43 +89,43 @@ def weight(energy: nn.Module) -> float:
     return float(energy.state_dict()["w"])
 
 
-def job_of(method: Indices, **changes) -> TrainSpec:
+def spec_of(method: Indices, **changes) -> TrainSpec:
     flat = Schedule(shape="constant", warmup_steps=0)
-    job = TrainSpec(
+    spec = TrainSpec(
         method=method, dataset=method.points, optimizer=Sgd(lr=0.01, momentum=0.0, schedule=flat),
         n_steps=7, batch_size=8, ema=None, log_every=3, seed=0,
     )  # fmt: skip
-    return replace(job, **changes)
+    return replace(spec, **changes)
 
 
-def trained(job: TrainSpec, events: Recorder | None = None) -> tuple[TrainState, Recorder]:
-    state, events = initial_state(job, Linear(), torch.Generator()), events or Recorder()
-    run_to_completion(training_loop(job, state, events), train_step)
-    return state, events
+def trained(spec: TrainSpec, callbacks: Recorder | None = None) -> tuple[TrainState, Recorder]:
+    state, callbacks = initial_state(spec, Linear(), torch.Generator()), callbacks or Recorder()
+    run_to_completion(training_loop(spec, state, callbacks), train_step)
+    return state, callbacks
 
 
 @pytest.mark.parametrize("log_every", [1, 3, 7, 100])
 def test_the_last_step_is_like_any_other(log_every):
     """Evaluation, row and save happen once at the end, whether or not they were due."""
-    _, events = trained(job_of(Indices(), log_every=log_every))
-    assert events.eval_model == events.plotted == events.saved
-    assert events.saved == [(step, step == 7) for step in range(8)]
-    assert sorted(events.rows) == sorted({*range(log_every, 8, log_every), 7})
-    assert events.rows[7].keys() == {"loss", "grad_norm", "energy_data", "lr", "kl"}
+    _, callbacks = trained(spec_of(Indices(), log_every=log_every))
+    assert callbacks.eval_model == callbacks.plotted == callbacks.saved
+    assert callbacks.saved == [(step, step == 7) for step in range(8)]
+    assert sorted(callbacks.rows) == sorted({*range(log_every, 8, log_every), 7})
+    assert callbacks.rows[7].keys() == {"loss", "grad_norm", "energy_data", "lr", "kl"}
 
 
 def test_without_steps_the_first_is_the_last():
-    _, events = trained(job_of(Indices(), n_steps=0))
-    assert events.saved == events.eval_model == [(0, True)]
-    assert events.rows == {0: {"kl": 1.0}}
+    _, callbacks = trained(spec_of(Indices(), n_steps=0))
+    assert callbacks.saved == callbacks.eval_model == [(0, True)]
+    assert callbacks.rows == {0: {"kl": 1.0}}
 
 
 def test_a_stop_is_saved_and_nothing_else():
-    state, events = trained(job_of(Indices()), Recorder(stop_after=5))
+    state, callbacks = trained(spec_of(Indices()), Recorder(stop_after=5))
     assert state.step == 5
-    assert events.saved[-1] == (5, True)
-    assert events.eval_model[-1] == events.plotted[-1] == (5, False)
-    assert list(events.rows) == [3]
+    assert callbacks.saved[-1] == (5, True)
+    assert callbacks.eval_model[-1] == callbacks.plotted[-1] == (5, False)
+    assert list(callbacks.rows) == [3]
     assert [len(rows) for rows in state.window.values()] == [
         2
     ]  # the updates since the last row, kept for the next
@@ -133,18 +133,18 @@ def test_a_stop_is_saved_and_nothing_else():
 
 def test_a_row_is_the_mean_over_its_updates():
     method = Indices()
-    job = job_of(method, log_every=3, n_steps=6)
-    state = initial_state(job, Linear(), torch.Generator())
-    losses = [float(run_step(job, state)["loss"]) for _ in range(6)]
-    _, events = trained(job)
-    assert events.rows[3]["loss"] == pytest.approx(sum(losses[:3]) / 3)
-    assert events.rows[6]["loss"] == pytest.approx(sum(losses[3:]) / 3)
+    spec = spec_of(method, log_every=3, n_steps=6)
+    state = initial_state(spec, Linear(), torch.Generator())
+    losses = [float(run_step(spec, state)["loss"]) for _ in range(6)]
+    _, callbacks = trained(spec)
+    assert callbacks.rows[3]["loss"] == pytest.approx(sum(losses[:3]) / 3)
+    assert callbacks.rows[6]["loss"] == pytest.approx(sum(losses[3:]) / 3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30])
 def test_every_point_is_trained_on_once_per_epoch(batch_size):
     method = Indices()
-    trained(job_of(method, batch_size=batch_size, n_steps=math.ceil(90 / batch_size)))
+    trained(spec_of(method, batch_size=batch_size, n_steps=math.ceil(90 / batch_size)))
     for epoch in range(3):
         assert sorted(method.seen[30 * epoch : 30 * (epoch + 1)]) == list(range(30))
 
@@ -153,9 +153,9 @@ def test_every_point_is_trained_on_once_per_epoch(batch_size):
                                                         (0, 32, 0)])  # fmt: skip
 def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs, batch, steps):
     words = ("train.steps=99", f"train.epochs={epochs}", f"train.batch_size={batch}")
-    job = build(configured("method=dsm", *words)).job
-    assert job is not None
-    assert job.n_steps == steps
+    spec = build(configured("method=dsm", *words)).train_spec
+    assert spec is not None
+    assert spec.n_steps == steps
 
 
 # One update, by hand
@@ -163,22 +163,22 @@ def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs
 
 def test_a_step_of_gradient_descent():
     method = Indices()
-    job = job_of(method)
-    state = initial_state(job, Linear(2.0), torch.Generator())
-    mean = float(job.dataset.batch(0, 8, 0).x.mean())
-    metrics = run_step(job, state)
+    spec = spec_of(method)
+    state = initial_state(spec, Linear(2.0), torch.Generator())
+    mean = float(spec.dataset.batch(0, 8, 0).x.mean())
+    metrics = run_step(spec, state)
     assert float(metrics["loss"]) == pytest.approx(2.0 * mean)
     assert float(metrics["grad_norm"]) == pytest.approx(mean)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * mean)
 
 
 def test_clipping_bounds_the_step_and_not_the_metric():
-    job = job_of(Indices())
-    job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
-    state = initial_state(job, Linear(2.0), torch.Generator())
-    mean = float(job.dataset.batch(0, 8, 0).x.mean())
+    spec = spec_of(Indices())
+    spec = replace(spec, optimizer=replace(spec.optimizer, clip_norm=0.5))  # type: ignore[type-var]
+    state = initial_state(spec, Linear(2.0), torch.Generator())
+    mean = float(spec.dataset.batch(0, 8, 0).x.mean())
     assert mean > 5
-    assert float(run_step(job, state)["grad_norm"]) == pytest.approx(mean)
+    assert float(run_step(spec, state)["grad_norm"]) == pytest.approx(mean)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5, rel=1e-5)
 
 
@@ -193,21 +193,21 @@ def test_clipping_is_of_all_that_is_trained():
         def loss(self, energy, batch, state, generator):
             return LossOutput(energy(batch.x).mean() + 30 * state["c"], {}, state)
 
-    job = job_of(Learning())
-    job = replace(job, optimizer=replace(job.optimizer, clip_norm=0.5))  # type: ignore[type-var]
-    state = initial_state(job, Linear(2.0), torch.Generator())
-    mean = float(job.dataset.batch(0, 8, 0).x.mean())
+    spec = spec_of(Learning())
+    spec = replace(spec, optimizer=replace(spec.optimizer, clip_norm=0.5))  # type: ignore[type-var]
+    state = initial_state(spec, Linear(2.0), torch.Generator())
+    mean = float(spec.dataset.batch(0, 8, 0).x.mean())
     norm = math.hypot(mean, 30)
-    assert float(run_step(job, state)["grad_norm"]) == pytest.approx(norm)
+    assert float(run_step(spec, state)["grad_norm"]) == pytest.approx(norm)
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5 * mean / norm, rel=1e-6)
     assert float(state.method["c"].detach()) == pytest.approx(-0.01 * 0.5 * 30 / norm, rel=1e-4)
 
 
 def test_small_gradients_are_not_clipped():
-    job = job_of(Indices())
-    loose = replace(job, optimizer=replace(job.optimizer, clip_norm=1e3))  # type: ignore
-    states = [initial_state(j, Linear(2.0), torch.Generator()) for j in (job, loose)]
-    for j, state in zip((job, loose), states, strict=True):
+    spec = spec_of(Indices())
+    loose = replace(spec, optimizer=replace(spec.optimizer, clip_norm=1e3))  # type: ignore
+    states = [initial_state(j, Linear(2.0), torch.Generator()) for j in (spec, loose)]
+    for j, state in zip((spec, loose), states, strict=True):
         run_step(j, state)
     assert weight(states[0].energy) == weight(states[1].energy)
 
@@ -224,11 +224,11 @@ def test_average_formula():
 
 
 def test_average_of_a_training_is_the_formula_applied_to_its_steps():
-    job = job_of(Indices(), ema=0.5, n_steps=5)
-    state = initial_state(job, Linear(), torch.Generator())
+    spec = spec_of(Indices(), ema=0.5, n_steps=5)
+    state = initial_state(spec, Linear(), torch.Generator())
     expected = 1.0
     for step in range(1, 6):
-        run_step(job, state)
+        run_step(spec, state)
         d = min(0.5, (1 + step) / (10 + step))
         expected += (1 - d) * (weight(state.energy) - expected)
     assert state.eval_model is state.average
@@ -263,16 +263,16 @@ def test_schedule_values():
 def test_the_rate_of_each_update_is_the_schedules():
     """w falls by lr(t) * mean x at update t, so its differences show the rate."""
     schedule = Schedule(shape="linear", warmup_steps=3)
-    job = job_of(Indices(), optimizer=Sgd(lr=0.1, momentum=0.0, schedule=schedule), log_every=1)
-    state, events = initial_state(job, Linear(), torch.Generator()), Recorder()
+    spec = spec_of(Indices(), optimizer=Sgd(lr=0.1, momentum=0.0, schedule=schedule), log_every=1)
+    state, callbacks = initial_state(spec, Linear(), torch.Generator()), Recorder()
     for step in range(7):
         before = weight(state.energy)
-        mean = float(job.dataset.batch(step, 8, 0).x.mean())
-        run_step(job, state)
+        mean = float(spec.dataset.batch(step, 8, 0).x.mean())
+        run_step(spec, state)
         rate = (before - weight(state.energy)) / mean
         assert rate == pytest.approx(0.1 * schedule.factor(step, 7), rel=1e-4)
-    _, events = trained(job)
-    assert [row["lr"] for row in events.rows.values()] == pytest.approx(
+    _, callbacks = trained(spec)
+    assert [row["lr"] for row in callbacks.rows.values()] == pytest.approx(
         [0.1 * schedule.factor(step, 7) for step in range(7)]
     )
 
@@ -291,44 +291,44 @@ def test_what_is_not_finite_sets_the_flag(which, value):
                 loss.register_hook(lambda g: g * value)
             return LossOutput(loss + (value if which == "loss" else 0.0), metrics, state)
 
-    job = job_of(Broken())
-    state = initial_state(job, Linear(), torch.Generator())
-    run_step(job, state)
+    spec = spec_of(Broken())
+    state = initial_state(spec, Linear(), torch.Generator())
+    run_step(spec, state)
     assert bool(state.diverged)
     with torch.no_grad():
         state.energy.w.fill_(1.0)  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match=r"diverged by step 1: .* lower optimizer.lr"):
-        check_divergence(job, state)
+        check_divergence(spec, state)
 
 
 def test_the_flag_is_sticky():
-    job = job_of(Indices())
-    state = initial_state(job, Linear(), torch.Generator())
+    spec = spec_of(Indices())
+    state = initial_state(spec, Linear(), torch.Generator())
     state.diverged.fill_(True)
-    run_step(job, state)
+    run_step(spec, state)
     assert bool(state.diverged)
 
 
 def test_weights_that_the_last_update_blew_up_are_noticed():
     """The flag cannot know them: they have met no data."""
-    job = job_of(Indices())
-    state = initial_state(job, Linear(), torch.Generator())
-    run_step(job, state)
-    check_divergence(job, state)
+    spec = spec_of(Indices())
+    state = initial_state(spec, Linear(), torch.Generator())
+    run_step(spec, state)
+    check_divergence(spec, state)
     with torch.no_grad():
         state.energy.w.fill_(1e9)  # type: ignore[union-attr]
     assert not bool(state.diverged)
     with pytest.raises(DivergedError):
-        check_divergence(job, state)
+        check_divergence(spec, state)
 
 
 def test_the_check_changes_nothing(configured):
-    parts = build(configured("method=pcd", "model.spectral_norm=true"))
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    run_step(parts.job, state)
+    experiment = build(configured("method=pcd", "model.spectral_norm=true"))
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    run_step(experiment.train_spec, state)
     before = copy.deepcopy(state.state_dict())
-    check_divergence(parts.job, state)
+    check_divergence(experiment.train_spec, state)
     assert differences(before, state.state_dict()) == []
     assert state.energy.training
 
@@ -347,10 +347,10 @@ def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, e
     saved = sorted((tmp_path / "run/checkpoints").glob("*.pt"))
     assert {path.name for path in saved} == {"best.pt", "last.pt", "step_00000000.pt"}
     for path in saved:
-        parts = build(config)
-        parts.energy.load_state_dict(load(path)["energy"])
-        x = parts.job.dataset.batch(0, 200, 0).x  # type: ignore[union-attr]
-        assert parts.energy(x).abs().max() < MAX_ABS_ENERGY
+        experiment = build(config)
+        experiment.energy.load_state_dict(load(path)["energy"])
+        x = experiment.train_spec.dataset.batch(0, 200, 0).x  # type: ignore[union-attr]
+        assert experiment.energy(x).abs().max() < MAX_ABS_ENERGY
     assert all(row["step"] < 20 for row in rows(tmp_path / "run"))
 
 
@@ -366,14 +366,14 @@ def test_divergence_has_an_exit_code(folder: Path, tiny, capsys):
 def test_energy_evaluations_add_up(configured):
     """Two points of each of the batch (data and chain) for the loss; k steps and one start of each
     chain; a jump asks at half of the chains twice."""
-    parts = build(configured("sampler.jumps=null", "method.k=3", "train.batch_size=32"))
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    run_step(parts.job, state)
+    experiment = build(configured("sampler.jumps=null", "method.k=3", "train.batch_size=32"))
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    run_step(experiment.train_spec, state)
     assert state.evaluations == 32 * (2 + 1 + 3)
-    run_step(parts.job, state)
+    run_step(experiment.train_spec, state)
     assert state.evaluations == 2 * 32 * 6
     saved = copy.deepcopy(state.state_dict())
-    fresh = initial_state(parts.job, parts.energy, parts.generator("train"))
+    fresh = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
     fresh.load_state_dict(saved)
     assert fresh.evaluations == 2 * 32 * 6

@@ -63,7 +63,9 @@ def _read(run: RunDir, name: str) -> Entry:
         name=name,
         status=status,
         reason=printable(str(reason)) if result else "it left no result.json",
-        choices={k: v for k, v in run.choices().items() if v != "None" and _METRIC.fullmatch(k)},
+        choices={
+            k: v for k, v in run.group_choices().items() if v != "None" and _METRIC.fullmatch(k)
+        },
         settings=_settings(config),
         seed=printable(str(config.get("seed", ""))),
         step=int(step),

@@ -82,7 +82,7 @@ class RunDir:
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
         return cls(path)
 
-    def clear(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Removes temporary files of a killed process."""
         durable.remove_temporary_files(self.path, _FOLDERS)
 
@@ -170,7 +170,7 @@ class RunDir:
             raise ConfigError(f"{path} is not a mapping")
         return content
 
-    def choices(self) -> dict[str, str]:
+    def group_choices(self) -> dict[str, str]:
         """The name of the preset of each group: printable text only, as it is displayed."""
         found = self.read_json("run.json").get("choices")
         named = found.items() if isinstance(found, dict) else ()
@@ -268,7 +268,7 @@ class RunDir:
         old = sorted(whole)[: -max(keep, 2)]
         durable.remove_files(self.path, [f"checkpoints/{name}" for name in old])
 
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """False if the run was killed before its first checkpoint, which precedes the first update,
         so that nothing is lost by starting again."""
         trained = any(row.get("step") for row in self.rows())

@@ -59,26 +59,26 @@ class CompiledTrainStep:
         return not self.failed
 
     def __call__(
-        self, job: TrainSpec, state: TrainState, batch: Batch, weight: float | None
+        self, spec: TrainSpec, state: TrainState, batch: Batch, weight: float | None
     ) -> StepResult:
         if state.step == 0 or self.failed:
-            return train_step(job, state, batch, weight)
+            return train_step(spec, state, batch, weight)
         key = shape_key(batch, state)
         if key not in self.programs:
             try:
                 with block_signals():
-                    self.programs[key] = self.compile(job, state, batch, weight)
+                    self.programs[key] = self.compile(spec, state, batch, weight)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
                 LOG.warning(
                     "warning: device.compile: the update is not compiled and training goes on "
                     "without (%s)", reason(error),
                 )  # fmt: skip
-                return train_step(job, state, batch, weight)
+                return train_step(spec, state, batch, weight)
         return self.programs[key](state, batch, weight)
 
     def compile(
-        self, job: TrainSpec, state: TrainState, batch: Batch, weight: float | None
+        self, spec: TrainSpec, state: TrainState, batch: Batch, weight: float | None
     ) -> _Program:
         """
         Raises:
@@ -90,16 +90,16 @@ class CompiledTrainStep:
             LOG.info(COMPILING_MESSAGE)
         began = time.perf_counter()
         use_disk_cache()
-        update = trace_update(job, state, batch, weight)
+        update = trace_update(spec, state, batch, weight)
         run = _compile_update(update, state, batch, weight)
         program = _program_from(update, run)
-        mismatch = _mismatch(job, state, batch, weight, program)
+        mismatch = _mismatch(spec, state, batch, weight, program)
         if mismatch:
             raise ValueError(f"compiled it does something else: {mismatch}")
         if record := recorder(state.diverged.device):
             recording = Recorded(run, mutated_inputs(update, state), record)
             program = _program_from(update, recording)
-            if mismatch := _mismatch(job, state, batch, weight, program):
+            if mismatch := _mismatch(spec, state, batch, weight, program):
                 recording.give_up(f"played again it does something else: {mismatch}")
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
@@ -161,7 +161,7 @@ def _clone_generator(generator: torch.Generator) -> torch.Generator:
 
 
 def _mismatch(
-    job: TrainSpec,
+    spec: TrainSpec,
     state: TrainState,
     batch: Batch,
     weight: float | None,
@@ -173,11 +173,11 @@ def _mismatch(
     updates; so one of three updates has to agree in full.
     """
     found = None
-    plain = clone_state(job, state)
+    plain = clone_state(spec, state)
     for _ in range(3):
-        before, other = clone_state(job, plain), clone_state(job, plain)
+        before, other = clone_state(spec, plain), clone_state(spec, plain)
         metrics, _ = program(other, batch, weight)
-        found = state_mismatch(StepRequest(job, plain, batch, weight), before, other, metrics)
+        found = state_mismatch(StepRequest(spec, plain, batch, weight), before, other, metrics)
         if found is None:
             return None
     return found
@@ -218,15 +218,15 @@ def _parameter_distance(one: TrainState, other: TrainState) -> float:
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
 
 
-def should_compile(wanted: bool | Literal["auto"], job: TrainSpec) -> bool:
+def should_compile(wanted: bool | Literal["auto"], spec: TrainSpec) -> bool:
     """Whether updates are to be compiled.
 
     `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
     decide about the bits of the result.
     """
-    return job.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else wanted
+    return spec.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else wanted
 
 
-def select(wanted: bool | Literal["auto"], job: TrainSpec) -> CompiledTrainStep | None:
+def select(wanted: bool | Literal["auto"], spec: TrainSpec) -> CompiledTrainStep | None:
     """What makes the updates of a run; None: `train_step`."""
-    return CompiledTrainStep() if should_compile(wanted, job) else None
+    return CompiledTrainStep() if should_compile(wanted, spec) else None

@@ -115,10 +115,10 @@ def scalar_inputs(state: TrainState, weight: float | None) -> list[float]:
     return [rate] if weight is None else [rate, weight]
 
 
-def clone_state(job: TrainSpec, state: TrainState) -> TrainState:
+def clone_state(spec: TrainSpec, state: TrainState) -> TrainState:
     """A state of its own with the same values."""
     generator = Generator(state.generator.device)
-    twin = initial_state(job, copy.deepcopy(state.energy), generator)
+    twin = initial_state(spec, copy.deepcopy(state.energy), generator)
     twin.load_state_dict(copy.deepcopy(state.state_dict()))
     for mine, group in zip(twin.optimizer.param_groups, state.optimizer.param_groups, strict=True):
         mine["lr"] = group["lr"]
@@ -126,7 +126,7 @@ def clone_state(job: TrainSpec, state: TrainState) -> TrainState:
 
 
 def trace_update(
-    job: TrainSpec,
+    spec: TrainSpec,
     state: TrainState,
     batch: Batch,
     weight: float | None,
@@ -142,10 +142,10 @@ def trace_update(
         Exception: of any kind, where an update cannot be written down: it asks for the value of a
             tensor, draws from torch's global random numbers, ...
     """
-    trial = clone_state(job, state)
+    trial = clone_state(spec, state)
     with RandomCalls(trial.generator) as draws:
-        train_step(job, trial, batch, weight)
-    twin = clone_state(job, state)
+        train_step(spec, trial, batch, weight)
+    twin = clone_state(spec, state)
     drawn = [draw.replay(twin.generator) for draw in draws.noted]
     arguments = graph_inputs(twin, batch, weight, drawn)
     before, found = dict(twin.method), {}
@@ -158,7 +158,7 @@ def trace_update(
             group["lr"] = tensors[scalars]
         share: Any = None if weight is None else tensors[scalars + 1]
         with torch.enable_grad(), RandomCalls(twin.generator, tensors[first:]):
-            metrics, points = train_step(job, twin, batch, share)
+            metrics, points = train_step(spec, twin, batch, share)
         for p in twin.trainable:
             p.grad = None
         replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]

@@ -186,7 +186,7 @@ def verify(program: _Program, group: Sequence[StepRequest]) -> None:
 
 def _clone_updates(group: Sequence[StepRequest]) -> list[StepRequest]:
     """The same updates, of states of their own."""
-    return [u._replace(state=clone_state(u.job, u.state)) for u in group]
+    return [u._replace(state=clone_state(u.spec, u.state)) for u in group]
 
 
 class BatchedGraph:

@@ -58,8 +58,8 @@ def test_built_in_methods_pass(configured, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_built_in_samplers_pass(configured, sampler):
-    parts = small(configured, f"sampler={sampler}", "method=cd")
-    findings = list(check_sampler(parts.sampler, parts.energy, points()))
+    experiment = small(configured, f"sampler={sampler}", "method=cd")
+    findings = list(check_sampler(experiment.sampler, experiment.energy, points()))
     assert [f.holds for f in findings] == [True, True], findings
 
 

@@ -163,20 +163,22 @@ def test_threads_add_up(threads):
 
 def begun(configured, seed: int, native: str) -> tuple[TrainSpec, TrainState]:
     words = ("method=ssm", f"seed={seed}", f"device.native={native}", "model.fourier_features=4")
-    parts = build(configured(*words))
-    assert parts.job is not None
-    return parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))
+    experiment = build(configured(*words))
+    assert experiment.train_spec is not None
+    return experiment.train_spec, initial_state(
+        experiment.train_spec, experiment.energy, experiment.generator("train")
+    )
 
 
 def test_updates_are_those_of_torch(configured):
     """Ten of them, but for rounding."""
     states = []
     for wanted in ("true", "false"):
-        job, state = begun(configured, 0, wanted)
+        spec, state = begun(configured, 0, wanted)
         native.set_enabled(wanted == "true")
         before = copy.deepcopy(state.energy)
         for _ in range(10):
-            run_step(job, state)
+            run_step(spec, state)
         states.append(state)
     one, other = states
     assert one.evaluations == other.evaluations
@@ -187,11 +189,11 @@ def test_updates_are_those_of_torch(configured):
 
 
 def test_the_graph_of_an_update_has_them(configured):
-    job, state = begun(configured, 0, "true")
-    run_step(job, state)
-    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else ema_weight(job.ema, 2)
-    graph = trace_update(job, state, batch, weight)
+    spec, state = begun(configured, 0, "true")
+    run_step(spec, state)
+    batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
+    weight = None if spec.ema is None else ema_weight(spec.ema, 2)
+    graph = trace_update(spec, state, batch, weight)
     targets = [node.target for node in graph.graph.graph.nodes]
     assert targets.count(torch.ops.ebmtrain.perceptron_at_once.default) == 1
     assert graph.points == len(batch.x)
@@ -201,15 +203,15 @@ def test_the_graph_of_an_update_has_them(configured):
 def test_updates_of_several_at_once(configured, lines):
     """Each is made as by itself, but for rounding."""
     members, plain = ([begun(configured, seed, "true") for seed in range(2)] for _ in range(2))
-    advance = VmapTrainStep(compile=False)
+    stepper = VmapTrainStep(compile=False)
     for _ in range(5):
-        runs = [request_step(job, state) for job, state in members]
-        made = advance([next(run) for run in runs])
+        runs = [request_step(spec, state) for spec, state in members]
+        made = stepper([next(run) for run in runs])
         for run, one in zip(runs, made, strict=True):
             with pytest.raises(StopIteration):
                 run.send(one)
-        for job, state in plain:
-            run_step(job, state)
+        for spec, state in plain:
+            run_step(spec, state)
     assert "the updates of 2 members are made as one" in lines()[-1]
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert one.evaluations == other.evaluations

@@ -41,19 +41,19 @@ def tape(run, inputs, changed):
 
 
 def warm(config):
-    """A job and its state after the first update, which is never compiled."""
-    parts = build(config)
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    run_step(parts.job, state)
-    return parts.job, state
+    """A training specification and its state after the first update, which is never compiled."""
+    experiment = build(config)
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    run_step(experiment.train_spec, state)
+    return experiment.train_spec, state
 
 
-def both(job, state):
+def both(spec, state):
     """Two makers of this state's updates: its graph by itself, and recorded."""
-    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    graph = trace_update(job, state, batch, weight)
+    batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
+    weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
+    graph = trace_update(spec, state, batch, weight)
     recording = Recorded(graph.graph, mutated_inputs(graph, state), tape)
     makers = [_program_from(graph, run) for run in (graph.graph, recording)]
     return recording, *(lambda _, *rest, make=make: make(*rest) for make in makers)
@@ -75,12 +75,12 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_updates_in_a_row(configured, words):
-    job, state = warm(configured(*words.split()))
-    other, saved = clone_state(job, state), copy.deepcopy(state.state_dict())
-    recording, directly, played = both(job, state)
+    spec, state = warm(configured(*words.split()))
+    other, saved = clone_state(spec, state), copy.deepcopy(state.state_dict())
+    recording, directly, played = both(spec, state)
     kept, method = [], [(dict(other.method), copy.deepcopy(other.method))]
     for _ in range(4):
-        expected, metrics = run_step(job, state, directly), run_step(job, other, played)
+        expected, metrics = run_step(spec, state, directly), run_step(spec, other, played)
         kept.append((expected, metrics))
         method.append((dict(other.method), copy.deepcopy(other.method)))
     play = recording.play
@@ -89,7 +89,7 @@ def test_updates_in_a_row(configured, words):
     for one in (state, other):
         one.load_state_dict(copy.deepcopy(saved))
     for _ in range(3):
-        expected, metrics = run_step(job, state, directly), run_step(job, other, played)
+        expected, metrics = run_step(spec, state, directly), run_step(spec, other, played)
         kept.append((expected, metrics))
     assert recording.play is not play
     assert differences(state.state_dict(), other.state_dict()) == []
@@ -103,20 +103,20 @@ def test_updates_in_a_row(configured, words):
 
 @pytest.mark.slow
 def test_a_recording_is_made_once(configured):
-    job, state = warm(configured("method=pcd"))
-    recording, _, played = both(job, state)
+    spec, state = warm(configured("method=pcd"))
+    recording, _, played = both(spec, state)
     made = []
     recording.record = lambda *words: made.append(words) or tape(*words)
     for _ in range(4):
-        run_step(job, state, played)
+        run_step(spec, state, played)
     assert len(made) == 1
 
 
 @pytest.mark.slow
 def test_recording_leaves_the_state_as_it_is(configured):
-    job, state = warm(configured("method=nce"))
-    recording, _, played = both(job, state)
-    before = clone_state(job, state)
+    spec, state = warm(configured("method=nce"))
+    recording, _, played = both(spec, state)
+    before = clone_state(spec, state)
     found = []
 
     def looking(run, inputs, changed):
@@ -126,7 +126,7 @@ def test_recording_leaves_the_state_as_it_is(configured):
         return play
 
     recording.record = looking
-    run_step(job, state, played)
+    run_step(spec, state, played)
     assert found == []
 
 
@@ -136,16 +136,16 @@ def unwilling(*_):
 
 @pytest.mark.slow
 def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
-    job, state = warm(configured("method=pcd"))
-    other = clone_state(job, state)
-    recording, directly, played = both(job, state)
-    run_step(job, state, directly)
-    run_step(job, other, played)
+    spec, state = warm(configured("method=pcd"))
+    other = clone_state(spec, state)
+    recording, directly, played = both(spec, state)
+    run_step(spec, state, directly)
+    run_step(spec, other, played)
     recording.record = unwilling  # from the second recording on
     other.load_state_dict(copy.deepcopy(other.state_dict()))
     for _ in range(3):
-        run_step(job, state, directly)
-        run_step(job, other, played)
+        run_step(spec, state, directly)
+        run_step(spec, other, played)
     assert differences(state.state_dict(), other.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
@@ -163,17 +163,17 @@ def stuck(run, inputs, changed):
 @pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
 def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path, record, told):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    job, state = warm(configured("method=dsm", "model.depth=1"))
-    other = clone_state(job, state)
+    spec, state = warm(configured("method=dsm", "model.depth=1"))
+    other = clone_state(spec, state)
     directly, played = CompiledTrainStep(), CompiledTrainStep()
     made = []
     for _ in range(3):
-        run_step(job, state, directly)
+        run_step(spec, state, directly)
     monkeypatch.setattr(
         compiled, "recorder", lambda _: lambda *words: made.append(1) or record(*words)
     )
     for _ in range(3):
-        run_step(job, other, played)
+        run_step(spec, other, played)
     assert made
     assert differences(state.state_dict(), other.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
@@ -189,13 +189,13 @@ def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record
     for by in (None, lambda *words: made.append(1) or record(*words)):
         monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
         members = begun(configured, 2, "method=pcd", "method.k=2")
-        advance = VmapTrainStep(compile=True)
-        updated(members, advance, 4)
+        stepper = VmapTrainStep(compile=True)
+        updated(members, stepper, 4)
         saved = copy.deepcopy(members[0][1].state_dict())
-        updated(members, advance, 1)
+        updated(members, stepper, 1)
         members[0][1].load_state_dict(saved)
-        updated(members, advance, 3)
-        assert advance.compiled
+        updated(members, stepper, 3)
+        assert stepper.compiled
         ends.append([state.state_dict() for _, state in members])
     assert made
     assert differences(*ends) == []
@@ -208,26 +208,26 @@ def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record
 @pytest.mark.parametrize("words", ["method=pcd", "method=cd sampler=hmc", "method=dsm"])
 def test_on_a_gpu(configured, lines, monkeypatch, words):
     """The same bits as by the compiled update itself, and no wait for the device in between."""
-    job, state = warm(configured(*words.split(), "device=cuda"))
-    other, saved = clone_state(job, state), copy.deepcopy(state.state_dict())
+    spec, state = warm(configured(*words.split(), "device=cuda"))
+    other, saved = clone_state(spec, state), copy.deepcopy(state.state_dict())
     played, directly = CompiledTrainStep(), CompiledTrainStep()
-    run_step(job, state, played)
+    run_step(spec, state, played)
     with monkeypatch.context() as patch:
         patch.setattr(compiled, "recorder", lambda _: None)
-        run_step(job, other, directly)
+        run_step(spec, other, directly)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            run_step(job, state, played)
+            run_step(spec, state, played)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for _ in range(3):
-        run_step(job, other, directly)
+        run_step(spec, other, directly)
     assert differences(state.state_dict(), other.state_dict()) == []
-    for one, advance in ((state, played), (other, directly)):
+    for one, stepper in ((state, played), (other, directly)):
         one.load_state_dict(copy.deepcopy(saved))
         for _ in range(3):
-            run_step(job, one, advance)
+            run_step(spec, one, stepper)
     assert differences(state.state_dict(), other.state_dict()) == []
     assert [line for line in lines() if line.startswith("warning")] == []
 

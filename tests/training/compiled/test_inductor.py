@@ -55,26 +55,26 @@ CASES = [
 
 
 def warm(config) -> tuple[TrainSpec, TrainState]:
-    """A job and its state after the first update, which is never compiled."""
-    parts = build(config)
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    run_step(parts.job, state)
-    return parts.job, state
+    """A training specification and its state after the first update, which is never compiled."""
+    experiment = build(config)
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    run_step(experiment.train_spec, state)
+    return experiment.train_spec, state
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_what_is_written_down_is_the_update(configured, words):
     """Not yet compiled: the same operations from the same random numbers."""
-    job, plain = warm(configured(*words.split(), "device.dtype=float64"))
-    batch = job.dataset.batch(plain.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else ema_weight(job.ema, 2)
-    before = clone_state(job, plain)
-    graph = trace_update(job, plain, batch, weight)
+    spec, plain = warm(configured(*words.split(), "device.dtype=float64"))
+    batch = spec.dataset.batch(plain.step, spec.batch_size, spec.seed)
+    weight = None if spec.ema is None else ema_weight(spec.ema, 2)
+    before = clone_state(spec, plain)
+    graph = trace_update(spec, plain, batch, weight)
     assert differences(before.state_dict(), plain.state_dict()) == []  # it was done on a copy
-    other = clone_state(job, plain)
-    metrics, points = train_step(job, plain, batch, weight)
+    other = clone_state(spec, plain)
+    metrics, points = train_step(spec, plain, batch, weight)
     drawn = [draw.replay(other.generator) for draw in graph.draws]
     with torch.no_grad():
         vector, *new = graph.graph(*graph_inputs(other, batch, weight, drawn))
@@ -161,16 +161,16 @@ BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.S
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [Dropping(), Peeking()])
 def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
-    job, state = warm(configured("method=dsm"))
-    job, advance = replace(job, method=method), CompiledTrainStep()
+    spec, state = warm(configured("method=dsm"))
+    spec, stepper = replace(spec, method=method), CompiledTrainStep()
     reason = "global random numbers" if isinstance(method, Dropping) else "RuntimeError"
-    other = clone_state(job, state)
+    other = clone_state(spec, state)
     torch.manual_seed(0)
     for _ in range(3):
-        run_step(job, state, advance)
+        run_step(spec, state, stepper)
     torch.manual_seed(0)
     for _ in range(3):
-        run_step(job, other)
+        run_step(spec, other)
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
     assert reason in warnings[0]
@@ -181,14 +181,14 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
 @pytest.mark.slow
 def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    job, state = warm(configured("method=dsm", "model.depth=1"))
-    other = clone_state(job, state)
-    advance = CompiledTrainStep()
+    spec, state = warm(configured("method=dsm", "model.depth=1"))
+    other = clone_state(spec, state)
+    stepper = CompiledTrainStep()
     # Not by monkeypatch, which leaves torch's settings as ones that do not exist.
     with inductor.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
         for _ in range(2):
-            run_step(job, state, advance)
-            run_step(job, other)
+            run_step(spec, state, stepper)
+            run_step(spec, other)
     assert differences(other.state_dict(), state.state_dict()) == []
     warnings = [line for line in lines() if line.startswith("warning")]
     assert len(warnings) == 1
@@ -205,13 +205,13 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or another thread may take it
         child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
         heard.append(child.stdout.strip())
-        return lambda state, batch, weight: train_step(job, state, batch, weight)
+        return lambda state, batch, weight: train_step(spec, state, batch, weight)
 
-    job, state = warm(configured("method=dsm"))
-    advance = CompiledTrainStep()
-    monkeypatch.setattr(advance, "compile", compile_it)
+    spec, state = warm(configured("method=dsm"))
+    stepper = CompiledTrainStep()
+    monkeypatch.setattr(stepper, "compile", compile_it)
     try:
-        run_step(job, state, advance)
+        run_step(spec, state, stepper)
     finally:
         signal.signal(signal.SIGINT, before)
     assert heard == ["True", "signal"]
@@ -219,28 +219,28 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
 
 @pytest.mark.slow
 def test_a_program_that_does_something_else_is_noticed(configured):
-    job, state = warm(configured("method=pcd", "sampler=langevin"))
-    batch = job.dataset.batch(1, job.batch_size, job.seed)
+    spec, state = warm(configured("method=pcd", "sampler=langevin"))
+    batch = spec.dataset.batch(1, spec.batch_size, spec.seed)
 
     def same(state, batch, weight):
-        return train_step(job, state, batch, weight)
+        return train_step(spec, state, batch, weight)
 
     def lazy(state, batch, weight):
         kept = [p.detach().clone() for p in state.energy.parameters()]
-        found = train_step(job, state, batch, weight)
+        found = train_step(spec, state, batch, weight)
         with torch.no_grad():
             for p, k in zip(state.energy.parameters(), kept, strict=True):
                 p.copy_(k)
         return found
 
     def wandering(state, batch, weight):
-        found = train_step(job, state, batch, weight)
+        found = train_step(spec, state, batch, weight)
         state.method["chains"] = state.method["chains"] * 1.1
         return found
 
-    assert _mismatch(job, state, batch, 0.1, same) is None
-    assert _mismatch(job, state, batch, 0.1, lazy) == "the weights"
-    assert _mismatch(job, state, batch, 0.1, wandering) == "chains"
+    assert _mismatch(spec, state, batch, 0.1, same) is None
+    assert _mismatch(spec, state, batch, 0.1, lazy) == "the weights"
+    assert _mismatch(spec, state, batch, 0.1, wandering) == "chains"
 
 
 @dataclass(frozen=True)
@@ -260,32 +260,32 @@ class Later(DenoisingScoreMatching):
 @pytest.mark.slow
 def test_what_the_optimizer_would_forget_is_not_compiled(configured):
     """A moment that begins in the graph would begin anew with each update."""
-    parts = build(configured("method=dsm"))
-    assert parts.job is not None
-    job = replace(parts.job, method=Later(sigma=0.1))
-    state = initial_state(job, parts.energy, parts.generator("train"))
-    parts.energy.output.bias.requires_grad_(False)
-    run_step(job, state)
-    parts.energy.output.bias.requires_grad_()
-    batch = job.dataset.batch(1, job.batch_size, job.seed)
+    experiment = build(configured("method=dsm"))
+    assert experiment.train_spec is not None
+    spec = replace(experiment.train_spec, method=Later(sigma=0.1))
+    state = initial_state(spec, experiment.energy, experiment.generator("train"))
+    experiment.energy.output.bias.requires_grad_(False)
+    run_step(spec, state)
+    experiment.energy.output.bias.requires_grad_()
+    batch = spec.dataset.batch(1, spec.batch_size, spec.seed)
     with pytest.raises(ValueError, match="has its first gradient in an update that is not the"):
-        trace_update(job, state, batch, None)
+        trace_update(spec, state, batch, None)
 
 
 @pytest.mark.slow
 def test_a_parameter_that_has_had_fewer_updates(configured):
     """Adam divides its first ones by more."""
-    job, state = warm(configured("method=dsm", "optimizer=adam"))
+    spec, state = warm(configured("method=dsm", "optimizer=adam"))
     for _ in range(5):
-        run_step(job, state)
+        run_step(spec, state)
     parameter = next(state.energy.parameters())
     state.optimizer.state[parameter]["step"].sub_(4)
-    batch = job.dataset.batch(state.step, job.batch_size, job.seed)
-    weight = None if job.ema is None else ema_weight(job.ema, state.step + 1)
-    graph = trace_update(job, state, batch, weight)
-    plain = clone_state(job, state)
+    batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
+    weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
+    graph = trace_update(spec, state, batch, weight)
+    plain = clone_state(spec, state)
     _program_from(graph, graph.graph)(state, batch, weight)
-    train_step(job, plain, batch, weight)
+    train_step(spec, plain, batch, weight)
     for one, other in zip(state.energy.parameters(), plain.energy.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -302,12 +302,12 @@ def test_close():
 
 
 def test_auto_compiles_long_runs(configured):
-    job, _ = warm(configured("method=dsm"))
+    spec, _ = warm(configured("method=dsm"))
     for wanted, n_steps, compiles in [
         (True, 10, True), (False, 10**9, False), ("auto", MIN_STEPS_TO_COMPILE - 1, False),
         ("auto", MIN_STEPS_TO_COMPILE, True),
     ]:  # fmt: skip
-        assert (select(wanted, replace(job, n_steps=n_steps)) is not None) == compiles
+        assert (select(wanted, replace(spec, n_steps=n_steps)) is not None) == compiles
 
 
 def test_the_cache_is_the_users(monkeypatch, tmp_path):

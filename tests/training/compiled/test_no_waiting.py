@@ -62,36 +62,36 @@ def test_what_waits_is_refused(name):
 
 
 def warm(configured, words):
-    """A job and its state after the first update, when all is in its place."""
-    parts = build(configured(*words.split(), "train.log_every=1000"))
-    assert parts.job is not None
-    state = initial_state(parts.job, parts.energy, parts.generator("train"))
-    run_step(parts.job, state)
-    return parts.job, state
+    """A training specification and its state after the first update, when all is in its place."""
+    experiment = build(configured(*words.split(), "train.log_every=1000"))
+    assert experiment.train_spec is not None
+    state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
+    run_step(experiment.train_spec, state)
+    return experiment.train_spec, state
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
 def test_an_update(configured, words):
     """With the batch that it takes, and what the loop does between two rows."""
-    job, state = warm(configured, words)
+    spec, state = warm(configured, words)
     with NoWaiting():
         for _ in range(3):
-            assert collect_metrics(job, state, run_step(job, state), last=False) == {}
+            assert collect_metrics(spec, state, run_step(spec, state), last=False) == {}
     assert state.step == 4
 
 
 @pytest.mark.slow
 def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    job, state = warm(configured, "method=pcd method.k=2 model.depth=1")
-    advance = CompiledTrainStep()
-    run_step(job, state, advance)
-    other = clone_state(job, state)
+    spec, state = warm(configured, "method=pcd method.k=2 model.depth=1")
+    stepper = CompiledTrainStep()
+    run_step(spec, state, stepper)
+    other = clone_state(spec, state)
     with NoWaiting():
         for _ in range(3):
-            assert collect_metrics(job, state, run_step(job, state, advance), last=False) == {}
+            assert collect_metrics(spec, state, run_step(spec, state, stepper), last=False) == {}
     for _ in range(3):
-        run_step(job, other, advance)
+        run_step(spec, other, stepper)
     assert differences(state.energy.state_dict(), other.energy.state_dict()) == []
     assert [line for line in lines() if line.startswith("warning")] == []

@@ -27,17 +27,24 @@ def begun(configured, count: int, *words: str) -> list[Member]:
     """The states of so many seeds before the first update."""
     found = []
     for seed in range(count):
-        parts = build(configured(*words, f"seed={seed}"))
-        assert parts.job is not None
-        found.append((parts.job, initial_state(parts.job, parts.energy, parts.generator("train"))))
+        experiment = build(configured(*words, f"seed={seed}"))
+        assert experiment.train_spec is not None
+        found.append(
+            (
+                experiment.train_spec,
+                initial_state(
+                    experiment.train_spec, experiment.energy, experiment.generator("train")
+                ),
+            )
+        )
     return found
 
 
-def updated(members: Sequence[Member], advance: VmapTrainStep, times: int) -> None:
+def updated(members: Sequence[Member], stepper: VmapTrainStep, times: int) -> None:
     """As the loops of these runs would."""
     for _ in range(times):
-        runs = [request_step(job, state) for job, state in members]
-        made = advance([next(run) for run in runs])
+        runs = [request_step(spec, state) for spec, state in members]
+        made = stepper([next(run) for run in runs])
         for run, one in zip(runs, made, strict=True):
             with pytest.raises(StopIteration):
                 run.send(one)
@@ -68,13 +75,13 @@ def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     """In float64, after 20 updates, all but for rounding: weights, averages, moments, chains."""
     words = (*words.split(), "device.dtype=float64")
     members, plain = begun(configured, 2, *words), begun(configured, 2, *words)
-    advance = VmapTrainStep(compile=False)
-    updated(members, advance, 20)
-    for job, state in plain:
+    stepper = VmapTrainStep(compile=False)
+    updated(members, stepper, 20)
+    for spec, state in plain:
         for _ in range(20):
-            run_step(job, state)
+            run_step(spec, state)
     assert "the updates of 2 members are made as one" in lines()[-1]
-    assert len(advance.programs) == 1
+    assert len(stepper.programs) == 1
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert one.evaluations == other.evaluations
         assert farthest(one, other) < 1e-10
@@ -88,15 +95,15 @@ def test_a_member_that_goes_back_and_one_that_leaves(configured):
     steps. Then fewer are left."""
     words = ("method=dsm", "device.dtype=float64", "optimizer.schedule.shape=linear")
     members, plain = begun(configured, 3, *words), begun(configured, 3, *words)
-    advance = VmapTrainStep(compile=False)
+    stepper = VmapTrainStep(compile=False)
 
     def by_themselves(some: Sequence[Member], times: int) -> None:
-        for job, state in some:
+        for spec, state in some:
             for _ in range(times):
-                run_step(job, state)
+                run_step(spec, state)
 
     for some, go_on in [
-        (members, lambda some, times: updated(some, advance, times)),
+        (members, lambda some, times: updated(some, stepper, times)),
         (plain, by_themselves),
     ]:
         go_on(some, 3)
@@ -106,7 +113,7 @@ def test_a_member_that_goes_back_and_one_that_leaves(configured):
         go_on(some, 3)
         go_on(some[1:], 3)
     assert [state.step for _, state in members] == [6, 11, 11]
-    assert len(advance.programs) == 2  # of three and of two
+    assert len(stepper.programs) == 2  # of three and of two
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert farthest(one, other) < 1e-10
 
@@ -126,25 +133,25 @@ class Peeking(DenoisingScoreMatching):
 
 def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines):
     members, plain = begun(configured, 2, "method=dsm"), begun(configured, 2, "method=dsm")
-    members = [(replace(job, method=Peeking()), state) for job, state in members]
-    advance = VmapTrainStep(compile=False)
-    updated(members, advance, 3)
-    for job, state in plain:
+    members = [(replace(spec, method=Peeking()), state) for spec, state in members]
+    stepper = VmapTrainStep(compile=False)
+    updated(members, stepper, 3)
+    for spec, state in plain:
         for _ in range(3):
-            run_step(job, state)
+            run_step(spec, state)
     (warning,) = [line for line in lines() if line.startswith("warning")]
     assert "one after the other" in warning
     assert "RuntimeError" in warning
-    assert advance.failed
+    assert stepper.failed
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert differences(one.state_dict(), other.state_dict()) == []
 
 
 def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
     members = begun(configured, 2, "method=cd", "sampler=langevin", "method.k=1")
-    for job, state in members:
-        run_step(job, state)
-    group = [next(request_step(job, state)) for job, state in members]
+    for spec, state in members:
+        run_step(spec, state)
+    group = [next(request_step(spec, state)) for spec, state in members]
     verify(run_one_by_one, group)
 
     def lazy(group: Sequence[StepRequest]) -> list[StepResult]:
@@ -165,11 +172,11 @@ def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkey
 
     monkeypatch.setattr("ebmtrain.training.compiled.vmap.compile_graph", broken)
     members = begun(configured, 2, "method=dsm")
-    advance = VmapTrainStep(compile=True)
-    updated(members, advance, 3)
+    stepper = VmapTrainStep(compile=True)
+    updated(members, stepper, 3)
     (warning,) = [line for line in lines() if line.startswith("warning")]
     assert "device.compile" in warning
     assert "no compiler" in warning
-    assert len(advance.programs) == 1  # tried against the ordinary update
-    assert not advance.failed
-    assert not advance.compiled
+    assert len(stepper.programs) == 1  # tried against the ordinary update
+    assert not stepper.failed
+    assert not stepper.compiled
