@@ -158,12 +158,12 @@ class NoRatio(Mala):
 
     def step(self, energy, state, generator):
         noise = torch.empty_like(state.x).normal_(generator=generator)
-        x = state.x - self.step_size * state.drift + (2 * self.step_size) ** 0.5 * noise
+        x = state.x - self.step_size * state.gradient + (2 * self.step_size) ** 0.5 * noise
         e, g = energy_and_gradient(energy, x)
         accept = accept_mask(state.energy - e, generator)
         new = state._replace(
             x=choose(accept, x, state.x), energy=choose(accept, e, state.energy),
-            drift=choose(accept, g, state.drift),
+            gradient=choose(accept, g, state.gradient),
         )  # fmt: skip
         return new, StepInfo((state.energy - e).clamp(max=0).exp())
 

@@ -15,7 +15,7 @@ import torch
 from triton.runtime import interpreter
 
 from ebmtrain.models.perceptron import dispatch as perceptron
-from ebmtrain.models.perceptron import functional, selfcheck
+from ebmtrain.models.perceptron import selfcheck
 from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import Network
@@ -50,7 +50,7 @@ def agreement(sources: list[str]) -> list[bool]:
         assert spec.loader is not None
         changed = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(changed)
-        functional.langevin, functional.leapfrog = changed.langevin, changed.leapfrog
+        selfcheck.langevin, selfcheck.leapfrog = changed.langevin, changed.leapfrog
         selfcheck.self_check_on.cache_clear()
         layouts = [Layout(a, 3, 5, (9, 7)) for a in perceptron.ACTIVATIONS]
         found.append(all(selfcheck.self_check_on(torch.device("cpu"), each) for each in layouts))
