@@ -7,7 +7,6 @@ import time
 
 import torch
 
-from ebmtrain.runtime.matmul import choose_library
 from loops.setting import Epoch, Setting
 
 
@@ -23,9 +22,22 @@ def floor(s: Setting) -> Epoch:
         return time.perf_counter() - began
 
     seconds = {}
-    for rows in (1, 1024):  # MKL for few rows; oneDNN for many, if it is faster
-        choose_library(rows)
-        products(10)
-        seconds[rows] = min(products(20) for _ in range(5))
-    choose_library(min(seconds, key=lambda rows: seconds[rows]))
+    for precision in ("ieee", "bf16"):  # MKL; oneDNN, if it keeps float32 on this processor
+        _set_precision(precision)
+        if _is_exact():
+            products(10)
+            seconds[precision] = min(products(20) for _ in range(5))
+    _set_precision(min(seconds, key=lambda precision: seconds[precision]))
     return lambda: products(count)
+
+
+def _set_precision(precision: str) -> None:
+    """torch hands float32 products to oneDNN only if it may round their factors to bfloat16."""
+    if torch.backends.mkldnn.is_available():
+        torch.backends.mkldnn.matmul.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def _is_exact() -> bool:
+    """Whether products keep the 24 bits of float32 factors: 1 + 2^-20 is 1 in bfloat16."""
+    x = torch.full((64, 64), 1 + 2**-20)
+    return torch.equal(x @ torch.eye(64), x)

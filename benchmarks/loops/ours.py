@@ -11,7 +11,6 @@ from ebmtrain.methods.energy_discrepancy import EnergyDiscrepancy
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.methods.sliced_score_matching import SlicedScoreMatching
 from ebmtrain.models.mlp import MLP
-from ebmtrain.runtime.matmul import choose_library
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.training.compiled.inductor import CompiledTrainStep
@@ -40,7 +39,6 @@ def method_of(s: Setting) -> Method:
 
 
 def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
-    choose_library(s.batch)  # as for every run
     points, first, weights = common(s)
     data = torch.from_numpy(points)
     spec = TrainSpec(

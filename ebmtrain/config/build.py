@@ -68,7 +68,7 @@ def build(
     settings = Device(**config["device"])
     device, dtype = settings.select()
     if set_up_process:
-        settings.set_up_process(config["train"]["batch_size"])
+        settings.set_up_process()
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")

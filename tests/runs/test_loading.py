@@ -24,7 +24,6 @@ def process_settings() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "native": native.enabled(),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "oneDNN precision": torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
         "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
         "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
     }

@@ -556,11 +556,11 @@ class TestLeftToTorch:
 
     def test_where_it_is_not_wanted(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
-        Device(native=False).set_up_process(16)
+        Device(native=False).set_up_process()
         with torch.no_grad():
             assert not energy.native_supports(x, energy.network())
         assert energy.differentiable_gradient(x) is None
-        Device().set_up_process(16)
+        Device().set_up_process()
         assert energy.differentiable_gradient(x) is not None
 
     def test_where_there_is_no_library(self, monkeypatch):
