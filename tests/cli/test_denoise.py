@@ -39,7 +39,7 @@ class Posterior(NamedTuple):
     """(d, d)."""
 
 
-def known(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Posterior:
+def exact_posterior(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Posterior:
     """Of a parabola E with second derivatives H and minimum m at temperature T: precision
     P = H / T + I / noise^2, mean P^-1 (H m / T + y / noise^2)."""
     at = model.experiment.standardization.shift
@@ -53,13 +53,13 @@ def known(model: ebmtrain.runs.trained_run.Run, y: Tensor, noise: float) -> Post
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.02, 5.0])
-def test_draws_are_of_the_posterior(run: Path, noise: float):
+def test_draws_have_the_moments_of_the_posterior(run: Path, noise: float):
     """Chains are independent; within 4 standard errors, whether the noise is far below the spread
     of a column or far above it."""
     model, n = ebmtrain.load(run), 1500
     found = model.denoise(Y, noise, n, chains=n, burn_in=300)
     assert found.draws.shape == (2, n, 3)
-    mean, covariance = known(model, Y, noise)
+    mean, covariance = exact_posterior(model, Y, noise)
     spread = covariance.diagonal().sqrt()
     for expected, points in zip(mean, found.draws, strict=True):
         assert ((points.mean(0) - expected).abs() < 4 * spread / n**0.5).all()
@@ -70,7 +70,7 @@ def test_draws_are_of_the_posterior(run: Path, noise: float):
 
 
 @pytest.mark.slow
-def test_chains_begin_about_the_point_within_the_box_of_the_data(run: Path):
+def test_chains_start_near_the_point_within_the_box_of_the_data(run: Path):
     """Before any step, with next to no noise: at a point inside, and at the nearest one of
     the box to a point that lies far beyond all data, where no energy was learnt."""
     model = ebmtrain.load(run)
@@ -82,7 +82,7 @@ def test_chains_begin_about_the_point_within_the_box_of_the_data(run: Path):
         torch.testing.assert_close(draws, expected.expand(5, 3), rtol=0, atol=1e-3)
 
 
-def test_the_mean_is_of_more_chains_than_are_asked_for(run: Path):
+def test_the_mean_does_not_depend_on_the_number_of_draws(run: Path):
     model = ebmtrain.load(run)
     few, many = (model.denoise(Y, 5.0, count, chains=400, burn_in=100) for count in (1, 64))
     assert few.draws.shape == (2, 1, 3)
@@ -110,7 +110,7 @@ def test_the_energy_is_that_of_the_posterior(mixing):
     assert torch.equal(energy_and_gradient(posterior, z)[1], gradient)
 
 
-def test_the_command(command, run: Path):
+def test_the_command_writes_samples_and_means(command, run: Path):
     np.save("some.npy", Y.numpy())
     told = command("sample", run, "--denoise", "some.npy", "noise=5", "count=3", "out=x.npz")
     assert told.out == "2 points (some.npy), freed of noise 5, 3 times each: x.npz\n", told
@@ -125,7 +125,7 @@ def test_the_command(command, run: Path):
     assert np.loadtxt("x.csv", delimiter=",").shape == (2, 3)
 
 
-def test_images_are_drawn_beside_what_they_were(command, folder, no_pictures):
+def test_images_are_plotted_next_to_the_noisy_ones(command, folder, no_pictures):
     words = (
         "dataset=digits", "model=gaussian", "method=sm", "train.steps=2", "evaluation.every=9",
         "evaluation.resolution=8", "samples.count=20", "samples.chains=20", "samples.burn_in=2",
@@ -153,7 +153,7 @@ def test_images_are_drawn_beside_what_they_were(command, folder, no_pictures):
         (("noise=1", "--data", "some.npy"), "--data is read by --inpaint"),
     ],
 )
-def test_bad_input_is_one_line(command, run: Path, words, said):
+def test_bad_input_is_refused_in_one_line(command, run: Path, words, said):
     np.save("some.npy", Y.numpy())
     outcome = command("sample", run, "--denoise", "some.npy", "out=out.npz", *words)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1), outcome
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line(command, run: Path, words, said):
     assert not Path("out.npz").exists()
 
 
-def test_chains_that_only_descend_draw_nothing(command, gaussian_run):
+def test_a_sampler_at_temperature_zero_is_refused(command, gaussian_run):
     cold = gaussian_run("sampler=langevin", "sampler.temperature=0", "train.steps=2")
     np.save("some.npy", Y.numpy())
     outcome = command("sample", cold, "--denoise", "some.npy", "noise=1")

@@ -24,7 +24,7 @@ def run(request, gaussian_run) -> Path:
 
 
 @pytest.mark.slow
-def test_draws_are_of_the_conditional_density(run: Path):
+def test_draws_have_the_moments_of_the_conditional_density(run: Path):
     """E is a parabola, so missing given known is Gaussian: its mean and covariance follow from the
     second derivatives L of E, mean_m - L_mm^-1 L_mk (x_k - mean_k) and L_mm^-1. Chains are
     independent; within 4 standard errors."""
@@ -48,7 +48,7 @@ def test_draws_are_of_the_conditional_density(run: Path):
         assert ((found - covariance).abs() < 4 * spread).all()
 
 
-def test_the_slope_on_a_flat_is_that_of_the_energy_there():
+def test_the_gradient_on_a_subspace_is_that_of_the_energy():
     """Of E(b + A z), A of three rows and two columns; rejection would make up for a wrong one."""
     draw = torch.Generator().manual_seed(0)
     a, b, z = (torch.randn(n, generator=draw).double() for n in ((3, 2), (3,), (7, 2)))
@@ -61,7 +61,7 @@ def test_the_slope_on_a_flat_is_that_of_the_energy_there():
     torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), leaf)[0])
 
 
-def test_chains_begin_uniform_in_the_region_of_the_data(run: Path):
+def test_chains_start_uniform_in_the_region_of_the_data(run: Path):
     """Before any step, the missing numbers are those of x(u), u uniform in the box, whatever mixes
     the coordinates: mean and covariance within 4.5 standard errors."""
     model, n = ebmtrain.load(run), 4000
@@ -79,7 +79,7 @@ def test_chains_begin_uniform_in_the_region_of_the_data(run: Path):
     assert ((first.T.cov() - covariance).abs() < 4.5 * error).all()
 
 
-def test_the_command(command, run: Path):
+def test_the_command_writes_samples(command, run: Path):
     Path("mask.csv").write_text("1,0,1\n")
     np.save("some.npy", [[1001.0, 0.0, 0.31], [999.0, 0.0, 0.28]])
     told = command("sample", run, "--inpaint", "mask.csv", "--data", "some.npy", "count=3",
@@ -107,7 +107,7 @@ def test_the_command(command, run: Path):
         ("1,0,1\n", ("burn_in=-1",), "burn_in must be a whole number"),
     ],
 )
-def test_bad_input_is_one_line(command, run: Path, mask, words, said):
+def test_bad_input_is_refused_in_one_line(command, run: Path, mask, words, said):
     Path("mask.csv").write_text(mask)
     outcome = command("sample", run, "--inpaint", "mask.csv", "out=out.npz", *words)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1), outcome

@@ -26,7 +26,7 @@ def in_a_new_process(pickled: bytes, cwd: Path) -> float | None:
     return run_job(pickle.loads(pickled), command=["ebmtrain", "typed"])
 
 
-def test_a_job_in_a_process_of_its_own(folder: Path, tiny):
+def test_a_job_runs_in_its_own_process(folder: Path, tiny):
     config = Presets().compose([*tiny, "plots.gif=false"])
     hydra_private.set_runtime(config, "output_dir", str(folder / "run"))
     config.hydra.mode = "RUN"
@@ -40,7 +40,7 @@ def test_a_job_in_a_process_of_its_own(folder: Path, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_same_job_again_in_this_process(folder: Path, tiny):
+def test_a_job_runs_twice_in_one_process(folder: Path, tiny):
     """Nothing of the first one is left: no stamp, no directory, no error."""
     path, argv = list(sys.path), list(sys.argv)
     for name in ("one", "two"):
@@ -65,7 +65,7 @@ def test_a_landscape_has_no_objective(folder: Path, tiny):
     [("run", "outputs/moons/pcd_mlp/{}_s3"), ("ensemble", "outputs/sweeps/{}_moons"),
      ("landscape", "outputs/landscapes/mlp/{}_s3")],
 )  # fmt: skip
-def test_the_kind_decides_the_place(kind, place, monkeypatch):
+def test_the_kind_determines_the_output_folder(kind, place, monkeypatch):
     monkeypatch.setattr(presets.secrets, "token_hex", lambda _: "abcd")
     config = Presets().compose(["dataset=moons", "seed=3"])
     presets.set_kind(config, kind)
@@ -77,7 +77,7 @@ def test_the_kind_decides_the_place(kind, place, monkeypatch):
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side(folder: Path, tiny):
+def test_jobs_run_in_parallel(folder: Path, tiny):
     """By Hydra's joblib launcher, where it is installed."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["-m", *tiny, "train.steps=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -88,7 +88,7 @@ def test_jobs_side_by_side(folder: Path, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_old_configurations_name_the_callback_of_before(command, folder: Path, tiny):
+def test_the_former_callback_of_old_configurations_is_ignored(command, folder: Path, tiny):
     (folder / "own").mkdir()
     text = (presets.BUILT_IN / "config.yaml").read_text()
     callback = "  callbacks:\n    before_run:\n      _target_: ebmtrain.commands.train.BeforeRun\n"

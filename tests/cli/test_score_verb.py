@@ -40,7 +40,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def test_a_row_of_a_table_gets_its_energy_and_density(command, folder: Path, run: Path):
+def test_each_row_gets_its_energy_and_density(command, folder: Path, run: Path):
     Path("new.csv").write_text("length,mass\n3.0,5000\n3.01,5100\n2.0,5000\n")  # another order
     before = files_in(folder)
     assert command("score", run, "--data", "new.csv", "--out", "out/scores.csv").code == 0
@@ -68,7 +68,7 @@ def test_a_row_of_a_table_gets_its_energy_and_density(command, folder: Path, run
 
 
 @pytest.mark.slow
-def test_without_a_log_z_of_these_weights_there_is_no_density(command, run: Path):
+def test_without_log_z_there_is_no_density(command, run: Path):
     Path("new.csv").write_text("5000,3.0\n")  # columns without names: in the run's order
     told = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(told | {"metrics_step": 10}))
@@ -96,7 +96,7 @@ BAD = {
 
 
 @pytest.mark.slow
-def test_files_that_cannot_be_used(command, folder: Path, run: Path):
+def test_unusable_files_are_refused(command, folder: Path, run: Path):
     for content, message in BAD.values():
         Path("new.csv").unlink(missing_ok=True)
         if content is not None:
@@ -111,7 +111,7 @@ def test_files_that_cannot_be_used(command, folder: Path, run: Path):
         assert files_in(folder) == before
 
 
-def test_words_that_do_not_fit(command, folder: Path, run: Path):
+def test_invalid_arguments_are_refused(command, folder: Path, run: Path):
     for words, message in [
         (["--out", "x.csv"], "--data FILE is missing"),
         (["--data", "table.csv"], "--out FILE is missing"),
@@ -127,7 +127,7 @@ def test_words_that_do_not_fit(command, folder: Path, run: Path):
     assert not Path("x.csv").exists()
 
 
-def test_energies_tell_other_points_from_the_data(command, run: Path):
+def test_energies_separate_other_points_from_the_data(command, run: Path):
     Path("far.csv").write_text("mass,length\n" + "9000,3.5\n" * 20)
     outcome = command("evaluate", run, "ood=far.csv")
     assert outcome.code == 0
@@ -139,7 +139,7 @@ def test_energies_tell_other_points_from_the_data(command, run: Path):
     assert "did you mean ood?" in refused.err
 
 
-def test_samples_of_a_table_keep_the_names(command, run: Path):
+def test_samples_keep_the_column_names(command, run: Path):
     assert command("sample", run, "count=5", "out=x.csv").code == 0
     lines = Path("x.csv").read_text().splitlines()
     assert (lines[0], len(lines)) == ("mass,length", 6)
@@ -147,7 +147,7 @@ def test_samples_of_a_table_keep_the_names(command, run: Path):
 
 
 @pytest.mark.slow
-def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
+def test_figures_name_the_columns(command, folder: Path, tiny_file):
     random = np.random.default_rng(0)
     lines = [",".join(map(repr, row)) for row in random.normal(size=(40, 4)).tolist()]
     (folder / "table.csv").write_text("\n".join(["mass,length,age,hue", *lines]))
@@ -161,7 +161,7 @@ def test_pictures_of_a_table_name_its_columns(command, folder: Path, tiny_file):
 @pytest.mark.parametrize(
     ("dequantize", "remedy"), [("true", "add such noise"), ("false", "add 1/2")]
 )
-def test_pixels_of_a_file_are_those_that_were_learnt(
+def test_scored_images_have_the_preprocessing_of_training(
     command, folder, no_pictures, dequantize, remedy
 ):
     """k + u in place of k: the very images held out would be told from themselves by a model that
@@ -193,9 +193,7 @@ def test_pixels_of_a_file_are_those_that_were_learnt(
     assert command("score", "run", "--data", "learnt.npy", "--out", "x.npz").code == 0
 
 
-def test_channels_that_stand_last_are_told_from_a_wrong_shape(
-    command, folder, tiny_file, no_pictures
-):
+def test_channels_last_images_get_their_own_message(command, folder, tiny_file, no_pictures):
     images = np.random.default_rng(0).normal(size=(40, 2, 3, 4))
     np.save("first.npy", images)
     small = [word for word in tiny_file if not word.startswith("model.")]

@@ -50,7 +50,7 @@ def ebm(*words: str, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
+def test_a_run_writes_its_files(command, folder: Path, tiny):
     outcome = command(*tiny)
     assert outcome.code == 0
     assert outcome.err == ""
@@ -85,7 +85,7 @@ def test_a_run_and_all_it_leaves(command, folder: Path, tiny):
     assert f"ebmtrain sample {shown} count=1000" in outcome.out
 
 
-def test_the_log_has_the_lines_that_were_printed(command, folder: Path, tiny, no_pictures):
+def test_the_log_has_the_printed_lines(command, folder: Path, tiny, no_pictures):
     outcome = command(*tiny, "hydra.run.dir=run")
     logged = (folder / "run/run.log").read_text().splitlines()
     stamp = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) ")
@@ -94,7 +94,7 @@ def test_the_log_has_the_lines_that_were_printed(command, folder: Path, tiny, no
     assert sum(line.startswith("step ") for line in outcome.lines) == 5
 
 
-def test_choices_and_values(command, folder: Path, tiny, no_pictures):
+def test_group_choices_and_values_are_recorded(command, folder: Path, tiny, no_pictures):
     words = [w for w in tiny if not w.startswith("method.")]
     outcome = command(*words, "method=dsm", "dataset=moons", "train.steps=7", "seed=3")
     assert outcome.code == 0
@@ -105,7 +105,7 @@ def test_choices_and_values(command, folder: Path, tiny, no_pictures):
 
 
 @pytest.mark.slow
-def test_experiments_and_landscapes(command, folder: Path, tiny_file):
+def test_experiments_and_landscapes_run(command, folder: Path, tiny_file):
     words = [w for w in tiny_file if not w.startswith(("model.", "train.steps"))]
     outcome = command(*words, "experiment=landscape_rastrigin", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
@@ -120,7 +120,7 @@ def test_experiments_and_landscapes(command, folder: Path, tiny_file):
     assert "there is nothing to resume" in again.err
 
 
-def test_a_landscape_has_a_place_of_its_own(command, folder: Path, tiny, no_pictures):
+def test_a_landscape_has_its_own_output_folder(command, folder: Path, tiny, no_pictures):
     words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
     assert command(*words, "model=double_well", "train.steps=0").code == 0
     assert command(*tiny, "train.steps=0").code == 0  # an untrained network is none
@@ -129,7 +129,7 @@ def test_a_landscape_has_a_place_of_its_own(command, folder: Path, tiny, no_pict
 
 
 @pytest.mark.slow
-def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures):
+def test_an_unwritable_output_folder_is_refused(command, folder: Path, tiny, no_pictures):
     (folder / "afile").touch()
     before = sorted(folder.rglob("*"))
     for words, place in [
@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_written(command, folder: Path, tiny, no_pictures
         (["model._target_=nowhere.Model"], "there is no nowhere to import 'nowhere.Model' from"),
     ],
 )
-def test_words_that_are_nearly_right(command, folder: Path, words, saying):
+def test_misspelt_arguments_get_a_proposal(command, folder: Path, words, saying):
     outcome = command(*words)
     assert outcome.code == 2
     (line,) = outcome.err.splitlines()
@@ -178,7 +178,7 @@ def test_words_that_are_nearly_right(command, folder: Path, words, saying):
 
 
 @pytest.mark.slow
-def test_presets_of_the_user_that_name_no_part(command, folder: Path):
+def test_presets_without_a_valid_target_are_refused(command, folder: Path):
     (folder / "some_parts.py").write_text("class Mixture: pass\n")
     (folder / "broken_parts.py").write_text("import not_installed_here\n")
     (folder / "own/model").mkdir(parents=True)
@@ -196,7 +196,7 @@ def test_presets_of_the_user_that_name_no_part(command, folder: Path):
 
 
 @pytest.mark.slow
-def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, tiny, no_pictures):
+def test_a_directory_of_a_run_is_not_reused(command, folder: Path, tiny, no_pictures):
     assert command(*tiny, "hydra.run.dir=run").code == 0
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     outcome = command(*tiny, "hydra.run.dir=run", "seed=1")
@@ -206,13 +206,15 @@ def test_a_directory_that_holds_a_run_is_not_used_again(command, folder: Path, t
 
 
 @pytest.mark.slow
-def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, monkeypatch):
-    class Stopped(presets.datetime):
+def test_two_runs_of_the_same_second_have_different_folders(
+    command, folder: Path, tiny, no_pictures, monkeypatch
+):
+    class StoppedClock(presets.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(presets, "datetime", Stopped)
+    monkeypatch.setattr(presets, "datetime", StoppedClock)
     for _ in range(2):
         assert command(*tiny, "train.steps=1").code == 0
     names = [path.name for path in folder.glob("outputs/*/*/*")]
@@ -221,7 +223,7 @@ def test_two_runs_of_the_same_second(command, folder: Path, tiny, no_pictures, m
 
 
 @pytest.mark.slow
-def test_what_a_run_proposes_can_be_typed(command, folder: Path, tiny, no_pictures):
+def test_proposed_commands_run(command, folder: Path, tiny, no_pictures):
     """As it stands, in a place whose name a shell would take apart."""
     outcome = command(*tiny, "hydra.run.dir='my runs/it is 1'")
     assert outcome.code == 0, outcome.err
@@ -234,7 +236,7 @@ def test_what_a_run_proposes_can_be_typed(command, folder: Path, tiny, no_pictur
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["with space", "äöü ñ 数", "a,b", "q'uote"])
-def test_paths_of_any_name(command, folder: Path, tiny, no_pictures, monkeypatch, name):
+def test_paths_may_have_any_name(command, folder: Path, tiny, no_pictures, monkeypatch, name):
     (folder / name).mkdir()
     monkeypatch.chdir(folder / name)
     assert command(*tiny, "train.steps=2").code == 0
@@ -243,7 +245,7 @@ def test_paths_of_any_name(command, folder: Path, tiny, no_pictures, monkeypatch
     assert (folder / name / f"{name}.csv").exists()
 
 
-def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures, monkeypatch):
+def test_an_error_of_user_code_is_logged(command, folder: Path, tiny, no_pictures, monkeypatch):
     def broken(*_: object, **__: object):
         raise ZeroDivisionError("by nought")
 
@@ -261,7 +263,7 @@ def test_a_users_error_is_written_down(command, folder: Path, tiny, no_pictures,
 
 
 @pytest.mark.slow
-def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
+def test_a_sweep_continues_after_failed_jobs(command, folder: Path, tiny, no_pictures):
     words = ("-m", *tiny, "optimizer.lr=0.001,1000000,-1", "hydra.sweep.dir=sweep")
     outcome = command(*words)
     assert outcome.code == 1
@@ -295,7 +297,7 @@ def test_a_sweep_with_jobs_that_fail(command, folder: Path, tiny, no_pictures):
 
 
 @pytest.mark.slow
-def test_a_sweep_of_groups_in_its_own_folder(command, folder: Path, tiny, no_pictures):
+def test_a_sweep_of_groups_has_its_own_folder(command, folder: Path, tiny, no_pictures):
     words = [w for w in tiny if not w.startswith("method.")]
     outcome = command("-m", *words, "train.batch_size=16", "method=cd,dsm", "seed=0,1")
     assert outcome.code == 0, outcome.err
@@ -314,7 +316,7 @@ def test_a_sweep_of_groups_in_its_own_folder(command, folder: Path, tiny, no_pic
     [("seed=0,1", "train.stps=3"), ("method=cd,nonsense",), ("seed=0,1", "optimizer.lr=0"),
      ("dataset=nonsense", "seed=0,1")],
 )  # fmt: skip
-def test_a_sweep_that_cannot_start_leaves_nothing(command, folder: Path, words):
+def test_an_invalid_sweep_leaves_no_files(command, folder: Path, words):
     outcome = command("-m", *words, "train.steps=1")
     assert outcome.code == 2
     assert "ebmtrain: " in outcome.err
@@ -324,7 +326,7 @@ def test_a_sweep_that_cannot_start_leaves_nothing(command, folder: Path, words):
 
 
 @pytest.mark.slow
-def test_a_path_among_the_words_of_a_sweep(command, folder: Path, tiny_file, no_pictures):
+def test_a_path_in_the_arguments_of_a_sweep(command, folder: Path, tiny_file, no_pictures):
     (folder / "data").mkdir()
     for name in ("a", "b"):
         np.savetxt(folder / f"data/{name}.csv", np.random.default_rng(0).normal(size=(80, 2)),
@@ -339,7 +341,7 @@ def test_a_path_among_the_words_of_a_sweep(command, folder: Path, tiny_file, no_
 
 
 @pytest.mark.slow
-def test_jobs_of_a_sweep_in_nested_folders(command, folder: Path, tiny, no_pictures):
+def test_jobs_of_a_sweep_may_have_nested_folders(command, folder: Path, tiny, no_pictures):
     subdir = "hydra.sweep.subdir=a/${seed}"
     words = ("-m", *tiny, "train.steps=2", "seed=0,1", "hydra.sweep.dir=sweep", subdir)
     outcome = command(*words)
@@ -353,7 +355,7 @@ def test_jobs_of_a_sweep_in_nested_folders(command, folder: Path, tiny, no_pictu
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("word", ["train.batch_size=-5", "train.batch_size=32"])
-def test_a_sweep_touches_no_folder_that_was_there(command, folder: Path, tiny, word):
+def test_a_sweep_does_not_change_existing_folders(command, folder: Path, tiny, word):
     precious = folder / "precious/presets/notes.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("years of work")
@@ -362,7 +364,7 @@ def test_a_sweep_touches_no_folder_that_was_there(command, folder: Path, tiny, w
     assert {p for p in folder.rglob("*") if p.is_file()} == {precious}
 
 
-def test_a_sweep_that_cannot_start_keeps_what_others_put_there(tmp_path):
+def test_an_invalid_sweep_keeps_files_of_others(tmp_path):
     planned = sweep.Sweep(tmp_path / "sweep", [])
     planned.path.mkdir()
     planned.keep_presets(presets.Presets())
@@ -415,7 +417,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, number):
+def test_an_interrupted_sweep_reports_its_finished_jobs(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
              "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "ebmtrain", "-m", *words], cwd=folder,
@@ -431,7 +433,7 @@ def test_a_signal_stops_a_sweep_which_shows_what_is_there(folder: Path, tiny, nu
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
+def test_a_closed_pipe_does_not_stop_the_training(folder: Path, tiny):
     """As `ebmtrain | head -1`."""
     words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
     process = subprocess.Popen([sys.executable, "-m", "ebmtrain", *words], cwd=folder,
@@ -449,7 +451,7 @@ def test_a_reader_that_leaves_does_not_stop_the_training(folder: Path, tiny):
 
 
 @pytest.mark.slow
-def test_a_bar_on_a_terminal(folder: Path, tiny):
+def test_a_terminal_shows_a_progress_bar(folder: Path, tiny):
     words = [*tiny, "hydra.run.dir=run", "train.steps=60"]
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
@@ -496,7 +498,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
+def test_an_installed_wheel_runs_in_an_empty_folder(installed: Path, folder: Path, tiny):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     where = "import ebmtrain.config.presets as p; print(p.BUILT_IN)"
     found = subprocess.run([sys.executable, "-c", where], cwd=folder, env=environment, check=True,
@@ -513,7 +515,7 @@ def test_from_a_wheel_in_an_empty_folder(installed: Path, folder: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_model_that_overfits_is_told_so(command, folder: Path, tiny_file):
+def test_overfitting_gives_a_warning(command, folder: Path, tiny_file):
     """Thirty points and a fine network: the held-out NLL is best long before the end."""
     np.save(folder / "few.npy", np.random.default_rng(0).normal(size=(50, 2)))
     words = ["dataset=file", "dataset.path=few.npy", "dataset.holdout=0.4", "hydra.run.dir=run",

@@ -60,7 +60,7 @@ def test_list_shows_every_option_with_a_description(command):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_says_how_it_is_used(command, folder: Path, verb: str):
+def test_each_verb_has_a_usage_line(command, folder: Path, verb: str):
     for flag in ("-h", "--help"):
         outcome = command(verb, flag)
         assert outcome.code == 0
@@ -70,9 +70,9 @@ def test_each_verb_says_how_it_is_used(command, folder: Path, verb: str):
 
 
 def test_help_shows_the_options_of_the_users_folder(command, folder: Path):
-    own = folder / "own/model/mine.yaml"
-    own.parent.mkdir(parents=True)
-    own.write_text("_target_: mine.Mine")
+    user_code = folder / "own/model/mine.yaml"
+    user_code.parent.mkdir(parents=True)
+    user_code.write_text("_target_: mine.Mine")
     assert "model: ackley, composition" in command("-h").out
     shown = command("--config-dir", "own", "--help").out
     assert "mine, mixtures, mlp" in shown
@@ -100,7 +100,7 @@ def test_init_never_overwrites_without_force(command, folder: Path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_preset_of_the_user_comes_before_the_built_in_one(command, folder: Path, tiny):
+def test_a_user_preset_precedes_the_built_in_one(command, folder: Path, tiny):
     command("init", "own", "model/mlp")
     path = folder / "own/model/mlp.yaml"
     path.write_text(path.read_text().replace("depth: 2", "depth: 3"))
@@ -158,7 +158,7 @@ def test_one_writer_at_a_time(command, folder: Path, run: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["seed=3", "sampler.temperature=2", "model.base_std=1"])
-def test_evaluate_measures_the_model_that_was_trained(command, run: Path, word):
+def test_evaluate_uses_the_trained_model(command, run: Path, word):
     outcome = command("evaluate", run, word)
     assert outcome.code == 2
     assert f"unknown option {word.partition('=')[0]}" in outcome.err
@@ -170,7 +170,7 @@ def test_evaluate_measures_the_model_that_was_trained(command, run: Path, word):
 
 
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
-def test_what_is_no_run(command, folder: Path, verb):
+def test_a_folder_that_is_no_run_is_refused(command, folder: Path, verb):
     for words, saying in [
         ([], "expected one run directory, got 0"),
         (["nowhere"], "nowhere is not a directory"),
@@ -187,13 +187,13 @@ def test_what_is_no_run(command, folder: Path, verb):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
-def test_options_that_a_verb_does_not_have(command, run: Path, verb):
+def test_unknown_options_of_a_verb_are_refused(command, run: Path, verb):
     outcome = command(verb, run, "cuont=5")
     assert outcome.code == 2
     assert "unknown" in outcome.err
 
 
-def test_damaged_checkpoints(command, run: Path):
+def test_damaged_checkpoints_are_reported(command, run: Path):
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     for verb in ("resume", "evaluate", "sample", "plot"):
@@ -205,7 +205,7 @@ def test_damaged_checkpoints(command, run: Path):
         assert "Traceback" not in outcome.err
 
 
-def test_evaluate_says_what_the_run_said(command, run: Path):
+def test_evaluate_gives_the_metrics_of_the_run(command, run: Path):
     said = json.loads((run / "result.json").read_text())["metrics"]
     outcome = command("evaluate", run)
     assert outcome.code == 0
@@ -217,7 +217,7 @@ def test_evaluate_says_what_the_run_said(command, run: Path):
         "evaluate", run, "evaluation.resolutoin=1").err  # fmt: skip
 
 
-def test_sample_files(command, run: Path):
+def test_sample_writes_files(command, run: Path):
     assert command("sample", run, "count=30").code == 0
     with np.load(run / "samples/sample_30.npz") as file:
         x, energy = file["x"], file["energy"]
@@ -236,7 +236,7 @@ def test_sample_files(command, run: Path):
         assert command("sample", run, *words).code == 2
 
 
-def test_load(run: Path):
+def test_load_gives_energies_scores_and_samples(run: Path):
     model = ebmtrain.load(run)
     assert model.step == 20
     assert model.result["status"] == "finished"
@@ -271,14 +271,14 @@ def test_load(run: Path):
         ebmtrain.load(run / "checkpoints")
 
 
-def test_the_average_is_what_is_loaded(run: Path):
+def test_load_uses_the_averaged_weights(run: Path):
     state = torch.load(run / "checkpoints/last.pt", weights_only=True)
     model = ebmtrain.load(run)
     for name, value in model.standard_energy.state_dict().items():
         assert torch.equal(value, state["average"][name])
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run: Path):
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(run: Path):
     for name in ("last.pt", "step_00000020.pt"):
         path = run / "checkpoints" / name
         path.write_bytes(b"x" + path.read_bytes()[1:])
@@ -286,7 +286,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run: Path):
         assert ebmtrain.load(run).step == 10
 
 
-def test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one(command, run: Path):
+def test_a_verb_names_the_checkpoint_used_instead_of_a_damaged_one(command, run: Path):
     path = run / "checkpoints/last.pt"
     path.write_bytes(b"x" + path.read_bytes()[1:])
     for verb in (["evaluate"], ["sample", "count=5"]):
@@ -297,7 +297,7 @@ def test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one(command
         assert line.endswith("; step_00000020.pt is used instead")
 
 
-def test_a_configuration_that_is_no_yaml_gets_one_line(command, run: Path):
+def test_an_invalid_yaml_configuration_is_refused_in_one_line(command, run: Path):
     (run / "config.yaml").write_text("x: [")
     outcome = command("evaluate", run)
     assert outcome.code == 2
@@ -331,7 +331,7 @@ def changed(run: Path, *keys: str, value: object) -> None:
         ),
     ],
 )
-def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder, keys, value):
+def test_a_foreign_run_directory_executes_no_code(command, run, folder, keys, value):
     changed(run, *keys, value=value)
     with pytest.raises(UnsafeError):
         ebmtrain.load(run)
@@ -341,7 +341,7 @@ def test_a_run_directory_of_somebody_else_executes_nothing(command, run, folder,
 
 
 @pytest.mark.slow
-def test_plot_draws_again_what_the_run_drew(command, folder: Path, tiny):
+def test_plot_reproduces_the_figures_of_the_run(command, folder: Path, tiny):
     words = ("train.steps=8", "plots.every=4", "checkpoint.every=4", "evaluation.every=4")
     assert command(*tiny, "hydra.run.dir=run", *words).code == 0
     plots = folder / "run/plots"
@@ -375,7 +375,7 @@ def run_of_file(command, folder: Path, tiny_file, no_pictures) -> Path:
     return folder / "run"
 
 
-def test_a_model_keeps_its_units_whatever_becomes_of_its_data(command, folder, run_of_file):
+def test_a_model_keeps_its_units_without_its_data(command, folder, run_of_file):
     before = ebmtrain.load(run_of_file)
     x = before.sample(50)
     energy = before.energy(x)
@@ -400,7 +400,7 @@ CHANGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
-def test_other_data_than_those_of_the_training_are_refused(command, folder, run_of_file, change):
+def test_data_that_differ_from_the_training_data_are_refused(command, folder, run_of_file, change):
     x = np.load(folder / "data.npy")
     np.save(folder / "data.npy", CHANGES[change](x))
     before = {p: p.read_bytes() for p in run_of_file.rglob("*") if p.is_file()}
@@ -415,7 +415,7 @@ def test_other_data_than_those_of_the_training_are_refused(command, folder, run_
     assert command("evaluate", "run").code == 0
 
 
-def test_the_last_bits_of_the_data_do_not_matter(folder: Path, run_of_file):
+def test_rounding_differences_of_the_data_are_accepted(folder: Path, run_of_file):
     """A processor's logarithm may differ from another's there."""
     x = np.load(folder / "data.npy")
     np.save(folder / "data.npy", x * (1 + 1e-15))
@@ -431,7 +431,7 @@ def test_a_run_is_opened_from_another_folder(command, folder: Path, run_of_file,
         assert command(*words).code == 0, words
 
 
-def test_what_looks_at_a_model_takes_little_memory_and_leaves_no_trace():
+def test_large_batches_are_evaluated_in_chunks_without_a_graph():
     class Counting(torch.nn.Linear):
         largest = 0
 
@@ -458,7 +458,7 @@ def test_a_device_can_be_named(command, run: Path):
     assert command("plot", run, "deivce.accelerator=cpu").code == 2
 
 
-def test_a_run_of_an_accelerator_is_opened_without_one(command, run: Path):
+def test_a_run_from_an_accelerator_loads_without_one(command, run: Path):
     """What only training needs, like the state of CUDA's generator (16 bytes), is not looked at."""
     files = RunDir(run)
     state, _ = files.load_checkpoint()
@@ -475,7 +475,7 @@ def test_a_run_of_an_accelerator_is_opened_without_one(command, run: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["last", "last.pt", "20", "checkpoints/last.pt"])
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "plot"])
-def test_checkpoints_by_name_and_number(command, run: Path, verb, name):
+def test_checkpoints_are_selected_by_name_and_number(command, run: Path, verb, name):
     assert command(verb, run, f"checkpoint={name}").code == 0
     missing = command(verb, run, "checkpoint=7")
     assert missing.code == 4
@@ -484,7 +484,7 @@ def test_checkpoints_by_name_and_number(command, run: Path, verb, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 3), (300, 5), (300, 4, 3)])
-def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
+def test_points_may_have_any_shape(command, folder: Path, tiny_file, shape):
     x = np.random.default_rng(0).normal(size=shape) * 7 + 100
     outcome = command(*tiny_file, "dataset=file", saved(folder, x), "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
@@ -504,7 +504,7 @@ def test_points_of_any_shape(command, folder: Path, tiny_file, shape):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_file, monkeypatch):
+def test_disabled_figures_run_no_chains(command, folder, tiny_file, monkeypatch):
     def drawn(*_: object):
         raise AssertionError("chains from noise")
 
@@ -515,7 +515,7 @@ def test_no_chain_is_run_for_a_picture_that_is_not_drawn(command, folder, tiny_f
 
 
 @pytest.mark.slow
-def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
+def test_data_of_large_offset_and_small_scale(command, folder: Path, tiny_file):
     """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
     z = np.random.default_rng(0).normal(size=(2000, 2))
     x = 1e6 + 1e-3 * z
@@ -539,7 +539,7 @@ def test_a_large_offset_and_a_small_scale(command, folder: Path, tiny_file):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_column_that_never_changes_is_refused(command, folder: Path, tiny_file):
+def test_a_constant_column_is_refused(command, folder: Path, tiny_file):
     x = np.c_[np.arange(100.0), np.ones(100)]
     outcome = command(*tiny_file, "dataset=file", saved(folder, x), "hydra.run.dir=run")
     assert outcome.code == 2
@@ -548,7 +548,7 @@ def test_a_column_that_never_changes_is_refused(command, folder: Path, tiny_file
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_data_far_from_the_units_of_the_presets_are_noticed(command, folder: Path, tiny_file):
+def test_data_far_from_the_units_of_the_presets_give_a_warning(command, folder: Path, tiny_file):
     x = 5e8 + 1e6 * np.random.default_rng(0).normal(size=(200, 2))
     words = (*tiny_file, "dataset=file", saved(folder, x))
     assert "warning" not in command("check", *words).out
@@ -627,7 +627,7 @@ OWN = {
 
 
 @pytest.fixture
-def own(folder: Path, monkeypatch) -> Path:
+def user_code(folder: Path, monkeypatch) -> Path:
     (folder / "my_parts.py").write_text(PARTS)
     for name, text in OWN.items():
         path = folder / "presets" / f"{name}.yaml"
@@ -642,10 +642,10 @@ def own(folder: Path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
+def test_user_classes_are_used_in_every_group(command, folder: Path, user_code: Path, tiny_file):
     words = [w for w in tiny_file if not w.startswith(("model.", "method."))]
     choice = ["model=quartic", "sampler=walk", "method=shrink", "dataset=line"]
-    base = ["--config-dir", str(own), *words, *choice]
+    base = ["--config-dir", str(user_code), *words, *choice]
     outcome = command(*base, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert "model quartic  sampler walk  method shrink  dataset line" in outcome.out
@@ -655,7 +655,7 @@ def test_parts_of_ones_own(command, folder: Path, own: Path, tiny_file):
     assert "unknown key sampler.stepsize; did you mean sampler.step_size?" in bad.err
     assert "ebmtrain sample run count=1000 --trust my_parts" in outcome.out
     assert "ebmtrain evaluate run --trust my_parts" in outcome.out
-    assert "A walk of my own" in command("list", "sampler", "--config-dir", str(own)).out
+    assert "A walk of my own" in command("list", "sampler", "--config-dir", str(user_code)).out
     assert command("evaluate", "run").code == 7
     assert command("evaluate", "run", "--trust", "my_parts").code == 0
     assert command("resume", "run", "train.steps=25", "--trust=my_parts").code == 0

@@ -34,7 +34,7 @@ class Duck:
     def update(self) -> None: ...
 
 
-class Late:
+class SetInInit:
     """A density whose properties are attributes that its constructor makes."""
 
     def __init__(self) -> None:
@@ -45,17 +45,17 @@ class Late:
     def log_prob(self) -> None: ...
 
 
-class Half:
+class Unresolvable:
     """One of its annotations is known to a type checker only."""
 
     def __init__(self, note: Nowhere, step_size: Positive) -> None: ...  # noqa: F821  # pyright: ignore
 
 
-def test_what_cannot_be_resolved_leaves_the_others():
-    assert type_hints(Half) == {"step_size": Positive, "return": type(None)}
+def test_an_unresolvable_hint_does_not_affect_the_others():
+    assert type_hints(Unresolvable) == {"step_size": Positive, "return": type(None)}
 
 
-def test_alternatives():
+def test_alternatives_of_unions():
     hint = Annotated[int | None, Gt(0)] | Annotated[list[float], Gt(0)]
     assert union_members(hint) == [int, type(None), list[float]]
 
@@ -67,7 +67,7 @@ def test_alternatives():
         (Any, False), (list[int], False), (float | Schedule, False), (S, False), (Sampler, False),
     ],
 )  # fmt: skip
-def test_what_no_part_can_be(hint, plain):
+def test_hints_that_no_object_satisfies(hint, plain):
     assert is_plain(hint) == plain
 
 
@@ -82,7 +82,7 @@ def test_what_no_part_can_be(hint, plain):
         (Literal["none"] | Schedule, False),
     ],
 )  # fmt: skip
-def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
+def test_hints_that_accept_a_list_or_mapping(hint, may):
     assert may_be_collection(hint) == may
 
 
@@ -91,7 +91,7 @@ def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
     [
         (Langevin, Sampler, None), (Langevin, Sampler[Any], None), (Langevin, Any, None),
         (Schedule, Schedule, None), (Schedule, float | Schedule, None), (Langevin, S, None),
-        (StepSizeAdaptation, StepSizeAdaptation | None, None), (Late, Density, None),
+        (StepSizeAdaptation, StepSizeAdaptation | None, None), (SetInInit, Density, None),
         (Duck, StepSizeAdaptation | None, None), (Duck, Adaptation, None),
         (nn.Linear, Callable[[Tensor], Tensor], None), (nn.Linear, nn.Module, None),
         (Schedule, Sampler, "Sampler"), (Schedule, Sampler[Any], "Sampler"),
@@ -101,5 +101,5 @@ def test_where_a_list_or_a_mapping_may_be_meant(hint, may):
         (Duck, Literal["none"] | Schedule, "Schedule"),
     ],
 )  # fmt: skip
-def test_what_is_asked_for_and_not_given(target, hint, wanted):
+def test_missing_members_of_a_protocol(target, hint, wanted):
     assert missing_type(target, hint) == wanted

@@ -15,7 +15,7 @@ from ebmtrain.config.presets import Presets
 PACKAGE = Path(ebmtrain.__file__).parent
 
 
-def test_the_version_is_the_one_they_were_written_for():
+def test_hydra_has_the_version_of_its_private_interfaces():
     installed = version("hydra-core")
     assert installed.startswith(f"{hydra_private.VERSION}."), (
         f"hydra-core {installed} is installed; ebmtrain/config/hydra_private.py uses private "
@@ -23,7 +23,7 @@ def test_the_version_is_the_one_they_were_written_for():
     )
 
 
-def test_no_other_file_uses_them():
+def test_no_other_file_uses_private_interfaces():
     found = subprocess.run(
         ["grep", "-rlE", r"hydra\._internal|_option_string_actions|GlobalHydra|JobRuntime",
          "--include=*.py", str(PACKAGE)],
@@ -32,14 +32,14 @@ def test_no_other_file_uses_them():
     assert [Path(name).name for name in found] == ["hydra_private.py"]
 
 
-def test_flags():
+def test_command_line_flags_are_parsed():
     assert {"--cfg", "-m", "--multirun", "--config-dir"} <= set(hydra_private.flag_names())
     flags = hydra_private.parse_flags(["-m", "seed=0,1"])
     assert flags.multirun
     assert flags.overrides == ["seed=0,1"]
 
 
-def test_jobs_of_the_basic_sweeper_and_of_others():
+def test_jobs_of_sweepers():
     words = ["seed=range(0,3)", "method=cd,pcd", "train.steps=2", "hydra.mode=MULTIRUN"]
     config = hydra_private.load_config(Presets().loader(), words, multirun=True)
     jobs = hydra_private.sweep_jobs(config)
@@ -57,7 +57,7 @@ def test_former_callbacks_are_removed(kept):
     assert ("before_run" in config.hydra.callbacks) is kept
 
 
-def test_composing_leaves_hydra_as_it_was():
+def test_composing_does_not_change_hydra():
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 

@@ -146,7 +146,7 @@ BAD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
-def test_bad_configuration(command, folder: Path, name):
+def test_a_bad_configuration_is_refused(command, folder: Path, name):
     words, sayings = BAD[name]
     outcome = command(*words)
     assert outcome.code == 2
@@ -163,7 +163,7 @@ def test_bad_configuration(command, folder: Path, name):
     ("key", "value"),
     [("dataset.path", "a=b.csv"), ("dataset.path", "t (1).csv"), ("model.runs", ["0_s=0", "b"])],
 )
-def test_the_quotes_that_are_advised_do(key, value):
+def test_the_proposed_quotes_work(key, value):
     written = f"[{','.join(value)}]" if isinstance(value, list) else value
     advice = quoting_hint(f"{key}={written}")
     assert advice is not None
@@ -174,7 +174,7 @@ def test_the_quotes_that_are_advised_do(key, value):
 
 @pytest.mark.parametrize("verb", ["check"])
 @pytest.mark.parametrize("name", ["typo in a key", "typo in an option", "lr zero", "missing path"])
-def test_check_says_the_same(command, folder: Path, verb, name):
+def test_check_gives_the_same_message(command, folder: Path, verb, name):
     words, sayings = BAD[name]
     outcome = command(verb, *words)
     assert outcome.code == 2
@@ -183,7 +183,7 @@ def test_check_says_the_same(command, folder: Path, verb, name):
     assert list(folder.iterdir()) == []
 
 
-def test_all_problems_at_once(command, folder: Path):
+def test_all_problems_are_reported_at_once(command, folder: Path):
     outcome = command(
         "optimizer.lr=-1", "method.k=0", "+train.stpes=3", "train.log_every=0", "train.ema=2"
     )
@@ -219,7 +219,7 @@ YAML = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", YAML)
-def test_bad_yaml_of_the_user(command, folder: Path, name):
+def test_bad_yaml_is_refused(command, folder: Path, name):
     text, sayings = YAML[name]
     own = folder / "presets" / "model" / "own.yaml"
     own.parent.mkdir(parents=True)
@@ -232,7 +232,7 @@ def test_bad_yaml_of_the_user(command, folder: Path, name):
     assert [path.name for path in folder.iterdir()] == ["presets"]
 
 
-def test_a_model_that_does_not_take_the_data(command, folder: Path):
+def test_a_model_of_another_event_shape_is_refused(command, folder: Path):
     (folder / "x.csv").write_text("1,2,3\n4,5,6\n7,8,9\n" * 5)
     own = folder / "presets" / "model" / "flat.yaml"
     own.parent.mkdir(parents=True)
@@ -244,7 +244,7 @@ def test_a_model_that_does_not_take_the_data(command, folder: Path):
     assert not (folder / "outputs").exists()
 
 
-def test_debug_shows_where(command):
+def test_debug_shows_the_traceback(command):
     with pytest.raises(ConfigError, match=r"greater than 0"):
         command("optimizer.lr=0", "--debug")
 
@@ -262,7 +262,7 @@ def test_a_good_configuration_passes(configured):
 @pytest.mark.slow
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "x${seed}", "${", ["a", {"b": "${seed}"}]])
 @pytest.mark.parametrize("trust", [(), ("somebody",)])
-def test_no_interpolation_from_a_run_directory(configured, value, trust):
+def test_interpolations_of_a_run_directory_are_refused(configured, value, trust):
     config = configured()
     config["dataset"]["path"] = value
     with pytest.raises(UnsafeError, match=r"the run's configuration holds '.*\$\{"):
@@ -277,7 +277,7 @@ def test_no_interpolation_from_a_run_directory(configured, value, trust):
      "ebmtrain"],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["model", "adaptation", "list"])
-def test_no_foreign_part_from_a_run_directory(configured, target, place):
+def test_foreign_targets_of_a_run_directory_are_refused(configured, target, place):
     config = configured()
     hostile = {"_target_": target}
     if place == "model":
@@ -310,7 +310,7 @@ HIDDEN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HIDDEN)
-def test_whatever_hydra_would_call_is_refused_wherever_it_stands(configured, case):
+def test_foreign_targets_are_refused_at_any_depth(configured, case):
     (*parents, key), value = HIDDEN[case]
     config = configured()
     node = config
@@ -338,7 +338,7 @@ MISPLACED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", MISPLACED)
 @pytest.mark.parametrize("trust", [None, ()])
-def test_a_part_where_it_does_not_belong(configured, trust, case):
+def test_a_target_of_the_wrong_kind_is_refused(configured, trust, case):
     (*parents, key), saying = MISPLACED[case]
     config = configured()
     node = config
@@ -349,7 +349,7 @@ def test_a_part_where_it_does_not_belong(configured, trust, case):
         build(config, trust)
 
 
-class Lazy:
+class LateAttributes:
     """A density of a user's own; two of its attributes are there once it was made."""
 
     def __init__(self) -> None:
@@ -360,9 +360,9 @@ class Lazy:
     def log_prob(self, x: Any) -> Any: ...
 
 
-def test_attributes_of_a_protocol_may_be_made_late(configured):
+def test_attributes_of_a_protocol_may_be_set_in_init(configured):
     config = configured()
-    config["dataset"]["density"] = {"_target_": f"{Lazy.__module__}.Lazy"}
+    config["dataset"]["density"] = {"_target_": f"{LateAttributes.__module__}.LateAttributes"}
     validate(config)
     config["dataset"]["density"] = {"_target_": "collections.Counter"}
     with pytest.raises(
@@ -376,7 +376,7 @@ def test_attributes_of_a_protocol_may_be_made_late(configured):
     "place", [("sampler", "adaptation"), ("optimizer", "schedule"), ("dataset", "density")]
 )
 @pytest.mark.parametrize("around", ["a mapping", "a list", "no _target_"])
-def test_a_part_is_asked_for_and_something_around_one_is_given(configured, place, around):
+def test_a_container_instead_of_an_object_is_refused(configured, place, around):
     config = configured()
     part = config[place[0]][place[1]]
     bare = {key: value for key, value in part.items() if key != "_target_"}
@@ -400,7 +400,7 @@ class Picky(nn.Module):
         return [f"train.batch_size is {size}: take 100"] if size < 100 else []
 
 
-def test_a_part_of_ones_own_may_object_to_other_sections(configured):
+def test_a_user_class_may_check_other_sections(configured):
     config = configured()
     config["model"] = {"_target_": f"{Picky.__module__}.Picky"}
     with pytest.raises(ConfigError, match=r"^train\.batch_size is 32: take 100$"):
@@ -416,7 +416,7 @@ class Open:
         pass
 
 
-def test_parts_inside_of_plain_mappings_are_checked_in_training_too(configured):
+def test_objects_inside_plain_mappings_are_checked(configured):
     config = configured()
     schedule = {"_target_": "ebmtrain.training.optimizers.Schedule", "warmup_steps": -1}
     target = f"{Open.__module__}.Open"
@@ -427,7 +427,7 @@ def test_parts_inside_of_plain_mappings_are_checked_in_training_too(configured):
     assert "method.b.c.warmup_steps must be" in str(caught.value)
 
 
-def test_a_trusted_package_may_be_named(configured):
+def test_trusted_packages_are_accepted(configured):
     config = configured()
     config["method"] = {"_target_": "collections.Counter"}
     with pytest.raises(UnsafeError, match=r"--trust collections"):
@@ -435,7 +435,7 @@ def test_a_trusted_package_may_be_named(configured):
     validate(config, trust=("collections",))
 
 
-def test_values_that_json_does_not_have(configured):
+def test_values_without_a_json_form_are_refused(configured):
     import datetime
 
     config = configured()

@@ -14,7 +14,7 @@ from ebmtrain.datasets.bundled import bundled
     [("wine", 178, "alcohol"), ("breast_cancer", 569, "mean radius"),
      ("iris", 150, "sepal length (cm)")],
 )  # fmt: skip
-def test_a_table_is_whole_and_named(name, rows, first):
+def test_a_bundled_table_is_complete_and_named(name, rows, first):
     points = bundled(name=name, seed=3)
     table = getattr(datasets, f"load_{name}")().data
     every = torch.cat([points.train, points.holdout])

@@ -72,7 +72,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize("file", READABLE)
-def test_good_files(tmp_path, file):
+def test_valid_files_are_read(tmp_path, file):
     (tmp_path / file).write_bytes(READABLE[file])
     points = from_file(path=str(tmp_path / file), seed=1)
     assert points.train.dtype == torch.float64
@@ -93,7 +93,7 @@ def test_good_files(tmp_path, file):
     ],
     ids=["1-D", "integer", "boolean", "3-D", "half"],
 )
-def test_good_arrays(tmp_path, array, event):
+def test_arrays_of_any_shape_are_read(tmp_path, array, event):
     np.save(tmp_path / "x.npy", array)
     points = from_file(path=str(tmp_path / "x.npy"), seed=1)
     assert points.train.shape[1:] == event
@@ -103,7 +103,7 @@ def test_good_arrays(tmp_path, array, event):
 
 
 @pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
-def test_an_archive_of_arrays(tmp_path, compress):
+def test_an_array_of_an_npz_file_is_read(tmp_path, compress):
     path = str(tmp_path / "x.npz")
     compress(path, GOOD)
     np.testing.assert_allclose(rows_of(from_file(path=path, seed=1)), GOOD, rtol=1e-6)
@@ -112,7 +112,7 @@ def test_an_archive_of_arrays(tmp_path, compress):
     np.testing.assert_allclose(rows_of(chosen), GOOD, rtol=1e-6)
 
 
-def test_the_split_is_by_seed_and_share(tmp_path):
+def test_the_split_depends_on_seed_and_fraction(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(1000.0))
     one, again, other = (from_file(path=str(path), holdout=0.3, seed=s) for s in (1, 1, 2))
@@ -124,7 +124,7 @@ def test_the_split_is_by_seed_and_share(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
-def test_two_points_are_enough_for_both_sides(tmp_path, share):
+def test_two_points_suffice_for_training_and_held_out_set(tmp_path, share):
     np.save(tmp_path / "x.npy", np.array([1.0, 3.0]))
     points = from_file(path=str(tmp_path / "x.npy"), holdout=share, seed=1)
     assert (len(points.train), len(points.holdout)) == (1, 1)
@@ -150,7 +150,7 @@ def npz_of(member: bytes, name="x.npy") -> bytes:
     return stream.getvalue()
 
 
-def flipped(data: bytes, at: int) -> bytes:
+def flip_bit(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
@@ -221,15 +221,15 @@ BAD = {
     "several.npz": (npz_bytes(points=GOOD, labels=GOOD), "2 arrays: .*labels, points"),
     "objects.npz": (npz_bytes(x=OBJECTS), r"\[x\] holds Python objects"),
     "terabytes.npz": (npz_of(header((2**40, 2)) + b"\0" * 64), "promises 17,592,186,044,416"),
-    "flipped.npz": (flipped(npz_bytes(x=GOOD), 250), "Bad CRC-32"),
-    "flipped-late.npz": (flipped(npz_bytes(x=np.ones(10_000)), 50_000), "cannot be read .*CRC"),
+    "flipped.npz": (flip_bit(npz_bytes(x=GOOD), 250), "Bad CRC-32"),
+    "flipped-late.npz": (flip_bit(npz_bytes(x=np.ones(10_000)), 50_000), "cannot be read .*CRC"),
     "model.pt": (b"PK", "no known kind"),
     "noextension": (b"1,2\n3,4\n", "no known kind"),
 }
 
 
 @pytest.mark.parametrize("file", BAD)
-def test_bad_files_get_one_clear_line(tmp_path, monkeypatch, file):
+def test_bad_files_are_refused_in_one_line(tmp_path, monkeypatch, file):
     monkeypatch.chdir(tmp_path)
     content, message = BAD[file]
     Path(file).write_bytes(content)
@@ -242,29 +242,29 @@ def test_bad_files_get_one_clear_line(tmp_path, monkeypatch, file):
     assert not Path("unpickled").exists()
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
         from_file(path=str(tmp_path / "nowhere.csv"), seed=1)
 
 
-def test_a_directory(tmp_path):
+def test_a_directory_is_refused(tmp_path):
     with pytest.raises(DataError, match="is a directory"):
         from_file(path=str(tmp_path), seed=1)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "x.csv")
     with pytest.raises(DataError, match="is a pipe"):
         from_file(path=str(tmp_path / "x.csv"), seed=1)
 
 
 @pytest.mark.parametrize("path", ["x\0.csv", "x" * 300 + ".csv", "~nobody-of-this-name/x.csv"])
-def test_a_path_that_cannot_be(path):
+def test_an_impossible_path_is_refused(path):
     with pytest.raises(DataError, match="cannot be read"):
         from_file(path=path, seed=1)
 
 
-def test_an_array_that_is_not_there(tmp_path):
+def test_a_missing_array_is_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(npz_bytes(points=GOOD, labels=GOOD))
     with pytest.raises(DataError, match="did you mean points"):
         from_file(path=str(tmp_path / "x.npz"), array="point", seed=1)
@@ -272,7 +272,7 @@ def test_an_array_that_is_not_there(tmp_path):
         from_file(path=str(tmp_path / "x.npz"), array="zzz", seed=1)
 
 
-def test_an_array_of_a_file_without_names(tmp_path):
+def test_an_array_name_for_a_file_without_names_is_refused(tmp_path):
     (tmp_path / "x.npy").write_bytes(npy_bytes(GOOD))
     with pytest.raises(DataError, match="no named arrays"):
         from_file(path=str(tmp_path / "x.npy"), array="points", seed=1)
@@ -289,7 +289,7 @@ COLUMNS = {
 }
 
 
-def test_columns_are_chosen_by_name_in_the_order_that_is_given(tmp_path):
+def test_columns_are_selected_by_name_in_the_given_order(tmp_path):
     (tmp_path / "wines.csv").write_bytes(WINES)
     points = from_file(path=str(tmp_path / "wines.csv"), columns=["hue", "alcohol"], seed=1)
     assert points.names == ("hue", "alcohol")
@@ -298,14 +298,14 @@ def test_columns_are_chosen_by_name_in_the_order_that_is_given(tmp_path):
 
 
 @pytest.mark.parametrize("case", COLUMNS)
-def test_columns_that_cannot_be_chosen(tmp_path, case):
+def test_invalid_columns_are_refused(tmp_path, case):
     (tmp_path / "wines.csv").write_bytes(WINES)
     columns, message = COLUMNS[case]
     with pytest.raises(DataError, match=message):
         from_file(path=str(tmp_path / "wines.csv"), columns=columns, seed=1)
 
 
-def test_columns_of_files_without_names(tmp_path):
+def test_columns_of_files_without_a_header_are_refused(tmp_path):
     (tmp_path / "x.csv").write_bytes(TEXT.encode())
     np.save(tmp_path / "x.npy", GOOD)
     with pytest.raises(DataError, match="its columns have no names to choose by"):
@@ -315,18 +315,18 @@ def test_columns_of_files_without_names(tmp_path):
     assert from_file(path=str(tmp_path / "x.csv"), seed=1).names is None
 
 
-def test_an_index_column_may_stand_before_the_chosen_ones(tmp_path):
+def test_an_index_column_may_precede_the_selected_columns(tmp_path):
     (tmp_path / "x.csv").write_bytes(b",x,y\n0,1,2\n1,3,4\n")
     assert from_file(path=str(tmp_path / "x.csv"), columns=["y"], seed=1).names == ("y",)
 
 
 @pytest.mark.parametrize("word", ["", "NA", "?", "null", "NaN"])
-def test_a_missing_value_is_refused_with_its_place(tmp_path, word):
+def test_a_missing_value_is_refused_with_row_and_column(tmp_path, word):
     (tmp_path / "x.csv").write_bytes(f"mass,length\n1,2\n3,{word}\n".encode())
     with pytest.raises(DataError, match=r"line 3, column 2 \(length\) is .*leave the row out"):
         from_file(path=str(tmp_path / "x.csv"), seed=1)
 
 
-def test_names_that_a_terminal_would_obey(tmp_path):
+def test_control_characters_in_column_names_are_escaped(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"a\x1b[31mred,\x07\n1,2\n3,4\n")
     assert from_file(path=str(tmp_path / "x.csv"), seed=1).names == ("a [31mred", "column 2")

@@ -30,7 +30,7 @@ def fingerprint(points: Points) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 10, 64, 103])
-def test_each_point_comes_once_in_each_epoch(size):
+def test_each_point_occurs_once_per_epoch(size):
     points = numbered()
     epochs = 4
     seen = indices(points, range(103 * epochs // size + 1), size)
@@ -39,14 +39,14 @@ def test_each_point_comes_once_in_each_epoch(size):
         assert sorted(order.tolist()) == list(range(103))
 
 
-def test_epochs_and_seeds_are_shuffled_differently():
+def test_epochs_and_seeds_have_different_permutations():
     points = numbered()
     orders = [indices(points, [epoch], 103, seed) for epoch in (0, 1, 2) for seed in (0, 1)]
     assert len({tuple(order.tolist()) for order in orders}) == 6
     assert orders[0].tolist() != sorted(orders[0].tolist())
 
 
-def test_shuffling_has_no_favourite_place():
+def test_permutations_are_uniform():
     """The first index of each epoch is uniform: 2,000 epochs of 10 points, 4 standard errors."""
     points = numbered(10)
     first = torch.stack([indices(points, [10 * epoch], 1) for epoch in range(2000)]).flatten()
@@ -54,7 +54,7 @@ def test_shuffling_has_no_favourite_place():
     assert ((first.bincount(minlength=10) - 200).abs() < 4 * error).all()
 
 
-def test_a_batch_depends_on_its_arguments_only():
+def test_a_batch_depends_only_on_its_arguments():
     forwards, elsewhere = numbered(), numbered()
     in_order = [forwards.batch(step, 30, 5).x for step in range(12)]
     for step in (11, 3, 7, 0, 3):
@@ -62,7 +62,7 @@ def test_a_batch_depends_on_its_arguments_only():
         assert torch.equal(elsewhere.batch(step, 30, 5).x, in_order[step])
 
 
-def test_data_never_change():
+def test_batches_do_not_change_the_data():
     points = toy(density=Moons(), n_train=100, n_holdout=50, seed=1)
     before = fingerprint(points)
     for step in range(8):
@@ -80,12 +80,12 @@ def test_held_out_points_are_never_in_a_batch():
 
 
 @pytest.mark.parametrize("size", [0, -1, 104])
-def test_a_batch_that_does_not_fit_is_refused(size):
+def test_a_batch_size_out_of_range_is_refused(size):
     with pytest.raises(ValueError, match=f"batch size {size} does not fit the 103 .* 1 to 103"):
         numbered().batch(0, size, 0)
 
 
-def test_standardized_batches_and_the_way_back():
+def test_standardization_has_an_inverse():
     points = toy(density=Moons(), n_train=1000, n_holdout=10, seed=1)
     u = points.batch(0, 1000, 0).x
     assert u.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_standardized_batches_and_the_way_back():
     )
 
 
-def test_without_standardization_the_units_stay():
+def test_without_standardization_units_are_unchanged():
     points = toy(density=Moons(), n_train=100, n_holdout=10, standardize=False, seed=1)
     u = points.batch(0, 100, 0).x
     assert sorted(u[:, 0].tolist()) == sorted(points.train[:, 0].float().tolist())
@@ -113,19 +113,19 @@ def test_a_constant_coordinate_becomes_zero(value):
     assert standardization.to_standard(x)[:, 0].abs().max() < 1e-6
 
 
-def test_a_tiny_spread_is_not_a_constant():
+def test_a_coordinate_of_tiny_spread_is_standardized():
     x = 5 + 1e-6 * torch.randn(100, 1, dtype=torch.float64)
     assert fit_standardization(x, True).to_standard(x).std() == pytest.approx(1, abs=0.01)
 
 
-def test_points_of_any_shape():
+def test_points_may_have_any_shape():
     x = torch.randn(20, 3, 4)
     points = Points(x[:15], x[15:], standardization=fit_standardization(x[:15], True))
     assert points.batch(0, 6, 0).x.shape == (6, 3, 4)
     assert points.standardization.scale.shape == (3, 4)
 
 
-def test_another_type_has_the_same_batches():
+def test_batches_of_another_dtype_have_the_same_points():
     points = numbered(standardize=True)
     double = points.to(dtype=torch.float64)
     assert double.batch(3, 50, 1).x.dtype == torch.float64
@@ -133,7 +133,7 @@ def test_another_type_has_the_same_batches():
     torch.testing.assert_close(double.batch(3, 50, 1).x.float(), points.batch(3, 50, 1).x)
 
 
-def test_a_large_offset_takes_no_digits_from_the_batches():
+def test_a_large_offset_costs_no_precision():
     """At 1e6 the neighbours of a float32 are 0.06 away; the data are 1e-3 wide."""
     u = torch.randn(1000, 2, dtype=torch.float64)
     x = 1e6 + 1e-3 * u
@@ -146,7 +146,7 @@ def test_a_large_offset_takes_no_digits_from_the_batches():
     torch.testing.assert_close(points.train, x, atol=0, rtol=0)
 
 
-def test_a_toy_is_a_dataset_with_its_truth():
+def test_a_toy_has_its_exact_density():
     density = Moons()
     points: Dataset = toy(density=density, n_train=300, n_holdout=200, seed=1)
     assert points.truth is density
@@ -161,7 +161,7 @@ def test_training_and_held_out_points_are_independent():
     assert torch.equal(more.holdout, points.holdout)
 
 
-def test_a_toy_depends_on_its_seed():
+def test_points_of_a_toy_depend_on_its_seed():
     one, again, other = (
         toy(density=Moons(), n_train=50, n_holdout=50, seed=seed) for seed in (1, 1, 2)
     )
@@ -169,29 +169,29 @@ def test_a_toy_depends_on_its_seed():
     assert torch.cdist(one.train, other.train).min() > 0
 
 
-def fresh(**options) -> Dataset:
+def online_points(**options) -> Dataset:
     return toy(density=Moons(), n_train=50, n_holdout=50, seed=1, fresh=True, **options)
 
 
-def test_fresh_batches_never_repeat_a_point():
+def test_online_batches_never_repeat_a_point():
     """Nor are they the training or the held-out points, or alike for another seed."""
-    points = fresh(standardize=False)
+    points = online_points(standardize=False)
     seen = torch.cat([points.batch(step, 200, seed).x for step in range(5) for seed in (1, 2)])
     assert len(seen.unique(dim=0)) == 2_000
     for other in (points.train, points.holdout):
         assert torch.cdist(seen.double(), other).min() > 0
 
 
-def test_a_fresh_batch_depends_on_its_arguments_only():
-    points, again = fresh(), fresh()
+def test_an_online_batch_depends_only_on_its_arguments():
+    points, again = online_points(), online_points()
     again.batch(7, 30, 5)
     assert torch.equal(points.batch(3, 30, 5).x, again.batch(3, 30, 5).x)
 
 
-def test_fresh_batches_have_the_density_and_the_units_of_the_training_points():
+def test_online_batches_have_the_density_and_units_of_the_training_points():
     """Mean and variance of the Moons, 4 standard errors, after the way back to the data's units;
     in the type that is asked for."""
-    points, whole = fresh(), Moons().sample(50_000, torch.Generator().manual_seed(9))
+    points, whole = online_points(), Moons().sample(50_000, torch.Generator().manual_seed(9))
     double = points.to(dtype=torch.float64)  # type: ignore[attr-defined]
     u = double.batch(0, 50_000, 0).x
     assert u.dtype == torch.float64

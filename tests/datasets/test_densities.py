@@ -55,11 +55,11 @@ def chi_square_in_sigma(x, probabilities):
 
 
 @pytest.mark.slow
-def test_integrates_to_one(density):
+def test_density_integrates_to_one(density):
     assert cell_probabilities(density).sum().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_entropy_is_the_known_one(name, density):
+def test_entropy_is_the_known_value(name, density):
     assert density.entropy == pytest.approx(ENTROPY[name], abs=1e-3)
 
 
@@ -71,7 +71,7 @@ def test_entropy_is_minus_the_mean_log_density_on_a_grid(density):
 
 
 @pytest.mark.slow
-def test_own_samples_have_the_entropy_and_the_density(density, generator):
+def test_samples_have_the_entropy_and_the_density(density, generator):
     x = density.sample(20_000, generator)
     assert x.dtype == torch.float64
     assert x.shape == (20_000, 2)
@@ -82,7 +82,7 @@ def test_own_samples_have_the_entropy_and_the_density(density, generator):
 
 
 @pytest.mark.slow
-def test_samples_of_the_original_code_have_the_density(name, density):
+def test_samples_of_the_reference_code_have_the_density(name, density):
     x = BY_NAME[name](20_000, np.random.default_rng(7))
     surprise = -density.log_prob(torch.from_numpy(x))
     error = surprise.std() / len(x) ** 0.5
@@ -91,13 +91,13 @@ def test_samples_of_the_original_code_have_the_density(name, density):
 
 
 @pytest.mark.slow
-def test_the_chi_square_finds_a_density_that_is_slightly_off(density, generator):
+def test_the_chi_square_test_detects_a_small_error_of_the_density(density, generator):
     """The yardstick of the two tests above: 5 % wider is seen."""
     x = 1.05 * density.sample(20_000, generator)
     assert chi_square_in_sigma(x.numpy(), cell_probabilities(density)) > 4
 
 
-def test_samples_depend_on_the_generator_only(density):
+def test_samples_depend_only_on_the_generator(density):
     first, again, other = (
         density.sample(100, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
@@ -113,7 +113,7 @@ def test_single_precision_agrees_with_double(density, generator):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_far_away_is_finite_and_falls(name, density, dtype):
+def test_log_density_is_finite_and_decreasing_far_from_the_data(name, density, dtype):
     if name == "checkerboard":
         pytest.skip("zero outside its squares")
     x = torch.tensor([[8.0, 8.0], [16.0, 16.0], [40.0, -3.0]], dtype=dtype)
@@ -123,7 +123,7 @@ def test_far_away_is_finite_and_falls(name, density, dtype):
     assert log_p[0] < -20
 
 
-def test_modes_have_the_weights_of_the_samples_nearest_to_them(density, generator):
+def test_mode_weights_are_the_fractions_of_the_nearest_samples(density, generator):
     if density.modes is None:
         pytest.skip("no distinct modes")
     centres, weights = density.modes
@@ -134,5 +134,5 @@ def test_modes_have_the_weights_of_the_samples_nearest_to_them(density, generato
     assert ((share - weights).abs() < 4 * error).all()
 
 
-def test_no_points_have_no_densities(density):
+def test_an_empty_batch_has_no_densities(density):
     assert density.log_prob(torch.zeros(0, 2)).shape == (0,)

@@ -15,7 +15,7 @@ from ebmtrain.datasets.images import image_dataset
 PIXELS = load_digits().images
 
 
-def test_every_digit_is_there_once_and_dequantised():
+def test_every_digit_occurs_once_and_is_dequantised():
     points = digits(seed=3)
     every = torch.cat([points.train, points.holdout])
     assert (len(every), len(points.holdout)) == (1797, round(0.2 * 1797))
@@ -32,7 +32,7 @@ def test_every_digit_is_there_once_and_dequantised():
     assert torch.equal(held, points.train.floor() + 0.5)
 
 
-def test_units_are_from_minus_one_to_one_and_their_volume_is_known():
+def test_range_standardization_and_its_log_volume():
     """The uniform density over all pixels has NLL d log 17 in the data's units, d log 2 in those
     of the model: the difference is the log volume."""
     points = digits(seed=0)
@@ -47,7 +47,7 @@ def test_units_are_from_minus_one_to_one_and_their_volume_is_known():
     assert batch.abs().max() <= 1
 
 
-def test_labels_go_with_their_images():
+def test_labels_belong_to_their_images():
     points, bunch = digits(seed=3), load_digits()
     known = dict(zip(map(bytes, bunch.images.astype(np.uint8)), bunch.target.tolist(), strict=True))
     x, y = points.batch(2, 50, 0)
@@ -60,7 +60,7 @@ def test_labels_go_with_their_images():
 
 
 @pytest.mark.parametrize("standardize", ["range", "whiten"])
-def test_each_batch_has_noise_of_its_own_and_the_pixels_of_the_images(standardize):
+def test_each_batch_draws_new_dequantisation_noise(standardize):
     """A pure function of (step, size, seed); each image once an epoch, whatever its noise is."""
     plain = digits(seed=0, dequantize=False)
     points = digits(seed=0, standardize=standardize).to(dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_each_batch_has_noise_of_its_own_and_the_pixels_of_the_images(standardiz
 
 
 @pytest.mark.parametrize("standardize", [True, "whiten"])
-def test_other_units_are_those_of_points(standardize):
+def test_other_standardizations_are_those_of_points(standardize):
     points = digits(seed=0, standardize=standardize)
     u = points.standardization.to_standard(points.train).flatten(1)
     torch.testing.assert_close(u.mean(0), torch.zeros(64, dtype=u.dtype), rtol=0, atol=1e-9)
@@ -90,7 +90,7 @@ def test_other_units_are_those_of_points(standardize):
         torch.testing.assert_close(u.T @ u / len(u), identity, rtol=0, atol=1e-8)
 
 
-def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
+def test_held_out_images_are_given_or_random_and_n_train_is_random():
     images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
 
     def points(holdout, **options):
@@ -108,7 +108,7 @@ def test_images_held_out_are_given_or_drawn_and_n_train_is_at_random():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv", "resnet"])
-def test_the_laws_hold_of_models_of_images(command, model):
+def test_verify_passes_for_image_models(command, model):
     """`ebmtrain verify`, on the real digits."""
     words = (f"model={model}", "model.widths=[8,8,8]", "dataset=digits", "method=dsm",
              "train.batch_size=64", "device.threads=1")  # fmt: skip

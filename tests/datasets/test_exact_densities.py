@@ -20,7 +20,7 @@ from ebmtrain.datasets.swiss_roll import SwissRoll, _roll
 from ebmtrain.datasets.two_spirals import TwoSpirals, _erfcx_series, _spiral
 
 
-def fractions(count=20_000):
+def uniform(count=20_000):
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
@@ -38,15 +38,19 @@ def points_around(reach, generator):
 @pytest.mark.parametrize(
     ("density", "curve", "reach"),
     [
-        (Moons(), torch.cat([_upper(math.pi * fractions()), _lower(math.pi * fractions())]), 5),
-        (SwissRoll(), _roll(math.pi * (1.5 + 3 * fractions())), 5),
+        (
+            Moons(),
+            torch.cat([_upper(math.pi * uniform()), _lower(math.pi * uniform())]),
+            5,
+        ),
+        (SwissRoll(), _roll(math.pi * (1.5 + 3 * uniform())), 5),
         (Rings(radii=[2.0], std=0.3), None, 5),
     ],
     ids=["moons", "swiss roll", "ring"],
 )
-def test_a_curve_is_convolved_with_its_noise(density, curve, reach, generator):
+def test_a_curve_density_is_the_convolution_with_its_noise(density, curve, reach, generator):
     if curve is None:
-        t = 2 * math.pi * fractions()
+        t = 2 * math.pi * uniform()
         curve = 2 * torch.stack([t.cos(), t.sin()], 1)
     x = points_around(reach, generator)
     torch.testing.assert_close(
@@ -54,10 +58,10 @@ def test_a_curve_is_convolved_with_its_noise(density, curve, reach, generator):
     )
 
 
-def test_two_spirals_are_convolved_with_both_noises(generator):
+def test_two_spirals_density_is_the_convolution_with_both_noises(generator):
     density = TwoSpirals()
     x = points_around(4, generator)
-    curve = _spiral(3 * math.pi * fractions(3000).sqrt())
+    curve = _spiral(3 * math.pi * uniform(3000).sqrt())
     axis, weights = gauss_legendre(0, density.jitter, 8)
     parts = []
     for i, j in product(range(8), range(8)):
@@ -70,7 +74,7 @@ def test_two_spirals_are_convolved_with_both_noises(generator):
     assert (brute > -6).sum() > 15  # and not only where nothing is
 
 
-def test_the_kernel_of_two_spirals_is_a_difference_of_normal_tails():
+def test_two_spirals_kernel_is_a_difference_of_normal_tails():
     density = TwoSpirals()
     gap = torch.linspace(0, 6, 601, dtype=torch.float64)
     low = ((gap - density.jitter / 2) / density.std).numpy()
@@ -80,7 +84,7 @@ def test_the_kernel_of_two_spirals_is_a_difference_of_normal_tails():
     torch.testing.assert_close(density._log_kernel(gap), expected, atol=1e-5, rtol=0)
 
 
-def test_the_series_of_far_normal_tails_is_as_good_as_it_says():
+def test_tail_series_error_is_within_its_bound():
     """exp(z^2) erfc(z) within 3e-6, by its first term left out: 945 / (2 z^2)^5 at z = 5. A
     wrong last term would pass the test above."""
     z = torch.cat([torch.linspace(5, 40, 2_000), torch.tensor([1e3, 1e6])]).double()
@@ -90,7 +94,7 @@ def test_the_series_of_far_normal_tails_is_as_good_as_it_says():
     assert error.max() < 3.1e-6
 
 
-def test_two_spirals_lose_nothing_by_looking_at_neighbours_only(generator):
+def test_two_spirals_need_only_neighbouring_nodes(generator):
     density = TwoSpirals()
     x = 8 * torch.rand(3000, 2, dtype=torch.float64, generator=generator) - 2
     x[0] = math.nan
@@ -101,7 +105,7 @@ def test_two_spirals_lose_nothing_by_looking_at_neighbours_only(generator):
     assert not torch.equal(together[1:], alone[1:])  # else neighbours were never looked for
 
 
-def test_a_node_is_left_out_only_where_it_does_not_matter(generator):
+def test_omitted_nodes_are_negligible(generator):
     """Below exp(-24.5) of the largest kernel, at every point of its group, for a smear that is
     wider than the Gaussian."""
     density = TwoSpirals(std=0.05, jitter=0.5)
@@ -136,20 +140,20 @@ def test_pinwheel_is_exact_where_arms_overlap():
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 5])
-def test_entropy_of_one_gaussian(dimensions):
+def test_entropy_of_one_gaussian_is_exact(dimensions):
     one = GaussianMixture(centres=[[1.0] * dimensions], std=0.7)
     exact = dimensions * 0.5 * math.log(2 * math.pi * math.e * 0.49)
     assert one.entropy == pytest.approx(exact, abs=1e-9)
 
 
-def test_entropy_of_distant_gaussians_of_unequal_weight():
+def test_entropy_of_distant_gaussians_of_unequal_weight_is_exact():
     two = GaussianMixture(centres=[[-9.0], [9.0]], std=1.0, weights=[1, 4])
     weights = -0.2 * math.log(0.2) - 0.8 * math.log(0.8)
     assert two.entropy == pytest.approx(weights + 0.5 * math.log(2 * math.pi * math.e), abs=1e-6)
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0, 2.0, 4.0])
-def test_entropy_of_overlapping_gaussians(distance):
+def test_entropy_of_overlapping_gaussians_is_the_integral(distance):
     two = GaussianMixture(centres=[[0.0], [distance]], std=1.0, weights=[0.3, 0.7])
 
     def integrand(x):
@@ -159,7 +163,7 @@ def test_entropy_of_overlapping_gaussians(distance):
     assert two.entropy == pytest.approx(quad(integrand, -12, 12 + distance)[0], abs=1e-3)
 
 
-def test_a_mode_without_weight_is_never_drawn(generator):
+def test_a_mode_of_weight_zero_is_never_sampled(generator):
     two = GaussianMixture(centres=[[0.0, 0.0], [50.0, 0.0]], std=1.0, weights=[1, 0])
     assert two.sample(1000, generator)[:, 0].max() < 25
     assert two.entropy == pytest.approx(math.log(2 * math.pi * math.e), abs=1e-6)
@@ -172,7 +176,7 @@ def test_an_even_grid_is_centred():
     assert centres.max() == 1.5
 
 
-def test_an_odd_board_has_one_square_more():
+def test_an_odd_checkerboard_has_one_more_square():
     board = Checkerboard(squares=3, side=1.0)
     assert board.entropy == pytest.approx(math.log(5))
     inside = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.4, 1.4], [1.6, 1.6]])

@@ -29,7 +29,7 @@ def idx_bytes(images: np.ndarray, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, images.ndim]) + lengths + images.tobytes()
 
 
-def mnist(folder: Path, train: bytes, test: bytes | None = None, ending: str = "-idx3-ubyte"):
+def write_mnist(folder: Path, train: bytes, test: bytes | None = None, ending: str = "-idx3-ubyte"):
     (folder / f"train-images{ending}").write_bytes(train)
     if test is None:
         test = idx_bytes(TEST)
@@ -42,9 +42,9 @@ def sorted_rows(points) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("ending", ["-idx3-ubyte", ".idx3-ubyte", "-idx3-ubyte.gz"])
-def test_idx_files(tmp_path, ending):
+def test_idx_files_are_read(tmp_path, ending):
     pack = gzip.compress if ending.endswith("gz") else bytes
-    points = mnist(tmp_path, pack(idx_bytes(TRAIN)), pack(idx_bytes(TEST)), ending)
+    points = write_mnist(tmp_path, pack(idx_bytes(TRAIN)), pack(idx_bytes(TEST)), ending)
     assert points.train.shape[1:] == (5, 4)
     assert sorted_rows(points.train) == sorted(TRAIN.reshape(6, -1).tolist())
     assert points.holdout.floor().flatten(1).tolist() == TEST.reshape(3, -1).tolist()
@@ -74,7 +74,7 @@ BAD_IDX = {
 }
 
 
-def refused(saying: str, read, *arguments, **options) -> None:
+def assert_refused(saying: str, read, *arguments, **options) -> None:
     with pytest.raises(DataError, match=saying) as caught:
         read(*arguments, **options)
     assert len(str(caught.value).splitlines()) == 1
@@ -82,9 +82,9 @@ def refused(saying: str, read, *arguments, **options) -> None:
 
 
 @pytest.mark.parametrize("case", BAD_IDX)
-def test_bad_idx_files(tmp_path, case):
+def test_bad_idx_files_are_refused(tmp_path, case):
     data, saying = BAD_IDX[case]
-    refused(saying, mnist, tmp_path, data)
+    assert_refused(saying, write_mnist, tmp_path, data)
 
 
 LABELS = np.array([0, 1, 2, 3, 2, 0], np.uint8)
@@ -107,9 +107,9 @@ def classes_of(points) -> dict[bytes, int]:
 
 @pytest.mark.parametrize("ending", ["-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz"])
 @pytest.mark.parametrize("place", [None, "elsewhere"])
-def test_idx_labels_go_with_their_images(tmp_path, ending, place):
+def test_idx_labels_belong_to_their_images(tmp_path, ending, place):
     pack = gzip.compress if ending.endswith("gz") else bytes
-    assert mnist(tmp_path, GOOD).labels is None
+    assert write_mnist(tmp_path, GOOD).labels is None
     folder = tmp_path if place is None else tmp_path / place
     label_files(folder, pack(idx_bytes(LABELS)), pack(idx_bytes(TEST_LABELS)), ending)
     labels = None if place is None else str(folder)
@@ -148,22 +148,22 @@ BAD_LABELS = {
 
 
 @pytest.mark.parametrize("case", BAD_LABELS)
-def test_bad_idx_labels(tmp_path, case):
+def test_bad_idx_labels_are_refused(tmp_path, case):
     data, saying = BAD_LABELS[case]
     label_files(tmp_path, data, idx_bytes(TEST_LABELS))
-    refused(saying, mnist, tmp_path, GOOD)
+    assert_refused(saying, write_mnist, tmp_path, GOOD)
 
 
-def test_labels_that_are_asked_for_must_be_there(tmp_path):
-    mnist(tmp_path, GOOD)
+def test_missing_label_files_are_refused(tmp_path):
+    write_mnist(tmp_path, GOOD)
     for place, saying in (("", "has no train-labels-idx1-ubyte: put train-labels-idx1-ubyte.gz"),
                           ("nowhere", "cannot be read .*: put train-labels")):  # fmt: skip
-        refused(saying, idx, path=str(tmp_path), labels=str(tmp_path / place), seed=1)
+        assert_refused(saying, idx, path=str(tmp_path), labels=str(tmp_path / place), seed=1)
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_letters_counted_from_one_and_a_run_that_tells_them_apart(command, tiny_file, folder):
-    mnist(folder, idx_bytes(np.tile(TRAIN, (6, 2, 2))), idx_bytes(np.tile(TEST, (1, 2, 2))))
+def test_a_run_classifies_letters_with_labels_from_one(command, tiny_file, folder):
+    write_mnist(folder, idx_bytes(np.tile(TRAIN, (6, 2, 2))), idx_bytes(np.tile(TEST, (1, 2, 2))))
     label_files(folder, idx_bytes(np.tile(LABELS + 1, 6)), idx_bytes(TEST_LABELS + 1))
     small = [word for word in tiny_file if not word.startswith("model.")]
     outcome = command(*small, "dataset=idx", "dataset.path=.", "method=jem", "model=conv",
@@ -179,7 +179,7 @@ def py2_pickle(images: np.ndarray, *, data: bytes | None = None) -> bytes:
     """A file of CIFAR-10 opcode by opcode as Python 2 and its NumPy wrote it."""
     n, pixels = len(images), images.tobytes() if data is None else data
 
-    def text(word: bytes) -> bytes:
+    def py2_string(word: bytes) -> bytes:
         return b"U" + bytes([len(word)]) + word
 
     array = (
@@ -188,9 +188,9 @@ def py2_pickle(images: np.ndarray, *, data: bytes | None = None) -> bytes:
         + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
         + b"T" + struct.pack("<I", len(pixels)) + pixels + b"tb"
     )  # fmt: skip
-    head = b"\x80\x02}(" + text(b"batch_label") + text(b"training batch 1 of 5")
-    labels = text(b"labels") + b"](" + b"K\x06" * n + b"e"
-    return head + labels + text(b"data") + array + text(b"filenames") + b"](" + b"eu."
+    head = b"\x80\x02}(" + py2_string(b"batch_label") + py2_string(b"training batch 1 of 5")
+    labels = py2_string(b"labels") + b"](" + b"K\x06" * n + b"e"
+    return head + labels + py2_string(b"data") + array + py2_string(b"filenames") + b"](" + b"eu."
 
 
 def pickled(value, protocol: int = 4) -> bytes:
@@ -200,16 +200,16 @@ def pickled(value, protocol: int = 4) -> bytes:
 ROWS = NOISE.integers(0, 256, (4, 3072), dtype=np.uint8)
 
 
-def cifar(folder: Path, first: bytes, rest: bytes | None = None, ending: str = ""):
+def write_cifar(folder: Path, first: bytes, rest: bytes | None = None, ending: str = ""):
     for i, name in enumerate(BATCHES):
         other = py2_pickle(ROWS) if rest is None else rest
         (folder / f"{name}{ending}").write_bytes(first if i == 0 else other)
     return cifar10(path=str(folder), seed=1)
 
 
-def test_cifar_as_python_2_wrote_it(tmp_path):
+def test_cifar_pickles_of_python_2_are_read(tmp_path):
     assert pickle.loads(py2_pickle(ROWS), encoding="bytes")[b"data"].tolist() == ROWS.tolist()
-    points = cifar(tmp_path, py2_pickle(ROWS))
+    points = write_cifar(tmp_path, py2_pickle(ROWS))
     assert points.train.shape == (20, 3, 32, 32)
     assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
     assert points.batch(0, 5, 0).x.abs().max() <= 1
@@ -219,25 +219,25 @@ def test_cifar_as_python_2_wrote_it(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [ROWS, np.asfortranarray(ROWS)], ids=["C", "Fortran"])
-def test_cifar_pickled_anew(tmp_path, rows):
+def test_cifar_pickles_of_python_3_are_read(tmp_path, rows):
     data = pickled({"data": rows, "labels": [3, 9, 0, 1]})
-    points = cifar(tmp_path, data, data)
+    points = write_cifar(tmp_path, data, data)
     assert sorted_rows(points.train) == sorted(ROWS.tolist() * 5)
     assert classes_of(points) == dict(zip(map(bytes, ROWS), [3, 9, 0, 1], strict=True))
     assert points.labels is not None
     assert points.labels.holdout.tolist() == [3, 9, 0, 1]
 
 
-def test_cifar_binary(tmp_path):
+def test_binary_cifar_files_are_read(tmp_path):
     rows = np.concatenate([np.arange(4, dtype=np.uint8)[:, None], ROWS], 1).tobytes()
-    points = cifar(tmp_path, rows, rows, ".bin")
+    points = write_cifar(tmp_path, rows, rows, ".bin")
     assert points.holdout.floor().flatten(1).tolist() == ROWS.tolist()
     assert classes_of(points) == {bytes(row): label for label, row in enumerate(ROWS)}
     assert points.labels is not None
     assert points.labels.holdout.tolist() == [0, 1, 2, 3]
     for data, saying in ((rows[:-1], "no whole rows of 3,073"), (b"", "is empty"),
                          (b"\x0a" + rows[1:], "labels above 9")):  # fmt: skip
-        refused(saying, cifar, tmp_path, data, rows, ".bin")
+        assert_refused(saying, write_cifar, tmp_path, data, rows, ".bin")
 
 
 class Bomb:
@@ -274,10 +274,22 @@ BAD_PICKLES = {
     ),
     "no labels": (pickled({"data": ROWS}), "no list labels: get"),
     "labels in words": (pickled({"data": ROWS, "labels": "frog"}), "no list labels: get"),
-    "a label in words": (pickled({"data": ROWS, "labels": ["frog"] * 4}), "something among its"),
-    "beyond the classes": (pickled({"data": ROWS, "labels": [0, 1, 10, 2]}), "holds 10 among its"),
-    "negative": (pickled({"data": ROWS, "labels": [0, 1, -1, 2]}), "holds -1 among its labels"),
-    "too few labels": (pickled({"data": ROWS, "labels": [0]}), "holds 1 labels for 4 images: get"),
+    "a label in words": (
+        pickled({"data": ROWS, "labels": ["frog"] * 4}),
+        "something among its",
+    ),
+    "beyond the classes": (
+        pickled({"data": ROWS, "labels": [0, 1, 10, 2]}),
+        "holds 10 among its",
+    ),
+    "negative": (
+        pickled({"data": ROWS, "labels": [0, 1, -1, 2]}),
+        "holds -1 among its labels",
+    ),
+    "too few labels": (
+        pickled({"data": ROWS, "labels": [0]}),
+        "holds 1 labels for 4 images: get",
+    ),
     "too few bytes": (py2_pickle(ROWS, data=b"abc"), r"3 bytes for shape \(4, 3072\)"),
 }
 
@@ -286,11 +298,11 @@ BAD_PICKLES = {
 def test_bad_pickles_are_refused_and_not_executed(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     data, saying = BAD_PICKLES[case]
-    refused(saying, cifar, tmp_path, data)
+    assert_refused(saying, write_cifar, tmp_path, data)
     assert not (tmp_path / "unpickled").exists()
 
 
-def test_the_bombs_would_go_off(tmp_path, monkeypatch):
+def test_the_hostile_pickles_execute_in_plain_pickle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickled(Bomb()))
     assert (tmp_path / "unpickled").exists()
@@ -306,7 +318,7 @@ def picture(path: Path, mode: str = "RGB", size=(6, 4), value=None) -> np.ndarra
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_folder_of_pictures(tmp_path, mode):
+def test_a_folder_of_pictures_is_read(tmp_path, mode):
     truth = [picture(tmp_path / place, mode)
              for place in ("a.png", "b.PNG", "deeper/c.png", "deeper/d.png")]  # fmt: skip
     (tmp_path / "notes.txt").write_text("no picture")
@@ -316,7 +328,7 @@ def test_a_folder_of_pictures(tmp_path, mode):
     assert sorted_rows(every) == sorted(x.reshape(-1).tolist() for x in truth)
 
 
-def test_jpeg_and_what_is_mixed_is_turned_into_one_kind_when_asked(tmp_path):
+def test_jpeg_and_mixed_modes_are_converted_on_request(tmp_path):
     flat = np.full((4, 6, 3), 200, np.uint8)
     picture(tmp_path / "a.jpg", value=flat)
     picture(tmp_path / "b.png", "L", size=(9, 9))
@@ -363,30 +375,30 @@ BAD_PICTURES = {
 
 
 @pytest.mark.parametrize("case", BAD_PICTURES)
-def test_bad_pictures(tmp_path, case):
+def test_bad_pictures_are_refused(tmp_path, case):
     picture(tmp_path / "a.png")
     write, saying = BAD_PICTURES[case]
     write(tmp_path / "z.png")
-    refused(saying, image_folder, path=str(tmp_path), seed=1)
+    assert_refused(saying, image_folder, path=str(tmp_path), seed=1)
 
 
-def test_one_picture_is_too_few(tmp_path):
+def test_a_single_picture_is_refused(tmp_path):
     picture(tmp_path / "a.png")
-    refused("holds 1 pictures, at least 2", image_folder, path=str(tmp_path), seed=1)
+    assert_refused("holds 1 pictures, at least 2", image_folder, path=str(tmp_path), seed=1)
 
 
-def test_all_kinds_move_and_mirror_their_images_where_that_is_asked_for(tmp_path):
+def test_every_image_format_supports_augmentation(tmp_path):
     for name in ("mnist", "cifar", "pictures"):
         (tmp_path / name).mkdir()
-    mnist(tmp_path / "mnist", idx_bytes(TRAIN))
-    cifar(tmp_path / "cifar", py2_pickle(ROWS))
+    write_mnist(tmp_path / "mnist", idx_bytes(TRAIN))
+    write_cifar(tmp_path / "cifar", py2_pickle(ROWS))
     for name in "ab":
         picture(tmp_path / f"pictures/{name}.png")
     kinds = {"mnist": idx, "cifar": cifar10, "pictures": image_folder}
     for name, read in kinds.items():
         points = read(path=str(tmp_path / name), shift=1, flip=True, seed=1)
         assert [a.purpose for a in points.augmentations] == ["shift", "flip", "dequantize"]
-        refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
+        assert_refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
 
 
 @pytest.mark.slow
@@ -395,7 +407,7 @@ def test_all_kinds_move_and_mirror_their_images_where_that_is_asked_for(tmp_path
     ("option", "wanted"),
     [("idx", "train-images-idx3-ubyte"), ("cifar10", "data_batch_1"), ("image_folder", ".png")],
 )
-def test_what_is_missing_is_named_with_where_to_get_it(command, folder, option, wanted, files):
+def test_missing_files_are_named_with_their_source(command, folder, option, wanted, files):
     """Exit code 2, one line, and nothing left behind."""
     place = folder / "data"
     if files == "a file":

@@ -14,12 +14,12 @@ from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DataError
 
 
-def bytes_of(pixels: torch.Tensor) -> list[bytes]:
+def to_bytes(pixels: torch.Tensor) -> list[bytes]:
     return [bytes(image.numpy()) for image in pixels.add(1e-6).floor().byte()]
 
 
 @pytest.mark.parametrize("dequantize", [True, False])
-def test_no_image_of_the_class_is_trained_on_or_held_out(dequantize):
+def test_the_class_is_absent_from_training_and_held_out_set(dequantize):
     """By the pixels themselves, whatever the labels say."""
     bunch = load_digits()
     class_of = dict(zip(map(bytes, bunch.images.astype(np.uint8)), bunch.target, strict=True))
@@ -27,9 +27,9 @@ def test_no_image_of_the_class_is_trained_on_or_held_out(dequantize):
     n = len(points.train)
     batches = [points.standardization.to_data(points.batch(i, n // 2, 0).x) for i in range(3)]
     for seen in (points.train, points.holdout, *batches):
-        assert 3 not in {class_of[image] for image in bytes_of(seen)}
+        assert 3 not in {class_of[image] for image in to_bytes(seen)}
     assert points.anomalies is not None
-    found = bytes_of(points.anomalies)
+    found = to_bytes(points.anomalies)
     assert {class_of[image] for image in found} == {3}
     assert len(found) == int((bunch.target == 3).sum())
     assert n + len(points.holdout) + len(found) == 1797
@@ -37,7 +37,7 @@ def test_no_image_of_the_class_is_trained_on_or_held_out(dequantize):
     assert points.labels.train.unique().tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_the_others_are_split_as_ever():
+def test_the_split_of_the_other_classes_is_unchanged():
     whole, points = (digits(seed=1, without=c, dequantize=False) for c in (None, 3))
     assert whole.anomalies is None
     assert whole.labels is not None
@@ -46,7 +46,7 @@ def test_the_others_are_split_as_ever():
         assert torch.equal(getattr(points, name), getattr(whole, name)[others])
 
 
-def test_units_of_a_table_know_nothing_of_the_class():
+def test_standardization_ignores_the_left_out_class():
     points, table = bundled(name="wine", without=2, seed=0), load_wine()
     assert points.anomalies is not None
     assert sorted(points.anomalies[:, 0].tolist()) == sorted(table.data[table.target == 2, 0])
@@ -56,7 +56,7 @@ def test_units_of_a_table_know_nothing_of_the_class():
         assert torch.equal(found, right)
 
 
-def test_images_held_out_in_a_file_of_their_own_are_left_out_too():
+def test_the_class_is_left_out_of_a_separate_held_out_file():
     images, labels = np.arange(12, dtype=np.uint8).reshape(12, 1, 1), np.arange(12) % 3
     points = image_dataset(
         images, levels=256, holdout=images + 100, standardize="range", dequantize=False, shift=0,
@@ -70,19 +70,19 @@ def test_images_held_out_in_a_file_of_their_own_are_left_out_too():
     assert len(points.train) == len(points.holdout) == 8
 
 
-def test_what_cannot_be_left_out_is_refused():
+def test_invalid_classes_are_refused():
     with pytest.raises(DataError, match=r"dataset.without is 3: classes of these data are 0 to 2"):
         bundled(name="wine", without=3, seed=0)
     images = np.zeros((4, 2, 2), np.uint8)
 
-    def parted(labels):
+    def split_points(labels):
         return image_dataset(
             images, levels=2, holdout=0.5, standardize="range", dequantize=False, shift=0,
             flip=False, seed=0, labels=labels, classes=("a", "b"), without=1,
         )  # fmt: skip
 
     with pytest.raises(DataError, match=r"no classes to leave out: dataset.without=null"):
-        parted(None)
+        split_points(None)
     for labels in (np.zeros(4, int), np.ones(4, int)):
         with pytest.raises(DataError, match="none may be 0: leave out another class"):
-            parted(labels)
+            split_points(labels)

@@ -59,7 +59,7 @@ def rows(points) -> list:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("kind", ["npz", "npz, named", "npz, longer", "npy", "npy, longer", "csv"])
-def test_every_kind_of_file_is_the_same_sequences(kind):
+def test_every_file_format_gives_the_same_sequences(kind):
     points = from_file(**write(kind), seed=1)
     assert rows(points) == sorted(PADDED[~np.isnan(PADDED)].tolist())
     steps = torch.cat([masks.lengths(points.train), masks.lengths(points.holdout)])
@@ -68,24 +68,24 @@ def test_every_kind_of_file_is_the_same_sequences(kind):
 
 
 @pytest.mark.usefixtures("folder")
-def test_lengths_that_are_all_the_same_leave_whole_sequences():
+def test_equal_lengths_give_unpadded_sequences():
     np.savez("x.npz", x=VALUES, lengths=np.full(10, 4))
     points = from_file(path="x.npz", seed=1)
     assert points.train.shape[1:] == (4, 2)
     assert not DataSpec.of(points).ragged
 
 
-def changed(*where, value=np.nan) -> np.ndarray:
+def with_value(*where, value=np.nan) -> np.ndarray:
     x = PADDED.copy()
     x[where] = value
     return x
 
 
 BAD_ARRAYS = {
-    "in the middle": (changed(1, 2), "has nan in row 2, column 3, 1 (counted from 1)"),
-    "one channel": (changed(1, 5, 1), "has nan in row 2, column 6, 2"),
-    "nothing there": (changed(4), "has nan in row 5, column 1, 1"),
-    "infinite": (changed(2, 3, 0, value=np.inf), "has inf in row 3, column 4, 1"),
+    "in the middle": (with_value(1, 2), "has nan in row 2, column 3, 1 (counted from 1)"),
+    "one channel": (with_value(1, 5, 1), "has nan in row 2, column 6, 2"),
+    "nothing there": (with_value(4), "has nan in row 5, column 1, 1"),
+    "infinite": (with_value(2, 3, 0, value=np.inf), "has inf in row 3, column 4, 1"),
     "no sequences": (PADDED[..., 0], "has nan in row 1, column 4"),
     "images": (PADDED[..., None], "has nan in row 1, column 4, 1, 1"),
 }
@@ -93,7 +93,7 @@ BAD_ARRAYS = {
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_a_nan_that_is_no_end_is_refused(case):
+def test_a_nan_inside_a_sequence_is_refused(case):
     x, message = BAD_ARRAYS[case]
     np.save("x.npy", x)
     with pytest.raises(DataError) as caught:
@@ -114,7 +114,7 @@ BAD_LENGTHS = {
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("case", BAD_LENGTHS)
-def test_lengths_that_do_not_fit_get_one_line(case):
+def test_invalid_lengths_are_refused_in_one_line(case):
     arrays, message = BAD_LENGTHS[case]
     np.savez("x.npz", **arrays)
     with pytest.raises(DataError) as caught:
@@ -124,7 +124,7 @@ def test_lengths_that_do_not_fit_get_one_line(case):
 
 
 @pytest.mark.usefixtures("folder")
-def test_an_array_that_is_named_may_be_a_table_or_the_lengths_themselves():
+def test_a_named_array_may_be_the_sequences_or_the_lengths():
     np.savez("x.npz", x=VALUES[..., 0], lengths=STEPS)
     assert from_file(path="x.npz", array="x", seed=1).train.shape[1:] == (6,)
     assert from_file(path="x.npz", array="lengths", seed=1).train.shape[1:] == (1,)
@@ -139,14 +139,14 @@ def test_an_array_that_is_named_may_be_a_table_or_the_lengths_themselves():
         ("id,t,v\na,0,1\na,1,2\nb,1,3\n", "step 1 of id b at t 1, of id a at t 0"),
     ],
 )
-def test_times_must_agree_as_far_as_sequences_go(text, message):
+def test_times_must_agree_up_to_the_length(text, message):
     Path("x.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         from_file(path="x.csv", id="id", time="t", seed=1)
 
 
 @pytest.mark.usefixtures("folder")
-def test_units_are_of_channels_over_all_steps_that_are_there():
+def test_standardization_is_per_channel_over_present_steps():
     points = from_file(**write("npy"), holdout=0.1, seed=1)
     there = points.train[masks.step_mask(points.train)]
     units = points.standardization
@@ -160,7 +160,7 @@ def test_units_are_of_channels_over_all_steps_that_are_there():
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_frame_knows_how_long_sequences_are():
+def test_a_data_spec_holds_the_lengths():
     points = from_file(**write("npy"), seed=1)
     spec = DataSpec.of(points)
     assert spec.lengths is not None
@@ -181,14 +181,14 @@ def test_a_frame_knows_how_long_sequences_are():
      torch.arange(6) - 1, [1] * 6],
     ids=["floats", "another length", "no sequence", "negative", "a list"],
 )  # fmt: skip
-def test_lengths_of_a_checkpoint_are_not_believed(wrong):
+def test_invalid_lengths_in_a_checkpoint_are_refused(wrong):
     spec = DataSpec.of(from_file(**write("npy"), seed=1))
     with pytest.raises(CheckpointError, match="lengths are not counts"):
         DataSpec.from_state(spec.state_dict() | {"lengths": wrong})
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_fingerprint_sees_lengths_and_no_bits_of_a_nan():
+def test_the_fingerprint_depends_on_lengths_and_not_on_nan_bits():
     def of(x: np.ndarray) -> str:
         np.save("x.npy", x)
         return fingerprint(from_file(path="x.npy", standardize=False, seed=1))
@@ -196,4 +196,4 @@ def test_the_fingerprint_sees_lengths_and_no_bits_of_a_nan():
     other = np.where(np.isnan(PADDED), -PADDED, PADDED)  # another sign bit
     assert (np.signbit(other) != np.signbit(PADDED)).any()
     assert of(other) == of(PADDED)
-    assert of(changed(1, 5)) != of(PADDED)
+    assert of(with_value(1, 5)) != of(PADDED)

@@ -27,38 +27,38 @@ def table(x: np.ndarray, *, seed: int | None = None, comma: str = ",") -> str:
     return "\n".join([head, *rows])
 
 
-def all_of(points) -> list:
+def all_points(points) -> list:
     rows = np.concatenate([points.train.numpy(), points.holdout.numpy()])
     return sorted(rows.tolist())
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
 @pytest.mark.parametrize("comma", [",", ";", "\t"])
-def test_long_format_is_the_array(tmp_path, seed, comma):
+def test_long_format_gives_the_array(tmp_path, seed, comma):
     """Whatever order its rows have."""
     (tmp_path / "x.csv").write_text(table(WAVES, seed=seed, comma=comma))
     options = {"path": str(tmp_path / "x.csv"), "id": "id", "time": "t", "seed": 1}
     points = from_file(columns=["c0", "c1"], **options)
     assert points.train.shape[1:] == (8, 2)
     assert points.names is None
-    assert all_of(points) == sorted(WAVES.tolist())
+    assert all_points(points) == sorted(WAVES.tolist())
     exchanged = from_file(columns=["c1", "c0"], **options)
-    assert all_of(exchanged) == sorted(WAVES[..., ::-1].tolist())
+    assert all_points(exchanged) == sorted(WAVES[..., ::-1].tolist())
 
 
-def test_every_other_column_is_a_channel_if_none_are_named(tmp_path):
+def test_unnamed_channels_are_all_other_columns(tmp_path):
     lines = [line.rpartition(",")[0] for line in table(WAVES).splitlines()]  # without the remarks
     (tmp_path / "x.csv").write_text("\n".join(lines))
     points = from_file(path=str(tmp_path / "x.csv"), id="id", time="t", seed=1)
-    assert all_of(points) == sorted(WAVES.tolist())
+    assert all_points(points) == sorted(WAVES.tolist())
 
 
-def test_ids_may_be_numbers_and_times_may_be_large(tmp_path):
+def test_numeric_ids_and_large_times_are_read(tmp_path):
     (tmp_path / "x.csv").write_text(
         "v,t,id\n1,1e9,7\n3,1e9,10\n2,1000000000.1,7\n4,1000000000.1,10\n"
     )
     points = from_file(path=str(tmp_path / "x.csv"), id="id", time="t", seed=1)
-    assert all_of(points) == [[[1.0], [2.0]], [[3.0], [4.0]]]
+    assert all_points(points) == [[[1.0], [2.0]], [[3.0], [4.0]]]
 
 
 BAD = {
@@ -83,7 +83,7 @@ BAD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
-def test_bad_tables_get_one_line(command, case):
+def test_bad_tables_are_refused_in_one_line(command, case):
     text, message = BAD[case]
     Path("x.csv").write_text(text)
     outcome = command("check", "dataset=file", "dataset.path=x.csv", *LONG)
@@ -103,7 +103,7 @@ def test_bad_tables_get_one_line(command, case):
         (("dataset.path=images.npy", "model=lstm"), "takes sequences, (length, channels)"),
     ],
 )  # fmt: skip
-def test_options_that_do_not_fit_get_one_line(command, words, message):
+def test_invalid_options_are_refused_in_one_line(command, words, message):
     Path("x.csv").write_text(table(WAVES))
     np.save("x.npy", WAVES)
     np.save("images.npy", np.random.default_rng(0).random((20, 3, 4, 4)))

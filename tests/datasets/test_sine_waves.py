@@ -31,7 +31,7 @@ def waves(x) -> Waves:
 
 
 @pytest.mark.parametrize("part", ["train", "holdout"])
-def test_each_number_has_its_law(part):
+def test_each_parameter_has_its_distribution(part):
     """Without noise the fit gives back what was drawn."""
     found = waves(getattr(made(std=0.0), part))
     for values, low, width in (
@@ -44,18 +44,18 @@ def test_each_number_has_its_law(part):
     assert float(off_diagonal.abs().max()) < 4 / math.sqrt(len(found.amplitude))
 
 
-def test_another_law():
+def test_a_normal_parameter_has_its_distribution():
     found = waves(made(std=0.0, amplitude=LogNormal(median=2.0, spread=0.3)).train)
     standard = (found.amplitude / 2).log() / 0.3
     assert stats.kstest(standard.numpy(), "norm").pvalue > CHANCE
 
 
-def test_a_constant_is_a_law():
+def test_a_parameter_may_be_a_constant():
     found = waves(made(std=0.0, frequency=Uniform(low=2, high=2)).train)
     torch.testing.assert_close(found.frequency, torch.full_like(found.frequency, 2.0))
 
 
-def test_a_wave_step_by_step():
+def test_a_wave_is_the_formula_at_each_step():
     """x_t = A sin(2 pi f t / L + phi) from t = 0 on; a phase of all of the circle would hide where
     it begins."""
     constants = {"amplitude": 1.5, "frequency": 2.3, "phase": 0.4}
@@ -65,7 +65,7 @@ def test_a_wave_step_by_step():
     torch.testing.assert_close(wave, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_noise_is_added_to_the_wave():
+def test_noise_has_the_given_standard_deviation():
     """The same waves with and without: the difference is N(0, std^2), independent at each step."""
     noise = made(std=0.3).train - made(std=0.0).train
     assert stats.kstest((noise / 0.3).flatten().numpy(), "norm").pvalue > CHANCE
@@ -73,7 +73,7 @@ def test_noise_is_added_to_the_wave():
     assert abs(neighbours) < 4 / math.sqrt(noise[:, 1:].numel())
 
 
-def test_channels_are_waves_of_their_own():
+def test_channels_are_independent_waves():
     points = made(channels=3, length=20)
     assert points.train.shape == (2000, 20, 3)
     assert points.holdout.shape == (500, 20, 3)
@@ -81,7 +81,7 @@ def test_channels_are_waves_of_their_own():
     assert abs(float(torch.corrcoef(both)[0, 1])) < 4 / math.sqrt(2000)
 
 
-def test_samples_are_by_seed_and_apart():
+def test_samples_depend_on_the_seed():
     one, again, other = made(), made(), made(seed=4)
     assert torch.equal(one.train, again.train)
     assert not torch.equal(one.train, other.train)
@@ -89,7 +89,7 @@ def test_samples_are_by_seed_and_apart():
     assert one.truth is None
 
 
-def test_waves_too_fast_for_their_steps_are_refused(command):
+def test_frequencies_above_nyquist_are_refused(command):
     outcome = command("check", "dataset=sine_waves", "dataset.length=8",
                       "dataset.frequency.high=9")  # fmt: skip
     assert outcome.code == 2
@@ -112,7 +112,7 @@ def test_waves_too_fast_for_their_steps_are_refused(command):
         ("evaluation.points=5", "evaluation.points must be greater than or equal to 10, got 5"),
     ],
 )
-def test_options_out_of_range(command, word, message):
+def test_options_out_of_range_are_refused(command, word, message):
     outcome = command("check", "dataset=sine_waves", "evaluation=sine_waves", word)
     assert outcome.code == 2
     assert message in outcome.err

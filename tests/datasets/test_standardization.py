@@ -37,7 +37,7 @@ class Normal(nn.Module):
         return u.flatten(1).square().sum(1) / 2
 
 
-def test_whitened_points_are_uncorrelated_and_near_their_columns():
+def test_zca_points_are_uncorrelated_and_close_to_their_columns():
     x = correlated()
     units = fit_standardization(x, "whiten")
     u = units.to_standard(x)
@@ -50,7 +50,7 @@ def test_whitened_points_are_uncorrelated_and_near_their_columns():
     assert (with_own > with_other.abs()).all()
 
 
-def test_points_of_more_axes_and_single_ones():
+def test_points_with_more_axes_and_single_points():
     x = torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     units = fit_standardization(x, "whiten")
     u = units.to_standard(x)
@@ -62,7 +62,7 @@ def test_points_of_more_axes_and_single_ones():
     torch.testing.assert_close(units.to_data(u.transpose(0, 2).contiguous().transpose(0, 2)), x)
 
 
-def test_densities_are_those_of_the_data():
+def test_densities_are_in_the_units_of_the_data():
     """exp(-||u||^2 / 2) of whitened points is the Gaussian with the moments of the points."""
     x = correlated()
     units = fit_standardization(x, "whiten")
@@ -85,14 +85,14 @@ def test_densities_are_those_of_the_data():
     torch.testing.assert_close(to_data_units(Normal(), units)(x), u.square().sum(1) / 2)
 
 
-def test_columns_that_follow_from_others_are_refused():
+def test_linearly_dependent_columns_are_refused():
     x = correlated(100)
     x = torch.cat([x, x.sum(1, keepdim=True)], 1)
     with pytest.raises(DataError, match="3 columns of 100 training points span 2 dimensions only"):
         fit_standardization(x, "whiten")
 
 
-def test_a_frame_keeps_the_mixing_and_the_names():
+def test_a_data_spec_keeps_the_matrix_and_the_names():
     x = correlated(100)
     points = Points(
         x, x, standardization=fit_standardization(x, "whiten"), names=("mass", "length")

@@ -33,7 +33,7 @@ def images(standardize="range") -> Points:
     return found
 
 
-def test_bounds_go_to_minus_one_and_one():
+def test_range_standardization_maps_bounds_to_minus_one_and_one():
     units = images().standardization
     ends = torch.tensor([0.0, LEVELS], dtype=torch.float64).view(2, 1, 1).expand(2, 3, 4)
     assert units.to_standard(ends)[:, 0, 0].tolist() == [-1, 1]
@@ -43,18 +43,18 @@ def test_bounds_go_to_minus_one_and_one():
 
 
 @pytest.mark.parametrize("scaling", [True, False, "whiten"])
-def test_other_scalings_do_not_look_at_bounds(scaling):
+def test_other_standardizations_ignore_bounds(scaling):
     x = torch.randn(50, 3, generator=generator(), dtype=torch.float64)
     one, two = (s.standardization(x, scaling) for s in (REAL, Continuous((-9.0, 9.0))))
     assert all(a is b or torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_a_range_needs_bounds():
+def test_range_standardization_needs_bounds():
     with pytest.raises(ValueError, match="needs data with bounds"):
         REAL.standardization(torch.zeros(2, 2), "range")
 
 
-def test_the_support_goes_with_the_data():
+def test_standardization_transforms_the_support():
     """Through a change of type, through batches that change, and into the run's data spec."""
     plain = images()
     assert plain.support == Continuous((0.0, float(LEVELS)))
@@ -68,12 +68,12 @@ def test_the_support_goes_with_the_data():
     assert DataSpec.of(table).support is REAL
 
 
-def test_data_that_declare_none_are_real():
+def test_the_default_support_is_real():
     assert support_of(object()) is REAL
     assert support_of(None) is REAL
 
 
-def test_chains_start_uniformly_in_the_region():
+def test_chains_start_uniform_in_the_region():
     region = Region(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0]))
     like = torch.empty(4000, 2, dtype=torch.float64)
     x = REAL.chain_starts(like, region, generator())
@@ -85,7 +85,7 @@ def test_chains_start_uniformly_in_the_region():
     assert ((x.mean(0) - (region.low + region.high) / 2).abs() < error).all()
 
 
-def test_the_base_has_the_moments_of_the_points():
+def test_the_base_distribution_has_the_moments_of_the_points():
     x = torch.randn(500, 2, generator=generator(), dtype=torch.float64) @ torch.tensor(
         [[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64
     )
@@ -94,13 +94,13 @@ def test_the_base_has_the_moments_of_the_points():
     torch.testing.assert_close(torch.cov(z.T), torch.eye(2, dtype=torch.float64), atol=0.02, rtol=0)
 
 
-class BoxAskedFor(Exception):
+class BoxRequest(Exception):
     pass
 
 
-class Asked(Continuous):
+class RaisingSupport(Continuous):
     def integration_box(self, region: Region, margin: float) -> Region:
-        raise BoxAskedFor(region, margin)
+        raise BoxRequest(region, margin)
 
 
 class Bowl(torch.nn.Module):
@@ -108,7 +108,7 @@ class Bowl(torch.nn.Module):
         return x.square().sum(1) / 2
 
 
-def test_quadrature_asks_the_support_for_its_box():
+def test_quadrature_uses_the_box_of_the_support():
     def unused(*_):
         raise AssertionError
 
@@ -117,9 +117,9 @@ def test_quadrature_asks_the_support_for_its_box():
     inputs = EvaluationInput(
         energy=Bowl(), temperature=1.0, region=region, dataset=None,
         standardization=Standardization(0 * one, one), draw=unused, sampler=Mala(step_size=0.1),
-        method={}, trace=unused, generator=unused, support=Asked(),
+        method={}, trace=unused, generator=unused, support=RaisingSupport(),
     )  # fmt: skip
-    with pytest.raises(BoxAskedFor) as asked:
+    with pytest.raises(BoxRequest) as asked:
         Quadrature(every=1, margin=0.2)(inputs)
     assert asked.value.args == (region, 0.2)
     box = REAL.integration_box(region, 0.2)

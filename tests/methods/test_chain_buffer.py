@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from quadratic import Quadratic, assert_mean, normal, seeded
-from test_contrastive_laws import Plus
+from test_contrastive_laws import AddOne
 
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
@@ -17,7 +17,7 @@ SLOTS, BATCH, K = 50, 20, 3
 
 def buffer(amount: float = 0.0, **options):
     """A method whose chains move by `amount` every step, and its first state."""
-    method = PersistentContrastiveDivergence(sampler=Plus(amount), k=K, slots=SLOTS, **options)
+    method = PersistentContrastiveDivergence(sampler=AddOne(amount), k=K, slots=SLOTS, **options)
     return method, method.init(normal(BATCH, 2), seeded(1))
 
 
@@ -25,7 +25,7 @@ def step(method, state, seed: int = 2):
     return method.loss(Quadratic(), Batch(normal(BATCH, 2)), state, seeded(seed))
 
 
-def test_a_sampler_that_stays_leaves_the_buffer_bit_identical():
+def test_a_constant_sampler_leaves_the_buffer_bit_identical():
     method, state = buffer()
     after = step(method, state).state
     assert torch.equal(after["chains"], state["chains"])
@@ -33,7 +33,7 @@ def test_a_sampler_that_stays_leaves_the_buffer_bit_identical():
     assert after["restarts"] == 0
 
 
-def test_a_sampler_that_adds_one_changes_exactly_the_drawn_slots():
+def test_only_the_sampled_slots_change():
     """BATCH of them, so that no slot was drawn twice; each by k, each k steps older; in place."""
     method, state = buffer(1.0)
     before = {name: value.clone() for name, value in state.items()}
@@ -46,7 +46,7 @@ def test_a_sampler_that_adds_one_changes_exactly_the_drawn_slots():
     assert all(torch.equal(state[name], before[name]) for name in state)  # the old state is whole
 
 
-def test_negatives_are_the_ends_of_the_drawn_chains():
+def test_negatives_are_the_final_points_of_the_sampled_chains():
     method, state = buffer(1.0)
     out = step(method, state)
     moved = (out.state["chains"] != state["chains"]).all(1)
@@ -54,7 +54,7 @@ def test_negatives_are_the_ends_of_the_drawn_chains():
     torch.testing.assert_close(out.metrics["energy_model"], expected.detach())
 
 
-def test_every_slot_is_drawn_alike():
+def test_slots_are_sampled_uniformly():
     """Of 600 steps each slot takes part in Binomial(600, batch / slots), all within 4.5 sigma."""
     method, state = buffer()
     generator, n = seeded(3), 600
@@ -67,7 +67,7 @@ def test_every_slot_is_drawn_alike():
 
 
 @pytest.mark.parametrize("reinit", [0.0, 0.05, 0.5, 1.0])
-def test_restarts_are_binomial(reinit):
+def test_number_of_restarts_is_binomial(reinit):
     """Each drawn chain restarts with probability `reinit`: the total over 200 steps is within 4
     sigma of Binomial(200 batch, p), and the variance per step is Binomial(batch, p)'s within a
     third. Chains start at 1,000 apart from where a restart puts them."""
@@ -113,10 +113,10 @@ def test_ages_are_geometric():
     assert_mean(age, 1 / p)
 
 
-def test_first_and_fresh_points_are_of_the_given_width():
+def test_initial_and_restarted_chains_have_the_given_width():
     """std noise_std, within 4 standard errors of a Gaussian's variance."""
     method = PersistentContrastiveDivergence(
-        sampler=Plus(0.0), k=1, slots=20_000, noise_std=2.5, reinit=1.0
+        sampler=AddOne(0.0), k=1, slots=20_000, noise_std=2.5, reinit=1.0
     )
     x = normal(20_000, 2)
     state = method.init(x, seeded(1))
@@ -126,7 +126,7 @@ def test_first_and_fresh_points_are_of_the_given_width():
         assert abs(chains.var().item() - 6.25) < 4 * 6.25 * (2 / chains.numel()) ** 0.5
 
 
-def test_what_the_sampler_learnt_is_part_of_the_state():
+def test_adapted_values_of_the_sampler_are_part_of_the_state():
     sampler = Mala(step_size=0.1, adaptation=StepSizeAdaptation(target=0.5))
     method = PersistentContrastiveDivergence(sampler=sampler, slots=SLOTS)
     state = method.init(normal(BATCH, 2), seeded())
@@ -138,6 +138,6 @@ def test_what_the_sampler_learnt_is_part_of_the_state():
 
 
 def test_a_batch_larger_than_the_buffer_is_refused():
-    method = PersistentContrastiveDivergence(sampler=Plus(0.0), slots=10)
+    method = PersistentContrastiveDivergence(sampler=AddOne(0.0), slots=10)
     with pytest.raises(ValueError, match=r"batch of 20 .* 10 chain slots"):
         step(method, method.init(normal(BATCH, 2), seeded()))

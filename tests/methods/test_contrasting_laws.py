@@ -43,7 +43,7 @@ def slopes(method, a: float, d: int, log_z: float | None = None, n: int = 40, ba
 @NOISES
 @pytest.mark.parametrize("nu", [1, 4])
 @pytest.mark.parametrize("d", [1, 2])
-def test_nce_has_its_stationary_point_at_the_normalised_truth(noise, nu, d):
+def test_nce_is_stationary_at_the_normalised_truth(noise, nu, d):
     """At a = 1 and log Z = d/2 log 2 pi (0.919 in 1-D) both gradients are zero, whatever the noise
     and nu; 0.3 off they point back."""
     truth = d / 2 * math.log(2 * math.pi)
@@ -79,7 +79,7 @@ def test_nce_learns_the_constant(noise):
     assert_mean(torch.tensor(learnt), 0.919)
 
 
-def test_nce_value():
+def test_nce_loss_is_the_formula():
     """At the truth with noise = data's distribution L = log(1 + nu) + nu log(1 + 1 / nu), the
     cross-entropy of labels that nothing tells apart, and accuracy that of a constant."""
     for nu in (1, 4):
@@ -99,7 +99,7 @@ def test_nce_value():
 
 @pytest.mark.parametrize("sigma", [0.3, 1.5])
 @pytest.mark.parametrize("nu", [1, 3])
-def test_cnce_has_its_stationary_point_at_the_truth(sigma, nu):
+def test_cnce_is_stationary_at_the_truth(sigma, nu):
     """dL/da is zero at a = 1 for any sigma and nu, and points back at 0.7 and 1.3."""
     method = Conditional(sigma=sigma, nu=nu)
     assert_mean(slopes(method, 1.0, 2)[:, 0], 0)
@@ -148,7 +148,7 @@ def test_energy_discrepancy_of_weight_one_has_no_bias(m):
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
-def test_energy_discrepancy_value(a):
+def test_energy_discrepancy_of_a_quadratic_is_the_closed_form(a):
     """exp(-E) convolved with N(0, t) is exp(-b y^2 / 2) / sqrt(1 + a t), b = a / (1 + a t), and y
     has variance 1 + t: L = a / 2 - (log(1 + a t) + b (1 + t)) / 2 for w = 0 and many M."""
     t = 0.6
@@ -160,7 +160,7 @@ def test_energy_discrepancy_value(a):
     assert_mean(torch.tensor(values, dtype=torch.float64), expected)
 
 
-def test_energy_discrepancy_formula():
+def test_energy_discrepancy_is_its_formula():
     """mean_i log(w / M + 1 / M sum_j exp(E(x_i) - E(x_i + sqrt(t) (a_i + b_ij)))), term by term."""
     method = EnergyDiscrepancy(t=0.5, m=3, w=2.0)
     x, energy, generator = normal(5, 2), Quadratic(0.8), seeded(4)

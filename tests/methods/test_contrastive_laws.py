@@ -36,7 +36,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Plus:
+class AddOne:
     """x + amount, every step."""
 
     amount: float
@@ -73,7 +73,7 @@ def test_exact_negatives_give_the_likelihood_gradient(a):
     [(Langevin(step_size=0.1), (1 - 0.8**0.5) / 0.1), (Mala(step_size=0.5), 1.0)],
 )
 @pytest.mark.parametrize("persistent", [True, False])
-def test_where_training_comes_to_rest(sampler, fixed_point, persistent):
+def test_fixed_points_of_training(sampler, fixed_point, persistent):
     """ULA at eta = 0.1 has its fixed point where a (1 - eta a / 2) = 1, a = 1.056, and MALA at 1.
     There the gradient is zero, and 0.1 further it pushes back. Chains of 80 steps from noise."""
     if persistent:
@@ -85,12 +85,12 @@ def test_where_training_comes_to_rest(sampler, fixed_point, persistent):
     assert elsewhere.mean() > 4 * elsewhere.std() / len(elsewhere) ** 0.5
 
 
-def test_cd_starts_where_it_says():
+def test_cd_chains_start_at_data_or_noise():
     """start: data at the batch; start: noise at N(0, noise_std^2 I), whatever the data."""
     x = normal(4_000, 2) + 100
     seen = {}
     for start in ("data", "noise"):
-        method = ContrastiveDivergence(sampler=Plus(0.0), k=1, start=start, noise_std=3.0)
+        method = ContrastiveDivergence(sampler=AddOne(0.0), k=1, start=start, noise_std=3.0)
         energy = Quadratic(1.0)
         out = method.loss(energy, Batch(x), method.init(x, seeded()), seeded())
         seen[start] = out.metrics["energy_model"].item()
@@ -100,7 +100,7 @@ def test_cd_starts_where_it_says():
     assert abs(seen["noise"] - 9) < 4 * error
 
 
-def test_regularization_formula():
+def test_regularization_is_its_formula():
     """L = mean E+ - mean E- + alpha (mean E+^2 + mean E-^2), and its gradient."""
     energy, x, y = Quadratic(0.7, 0.4), normal(5, 2), normal(8, 2, seed=1)
     loss, metrics = contrastive_loss(energy, x, y, 0.3)
@@ -137,7 +137,7 @@ def test_shifting_the_energy_changes_no_unregularised_gradient(sampler):
         assert (abs(found[0] - found[1]) < 1e-12) is same
 
 
-def test_noise_on_the_data():
+def test_data_noise_has_the_given_standard_deviation():
     """data_noise = s: positives of variance 1 + s^2 and a batch that is not written to; none, and
     no random number drawn, at 0."""
     x = normal(20_000, 2)

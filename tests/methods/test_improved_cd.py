@@ -31,7 +31,7 @@ def slope_and_state(method, seed: int = 1):
     return out, slope
 
 
-def added(**weights: float):
+def additional_slope(**weights: float):
     """What a term adds to the slope, and the chain ends and noise that it was computed from."""
     plain, slope = slope_and_state(replace(METHOD, kl_weight=0.0, entropy_weight=0.0))
     with_term, other = slope_and_state(
@@ -48,7 +48,7 @@ def added(**weights: float):
     return other - slope, plain.state["chains"][drawn], noise
 
 
-def test_without_the_terms_it_is_pcd():
+def test_zero_weights_give_pcd():
     pcd = PersistentContrastiveDivergence(
         sampler=METHOD.sampler, k=2, slots=40, energy_regularization=0.1
     )
@@ -64,17 +64,17 @@ def step(a, x, noise):
     return x - ETA * a * x + (2 * ETA * T) ** 0.5 * noise
 
 
-def test_kl_term_goes_through_the_step_and_not_through_the_judge():
+def test_kl_term_differentiates_the_step_and_not_the_outer_energy():
     """d/da mean E_frozen(y) = mean A y'(-eta x): nothing of mean ||y||^2 / 2, the slope of the
     judge."""
-    found, x, noise = added(kl_weight=2.0)
+    found, x, noise = additional_slope(kl_weight=2.0)
     y = step(A, x, noise)
     torch.testing.assert_close(found, 2 * (A * y * -ETA * x).sum(1).mean())
 
 
 def test_entropy_term_is_the_slope_of_the_entropy():
     """-T dH(y)/da, by central differences of the same estimate."""
-    found, x, noise = added(entropy_weight=2.0)
+    found, x, noise = additional_slope(entropy_weight=2.0)
     h = 1e-6
     by_a = (
         nearest_neighbour_entropy(step(A + h, x, noise))
@@ -84,7 +84,7 @@ def test_entropy_term_is_the_slope_of_the_entropy():
 
 
 @pytest.mark.parametrize("event", [(1,), (3,), (2, 2)])
-def test_entropy_of_a_gaussian(event):
+def test_nearest_neighbour_entropy_of_a_gaussian(event):
     """d / 2 log(2 pi e) + d log std, within the estimate's bias of 0.05 and 4 standard errors."""
     d, std = math.prod(event), 0.6
     found = torch.stack(
@@ -95,7 +95,7 @@ def test_entropy_of_a_gaussian(event):
     assert abs(found.mean().item() - truth) < 0.05 * d + 4 * error
 
 
-def test_entropy_scales():
+def test_entropy_shifts_by_the_log_of_the_scale():
     """H(c y) = H(y) + d log c, and twice the same point is no infinity."""
     y = normal(50, 3)
     torch.testing.assert_close(
@@ -108,7 +108,7 @@ def test_entropy_scales():
     assert y.grad.isfinite().all()
 
 
-def test_it_comes_to_rest_at_the_truth():
+def test_it_is_stationary_at_the_truth():
     """At a = 1, T = 1, where q = p, the terms of the KL cancel each other and the slope is 0, up to
     the bias of eta and of the neighbours."""
     method = replace(METHOD, sampler=Mala(step_size=0.3), k=20, slots=400, step_size=0.01)

@@ -27,7 +27,7 @@ MALA = Mala(step_size=0.2)
 PATH = (0.6, 0.9, 1.3, 1.8, 2.4)  # of a: too fast for the chains
 
 
-def followed(method: Jarzynski, seed: int, d: int = 2):
+def last_output(method: Jarzynski, seed: int, d: int = 2):
     """The last outcome of a path of energies that no walker has a say in."""
     generator = seeded(seed)
     x = normal(8, d, seed=seed)
@@ -38,7 +38,7 @@ def followed(method: Jarzynski, seed: int, d: int = 2):
     return out
 
 
-def walking(**options) -> Jarzynski:
+def build_method(**options) -> Jarzynski:
     return Jarzynski(
         **({"sampler": MALA, "k": 1, "walkers": 40, "moved": 30, "moved_measuring": 20} | options)
     )
@@ -50,11 +50,11 @@ def test_mean_weight_is_the_normaliser(resample_below, temperature):
     """E mean exp(A) = Z = (2 pi T / a)^(d / 2) exp(-c / T) in both groups, and there
     E mean exp(A) ||X||^2 = Z d T / a, over 100 paths, though the chains lag behind the energy."""
     sampler = replace(MALA, temperature=temperature)
-    method = walking(sampler=sampler, resample_below=resample_below)
+    method = build_method(sampler=sampler, resample_below=resample_below)
     z = 2 * math.pi * temperature / PATH[-1] * math.exp(-0.3 / temperature)
     weight, square, plain = [], [], []
     for seed in range(100):
-        state = followed(method, seed).state
+        state = last_output(method, seed).state
         a, squares = state["log_weights"], state["chains"].square().sum(1)
         weight.append(a.exp().view(2, -1).mean(1))
         square.append((a.exp() * squares).view(2, -1).mean(1))
@@ -68,13 +68,13 @@ def test_mean_weight_is_the_normaliser(resample_below, temperature):
 
 def test_log_z_of_another_energy():
     """`log_z` reweights the measuring walkers: E exp(log_z) = Z of the energy it is asked about."""
-    method = walking()
-    found = [method.log_z(Quadratic(2.0), followed(method, i).state).exp() for i in range(50)]
+    method = build_method()
+    found = [method.log_z(Quadratic(2.0), last_output(method, i).state).exp() for i in range(50)]
     assert_mean(torch.stack(found), math.pi)
 
 
 @pytest.mark.slow
-def test_teaching_walkers_are_biased_and_measuring_walkers_are_not():
+def test_training_walkers_are_biased_and_measurement_walkers_are_not():
     """A Gaussian trained by 64 walkers on each side, log Z known: the teachers' own is low by much
     more than its error over 6 runs, that of the others is within 4 standard errors and 0.2."""
     errors = []
@@ -101,9 +101,9 @@ def test_teaching_walkers_are_biased_and_measuring_walkers_are_not():
     assert measured.abs().mean() < 0.2
 
 
-def test_the_loss_is_of_the_weighted_teachers():
+def test_the_loss_weights_the_training_walkers():
     """dL/da = mean ||x||^2 / 2 - sum_i w_i ||X_i||^2 / 2 over the first half of the state."""
-    method, energy, generator = walking(resample_below=0.0), Quadratic(1.7), seeded(3)
+    method, energy, generator = build_method(resample_below=0.0), Quadratic(1.7), seeded(3)
     x = normal(8, 2)
     state = method.loss(Quadratic(0.6), Batch(x), method.init(x, generator), generator).state
     out = method.loss(energy, Batch(x), state, generator)
@@ -115,7 +115,7 @@ def test_the_loss_is_of_the_weighted_teachers():
     torch.testing.assert_close(out.state["energies"], energy(out.state["chains"]).detach())
 
 
-def test_weighted_contrast():
+def test_weighted_contrast_is_its_formula():
     energy, x, y = Quadratic(0.7, 0.4), normal(5, 2), normal(8, 2, seed=1)
     weights = torch.softmax(normal(8, seed=2), 0).requires_grad_()
     loss, metrics = contrastive_loss(energy, x, y, 0.3, weights)
@@ -128,10 +128,10 @@ def test_weighted_contrast():
     assert weights.grad is None  # a weight is no way to a smaller loss
 
 
-def test_measuring_walkers_teach_nothing():
+def test_measurement_walkers_do_not_affect_the_gradient():
     """Other measuring walkers: the same loss, the same teachers, the same step size learnt."""
     sampler = replace(MALA, adaptation=StepSizeAdaptation(target=0.5))
-    method, x, energy = walking(sampler=sampler), normal(8, 2), Quadratic(1.3)
+    method, x, energy = build_method(sampler=sampler), normal(8, 2), Quadratic(1.3)
     state = method.init(x, seeded(1))
     other = {k: v.clone() for k, v in state.items()}
     other["chains"][40:] = 3.0
@@ -144,10 +144,10 @@ def test_measuring_walkers_teach_nothing():
         assert not torch.equal(one.state[name][40:], two.state[name][40:]), name
 
 
-def test_groups_are_resampled_by_themselves_and_when_needed():
+def test_groups_are_resampled_independently_below_the_threshold():
     """The first group holds one walker that outweighs all: its copies fill the group, with equal
     weights of the same mean. The second has equal weights and stays as it is."""
-    method = walking(resample_below=0.5)
+    method = build_method(resample_below=0.5)
     state = method.init(normal(8, 2), seeded(1))
     walkers = {name: state[name] for name in ("chains", "energies", "log_weights")}
     walkers["log_weights"] = torch.zeros(80, dtype=torch.float64)
@@ -164,10 +164,10 @@ def test_groups_are_resampled_by_themselves_and_when_needed():
 
 
 @pytest.mark.parametrize("moved", [10, 40, 100])
-def test_only_so_many_walkers_move(moved):
+def test_the_given_number_of_walkers_moves(moved):
     """20 of the measuring group; all of a group, and no more, where more are asked for."""
-    method = walking(sampler=Mala(step_size=1e-6), moved=moved, resample_below=0.0)
-    x, state = normal(8, 2), walking().init(normal(8, 2), seeded(1))
+    method = build_method(sampler=Mala(step_size=1e-6), moved=moved, resample_below=0.0)
+    x, state = normal(8, 2), build_method().init(normal(8, 2), seeded(1))
     after = method.loss(Quadratic(), Batch(x), state, seeded(2)).state
     changed = (after["chains"] != state["chains"]).any(1).view(2, 40).sum(1)
     assert changed.tolist() == [min(moved, 40), 20]
@@ -188,7 +188,7 @@ def test_a_biased_sampler_is_refused(sampler):
         Jarzynski(sampler=sampler)
 
 
-def test_pictures_and_samples_respect_the_weights():
+def test_negatives_and_chain_starts_are_weighted():
     """Of chains 0 .. 99 with weight proportional to their number, chosen ones have mean 66.3."""
     chains = torch.arange(100.0, dtype=torch.float64)[:, None]
     weighted = MethodChains(chains, chains[:, 0].log(), None, None)
@@ -200,7 +200,7 @@ def test_pictures_and_samples_respect_the_weights():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_reports_it_in_the_units_of_the_data(configured, tmp_path):
+def test_a_run_reports_log_z_in_the_units_of_the_data(configured, tmp_path):
     """Of the averaged weights, at the sampler's temperature, beside the grid's log Z."""
     words = ("method=jarzynski", "sampler.temperature=0.8", "optimizer.lr=0.01")
     experiment = build(configured(*words))

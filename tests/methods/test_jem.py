@@ -52,7 +52,7 @@ def slopes(method, x, y):
     return out, slope
 
 
-def test_it_is_pcd_and_the_cross_entropy_of_the_classes():
+def test_the_loss_is_pcd_plus_cross_entropy():
     """d/db_z of -log softmax_y(b - ...) = p(z | x) - [z = y], worked out by hand."""
     x, y = normal(40, 1), torch.arange(40) % 2
     options = {"sampler": SAMPLER, "k": 2, "slots": 50, "energy_regularization": 0.1}
@@ -69,7 +69,7 @@ def test_it_is_pcd_and_the_cross_entropy_of_the_classes():
     assert all(torch.equal(plain.state[name], both.state[name]) for name in plain.state)
 
 
-def test_the_classes_are_those_of_the_points_that_the_density_sees():
+def test_the_cross_entropy_uses_the_noisy_points():
     """With noise on the data: of the noised points."""
     x, y = normal(40, 1), torch.arange(40) % 2
     method = JointEnergyModel(sampler=SAMPLER, k=1, slots=50, data_noise=0.7)
@@ -92,7 +92,7 @@ def test_a_batch_without_labels_is_refused():
     ("kind", "options"),
     [(MLP, {"width": 16}), (Convolutional, {"widths": [4, 8]}), (Residual, {"widths": [4, 8]})],
 )
-def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_std):
+def test_the_energy_is_minus_logsumexp_over_classes(kind, options, base_std):
     """E(x) = -log sum_y exp(-E(x, y)), and so is a written-out gradient."""
     model = kind(event_shape=(4, 4), classes=3, base_std=base_std, **options).double()
     nn.init.normal_(model.output.bias)
@@ -109,7 +109,7 @@ def test_the_energy_of_a_point_is_the_sum_over_its_classes(kind, options, base_s
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_chains_are_weighted_to_those_of_a_class(temperature):
+def test_chains_are_weighted_by_the_class_probability(temperature):
     """p(x | y) / p(x) is proportional to exp(-(E(x, y) - E(x)) / T), at any temperature."""
     x, energy = normal(30, 1), Wells()
     own = torch.linspace(0, 1, 30, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_chains_are_weighted_to_those_of_a_class(temperature):
     assert _class_log_weights(energy, {}, 1, temperature) == {}
 
 
-def test_calibration_error():
+def test_calibration_error_is_its_formula():
     """Two bins of (0, 1]: 0.5 belongs to the lower one. |1/2 - 0.4| * 2/4 + |1 - 0.8| * 2/4."""
     confidence = torch.tensor([0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
     right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
@@ -136,7 +136,7 @@ def test_calibration_error():
     assert calibration_error(confidence, right, 2) == pytest.approx(0.275)
 
 
-def test_classification_of_points_held_out():
+def test_classification_of_held_out_points():
     """Points of the data's own units, at a temperature that p(y | x) does not know of."""
     u, draw = normal(500, 1).double(), seeded(5)
     p = torch.sigmoid(4 * u[:, 0] + math.log(3))  # of class 1
@@ -184,7 +184,7 @@ WORDS = ("method=jem", "dataset=iris", "model.classes=3", "train.batch_size=32",
         (("method=jem", "dataset=iris", "model.classes=4"), "model.classes is 4, the data have 3"),
     ],
 )
-def test_classes_that_do_not_fit_are_refused(command, words, remedy):
+def test_invalid_classes_are_refused(command, words, remedy):
     outcome = command(*words, "train.batch_size=32")
     assert outcome.code == 2
     assert remedy in outcome.err
@@ -193,7 +193,7 @@ def test_classes_that_do_not_fit_are_refused(command, words, remedy):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_tells_classes_and_draws_points_of_each(command, tiny_file, folder):
+def test_a_run_classifies_and_samples_each_class(command, tiny_file, folder):
     """Iris: the first species is easily told, the centres of the classes lie apart."""
     import ebmtrain
 

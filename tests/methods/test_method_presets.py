@@ -22,7 +22,7 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def made(group: str, name: str, **supplied):
+def build(group: str, name: str, **supplied):
     """As the builder makes it: it passes what stands in the signature and not in the YAML."""
     config = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
     parameters = inspect.signature(get_object(config["_target_"])).parameters
@@ -34,31 +34,31 @@ def made(group: str, name: str, **supplied):
 
 @pytest.fixture(params=names("sampler"))
 def sampler(request):
-    return made("sampler", request.param)
+    return build("sampler", request.param)
 
 
 @pytest.fixture(params=names("method"))
 def method(request, sampler):
     if request.param == "jarzynski" and not leaves_target_invariant(sampler):
         with pytest.raises(ValueError, match="weights need a sampler"):
-            made("method", request.param, sampler=sampler)
+            build("method", request.param, sampler=sampler)
         pytest.skip("refused, as it should be")
-    return made("method", request.param, sampler=sampler)
+    return build("method", request.param, sampler=sampler)
 
 
 @pytest.fixture(params=["mlp", "gaussian"])
 def energy(request, method):
-    return suited(method, request.param)
+    return matching_energy(method, request.param)
 
 
-def suited(method, model: str, event=(2,)):
+def matching_energy(method, model: str, event=(2,)):
     """The model, or one that is told the noise or has an output for each class if the method needs
     it."""
     if isinstance(method, MultiNoiseScoreMatching):
-        return made("model", "noise_conditional_mlp", event_shape=event)
+        return build("model", "noise_conditional_mlp", event_shape=event)
     if getattr(method, "needs_labels", False):
-        return made("model", "mlp", event_shape=event, classes=3)
-    return made("model", model, event_shape=event)
+        return build("model", "mlp", event_shape=event, classes=3)
+    return build("model", model, event_shape=event)
 
 
 def labelled(x) -> Batch:
@@ -77,7 +77,7 @@ def run(method, energy, x, seed: int):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_a_step(method, energy, dtype):
+def test_a_step_has_a_finite_loss_and_a_valid_state(method, energy, dtype):
     """A loss of shape () with a gradient, detached metrics of shape (), state of fixed names,
     shapes and types; deterministic in the generator, the only one that it draws from; the data,
     the old state and .grad untouched."""
@@ -113,7 +113,7 @@ def test_a_step(method, energy, dtype):
 
 
 @pytest.mark.slow
-def test_deterministic_in_the_generator(method, energy):
+def test_a_step_is_deterministic_in_the_generator(method, energy):
     x = torch.randn(6, 2, generator=seeded())
     one, two = (run(method, energy, x, 1) for _ in range(2))
     assert torch.equal(one.loss, two.loss)
@@ -123,14 +123,14 @@ def test_deterministic_in_the_generator(method, energy):
 @pytest.mark.slow
 @pytest.mark.parametrize("event", [(3,), (2, 2)])
 def test_events_of_any_shape(method, event):
-    energy = suited(method, "mlp", event)
+    energy = matching_energy(method, "mlp", event)
     out = run(method, energy, torch.randn(5, *event, generator=seeded()), 1)
     assert out.loss.shape == ()
     assert out.loss.isfinite()
 
 
 @pytest.mark.parametrize("name", names("method"))
-def test_preset_spells_out_every_option(name):
+def test_preset_names_every_option(name):
     text = (CONFIGS / "method" / f"{name}.yaml").read_text()
     head, usage = text.splitlines()[:2]
     assert head.startswith("# ")

@@ -50,7 +50,7 @@ def test_minimum_and_value():
     assert_mean(torch.stack([loss(0.0, i)[0] for i in range(60)]), 1.0)
 
 
-def test_gradient_is_of_the_whole_loss():
+def test_gradient_is_that_of_the_loss():
     for a in (0.5, 1.7):
         h = 1e-5
         by_a = (loss(a + h, 3)[0] - loss(a - h, 3)[0]) / (2 * h)
@@ -58,7 +58,7 @@ def test_gradient_is_of_the_whole_loss():
 
 
 @pytest.mark.parametrize("event", [(3,), (2, 2)])
-def test_without_sigma_it_is_the_energy_at_the_least(event):
+def test_the_default_sigma_is_the_smallest(event):
     torch.manual_seed(0)
     model = NoiseConditionalMLP(event_shape=event, sigma_min=0.1, fourier_features=5).double()
     x = normal(6, *event)
@@ -70,7 +70,7 @@ def test_without_sigma_it_is_the_energy_at_the_least(event):
     torch.testing.assert_close(model(x, mixed)[3:], model(x, most)[3:])
 
 
-def test_the_noise_is_seen_on_the_scale_of_its_logarithm():
+def test_the_noise_level_is_embedded_by_its_logarithm():
     """E(x, sigma) = MLP([x, c]) with c = 0, 1/2 and 1 at the least noise, at the geometric mean and
     at the most."""
     torch.manual_seed(0)
@@ -83,12 +83,12 @@ def test_the_noise_is_seen_on_the_scale_of_its_logarithm():
     torch.testing.assert_close(model(x, sigma), model.mlp(torch.cat([x, c], 1)))
 
 
-def test_an_energy_that_is_not_told_is_refused(configured):
+def test_an_unconditional_energy_is_refused(configured):
     with pytest.raises(ConfigError, match=r"multi_dsm needs .* model=noise_conditional_mlp"):
         validate(configured("method=multi_dsm"))
     validate(configured("method=multi_dsm", "model=noise_conditional_mlp"))
 
 
-def test_noises_in_the_wrong_order_are_refused():
+def test_noise_levels_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"sigma_min=2\.0 must be less than sigma_max=1\.0"):
         NoiseConditionalMLP(event_shape=(2,), sigma_min=2.0)

@@ -64,7 +64,7 @@ def test_uniform_is_on_the_box_of_the_points():
     )
 
 
-def test_no_training_point_is_impossible_under_uniform_noise():
+def test_uniform_noise_covers_every_training_point():
     """Not even the one that the box ends at, in either type."""
     for x in (points(), points().float(), points().float() + 10_000):
         fitted = NOISE_DISTRIBUTIONS["uniform"].fit(x, 1.0, seeded())
@@ -73,7 +73,7 @@ def test_no_training_point_is_impossible_under_uniform_noise():
             assert NOISE_DISTRIBUTIONS["uniform"].log_prob(fitted, y).isfinite().all()
 
 
-def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
+def test_kernel_density_has_silvermans_bandwidth():
     """Few points far apart: h = (4 / (K (d + 2)))^(1 / (d + 4)) standard deviations of them all."""
     x = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0], [4.0, 2.0]], dtype=torch.float64)
     fitted = NOISE_DISTRIBUTIONS["kernel"].fit(x, 0.1, seeded())
@@ -91,7 +91,7 @@ def test_kernel_has_a_bump_on_every_point_of_silvermans_width():
 
 
 @EACH
-def test_an_offset_takes_no_digits_from_the_density(name):
+def test_an_offset_costs_no_precision(name):
     """Points of a file need not be standardized: float32 at 1,000 beside float64 at the same."""
     x = (points() + 1_000).float()
     fitted = NOISE_DISTRIBUTIONS[name].fit(x, 1.0, seeded())
@@ -104,7 +104,7 @@ def test_an_offset_takes_no_digits_from_the_density(name):
 
 
 @EACH
-def test_a_coordinate_that_never_changes_still_has_a_density(name):
+def test_a_constant_coordinate_has_a_finite_density(name):
     x = torch.cat([points(), torch.full((1_000, 1), 5.0, dtype=torch.float64)], 1)
     for points_ in (x, x.float()):
         fitted = NOISE_DISTRIBUTIONS[name].fit(points_, 1.0, seeded())

@@ -34,14 +34,14 @@ def assert_same(found, expected) -> None:
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
-def descended(energy, one: Tensor, k: int) -> Tensor:
+def langevin_descent(energy, one: Tensor, k: int) -> Tensor:
     for _ in range(k):
         one = (one + DESCENT.step_size * score(energy, one)).detach()
     return one
 
 
 @EVERY
-def test_denoising(which):
+def test_denoising_loss_does_not_depend_on_padding(which):
     energy, x, sigma = model(which), padded(STEPS), 0.3
     out = DenoisingScoreMatching(sigma=sigma).loss(energy, Batch(x), {}, seeded())
     xi = torch.empty_like(x).normal_(generator=seeded())
@@ -56,14 +56,14 @@ def test_denoising(which):
 
 
 @EVERY
-def test_contrastive_divergence(which):
+def test_cd_loss_does_not_depend_on_padding(which):
     energy, x, k = model(which), padded(STEPS), 3
     method = ContrastiveDivergence(sampler=DESCENT, k=k, energy_regularization=0.1)
     out = method.loss(energy, Batch(x), {}, seeded())
     gaps = []
     for one in alone(x):
         by_itself = resized(energy, one.shape[1])
-        up, down = by_itself(one), by_itself(descended(by_itself, one, k))
+        up, down = by_itself(one), by_itself(langevin_descent(by_itself, one, k))
         gaps.append(up - down + 0.1 * (up**2 + down**2))
     expected = torch.cat(gaps).mean()
     torch.testing.assert_close(out.loss, expected)
@@ -71,7 +71,7 @@ def test_contrastive_divergence(which):
 
 
 @EVERY
-def test_persistent_contrastive_divergence(which):
+def test_pcd_loss_does_not_depend_on_padding(which):
     energy, x, k = model(which), padded(STEPS), 2
     method = PersistentContrastiveDivergence(sampler=DESCENT, k=k, slots=len(x))
     state = method.init(x, seeded())
@@ -79,7 +79,7 @@ def test_persistent_contrastive_divergence(which):
     gaps = []
     for one, chain in zip(alone(x), alone(state["chains"]), strict=True):
         walker = resized(energy, chain.shape[1])
-        gaps.append(resized(energy, one.shape[1])(one) - walker(descended(walker, chain, k)))
+        gaps.append(resized(energy, one.shape[1])(one) - walker(langevin_descent(walker, chain, k)))
     expected = torch.cat(gaps).mean()
     torch.testing.assert_close(out.loss, expected)
     assert_same(gradients(energy, out.loss), gradients(energy, expected))
@@ -96,7 +96,7 @@ def test_chains_of_cd_have_the_lengths_of_the_batch(start, monkeypatch):
 
 
 @pytest.mark.parametrize("reinit", [0.0, 1.0])
-def test_slots_have_the_lengths_of_the_data_and_keep_them(reinit):
+def test_slots_have_lengths_of_the_data_and_keep_them(reinit):
     x = padded([3] * 5 + [7] * 10 + [16] * 5)[torch.randperm(20, generator=seeded(4))]
     method = PersistentContrastiveDivergence(
         sampler=Langevin(step_size=0.01), k=1, slots=40, reinit=reinit
@@ -111,7 +111,7 @@ def test_slots_have_the_lengths_of_the_data_and_keep_them(reinit):
     assert int(moved.flatten(1).any(1).sum()) == len(x)
 
 
-def test_shares_of_lengths_are_right_to_one_slot():
+def test_fractions_of_lengths_are_exact_to_one_slot():
     x = padded(sorted(1 + i % 16 for i in range(37)))
     for count in (5, 36, 100):
         found = lengths(spread_evenly(x, count)).bincount(minlength=17) / count
@@ -119,7 +119,7 @@ def test_shares_of_lengths_are_right_to_one_slot():
         assert float((found - wanted).abs().max()) <= 1 / count
 
 
-def test_losses_of_whole_points_are_as_they_were():
+def test_losses_of_unpadded_points_are_unchanged():
     """Of points that are no sequences too."""
     x = torch.randn(6, 2, generator=seeded(), dtype=torch.float64)
 

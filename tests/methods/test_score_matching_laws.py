@@ -18,7 +18,7 @@ from ebmtrain.types import Batch
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
 @pytest.mark.parametrize("a", [0.3, 1.0, 2.0])
-def test_exact_score_matching(a, shape):
+def test_score_matching_is_its_closed_form(a, shape):
     """L = a^2 / 2 mean ||x||^2 - a d, and not a^2 / 2 mean ||x||^2, whose minimum is at 0."""
     x = normal(40, *shape)
     d, square = x[0].numel(), x.flatten(1).square().sum(1).mean().item()
@@ -27,7 +27,7 @@ def test_exact_score_matching(a, shape):
     assert slope == pytest.approx(a * square - d)
 
 
-def test_score_matching_of_a_gaussian_has_its_minimum_at_the_truth():
+def test_score_matching_of_a_gaussian_is_minimal_at_the_truth():
     """J(a) = d (a^2 / 2 - a) in expectation: minimum at 1, value -d / 2."""
     assert_mean(minimisers(ScoreMatching(), lambda i: normal(500, 3, seed=i)), 1)
     losses = [loss_and_slope(ScoreMatching(), 1.0, normal(500, 3, seed=i))[0] for i in range(50)]
@@ -50,7 +50,7 @@ def test_sliced_forms_have_the_minimum_of_score_matching(variance_reduced, n_pro
 
 @pytest.mark.parametrize("variance_reduced", [False, True])
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
-def test_sliced_forms_draw_by_draw(shape, variance_reduced):
+def test_sliced_losses_are_exact_for_each_projection(shape, variance_reduced):
     """(v's)^2 / 2 + v'(ds)v = a^2 (x'v)^2 / 2 - a ||v||^2 for the very v that are drawn, and
     a^2 ||x||^2 / 2 in place of the first term with less variance."""
     a, x = 1.3, normal(20, *shape)
@@ -62,7 +62,7 @@ def test_sliced_forms_draw_by_draw(shape, variance_reduced):
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
-def test_finite_differences_are_exact_on_a_parabola(shape):
+def test_finite_differences_are_exact_for_a_quadratic(shape):
     """a^2 (x'v)^2 / 2 - a ||v||^2, draw by draw, at any eps."""
     a, x = 1.3, normal(20, *shape)
     v = torch.empty_like(x).normal_(generator=seeded(7)).flatten(1)
@@ -115,7 +115,7 @@ def test_stein_kernel_of_points_far_from_the_origin():
     torch.testing.assert_close(stein_kernel(x + 4096, s, y + 4096, t, 1.0), near)
 
 
-def test_stein_discrepancy_of_a_gaussian():
+def test_stein_discrepancy_of_a_gaussian_is_zero_at_the_truth():
     """(1 - a)^2 V in expectation, with V = E x'y k(x, y) > 0: 0 at the truth, which a sum with its
     diagonal would miss by 2 / (n scale) or so, and the same at a = 0 and 2."""
     method = KernelSteinDiscrepancy(scale=0.7)
@@ -158,7 +158,7 @@ def test_variance_reduction_reduces_variance():
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
-def test_denoising_minimum_and_sign(sigma):
+def test_denoising_is_minimal_at_the_convolved_precision(sigma):
     """Minimum at the precision of the blurred data, 1 / (1 + sigma^2); slope -d sigma^2 at 0. With
     the wrong sign both change theirs."""
     method = DenoisingScoreMatching(sigma=sigma)
@@ -170,7 +170,7 @@ def test_denoising_minimum_and_sign(sigma):
     assert_mean(torch.tensor(slopes, dtype=torch.float64), -2 * sigma**2)
 
 
-def test_denoising_value():
+def test_denoising_loss_is_its_closed_form():
     """L = sigma^2 / 2 mean || s + xi / sigma ||^2 is d / 2 at a = 0, for any sigma, and its
     minimum is d / 2 * 1 / (1 + sigma^2): Var(xi | noised) is what no score can explain."""
     sigma = 0.5
@@ -198,7 +198,7 @@ METHODS = pytest.mark.parametrize(
 
 @METHODS
 @pytest.mark.parametrize("event", [(2,), (2, 2)])
-def test_the_gradient_is_of_the_whole_loss(method, event):
+def test_the_gradient_is_that_of_the_loss(method, event):
     """dL/dtheta along a random direction is the central difference: no term is detached. (The
     constant of the energy, the last bias, is in none of these losses.)"""
     energy = MLP(event_shape=event, width=8, fourier_features=3, base_std=1.5).double()
@@ -244,7 +244,7 @@ def test_shifting_the_energy_changes_nothing(method):
     ],
     ids=["sm", "ssm", "dsm", "ksd"],
 )
-def test_score_norm_is_of_whole_points(method):
+def test_score_norm_is_over_whole_events(method):
     """sqrt(mean ||s||^2), s = -a x."""
     x = normal(20, 2, 3)
     out = method.loss(Quadratic(1.3), Batch(x), {}, seeded())

@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 from quadratic import seeded
-from test_method_presets import made, names
+from test_method_presets import build, names
 
 from ebmtrain.methods.jarzynski import leaves_target_invariant
 from ebmtrain.types import Placement, method_chains, schema_of
 
 
-def states():
+def method_states():
     for sampler in names("sampler"):
         for method in names("method"):
-            chain = made("sampler", sampler)
+            chain = build("sampler", sampler)
             if method != "jarzynski" or leaves_target_invariant(chain):
                 yield pytest.param(method, chain, id=f"{method}-{sampler}")
 
 
-@pytest.mark.parametrize(("method", "sampler"), list(states()))
+@pytest.mark.parametrize(("method", "sampler"), list(method_states()))
 def test_init_returns_what_the_method_declares(method, sampler):
     """And what is of each rank has a row for each chain, or counts their restarts."""
-    part = made("method", method, sampler=sampler)
+    part = build("method", method, sampler=sampler)
     state = part.init(torch.randn(6, 2, generator=seeded()), seeded(1))
     schema = schema_of(part)
     assert set(schema) == set(state)
@@ -38,15 +38,15 @@ def test_init_returns_what_the_method_declares(method, sampler):
 
 @pytest.mark.parametrize("noise", ["gaussian", "uniform", "kernel"])
 def test_fitted_noise_is_replicated(noise):
-    part = made("method", "nce", noise=noise)
+    part = build("method", "nce", noise=noise)
     assert set(part.init(torch.randn(6, 2, generator=seeded()), seeded())) == set(schema_of(part))
     assert set(schema_of(part).values()) == {Placement.REPLICATED}
 
 
 def test_a_method_without_a_declaration_has_no_state():
-    class Mine:
+    class Stateless:
         def init(self, x, generator):
             return {}
 
-    assert schema_of(Mine()) == {}
+    assert schema_of(Stateless()) == {}
     assert method_chains({}) is None

@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal
 from ebmtrain.models.gaussian import Gaussian
 
 
-def scattered(d: int) -> Gaussian:
+def random_gaussian(d: int) -> Gaussian:
     """With parameters far from where they start."""
     model = Gaussian(event_shape=(d,)).double()
     generator = torch.Generator().manual_seed(0)
@@ -21,9 +21,9 @@ def scattered(d: int) -> Gaussian:
     return model
 
 
-def test_closed_form_with_correlations_is_autograd():
+def test_closed_form_score_is_that_of_autograd():
     """dE/dx = L L' (x - mu): L and its transpose differ once it is not diagonal."""
-    model = scattered(4)
+    model = random_gaussian(4)
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     e = model(x.requires_grad_())
     (gradient,) = torch.autograd.grad(e.sum(), x)
@@ -33,16 +33,16 @@ def test_closed_form_with_correlations_is_autograd():
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
-def test_log_density(d):
+def test_energy_is_minus_the_log_density(d):
     """-E(x) - log Z is the log density of N(mu, (L L')^-1)."""
-    model = scattered(d)
+    model = random_gaussian(d)
     x = torch.randn(10, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     precision = model.factor @ model.factor.T
     truth = MultivariateNormal(model.mean, precision_matrix=precision)
     torch.testing.assert_close(-model(x) - model.log_z(1.0), truth.log_prob(x))
 
 
-def test_the_likelihood_is_stationary_at_the_mean_and_covariance_of_the_data():
+def test_likelihood_is_stationary_at_the_moments_of_the_data():
     """d/dtheta (mean E + log Z) = 0 at mu = mean(x), P = cov(x)^-1; and nowhere near it."""
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(50, 3, generator=generator, dtype=torch.float64).cumsum(1) * 2 + 1
@@ -59,7 +59,7 @@ def test_the_likelihood_is_stationary_at_the_mean_and_covariance_of_the_data():
         assert (max(g.abs().max().item() for g in gradient) < 1e-12) is still
 
 
-def test_starts_at_the_given_standard_deviation():
+def test_initial_standard_deviation_is_the_given_one():
     model = Gaussian(event_shape=(2, 2), initial_std=3.0).double()
     x = torch.ones(1, 2, 2, dtype=torch.float64)
     assert model(x).item() == pytest.approx(4 / (2 * 9))

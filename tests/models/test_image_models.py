@@ -32,7 +32,7 @@ def images(n: int, *event: int) -> Tensor:
 
 @pytest.mark.parametrize("event", [(8, 8), (1, 8, 8), (3, 28, 28), (5, 9, 23), (3, 32, 32)])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_pixel_of_any_image_counts(name, event):
+def test_energy_depends_on_every_pixel(name, event):
     """Also where the size cannot be halved three times without a remainder."""
     model, x = seeded(name, event), images(2, *event).requires_grad_()
     e = model(x)
@@ -42,7 +42,7 @@ def test_every_pixel_of_any_image_counts(name, event):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_gray_images_need_no_axis_of_channels(name):
+def test_gray_images_need_no_channel_axis(name):
     x = images(4, 8, 9)
     gray, one = seeded(name, (8, 9)), seeded(name, (1, 8, 9))
     assert torch.equal(gray(x), one(x[:, None]))
@@ -64,13 +64,13 @@ def test_derivatives_against_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_untrained_energy_has_the_size_of_one_unit(name):
+def test_initial_energy_is_of_order_one(name):
     """Weights of variance 1 / inputs: neither lost nor blown up on the way through the layers."""
     e = seeded(name, (3, 16, 16), widths=[32, 64, 128])(images(200, 3, 16, 16))
     assert 0.01 < e.std().item() < 10
 
 
-def test_the_layers_of_conv():
+def test_conv_is_its_formula():
     """3x3, then 4x4 at stride 2, of the widths that are given; a linear readout of all places."""
     model = Convolutional(event_shape=(3, 32, 32))
     found = [(c.in_channels, c.out_channels, c.kernel_size, c.stride)
@@ -80,7 +80,7 @@ def test_the_layers_of_conv():
     assert model.output.in_features == 256 * 4 * 4
 
 
-def halved(h: Tensor) -> Tensor:
+def downsample(h: Tensor) -> Tensor:
     """Means over 2x2 pixels, at the edges over those that are there."""
     rows, columns = (range(0, n, 2) for n in h.shape[2:])
     found = [[h[:, :, i : i + 2, j : j + 2].mean((2, 3)) for j in columns] for i in rows]
@@ -88,19 +88,19 @@ def halved(h: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("event", [(2, 16, 24), (2, 9, 19)])
-def test_the_layers_of_resnet(event):
+def test_resnet_is_its_formula(event):
     """Written out: h + B(silu(A(silu(h)))), halved, and in the end w . sum over places of silu."""
     model, x = seeded("resnet", event, widths=[4, 4, 6]), images(3, *event)
     h = model.first(x)
     for block, narrow in zip(model.blocks, (True, True, False), strict=True):
         kept = h if narrow else block.across(h)
-        h = halved(kept + block.outer(silu(block.inner(silu(h)))))
+        h = downsample(kept + block.outer(silu(block.inner(silu(h)))))
     w, b = model.output.weight[0], model.output.bias
     torch.testing.assert_close(model(x), silu(h).sum((2, 3)) @ w + b)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_begin_with_the_variance_of_their_inputs(name):
+def test_initial_weights_preserve_the_variance(name):
     """1 / (inputs of one unit), within 4 standard errors of a variance of normal numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -143,7 +143,7 @@ def test_no_batch_norm_and_no_dropout():
         ("model=resnet model.widths=[4,0]", "model.widths"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(command, words, saying):
+def test_events_that_are_no_images_are_refused_in_one_line(command, words, saying):
     outcome = command("check", *words.split())
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
@@ -155,7 +155,7 @@ def test_what_is_no_image_is_refused_in_one_line(command, words, saying):
 @pytest.mark.parametrize(
     ("event", "widths"), [((5, 9), "4,6,8"), ((4, 2), "4,6"), ((1, 1, 7), "4")]
 )
-def test_images_too_small_for_conv_say_which_widths_fit(event, widths):
+def test_too_small_images_for_conv_are_refused_with_valid_widths(event, widths):
     with pytest.raises(ValueError, match=rf"model.widths=\[{widths}\]$"):
         seeded("conv", event)
     fitting = seeded("conv", event, widths=[int(w) for w in widths.split(",")])

@@ -31,7 +31,7 @@ def log_mass(model: nn.Module, growth: float, n: int = 1200) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mass_is_finite_and_inside_the_window(name):
+def test_mass_is_finite_and_inside_the_plotted_window(name):
     """Of the mass in a window three times as large, 99.9 % is in the window."""
     model = preset(name).double()
     assert model.event_shape == (2,)
@@ -89,7 +89,7 @@ def test_known_values():
     )
 
 
-def test_the_tip_of_ackley_has_no_nan():
+def test_ackley_has_no_nan_at_its_minimum():
     model = Ackley()
     x = torch.zeros(1, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x).sum(), x)
@@ -110,7 +110,7 @@ def test_the_tip_of_ackley_has_no_nan():
     ],
     ids=lambda model: type(model).__name__,
 )
-def test_other_dimensions(model):
+def test_landscapes_of_other_dimensions(model):
     """The closed form is autograd there too, outside of the walls as well as inside."""
     (dim,) = model.double().event_shape
     x = torch.randn(20, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
@@ -130,6 +130,6 @@ def test_other_dimensions(model):
         ({"weights": [0.0, 0.0, 0.0]}, "positive sum"),
     ],
 )
-def test_mixture_refuses_what_does_not_fit(arguments, words):
+def test_invalid_mixture_parameters_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         GaussianMixture(**arguments)

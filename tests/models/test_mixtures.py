@@ -10,7 +10,7 @@ from ebmtrain.config.build import build
 from ebmtrain.models.mixtures import Mixtures
 
 
-def scattered(mixtures: int, event: tuple[int, ...] = (2, 3), rank: int = 2) -> Mixtures:
+def random_mixtures(mixtures: int, event: tuple[int, ...] = (2, 3), rank: int = 2) -> Mixtures:
     """With parameters far from where they start."""
     model = Mixtures(event_shape=event, mixtures=mixtures, components=4, rank=rank).double()
     generator = torch.Generator().manual_seed(0)
@@ -33,21 +33,21 @@ def density(model: Mixtures, which: int) -> MixtureSameFamily:
 
 
 def test_one_mixture_is_a_normalised_density():
-    model, x = scattered(1), points(20, 2, 3)
+    model, x = random_mixtures(1), points(20, 2, 3)
     torch.testing.assert_close(-model(x), density(model, 0).log_prob(x.flatten(1)))
     assert model.log_z(1.0) == 0
     assert model.log_z(2.0) is None
 
 
-def test_several_are_their_geometric_mean_whose_normaliser_is_unknown():
-    model, x = scattered(3), points(20, 2, 3)
+def test_several_mixtures_are_their_unnormalised_geometric_mean():
+    model, x = random_mixtures(3), points(20, 2, 3)
     each = [density(model, i).log_prob(x.flatten(1)) for i in range(3)]
     torch.testing.assert_close(-model(x), torch.stack(each).mean(0))
     assert model.log_z(1.0) is None
 
 
-def test_closed_form_is_autograd():
-    model, x = scattered(3), points(20, 2, 3).requires_grad_()
+def test_closed_form_score_is_that_of_autograd():
+    model, x = random_mixtures(3), points(20, 2, 3).requires_grad_()
     energy = model(x)
     (gradient,) = torch.autograd.grad(energy.sum(), x)
     closed = model.energy_and_gradient(x)
@@ -55,7 +55,7 @@ def test_closed_form_is_autograd():
     torch.testing.assert_close(closed[1], gradient)
 
 
-def test_components_begin_at_training_points_and_each_mixture_at_others():
+def test_initial_components_are_different_training_points_for_each_mixture():
     x = points(50, 2, 3)
     model = Mixtures(event_shape=(2, 3), mixtures=2, components=30, training_points=x)
     flat = x.flatten(1).float()
@@ -67,7 +67,7 @@ def test_components_begin_at_training_points_and_each_mixture_at_others():
     assert len(many.centres.unique(dim=0)) == 50
 
 
-def test_a_rank_beyond_the_coordinates_is_refused(command):
+def test_a_rank_above_the_dimension_is_refused(command):
     outcome = command("check", "model=mixtures", "model.rank=3")
     assert outcome.code == 2
     assert outcome.err == (
@@ -75,7 +75,7 @@ def test_a_rank_beyond_the_coordinates_is_refused(command):
     )
 
 
-def test_the_builder_gives_it_the_training_points_standardized():
+def test_initial_components_are_standardized_training_points():
     words = ["model=mixtures", "method=dsm", "dataset=wine", "device.threads=1", "seed=3",
              "train.batch_size=64"]  # fmt: skip
     experiment = build(presets.to_plain(presets.compose_config(words)))

@@ -32,7 +32,9 @@ def points(n: int, d: int = 2) -> Tensor:
 @pytest.mark.parametrize("fourier_features", [0, 8])
 @pytest.mark.parametrize("base_std", [None, 1.5])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_closed_form_is_autograd(activation, base_std, fourier_features, spectral_norm, dtype):
+def test_closed_form_score_is_that_of_autograd(
+    activation, base_std, fourier_features, spectral_norm, dtype
+):
     """Of every activation, with and without each part, both in train and in eval mode."""
     model = seeded(
         activation=activation,
@@ -80,7 +82,7 @@ def test_initial_variance(name):
     assert abs(w.square().mean().item() - variance) < 4 * error
 
 
-def test_initialisation_is_of_every_layer():
+def test_every_layer_is_initialised():
     model = MLP(event_shape=(2,), width=64, depth=3, initialisation="orthogonal")
     for layer in model.layers():
         gram = layer.weight @ layer.weight.T
@@ -98,7 +100,7 @@ def test_base_measure_is_added():
 
 
 @pytest.mark.parametrize("d", [1, 2, 8])
-def test_likeness_of_fourier_features(d):
+def test_fourier_features_approximate_the_gaussian_kernel(d):
     """mean_j cos(w_j (x - y)) estimates exp(-fourier_scale^2 ||x - y||^2 / d): the same at one
     mean square difference per coordinate, whatever d is. Within 4 standard errors."""
     n, scale = 40_000, 1.5
@@ -113,7 +115,7 @@ def test_likeness_of_fourier_features(d):
     assert (a @ b / n).item() == pytest.approx(cosines.mean().item(), abs=1e-4)
 
 
-def test_embedding_is_the_input_scaled_and_then_its_waves():
+def test_embedding_is_the_scaled_input_and_its_fourier_features():
     embedding = FourierFeatures(2, 3.0, 4, 1.0).double()
     x = points(5)
     phase = x @ embedding.frequencies.T
@@ -133,7 +135,7 @@ def test_spectral_norm_bounds_every_layer():
 
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
-def test_a_chain_does_not_move_the_weights(spectral_norm):
+def test_a_chain_does_not_change_the_weights(spectral_norm):
     """Reading the closed form in eval mode moves no buffer and leaves no gradient."""
     model = seeded(spectral_norm=spectral_norm).double().eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -144,7 +146,7 @@ def test_a_chain_does_not_move_the_weights(spectral_norm):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_points_follow_the_weights_to_their_device():
+def test_points_are_moved_to_the_device_of_the_weights():
     """A device that every machine has: meta, which computes shapes only."""
     zero = torch.zeros(2, dtype=torch.float64)
     wrapped = to_data_units(MLP(event_shape=(2,)).to("meta"), Standardization(zero, zero + 1))

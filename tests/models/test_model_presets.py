@@ -22,11 +22,11 @@ from ebmtrain.types import Energy
 def points(name: str) -> Callable[..., Tensor]:
     """Of the shape that the preset takes here."""
 
-    def drawn(n: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    def draw(n: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(n, *event_of(name), generator=generator, dtype=dtype) * 2
 
-    return drawn
+    return draw
 
 
 def test_returns_one_finite_energy_per_point(model, points, dtype):
@@ -39,7 +39,7 @@ def test_returns_one_finite_energy_per_point(model, points, dtype):
         assert e.isfinite().all()
 
 
-def test_closed_form_is_autograd(model, points, name, dtype):
+def test_closed_form_score_is_that_of_autograd(model, points, name, dtype):
     """What chains see is (E(x), dE/dx), at float32's rounding and at float64's; of images and
     sequences, whose networks leave it to autograd, too."""
     assert hasattr(model, "energy_and_gradient") is (name not in IMAGES | SEQUENCES)
@@ -58,14 +58,14 @@ def test_closed_form_is_autograd(model, points, name, dtype):
     )
 
 
-def test_points_of_a_batch_do_not_see_each_other(model, points):
+def test_points_of_a_batch_are_independent(model, points):
     """E(cat[x, y])[:n] = E(x), in train mode."""
     model.train()
     x, y = points(5), 10 * points(9, seed=1)
     torch.testing.assert_close(model(torch.cat([x, y]))[:5], model(x), rtol=1e-5, atol=1e-5)
 
 
-def test_draws_no_random_numbers_and_leaves_its_input_alone(model, points):
+def test_energy_is_deterministic_and_does_not_change_its_input(model, points):
     x = points(8)
     before, state = x.clone(), torch.get_rng_state()
     first, second = model(x), model(x)
@@ -83,7 +83,7 @@ def test_has_second_derivatives(model, points):
     assert (divergence != 0).any()
 
 
-def test_state_is_all_there_is(model, points, name):
+def test_the_state_dict_determines_the_energy(model, points, name):
     """A state_dict carried to a model of other random numbers makes the same energies."""
     other = preset(name)
     for tensor in other.state_dict().values():
@@ -92,7 +92,7 @@ def test_state_is_all_there_is(model, points, name):
     assert torch.equal(other(points(8)), model(points(8)))
 
 
-def test_preset_spells_out_every_option(name):
+def test_preset_names_every_option(name):
     """First a line to list, then a line to type; each option, and no name that YAML 1.1 reads as a
     truth value."""
     text = (PRESETS / f"{name}.yaml").read_text()
@@ -106,7 +106,7 @@ def test_preset_spells_out_every_option(name):
     )  # the builder passes these
 
 
-def test_a_frozen_model_gives_chains_what_it_gives_all(model, points):
+def test_a_frozen_model_has_the_same_energies_and_scores(model, points):
     """In a chain its parameters take no gradient, and what it keeps stays as it is."""
     model.train()
     x, before = points(5), {k: v.clone() for k, v in model.state_dict().items()}
@@ -119,7 +119,7 @@ def test_a_frozen_model_gives_chains_what_it_gives_all(model, points):
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_an_exact_copy_is_the_model_in_float64(model, points):
+def test_exact_copy_is_the_model_in_float64(model, points):
     """What evaluations use; the model itself stays in its type."""
     copy = float64_copy(model)
     x = points(5, torch.float64)
@@ -130,7 +130,7 @@ def test_an_exact_copy_is_the_model_in_float64(model, points):
 
 @pytest.mark.parametrize("event", [(3,), (2, 2), (1, 4, 4)])
 @pytest.mark.parametrize("which", ["mlp", "gaussian", "noise_conditional_mlp"])
-def test_learnt_models_take_events_of_any_shape(which, event):
+def test_trainable_models_accept_events_of_any_shape(which, event):
     model = preset(which, event_shape=event)
     x = torch.randn(6, *event, generator=torch.Generator().manual_seed(0))
     e, gradient = model.energy_and_gradient(x)

@@ -14,20 +14,20 @@ from ebmtrain.score import score
 EVERY = pytest.mark.parametrize("which", sorted(KINDS))
 
 
-def energies_alone(energy, x: Tensor) -> Tensor:
+def unpadded_energies(energy, x: Tensor) -> Tensor:
     return torch.cat([resized(energy, one.shape[1])(one) for one in alone(x)])
 
 
 @EVERY
-def test_a_padded_sequence_has_the_energy_of_the_sequence_alone(which):
+def test_padding_does_not_change_the_energy(which):
     energy, x = model(which), padded(list(range(FEWEST[which], LONGEST + 1)))
-    torch.testing.assert_close(energy(x), energies_alone(energy, x))
+    torch.testing.assert_close(energy(x), unpadded_energies(energy, x))
     assert len({round(e, 9) for e in energy(x).tolist()}) == len(x)
 
 
 @EVERY
 @pytest.mark.parametrize("longer", [20, 33])
-def test_more_padding_changes_nothing(which, longer):
+def test_the_energy_does_not_depend_on_the_amount_of_padding(which, longer):
     """As long as the longest of all data is, which no sequence may depend on."""
     energy, x = model(which), padded(list(range(1, LONGEST + 1)))
     more = torch.full((len(x), longer - LONGEST, CHANNELS), math.nan, dtype=x.dtype)
@@ -37,20 +37,20 @@ def test_more_padding_changes_nothing(which, longer):
 
 
 @EVERY
-def test_other_sequences_of_the_batch_change_nothing(which):
+def test_the_energy_does_not_depend_on_the_rest_of_the_batch(which):
     energy, x = model(which), padded([5, 16, 9, 1])
     each = torch.cat([energy(row[None]) for row in x])
     torch.testing.assert_close(energy(x), each)
 
 
 @EVERY
-def test_whole_sequences_are_read_as_by_a_model_of_one_length(which):
+def test_full_length_sequences_have_the_energies_of_a_fixed_length_model(which):
     x = normal(6, LONGEST, CHANNELS)
     torch.testing.assert_close(model(which)(x), model(which, ragged=False)(x))
 
 
 @EVERY
-def test_slopes_are_those_of_the_sequence_alone_and_zero_where_it_is_not(which):
+def test_scores_are_those_of_the_sequence_and_zero_on_padding(which):
     energy, x = model(which), padded([4, 16, 7, 12])
     found = score(energy, x.clone())
     for row, one in zip(found, alone(x), strict=True):
@@ -60,7 +60,7 @@ def test_slopes_are_those_of_the_sequence_alone_and_zero_where_it_is_not(which):
 
 
 @EVERY
-def test_a_nan_that_is_no_padding_is_seen(which):
+def test_a_nan_inside_a_sequence_gives_a_nan_energy(which):
     """A chain that has diverged must not pass for a shorter sequence."""
     x = padded([5, 16, 9, 12])
     x[0, 2] = math.nan
@@ -74,14 +74,14 @@ def test_a_nan_that_is_no_padding_is_seen(which):
 
 @EVERY
 @pytest.mark.parametrize("step", [0, 4, 8])
-def test_each_step_that_is_there_matters(which, step):
+def test_energy_depends_on_every_present_step(which, step):
     energy, x = model(which, base_std=None), padded([9] * 8)
     moved = x.clone()
     moved[:, step] += 1
     assert not torch.isclose(energy(x), energy(moved), rtol=1e-6).any()
 
 
-def test_lstm_reads_back_from_each_own_last_step():
+def test_lstm_reads_backwards_from_the_last_present_step():
     """Both states, and those of packed sequences, which torch reads so by itself."""
     energy, steps = model("lstm"), torch.tensor([6, 16, 1, 11])
     x = padded(steps.tolist()).nan_to_num(0.0)

@@ -30,7 +30,7 @@ def seeded(kind: type[nn.Module], seed: int = 0, **options) -> nn.Module:
 
 
 @EVERY
-def test_one_channel_needs_no_axis(which):
+def test_one_channel_needs_no_channel_axis(which):
     bare, with_axis = (preset(which, event_shape=e).double() for e in ((16,), (16, 1)))
     x = normal(5, 16)
     torch.testing.assert_close(bare(x), with_axis(x[..., None]))
@@ -45,7 +45,7 @@ def test_base_measure_is_added(which):
 
 
 @EVERY
-def test_input_scale_is_a_factor_on_the_input(which):
+def test_input_scale_multiplies_the_input(which):
     options = {"event_shape": (16, 2), "base_std": None}
     one, other = (preset(which, input_scale=a, **options).double() for a in (1.0, 3.0))
     x = normal(4, 16, 2)
@@ -54,7 +54,7 @@ def test_input_scale_is_a_factor_on_the_input(which):
 
 
 @EVERY
-def test_every_step_and_channel_matters(which):
+def test_energy_depends_on_every_step_and_channel(which):
     model = preset(which, event_shape=(16, 3), base_std=None).double()
     x = normal(8, 16, 3).requires_grad_()
     (gradient,) = torch.autograd.grad(model(x).sum(), x)
@@ -62,7 +62,7 @@ def test_every_step_and_channel_matters(which):
 
 
 @EVERY
-def test_the_order_of_the_steps_matters(which):
+def test_energy_depends_on_the_order_of_the_steps(which):
     model = preset(which, event_shape=(16, 1)).double()
     x = normal(4, 16, 1)
     assert not torch.allclose(model(x), model(x[:, torch.randperm(16)]), rtol=1e-6)
@@ -70,7 +70,7 @@ def test_the_order_of_the_steps_matters(which):
 
 @EVERY
 @pytest.mark.parametrize("event", [(), (2, 3, 4)])
-def test_points_that_are_no_sequences_are_refused(which, event):
+def test_events_that_are_no_sequences_are_refused(which, event):
     with pytest.raises(
         InstantiationException, match=r"the model takes sequences, \(length, channels\)"
     ):
@@ -87,7 +87,7 @@ def test_points_that_are_no_sequences_are_refused(which, event):
         (("model=lstm", "model.base_std=0"), "model.base_std"),
     ],
 )
-def test_options_that_cannot_be_get_one_line(command, words, message):
+def test_invalid_options_are_refused_in_one_line(command, words, message):
     outcome = command("check", "dataset=sine_waves", *words)
     assert outcome.code == 2
     assert message in outcome.err
@@ -111,7 +111,7 @@ def mirrored(model: Lstm) -> Lstm:
     return twin
 
 
-def test_reading_backwards_with_directions_exchanged_is_reading_forwards():
+def test_reversed_input_with_exchanged_directions_has_the_same_energy():
     """E(x) of a model = E(x reversed) of its mirror image: true if each direction's state is that
     after its own last step. `out[:, -1]` would hold a backward state that has seen one step."""
     model = seeded(Lstm, event_shape=(7, 2), width=6, base_std=None)
@@ -120,7 +120,7 @@ def test_reading_backwards_with_directions_exchanged_is_reading_forwards():
     assert not torch.allclose(model(x.flip(1)), model(x), rtol=1e-3)
 
 
-def test_both_ends_of_a_sequence_matter_equally():
+def test_gradients_of_both_ends_are_of_equal_size():
     """Over random weights the mean square slopes at the first and at the last step are the same,
     since exchanging the directions is a symmetry of their law. Within 4 standard errors."""
     ratios = []
@@ -134,7 +134,7 @@ def test_both_ends_of_a_sequence_matter_equally():
     assert abs(float(logs.mean())) < 4 * float(logs.std()) / math.sqrt(len(logs))
 
 
-def test_forget_gates_are_open_at_the_start():
+def test_forget_gates_are_initially_open():
     """Biases of mean 1 in each layer and direction, those of the other gates of mean 0: sums of two
     uniform numbers within 1 / sqrt(width), of variance 2 / (3 width); 4 standard errors."""
     width = 64
@@ -148,7 +148,7 @@ def test_forget_gates_are_open_at_the_start():
 # Transformer
 
 
-def test_attention_is_that_of_torch():
+def test_attention_agrees_with_torch():
     block = seeded(_TransformerBlock, width=12, heads=3)
     peer = nn.MultiheadAttention(12, 3, batch_first=True).double()
     peer.in_proj_weight.data = block.query_key_value.weight.data
@@ -158,7 +158,7 @@ def test_attention_is_that_of_torch():
     torch.testing.assert_close(block.attention(h), peer(h, h, h, need_weights=False)[0])
 
 
-def test_a_block_is_that_of_torch():
+def test_a_block_agrees_with_torch():
     """Pre-norm, with both ways around."""
     block = seeded(_TransformerBlock, width=12, heads=3)
     peer = nn.TransformerEncoderLayer(
@@ -177,7 +177,7 @@ def test_a_block_is_that_of_torch():
     torch.testing.assert_close(block(h), peer(h))
 
 
-def test_steps_are_pooled_whatever_their_order_if_their_places_go_with_them():
+def test_transformer_is_invariant_to_joint_permutation_of_steps_and_positions():
     model = seeded(Transformer, event_shape=(9, 2), width=8, heads=2)
     x, order = normal(5, 9, 2), torch.randperm(9)
     before = model(x)
@@ -190,12 +190,12 @@ def test_steps_are_pooled_whatever_their_order_if_their_places_go_with_them():
 
 
 @pytest.mark.parametrize("length", [8, 9, 13, 32])
-def test_convolutions_of_any_length(length):
+def test_conv1d_accepts_any_length(length):
     model = seeded(Conv1d, event_shape=(length, 2), width=4)
     assert model(normal(3, length, 2)).shape == (3,)
 
 
-def test_each_layer_meets_both_ends_equally_often():
+def test_conv1d_layers_cover_both_ends_equally():
     model = seeded(Conv1d, event_shape=(12, 1), width=1, depth=1)
     for layer in model.layers:
         nn.init.ones_(layer.weight)

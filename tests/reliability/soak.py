@@ -83,8 +83,8 @@ def ablation(count: int, folder: Path) -> Finding:
     tried, unmissed = 0, []
     for method in list(METHODS)[:count]:
         (folder / method).mkdir()
-        with test_ablation.stopped_run(method, folder / method) as stopped:
-            for drop in (test_ablation.missing, test_ablation.not_put_back):
+        with test_ablation.stop_run(method, folder / method) as stopped:
+            for drop in (test_ablation.undetected_omissions, test_ablation.undetected_resets):
                 number, found = drop(stopped, folder / method)
                 tried += number
                 unmissed += [f"{method} {name}" for name in found]
@@ -117,7 +117,7 @@ def damage(count: int, folder: Path) -> Finding:
     """Half of them flipped bits, half of them cut."""
     with server() as do:
         data = (Reference(do, "pcd", folder).path / "checkpoints/last.pt").read_bytes()
-    loaded = test_checkpoint_format.loaded(data, count)
+    loaded = test_checkpoint_format.undetected_damage(data, count)
     return Finding(
         "checkpoints with bit flips or truncations that are loaded", f"{count:,}", f"{loaded}"
     )

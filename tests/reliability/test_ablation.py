@@ -37,12 +37,12 @@ Stopped = tuple[Path, Path, Experiment]
 
 @pytest.fixture(scope="module", params=("pcd", "nce", "jarzynski"))  # all of them: make soak
 def stopped(request, tmp_path_factory) -> Iterator[Stopped]:
-    with stopped_run(request.param, tmp_path_factory.mktemp(request.param)) as runs:
+    with stop_run(request.param, tmp_path_factory.mktemp(request.param)) as runs:
         yield runs
 
 
 @contextmanager
-def stopped_run(method: str, folder: Path) -> Iterator[Stopped]:
+def stop_run(method: str, folder: Path) -> Iterator[Stopped]:
     """A run that stopped at TO, the same as it was at FROM, and its parts."""
     config = configuration(
         *METHODS[method], "train.log_every=5", "evaluation.every=3", "checkpoint.keep=100"
@@ -99,7 +99,7 @@ def key_of(holder: Any, name: str) -> Any:
     )
 
 
-def missing(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
+def undetected_omissions(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     """How many names were left out, at any depth, and those that were not missed. They are refused,
     or seen: torch makes moments that are missing anew."""
     whole, run, _ = stopped
@@ -115,7 +115,9 @@ def missing(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     return tried, unmissed
 
 
-def forgotten(state: dict[str, Any], fresh: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def reset_items(
+    state: dict[str, Any], fresh: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The saved state with one item as in a fresh run, for each item."""
     for name in ("step", "generator", "evaluations", "window", "metrics_size"):
         yield name, state | {name: fresh[name]}
@@ -133,14 +135,14 @@ def forgotten(state: dict[str, Any], fresh: dict[str, Any]) -> Iterator[tuple[st
             yield f"optimizer/{index}/{name}", less
 
 
-def not_put_back(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
+def undetected_resets(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     """The same of items that are as in a fresh run."""
     whole, run, _ = stopped
     state = load(run / f"checkpoints/step_{FROM:08d}.pt")
     fresh = load(run / f"checkpoints/step_{0:08d}.pt")
     assert compared(whole, run, state, folder / "nothing") == []
     tried, unmissed = 0, []
-    for name, less in forgotten(state, fresh):
+    for name, less in reset_items(state, fresh):
         if differences(state, less) == []:  # a method that draws nothing, a moment that is 0
             continue
         unmissed += [] if compared(whole, run, less, folder / f"fresh-{tried}") else [name]
@@ -149,15 +151,15 @@ def not_put_back(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_refused_or_seen(stopped, tmp_path):
-    tried, unmissed = missing(stopped, tmp_path)
+def test_a_missing_item_is_refused_or_detected(stopped, tmp_path):
+    tried, unmissed = undetected_omissions(stopped, tmp_path)
     assert unmissed == []
     assert tried >= 60
 
 
 @pytest.mark.slow
-def test_what_is_not_put_back_is_seen(stopped, tmp_path):
-    tried, unmissed = not_put_back(stopped, tmp_path)
+def test_an_item_that_is_not_restored_is_detected(stopped, tmp_path):
+    tried, unmissed = undetected_resets(stopped, tmp_path)
     assert unmissed == []
     assert tried >= 25
 
@@ -173,7 +175,7 @@ def compared(whole: Path, run: Path, state: dict[str, Any], target: Path) -> lis
 
 
 @pytest.mark.slow
-def test_the_time_of_earlier_sessions_is_counted(stopped, tmp_path):
+def test_seconds_include_earlier_sessions(stopped, tmp_path):
     _, run, _ = stopped
     state = load(run / f"checkpoints/step_{FROM:08d}.pt")
     for number, seconds in enumerate((LONG, 0.0)):
@@ -184,7 +186,7 @@ def test_the_time_of_earlier_sessions_is_counted(stopped, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["shift", "scale", "low", "high"])
-def test_the_frame_is_what_a_model_is_opened_with(stopped, tmp_path, name):
+def test_the_data_spec_is_needed_to_load_a_model(stopped, tmp_path, name):
     """Training takes it from the data; whoever has no data takes it from here."""
     _, run, experiment = stopped
     if "pcd" not in str(run):

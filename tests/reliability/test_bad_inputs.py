@@ -30,11 +30,11 @@ from ebmtrain.runs.session import Session
 from ebmtrain.runtime.devices import Device
 
 NOBODY = 65534
-VALIDATE = "config/test_validate.py::test_bad_configuration"
-YAML = "config/test_validate.py::test_bad_yaml_of_the_user"
-FILE = "datasets/test_dataset_file.py::test_bad_files_get_one_clear_line"
+VALIDATE = "config/test_validate.py::test_a_bad_configuration_is_refused"
+YAML = "config/test_validate.py::test_bad_yaml_is_refused"
+FILE = "datasets/test_dataset_file.py::test_bad_files_are_refused_in_one_line"
 IMAGES = "datasets/test_image_files.py::"
-READ = "datasets/test_dataset_file.py::test_good_files"
+READ = "datasets/test_dataset_file.py::test_valid_files_are_read"
 HERE = "reliability/test_bad_inputs.py::"
 HOSTILE, LOOP = "reliability/test_hostile.py", "training/test_loop.py"
 LISTED = {
@@ -65,7 +65,7 @@ LISTED = {
     "probability below 0": f"{VALIDATE}[probability negative]",
     "EMA of 1": f"{VALIDATE}[ema one]",
     "EMA below 0": f"{VALIDATE}[ema negative]",
-    "checkpoint interval over the steps": f"{HERE}test_checkpoints_rarer_than_the_run_is_long",
+    "checkpoint interval over the steps": f"{HERE}test_a_checkpoint_interval_above_the_steps",
     "missing YAML": f"{VALIDATE}[config dir]",
     "YAML not UTF-8": f"{YAML}[not utf-8]",
     "tabbed YAML": f"{YAML}[tab]",
@@ -81,79 +81,79 @@ LISTED = {
     "npy of objects": f"{FILE}[objects.npy]",
     "header that claims terabytes": f"{FILE}[terabytes.npy]",
     "truncated file": f"{FILE}[truncated.npy]",
-    "integers": "datasets/test_dataset_file.py::test_good_arrays[integer]",
+    "integers": "datasets/test_dataset_file.py::test_arrays_of_any_shape_are_read[integer]",
     "complex numbers": f"{FILE}[complex.npy]",
-    "1-D": "datasets/test_dataset_file.py::test_good_arrays[1-D]",
-    "3-D": "datasets/test_dataset_file.py::test_good_arrays[3-D]",
+    "1-D": "datasets/test_dataset_file.py::test_arrays_of_any_shape_are_read[1-D]",
+    "3-D": "datasets/test_dataset_file.py::test_arrays_of_any_shape_are_read[3-D]",
     "width that the model does not take":
-        "config/test_validate.py::test_a_model_that_does_not_take_the_data",
+        "config/test_validate.py::test_a_model_of_another_event_shape_is_refused",
     "constant column": f"{FILE}[constant.csv]",
     "batch over the data": f"{VALIDATE}[batch over data]",
     "one row": f"{FILE}[one-row.csv]",
-    "landscape of data that is not 2-D": "cli/test_verbs.py::test_points_of_any_shape",
-    "image too large": f"{HERE}test_a_model_that_does_not_fit_into_memory",
+    "landscape of data that is not 2-D": "cli/test_verbs.py::test_points_may_have_any_shape",
+    "image too large": f"{HERE}test_a_model_larger_than_memory",
     "data changed since the checkpoint":
-        "cli/test_verbs.py::test_other_data_than_those_of_the_training_are_refused",
-    "a directory": "datasets/test_dataset_file.py::test_a_directory",
-    "a pipe": "datasets/test_dataset_file.py::test_a_pipe_is_not_waited_for",
-    "image file of another magic": f"{IMAGES}test_bad_idx_files[wrong magic]",
-    "truncated image file": f"{IMAGES}test_bad_idx_files[truncated]",
+        "cli/test_verbs.py::test_data_that_differ_from_the_training_data_are_refused",
+    "a directory": "datasets/test_dataset_file.py::test_a_directory_is_refused",
+    "a pipe": "datasets/test_dataset_file.py::test_a_pipe_is_refused_without_waiting",
+    "image file of another magic": f"{IMAGES}test_bad_idx_files_are_refused[wrong magic]",
+    "truncated image file": f"{IMAGES}test_bad_idx_files_are_refused[truncated]",
     "pickle with code": f"{IMAGES}test_bad_pickles_are_refused_and_not_executed[code]",
     "pickle of another shape":
         f"{IMAGES}test_bad_pickles_are_refused_and_not_executed[wrong shape]",
-    "truncated picture": f"{IMAGES}test_bad_pictures[truncated]",
-    "pictures of mixed sizes": f"{IMAGES}test_bad_pictures[mixed sizes]",
-    "pictures of mixed channels": f"{IMAGES}test_bad_pictures[mixed channels]",
+    "truncated picture": f"{IMAGES}test_bad_pictures_are_refused[truncated]",
+    "pictures of mixed sizes": f"{IMAGES}test_bad_pictures_are_refused[mixed sizes]",
+    "pictures of mixed channels": f"{IMAGES}test_bad_pictures_are_refused[mixed channels]",
     "files that nobody has put there":
-        f"{IMAGES}test_what_is_missing_is_named_with_where_to_get_it",
+        f"{IMAGES}test_missing_files_are_named_with_their_source",
     # devices
-    "CUDA missing": f"{HERE}test_a_device_that_is_not_there[cuda]",
-    "MPS missing": f"{HERE}test_a_device_that_is_not_there[mps]",
+    "CUDA missing": f"{HERE}test_a_missing_device[cuda]",
+    "MPS missing": f"{HERE}test_a_missing_device[mps]",
     "bad index": f"{VALIDATE}[index of a device]",
     "out of memory": f"{HERE}test_out_of_memory_names_the_last_checkpoint",
     "float64 on MPS": f"{HERE}test_float64_on_mps",
     # checkpoints
-    "truncated checkpoint": "cli/test_verbs.py::test_damaged_checkpoints",
+    "truncated checkpoint": "cli/test_verbs.py::test_damaged_checkpoints_are_reported",
     "flipped checkpoint":
-        "cli/test_verbs.py::test_a_verb_says_which_checkpoint_it_takes_in_place_of_a_damaged_one",
-    "all checkpoints bad": f"{HERE}test_no_checkpoint_that_can_be_used[all bad]",
+        "cli/test_verbs.py::test_a_verb_names_the_checkpoint_used_instead_of_a_damaged_one",
+    "all checkpoints bad": f"{HERE}test_no_usable_checkpoint[all bad]",
     "another architecture":
         "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[width]",
     "another configuration":
         "runs/test_resume.py::test_another_configuration_is_refused_and_changes_nothing[ema]",
-    "newer format": f"{HOSTILE}::test_a_checkpoint_of_another_program[of the future]",
-    "NaN weights": f"{HOSTILE}::test_a_checkpoint_of_another_program[not finite]",
-    "no checkpoint": f"{HERE}test_no_checkpoint_that_can_be_used[none]",
-    "run already finished": "runs/test_resume.py::test_a_finished_run_is_left_as_it_is",
+    "newer format": f"{HOSTILE}::test_a_foreign_checkpoint_is_refused[of the future]",
+    "NaN weights": f"{HOSTILE}::test_a_foreign_checkpoint_is_refused[not finite]",
+    "no checkpoint": f"{HERE}test_no_usable_checkpoint[none]",
+    "run already finished": "runs/test_resume.py::test_resuming_a_finished_run_changes_nothing",
     # file system
-    "unwritable": "cli/test_train_command.py::test_a_place_that_cannot_be_written",
+    "unwritable": "cli/test_train_command.py::test_an_unwritable_output_folder_is_refused",
     "read-only": f"{HERE}test_a_read_only_directory",
-    "full": f"{HERE}test_a_file_that_may_not_grow",
-    "directory deleted during the run": f"{HERE}test_the_directory_is_deleted_during_the_run",
-    "path is a file": "cli/test_train_command.py::test_a_place_that_cannot_be_written",
-    "unicode path": "cli/test_train_command.py::test_paths_of_any_name[äöü ñ 数]",
-    "path with spaces": "cli/test_train_command.py::test_paths_of_any_name[with space]",
+    "full": f"{HERE}test_a_file_size_limit",
+    "directory deleted during the run": f"{HERE}test_a_run_directory_deleted_during_the_run",
+    "path is a file": "cli/test_train_command.py::test_an_unwritable_output_folder_is_refused",
+    "unicode path": "cli/test_train_command.py::test_paths_may_have_any_name[äöü ñ 数]",
+    "path with spaces": "cli/test_train_command.py::test_paths_may_have_any_name[with space]",
     "overlong path": f"{HERE}test_a_path_that_is_too_long",
-    "read-only HOME": f"{HERE}test_a_home_that_cannot_be_written",
+    "read-only HOME": f"{HERE}test_a_read_only_home",
     "too many open files": f"{HERE}test_too_many_open_files",
     # process
     "second resumer": "cli/test_verbs.py::test_one_writer_at_a_time",
     "stale lock": "cli/test_verbs.py::test_one_writer_at_a_time",
     "broken pipe":
-        "cli/test_train_command.py::test_a_reader_that_leaves_does_not_stop_the_training",
-    "closed stdout": f"{HERE}test_streams[closed]",
+        "cli/test_train_command.py::test_a_closed_pipe_does_not_stop_the_training",
+    "closed stdout": f"{HERE}test_closed_and_ascii_streams[closed]",
     "no terminal":
-        "cli/test_train_command.py::test_the_log_has_the_lines_that_were_printed",
-    "TERM=dumb": f"{HERE}test_terminals[TERM=dumb]",
-    "NO_COLOR": f"{HERE}test_terminals[NO_COLOR=1]",
-    "one column": f"{HERE}test_terminals[COLUMNS=1]",
-    "LANG=C": f"{HERE}test_streams[ascii]",
-    "clock jump": f"{HERE}test_the_clock_jumps",
+        "cli/test_train_command.py::test_the_log_has_the_printed_lines",
+    "TERM=dumb": f"{HERE}test_terminals_of_each_kind[TERM=dumb]",
+    "NO_COLOR": f"{HERE}test_terminals_of_each_kind[NO_COLOR=1]",
+    "one column": f"{HERE}test_terminals_of_each_kind[COLUMNS=1]",
+    "LANG=C": f"{HERE}test_closed_and_ascii_streams[ascii]",
+    "clock jump": f"{HERE}test_a_clock_that_jumps",
     # numbers
     "NaN energy": f"{HERE}test_an_energy_that_is_nan",
     "exploding chain": f"{HERE}test_a_chain_that_explodes",
     "dead chain": f"{HERE}test_a_chain_that_is_dead",
-    "overflow of gradients": f"{LOOP}::test_what_is_not_finite_sets_the_flag[gradient",
+    "overflow of gradients": f"{LOOP}::test_non_finite_values_set_the_flag[gradient",
 }  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def one_line(outcome: Ended | object, code: int, *sayings: str) -> None:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_checkpoints_rarer_than_the_run_is_long(command, folder: Path, tiny):
+def test_a_checkpoint_interval_above_the_steps(command, folder: Path, tiny):
     """Nothing to refuse: the first state and the last one are saved, whatever the period."""
     words = (*tiny, "train.steps=3", "checkpoint.every=500", "hydra.run.dir=run")
     assert command(*words).code == 0
@@ -188,7 +188,7 @@ def test_checkpoints_rarer_than_the_run_is_long(command, folder: Path, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_model_that_does_not_fit_into_memory(command, folder: Path, tiny_file):
+def test_a_model_larger_than_memory(command, folder: Path, tiny_file):
     """Images of 100 x 100, and a layer of 40 terabytes."""
     np.save("images.npy", np.random.default_rng(0).normal(size=(40, 100, 100)))
     words = (
@@ -207,7 +207,7 @@ def test_a_model_that_does_not_fit_into_memory(command, folder: Path, tiny_file)
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there(command, folder: Path, tiny, name):
+def test_a_missing_device(command, folder: Path, tiny, name):
     there = {"cuda": torch.cuda, "mps": torch.backends.mps}[name].is_available()
     if there:
         pytest.skip(f"{name} is there")
@@ -236,7 +236,7 @@ def test_out_of_memory_names_the_last_checkpoint(command, folder: Path, tiny):
 
 
 @pytest.fixture(scope="module")
-def made(tiny, tmp_path_factory) -> Path:
+def finished_run(tiny, tmp_path_factory) -> Path:
     """A finished run; with its pictures, so that all modules are there for processes to come."""
     folder = tmp_path_factory.mktemp("made")
     assert main([*tiny, f"hydra.run.dir={folder}/run"]) == 0
@@ -244,14 +244,14 @@ def made(tiny, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(made: Path, folder: Path) -> Path:
-    return shutil.copytree(made, folder / "run")
+def run(finished_run: Path, folder: Path) -> Path:
+    return shutil.copytree(finished_run, folder / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["all bad", "none"])
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "sample", "plot"])
-def test_no_checkpoint_that_can_be_used(command, run: Path, verb, case):
+def test_no_usable_checkpoint(command, run: Path, verb, case):
     for path in (run / "checkpoints").iterdir():
         if case == "none":
             path.unlink()
@@ -267,22 +267,22 @@ def test_no_checkpoint_that_can_be_used(command, run: Path, verb, case):
 # File system
 
 
-def as_nobody(work: Callable[[], int]) -> Callable[[], int]:
+def without_privileges(work: Callable[[], int]) -> Callable[[], int]:
     """Root may write everywhere, so the process becomes somebody who may not."""
 
-    def dropped() -> int:
+    def drop_privileges() -> int:
         if os.getuid() == 0:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
         return work()
 
-    return dropped
+    return drop_privileges
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "resume", "evaluate", "sample"])
-def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_factory, verb):
+def test_a_read_only_directory(finished_run, run: Path, folder: Path, tiny, tmp_path_factory, verb):
     words = {
         "train": [*tiny, f"hydra.run.dir={folder}/new"],
         "resume": ["resume", "run", "train.steps=30"],
@@ -297,7 +297,7 @@ def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_fac
     for path in modes:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        ended = Child(as_nobody(lambda: main(words)), logs).ended()
+        ended = Child(without_privileges(lambda: main(words)), logs).ended()
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
@@ -307,14 +307,14 @@ def test_a_read_only_directory(made, run: Path, folder: Path, tiny, tmp_path_fac
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")  # they would not fit either
-def test_a_file_that_may_not_grow(made, folder: Path, tiny):
+def test_a_file_size_limit(finished_run, folder: Path, tiny):
     """As on a full disk: the checkpoints of before are whole, and no half of one is left."""
 
     def work() -> int:
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        size = (made / "checkpoints/last.pt").stat().st_size
+        size = (finished_run / "checkpoints/last.pt").stat().st_size
         calls = []
         original = Session.save
 
@@ -336,7 +336,7 @@ def test_a_file_that_may_not_grow(made, folder: Path, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_directory_is_deleted_during_the_run(command, folder: Path, tiny, monkeypatch):
+def test_a_run_directory_deleted_during_the_run(command, folder: Path, tiny, monkeypatch):
     def deleted(self):
         shutil.rmtree("run", ignore_errors=True)
         return False
@@ -360,7 +360,7 @@ def process(words: list[str], folder: Path, **options) -> subprocess.CompletedPr
 
 
 @pytest.mark.slow
-def test_a_home_that_cannot_be_written(folder: Path, tiny):
+def test_a_read_only_home(folder: Path, tiny):
     """Not even by root. matplotlib and others want to keep something there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
     environment["HOME"] = "/proc/nowhere"
@@ -372,7 +372,7 @@ def test_a_home_that_cannot_be_written(folder: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_too_many_open_files(made, folder: Path, tiny):
+def test_too_many_open_files(finished_run, folder: Path, tiny):
     def work() -> int:
         original = Session._train_and_finish
 
@@ -397,7 +397,7 @@ def test_too_many_open_files(made, folder: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["closed", "ascii", "full"])
-def test_streams(folder: Path, tiny, case):
+def test_closed_and_ascii_streams(folder: Path, tiny, case):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [*tiny, "hydra.run.dir='é数'", "train.steps=2", "plots.gif=false"]
     if case == "closed":
@@ -418,7 +418,7 @@ def test_streams(folder: Path, tiny, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["TERM=dumb", "NO_COLOR=1", "COLUMNS=1"])
-def test_terminals(made, folder: Path, tiny, variable):
+def test_terminals_of_each_kind(finished_run, folder: Path, tiny, variable):
     name, _, value = variable.partition("=")
     leader, follower = pty.openpty()
 
@@ -448,7 +448,7 @@ def test_terminals(made, folder: Path, tiny, variable):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_the_terminal_closes(made, folder: Path, tiny):
+def test_a_terminal_that_closes(finished_run, folder: Path, tiny):
     """One that is not this process's own: no signal comes, and lines can no more be written."""
     leader, follower = pty.openpty()
     words = [*tiny, "hydra.run.dir=run", "train.steps=30"]
@@ -461,7 +461,7 @@ def test_the_terminal_closes(made, folder: Path, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_clock_jumps(command, folder: Path, tiny, monkeypatch):
+def test_a_clock_that_jumps(command, folder: Path, tiny, monkeypatch):
     jumps = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: 1e9 - 1e7 * next(jumps))
     assert command(*tiny, "hydra.run.dir=run").code == 0

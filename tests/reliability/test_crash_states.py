@@ -66,7 +66,7 @@ def session(root: Path, save: Save) -> Recorder:
     return recorder
 
 
-def lost(acknowledged: int, files: Files, folder: Path, rows: bytes, best: bool) -> bool:
+def is_lost(acknowledged: int, files: Files, folder: Path, rows: bytes, best: bool) -> bool:
     """Whether the newest state that was acknowledged, or its rows, or the best, is not there."""
     for name, data in files.items():
         place = folder / name
@@ -114,7 +114,7 @@ def count(
         if acknowledged is None or key in seen:
             continue
         with tempfile.TemporaryDirectory(dir=memory) as folder:
-            seen[key] = lost(acknowledged, files, Path(folder), rows, best)
+            seen[key] = is_lost(acknowledged, files, Path(folder), rows, best)
         losses += seen[key]
         if losses == enough:
             break
@@ -130,24 +130,24 @@ def without(recorder: Recorder, what: str) -> list[tuple[Any, ...]]:
 BROKEN: dict[str, Callable[[Path], tuple[Recorder, list[tuple[Any, ...]], bool]]] = {}
 
 
-def broken(function: Callable[[Path], tuple[Recorder, list[tuple[Any, ...]], bool]]):
+def broken_protocol(function: Callable[[Path], tuple[Recorder, list[tuple[Any, ...]], bool]]):
     BROKEN[function.__name__.replace("_", " ")] = function
     return function
 
 
-@broken
+@broken_protocol
 def files_not_synced(root: Path):
     recorder = session(root, ours)
     return recorder, without(recorder, "sync"), True
 
 
-@broken
+@broken_protocol
 def folders_not_synced(root: Path):
     recorder = session(root, ours)
     return recorder, without(recorder, "sync folder"), True
 
 
-@broken
+@broken_protocol
 def written_in_place(root: Path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable, "write_file", in_place)
@@ -155,13 +155,13 @@ def written_in_place(root: Path):
     return recorder, recorder.done, True
 
 
-@broken
+@broken_protocol
 def pruned_too_early(root: Path):
     recorder = session(root, prune_first)
     return recorder, recorder.done, False
 
 
-def test_nothing_acknowledged_is_lost(tmp_path):
+def test_no_acknowledged_checkpoint_is_lost(tmp_path):
     states, losses = count(session(tmp_path, ours))
     assert states >= 40
     assert losses == 0
@@ -169,12 +169,12 @@ def test_nothing_acknowledged_is_lost(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_protocols_lose(tmp_path, name):
+def test_broken_protocols_lose_checkpoints(tmp_path, name):
     recorder, operations, best = BROKEN[name](tmp_path)
     assert count(recorder, operations, best=best, enough=1)[1] > 0
 
 
-def test_the_model_loses_what_was_not_synced(tmp_path):
+def test_unsynced_data_may_be_lost_in_the_disk_model(tmp_path):
     """One file, written and renamed: what may be found after each operation."""
     with recorded(tmp_path) as recorder:
         durable.write_file(tmp_path, "file", b"old!")
@@ -188,7 +188,7 @@ def test_the_model_loses_what_was_not_synced(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["outputs", "outputs/run", "outputs/run/checkpoints"])
-def test_the_names_of_new_folders_matter(tmp_path, folder):
+def test_unsynced_folder_entries_may_be_lost_in_the_disk_model(tmp_path, folder):
     """A synced file in a folder whose own name is lost is lost with it."""
     recorder = session(tmp_path, ours)
     above = str((tmp_path / folder).parent)

@@ -31,7 +31,7 @@ def save(run: RunDir, step: int) -> None:
     run.save_checkpoint(state, step, 2, due=True, best=True)
 
 
-def complaint(run: RunDir, step: int) -> str:
+def save_error(run: RunDir, step: int) -> str:
     """What saving says; nothing where it succeeds."""
     try:
         save(run, step)
@@ -62,7 +62,7 @@ class Faulty:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_any_call_that_fails_costs_no_checkpoint(tmp_path, call, fault):
+def test_a_failing_system_call_destroys_no_checkpoint(tmp_path, call, fault):
     number, fails = 0, True
     while fails:
         number += 1
@@ -71,7 +71,7 @@ def test_any_call_that_fails_costs_no_checkpoint(tmp_path, call, fault):
             save(run, step)
         with pytest.MonkeyPatch.context() as patch:
             faulty = Faulty(patch, call, number, FAULTS[fault])
-            told = complaint(run, 20)
+            told = save_error(run, 20)
             fails = faulty.calls >= number
         assert told.endswith(os.strerror(FAULTS[fault])) == fails
         assert "\n" not in told
@@ -84,7 +84,7 @@ def test_any_call_that_fails_costs_no_checkpoint(tmp_path, call, fault):
     assert number > 1
 
 
-def test_the_system_may_take_a_byte_at_a_time(tmp_path, monkeypatch):
+def test_partial_writes_are_completed(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:1]))
     RunDir(tmp_path).write_bytes("x", bytes(range(256)))
@@ -109,7 +109,7 @@ def lines(reference: Reference) -> list[str]:
 
 
 @pytest.mark.slow
-def test_no_file_may_be_as_large_as_a_checkpoint(reference: Reference):
+def test_a_file_size_limit_below_a_checkpoint(reference: Reference):
     path, before = reference.folder / "limited", len(lines(reference))
     assert reference.do(path, config=reference.config, largest=15_000) == 6
     (line,) = lines(reference)[before:]
@@ -133,7 +133,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_small_disk_fills_up_and_gets_room(reference: Reference, small_disk: Path):
+def test_a_run_resumes_after_a_full_disk(reference: Reference, small_disk: Path):
     path, before = small_disk / "run", len(lines(reference))
     assert reference.do(path, config=reference.config) == 6
     (line,) = lines(reference)[before:]
@@ -149,7 +149,7 @@ def test_a_small_disk_fills_up_and_gets_room(reference: Reference, small_disk: P
     assert left(reference.path, path) == []
 
 
-def test_a_disk_that_is_full_from_the_start(reference: Reference, small_disk: Path):
+def test_a_disk_full_before_the_first_checkpoint(reference: Reference, small_disk: Path):
     with suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_from_the_start(reference: Reference, small_disk: Pa
     assert len(lines(reference)) == before + 1
 
 
-def test_what_a_killed_process_left_is_removed(reference: Reference):
+def test_temporary_files_of_a_killed_process_are_removed(reference: Reference):
     path = reference.folder / "remains"
     number = next(
         i for i, n in enumerate(reference.points, 1)

@@ -11,7 +11,7 @@ from processes import HANG_S
 
 
 @pytest.mark.slow
-def test_whatever_stands_in_a_run_gets_a_documented_answer():
+def test_mutated_runs_get_a_documented_exit_code():
     program = Path(__file__).with_name("fuzzing.py")
     counts = ["--configurations", "60", "--checkpoints", "30"]
     done = subprocess.run([sys.executable, str(program), *counts], capture_output=True, text=True,

@@ -60,7 +60,7 @@ sys.addaudithook(hook)
 
 
 @contextmanager
-def nothing_happens() -> Iterator[None]:
+def no_execution() -> Iterator[None]:
     """Nothing is executed, written or imported, and it takes little time and memory."""
     global watching
     watched.clear()
@@ -96,7 +96,7 @@ def run(tmp_path_factory, configured) -> Path:
 
 
 @pytest.fixture
-def copy(run: Path, folder: Path) -> Path:
+def run_copy(run: Path, folder: Path) -> Path:
     return shutil.copytree(run, folder / "run")
 
 
@@ -162,13 +162,13 @@ def hostile(config: dict[str, Any], case: str) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*PART, *HYDRA, *TEXT, *MORE])
-def test_a_hostile_configuration(command, copy: Path, folder: Path, case):
-    for place in (folder, copy):
+def test_a_hostile_configuration_is_refused(command, run_copy: Path, folder: Path, case):
+    for place in (folder, run_copy):
         (place / "evil.py").write_text("open('executed', 'w')")
-    replaced(copy / "config.yaml", hostile(RunDir(copy).config(), case))
+    replaced(run_copy / "config.yaml", hostile(RunDir(run_copy).config(), case))
     for verb in READING:
-        with nothing_happens():
-            outcome = command(verb, copy)
+        with no_execution():
+            outcome = command(verb, run_copy)
         assert outcome.code == 7
         assert len(outcome.err.splitlines()) == 1
         assert outcome.err.startswith("ebmtrain: ")
@@ -251,7 +251,7 @@ CHECKPOINTS = {
     "sparse": lambda s: torch_saved(s | {"x": sparse()}),
     "quantized": lambda s: torch_saved(s | {"x": quantized()}),
     "lr = nan": lambda s: torch_saved(s | {"optimizer": rated(s["optimizer"], float("nan"))}),
-    "length lie": lambda s: lying(torch_saved(s)),
+    "length lie": lambda s: with_wrong_length(torch_saved(s)),
 }  # fmt: skip
 # What another program could have written: exit code 4.
 MISFITS = {
@@ -272,7 +272,7 @@ def rated(optimizer: dict[str, Any], lr: float) -> dict[str, Any]:
     return optimizer | {"param_groups": [g | {"lr": lr} for g in optimizer["param_groups"]]}
 
 
-def lying(body: bytes) -> bytes:
+def with_wrong_length(body: bytes) -> bytes:
     """The archive's directory says that an entry is longer than it is."""
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         size = max(archive.infolist(), key=lambda entry: entry.file_size).file_size
@@ -281,13 +281,15 @@ def lying(body: bytes) -> bytes:
     return lie
 
 
-def refuses(command, copy: Path, data: bytes, code: int, verbs: tuple[str, ...] = READING) -> None:
-    for path in (copy / "checkpoints").glob("*.pt"):
+def assert_refused(
+    command, run_copy: Path, data: bytes, code: int, verbs: tuple[str, ...] = READING
+) -> None:
+    for path in (run_copy / "checkpoints").glob("*.pt"):
         replaced(path, data)
     for verb in verbs:
         words = ["train.steps=4"] if verb == "resume" else []
-        with nothing_happens():
-            outcome = command(verb, copy, *words)
+        with no_execution():
+            outcome = command(verb, run_copy, *words)
         assert outcome.code == code, verb
         assert len(outcome.err.splitlines()) == 1
         assert outcome.err[:-1].isprintable()
@@ -295,32 +297,32 @@ def refuses(command, copy: Path, data: bytes, code: int, verbs: tuple[str, ...] 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CHECKPOINTS)
-def test_a_hostile_checkpoint(command, copy: Path, case):
-    refuses(command, copy, sealed(CHECKPOINTS[case](state_of(copy))), 7)
+def test_a_hostile_checkpoint_is_refused(command, run_copy: Path, case):
+    assert_refused(command, run_copy, sealed(CHECKPOINTS[case](state_of(run_copy))), 7)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", MISFITS)
-def test_a_checkpoint_of_another_program(command, copy: Path, case):
-    refuses(command, copy, sealed(MISFITS[case](state_of(copy))), 4, READING[:3])
+def test_a_foreign_checkpoint_is_refused(command, run_copy: Path, case):
+    assert_refused(command, run_copy, sealed(MISFITS[case](state_of(run_copy))), 4, READING[:3])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["__reduce__ to system", "bare pickle", "deflate bomb"])
-def test_a_hostile_checkpoint_without_its_digest_is_damage(command, copy: Path, case):
-    refuses(command, copy, CHECKPOINTS[case](state_of(copy)), 4)
+def test_a_hostile_checkpoint_without_digest_is_damaged(command, run_copy: Path, case):
+    assert_refused(command, run_copy, CHECKPOINTS[case](state_of(run_copy)), 4)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_a_terabyte(command, copy: Path):
+def test_a_checkpoint_of_a_terabyte_is_refused(command, run_copy: Path):
     """Of nothing: it takes no place on the disk."""
-    for path in (copy / "checkpoints").glob("*.pt"):
+    for path in (run_copy / "checkpoints").glob("*.pt"):
         path.unlink()
         with path.open("wb") as file:
             file.truncate(10**12)
     for verb in READING:
-        with nothing_happens():
-            outcome = command(verb, copy)
+        with no_execution():
+            outcome = command(verb, run_copy)
         assert outcome.code == 4
 
 
@@ -328,20 +330,22 @@ def test_a_checkpoint_of_a_terabyte(command, copy: Path):
     (name, kind) for name in ("config.yaml", "checkpoints/last.pt", "samples/final.npz", "run.json",
                               "result.json", "metrics.jsonl") for kind in ("link", "pipe")
 ])  # fmt: skip
-def test_a_link_or_pipe_in_place_of_a_file(command, copy: Path, folder: Path, name, kind):
-    (copy / name).rename(folder / "outside")
+def test_a_link_or_pipe_instead_of_a_file_is_refused(
+    command, run_copy: Path, folder: Path, name, kind
+):
+    (run_copy / name).rename(folder / "outside")
     if kind == "link":
-        (copy / name).symlink_to(folder / "outside")
+        (run_copy / name).symlink_to(folder / "outside")
     else:
-        os.mkfifo(copy / name)
+        os.mkfifo(run_copy / name)
     for verb in READING:
-        with nothing_happens():
-            outcome = command(verb, copy)
+        with no_execution():
+            outcome = command(verb, run_copy)
         assert outcome.code == 7
         assert f"{name} is a {kind}" in outcome.err
 
 
-def test_the_list_is_whole():
+def test_there_are_36_kinds_of_hostile_directories():
     """36: the 25 configurations, and of checkpoints what CHECKPOINTS has and two in its place."""
     assert len(PART) + len(HYDRA) + len(TEXT) == 25
     kinds = {"meta": "tensor", "sparse": "tensor", "quantized": "tensor",
@@ -350,13 +354,13 @@ def test_the_list_is_whole():
 
 
 @pytest.mark.parametrize("name", ["run.log", "metrics.jsonl", "plots", ".lock", "result.json"])
-def test_a_link_out_of_the_directory(command, copy: Path, folder: Path, name):
+def test_a_link_out_of_the_directory_is_refused(command, run_copy: Path, folder: Path, name):
     outside = folder / "outside"
     outside.write_text("mine")
-    (copy / name).unlink(missing_ok=True)
-    (copy / name).symlink_to(outside)
+    (run_copy / name).unlink(missing_ok=True)
+    (run_copy / name).symlink_to(outside)
     for verb in READING:
-        outcome = command(verb, copy)
+        outcome = command(verb, run_copy)
         assert outcome.code == 7
         assert f"{name} is a link" in outcome.err
     assert outside.read_text() == "mine"
@@ -382,16 +386,16 @@ FILES: dict[str, tuple[str, str, bytes | int, int]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FILES)
-def test_other_files_that_are_hostile(command, copy: Path, case):
+def test_other_hostile_files_are_refused(command, run_copy: Path, case):
     verb, name, content, code = FILES[case]
     if isinstance(content, int):
-        (copy / name).unlink()
-        with (copy / name).open("wb") as file:
+        (run_copy / name).unlink()
+        with (run_copy / name).open("wb") as file:
             file.truncate(content)
     else:
-        replaced(copy / name, content)
-    with nothing_happens():
-        outcome = command(verb, copy)
+        replaced(run_copy / name, content)
+    with no_execution():
+        outcome = command(verb, run_copy)
     assert outcome.code == code
     assert len(outcome.err.splitlines()) == 1
     assert name in outcome.err
@@ -414,10 +418,10 @@ SAMPLES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SAMPLES)
-def test_samples_that_are_none(command, copy: Path, case):
-    replaced(copy / "samples/final.npz", arrays(**SAMPLES[case]))
-    with nothing_happens():
-        outcome = command("plot", copy)
+def test_invalid_samples_are_refused(command, run_copy: Path, case):
+    replaced(run_copy / "samples/final.npz", arrays(**SAMPLES[case]))
+    with no_execution():
+        outcome = command("plot", run_copy)
     assert outcome.code == 2
     assert "final.npz" in outcome.err
 
@@ -428,12 +432,12 @@ ROWS = [b"[1]", b"3", b'"x"', b"{}", b'{"step": "x"}', b'{"step": 2, "kl": "\x1b
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_rows_that_are_none(copy: Path, row):
+def test_invalid_metric_rows_are_refused(run_copy: Path, row):
     """What comes after half a row is not read: a killed process was writing it."""
     text = b'{"step": 0, "kl": 1.0}\n' + row + b'\n{"step": 3, "kl": 2}\n'
-    replaced(copy / "metrics.jsonl", text)
-    with nothing_happens():
-        found = RunDir(copy).rows()
+    replaced(run_copy / "metrics.jsonl", text)
+    with no_execution():
+        found = RunDir(run_copy).rows()
     assert found[0] == {"step": 0, "kl": 1.0}
     for other in found[1:]:
         assert set(other) <= {"step", "kl", "loss"}
@@ -441,18 +445,20 @@ def test_rows_that_are_none(copy: Path, row):
 
 
 @pytest.mark.slow
-def test_pictures_of_rows_that_are_none(command, copy: Path):
-    replaced(copy / "metrics.jsonl", b'{"step": 2, "loss": 1e999, "\\u001b": 3, "kl": "\\u001b"}')
-    outcome = command("plot", copy)
+def test_plots_of_invalid_metric_rows_are_refused(command, run_copy: Path):
+    replaced(
+        run_copy / "metrics.jsonl", b'{"step": 2, "loss": 1e999, "\\u001b": 3, "kl": "\\u001b"}'
+    )
+    outcome = command("plot", run_copy)
     assert outcome.code == 0, outcome.err
     assert "\x1b" not in outcome.out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choices", [["x"], {"model": ["x"]}, {"model": "\x1b[2J"}, None])
-def test_choices_that_are_none(command, copy: Path, choices, no_pictures):
-    replaced(copy / "run.json", json.dumps({"choices": choices}).encode())
-    outcome = command("plot", copy)
+def test_invalid_recorded_choices_are_ignored(command, run_copy: Path, choices, no_pictures):
+    replaced(run_copy / "run.json", json.dumps({"choices": choices}).encode())
+    outcome = command("plot", run_copy)
     assert outcome.code == 0
     assert "\x1b" not in outcome.out
-    assert RunDir(copy).group_choices() == {}
+    assert RunDir(run_copy).group_choices() == {}

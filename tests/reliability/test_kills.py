@@ -24,12 +24,12 @@ def reference(request, do, tmp_path_factory) -> Reference:
     return Reference(do, request.param, tmp_path_factory.mktemp(request.param))
 
 
-def test_every_method_is_killed():
+def test_the_list_of_methods_is_complete():
     assert sorted(METHODS) == sorted(presets.Presets().options("method"))
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(reference: Reference):
+def test_a_killed_run_resumes_bit_identically(reference: Reference):
     shift = 7 * list(METHODS).index(reference.method)
     for number in spread(reference.points, shift, 1):
         assert reference.killed(str(number), [number]) == [], reference.points[number - 1]
@@ -37,12 +37,12 @@ def test_killed_and_resumed(reference: Reference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", ["pcd", "jarzynski", "nce"], indirect=True)
-def test_killed_five_times(reference: Reference):
+def test_a_run_killed_five_times_resumes_bit_identically(reference: Reference):
     assert reference.killed("five", several(reference.points, 0)) == []
 
 
 @pytest.mark.slow
-def test_all_kinds_of_points_are_met(do, tmp_path):
+def test_every_kind_of_kill_point_is_reached(do, tmp_path):
     """The names, so that none is lost by a change of what is wrapped."""
     names = set(Reference(do, "pcd", tmp_path).points)
     for call, file in {

@@ -38,9 +38,9 @@ AFTER = {
 }
 
 
-def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list[int]) -> None:
+def send_signals_at(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list[int]) -> None:
     """The process sends itself these signals when the function is called in this step."""
-    owner, name = located(place)
+    owner, name = function_at(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
 
     def counted(spec: TrainSpec, state: TrainState) -> StepRequests[dict[str, Any]]:
@@ -56,7 +56,7 @@ def interrupting(patch: pytest.MonkeyPatch, place: str, step: int, numbers: list
     patch.setattr(owner, name, interrupted)
 
 
-def located(place: str) -> tuple[Any, str]:
+def function_at(place: str) -> tuple[Any, str]:
     from hydra.utils import get_object
 
     owner, _, name = place.rpartition(".")
@@ -68,7 +68,7 @@ def child(
 ) -> Child:
     def work() -> int:
         with pytest.MonkeyPatch.context() as patch:
-            interrupting(patch, *place, numbers)
+            send_signals_at(patch, *place, numbers)
             return main(list(words))
 
     return Child(work, folder)
@@ -83,21 +83,21 @@ def quick() -> Any:
 
 
 @pytest.fixture(scope="module")
-def whole(quick, tiny, tmp_path_factory) -> Path:
+def uninterrupted_run(quick, tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     assert main([*tiny, *LENGTH[:-1], f"hydra.run.dir={folder}/run"]) == 0
     return folder / "run"
 
 
-def each(phases: dict[str, Any]) -> list[tuple[str, int]]:
+def each_phase(phases: dict[str, Any]) -> list[tuple[str, int]]:
     """Every phase and every signal, each with some of the others: the handler is the same."""
     pairs = [(phase, SIGNALS[i % 3]) for i, phase in enumerate(phases)]
     return pairs + [(next(iter(phases)), number) for number in SIGNALS[1:]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("phase", "number"), each(PHASES))
-def test_a_signal_saves_within_one_step(whole, folder: Path, tiny, phase, number):
+@pytest.mark.parametrize(("phase", "number"), each_phase(PHASES))
+def test_a_signal_saves_within_one_step(uninterrupted_run, folder: Path, tiny, phase, number):
     place, step = PHASES[phase]
     ended = child(folder, (*tiny, *LENGTH), (place, step), [number]).ended()
     assert (ended.code, ended.err) == (128 + number, "")
@@ -107,28 +107,30 @@ def test_a_signal_saves_within_one_step(whole, folder: Path, tiny, phase, number
     assert load(folder / "run/checkpoints/last.pt")["step"] == told["step"]
     assert f"stopped at step {told['step']}, saved" in ended.out
     assert main(["resume", "run"]) == 0
-    assert run_differences(whole, folder / "run") == []
+    assert run_differences(uninterrupted_run, folder / "run") == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "number"), [("samples", signal.SIGINT), ("pictures", signal.SIGTERM)]
 )
-def test_a_signal_after_the_last_save_ends_at_once(whole, folder: Path, tiny, phase, number):
+def test_a_signal_after_the_last_save_ends_at_once(
+    uninterrupted_run, folder: Path, tiny, phase, number
+):
     place, step = AFTER[phase]
     ended = child(folder, (*tiny, *LENGTH), (place, step), [number]).ended()
     assert (ended.code, ended.err) == (128 + number, "")
     told = json.loads((folder / "run/result.json").read_text())
     assert (told["status"], told["signal"], told["step"]) == ("interrupted", number, step)
     assert main(["resume", "run"]) == 0
-    assert run_differences(whole, folder / "run") == []
+    assert run_differences(uninterrupted_run, folder / "run") == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "second"), [*((p, signal.SIGINT) for p in PHASES), ("writing", signal.SIGTERM)]
 )
-def test_a_second_signal_leaves_at_once(whole, folder: Path, tiny, phase, second):
+def test_a_second_signal_leaves_at_once(uninterrupted_run, folder: Path, tiny, phase, second):
     place, step = PHASES[phase]
     ended = child(folder, (*tiny, *LENGTH), (place, step), [signal.SIGINT, second]).ended()
     assert (ended.code, ended.err) == (128 + second, "")
@@ -136,7 +138,7 @@ def test_a_second_signal_leaves_at_once(whole, folder: Path, tiny, phase, second
     assert load(folder / "run/checkpoints/last.pt")["step"] == 3  # the one before
     assert not list((folder / "run").rglob(".*.pt.*"))  # nor half of the next
     assert main(["resume", "run"]) == 0
-    assert run_differences(whole, folder / "run") == []
+    assert run_differences(uninterrupted_run, folder / "run") == []
 
 
 @pytest.mark.slow
@@ -150,7 +152,7 @@ def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, numb
 
 
 @pytest.mark.slow
-def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
+def test_an_interrupted_landscape_proposes_no_resume(quick, folder: Path, tiny):
     words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
     words += ["model=double_well", "train.steps=0", "hydra.run.dir=run"]
     ended = child(
@@ -164,16 +166,20 @@ def test_a_landscape_is_not_said_to_go_on(quick, folder: Path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "sample", "plot"])
-def test_a_verb_is_interrupted(whole, folder: Path, verb):
+def test_an_interrupted_verb_exits_with_its_signal(uninterrupted_run, folder: Path, verb):
     place = {
         "evaluate": "ebmtrain.evaluation.exact.Quadrature.__call__",
         "sample": "ebmtrain.runs.trained_run.draw_samples",
         "plot": "ebmtrain.runs.figures.RunFigures.draw_all",
     }
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
-    ended = child(folder, (verb, str(whole)), (place[verb], 0), [signal.SIGTERM]).ended()
+    before = {path: path.read_bytes() for path in uninterrupted_run.rglob("*") if path.is_file()}
+    ended = child(
+        folder, (verb, str(uninterrupted_run)), (place[verb], 0), [signal.SIGTERM]
+    ).ended()
     assert (ended.code, ended.err) == (143, "")
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in uninterrupted_run.rglob("*") if path.is_file()
+    } == before
 
 
 # Sweeps
@@ -208,7 +214,7 @@ def test_a_sweep_ends_with_its_signal(quick, folder: Path, tiny, phase, numbers)
 # The handlers themselves
 
 
-def test_a_hang_up_that_is_ignored_stays_ignored():
+def test_an_ignored_sighup_stays_ignored():
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -221,7 +227,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_handlers_of_before_are_put_back(command: Callable, number):
+def test_former_signal_handlers_are_restored(command: Callable, number):
     before = signal.getsignal(number)
     assert command("list", "model").code == 0
     assert signal.getsignal(number) == before

@@ -72,7 +72,7 @@ def test_a_mixture_adds_them(runs, weights):
     torch.testing.assert_close((-model(x)).exp(), expected, rtol=1e-4, atol=0.0)
 
 
-def test_its_window_holds_those_of_its_runs(runs):
+def test_the_window_contains_those_of_its_runs(runs):
     low, high = (torch.tensor(v) for v in Composition(runs=runs[:2]).window)
     for path in runs[:2]:
         train = ebmtrain.load(path).experiment.dataset.train  # type: ignore[union-attr]
@@ -102,7 +102,7 @@ def test_the_window_of_whitened_units():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_command(command, folder: Path, runs, tiny):
+def test_the_command_evaluates_and_samples_a_composition(command, folder: Path, runs, tiny):
     words = [w for w in tiny if w.split(".")[0] not in ("model", "dataset")]
     words += ["model=composition", f"model.runs=[{runs[0]},{runs[1]}]", "model.kind=mixture"]
     outcome = command(*words, "train.steps=0", "hydra.run.dir=run", "evaluation.resolution=256")
@@ -113,7 +113,7 @@ def test_the_command(command, folder: Path, runs, tiny):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_it_is_opened_from_any_folder_but_not_within_itself(
+def test_a_composition_loads_from_any_folder_and_does_not_contain_itself(
     command, folder: Path, runs, tiny, monkeypatch
 ):
     monkeypatch.chdir(Path(runs[0]).parent)
@@ -141,13 +141,13 @@ def test_it_is_opened_from_any_folder_but_not_within_itself(
         ({"runs": ["nowhere"]}, "nowhere"),
     ],
 )
-def test_what_cannot_be_composed_is_refused(runs, options, said):
+def test_invalid_compositions_are_refused(runs, options, said):
     places = dict(zip("abc", runs, strict=True))
     chosen = [places.get(name, name) for name in options["runs"]]
     with pytest.raises(ebmtrain.errors.ConfigError, match=said):
         Composition(**(options | {"runs": chosen}))
 
 
-def test_preset_spells_out_every_option():
+def test_preset_names_every_option():
     config = yaml.safe_load((PRESETS / "composition.yaml").read_text())
     assert set(config) == {"_target_", "runs", "kind", "weights"}

@@ -44,7 +44,7 @@ def ensemble(members: list[Experiment], folder: Path) -> tuple[list[Any], int | 
     return [found[i] for i in range(len(members))], stopped
 
 
-def same(run: Path, plain: Path) -> None:
+def assert_same_run(run: Path, plain: Path) -> None:
     """In float32 after 20 updates: to 1e-4, and to the very random numbers."""
     one, other = load(run / "checkpoints/last.pt"), load(plain / "checkpoints/last.pt")
     assert torch.equal(one["generator"], other["generator"])
@@ -64,7 +64,7 @@ def test_members_are_ordinary_runs(two, configured, tmp_path):
         run = tmp_path / str(experiment.seed)
         plain = tmp_path / f"plain {experiment.seed}"
         run_experiment(build(configured(*WORDS, f"seed={experiment.seed}")), plain, {}, quiet=True)
-        same(run, plain)
+        assert_same_run(run, plain)
         assert json.loads((run / "result.json").read_text())["metrics"] == result["metrics"]
         log = (run / "run.log").read_text()
         assert f"seed {experiment.seed}\n" in log
@@ -91,7 +91,7 @@ class Broken:
 
 
 @pytest.mark.slow
-def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
+def test_a_diverged_member_does_not_stop_the_others(members, configured, tmp_path):
     spec = members[1].train_spec
     assert spec is not None
     members[1] = replace(members[1], train_spec=replace(spec, dataset=Broken(spec.dataset)))
@@ -102,7 +102,7 @@ def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
     assert "diverged" in (tmp_path / "4/run.log").read_text()
     assert "diverged" not in (tmp_path / "3/run.log").read_text()
     run_experiment(build(configured(*WORDS, "seed=5")), tmp_path / "plain", {}, quiet=True)
-    same(tmp_path / "5", tmp_path / "plain")
+    assert_same_run(tmp_path / "5", tmp_path / "plain")
 
 
 @pytest.mark.slow
@@ -110,22 +110,20 @@ def test_one_that_diverges_stops_no_other(members, configured, tmp_path):
     ("place", "step"),
     [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.draw_samples", 20)],
 )
-def test_a_signal_stops_all_of_them_with_their_states_saved(
-    two, tmp_path, monkeypatch, place, step
-):
+def test_a_signal_saves_and_stops_every_member(two, tmp_path, monkeypatch, place, step):
     """While one of them begins, or draws its final samples, which it need not finish."""
     from hydra.utils import get_object
 
     owner, name = get_object(place.rpartition(".")[0]), place.rpartition(".")[2]
     original, sent = getattr(owner, name), []
 
-    def interrupting(*words: Any, **named: Any) -> Any:
+    def save_and_interrupt(*words: Any, **named: Any) -> Any:
         if not sent:
             sent.append(signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*words, **named)
 
-    monkeypatch.setattr(owner, name, interrupting)
+    monkeypatch.setattr(owner, name, save_and_interrupt)
     before = signal.getsignal(signal.SIGTERM)
     results, stopped = ensemble(two, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == before
@@ -137,16 +135,18 @@ def test_a_signal_stops_all_of_them_with_their_states_saved(
 
 
 @pytest.mark.slow
-def test_who_ends_first_leaves_the_others_time_to_save(two, tmp_path, monkeypatch):
+def test_a_signal_after_one_member_has_ended_saves_the_others(two, tmp_path, monkeypatch):
     """The signal comes when the first has its final samples and the second saves its last state."""
     save, number = RunDir.save_checkpoint, signal.SIGTERM
 
-    def interrupting(run: RunDir, state: dict[str, Any], step: int, *words: Any, **named: Any):
+    def save_and_interrupt(
+        run: RunDir, state: dict[str, Any], step: int, *words: Any, **named: Any
+    ):
         if run.path.name == "4" and step == 20:
             os.kill(os.getpid(), number)
         save(run, state, step, *words, **named)
 
-    monkeypatch.setattr(RunDir, "save_checkpoint", interrupting)
+    monkeypatch.setattr(RunDir, "save_checkpoint", save_and_interrupt)
     results, stopped = ensemble(two, tmp_path)
     assert stopped == number
     assert [r["status"] for r in results] == ["finished", "interrupted"]
@@ -154,7 +154,7 @@ def test_who_ends_first_leaves_the_others_time_to_save(two, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
+def test_a_second_signal_ends_immediately(two, tmp_path, monkeypatch):
     """And lets go of what each of them holds."""
 
     def interrupted(*_: Any) -> Any:
@@ -174,7 +174,7 @@ def test_a_second_signal_leaves_at_once(two, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command(command, folder: Path, tiny):
+def test_the_command_trains_an_ensemble(command, folder: Path, tiny):
     few = [word for word in tiny if not word.startswith("method.slots")]
     ended = command(*few, "method=dsm", "train.ensemble=2", "seed=7")
     assert ended.code == 0, ended.err
@@ -211,7 +211,7 @@ def test_the_command(command, folder: Path, tiny):
         (["train.ensemble=2", "train.batch_size=0"], "train.batch_size must be greater than 0"),
     ],
 )
-def test_what_cannot_be_an_ensemble_is_refused_in_a_line(command, folder: Path, words, said):
+def test_invalid_ensembles_are_refused_in_one_line(command, folder: Path, words, said):
     ended = command(*words)
     assert ended.code == 2
     assert said in ended.err
@@ -234,7 +234,7 @@ def test_jobs_of_a_sweep_may_be_ensembles(command, folder: Path, tiny):
 
 
 @pytest.mark.slow
-def test_check_makes_a_step_of_all(command, folder: Path, tiny):
+def test_check_updates_every_member_once(command, folder: Path, tiny):
     few = [word for word in tiny if not word.startswith("method.slots")]
     ended = command("check", *few, "method=dsm", "train.ensemble=2")
     assert ended.code == 0, ended.err

@@ -28,7 +28,7 @@ SMALL = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["digits", "file"])
-def test_images_are_drawn_as_images(command, folder, data):
+def test_image_samples_are_plotted_as_images(command, folder, data):
     """Of a file too, where the model is one of images; and `plot` makes them anew."""
     np.save("x.npy", np.random.default_rng(0).uniform(size=(40, 3, 8, 9)))
     words = ["dataset=digits"] if data == "digits" else ["dataset=file", "dataset.path=x.npy"]
@@ -60,7 +60,7 @@ class Levels(nn.Module):
 
 
 @pytest.mark.slow
-def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
+def test_each_class_has_its_own_samples(command, folder, monkeypatch):
     """A row's mean pixel is within 4 standard errors of the level of its class, 0.03, where those
     of two classes are 0.1 apart; and the training images of a row are those of the class."""
     outcome = command(*SMALL, "dataset=digits", "method=jem", "model.classes=10")
@@ -84,7 +84,7 @@ def test_each_class_is_shown_by_draws_of_its_own(command, folder, monkeypatch):
         assert torch.equal(found, experiment.dataset.train[y == label])
 
 
-def test_a_chain_is_shown_at_the_steps_that_are_named():
+def test_chain_snapshots_are_at_the_given_steps():
     """Gradient descent on ||x||^2 / 2 shrinks by 0.9 a step."""
 
     def energy(x):
@@ -100,7 +100,7 @@ def test_a_chain_is_shown_at_the_steps_that_are_named():
 
 
 @pytest.mark.parametrize("last", [1, 2, 7, 50, 200, 100_000])
-def test_steps_begin_close_together_and_end_at_the_last(last):
+def test_snapshot_steps_are_geometric_and_end_at_the_last(last):
     steps = _geometric_steps(last, 40)
     assert (steps[0], steps[1], steps[-1]) == (0, 1, last)
     assert len(steps) <= 41

@@ -29,7 +29,7 @@ FEW = (
 
 
 @pytest.mark.slow
-def test_each_run_leaves_out_its_class_and_one_result_sums_up(command, folder, monkeypatch):
+def test_each_run_leaves_out_one_class_and_the_result_has_the_means(command, folder, monkeypatch):
     monkeypatch.setattr(RunFigures, "draw_all", lambda *_: [])
     monkeypatch.setattr(
         VmapTrainStep, "program", lambda *_: run_one_by_one
@@ -74,7 +74,7 @@ def result(status: str, **metrics: Any) -> dict[str, Any]:
     return {"status": status, "metrics": metrics}
 
 
-def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
+def test_without_all_runs_finished_there_are_no_means(tmp_path: Path, capsys):
     peers = {f"auroc_{peer}": [0.125, 0.25] for peer in DETECTORS}
     whole = result("finished", auroc=0.75, **peers)
     for other, status in (
@@ -98,7 +98,7 @@ def test_unless_all_have_finished_there_are_no_means(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("value", [math.nan, None])
-def test_no_means_of_what_is_no_number(tmp_path: Path, value: float | None):
+def test_non_finite_values_have_no_means(tmp_path: Path, value: float | None):
     """None: as result.json has it."""
     peers = {f"auroc_{peer}": [0.5] for peer in DETECTORS}
     runs = [result("finished", auroc=number, **peers) for number in (0.75, value)]
@@ -108,7 +108,7 @@ def test_no_means_of_what_is_no_number(tmp_path: Path, value: float | None):
     assert (found["status"], found["metrics"], found["finished"]) == ("finished", {}, 2)
 
 
-def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):
+def test_runs_without_auroc_have_no_means(tmp_path: Path):
     assert write_leave_one_out(tmp_path, [result("finished", nll=1.0)], 1.0) is None
     assert not list(tmp_path.iterdir())
 
@@ -133,7 +133,7 @@ def test_runs_that_measured_no_auroc_are_not_summed_up(tmp_path: Path):
         ),
     ],
 )
-def test_what_leaves_out_nothing_is_refused_in_a_line(command, folder: Path, words, said):
+def test_invalid_settings_are_refused_in_one_line(command, folder: Path, words, said):
     ended = command(*words, "train.batch_size=32")
     assert ended.code == 2
     assert said in ended.err
@@ -142,7 +142,7 @@ def test_what_leaves_out_nothing_is_refused_in_a_line(command, folder: Path, wor
 
 
 @pytest.mark.slow
-def test_images_without_labels_have_no_classes_to_leave_out(command, folder: Path):
+def test_images_without_labels_are_refused(command, folder: Path):
     for part in ("train", "t10k"):
         head = bytes([0, 0, 8, 3]) + np.array([6, 4, 4], ">i4").tobytes()
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + bytes(96)))

@@ -30,7 +30,7 @@ def process_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def caller():
+def caller_settings():
     """Settings that differ from those of the runs below; restored at the end."""
     threads, wanted = torch.get_num_threads(), native.enabled()
     mode = torch.get_deterministic_debug_mode()
@@ -54,18 +54,18 @@ def deterministic_run(configured, tmp_path_factory) -> Path:
     return path
 
 
-def test_a_loaded_run_leaves_the_process_as_it_is(deterministic_run, caller):
+def test_loading_a_run_does_not_change_process_settings(deterministic_run, caller_settings):
     run = ebmtrain.load(deterministic_run)
-    assert process_settings() == caller
+    assert process_settings() == caller_settings
     run.energy(torch.zeros(3, 2))
-    assert process_settings() == caller
+    assert process_settings() == caller_settings
     run.sample(10, burn_in=1)
-    assert process_settings() == caller
+    assert process_settings() == caller_settings
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_a_composition_has_the_settings_of_its_own_configuration(
-    deterministic_run, tiny, caller, deterministic
+    deterministic_run, tiny, caller_settings, deterministic
 ):
     """Its parts were saved with other settings."""
     words = [w for w in tiny if not w.startswith(("model.", "dataset.", "train.steps", "device."))]

@@ -30,7 +30,7 @@ class Recorder:
         self.closed += 1
 
 
-def test_a_row_is_a_line_and_a_row_of_the_table(tmp_path: Path):
+def test_a_row_is_written_as_a_json_line_and_a_table_row(tmp_path: Path):
     """A new column writes the table again; numbers that are none are null."""
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     logger = FileLogger(RunDir(tmp_path))
@@ -44,7 +44,7 @@ def test_a_row_is_a_line_and_a_row_of_the_table(tmp_path: Path):
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_the_console_counts_updates_from_where_the_run_went_back_to(tmp_path: Path):
+def test_the_console_counts_updates_from_the_restored_step(tmp_path: Path):
     speeds = []
     with RunConsole(tmp_path / "run.log", quiet=True) as console:
         console.row = lambda step, row, per_second: speeds.append(per_second)  # type: ignore[method-assign]

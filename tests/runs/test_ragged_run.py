@@ -69,7 +69,7 @@ def cut_back(source: Path, copy: Path, step: int) -> Path:
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("which", KINDS)
-def test_trained_resumed_sampled_and_scored(command, which):
+def test_a_run_is_trained_resumed_sampled_and_scored(command, which):
     x, steps = write_waves()
     outcome = command(*FILE, *KINDS[which], *SMALL, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
@@ -120,7 +120,7 @@ def short_run(command, monkeypatch) -> ebmtrain.runs.trained_run.Run:
 
 
 @pytest.mark.slow
-def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
+def test_noise_lengths_have_the_distribution_of_the_data(short_run):
     """Within 4.5 standard errors of each share."""
     found = lengths(uniform_noise(short_run.experiment, 20_000, torch.Generator().manual_seed(0)))
     counts = short_run.experiment.data_spec.lengths.double()
@@ -131,7 +131,7 @@ def test_noise_has_lengths_of_the_data_as_often_as_they_have(short_run):
 
 
 @pytest.mark.slow
-def test_pictures_and_ood_of_a_run(short_run, command):
+def test_figures_and_ood_detection_of_a_run(short_run, command):
     assert command("plot", "run").code == 0
     assert Path("run/plots/samples_final.png").stat().st_size > 10_000
     assert command("evaluate", "run", "evaluation=sine_waves").code == 0
@@ -153,7 +153,7 @@ def test_pictures_and_ood_of_a_run(short_run, command):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_run")
-def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
+def test_unsupported_verbs_are_refused_in_one_line(command):
     x, _ = waves()
     np.save("longer.npy", np.concatenate([x, x], 1))
     np.save("hole.npy", np.where(np.arange(32)[:, None] == 3, np.nan, x))
@@ -173,7 +173,7 @@ def test_what_cannot_be_done_with_a_run_is_said_in_one_line(command):
         assert outcome.err.count("\n") == 1
 
 
-def test_padding_does_not_make_two_updates_differ():
+def test_padding_does_not_make_equal_updates_differ():
     """Where a compiled update is tried against the ordinary one, rounding is that of numbers."""
     chains = torch.tensor([[1000.0, 2.0], [3.0, torch.nan]])
     assert _allclose(chains, chains + 0.5)  # a thousandth of the largest
@@ -183,7 +183,7 @@ def test_padding_does_not_make_two_updates_differ():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("folder")
-def test_data_that_reach_far_are_named_with_padding_too():
+def test_the_divergence_message_names_the_range_of_padded_data():
     x, steps = waves()
     np.savez("waves.npz", x=300 * x, lengths=steps)
     words = [*FILE, "dataset.standardize=false", *KINDS["conv1d"], *SMALL]
@@ -211,7 +211,7 @@ REFUSED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", REFUSED)
-def test_parts_of_one_shape_are_refused_in_one_line(command, word):
+def test_classes_for_fixed_shapes_are_refused_in_one_line(command, word):
     write_waves()
     before = [w for w in ("model=lstm", "sampler=langevin") if w[:6] != word[:6]]
     outcome = command("check", *FILE, *before, word, "train.batch_size=16")
@@ -221,7 +221,7 @@ def test_parts_of_one_shape_are_refused_in_one_line(command, word):
 
 
 @pytest.mark.slow
-def test_all_parts_that_do_not_fit_are_named_at_once(command):
+def test_all_unsuitable_classes_are_named_at_once(command):
     write_waves()
     outcome = command("check", *FILE, "model=mlp", "method=sm", "sampler=tempering")
     assert outcome.code == 2
@@ -230,7 +230,7 @@ def test_all_parts_that_do_not_fit_are_named_at_once(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["mala", "hmc", "underdamped", "annealed"])
-def test_each_sampler_that_keeps_lengths_is_taken(command, sampler):
+def test_each_sampler_that_keeps_lengths_is_accepted(command, sampler):
     write_waves()
     jumps = ["sampler.jumps=null"] if sampler in ("mala", "hmc") else []
     outcome = command("check", *FILE, "model=transformer", f"sampler={sampler}", *jumps,
@@ -239,7 +239,7 @@ def test_each_sampler_that_keeps_lengths_is_taken(command, sampler):
 
 
 @pytest.mark.slow
-def test_whole_sequences_are_scored_by_whole_ones_alone(command, no_pictures):
+def test_a_fixed_length_model_scores_only_full_sequences(command, no_pictures):
     """A run on one length does not take a shorter sequence for one."""
     x, steps = waves()
     np.save("whole.npy", x)

@@ -69,7 +69,7 @@ TRAININGS = {
 }
 
 
-def unbroken(config, path: Path) -> Path:
+def run_uninterrupted(config, path: Path) -> Path:
     run_experiment(build(config), path, {}, quiet=True)
     return path
 
@@ -93,13 +93,13 @@ def trained(request, configured, tmp_path_factory) -> Path:
         patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
         patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         config = configured(*TRAININGS[request.param], *LENGTH)
-        return unbroken(config, tmp_path_factory.mktemp(request.param) / "run")
+        return run_uninterrupted(config, tmp_path_factory.mktemp(request.param) / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("step", [0, 4, 12])
-def test_resumed_from_any_checkpoint_equals_never_stopped(trained, step, tmp_path):
+def test_a_run_resumed_from_any_checkpoint_equals_an_uninterrupted_one(trained, step, tmp_path):
     copy = stopped_after(trained, step, tmp_path / "copy")
     outcome = resume(copy, quiet=True)
     assert outcome["status"] == "finished"
@@ -113,7 +113,7 @@ def test_resumed_from_any_checkpoint_equals_never_stopped(trained, step, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_that_died_after_its_last_save_is_completed(trained, tmp_path):
+def test_a_run_killed_after_its_last_save_is_completed(trained, tmp_path):
     copy = stopped_after(trained, STEPS, tmp_path / "copy")
     assert resume(copy, quiet=True)["status"] == "finished"
     assert run_differences(trained, copy) == []
@@ -146,9 +146,9 @@ FRESH = {
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch):
+def test_a_checkpoint_without_the_trained_constant_is_detected(configured, tmp_path, monkeypatch):
     """Nor its moments in the optimizer: the last of the parameters there."""
-    run = unbroken(configured("method=nce", *LENGTH), tmp_path / "run")
+    run = run_uninterrupted(configured("method=nce", *LENGTH), tmp_path / "run")
     fresh = load(run / "checkpoints/step_00000000.pt")["method"]["log_z_learnt"]
     original = RunDir.load_checkpoint
 
@@ -172,11 +172,11 @@ def test_the_trained_constant_is_not_left_out(configured, tmp_path, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("item", ["nothing", *FRESH])
 @pytest.mark.usefixtures("no_pictures")
-def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch, item):
+def test_every_saved_item_is_needed(configured, tmp_path, monkeypatch, item):
     measured = lambda *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", measured)
     values = iter([3.0, 1.0, 2.0, 2.5])  # steps 0, 6, 12, 14: the best comes before the stop
-    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+    run = run_uninterrupted(configured("method=pcd", *LENGTH), tmp_path / "run")
     assert result(run)["best"]["step"] == 6
     fresh = load(run / "checkpoints/step_00000000.pt")
     copy = stopped_after(run, 8, tmp_path / "copy")
@@ -200,10 +200,10 @@ def test_nothing_that_is_saved_can_be_left_out(configured, tmp_path, monkeypatch
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("step", [3, 5, 8, 12, 13])
-def test_stopped_on_or_off_every_grid(configured, tmp_path, monkeypatch, step):
+def test_a_run_may_stop_at_any_step(configured, tmp_path, monkeypatch, step):
     """Rows come every 5 steps, evaluations every 6, saves every 4."""
     config = configured("method=pcd", *LENGTH)
-    whole = unbroken(config, tmp_path / "whole")
+    whole = run_uninterrupted(config, tmp_path / "whole")
     stopping = Session.should_stop
     updates = []
 
@@ -240,13 +240,15 @@ def long_run(configured, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
         patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
-        return unbroken(configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run")
+        return run_uninterrupted(
+            configured("method=pcd", *LONG), tmp_path_factory.mktemp("long") / "run"
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_signals(long_run, tiny, folder, capsys, number):
+def test_a_signal_saves_and_the_run_resumes(long_run, tiny, folder, capsys, number):
     words = [*tiny, *LONG, "hydra.run.dir=run"]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -271,8 +273,8 @@ def test_signals(long_run, tiny, folder, capsys, number):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_finished_run_is_left_as_it_is(configured, tmp_path):
-    run = unbroken(configured("method=dsm"), tmp_path / "run")
+def test_resuming_a_finished_run_changes_nothing(configured, tmp_path):
+    run = run_uninterrupted(configured("method=dsm"), tmp_path / "run")
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with pytest.raises(ConfigError, match=r"is at step 20 .* give train\.steps=40"):
         resume(run, quiet=True)
@@ -281,10 +283,12 @@ def test_a_finished_run_is_left_as_it_is(configured, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_finished_run_goes_on_to_more_steps(configured, tmp_path):
+def test_a_finished_run_resumes_with_more_steps(configured, tmp_path):
     constant = "optimizer.schedule.shape=constant"
-    short = unbroken(configured("method=pcd", constant), tmp_path / "run")
-    long = unbroken(configured("method=pcd", constant, "train.steps=30"), tmp_path / "long")
+    short = run_uninterrupted(configured("method=pcd", constant), tmp_path / "run")
+    long = run_uninterrupted(
+        configured("method=pcd", constant, "train.steps=30"), tmp_path / "long"
+    )
     more = RunDir.open(short).config()
     more["train"]["steps"] = 30
     assert resume(short, more, quiet=True)["step"] == 30
@@ -305,7 +309,7 @@ MISFITS = {
 @pytest.mark.parametrize("name", MISFITS)
 def test_another_configuration_is_refused_and_changes_nothing(configured, tmp_path, name):
     (section, key, value), reason = MISFITS[name]
-    run = unbroken(configured("method=pcd"), tmp_path / "run")
+    run = run_uninterrupted(configured("method=pcd"), tmp_path / "run")
     before = (run / "config.yaml").read_bytes()
     config = RunDir.open(run).config()
     config[section][key] = value
@@ -316,8 +320,8 @@ def test_another_configuration_is_refused_and_changes_nothing(configured, tmp_pa
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_new_rates_of_the_optimizer_hold_from_the_next_update_on(configured, tmp_path):
-    run = unbroken(configured("method=dsm"), tmp_path / "run")
+def test_new_learning_rates_apply_from_the_next_update(configured, tmp_path):
+    run = run_uninterrupted(configured("method=dsm"), tmp_path / "run")
     config = RunDir.open(run).config()
     config["train"]["steps"] = 25
     config["optimizer"] |= {"weight_decay": 0.5, "beta1": 0.1, "eps": 1e-3}
@@ -351,7 +355,7 @@ CHANGES = {"double": ("device", "dtype", "float64"), "no jumps": ("sampler", "ju
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_run_goes_on_between_two_rows_with_other_numbers(configured, tmp_path, monkeypatch, name):
+def test_settings_may_change_between_two_logged_rows(configured, tmp_path, monkeypatch, name):
     """Stopped at 7, two updates after a row: the next is of three of the old and new kind."""
     with monkeypatch.context() as patch:
         stopped_at(7, patch)
@@ -369,11 +373,13 @@ def test_a_run_goes_on_between_two_rows_with_other_numbers(configured, tmp_path,
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_configuration_that_survives_no_step_is_not_written(configured, tmp_path, monkeypatch):
+def test_a_configuration_that_fails_its_first_step_is_not_written(
+    configured, tmp_path, monkeypatch
+):
     def broken(self, energy, batch, state, generator):
         raise RuntimeError("shapes\n do not match")
 
-    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    run = run_uninterrupted(configured("method=dsm"), tmp_path / "run")
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     config = RunDir.open(run).config()
     config["train"]["steps"] = 40
@@ -389,7 +395,7 @@ def test_a_configuration_that_survives_no_step_is_not_written(configured, tmp_pa
 @pytest.mark.usefixtures("no_pictures")
 def test_killed_after_training_and_before_the_samples(configured, tmp_path, monkeypatch):
     """The verdict of the session before is not taken for that of this one."""
-    run = unbroken(configured("method=dsm"), tmp_path / "run")
+    run = run_uninterrupted(configured("method=dsm"), tmp_path / "run")
     config = RunDir.open(run).config()
     config["train"]["steps"] = 40
 
@@ -407,7 +413,7 @@ def test_killed_after_training_and_before_the_samples(configured, tmp_path, monk
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_numbers_of_the_last_evaluation_outlive_a_session(configured, tmp_path, monkeypatch):
+def test_the_last_evaluation_is_restored(configured, tmp_path, monkeypatch):
     warned = lambda *_: Evaluation({"nll": 1.5}, ["uncertain"])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", warned)
     stopped_at(8, monkeypatch)
@@ -423,7 +429,7 @@ def test_the_numbers_of_the_last_evaluation_outlive_a_session(configured, tmp_pa
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_best_follows_nll_where_the_truth_is_not_known(configured, tmp_path, monkeypatch):
+def test_best_uses_nll_without_an_exact_density(configured, tmp_path, monkeypatch):
     values = iter([3.0, 1.0, 2.0, 2.5])
     measured = lambda *_: Evaluation({"nll": next(values), "nll_se": 0.1}, [])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", measured)
@@ -437,11 +443,11 @@ def test_best_follows_nll_where_the_truth_is_not_known(configured, tmp_path, mon
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_another_metric_for_the_best_begins_anew(configured, tmp_path, monkeypatch):
+def test_a_new_best_metric_starts_without_a_best_value(configured, tmp_path, monkeypatch):
     """A KL of 2 is not worse than an NLL of 1."""
     measured = lambda *_: Evaluation({"nll": 1.0, "nll_se": 0.1, "kl": 2.0}, [])  # noqa: E731
     monkeypatch.setattr(Quadrature, "__call__", measured)
-    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    run = run_uninterrupted(configured("method=dsm", *LENGTH), tmp_path / "run")
     config = RunDir.open(run).config()
     config["train"]["steps"] = 20
     config["checkpoint"]["best"] = "kl"
@@ -450,9 +456,9 @@ def test_another_metric_for_the_best_begins_anew(configured, tmp_path, monkeypat
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_resume_forgets_what_the_process_drew_before(configured, tmp_path):
+def test_resume_ignores_earlier_random_numbers_of_the_process(configured, tmp_path):
     """The global generator of torch plays no part."""
-    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    run = run_uninterrupted(configured("method=dsm", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 4, tmp_path / "copy")
     torch.manual_seed(123)
     torch.rand(1000)
@@ -460,7 +466,7 @@ def test_resume_forgets_what_the_process_drew_before(configured, tmp_path):
     assert run_differences(run, copy) == []
 
 
-def test_methods_are_all_here():
+def test_the_list_of_methods_is_complete():
     """A new method gets its case above."""
     folder = Path(sys.modules[DenoisingScoreMatching.__module__].__file__ or "").parents[2]
     presets = {path.stem for path in (folder / "configs/method").glob("*.yaml")}
@@ -469,7 +475,7 @@ def test_methods_are_all_here():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_best_by_any_metric_and_not_by_another_where_it_is_left_out_once(
+def test_best_uses_only_its_metric_even_if_one_evaluation_lacks_it(
     configured, tmp_path, monkeypatch
 ):
     seen = [{"w1": 3.0, "nll": 1.0}, {"w1": 2.0, "nll": 1.0}, {"nll": 0.1}, {"w1": 2.5, "nll": 0.2}]
@@ -487,7 +493,7 @@ def test_best_by_any_metric_and_not_by_another_where_it_is_left_out_once(
 @pytest.mark.parametrize(
     ("name", "what"), [("weights", "no single number"), ("nl", "not measured")]
 )
-def test_best_by_what_is_no_metric(configured, tmp_path, monkeypatch, name, what):
+def test_an_unknown_best_metric_is_refused(configured, tmp_path, monkeypatch, name, what):
     numbers = {"weights": [0.5, 0.5], "nll": 1.0}
     monkeypatch.setattr(Quadrature, "__call__", lambda *_: Evaluation(numbers, []))
     config = configured("method=dsm", *LENGTH, f"checkpoint.best={name}")
@@ -506,7 +512,7 @@ def test_best_by_what_is_no_metric(configured, tmp_path, monkeypatch, name, what
 @pytest.mark.usefixtures("no_pictures")
 def test_killed_before_the_first_checkpoint(configured, tmp_path, monkeypatch):
     config = configured("method=pcd", *LENGTH)
-    whole = unbroken(config, tmp_path / "whole")
+    whole = run_uninterrupted(config, tmp_path / "whole")
 
     def killed(*_: object, **__: object):
         raise KeyboardInterrupt
@@ -522,8 +528,8 @@ def test_killed_before_the_first_checkpoint(configured, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_checkpoints_that_somebody_removed_are_not_taken_for_none_yet(configured, tmp_path):
-    run = unbroken(configured("method=dsm"), tmp_path / "run")
+def test_removed_checkpoints_are_an_error(configured, tmp_path):
+    run = run_uninterrupted(configured("method=dsm"), tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(CheckpointError, match="holds none"):
         resume(run, quiet=True)
@@ -532,8 +538,8 @@ def test_checkpoints_that_somebody_removed_are_not_taken_for_none_yet(configured
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("shape", [(3,), ()])
-def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
-    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+def test_moments_of_wrong_shape_are_refused(configured, tmp_path, shape):
+    run = run_uninterrupted(configured("method=dsm", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")
     saved = load(copy / "checkpoints/last.pt")
     saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(shape)
@@ -547,7 +553,7 @@ def test_moments_that_do_not_fit_are_refused(configured, tmp_path, shape):
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("order", [[1, 0], [0, 0], [False, 2]])
 def test_moments_of_other_parameters_are_refused(configured, tmp_path, order):
-    run = unbroken(configured("method=dsm", *LENGTH), tmp_path / "run")
+    run = run_uninterrupted(configured("method=dsm", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")
     saved = load(copy / "checkpoints/last.pt")
     saved["optimizer"]["param_groups"][0]["params"][:2] = order
@@ -558,8 +564,8 @@ def test_moments_of_other_parameters_are_refused(configured, tmp_path, order):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_whole_numbers_in_place_of_chains_are_refused(configured, tmp_path):
-    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+def test_integer_chains_are_refused(configured, tmp_path):
+    run = run_uninterrupted(configured("method=pcd", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")
     saved = load(copy / "checkpoints/last.pt")
     saved["method"]["chains"] = saved["method"]["chains"].long()
@@ -570,8 +576,8 @@ def test_whole_numbers_in_place_of_chains_are_refused(configured, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_best_is_the_last_resort(configured, tmp_path):
-    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+def test_best_is_loaded_if_all_others_are_damaged(configured, tmp_path):
+    run = run_uninterrupted(configured("method=pcd", *LENGTH), tmp_path / "run")
     copy = stopped_after(run, 8, tmp_path / "copy")
     best = load(copy / "checkpoints/best.pt")["step"]
     for path in copy.glob("checkpoints/[sl]*.pt"):
@@ -593,8 +599,8 @@ def test_best_is_the_last_resort(configured, tmp_path):
         ("log_weights", torch.zeros(64, dtype=torch.int64), r"its weights are torch\.int64"),
     ],
 )  # fmt: skip
-def test_chains_that_are_none_are_not_opened(configured, tmp_path, name, value, reason):
-    run = unbroken(configured("method=pcd", *LENGTH), tmp_path / "run")
+def test_invalid_chains_are_refused(configured, tmp_path, name, value, reason):
+    run = run_uninterrupted(configured("method=pcd", *LENGTH), tmp_path / "run")
     saved = load(run / "checkpoints/last.pt")
     saved["method"][name] = value
     del saved["format"]

@@ -17,7 +17,7 @@ from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.storage.rundir import RunDir
 
 
-def test_what_is_no_number_is_not_sold_as_one():
+def test_non_finite_metrics_are_left_out_with_warnings():
     metrics = {"log_z": 1.0, "nll": -math.inf, "nll_se": math.nan, "mode_weights": [0.5, math.nan]}
     kept, warnings = _drop_nonfinite(Evaluation(metrics, ["log Z is uncertain"]))
     assert kept == {"log_z": 1.0}
@@ -28,7 +28,7 @@ def test_what_is_no_number_is_not_sold_as_one():
 @pytest.mark.parametrize(
     ("head", "names"), [("", ("$x_1$", "$x_2$")), ("width,price $\n", ("width", r"price \$"))]
 )
-def test_axes_have_the_names_of_the_columns(tmp_path: Path, head, names):
+def test_axes_are_named_after_the_columns(tmp_path: Path, head, names):
     path = tmp_path / "table.csv"
     path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]

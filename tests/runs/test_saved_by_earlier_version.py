@@ -31,7 +31,7 @@ def runs(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_it_loads_and_gives_the_same_energies(runs, name):
+def test_an_old_run_loads_with_the_same_energies(runs, name):
     recorded = RECORDED[name]
     run = ebmtrain.load(runs / name)
     shape = run.experiment.standardization.shift.shape
@@ -51,7 +51,7 @@ def test_it_loads_and_gives_the_same_energies(runs, name):
     [("interrupted", 40), ("default", 45), ("jem", 45), ("ragged", 45), ("own_preset", 45),
      ("sweep/1_method=ssm", 45), ("ensemble/1_seed=1", 45)],
 )  # fmt: skip
-def test_it_resumes_to_the_end(runs, no_pictures, name, steps):
+def test_an_old_run_resumes_to_the_end(runs, no_pictures, name, steps):
     config = ebmtrain.load(runs / name).config
     train = {**config["train"], "steps": steps}
     result = resume(runs / name, {**config, "train": train}, quiet=True)
@@ -62,7 +62,7 @@ def test_it_resumes_to_the_end(runs, no_pictures, name, steps):
 @pytest.mark.parametrize(
     ("name", "metric"), [("default", "kl"), ("composition", "log_z"), ("landscape", "log_z")]
 )
-def test_it_is_evaluated(runs, command, name, metric):
+def test_an_old_run_is_evaluated(runs, command, name, metric):
     code, _, error = command("evaluate", runs / name)
     assert code == 0, error
     found = json.loads((runs / name / "evaluation.json").read_text())["metrics"]
@@ -70,14 +70,14 @@ def test_it_is_evaluated(runs, command, name, metric):
     assert found[metric] == pytest.approx(before[metric], rel=1e-4, abs=1e-4)
 
 
-def test_an_evaluation_of_a_former_path_is_run(runs, command):
+def test_an_evaluator_under_a_former_path_runs(runs, command):
     pytest.importorskip("sklearn")
     code, _, error = command("evaluate", runs / "own_peers")
     assert code == 0, error
     assert "nll_kde" in (runs / "own_peers/evaluation.json").read_text()
 
 
-def test_they_are_reported(runs, no_pictures):
+def test_old_runs_are_reported(runs, no_pictures):
     report(runs, quiet=True)
     text = (runs / "summary.csv").read_text()
     rows = {row["job"]: row for row in csv.DictReader(text.splitlines())}

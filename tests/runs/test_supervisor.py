@@ -38,11 +38,13 @@ def retried(request, configured, tmp_path_factory) -> tuple[Path, dict[str, Any]
     return path, config, back_to, halvings
 
 
-def killed(config: dict[str, Any], path: Path, monkeypatch, event: str, number: int = 1) -> None:
+def run_killed_at(
+    config: dict[str, Any], path: Path, monkeypatch, event: str, number: int = 1
+) -> None:
     """A run whose process dies in an event of the session, the number-th time it comes."""
     original, seen = getattr(Session, event), []
 
-    def dying(self, *arguments: Any, **named: Any) -> Any:
+    def kill_at(self, *arguments: Any, **named: Any) -> Any:
         answer = original(self, *arguments, **named)
         seen.append(1)
         if len(seen) == number:
@@ -50,13 +52,13 @@ def killed(config: dict[str, Any], path: Path, monkeypatch, event: str, number: 
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, event, dying)
+        patch.setattr(Session, event, kill_at)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(build(config), path, {}, quiet=True)
 
 
 @pytest.mark.slow
-def test_a_diverging_run_finishes_and_says_how(retried):
+def test_a_diverging_run_finishes_and_reports_its_retries(retried):
     path, config, back_to, halvings = retried
     told = result(path)
     assert (told["status"], told["step"]) == ("finished", 20)
@@ -74,7 +76,7 @@ def test_a_diverging_run_finishes_and_says_how(retried):
 
 
 @pytest.mark.slow
-def test_it_is_the_run_that_had_the_smaller_rate_from_there_on(retried, tmp_path):
+def test_a_retry_equals_a_run_with_the_smaller_rate_from_there(retried, tmp_path):
     """Weights, average, moments, chains and random numbers, bit for bit."""
     path, config, back_to, halvings = retried
     copy = tmp_path / "copy"
@@ -94,7 +96,7 @@ def test_it_is_the_run_that_had_the_smaller_rate_from_there_on(retried, tmp_path
     assert rates[0] == rates[1] != []
 
 
-def test_what_was_given_up_is_counted(retried):
+def test_discarded_steps_are_counted(retried):
     """Every update of these costs the same number of energies."""
     path, _, back_to, _ = retried
     wasted = sum(retry["step"] - back_to for retry in result(path)["retries"])
@@ -109,16 +111,18 @@ def test_what_was_given_up_is_counted(retried):
     ("event", "number"),
     [("restore_last_checkpoint", 1), ("on_retry", 1), ("log", 3), ("save", 12)],
 )
-def test_killed_around_a_retry(retried, tmp_path, monkeypatch, event, number):
+def test_a_run_killed_around_a_retry_resumes_bit_identically(
+    retried, tmp_path, monkeypatch, event, number
+):
     path, config, _, halvings = retried
-    killed(config, tmp_path / "run", monkeypatch, event, number)
+    run_killed_at(config, tmp_path / "run", monkeypatch, event, number)
     resume(tmp_path / "run", quiet=True)
     assert len(result(tmp_path / "run")["retries"]) == halvings
     assert run_differences(path, tmp_path / "run") == []
 
 
 @pytest.mark.slow
-def test_a_resumed_run_that_forgot_its_retries_is_noticed(retried, tmp_path, monkeypatch):
+def test_a_checkpoint_without_retries_is_detected(retried, tmp_path, monkeypatch):
     path, _, back_to, _ = retried
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
@@ -140,7 +144,7 @@ def test_a_resumed_run_that_forgot_its_retries_is_noticed(retried, tmp_path, mon
     assert run_differences(path, copy) != []
 
 
-def test_three_are_not_enough(command, folder: Path, tiny):
+def test_a_run_may_diverge_after_all_retries(command, folder: Path, tiny):
     outcome = command(*tiny, *LENGTH, "optimizer.lr=1e6", "hydra.run.dir=run")
     assert outcome.code == 3
     (line,) = outcome.err.splitlines()
@@ -158,7 +162,7 @@ def test_three_are_not_enough(command, folder: Path, tiny):
 
 
 @pytest.mark.slow
-def test_a_run_without_one_says_that_there_is_one(command, folder: Path, tiny):
+def test_a_diverged_run_without_supervisor_mentions_it(command, folder: Path, tiny):
     outcome = command(*tiny, "optimizer.lr=1e6", "hydra.run.dir=run")
     assert outcome.code == 3
     assert outcome.err.endswith("or supervisor=retry\n")
@@ -168,7 +172,7 @@ def test_a_run_without_one_says_that_there_is_one(command, folder: Path, tiny):
     assert len(result(folder / "run")["retries"]) == 3
 
 
-def test_a_run_that_does_not_diverge_is_the_same_with_and_without(configured, tmp_path):
+def test_the_supervisor_does_not_change_a_stable_run(configured, tmp_path):
     runs = []
     for supervisor in ("null", "retry"):
         runs.append(tmp_path / supervisor)
@@ -180,14 +184,14 @@ def test_a_run_that_does_not_diverge_is_the_same_with_and_without(configured, tm
     assert rows(runs[1])[-1]["retries"] == 0
 
 
-def test_the_last_good_state_is_gone(configured, tmp_path, monkeypatch):
+def test_a_missing_good_checkpoint_ends_the_run(configured, tmp_path, monkeypatch):
     """Nothing to go back to: the checkpoints were removed under way."""
 
-    def removed(self):
+    def remove_checkpoint(self):
         shutil.rmtree(tmp_path / "run/checkpoints")
         return False
 
-    monkeypatch.setattr(Session, "should_stop", removed)
+    monkeypatch.setattr(Session, "should_stop", remove_checkpoint)
     config = configured("method=pcd", "optimizer.lr=1e6", "train.log_every=1", *LENGTH)
     with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         run_experiment(build(config), tmp_path / "run", {}, quiet=True)
@@ -195,7 +199,7 @@ def test_the_last_good_state_is_gone(configured, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("event", "word"), [("evaluate", "evaluation.every=3"),
                                              ("plot", "plots.every=3")])  # fmt: skip
-def test_nothing_is_made_of_a_state_that_has_diverged(
+def test_a_diverged_state_is_not_evaluated_or_plotted(
     configured, tmp_path, monkeypatch, event, word
 ):
     """The first event after the divergence notices it: NaN is neither measured nor drawn."""

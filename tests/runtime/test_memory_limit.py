@@ -32,7 +32,7 @@ needs_linux = pytest.mark.skipif(not memory.MEMINFO.exists(), reason="tells free
 @pytest.mark.slow
 @needs_linux
 @pytest.mark.skipif(memory.DRIVER.exists(), reason="no bound beside a GPU's driver")
-def test_many_small_pieces_beyond_what_is_free(tmp_path: Path):
+def test_small_allocations_beyond_free_memory_raise(tmp_path: Path):
     """1.5 GB are free: 20 pieces of 100 MB are not to be had, more than five are."""
     told = tmp_path / "meminfo"
     told.write_text("MemTotal: 2000000 kB\nMemAvailable:  1400000 kB\nSwapFree: 100000 kB\n")
@@ -45,7 +45,7 @@ def test_many_small_pieces_beyond_what_is_free(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", ["", "MemAvailable: much kB\n", "MemAvailable: 10 kB\n"])
-def test_what_a_system_does_not_tell_bounds_nothing(tmp_path: Path, content: str):
+def test_unknown_free_memory_sets_no_limit(tmp_path: Path, content: str):
     before = resource.getrlimit(resource.RLIMIT_DATA)
     told = tmp_path / "meminfo"
     told.write_text(content)

@@ -27,13 +27,13 @@ def source(tmp_path, monkeypatch):
     native.library.cache_clear()
 
 
-def said(source):
+def rejections_of(source):
     """What a run would say of it."""
     return "\n".join(line for line in native.rejections() if line.startswith(source.name))
 
 
 @pytest.fixture
-def kept(source):
+def library_files(source):
     """The folder in which libraries are kept."""
     with native.library_folder() as folder:
         yield folder
@@ -46,45 +46,45 @@ def write(source, number):
 
 
 @pytest.mark.slow
-def test_compiled_once(source, kept, monkeypatch):
+def test_source_is_compiled_once(source, library_files, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
-    first = native.compile_library(source, kept)
+    first = native.compile_library(source, library_files)
     with monkeypatch.context() as patched:
         patched.setattr(native, "_run_compiler", None)  # it would fail
-        assert native.compile_library(source, kept) == first
+        assert native.compile_library(source, library_files) == first
     assert native.library(write(source, 3)).two() == 3
-    assert native.compile_library(source, kept) != first
+    assert native.compile_library(source, library_files) != first
     source.with_name("part.h").write_text("// changed")
-    assert len({first, native.compile_library(source, kept)}) == 2
-    assert not [path for path in kept.iterdir() if path.suffix != ".so"]
+    assert len({first, native.compile_library(source, library_files)}) == 2
+    assert not [path for path in library_files.iterdir() if path.suffix != ".so"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"no library at all"])
-def test_a_damaged_library_is_made_anew(source, kept, damage):
-    path = native.compile_library(write(source, 2), kept)
+def test_a_damaged_library_is_compiled_again(source, library_files, damage):
+    path = native.compile_library(write(source, 2), library_files)
     path.unlink()  # and not changed in place: it may be in use
     path.write_bytes(damage)
     assert native.library(source).two() == 2
     assert path.read_bytes()[:4] == b"\x7fELF" or sys.platform != "linux"
 
 
-def test_on_the_disk_before_it_has_its_name(source, kept, monkeypatch):
+def test_a_library_is_synced_before_it_is_renamed(source, library_files, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
-    path = native.compile_library(write(source, 2), kept)
+    path = native.compile_library(write(source, 2), library_files)
     assert synced == [path.stat().st_ino]
 
 
-def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, monkeypatch):
+def test_an_interrupted_compiler_does_not_rule_out_its_options(source, library_files, monkeypatch):
     """A library without threads would be kept for good."""
     compiler = source.with_name("compiler")
     compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) kill -TERM $$;; esac\nc++ "$@"\n')
     compiler.chmod(0o700)
     monkeypatch.setenv("CXX", str(compiler))
     assert native.library(write(source, 2)) is None
-    assert "stopped by signal 15" in said(source)
-    assert not list(kept.iterdir())
+    assert "stopped by signal 15" in rejections_of(source)
+    assert not list(library_files.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_compiler_that_is_stopped_says_nothing_of_its_options(source, kept, mo
         ("", "no C++ compiler"),
     ],
 )
-def test_without_a_compiler(source, monkeypatch, compiler, told):
+def test_a_missing_compiler_gives_one_warning(source, monkeypatch, compiler, told):
     """One line, and None."""
     if compiler:
         monkeypatch.setenv("CXX", compiler)
@@ -104,29 +104,29 @@ def test_without_a_compiler(source, monkeypatch, compiler, told):
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setattr(shutil, "which", lambda name: None)
     assert native.library(write(source, 2)) is None
-    assert told in said(source)
-    assert "torch's operations take its place" in said(source)
+    assert told in rejections_of(source)
+    assert "torch's operations take its place" in rejections_of(source)
     native.set_enabled(False)
     assert not native.rejections()  # who does not want it need not hear of it
 
 
-def test_options_are_wishes(source, monkeypatch):
+def test_unsupported_compiler_options_are_dropped(source, monkeypatch):
     """A compiler that knows none of them does as it can."""
     monkeypatch.setattr(native, "_OPTION_SETS", (("-no-such-option",), ()))
     assert native.library(write(source, 2)).two() == 2
 
 
 @pytest.mark.slow
-def test_errors_of_the_source_are_told(source):
+def test_compiler_errors_are_reported(source):
     source.write_text("no C++ at all\n")
     assert native.library(source) is None
-    assert "error" in said(source)
+    assert "error" in rejections_of(source)
     write(source, 2)
     assert native.library(source).two() == 2
-    assert not said(source)
+    assert not rejections_of(source)
 
 
-def test_without_a_place_to_keep_it(source, tmp_path, monkeypatch):
+def test_without_a_cache_folder_no_file_is_kept(source, tmp_path, monkeypatch):
     """Nothing of it is left behind."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -135,21 +135,21 @@ def test_without_a_place_to_keep_it(source, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"file", "two.cpp"}
 
 
-def test_where_other_users_can_write_nothing_is_kept(source, kept, monkeypatch):
+def test_a_folder_writable_by_others_is_no_cache(source, library_files, monkeypatch):
     """They could put a library of theirs there, which would be run."""
-    assert kept.stat().st_mode & 0o777 == 0o700
-    assert cache_folder("native") == kept
+    assert library_files.stat().st_mode & 0o777 == 0o700
+    assert cache_folder("native") == library_files
     with monkeypatch.context() as patched:
-        patched.setattr(os, "geteuid", lambda: kept.stat().st_uid + 1)
+        patched.setattr(os, "geteuid", lambda: library_files.stat().st_uid + 1)
         assert cache_folder("native") is None
-    kept.chmod(0o777)
+    library_files.chmod(0o777)
     assert cache_folder("native") is None
     assert native.library(write(source, 2)).two() == 2
-    assert not list(kept.iterdir())
+    assert not list(library_files.iterdir())
 
 
 @pytest.mark.slow
-def test_torch_may_be_installed_anywhere(source, kept, tmp_path, monkeypatch):
+def test_torch_may_be_installed_in_any_path(source, library_files, tmp_path, monkeypatch):
     place = tmp_path / "here, and there"
     place.symlink_to(native._TORCH_DIR)
     monkeypatch.setattr(native, "_TORCH_DIR", place)
@@ -158,7 +158,7 @@ def test_torch_may_be_installed_anywhere(source, kept, tmp_path, monkeypatch):
         'extern "C" int two() { return 2 + aoti_torch_device_type_cpu(); }\n'
     )
     cpp = native.library(source)
-    assert cpp is not None, said(source)
+    assert cpp is not None, rejections_of(source)
     assert cpp.two() == 2
 
 
@@ -179,7 +179,7 @@ WRONG = [
 
 
 @pytest.mark.slow
-def test_a_library_that_errs_is_not_used(source):
+def test_a_library_with_wrong_results_is_not_used(source):
     """A compiler that makes something else of it."""
     folders = []
     for i, (file, right, wrong) in enumerate([("layers.h", "0.01f", "0.01f"), *WRONG]):
@@ -203,7 +203,7 @@ def test_a_library_that_errs_is_not_used(source):
 
 
 @pytest.mark.slow
-def test_a_run_without_a_compiler_says_so(command, folder, source, monkeypatch):
+def test_a_run_without_a_compiler_gives_a_warning(command, folder, source, monkeypatch):
     """In run.log, to which nothing goes while the model is built; and goes on as ever."""
     monkeypatch.setenv("CXX", "false")
     selfcheck.self_check.cache_clear()

@@ -34,7 +34,7 @@ def test_schedule(exponent):
         assert_mean(moved, 2 * 0.1 * (t / 2.0) ** exponent * t)
 
 
-def test_a_step_size_that_falls_by_itself_is_multiplied_too():
+def test_annealing_multiplies_a_decaying_step_size():
     """eta_i = 0.8, 0.4, 0.2 of the sampler, times (T_i / T)^1 = 4, 2, 1."""
     inner = Langevin(step_size=0.8, step_size_end=0.2, anneal_steps=3)
     sampler = Annealed(sampler=inner, temperature_start=4.0, anneal_steps=3, exponent=1.0)
@@ -56,7 +56,7 @@ def test_a_slow_cooling_ends_in_the_target():
     assert_mean(out.square().mean(1), 0.25)
 
 
-def test_points_drawn_are_cooled_along_the_whole_burn_in():
+def test_draw_anneals_over_the_whole_burn_in():
     """Burn-in goes in blocks; the cooling does not begin anew with each."""
     sampler = Annealed(
         sampler=Langevin(step_size=0.05, temperature=1.0), temperature_start=100.0, anneal_steps=40
@@ -70,7 +70,7 @@ def test_points_drawn_are_cooled_along_the_whole_burn_in():
     assert_mean(x.square().mean(1), 1 / 0.975)
 
 
-def test_it_refuses_two_masters_of_a_step_size():
+def test_annealing_of_an_adapted_step_size_is_refused():
     inner = Mala(step_size=0.1, adaptation=StepSizeAdaptation(target=0.5))
     with pytest.raises(ValueError, match="adaptation=null"):
         Annealed(sampler=inner, temperature_start=2.0, anneal_steps=3)

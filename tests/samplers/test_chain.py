@@ -68,7 +68,7 @@ class Scripted:
 
 
 @SAMPLERS
-def test_a_chain_alone_is_the_chain_in_a_batch(sampler, monkeypatch):
+def test_a_chain_does_not_depend_on_the_batch(sampler, monkeypatch):
     """With the same noise, row 0 of 64 and a batch of 1: the gradient is of a sum, not a mean, and
     acceptance is of each chain."""
     x = torch.randn(64, 2, generator=seeded(), dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_a_chain_alone_is_the_chain_in_a_batch(sampler, monkeypatch):
 
 
 @SAMPLERS
-def test_parameters_and_modes_are_untouched(sampler):
+def test_parameters_and_modes_are_unchanged(sampler):
     """Every .grad stays what it was, negatives carry no graph, the energy stays in train mode while
     the chain itself sees no dropout, and the data are not written to."""
     energy = Net().train()
@@ -103,7 +103,7 @@ def test_parameters_and_modes_are_untouched(sampler):
 
 
 @SAMPLERS
-def test_no_graph_to_where_the_chain_started(sampler):
+def test_chains_keep_no_autograd_graph(sampler):
     """Though the first points require a gradient, the last ones carry none."""
     x = torch.randn(8, 2, generator=seeded()).requires_grad_()
     for energy in (Net(), Quadratic()):
@@ -111,7 +111,7 @@ def test_no_graph_to_where_the_chain_started(sampler):
 
 
 @dataclass
-class Watched:
+class Recording:
     """Remembers, without keeping it alive, every state that a sampler made."""
 
     sampler: object
@@ -130,16 +130,16 @@ class Watched:
 
 
 @SAMPLERS
-def test_memory_is_flat_in_k(sampler):
+def test_memory_does_not_grow_with_k(sampler):
     """However long the chain, two states of it live at once: the old and the new."""
-    watched = Watched(sampler)
+    watched = Recording(sampler)
     run_chain(watched, Net(), torch.zeros(4, 2), 30, seeded())
     assert len(watched.seen) == 30
     assert watched.most <= 2
 
 
 @SAMPLERS
-def test_no_step_is_lost_between_runs(sampler):
+def test_two_runs_are_one_run_of_all_steps(sampler):
     """A run of 5 steps and one of 3, with one generator, is a run of 8."""
     x = torch.randn(5, 2, generator=seeded(), dtype=torch.float64)
     energy, generator = Quadratic(), seeded(1)
@@ -200,7 +200,7 @@ def test_adaptation_reaches_its_target(sampler, target):
     assert sampler.step_size * 5 < adaptation_state["step_size"].item()
 
 
-def test_what_was_learnt_is_applied_before_the_run():
+def test_adapted_values_are_applied_before_the_run():
     """The kernel steps with the adaptation_state step size, not with the configured one."""
     sampler = Mala(step_size=1e-12, adaptation=StepSizeAdaptation(target=0.5))
     adaptation_state = {"step_size": torch.tensor(1.0), "updates": torch.zeros(())}

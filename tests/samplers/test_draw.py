@@ -35,7 +35,7 @@ def generator() -> torch.Generator:
 
 @pytest.mark.parametrize("burn_in", [0, 1, 7, 10, 25])
 @pytest.mark.parametrize("thin", [1, 3])
-def test_when_points_are_taken(burn_in, thin):
+def test_burn_in_and_thinning_determine_the_points(burn_in, thin):
     """From 2 chains: after the burn-in, and then every `thin` steps, until there are enough."""
     x = draw(Counting(), lambda x: x[:, 0], torch.tensor([[0.0], [100.0]]), count=5,
              burn_in=burn_in, thin=thin, generator=generator())  # fmt: skip
@@ -43,7 +43,7 @@ def test_when_points_are_taken(burn_in, thin):
     assert x[:, 0].tolist() == [b, 100 + b, b + thin, 100 + b + thin, b + 2 * thin]
 
 
-def test_chains_far_away_come_home_in_their_burn_in():
+def test_burn_in_reaches_the_target_from_far_away():
     """N(0, 1) in two dimensions: mean and variance within four standard errors."""
     sampler = Mala(step_size=0.05, adaptation=StepSizeAdaptation(target=0.574))
     x = draw(sampler, lambda x: x.square().sum(1) / 2, torch.full((2000, 2), 3.0), count=2000,
@@ -53,7 +53,7 @@ def test_chains_far_away_come_home_in_their_burn_in():
 
 
 @pytest.mark.parametrize(("chains", "most"), [(5, 1), (10, 1), (25, 3)])
-def test_starts_are_distinct_where_there_are_enough(chains, most):
+def test_starts_are_distinct_if_there_are_enough_points(chains, most):
     points = torch.arange(10.0)[:, None]
     found = sample_rows(points, chains, generator())
     assert found.shape == (chains, 1)
@@ -61,7 +61,7 @@ def test_starts_are_distinct_where_there_are_enough(chains, most):
     assert found[:5, 0].tolist() != [0, 1, 2, 3, 4]
 
 
-def test_chains_for_a_user_go_on_with_the_step_size_that_training_learnt():
+def test_adaptation_is_restored_from_the_training_state():
     adaptation = StepSizeAdaptation(target=0.574)
     sampler = Mala(step_size=0.5, adaptation=adaptation)
     x = torch.zeros(3, 2)

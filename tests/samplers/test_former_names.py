@@ -17,7 +17,7 @@ from ebmtrain.types import Batch, Count, Energy, LossOutput, Positive, StepInfo,
 """
 
 
-def test_the_imports_work_and_give_one_notice(folder):
+def test_former_imports_work_with_one_notice(folder):
     (folder / "my_parts.py").write_text(OLD)
     done = subprocess.run([sys.executable, "-c", "import my_parts"], cwd=folder, check=True,
                           capture_output=True, text=True, timeout=100)  # fmt: skip
@@ -27,7 +27,7 @@ def test_the_imports_work_and_give_one_notice(folder):
 
 
 @pytest.mark.parametrize("name", metropolis._FORMER_NAMES)
-def test_each_is_the_function_of_today(name):
+def test_each_former_name_is_the_present_function(name):
     with pytest.warns(FutureWarning, match=f"{name} is now"):
         found = getattr(metropolis, name)
     assert found is vars(metropolis)[metropolis._FORMER_NAMES[name]]

@@ -38,7 +38,7 @@ def assert_left(x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_a_mixture_stays_as_it_is(temperature):
+def test_a_mixture_is_stationary(temperature):
     """4,000 exact points after 60 rounds of jumps between modes that no local step connects: still
     a fifth (T = 1; at T other weights w^(1/T)) on the left, and each mode as wide as it was."""
     energy = two_modes(5.0, 0.5)
@@ -78,7 +78,7 @@ def test_chains_from_one_mode_find_the_weights(sampler):
 
 
 @pytest.mark.parametrize("n", [4, 5, 9])
-def test_each_half_moves_by_differences_of_the_other(n):
+def test_proposals_are_differences_of_the_other_half(n):
     """With every proposal accepted: x_i' - x_i = x_a - x_b, a and b of the half that i is not in,
     never the same. Distances between powers of two tell all differences apart."""
 
@@ -103,7 +103,7 @@ def test_each_half_moves_by_differences_of_the_other(n):
 
 
 @pytest.mark.parametrize("sampler", [Mala(step_size=0.1), Hmc(step_size=0.1)])
-def test_caches_follow_the_jump(sampler):
+def test_caches_are_those_of_the_new_point(sampler):
     energy = two_modes(2.0, 0.5)
     x = draw(energy, 100, seeded(1))
     state, acceptance = DifferentialEvolution(every=1).move(
@@ -118,7 +118,7 @@ def test_caches_follow_the_jump(sampler):
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counting:
     every: int
     calls: list
 
@@ -128,8 +128,8 @@ class Counted:
 
 
 @pytest.mark.parametrize(("chains", "rounds"), [(1, 0), (3, 0), (4, 3), (64, 3)])
-def test_jumps_come_every_so_many_steps_and_never_to_fewer_than_four(chains, rounds):
-    jumps = Counted(3, [])
+def test_jumps_are_periodic_and_need_four_chains(chains, rounds):
+    jumps = Counting(3, [])
     sampler = Mala(step_size=0.1, temperature=2.0, jumps=jumps)  # type: ignore[arg-type]
     chain = run_chain(sampler, two_modes(1, 1), torch.zeros(chains, 2).double(), 11, seeded())
     assert jumps.calls == [2.0] * rounds

@@ -30,7 +30,7 @@ def test_temperature_zero_is_gradient_descent():
     torch.testing.assert_close(out, x * 0.8**5)
 
 
-def test_step_size_falls_geometrically_and_stays():
+def test_step_size_decays_geometrically_to_its_final_value():
     """x_k = prod_i (1 - eta_i a) x_0, eta_i = 0.4 (1/16)^(i/4), 0.025 from the fifth step on."""
     sampler = Langevin(step_size=0.4, step_size_end=0.025, anneal_steps=5, temperature=0.0)
     etas = torch.tensor([0.4, 0.2, 0.1, 0.05, 0.025, 0.025], dtype=torch.float64)

@@ -59,7 +59,7 @@ def test_variance_of_a_gaussian(sampler):
 
 
 @CASES
-def test_finds_its_way(sampler):
+def test_it_converges_from_a_distant_start(sampler):
     """The same variance from one far-away point for all chains: none is stuck or indifferent."""
     energy = Quadratic(A)
     x = torch.full((5_000, 2), 1.5, dtype=torch.float64)
@@ -133,7 +133,7 @@ def test_a_region_of_nan_is_never_entered(sampler):
     assert_mean(state.x[:, 0], (2 / torch.pi) ** 0.5)
 
 
-def test_acceptance_is_the_share_accepted():
+def test_acceptance_is_the_fraction_of_accepted_proposals():
     """`accept_mask` is true with `acceptance_probability`; NaN: never. 4 sigma."""
     ratios = torch.tensor([-torch.inf, -2.0, -0.5, 0.0, 3.0, torch.inf, torch.nan])
     n = 20_000
@@ -144,7 +144,7 @@ def test_acceptance_is_the_share_accepted():
     assert ((share - p).abs() <= 4 * (p * (1 - p) / n).sqrt()).all()
 
 
-def test_hmc_jitter_is_uniform_and_of_each_chain():
+def test_hmc_jitter_is_uniform_and_independent_per_chain():
     """In a flat energy x' - x = n_leapfrog * eps * p with p ~ N(0, 1), so that
     E[(x' - x)^2] = (n_leapfrog * step_size)^2 (1 + jitter^2 / 3)."""
 
@@ -175,7 +175,7 @@ HOLES = {
 
 @pytest.mark.parametrize("hole", HOLES)
 @pytest.mark.parametrize("sampler", [Mala(step_size=0.5), Hmc(step_size=0.7)])
-def test_a_chain_whose_own_energy_is_not_finite_gets_away(sampler, hole):
+def test_a_chain_of_non_finite_energy_accepts_a_finite_point(sampler, hole):
     def energy(x):
         return A / 2 * x.square().sum(1) + HOLES[hole](x)
 

@@ -33,13 +33,13 @@ class Present(nn.Module):
         return A / 2 * fill_zeros(x, step_mask(x)).flatten(1).square().sum(1)
 
 
-def exact(n: int, steps: int, longest: int = LONG):
+def exact_samples(n: int, steps: int, longest: int = LONG):
     return truncate(normal(n, longest, 1) * A**-0.5, torch.full((n,), steps))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("bound", [None, 0.5])
-def test_each_sequence_keeps_its_steps(name, bound):
+def test_each_sequence_keeps_its_length(name, bound):
     sampler = SAMPLERS[name]
     if bound is not None and name != "annealed":
         from dataclasses import replace
@@ -55,15 +55,18 @@ def test_each_sequence_keeps_its_steps(name, bound):
 
 @pytest.mark.parametrize("name", ["mala", "hmc"])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_acceptance_and_variance_are_those_of_the_sequence_alone(name, steps):
+def test_acceptance_and_variance_do_not_depend_on_padding(name, steps):
     """1 / a exactly, after coarse steps from exact points, as often accepted as without padding."""
-    padded = run_chain(SAMPLERS[name], Present(), exact(20_000, steps), 8, seeded(1))
-    plain = run_chain(SAMPLERS[name], Present(), exact(20_000, steps, steps), 8, seeded(2))
+    padded = run_chain(SAMPLERS[name], Present(), exact_samples(20_000, steps), 8, seeded(1))
+    plain = run_chain(SAMPLERS[name], Present(), exact_samples(20_000, steps, steps), 8, seeded(2))
     assert 0.2 < float(plain.metrics["acceptance"]) < 0.95
     assert abs(float(padded.metrics["acceptance"] - plain.metrics["acceptance"])) < 0.01
     assert_mean(padded.x[:, :steps].square().mean((1, 2)), 1 / A)
 
 
-def test_a_step_that_is_not_there_is_not_clamped():
+def test_padding_is_not_clamped():
     sampler = Langevin(step_size=1e-6, clamp=100.0)
-    assert float(run_chain(sampler, Present(), exact(50, 2), 3, seeded()).metrics["clipped"]) == 0
+    assert (
+        float(run_chain(sampler, Present(), exact_samples(50, 2), 3, seeded()).metrics["clipped"])
+        == 0
+    )

@@ -7,7 +7,7 @@ import torch
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
 
 
-def test_means_and_worth():
+def test_log_mean_exp_and_effective_sample_size():
     """Of weights 1 and 3: mean 2, effective size 16 / 10; a constant factor shifts the first and
     not the second, however large."""
     a = torch.tensor([[1.0, 3.0], [1.0, 1.0]]).log() + 1_000
@@ -15,7 +15,7 @@ def test_means_and_worth():
     torch.testing.assert_close(effective_sample_size(a), torch.tensor([1.6, 2.0]))
 
 
-def test_survivors_are_as_many_as_their_weights_say():
+def test_resampling_counts_follow_the_weights():
     """n w_i rounded up or down each time, n w_i on average over 2,000 draws within 4 standard
     errors; each group by its own weights; nothing of weight 0."""
     weights = torch.tensor([[0.0, 0.05, 0.31, 0.0, 0.64], [0.2, 0.2, 0.2, 0.2, 0.2]])
@@ -38,7 +38,7 @@ def test_survivors_are_as_many_as_their_weights_say():
     assert (counts[:, 1] == 1).all()
 
 
-def test_the_last_index_is_never_passed():
+def test_indices_never_exceed_the_last():
     """Cumulated float32 weights end anywhere near 1."""
     generator = torch.Generator().manual_seed(0)
     for n in (3, 1_000, 100_000):

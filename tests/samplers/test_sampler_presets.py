@@ -28,10 +28,10 @@ def read(group: str, name: str) -> dict:
 
 @pytest.fixture(params=names("sampler"))
 def sampler(request):
-    return made_sampler(request.param)
+    return build_sampler(request.param)
 
 
-def made_sampler(name: str):
+def build_sampler(name: str):
     return instantiate(read("sampler", name), _convert_="all")
 
 
@@ -53,10 +53,10 @@ PAIRS = [
 def pair(request):
     """A sampler and an energy."""
     sampler, model = request.param
-    return made_sampler(sampler), made_energy(model)
+    return build_sampler(sampler), build_energy(model)
 
 
-def made_energy(name: str):
+def build_energy(name: str):
     config = read("model", name)
     if "event_shape" in inspect.signature(get_object(config["_target_"])).parameters:
         config["event_shape"] = (IMAGES | SEQUENCES).get(name, (2,))
@@ -67,7 +67,7 @@ def made_energy(name: str):
         return instantiate(config, _convert_="all")
 
 
-def event_of(energy) -> tuple[int, ...]:
+def event_shape(energy) -> tuple[int, ...]:
     if hasattr(energy, "image"):
         return energy.image
     return SEQUENCES["conv1d"] if type(energy).__name__ == "Conv1d" else (2,)
@@ -75,11 +75,11 @@ def event_of(energy) -> tuple[int, ...]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_a_run_keeps_shape_type_and_the_worlds_random_numbers(pair, dtype):
+def test_a_run_keeps_shape_dtype_and_the_global_generator(pair, dtype):
     """Deterministic in its generator, which is the only one it draws from; energies finite."""
     sampler, energy = pair
     energy.to(dtype)
-    x = torch.randn(6, *event_of(energy), generator=seeded(), dtype=dtype)
+    x = torch.randn(6, *event_shape(energy), generator=seeded(), dtype=dtype)
     kept, world = x.clone(), torch.get_rng_state()
     one = run_chain(sampler, energy, x, 7, seeded(1))
     two = run_chain(sampler, energy, x, 7, seeded(1))
@@ -108,7 +108,7 @@ def test_events_of_any_shape(sampler, event):
 
 def test_step_reports_each_chain(pair):
     sampler, energy = pair
-    x = torch.randn(5, *event_of(energy), generator=seeded())
+    x = torch.randn(5, *event_shape(energy), generator=seeded())
     with freeze(energy):
         state, info = sampler.step(energy, sampler.init(energy, x), seeded())
     assert isinstance(info, StepInfo)
@@ -117,7 +117,7 @@ def test_step_reports_each_chain(pair):
 
 
 @pytest.mark.parametrize("name", names("sampler"))
-def test_preset_spells_out_every_option(name):
+def test_preset_names_every_option(name):
     text = (CONFIGS / "sampler" / f"{name}.yaml").read_text()
     head, usage = text.splitlines()[:2]
     assert head.startswith("# ")

@@ -34,7 +34,7 @@ def two_wells(x):
 @pytest.mark.parametrize("sampler", [Mala(step_size=0.5), Hmc(step_size=0.7, n_leapfrog=3)],
                          ids=["mala", "hmc"])  # fmt: skip
 @pytest.mark.parametrize("batch", [700, 4000], ids=["fewer than replicas", "more than replicas"])
-def test_stationary(sampler, batch):
+def test_the_target_is_stationary(sampler, batch):
     """From exact points at every level: each level keeps its variance T_r / a."""
     energy = Quadratic(A)
     tempering = Tempering(
@@ -55,7 +55,7 @@ def test_stationary(sampler, batch):
 
 
 @pytest.mark.slow
-def test_wells_get_their_weights():
+def test_wells_have_their_exact_weights():
     """All chains begin in the lighter well: tempering finds the heavier, MALA alone never does."""
     mala = Mala(step_size=0.15)
     tempering = Tempering(sampler=mala, hottest=30.0, levels=6, replicas=500)
@@ -74,7 +74,7 @@ def test_wells_get_their_weights():
     assert torch.stack(shares).std() < 0.06  # else the law above holds for anything
 
 
-def test_an_exchange_keeps_points_and_what_is_known_of_them():
+def test_an_exchange_moves_points_with_their_caches():
     energy = Quadratic(A)
     mala = Mala(step_size=0.1)
     x, y = energy.draw(300, seeded(1), 0.3), energy.draw(200, seeded(2), 3.0)
@@ -90,7 +90,7 @@ def test_an_exchange_keeps_points_and_what_is_known_of_them():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_cold", "n_hot"), [(5, 3), (3, 5), (4, 4)])
-def test_an_exchange_pairs_any_row_with_any_row(n_cold, n_hot):
+def test_an_exchange_pairs_rows_at_random(n_cold, n_hot):
     """Always accepted: each row of the larger level moves with probability n / N, n the smaller
     size, and each pair of rows meets with 1 / N. Fixed pairs would leave some rows out for ever."""
     x, y = (torch.arange(n, dtype=torch.float64)[:, None] for n in (n_cold, n_hot))
@@ -106,7 +106,7 @@ def test_an_exchange_pairs_any_row_with_any_row(n_cold, n_hot):
         assert_mean(pair, 1 / max(n_cold, n_hot))
 
 
-def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
+def test_hot_chains_persist_and_each_level_adapts_its_step_size():
     tempering = replace(
         TEMPERING, sampler=Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574))
     )
@@ -130,7 +130,7 @@ def test_the_reservoir_lives_on_and_each_level_learns_its_own_step():
     assert spread[1] > 1.5 * spread[0]
 
 
-def test_each_level_learns_from_its_own_acceptance():
+def test_each_level_adapts_to_its_own_acceptance():
     """Of x^4 / 4 the scale is T^(1/4), so the step that MALA needs falls as T^(-1/2): times T^(1/2)
     all levels agree."""
     inner = Mala(step_size=0.4, adaptation=StepSizeAdaptation(target=0.574, rate=0.5))
@@ -144,7 +144,7 @@ def test_each_level_learns_from_its_own_acceptance():
     assert scaled.max() / scaled.min() < 1.2
 
 
-def test_exchanges_come_every_so_many_steps():
+def test_exchanges_are_periodic():
     tempering, energy, generator = replace(TEMPERING, swap_every=3), Quadratic(A), seeded()
     state, swaps = tempering.init(energy, energy.draw(50, seeded(1))), []
     for _ in range(7):
@@ -154,6 +154,6 @@ def test_exchanges_come_every_so_many_steps():
 
 
 @pytest.mark.parametrize("change", [{"levels": 1}, {"hottest": 0.5}])
-def test_a_ladder_needs_two_rungs(change):
+def test_fewer_than_two_temperatures_are_refused(change):
     with pytest.raises(ValueError, match="tempering needs 2 levels"):
         replace(TEMPERING, **change)

@@ -26,7 +26,7 @@ def test_positions_are_exact_at_any_step(step_size, friction, temperature):
     assert_mean(out.square().mean(1), temperature / A)
 
 
-def test_it_gets_there_from_elsewhere():
+def test_it_converges_from_a_distant_start():
     sampler = Underdamped(step_size=0.8, friction=1.0)
     x = torch.full((20_000, 2), 2.0, dtype=torch.float64)
     out = run_chain(sampler, Quadratic(A), x, 60, seeded(2)).x
@@ -34,7 +34,7 @@ def test_it_gets_there_from_elsewhere():
     assert_mean(out.mean(1), 0)
 
 
-def test_velocities_are_of_the_temperature():
+def test_velocities_have_the_variance_of_the_temperature():
     """<v^2> = T up to O(h^2), and velocities have turned: c per step forgets the first ones."""
     sampler = Underdamped(step_size=0.05, friction=5.0, temperature=0.5)
     energy = Quadratic(A)
@@ -42,7 +42,7 @@ def test_velocities_are_of_the_temperature():
     assert_mean(state.velocity.square().mean(1), 0.5)
 
 
-def test_velocities_forget_at_the_rate_of_the_friction():
+def test_velocity_correlation_decays_with_the_friction():
     """Without an energy E[v v'] = T exp(-gamma h) from one step to the next. (The positions of a
     quadratic are exact at any rate.)"""
 
@@ -65,7 +65,7 @@ def test_bias_of_a_quartic_is_small():
     assert abs(found - 1) < 0.01 + 4 * error
 
 
-def test_energy_is_kept_without_friction():
+def test_energy_is_conserved_without_friction():
     """gamma -> 0 is velocity Verlet: E + v^2 / 2 is kept up to O(h^2)."""
     sampler, energy = Underdamped(step_size=0.02, friction=1e-9), Quadratic(A)
     x = energy.draw(50, seeded(1))

@@ -98,30 +98,30 @@ def spec_of(method: Indices, **changes) -> TrainSpec:
     return replace(spec, **changes)
 
 
-def trained(spec: TrainSpec, callbacks: Recorder | None = None) -> tuple[TrainState, Recorder]:
+def train(spec: TrainSpec, callbacks: Recorder | None = None) -> tuple[TrainState, Recorder]:
     state, callbacks = initial_state(spec, Linear(), torch.Generator()), callbacks or Recorder()
     run_to_completion(training_loop(spec, state, callbacks), train_step)
     return state, callbacks
 
 
 @pytest.mark.parametrize("log_every", [1, 3, 7, 100])
-def test_the_last_step_is_like_any_other(log_every):
+def test_the_last_step_is_an_ordinary_step(log_every):
     """Evaluation, row and save happen once at the end, whether or not they were due."""
-    _, callbacks = trained(spec_of(Indices(), log_every=log_every))
+    _, callbacks = train(spec_of(Indices(), log_every=log_every))
     assert callbacks.eval_model == callbacks.plotted == callbacks.saved
     assert callbacks.saved == [(step, step == 7) for step in range(8)]
     assert sorted(callbacks.rows) == sorted({*range(log_every, 8, log_every), 7})
     assert callbacks.rows[7].keys() == {"loss", "grad_norm", "energy_data", "lr", "kl"}
 
 
-def test_without_steps_the_first_is_the_last():
-    _, callbacks = trained(spec_of(Indices(), n_steps=0))
+def test_zero_steps_evaluate_the_initial_state():
+    _, callbacks = train(spec_of(Indices(), n_steps=0))
     assert callbacks.saved == callbacks.eval_model == [(0, True)]
     assert callbacks.rows == {0: {"kl": 1.0}}
 
 
-def test_a_stop_is_saved_and_nothing_else():
-    state, callbacks = trained(spec_of(Indices()), Recorder(stop_after=5))
+def test_a_stop_only_saves():
+    state, callbacks = train(spec_of(Indices()), Recorder(stop_after=5))
     assert state.step == 5
     assert callbacks.saved[-1] == (5, True)
     assert callbacks.eval_model[-1] == callbacks.plotted[-1] == (5, False)
@@ -136,7 +136,7 @@ def test_a_row_is_the_mean_over_its_updates():
     spec = spec_of(method, log_every=3, n_steps=6)
     state = initial_state(spec, Linear(), torch.Generator())
     losses = [float(run_step(spec, state)["loss"]) for _ in range(6)]
-    _, callbacks = trained(spec)
+    _, callbacks = train(spec)
     assert callbacks.rows[3]["loss"] == pytest.approx(sum(losses[:3]) / 3)
     assert callbacks.rows[6]["loss"] == pytest.approx(sum(losses[3:]) / 3)
 
@@ -144,14 +144,14 @@ def test_a_row_is_the_mean_over_its_updates():
 @pytest.mark.parametrize("batch_size", [1, 7, 30])
 def test_every_point_is_trained_on_once_per_epoch(batch_size):
     method = Indices()
-    trained(spec_of(method, batch_size=batch_size, n_steps=math.ceil(90 / batch_size)))
+    train(spec_of(method, batch_size=batch_size, n_steps=math.ceil(90 / batch_size)))
     for epoch in range(3):
         assert sorted(method.seen[30 * epoch : 30 * (epoch + 1)]) == list(range(30))
 
 
 @pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 32, 7), (3, 32, 19), (2, 200, 2),
                                                         (0, 32, 0)])  # fmt: skip
-def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs, batch, steps):
+def test_epochs_are_converted_to_steps(configured, epochs, batch, steps):
     words = ("train.steps=99", f"train.epochs={epochs}", f"train.batch_size={batch}")
     spec = build(configured("method=dsm", *words)).train_spec
     assert spec is not None
@@ -161,7 +161,7 @@ def test_epochs_are_as_many_steps_as_show_each_point_so_often(configured, epochs
 # One update, by hand
 
 
-def test_a_step_of_gradient_descent():
+def test_a_step_is_gradient_descent():
     method = Indices()
     spec = spec_of(method)
     state = initial_state(spec, Linear(2.0), torch.Generator())
@@ -182,18 +182,18 @@ def test_clipping_bounds_the_step_and_not_the_metric():
     assert weight(state.energy) == pytest.approx(2.0 - 0.01 * 0.5, rel=1e-5)
 
 
-def test_clipping_is_of_all_that_is_trained():
+def test_clipping_includes_trained_constants_of_the_method():
     """The weights and what the method learns beside them make one vector: it is as long as the
     bound says, in the direction of the gradient."""
 
-    class Learning(Indices):
+    class WithTrainedConstant(Indices):
         def init(self, x, generator):
             return {"c": torch.zeros((), requires_grad=True)}
 
         def loss(self, energy, batch, state, generator):
             return LossOutput(energy(batch.x).mean() + 30 * state["c"], {}, state)
 
-    spec = spec_of(Learning())
+    spec = spec_of(WithTrainedConstant())
     spec = replace(spec, optimizer=replace(spec.optimizer, clip_norm=0.5))  # type: ignore[type-var]
     state = initial_state(spec, Linear(2.0), torch.Generator())
     mean = float(spec.dataset.batch(0, 8, 0).x.mean())
@@ -212,7 +212,7 @@ def test_small_gradients_are_not_clipped():
     assert weight(states[0].energy) == weight(states[1].energy)
 
 
-def test_average_formula():
+def test_weight_average_is_its_formula():
     """average += (1 - d) (energy - average), d = min(decay, (1 + t) / (10 + t))."""
     average, energy = Linear(0.0), Linear(1.0)
     expected = 0.0
@@ -223,7 +223,7 @@ def test_average_formula():
         assert weight(average) == pytest.approx(expected, rel=1e-6)
 
 
-def test_average_of_a_training_is_the_formula_applied_to_its_steps():
+def test_weight_average_of_a_training_is_the_formula_over_its_steps():
     spec = spec_of(Indices(), ema=0.5, n_steps=5)
     state = initial_state(spec, Linear(), torch.Generator())
     expected = 1.0
@@ -260,7 +260,7 @@ def test_schedule_values():
     assert [constant.factor(t, 100) for t in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
-def test_the_rate_of_each_update_is_the_schedules():
+def test_each_update_has_the_scheduled_learning_rate():
     """w falls by lr(t) * mean x at update t, so its differences show the rate."""
     schedule = Schedule(shape="linear", warmup_steps=3)
     spec = spec_of(Indices(), optimizer=Sgd(lr=0.1, momentum=0.0, schedule=schedule), log_every=1)
@@ -271,7 +271,7 @@ def test_the_rate_of_each_update_is_the_schedules():
         run_step(spec, state)
         rate = (before - weight(state.energy)) / mean
         assert rate == pytest.approx(0.1 * schedule.factor(step, 7), rel=1e-4)
-    _, callbacks = trained(spec)
+    _, callbacks = train(spec)
     assert [row["lr"] for row in callbacks.rows.values()] == pytest.approx(
         [0.1 * schedule.factor(step, 7) for step in range(7)]
     )
@@ -282,7 +282,7 @@ def test_the_rate_of_each_update_is_the_schedules():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -2 * MAX_ABS_ENERGY])
 @pytest.mark.parametrize("which", ["loss", "energy", "gradient"])
-def test_what_is_not_finite_sets_the_flag(which, value):
+def test_non_finite_values_set_the_flag(which, value):
     class Broken(Indices):
         def loss(self, energy, batch, state, generator):
             loss = energy(batch.x).mean()
@@ -309,7 +309,7 @@ def test_the_flag_is_sticky():
     assert bool(state.diverged)
 
 
-def test_weights_that_the_last_update_blew_up_are_noticed():
+def test_non_finite_weights_after_the_last_update_are_detected():
     """The flag cannot know them: they have met no data."""
     spec = spec_of(Indices())
     state = initial_state(spec, Linear(), torch.Generator())
@@ -322,7 +322,7 @@ def test_weights_that_the_last_update_blew_up_are_noticed():
         check_divergence(spec, state)
 
 
-def test_the_check_changes_nothing(configured):
+def test_the_divergence_check_does_not_change_the_run(configured):
     experiment = build(configured("method=pcd", "model.spectral_norm=true"))
     assert experiment.train_spec is not None
     state = initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))
@@ -336,7 +336,7 @@ def test_the_check_changes_nothing(configured):
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("every", [1, 3, 10])
-def test_a_run_that_blows_up_keeps_only_good_checkpoints(configured, tmp_path, every):
+def test_a_diverged_run_keeps_only_finite_checkpoints(configured, tmp_path, every):
     words = ("method=pcd", "optimizer.lr=1e6", f"checkpoint.every={every}", "train.log_every=20")
     config = configured(*words)
     with pytest.raises(DivergedError):

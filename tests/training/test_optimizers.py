@@ -22,7 +22,7 @@ def gradients() -> list[Tensor]:
     return list(torch.randn(6, 5, generator=generator, dtype=torch.float64))
 
 
-def first() -> Tensor:
+def initial_weights() -> Tensor:
     return torch.linspace(-2, 3, 5, dtype=torch.float64)
 
 
@@ -77,20 +77,22 @@ CASES = pytest.mark.parametrize(
 
 
 @CASES
-def test_updates(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) -> None:
-    w = first().requires_grad_()
+def test_updates_are_the_formula(
+    spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]
+) -> None:
+    w = initial_weights().requires_grad_()
     optimizer = spec.build([w])
-    for g, expected in zip(gradients(), formula(spec, first()), strict=True):
+    for g, expected in zip(gradients(), formula(spec, initial_weights()), strict=True):
         w.grad = g
         optimizer.step()
         torch.testing.assert_close(w.detach(), expected)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_without_the_compiler_it_is_the_same(kind: type[torch.optim.Optimizer]) -> None:
+def test_foreach_updates_agree_with_torch(kind: type[torch.optim.Optimizer]) -> None:
     ends = []
     for made in (kind, without_dynamo(kind)):
-        w = first().requires_grad_()
+        w = initial_weights().requires_grad_()
         optimizer, hooked = made([w], lr=LR), []  # pyright: ignore[reportCallIssue]  # its defaults
         optimizer.register_step_post_hook(lambda *_, hooked=hooked: hooked.append(1))
         for g in gradients():
@@ -108,14 +110,14 @@ def test_without_the_compiler_it_is_the_same(kind: type[torch.optim.Optimizer]) 
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_the_short_step_of_adam_is_torchs(decoupled: bool) -> None:
+def test_the_short_adam_step_agrees_with_torch(decoupled: bool) -> None:
     """To the bit: weights and state, with a parameter whose first gradient comes late, one without
     one for a while, two groups, a rate that changes and a state that is loaded."""
     options = {"lr": LR, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
     kind: Any = torch.optim.AdamW if decoupled else torch.optim.Adam
     ends = []
     for short in (False, True):
-        ws = [first().requires_grad_() for _ in range(3)]
+        ws = [initial_weights().requires_grad_() for _ in range(3)]
 
         def build(ws: list[Tensor], short: bool = short) -> torch.optim.Optimizer:
             groups: Any = [{"params": ws[:1]}, {"params": ws[1:]}]
@@ -146,11 +148,13 @@ def test_the_short_step_of_adam_is_torchs(decoupled: bool) -> None:
 
 
 @CASES
-def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]) -> None:
+def test_functional_updates_are_the_formula(
+    spec: OptimizerSpec, formula: Callable[..., Iterator[Tensor]]
+) -> None:
     """What a compiler is given in place of torch's one operation."""
-    w, lr = first(), torch.tensor(LR, dtype=torch.float64)
+    w, lr = initial_weights(), torch.tensor(LR, dtype=torch.float64)
     m, v, step = torch.zeros_like(w), torch.zeros_like(w), torch.zeros(())
-    for g, expected in zip(gradients(), formula(spec, first()), strict=True):
+    for g, expected in zip(gradients(), formula(spec, initial_weights()), strict=True):
         step += 1  # as torch does before its operation
         if isinstance(spec, Sgd):
             decompositions.sgd(
@@ -168,9 +172,9 @@ def test_updates_written_out(spec: OptimizerSpec, formula: Callable[..., Iterato
 
 
 @pytest.mark.parametrize("late", [0, 3])
-def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None:
+def test_one_step_count_is_shared_if_all_agree(late: int) -> None:
     """A parameter may have come to the optimizer later than another."""
-    ws = [first().requires_grad_(), first().requires_grad_()]
+    ws = [initial_weights().requires_grad_(), initial_weights().requires_grad_()]
     optimizer = Adam(lr=LR).build(ws)
     for i, g in enumerate(gradients()):
         for w, since in zip(ws, (0, late), strict=True):
@@ -195,9 +199,9 @@ def test_one_count_of_updates_stands_for_all_where_they_agree(late: int) -> None
 
 
 @pytest.mark.parametrize("others", [{"amsgrad": True}, {"maximize": True}])
-def test_what_is_not_written_down_is_refused(others: dict[str, bool]) -> None:
+def test_unsupported_options_are_refused(others: dict[str, bool]) -> None:
     """Else it would be left out in silence."""
-    spec, w = Adam(lr=0.1), first()
+    spec, w = Adam(lr=0.1), initial_weights()
     flags = {"amsgrad": False, "maximize": False} | others
     with pytest.raises(ValueError, match="not written down"):
         decompositions.adam(
@@ -207,7 +211,7 @@ def test_what_is_not_written_down_is_refused(others: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 0.999999])
-def test_what_is_left_of_a_power(beta):
+def test_one_minus_power_is_precise(beta):
     """1 - beta^t in float32, also where it is tiny."""
     t = torch.tensor([1.0, 2.0, 10.0, 1000.0, 1e6])
     exact = 1 - torch.tensor(beta, dtype=torch.float64) ** t.double()

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import torch
-from test_perceptron import SIZES, close, model, points
+from test_perceptron import SIZES, is_close, model, points
 from torch import Generator, Tensor, nn
 
 from ebmtrain.config.build import build
@@ -43,13 +43,13 @@ def coefficients(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=Generator().manual_seed(8))
 
 
-def slopes(energy: nn.Module, total: Tensor) -> list[Tensor]:
+def weight_gradients(energy: nn.Module, total: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(total, list(energy.parameters()), materialize_grads=True))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
-def test_against_float64(activation, sizes):
+def test_gradients_agree_with_float64(activation, sizes):
     """Score, products, and the gradient in the weights of a sum of both with any coefficients."""
     energy, x, v = model(sizes, activation), points(sizes), directions(sizes)
     exact = copy.deepcopy(energy).double()
@@ -59,29 +59,29 @@ def test_against_float64(activation, sizes):
     exact_s, exact_products = score_and_products(exact, x.double(), v.double())
     assert s.shape == x.shape
     assert products.shape == v.shape[:2]
-    assert close(s, exact_s.detach())
-    assert close(products, exact_products.detach())
+    assert is_close(s, exact_s.detach())
+    assert is_close(products, exact_products.detach())
     a, b = coefficients(*s.shape), coefficients(*products.shape)
-    found = slopes(energy, (s * a).sum() + (products * b).sum())
-    theirs = slopes(exact, (exact_s * a).sum() + (exact_products * b).sum())
+    found = weight_gradients(energy, (s * a).sum() + (products * b).sum())
+    theirs = weight_gradients(exact, (exact_s * a).sum() + (exact_products * b).sum())
     for one, other in zip(found, theirs, strict=True):
-        assert close(one, other)
+        assert is_close(one, other)
 
 
-def test_of_either_alone():
+def test_energies_alone_and_scores_alone():
     """The other is not asked for, and adds nothing."""
     sizes = SIZES[2]
     energy, x, v = model(sizes, "silu"), points(sizes), directions(sizes)
     exact = copy.deepcopy(energy).double()
     for i in range(2):
-        found = slopes(energy, score_and_products(energy, x, v)[i].square().sum())
+        found = weight_gradients(energy, score_and_products(energy, x, v)[i].square().sum())
         pair = score_and_products(exact, x.double(), v.double())
-        for one, other in zip(found, slopes(exact, pair[i].square().sum()), strict=True):
-            assert close(one, other)
+        for one, other in zip(found, weight_gradients(exact, pair[i].square().sum()), strict=True):
+            assert is_close(one, other)
 
 
 @pytest.mark.parametrize("sizes", [SIZES[1], SIZES[2], SIZES[5]])
-def test_differences_of_energies(sizes):
+def test_differences_of_energies_are_precise(sizes):
     """Without autograd: v's = -(E+ - E-) / 2h and v' (ds) v = -(E+ + E- - 2 E) / h^2, and their
     slope along a random change of all weights."""
     energy, x, v = model(sizes, "silu"), points(sizes), directions(sizes, 1)
@@ -102,7 +102,7 @@ def test_differences_of_energies(sizes):
     along = (s * v[0]).sum(1)
     for found, expected in zip((along, products[0]), differences(), strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
-    found = slopes(energy, (along * a).sum() + (products[0] * b).sum())
+    found = weight_gradients(energy, (along * a).sum() + (products[0] * b).sum())
     slope = sum((f * c).sum().item() for f, c in zip(found, changes, strict=True))
     values = []
     for size in (1e-4, -2e-4):
@@ -113,7 +113,7 @@ def test_differences_of_energies(sizes):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_a_loss_is_the_one_of_torch(method):
+def test_losses_are_those_of_torch(method):
     """With all of its metrics and as many evaluations, on events that are no vectors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -125,13 +125,13 @@ def test_a_loss_is_the_one_of_torch(method):
         with count_evaluations(energy) as tally:
             out = method.loss(energy, Batch(x), {}, Generator().manual_seed(2))
         metrics = list(out.metrics.values())
-        found.append((tally.points, [out.loss, *metrics, *slopes(energy, out.loss)]))
+        found.append((tally.points, [out.loss, *metrics, *weight_gradients(energy, out.loss)]))
     assert found[0][0] == found[1][0] == len(x)
     for one, other in zip(found[0][1], found[1][1], strict=True):
-        assert close(one.detach(), other.detach().double())
+        assert is_close(one.detach(), other.detach().double())
 
 
-def test_a_point_does_not_know_its_place():
+def test_results_do_not_depend_on_the_row():
     """Bit by bit: neither block nor lane nor the number of threads."""
     sizes = SIZES[-1]
     energy, x, v = model(sizes, "silu"), points(sizes), directions(sizes)
@@ -145,23 +145,23 @@ def test_a_point_does_not_know_its_place():
 
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
-def test_threads_add_up(threads):
+def test_several_threads_give_the_sum(threads):
     sizes = SIZES[-1]
     energy, x, v = model(sizes, "silu"), points(sizes), directions(sizes, 1)
     found = []
     for n in (1, threads, threads):
         torch.set_num_threads(n)
         s, products = score_and_products(energy, x, v)
-        found.append(slopes(energy, s.square().sum() + products.sum()))
+        found.append(weight_gradients(energy, s.square().sum() + products.sum()))
     for one, several, again in zip(*found, strict=True):
-        assert close(several, one.double())
+        assert is_close(several, one.double())
         assert torch.equal(several, again)
 
 
 # In training
 
 
-def begun(configured, seed: int, native: str) -> tuple[TrainSpec, TrainState]:
+def first_state(configured, seed: int, native: str) -> tuple[TrainSpec, TrainState]:
     words = ("method=ssm", f"seed={seed}", f"device.native={native}", "model.fourier_features=4")
     experiment = build(configured(*words))
     assert experiment.train_spec is not None
@@ -170,11 +170,11 @@ def begun(configured, seed: int, native: str) -> tuple[TrainSpec, TrainState]:
     )
 
 
-def test_updates_are_those_of_torch(configured):
+def test_updates_agree_with_torch(configured):
     """Ten of them, but for rounding."""
     states = []
     for wanted in ("true", "false"):
-        spec, state = begun(configured, 0, wanted)
+        spec, state = first_state(configured, 0, wanted)
         native.set_enabled(wanted == "true")
         before = copy.deepcopy(state.energy)
         for _ in range(10):
@@ -188,8 +188,8 @@ def test_updates_are_those_of_torch(configured):
     assert sum(whole for _, whole in moved) > 0.01
 
 
-def test_the_graph_of_an_update_has_them(configured):
-    spec, state = begun(configured, 0, "true")
+def test_the_graph_of_an_update_contains_the_operations(configured):
+    spec, state = first_state(configured, 0, "true")
     run_step(spec, state)
     batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
     weight = None if spec.ema is None else ema_weight(spec.ema, 2)
@@ -200,9 +200,11 @@ def test_the_graph_of_an_update_has_them(configured):
 
 
 @pytest.mark.slow
-def test_updates_of_several_at_once(configured, lines):
+def test_vmapped_updates_agree_with_single_ones(configured, lines):
     """Each is made as by itself, but for rounding."""
-    members, plain = ([begun(configured, seed, "true") for seed in range(2)] for _ in range(2))
+    members, plain = (
+        [first_state(configured, seed, "true") for seed in range(2)] for _ in range(2)
+    )
     stepper = VmapTrainStep(compile=False)
     for _ in range(5):
         runs = [request_step(spec, state) for spec, state in members]
@@ -253,7 +255,7 @@ def test_third_derivatives_are_refused():
         first.sum().backward()
 
 
-def test_what_does_not_fit_is_refused():
+def test_tensors_of_wrong_shape_are_refused():
     """C++ would read what is not its own."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     b = x[:, 0]

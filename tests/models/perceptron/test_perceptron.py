@@ -50,7 +50,7 @@ def points(sizes: tuple[int, ...], seed: int = 1) -> Tensor:
     return torch.randn(sizes[-1], sizes[0], generator=torch.Generator().manual_seed(seed))
 
 
-def close(found: Tensor, exact: Tensor) -> bool:
+def is_close(found: Tensor, exact: Tensor) -> bool:
     """By rounding of float32, as a part of the whole."""
     return bool((found.double() - exact).norm() <= 1e-5 * exact.norm() + 1e-6)
 
@@ -60,20 +60,20 @@ def close(found: Tensor, exact: Tensor) -> bool:
 class TestAgainstFloat64:
     """Which C++ does not know."""
 
-    def test_energy_and_gradient(self, sizes, activation):
+    def test_energy_and_score(self, sizes, activation):
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
         with torch.no_grad():
             assert energy.native_supports(x, energy.network())
             assert not exact.native_supports(x.double(), exact.network())
-            assert close(energy(x), exact(x.double()))
+            assert is_close(energy(x), exact(x.double()))
         y = x.double().requires_grad_()
         (gradient,) = torch.autograd.grad(exact(y).sum(), y)
         found = energy_and_gradient(energy, x)
-        assert close(found[0], exact(y).detach())
-        assert close(found[1], gradient)
+        assert is_close(found[0], exact(y).detach())
+        assert is_close(found[1], gradient)
 
-    def test_weights_of_an_energy(self, sizes, activation, monkeypatch):
+    def test_weight_gradients_of_an_energy(self, sizes, activation, monkeypatch):
         monkeypatch.setattr(perceptron, "MIN_MULTIPLY_ADDS", 0)
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
@@ -83,9 +83,9 @@ class TestAgainstFloat64:
         (found * v).sum().backward()
         (exact(x.double()) * v).sum().backward()
         for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
-            assert close(mine.grad, theirs.grad)
+            assert is_close(mine.grad, theirs.grad)
 
-    def test_weights_of_a_score(self, sizes, activation):
+    def test_weight_gradients_of_a_score(self, sizes, activation):
         """Also those that autograd leaves out: the last bias does not move a gradient."""
         energy, x = model(sizes, activation), points(sizes)
         exact = copy.deepcopy(energy).double()
@@ -95,10 +95,12 @@ class TestAgainstFloat64:
         (score(energy, x) - target).square().sum().backward()
         (score(exact, x.double()) - target).square().sum().backward()
         for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
-            assert close(mine.grad, torch.zeros_like(mine) if theirs.grad is None else theirs.grad)
+            assert is_close(
+                mine.grad, torch.zeros_like(mine) if theirs.grad is None else theirs.grad
+            )
 
 
-def test_energy_and_score_at_once():
+def test_energy_and_score_in_one_call():
     """v and u together: the gradient of sum_p v_p f + u_p . df/dx."""
     sizes = SIZES[2]
     energy, x = model(sizes, "silu"), points(sizes)
@@ -112,7 +114,7 @@ def test_energy_and_score_at_once():
     (gradient,) = torch.autograd.grad(f.sum(), y, create_graph=True)
     ((f * v).sum() + (gradient * u).sum()).backward()
     for mine, theirs in zip(energy.parameters(), exact.parameters(), strict=True):
-        assert close(mine.grad, theirs.grad)
+        assert is_close(mine.grad, theirs.grad)
 
 
 @contextmanager
@@ -139,7 +141,7 @@ def test_silu_over_the_whole_range():
     assert (error <= 1e-6 * exact.abs() + 1e-35).all()
 
 
-def test_circle():
+def test_fourier_features_over_the_whole_circle():
     """cos and sin of large phases, to some units of the last place of 1."""
     x = torch.linspace(-3e4, 3e4, 40_001)[:, None]
     for place, function in ((1, torch.cos), (2, torch.sin)):
@@ -153,7 +155,7 @@ def test_circle():
         assert (found - function(x.double()[:, 0])).abs().max() < 1e-6
 
 
-def test_what_is_not_a_number_stays_with_its_point():
+def test_a_nan_affects_only_its_own_point():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     whole = energy_and_gradient(energy, x)
     for bad in (torch.nan, torch.inf, 1e30):
@@ -165,7 +167,7 @@ def test_what_is_not_a_number_stays_with_its_point():
         assert not energy_and_gradient(energy, y)[0][5].abs() < 1e4
 
 
-def test_a_point_does_not_know_its_place():
+def test_results_do_not_depend_on_the_row():
     """Bit by bit: neither block nor lane nor the number of threads."""
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     f, gradient = energy_and_gradient(energy, x)
@@ -177,7 +179,7 @@ def test_a_point_does_not_know_its_place():
 
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
-def test_threads_add_up(threads):
+def test_several_threads_give_the_sum(threads):
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     grads = []
     for n in (1, threads, threads):
@@ -186,12 +188,12 @@ def test_threads_add_up(threads):
         energy(x).sum().backward()
         grads.append([p.grad.clone() for p in energy.parameters()])
     for one, several, again in zip(*grads, strict=True):
-        assert close(several, one.double())
+        assert is_close(several, one.double())
         assert torch.equal(several, again)
 
 
 @pytest.mark.skipif(not TASKS.exists(), reason="counts threads as Linux does")
-def test_no_more_threads_than_blocks():
+def test_there_are_no_more_threads_than_blocks():
     """On busy cores one point would wait milliseconds for threads that have nothing to do."""
     energy, one, many = model(SIZES[-1], "silu"), torch.zeros(1, 2), torch.zeros(256, 2)
     more = []
@@ -212,7 +214,7 @@ def test_no_more_threads_than_blocks():
 
 
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
-def test_members_are_each_as_alone(activation):
+def test_vmapped_members_agree_with_single_ones(activation):
     """By vmap, with what they share and what they do not."""
     sizes = SIZES[2]
     several = [model(sizes, activation, seed) for seed in range(3)]
@@ -261,7 +263,7 @@ def test_members_are_each_as_alone(activation):
             assert torch.equal(shared[0][0], mapped[0][0])
 
 
-def test_the_way_there_is_the_same_where_it_is_kept():
+def test_the_forward_pass_is_the_same_with_saved_activations():
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
         curvature = functional.output_and_curvature(x, x, network)
@@ -277,7 +279,7 @@ def test_the_way_there_is_the_same_where_it_is_kept():
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("offset", [1, 4, 16])
-def test_what_is_kept_may_lie_anywhere(offset, order):
+def test_saved_activations_may_have_any_alignment(offset, order):
     """C++ takes it for vectors, which begin at certain places."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
@@ -290,7 +292,7 @@ def test_what_is_kept_may_lie_anywhere(offset, order):
     assert torch.equal(*found)
 
 
-def test_where_nothing_is_learnt_nothing_is_kept():
+def test_nothing_is_saved_without_weight_gradients():
     """Of a loaded run, though autograd is on."""
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     network, v = energy.network(), torch.ones(len(x))
@@ -310,7 +312,7 @@ def test_where_nothing_is_learnt_nothing_is_kept():
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_there_and_back_at_once(sizes, activation, order):
+def test_forward_and_backward_in_one_call(sizes, activation, order):
     """As one after the other: to the bit, or, where the derivatives depend on what is found, but
     for the rounding of these."""
     x, u, w, c = (points(sizes, seed) for seed in (1, 2, 3, 4))
@@ -330,11 +332,11 @@ def test_there_and_back_at_once(sizes, activation, order):
             depending, slopes[2] = [*depending, w, b + d * found[2]], d
         *there, flat = functional.forward_and_vjp(x, network, *given, slopes=slopes)
         assert all(map(torch.equal, there, found))
-        assert close(flat, functional.parameter_vjp(x, network, kept, *depending).double())
+        assert is_close(flat, functional.parameter_vjp(x, network, kept, *depending).double())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_there_and_back_at_once_by_several_threads(threads):
+def test_forward_and_backward_in_one_call_with_several_threads(threads):
     """Each has memory of its own."""
     x, u, w = (torch.cat([points(SIZES[-1], 4 * i + j) for j in range(4)]) for i in range(3))
     v, b = x[:, 0].contiguous(), u[:, 0].contiguous()
@@ -352,7 +354,7 @@ def test_there_and_back_at_once_by_several_threads(threads):
         torch.set_num_threads(before)
 
 
-def test_memory_of_what_is_kept_is_used_again():
+def test_memory_of_saved_activations_is_reused():
     """And not while somebody has it."""
     x, network = points(SIZES[-1]), model(SIZES[-1], "silu").network()
     with torch.no_grad():
@@ -374,7 +376,7 @@ def test_memory_of_what_is_kept_is_used_again():
 
 
 @pytest.mark.slow
-def test_memory_of_what_is_kept_is_bounded():
+def test_memory_of_saved_activations_is_bounded():
     """Of sizes that do not come again no more than a few pieces stay."""
     network = model(SIZES[-1], "silu").network()
 
@@ -395,14 +397,14 @@ def test_memory_of_what_is_kept_is_bounded():
     assert resident() - before < 250 * 2**20
 
 
-def test_no_points():
+def test_an_empty_batch():
     energy = model(SIZES[2], "silu")
     f, gradient = energy_and_gradient(energy, torch.empty(0, 3))
     assert f.shape == (0,)
     assert gradient.shape == (0, 3)
 
 
-def test_weights_with_gaps_in_memory():
+def test_non_contiguous_weights():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     network = energy.network()
     turned = network._replace(weights=[w.T.contiguous().T for w in network.weights])
@@ -418,7 +420,7 @@ def test_weights_with_gaps_in_memory():
         default_float64,
     ],
 )
-def test_the_first_call_decides_for_all_whatever_is_set_for_it(first):
+def test_the_first_call_runs_the_self_check_in_any_mode(first):
     selfcheck.self_check.cache_clear()
     try:
         with first():
@@ -427,12 +429,12 @@ def test_the_first_call_decides_for_all_whatever_is_set_for_it(first):
         selfcheck.self_check.cache_clear()
 
 
-class TestWhatDoesNotFit:
+class TestRefused:
     """Is refused, where C++ would read and write what is not its own."""
 
     @pytest.mark.parametrize("sizes", [SIZES[1], SIZES[2]])
     @pytest.mark.parametrize("dims", [1, 4])
-    def test_points(self, sizes, dims):
+    def test_points_of_wrong_shape(self, sizes, dims):
         energy, x = model(sizes, "silu"), torch.zeros(33, dims)
         with torch.no_grad():
             for of_points in (energy, energy.energy_and_gradient, energy.differentiable_gradient):
@@ -459,30 +461,30 @@ class TestWhatDoesNotFit:
             lambda n: {"biases": [n.biases[0].half(), *n.biases[1:]]},
         ],
     )
-    def test_layers(self, change):
+    def test_layers_of_wrong_shape(self, change):
         network = model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
             functional.output(points(SIZES[2]), network._replace(**change(network)))
 
-    def test_activation(self):
+    def test_unknown_activation(self):
         network = model(SIZES[2], "silu").network()._replace(activation="tanh")
         with torch.no_grad(), pytest.raises(ValueError, match="no activation tanh: silu, leaky"):
             functional.output(points(SIZES[2]), network)
 
     @pytest.mark.parametrize("order", [-1, 1, 3])
-    def test_directions(self, order):
+    def test_directions_of_wrong_shape(self, order):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match=f"belong to order 2, .* {order}"):
             functional.forward(x, network, order, x)
 
-    def test_members_of_members(self):
+    def test_two_axes_of_members(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         once = torch.vmap(lambda x: torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0])
         twice = torch.vmap(once)
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
             twice(x.expand(2, 3, *x.shape))
 
-    def test_gradients(self):
+    def test_gradients_of_wrong_shape(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         v = x[:, 0]
         with torch.no_grad():
@@ -497,7 +499,7 @@ class TestWhatDoesNotFit:
                 with pytest.raises(ValueError, match="belong to order 2"):
                     functional.forward(x, network, order, directions)
 
-    def test_derivatives_and_their_slopes(self):
+    def test_derivatives_of_wrong_shape(self):
         x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
         v = x[:, 0]
         with torch.no_grad():
@@ -516,21 +518,21 @@ class TestWhatDoesNotFit:
                     functional.forward_and_vjp(x, network, v, slopes=slopes)
 
 
-class TestLeftToTorch:
+class TestFallbackToTorch:
     """What C++ does not know is done as before, and right."""
 
-    def test_derivatives_in_x(self):
+    def test_second_derivatives_in_x(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2]).requires_grad_()
         assert torch.autograd.grad(energy(x).sum(), x)[0].abs().sum() > 0
 
-    def test_of_functions(self):
+    def test_functional_transforms(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
         with freeze(energy):
             found = torch.func.grad(lambda y: energy(y).sum())(x)
         assert torch.allclose(found, energy_and_gradient(energy, x)[1], atol=1e-4)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about itself
-    def test_forward_derivatives(self):
+    def test_forward_mode_derivatives(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
         u = points(SIZES[2], 4)
         with torch.no_grad(), torch.autograd.forward_ad.dual_level():
@@ -554,7 +556,7 @@ class TestLeftToTorch:
                 assert not energy.native_supports(x, energy.network())
                 assert energy(x).shape == (len(x),)
 
-    def test_where_it_is_not_wanted(self):
+    def test_native_off(self):
         energy, x = model(SIZES[2], "silu"), points(SIZES[2])
         Device(native=False).set_up_process()
         with torch.no_grad():
@@ -563,7 +565,7 @@ class TestLeftToTorch:
         Device().set_up_process()
         assert energy.differentiable_gradient(x) is not None
 
-    def test_where_there_is_no_library(self, monkeypatch):
+    def test_without_a_library(self, monkeypatch):
         monkeypatch.setattr(native, "library", lambda source: None)
         selfcheck.self_check.cache_clear()
         try:

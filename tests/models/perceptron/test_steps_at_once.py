@@ -27,7 +27,7 @@ SAMPLERS = [
 pytestmark = pytest.mark.usefixtures("cpp")
 
 
-class WithoutC(nn.Module):
+class WithoutNative(nn.Module):
     """An energy of float32 points that is computed by torch, in float64, step by step."""
 
     def __init__(self, energy: nn.Module):
@@ -38,7 +38,7 @@ class WithoutC(nn.Module):
         return self.exact(x.double()).float()
 
 
-def ends(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+def final_points(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
     """Of chains, and the next random number after them."""
     draw = Generator().manual_seed(3)
     chain = run_chain(sampler, energy, x, n_steps, draw)
@@ -50,17 +50,17 @@ def ends(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("activation", sorted(perceptron.ACTIVATIONS))
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
-def test_chains(sampler, activation, sizes):
+def test_chains_agree_with_torch(sampler, activation, sizes):
     energy, x = model(sizes, activation), points(sizes)
     assert energy.at_once(x)
-    found, after = ends(sampler, energy, x, 6)
-    exact, after_exact = ends(sampler, WithoutC(energy), x, 6)
+    found, after = final_points(sampler, energy, x, 6)
+    exact, after_exact = final_points(sampler, WithoutNative(energy), x, 6)
     assert torch.equal(after, after_exact)
     assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(found, x, rtol=1e-3, atol=1e-3)
 
 
-def test_what_comes_out_of_a_trajectory():
+def test_outputs_of_a_trajectory():
     """Points, momenta, gradient and energy, with a step size for each chain."""
     sizes, draw = SIZES[2], Generator().manual_seed(4)
     energy, x = model(sizes, "silu"), points(sizes)
@@ -69,7 +69,7 @@ def test_what_comes_out_of_a_trajectory():
     e, force = energy_and_gradient(energy, x)
     found = energy.leapfrog(x, momentum, force, eps, 0.7, 4)
     state = HmcState(x, e, force, None, 0)
-    *exact, clipped, cut = sampler._leapfrog(WithoutC(energy), state, momentum, eps)
+    *exact, clipped, cut = sampler._leapfrog(WithoutNative(energy), state, momentum, eps)
     assert clipped is cut is None
     for mine, theirs in zip(found, exact, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4)
@@ -77,36 +77,39 @@ def test_what_comes_out_of_a_trajectory():
     assert all(map(torch.equal, found, again))
 
 
-def test_one_step_is_the_formula():
+def test_one_step_is_the_langevin_formula():
     """x - eta dE/dx + sqrt(2 eta T) xi."""
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     sampler = Langevin(step_size=0.03, temperature=1.7)
     noise = torch.randn(x.shape, generator=Generator().manual_seed(3))
     _, gradient = energy_and_gradient(energy, x)
     expected = x - 0.03 * gradient + (2 * 0.03 * 1.7) ** 0.5 * noise
-    assert torch.allclose(ends(sampler, energy, x, 1)[0], expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(final_points(sampler, energy, x, 1)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("bound", [{"gradient_clip": 0.1}, {"clamp": 0.3}])
 @pytest.mark.parametrize("kind", [Langevin, Hmc])
-def test_bounds_are_kept(kind, bound):
+def test_clamp_and_gradient_clip_are_applied(kind, bound):
     """By the steps one by one."""
     sampler = kind(step_size=0.05, **bound)
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
-    found, exact = ends(sampler, energy, x, 3)[0], ends(sampler, WithoutC(energy), x, 3)[0]
-    free = ends(kind(step_size=0.05), energy, x, 3)[0]
+    found, exact = (
+        final_points(sampler, energy, x, 3)[0],
+        final_points(sampler, WithoutNative(energy), x, 3)[0],
+    )
+    free = final_points(kind(step_size=0.05), energy, x, 3)[0]
     assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(found, free, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
-def test_a_chain_does_not_know_its_place(sampler):
+def test_a_chain_does_not_depend_on_its_row(sampler):
     """Nor the number of threads, to the bit."""
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
     torch.set_num_threads(1)
-    one = ends(sampler, energy, x, 5)[0]
+    one = final_points(sampler, energy, x, 5)[0]
     torch.set_num_threads(3)
-    assert torch.equal(ends(sampler, energy, x, 5)[0], one)
+    assert torch.equal(final_points(sampler, energy, x, 5)[0], one)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
@@ -125,10 +128,10 @@ def test_evaluations_are_counted(sampler, n_steps):
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
 @pytest.mark.parametrize("sizes", [SIZES[2], SIZES[-1]])
-def test_a_chain_goes_on(sampler, sizes):
+def test_a_run_in_two_parts_is_the_whole_run(sampler, sizes):
     """From its state: where it is in its annealing as well."""
     energy, x = model(sizes, "silu"), points(sizes)
-    whole = ends(sampler, energy, x, 5)[0]
+    whole = final_points(sampler, energy, x, 5)[0]
     draw = Generator().manual_seed(3)
     chain = run_chain(sampler, energy, x, 3, draw)
     chain = run_chain(sampler, energy, chain.x, 2, draw, state=chain.state)
@@ -137,7 +140,7 @@ def test_a_chain_goes_on(sampler, sizes):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(8, 2), (12, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
-def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
+def test_noise_is_that_of_single_steps(shape, dtype):
     draw, again = (Generator().manual_seed(7) for _ in range(2))
     found = draw_noise(torch.zeros(shape, dtype=dtype), 6, draw)
     single = [torch.empty(shape, dtype=dtype).normal_(generator=again) for _ in range(6)]
@@ -146,21 +149,21 @@ def test_noise_is_that_of_one_step_after_the_other(shape, dtype):
 
 
 @pytest.mark.parametrize("limit", ["MAX_STEPS_PER_CALL", "MAX_NOISE_ELEMENTS"])
-def test_a_long_run_is_made_in_parts(limit, monkeypatch):
+def test_a_long_run_is_split(limit, monkeypatch):
     """Between which signals are heard; and noise of all steps would take too much memory."""
     energy, x = model(SIZES[-1], "silu"), points(SIZES[-1])
-    whole = ends(SAMPLERS[1], energy, x, 7)
+    whole = final_points(SAMPLERS[1], energy, x, 7)
     most = 3 if limit == "MAX_STEPS_PER_CALL" else 3 * x.numel() + 1
     monkeypatch.setattr(f"ebmtrain.samplers.langevin._{limit}", most)
     parts, at_once = [], energy.langevin
     energy.langevin = lambda x, noise, *others: (
         parts.append(len(noise)) or at_once(x, noise, *others)
     )
-    assert all(map(torch.equal, ends(SAMPLERS[1], energy, x, 7), whole))
+    assert all(map(torch.equal, final_points(SAMPLERS[1], energy, x, 7), whole))
     assert parts == [3, 3, 1]
 
 
-def test_named_arguments_are_counted_as_well():
+def test_keyword_arguments_are_accepted():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     with count_evaluations(energy) as tally:
         energy.leapfrog(x, momentum=x, gradient=x, eps=x[:, 0], temperature=1.0, steps=3)
@@ -168,7 +171,7 @@ def test_named_arguments_are_counted_as_well():
     assert tally.points == 5 * len(x)
 
 
-def test_members_are_each_as_alone():
+def test_vmapped_members_agree_with_single_ones():
     """By vmap, with what they share and what they do not."""
     sizes, draw = SIZES[2], Generator().manual_seed(5)
     networks = [model(sizes, "silu", seed).network() for seed in range(3)]
@@ -205,7 +208,7 @@ def test_members_are_each_as_alone():
 
 @pytest.mark.parametrize("wrong", [lambda t: t[1:], lambda t: t.double(), lambda t: t.half()])
 @pytest.mark.parametrize("change", ["noise", "scales", "momentum", "gradient", "eps"])
-def test_what_does_not_fit_is_refused(change, wrong):
+def test_tensors_of_wrong_shape_are_refused(change, wrong):
     """C++ would read and write what is not its own."""
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     noise, scales = x.expand(2, *x.shape), [0.1, 0.1]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from processes import HANG_S
 from test_perceptron import model, points
-from test_steps_at_once import WithoutC
+from test_steps_at_once import WithoutNative
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -68,9 +68,9 @@ def case(activation, members, n, sizes, precision, seed: int = 0) -> tuple[Any, 
     )
 
 
-def interpreted(asked: list[Any], folder: Path) -> list[Any]:
+def interpreted(selects: list[Any], folder: Path) -> list[Any]:
     given, found = folder / "given.pt", folder / "found.pt"
-    torch.save(asked, given)
+    torch.save(selects, given)
     worker = [sys.executable, str(Path(__file__).with_name("by_interpreter.py"))]
     ended = subprocess.run(
         [*worker, str(given), str(found)], env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -83,12 +83,12 @@ def interpreted(asked: list[Any], folder: Path) -> list[Any]:
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory) -> list[tuple[Any, ...]]:
     """By the interpreter, of all cases."""
-    asked = [
+    selects = [
         (name, x, tuple(network), *others)
         for words in CASES
         for name, x, network, *others in case(*words)
     ]
-    found = interpreted(asked, tmp_path_factory.mktemp("interpreted"))
+    found = interpreted(selects, tmp_path_factory.mktemp("interpreted"))
     return list(zip(*[iter(found)] * 3, strict=True))
 
 
@@ -111,7 +111,7 @@ class TestInterpreted:
 
 
 @pytest.mark.slow
-def test_a_kernel_that_errs_is_not_used(tmp_path):
+def test_a_kernel_with_wrong_results_is_not_used(tmp_path):
     """Whatever a compiler makes of it."""
     source = Path(perceptron_gpu.__file__).with_name("triton_kernel.py")
     text, files = source.read_text(), [str(source)]
@@ -211,10 +211,10 @@ def test_compiled_for_hopper(name, sizes, spilled, folder_of_triton, monkeypatch
     assert int(found[2]) <= spilled, found[0]  # bytes of a thread
 
 
-class TestWhereItIsUsed:
+class TestSelection:
     """By points that claim to be on a GPU and hold nothing."""
 
-    def asked(self, monkeypatch, held: int = 227 * 1024, agrees: bool = True, **options) -> bool:
+    def selects(self, monkeypatch, held: int = 227 * 1024, agrees: bool = True, **options) -> bool:
         monkeypatch.setattr(perceptron, "shared_memory_bytes", lambda device: held)
         monkeypatch.setattr(perceptron, "self_check_on", lambda device, layout: agrees)
         energy = MLP(event_shape=(options.pop("dims", 2),), **options)
@@ -225,7 +225,7 @@ class TestWhereItIsUsed:
             assert not energy.native_supports(x, energy.network())
             return energy.at_once(x)
 
-    def test_there(self, monkeypatch):
+    def test_selected_on_hopper(self, monkeypatch):
         assert self.asked(monkeypatch)
         assert self.asked(monkeypatch, fourier_features=64)
         assert self.asked(monkeypatch, depth=3)
@@ -238,10 +238,10 @@ class TestWhereItIsUsed:
             {"agrees": False},
         ],
     )  # fmt: skip
-    def test_not_there(self, monkeypatch, change):
+    def test_not_selected(self, monkeypatch, change):
         assert not self.asked(monkeypatch, **change)
 
-    def test_not_where_it_is_not_wanted(self, monkeypatch):
+    def test_not_selected_with_native_off(self, monkeypatch):
         native.set_enabled(False)
         assert not self.asked(monkeypatch)
 
@@ -252,7 +252,7 @@ class TestWhereItIsUsed:
             (lambda *_: 1 / 0, "ZeroDivisionError"),
         ],
     )
-    def test_one_warning(self, monkeypatch, lines, found, why):
+    def test_a_failure_gives_one_warning(self, monkeypatch, lines, found, why):
         monkeypatch.setattr(selfcheck, "chain_steps_on", found)
         selfcheck.self_check_on.cache_clear()
         try:
@@ -264,7 +264,7 @@ class TestWhereItIsUsed:
         assert line.startswith("warning: device.native: chains on cuda are")
         assert why in line
 
-    def test_the_first_call_is_no_part_of_an_update(self):
+    def test_the_self_check_runs_outside_of_an_update(self):
         """That is written down at this moment; the answer is that of C++ here."""
         selfcheck.self_check_on.cache_clear()
         with RandomCalls(torch.Generator()) as draws, torch.inference_mode():
@@ -286,7 +286,7 @@ class TestWhereItIsUsed:
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(change):
+def test_tensors_of_wrong_shape_are_refused(change):
     """A kernel would read and write what is not its own."""
     (_, x, network, noise, *others), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
     x, network, noise = change(x, network, noise)
@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_refused(change):
         perceptron_gpu.leapfrog(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
 
 
-def test_what_belongs_to_each_point_or_step_is_there():
+def test_each_point_and_step_has_its_values():
     (_, x, network, noise, *_), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
     with pytest.raises(ValueError, match="2 scales do not fit 5 sizes"):
         perceptron_gpu.langevin(x, *network, noise, 0.3, SIZES, SCALES[:2])
@@ -309,20 +309,20 @@ def test_what_belongs_to_each_point_or_step_is_there():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("sampler", [Langevin(step_size=0.01), Hmc(step_size=0.05)])
-def test_on_a_gpu(sampler, lines):
+def test_chains_on_a_gpu(sampler, lines):
     sizes = (2, 64, 128, 2, 256)
     energy, x = model(sizes, "silu"), points(sizes)
     energy, x = energy.cuda(), x.cuda()
     assert energy.at_once(x), lines()
-    found, exact = (chain_end(sampler, e, x) for e in (energy, WithoutC(energy)))
+    found, exact = (final_points(sampler, e, x) for e in (energy, WithoutNative(energy)))
     assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
 
 
-def chain_end(sampler, energy, x: Tensor) -> Tensor:
+def final_points(sampler, energy, x: Tensor) -> Tensor:
     draw = torch.Generator(x.device).manual_seed(3)
     return run_chain(sampler, energy, x, 6, draw).x
 
 
-def test_these_are_the_operations_of_gpus():
+def test_operations_have_cuda_implementations():
     for name in ("perceptron_langevin", "perceptron_leapfrog"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ebmtrain::{name}", "CUDA")

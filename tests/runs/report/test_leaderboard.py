@@ -45,12 +45,12 @@ def test_mean_and_deviation_over_the_seeds_that_finished():
     assert math.isnan(single.std)
 
 
-def test_a_number_that_some_seeds_lack():
+def test_a_metric_missing_for_some_seeds():
     (board,) = sections([entry(metrics={"kl": 0.5, "mmd": 1.0}), entry(metrics={"kl": 0.7})])
     assert [s and s.n for s in map(board.groups[0].spread, ("kl", "mmd", "nll"))] == [2, 1, None]
 
 
-def test_groups_are_in_order_and_those_without_the_number_are_last():
+def test_groups_are_sorted_and_those_without_the_metric_are_last():
     lrs = {"1": 0.3, "2": None, "3": 0.1}
     runs = [entry(settings={"optimizer.lr": lr}, metrics={"kl": kl} if kl else {})
             for lr, kl in lrs.items()]  # fmt: skip
@@ -65,7 +65,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest():
     assert sections([entry()], "seconds")[0].sort == "seconds"
 
 
-def test_only_the_same_law_is_compared():
+def test_only_runs_on_the_same_distribution_are_compared():
     """How many points there are does not change what they are drawn from; a width does."""
     runs = [entry(), entry(settings={"dataset.n_train": "7"}), entry(settings={"dataset.std": "2"})]
     boards = sections(runs)
@@ -81,7 +81,7 @@ def test_a_landscape_is_not_compared_with_a_run():
     assert [board.dataset for board in sections([entry(), shown])] == ["moons", "landscapes"]
 
 
-def test_labels_name_what_differs_and_nothing_that_a_choice_explains():
+def test_labels_name_only_differences_that_no_group_choice_explains():
     runs = [
         entry(settings={"method.k": "1"}),
         entry(settings={"method.k": "10"}),
@@ -114,7 +114,7 @@ def test_at_equal_budgets_each_run_shows_its_last_evaluation_within():
     assert seconds.limit == 160
 
 
-def test_what_was_measured_before_the_first_update_is_no_result():
+def test_an_evaluation_before_the_first_update_is_ignored():
     """A run that was evaluated at its ends only has nothing within the budget of a shorter one."""
     short, long = (
         entry(curve=[(0, 3.0), (50, 0.4)]),

@@ -21,7 +21,7 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
         return {row["job"]: row for row in csv.DictReader(file)}
 
 
-def test_a_folder_of_runs_at_any_depth(command, folder: Path, write_run):
+def test_runs_are_found_at_any_depth(command, folder: Path, write_run):
     for i, kl in enumerate((0.1, 0.3)):
         write_run(folder / f"runs/a/slow{i}", kl=(2.0, 0.5, kl), seed=i)
         write_run(folder / f"runs/fast{i}", kl=(2.0, 0.4, kl + 1), seed=i, lr=0.01, n=10)
@@ -44,7 +44,7 @@ def test_a_folder_of_runs_at_any_depth(command, folder: Path, write_run):
     assert "![landscapes.png](landscapes.png)" in text
 
 
-def test_words_that_do_not_fit(command, folder: Path, write_run):
+def test_invalid_arguments_are_refused(command, folder: Path, write_run):
     (folder / "empty").mkdir()
     run = write_run(folder / "runs/one")
     for words, saying in [
@@ -81,7 +81,7 @@ def test_a_sweep_ends_with_its_report(command, folder: Path, tiny, no_pictures):
 # Damage and malice. Each is done to a run beside a good one.
 
 
-def replaced(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
@@ -95,7 +95,7 @@ def result_with(**changes: object):
 
 
 def file_of(name: str, data: bytes):
-    return lambda run: replaced(run / name, data)
+    return lambda run: replace_file(run / name, data)
 
 
 def link(name: str):
@@ -150,7 +150,7 @@ ODD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*BAD, *ODD])
-def test_a_run_that_cannot_be_trusted(command, folder: Path, write_run, case):
+def test_an_invalid_run_is_reported_as_unreadable(command, folder: Path, write_run, case):
     write_run(folder / "runs/good")
     change, reason = BAD[case] if case in BAD else (ODD[case], "")
     change(write_run(folder / "runs/other"))
@@ -169,7 +169,7 @@ def test_a_run_that_cannot_be_trusted(command, folder: Path, write_run, case):
         assert list((folder / "outside").iterdir()) == []
 
 
-def test_links_lead_nowhere(command, folder: Path, write_run):
+def test_links_are_not_followed(command, folder: Path, write_run):
     write_run(folder / "elsewhere/run")
     write_run(folder / "runs/good")
     (folder / "runs/linked").symlink_to(folder / "elsewhere")
@@ -184,7 +184,7 @@ def test_links_lead_nowhere(command, folder: Path, write_run):
     assert (folder / "secret").read_text() == "mine"
 
 
-def test_names_that_are_markup(command, folder: Path, write_run):
+def test_markup_in_names_is_escaped(command, folder: Path, write_run):
     name = "[red]a|b\x1b[2J\n<img>"
     write_run(folder / "runs" / name, error="[/] `x`", status="failed")
     outcome = command("report", "runs")
@@ -198,12 +198,12 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
 
 
-def test_a_picture_that_is_or_claims_to_be_enormous(command, folder: Path, write_run):
+def test_an_enormous_picture_is_replaced_by_a_gray_area(command, folder: Path, write_run):
     claims = write_run(folder / "runs/claims")
     size = (60_000).to_bytes(4, "big")
     header = chunk(b"IHDR", size + size + b"\x08\x02\x00\x00\x00")
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b""))
-    replaced(claims / "plots/landscape_final.png", bomb)
+    replace_file(claims / "plots/landscape_final.png", bomb)
     large = write_run(folder / "runs/large", seed=1)
     Image.new("L", (5000, 5000), 10).save(large / "plots/landscape_final.png")
     write_run(folder / "runs/good", seed=2)
@@ -217,7 +217,7 @@ def test_a_picture_that_is_or_claims_to_be_enormous(command, folder: Path, write
     assert areas.get((10, 10, 10), 0) < 1000
 
 
-def test_runs_that_are_not_over(command, folder: Path, write_run):
+def test_unfinished_runs_have_their_status(command, folder: Path, write_run):
     for status in ("interrupted", "running"):
         write_run(folder / "runs" / status, status=status)
     (write_run(folder / "runs/killed") / "result.json").unlink()

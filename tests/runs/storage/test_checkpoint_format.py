@@ -31,24 +31,24 @@ STATE = {
 DATA = encode(STATE)
 
 
-def test_what_goes_in_comes_out():
+def test_a_round_trip_preserves_the_state():
     state = decode(DATA, "x.pt")
     assert state.pop("format") == FORMAT
     assert differences(STATE, state) == []
 
 
-def test_the_same_state_is_the_same_bytes():
+def test_equal_states_have_equal_bytes():
     assert encode(STATE) == DATA
 
 
-def test_torch_opens_the_file_as_it_is(tmp_path):
+def test_torch_load_reads_the_file(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(DATA)
     state = torch.load(path, weights_only=True)
     assert differences({"format": FORMAT, **STATE}, state) == []
 
 
-def test_the_digest_is_of_all_before_it():
+def test_the_digest_covers_the_whole_body():
     mark = b"\nebmtrain-sha256:"
     body, _, digest = DATA.rpartition(mark)
     assert hashlib.sha256(body).hexdigest().encode() == digest
@@ -58,7 +58,7 @@ def test_the_digest_is_of_all_before_it():
 PLACES = sorted({*range(0, len(DATA), max(1, len(DATA) // 200)), 0, 1, len(DATA) - 1})
 
 
-def test_every_flipped_bit_is_noticed():
+def test_every_flipped_bit_is_detected():
     assert len(PLACES) >= 200
     for place in PLACES:
         for bit in (place % 8, (place + 3) % 8):
@@ -68,7 +68,7 @@ def test_every_flipped_bit_is_noticed():
                 decode(bytes(damaged), "x.pt")
 
 
-def loaded(data: bytes, count: int) -> int:
+def undetected_damage(data: bytes, count: int) -> int:
     """How many of `count` damaged copies are loaded: half have a flipped bit, half are cut."""
     draw, found = random.Random(0), 0
     for number in range(count):
@@ -84,12 +84,12 @@ def loaded(data: bytes, count: int) -> int:
     return found
 
 
-def test_nothing_that_is_damaged_is_loaded():
-    assert loaded(DATA, 2000) == 0
+def test_damaged_files_are_never_loaded():
+    assert undetected_damage(DATA, 2000) == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "zeros", "twice", "empty", "middle"])
-def test_truncated_or_patched(damage):
+def test_truncated_or_patched_files_are_refused(damage):
     half = len(DATA) // 2
     spoilt = {
         "cut": [DATA[:n] for n in (1, 63, 64, 80, half, len(DATA) - 1)],
@@ -134,7 +134,7 @@ class Hostile:
         (sealed(b""), UnsafeError, "is refused"),
     ],
 )  # fmt: skip
-def test_a_whole_file_of_another_kind_is_refused(data, error, reason, tmp_path, monkeypatch):
+def test_an_intact_file_of_another_kind_is_refused(data, error, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=reason):
         decode(data, "x.pt")
@@ -161,12 +161,12 @@ RUN = {
 }
 
 
-def test_a_state_of_a_run():
+def test_the_state_of_a_run_is_valid():
     assert set(RUN) == set(KINDS) == set(Checkpoint.__annotations__)
     assert validate_state(decode(encode(RUN), "x.pt"))["step"] == 7
 
 
-def test_the_schema_begins_with_what_training_saves():
+def test_the_schema_starts_with_the_items_of_training():
     """Storage may not import `types`, so the two are written down twice."""
     training = get_type_hints(TrainingItems)
     whole = get_type_hints(Checkpoint)
@@ -174,7 +174,7 @@ def test_the_schema_begins_with_what_training_saves():
     assert list(whole)[: len(training)] == list(training)
 
 
-def test_kinds_are_those_of_the_schema():
+def test_items_have_the_types_of_the_schema():
     assert KINDS["average"] == (dict, type(None))
     assert KINDS["seconds"] == (int, float)
     assert KINDS["generator"] == (torch.Tensor,)
@@ -208,7 +208,7 @@ def test_a_state_of_another_shape_is_refused(item, value, reason):
 
 
 @pytest.mark.parametrize("item", RUN)
-def test_nothing_may_be_missing(item):
+def test_a_missing_item_is_refused(item):
     with pytest.raises(CheckpointError, match=f"has no {item}"):
         validate_state(decode(encode({k: v for k, v in RUN.items() if k != item}), "x.pt"))
 
@@ -221,7 +221,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_views_are_saved_as_what_they_show_and_not_loaded_as_views(name):
+def test_views_are_saved_as_their_values_and_refused_when_loaded(name):
     data = encode({"x": VIEWS[name]})
     found = decode(data, "x.pt")["x"]
     assert torch.equal(found, VIEWS[name])
@@ -231,11 +231,11 @@ def test_views_are_saved_as_what_they_show_and_not_loaded_as_views(name):
         decode(saved({"format": FORMAT, "x": VIEWS[name]}), "x.pt")
 
 
-def test_numbers_of_other_types_are_refused():
+def test_tensors_of_other_dtypes_are_refused():
     with pytest.raises(UnsafeError, match=r"a tensor of torch\.complex64"):
         decode(encode({"x": torch.ones(2, dtype=torch.complex64)}), "x.pt")
 
 
-def test_a_parameter_in_place_of_numbers_is_refused():
+def test_a_parameter_instead_of_a_tensor_is_refused():
     with pytest.raises(UnsafeError, match="holds a parameter"):
         decode(saved({"format": FORMAT, "x": torch.nn.Parameter(torch.ones(2))}), "x.pt")

@@ -37,5 +37,5 @@ def races(count: int, folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [10])
-def test_eight_race_for_one_directory(tmp_path, count):
+def test_one_of_eight_processes_gets_the_directory(tmp_path, count):
     assert races(count, tmp_path) == []

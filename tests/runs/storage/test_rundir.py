@@ -33,7 +33,7 @@ def test_write_makes_folders_and_replaces(tmp_path):
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "write", "open"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_full_disk_costs_nothing(tmp_path, monkeypatch, call, number):
+def test_a_full_disk_destroys_no_file(tmp_path, monkeypatch, call, number):
     path = tmp_path / "file"
     write_file(tmp_path, "file", b"old")
 
@@ -58,7 +58,7 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_order_that_survives_power_loss(tmp_path, monkeypatch):
+def test_writes_are_synced_in_order(tmp_path, monkeypatch):
     """Content is synced before the rename, the folder after it."""
     events = []
     fsync, replace = os.fsync, os.replace
@@ -86,7 +86,7 @@ def test_a_path_below_a_file_is_an_output_error(tmp_path):
 # Small files
 
 
-def test_create_and_open(tmp_path):
+def test_a_created_run_is_opened(tmp_path):
     run = RunDir.create(tmp_path / "run", {"seed": 1, "b": {"a": None}}, {"command": ["x"]})
     assert run.config() == {"seed": 1, "b": {"a": None}}
     assert list(run.config()) == ["seed", "b"]
@@ -108,7 +108,7 @@ def test_create_and_open(tmp_path):
         "\xff",
     ],
 )
-def test_a_config_that_is_none(tmp_path, monkeypatch, text):
+def test_an_invalid_config_is_refused(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"cannot be read|is not a mapping"):
@@ -134,7 +134,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_config_made_to_do_or_to_exhaust(tmp_path, monkeypatch, name):
+def test_a_hostile_config_is_refused(tmp_path, monkeypatch, name):
     text, reason = HOSTILE[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
@@ -143,7 +143,7 @@ def test_a_config_made_to_do_or_to_exhaust(tmp_path, monkeypatch, name):
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_pipe_in_place_of_a_checkpoint(tmp_path):
+def test_a_pipe_instead_of_a_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     os.mkfifo(tmp_path / "checkpoints/last.pt")
     with pytest.raises(CheckpointError, match=r"last\.pt is no file"):
@@ -166,7 +166,7 @@ def test_json_has_no_nan(tmp_path):
         run.read_json("x.json")
 
 
-def test_arrays(tmp_path):
+def test_arrays_are_written_and_read(tmp_path):
     RunDir(tmp_path).write_arrays("samples/x.npz", x=torch.ones(3, 2), energy=torch.zeros(3))
     with np.load(tmp_path / "samples/x.npz") as file:
         assert file["x"].shape == (3, 2)
@@ -191,15 +191,15 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def logged(path: Path) -> RunDir:
+def run_with_rows(path: Path) -> RunDir:
     run = RunDir(path)
     for row in ROWS:
         run.log_row(row)
     return run
 
 
-def test_metrics_come_as_lines_and_as_a_table(tmp_path):
-    run = logged(tmp_path)
+def test_metrics_are_written_as_json_lines_and_as_a_table(tmp_path):
+    run = run_with_rows(tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == [
         ROWS[0],
@@ -214,13 +214,13 @@ def test_metrics_come_as_lines_and_as_a_table(tmp_path):
     assert run.metrics_size() == (tmp_path / "metrics.jsonl").stat().st_size
 
 
-def test_what_was_not_finite_is_not_taken_for_missing(tmp_path):
-    rows = logged(tmp_path).rows()
+def test_non_finite_values_are_not_missing(tmp_path):
+    rows = run_with_rows(tmp_path).rows()
     assert math.isnan(rows[2]["loss"])
     assert "kl" not in rows[1]
 
 
-def test_metrics_are_cut_where_a_checkpoint_was(tmp_path):
+def test_metrics_are_truncated_at_the_checkpoint(tmp_path):
     run = RunDir(tmp_path)
     sizes = []
     for row in ROWS:
@@ -233,19 +233,19 @@ def test_metrics_are_cut_where_a_checkpoint_was(tmp_path):
     for row in ROWS[2:]:
         again.log_row(row)
     (tmp_path / "whole").mkdir()
-    whole = logged(tmp_path / "whole").path / "metrics.csv"
+    whole = run_with_rows(tmp_path / "whole").path / "metrics.csv"
     assert (tmp_path / "metrics.csv").read_text() == whole.read_text()
 
 
-def test_half_a_line_is_no_row(tmp_path):
-    run = logged(tmp_path)
+def test_an_incomplete_line_is_ignored(tmp_path):
+    run = run_with_rows(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 20, "lo')
     assert len(run.rows()) == len(ROWS)
 
 
 def test_metrics_on_a_full_disk(tmp_path, monkeypatch):
-    run = logged(tmp_path)
+    run = run_with_rows(tmp_path)
 
     def full(*_: object, **__: object):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -277,7 +277,7 @@ def test_the_newest_are_kept_and_at_least_two(tmp_path, keep, kept):
     assert load(run.checkpoints / "last.pt")["step"] == 20
 
 
-def test_best_is_written_beside_the_others(tmp_path):
+def test_best_is_written_in_addition_to_the_others(tmp_path):
     run = saved(tmp_path, [0, 5, 10, 15], 2, best=5)
     assert load(run.checkpoints / "best.pt")["step"] == 5
     run.save_checkpoint({"step": 17}, 17, 2, due=False, best=True)
@@ -285,7 +285,7 @@ def test_best_is_written_beside_the_others(tmp_path):
     assert names(run) == ["best.pt", "last.pt", "step_00000010.pt", "step_00000015.pt"]
 
 
-def test_the_newest_whole_one_is_loaded_and_the_others_named(tmp_path):
+def test_the_newest_intact_checkpoint_is_loaded_and_damaged_ones_named(tmp_path):
     run = saved(tmp_path, [0, 5, 10])
     state, passed = run.load_checkpoint()
     assert (state["step"], passed) == (10, [])
@@ -308,7 +308,7 @@ def test_the_newest_whole_one_is_loaded_and_the_others_named(tmp_path):
         run.load_checkpoint()
 
 
-def test_a_named_checkpoint_is_that_one_or_none(tmp_path):
+def test_a_named_checkpoint_has_no_substitute(tmp_path):
     run = saved(tmp_path, [0, 5])
     assert run.load_checkpoint(run.checkpoints / "step_00000000.pt")[0]["step"] == 0
     with pytest.raises(CheckpointError, match=r"cannot be read: No such file"):
@@ -317,7 +317,7 @@ def test_a_named_checkpoint_is_that_one_or_none(tmp_path):
         RunDir(tmp_path / "empty").load_checkpoint()
 
 
-def test_a_damaged_one_does_not_push_out_a_good_one(tmp_path):
+def test_a_damaged_checkpoint_does_not_displace_an_intact_one(tmp_path):
     """Going on from 10 because 20 is damaged: 20 is not one of the two that are kept."""
     run = saved(tmp_path, [0, 10, 20], keep=2)
     flip(run.checkpoints / "step_00000020.pt")
@@ -328,7 +328,7 @@ def test_a_damaged_one_does_not_push_out_a_good_one(tmp_path):
     assert good == [15, 10, 15]
 
 
-def test_a_disk_that_fills_up_keeps_the_checkpoints(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_checkpoints(tmp_path, monkeypatch):
     run = saved(tmp_path, [0, 5])
     before = {path.name: path.read_bytes() for path in run.checkpoints.iterdir()}
 

@@ -11,7 +11,7 @@ import copy
 import pytest
 import torch
 from same_state import differences
-from test_vmap import begun, updated
+from test_vmap import run_updates, start_members
 
 from ebmtrain.config.build import build
 from ebmtrain.training.compiled import cuda_graph as recorded
@@ -49,7 +49,7 @@ def warm(config):
     return experiment.train_spec, state
 
 
-def both(spec, state):
+def eager_and_recorded(spec, state):
     """Two makers of this state's updates: its graph by itself, and recorded."""
     batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
     weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
@@ -74,10 +74,10 @@ CASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
-def test_updates_in_a_row(configured, words):
+def test_recorded_updates_agree_with_eager_ones(configured, words):
     spec, state = warm(configured(*words.split()))
     other, saved = clone_state(spec, state), copy.deepcopy(state.state_dict())
-    recording, directly, played = both(spec, state)
+    recording, directly, played = eager_and_recorded(spec, state)
     kept, method = [], [(dict(other.method), copy.deepcopy(other.method))]
     for _ in range(4):
         expected, metrics = run_step(spec, state, directly), run_step(spec, other, played)
@@ -102,9 +102,9 @@ def test_updates_in_a_row(configured, words):
 
 
 @pytest.mark.slow
-def test_a_recording_is_made_once(configured):
+def test_an_update_is_recorded_once(configured):
     spec, state = warm(configured("method=pcd"))
-    recording, _, played = both(spec, state)
+    recording, _, played = eager_and_recorded(spec, state)
     made = []
     recording.record = lambda *words: made.append(words) or tape(*words)
     for _ in range(4):
@@ -113,35 +113,35 @@ def test_a_recording_is_made_once(configured):
 
 
 @pytest.mark.slow
-def test_recording_leaves_the_state_as_it_is(configured):
+def test_recording_does_not_change_the_state(configured):
     spec, state = warm(configured("method=nce"))
-    recording, _, played = both(spec, state)
+    recording, _, played = eager_and_recorded(spec, state)
     before = clone_state(spec, state)
     found = []
 
-    def looking(run, inputs, changed):
+    def inspecting_tape(run, inputs, changed):
         play = tape(run, inputs, changed)
         found.extend(differences(before.energy.state_dict(), state.energy.state_dict()))
         found.extend(differences(before.method, state.method))
         return play
 
-    recording.record = looking
+    recording.record = inspecting_tape
     run_step(spec, state, played)
     assert found == []
 
 
-def unwilling(*_):
+def failing_tape(*_):
     raise RuntimeError("operation not permitted when\nstream is capturing")
 
 
 @pytest.mark.slow
-def test_what_cannot_be_recorded_goes_on_with_one_warning(configured, lines):
+def test_a_failed_recording_gives_one_warning_and_runs_eagerly(configured, lines):
     spec, state = warm(configured("method=pcd"))
     other = clone_state(spec, state)
-    recording, directly, played = both(spec, state)
+    recording, directly, played = eager_and_recorded(spec, state)
     run_step(spec, state, directly)
     run_step(spec, other, played)
-    recording.record = unwilling  # from the second recording on
+    recording.record = failing_tape  # from the second recording on
     other.load_state_dict(copy.deepcopy(other.state_dict()))
     for _ in range(3):
         run_step(spec, state, directly)
@@ -183,18 +183,18 @@ def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "something else")])
-def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record, told):
+def test_vmapped_updates_are_recorded(configured, lines, monkeypatch, record, told):
     monkeypatch.setattr(together, "compile_graph", lambda graph, _: graph)  # half a minute less
     made, ends = [], []
     for by in (None, lambda *words: made.append(1) or record(*words)):
         monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
-        members = begun(configured, 2, "method=pcd", "method.k=2")
+        members = start_members(configured, 2, "method=pcd", "method.k=2")
         stepper = VmapTrainStep(compile=True)
-        updated(members, stepper, 4)
+        run_updates(members, stepper, 4)
         saved = copy.deepcopy(members[0][1].state_dict())
-        updated(members, stepper, 1)
+        run_updates(members, stepper, 1)
         members[0][1].load_state_dict(saved)
-        updated(members, stepper, 3)
+        run_updates(members, stepper, 3)
         assert stepper.compiled
         ends.append([state.state_dict() for _, state in members])
     assert made
@@ -206,7 +206,7 @@ def test_members_made_as_one_are_recorded(configured, lines, monkeypatch, record
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("words", ["method=pcd", "method=cd sampler=hmc", "method=dsm"])
-def test_on_a_gpu(configured, lines, monkeypatch, words):
+def test_recorded_updates_on_a_gpu(configured, lines, monkeypatch, words):
     """The same bits as by the compiled update itself, and no wait for the device in between."""
     spec, state = warm(configured(*words.split(), "device=cuda"))
     other, saved = clone_state(spec, state), copy.deepcopy(state.state_dict())
@@ -232,13 +232,13 @@ def test_on_a_gpu(configured, lines, monkeypatch, words):
     assert [line for line in lines() if line.startswith("warning")] == []
 
 
-def test_recorded_on_nvidias_gpus_alone():
+def test_only_cuda_devices_record():
     assert recorder(torch.device("cuda", 0)) is recorded.cuda_graph
     assert recorder(torch.device("cpu")) is None
     assert recorder(torch.device("mps")) is None
 
 
-def test_what_lives_on_the_host_is_not_recorded():
+def test_updates_with_host_tensors_are_not_recorded():
     """It would be computed once, and stand still ever after."""
     with pytest.raises(ValueError, match="on the GPU"):
         recorded.cuda_graph(lambda x: [x + 1], [torch.zeros(3)], ())

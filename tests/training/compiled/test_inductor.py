@@ -65,7 +65,7 @@ def warm(config) -> tuple[TrainSpec, TrainState]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
-def test_what_is_written_down_is_the_update(configured, words):
+def test_the_traced_graph_is_the_update(configured, words):
     """Not yet compiled: the same operations from the same random numbers."""
     spec, plain = warm(configured(*words.split(), "device.dtype=float64"))
     batch = spec.dataset.batch(plain.step, spec.batch_size, spec.seed)
@@ -103,7 +103,7 @@ def cache(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures", "cache")
 @pytest.mark.usefixtures("no_pictures")
-def test_a_compiled_run(configured, tmp_path, lines):
+def test_a_compiled_run_agrees_with_the_eager_run(configured, tmp_path, lines):
     """Close to the ordinary run, and the same to the bit where it was stopped between."""
     words = ("sampler=langevin", "method.k=2", "model.depth=1", "train.steps=20")
     more = ("checkpoint.every=10", "train.log_every=10", "method.energy_regularization=0.1")
@@ -138,7 +138,7 @@ def test_a_compiled_run(configured, tmp_path, lines):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peeking(DenoisingScoreMatching):
+class DataDependent(DenoisingScoreMatching):
     """Asks for the value of a tensor in each step."""
 
     def loss(self, energy, batch, state, generator) -> LossOutput:
@@ -148,7 +148,7 @@ class Peeking(DenoisingScoreMatching):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropping(DenoisingScoreMatching):
+class Dropout(DenoisingScoreMatching):
     def loss(self, energy, batch, state, generator) -> LossOutput:
         return super().loss(
             energy, batch._replace(x=nn.functional.dropout(batch.x)), state, generator
@@ -159,11 +159,11 @@ BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [Dropping(), Peeking()])
-def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, lines):
+@pytest.mark.parametrize("method", [Dropout(), DataDependent()])
+def test_a_failed_compilation_gives_one_warning_and_runs_eagerly(configured, method, lines):
     spec, state = warm(configured("method=dsm"))
     spec, stepper = replace(spec, method=method), CompiledTrainStep()
-    reason = "global random numbers" if isinstance(method, Dropping) else "RuntimeError"
+    reason = "global random numbers" if isinstance(method, Dropout) else "RuntimeError"
     other = clone_state(spec, state)
     torch.manual_seed(0)
     for _ in range(3):
@@ -179,7 +179,7 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(configured, method, li
 
 
 @pytest.mark.slow
-def test_without_a_compiler_training_goes_on(configured, lines, monkeypatch, tmp_path):
+def test_without_a_compiler_training_runs_eagerly(configured, lines, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     spec, state = warm(configured("method=dsm", "model.depth=1"))
     other = clone_state(spec, state)
@@ -218,14 +218,14 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_program_that_does_something_else_is_noticed(configured):
+def test_a_compiled_update_with_other_results_is_rejected(configured):
     spec, state = warm(configured("method=pcd", "sampler=langevin"))
     batch = spec.dataset.batch(1, spec.batch_size, spec.seed)
 
     def same(state, batch, weight):
         return train_step(spec, state, batch, weight)
 
-    def lazy(state, batch, weight):
+    def frozen_weights(state, batch, weight):
         kept = [p.detach().clone() for p in state.energy.parameters()]
         found = train_step(spec, state, batch, weight)
         with torch.no_grad():
@@ -233,18 +233,18 @@ def test_a_program_that_does_something_else_is_noticed(configured):
                 p.copy_(k)
         return found
 
-    def wandering(state, batch, weight):
+    def wrong_chains(state, batch, weight):
         found = train_step(spec, state, batch, weight)
         state.method["chains"] = state.method["chains"] * 1.1
         return found
 
     assert _mismatch(spec, state, batch, 0.1, same) is None
-    assert _mismatch(spec, state, batch, 0.1, lazy) == "the weights"
-    assert _mismatch(spec, state, batch, 0.1, wandering) == "chains"
+    assert _mismatch(spec, state, batch, 0.1, frozen_weights) == "the weights"
+    assert _mismatch(spec, state, batch, 0.1, wrong_chains) == "chains"
 
 
 @dataclass(frozen=True)
-class Later(DenoisingScoreMatching):
+class LateUse(DenoisingScoreMatching):
     """Learns the bias of the output from the second update on."""
 
     calls: list = field(default_factory=list)
@@ -258,11 +258,11 @@ class Later(DenoisingScoreMatching):
 
 
 @pytest.mark.slow
-def test_what_the_optimizer_would_forget_is_not_compiled(configured):
+def test_a_parameter_without_gradient_is_not_compiled(configured):
     """A moment that begins in the graph would begin anew with each update."""
     experiment = build(configured("method=dsm"))
     assert experiment.train_spec is not None
-    spec = replace(experiment.train_spec, method=Later(sigma=0.1))
+    spec = replace(experiment.train_spec, method=LateUse(sigma=0.1))
     state = initial_state(spec, experiment.energy, experiment.generator("train"))
     experiment.energy.output.bias.requires_grad_(False)
     run_step(spec, state)
@@ -273,7 +273,7 @@ def test_what_the_optimizer_would_forget_is_not_compiled(configured):
 
 
 @pytest.mark.slow
-def test_a_parameter_that_has_had_fewer_updates(configured):
+def test_a_parameter_with_fewer_updates(configured):
     """Adam divides its first ones by more."""
     spec, state = warm(configured("method=dsm", "optimizer=adam"))
     for _ in range(5):
@@ -290,7 +290,7 @@ def test_a_parameter_that_has_had_fewer_updates(configured):
         torch.testing.assert_close(one, other)
 
 
-def test_close():
+def test_closeness_allows_only_rounding():
     x = torch.tensor([1.0, torch.nan, torch.inf])
     assert _allclose(x, x.clone())
     assert _allclose(torch.tensor(1.0), torch.tensor(1.0005))
@@ -310,7 +310,7 @@ def test_auto_compiles_long_runs(configured):
         assert (select(wanted, replace(spec, n_steps=n_steps)) is not None) == compiles
 
 
-def test_the_cache_is_the_users(monkeypatch, tmp_path):
+def test_the_cache_is_private_to_the_user(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
     use_disk_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
@@ -328,7 +328,7 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_word_is_checked(configured):
+def test_an_unknown_value_of_compile_is_refused(configured):
     for word in ("sometimes", "1", "null"):
         with pytest.raises(ConfigError) as raised:
             build(configured(f"device.compile={word}"))

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 aten = torch.ops.aten
 
 
-class NoWaiting(TorchDispatchMode):
+class NoSynchronization(TorchDispatchMode):
     """Refuses what reads a value (`x.item()`, `if x:`), has a shape that values decide
     (`x[x > 0]`), or makes a tensor of numbers of the host (`torch.tensor(...)`, `x[[0, 1]]`)."""
 
@@ -55,9 +55,9 @@ WAITING = {
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_what_waits_is_refused(name):
+def test_synchronizing_operations_are_detected(name):
     x = torch.arange(4.0)
-    with NoWaiting(), pytest.raises(AssertionError, match="waits for the device"):
+    with NoSynchronization(), pytest.raises(AssertionError, match="waits for the device"):
         WAITING[name](x)
 
 
@@ -72,23 +72,23 @@ def warm(configured, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", CASES)
-def test_an_update(configured, words):
+def test_an_update_does_not_synchronize(configured, words):
     """With the batch that it takes, and what the loop does between two rows."""
     spec, state = warm(configured, words)
-    with NoWaiting():
+    with NoSynchronization():
         for _ in range(3):
             assert collect_metrics(spec, state, run_step(spec, state), last=False) == {}
     assert state.step == 4
 
 
 @pytest.mark.slow
-def test_a_compiled_update(configured, monkeypatch, tmp_path, lines):
+def test_a_compiled_update_does_not_synchronize(configured, monkeypatch, tmp_path, lines):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     spec, state = warm(configured, "method=pcd method.k=2 model.depth=1")
     stepper = CompiledTrainStep()
     run_step(spec, state, stepper)
     other = clone_state(spec, state)
-    with NoWaiting():
+    with NoSynchronization():
         for _ in range(3):
             assert collect_metrics(spec, state, run_step(spec, state, stepper), last=False) == {}
     for _ in range(3):

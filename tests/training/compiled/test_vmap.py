@@ -23,7 +23,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def begun(configured, count: int, *words: str) -> list[Member]:
+def start_members(configured, count: int, *words: str) -> list[Member]:
     """The states of so many seeds before the first update."""
     found = []
     for seed in range(count):
@@ -40,7 +40,7 @@ def begun(configured, count: int, *words: str) -> list[Member]:
     return found
 
 
-def updated(members: Sequence[Member], stepper: VmapTrainStep, times: int) -> None:
+def run_updates(members: Sequence[Member], stepper: VmapTrainStep, times: int) -> None:
     """As the loops of these runs would."""
     for _ in range(times):
         runs = [request_step(spec, state) for spec, state in members]
@@ -50,7 +50,7 @@ def updated(members: Sequence[Member], stepper: VmapTrainStep, times: int) -> No
                 run.send(one)
 
 
-def farthest(a: TrainState, b: TrainState) -> float:
+def max_difference(a: TrainState, b: TrainState) -> float:
     """The largest difference between numbers of two states, of the size of each tensor."""
     one, two = a.state_dict(), b.state_dict()
     assert differences(one["generator"], two["generator"]) == []
@@ -74,9 +74,9 @@ def farthest(a: TrainState, b: TrainState) -> float:
 def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     """In float64, after 20 updates, all but for rounding: weights, averages, moments, chains."""
     words = (*words.split(), "device.dtype=float64")
-    members, plain = begun(configured, 2, *words), begun(configured, 2, *words)
+    members, plain = start_members(configured, 2, *words), start_members(configured, 2, *words)
     stepper = VmapTrainStep(compile=False)
-    updated(members, stepper, 20)
+    run_updates(members, stepper, 20)
     for spec, state in plain:
         for _ in range(20):
             run_step(spec, state)
@@ -84,27 +84,27 @@ def test_each_member_is_the_run_of_its_seed(configured, words, lines):
     assert len(stepper.programs) == 1
     for (_, one), (_, other) in zip(members, plain, strict=True):
         assert one.evaluations == other.evaluations
-        assert farthest(one, other) < 1e-10
+        assert max_difference(one, other) < 1e-10
     weights = [next(state.energy.parameters()) for _, state in members]
     assert (weights[0] - weights[1]).abs().amax() > 0.01  # and not one of them twice
 
 
 @pytest.mark.slow
-def test_a_member_that_goes_back_and_one_that_leaves(configured):
+def test_a_member_may_be_restored_or_leave(configured):
     """Like a retry: an earlier state is loaded, with new moments, and the members are at different
     steps. Then fewer are left."""
     words = ("method=dsm", "device.dtype=float64", "optimizer.schedule.shape=linear")
-    members, plain = begun(configured, 3, *words), begun(configured, 3, *words)
+    members, plain = start_members(configured, 3, *words), start_members(configured, 3, *words)
     stepper = VmapTrainStep(compile=False)
 
-    def by_themselves(some: Sequence[Member], times: int) -> None:
+    def separate_runs(some: Sequence[Member], times: int) -> None:
         for spec, state in some:
             for _ in range(times):
                 run_step(spec, state)
 
     for some, go_on in [
-        (members, lambda some, times: updated(some, stepper, times)),
-        (plain, by_themselves),
+        (members, lambda some, times: run_updates(some, stepper, times)),
+        (plain, separate_runs),
     ]:
         go_on(some, 3)
         saved = copy.deepcopy(some[0][1].state_dict())
@@ -115,14 +115,14 @@ def test_a_member_that_goes_back_and_one_that_leaves(configured):
     assert [state.step for _, state in members] == [6, 11, 11]
     assert len(stepper.programs) == 2  # of three and of two
     for (_, one), (_, other) in zip(members, plain, strict=True):
-        assert farthest(one, other) < 1e-10
+        assert max_difference(one, other) < 1e-10
 
 
 # Where it cannot be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peeking(DenoisingScoreMatching):
+class DataDependent(DenoisingScoreMatching):
     """Asks for the value of a tensor in each step."""
 
     def loss(self, energy, batch, state, generator) -> LossOutput:
@@ -131,11 +131,14 @@ class Peeking(DenoisingScoreMatching):
         raise AssertionError
 
 
-def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines):
-    members, plain = begun(configured, 2, "method=dsm"), begun(configured, 2, "method=dsm")
-    members = [(replace(spec, method=Peeking()), state) for spec, state in members]
+def test_a_failed_vmap_updates_members_one_by_one(configured, lines):
+    members, plain = (
+        start_members(configured, 2, "method=dsm"),
+        start_members(configured, 2, "method=dsm"),
+    )
+    members = [(replace(spec, method=DataDependent()), state) for spec, state in members]
     stepper = VmapTrainStep(compile=False)
-    updated(members, stepper, 3)
+    run_updates(members, stepper, 3)
     for spec, state in plain:
         for _ in range(3):
             run_step(spec, state)
@@ -147,8 +150,8 @@ def test_what_cannot_be_one_graph_is_done_one_after_the_other(configured, lines)
         assert differences(one.state_dict(), other.state_dict()) == []
 
 
-def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
-    members = begun(configured, 2, "method=cd", "sampler=langevin", "method.k=1")
+def test_a_graph_with_other_results_for_one_member_is_rejected(configured):
+    members = start_members(configured, 2, "method=cd", "sampler=langevin", "method.k=1")
     for spec, state in members:
         run_step(spec, state)
     group = [next(request_step(spec, state)) for spec, state in members]
@@ -166,14 +169,14 @@ def test_a_graph_that_does_something_else_to_one_member_is_noticed(configured):
 
 
 @pytest.mark.slow
-def test_without_a_compiler_the_graph_is_used_as_it_is(configured, lines, monkeypatch):
+def test_without_a_compiler_the_graph_runs_eagerly(configured, lines, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr("ebmtrain.training.compiled.vmap.compile_graph", broken)
-    members = begun(configured, 2, "method=dsm")
+    members = start_members(configured, 2, "method=dsm")
     stepper = VmapTrainStep(compile=True)
-    updated(members, stepper, 3)
+    run_updates(members, stepper, 3)
     (warning,) = [line for line in lines() if line.startswith("warning")]
     assert "device.compile" in warning
     assert "no compiler" in warning
