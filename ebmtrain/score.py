@@ -1,4 +1,4 @@
-"""The only place that takes derivatives of an energy with respect to its input.
+"""Derivatives of an energy with respect to its input. No other module computes them.
 
 Energies act on each point of a batch alone, so the gradient of sum_i E(x_i) holds the gradient of
 every E(x_i). (A sum and not a mean: a mean would make a chain depend on the size of its batch.)
@@ -24,13 +24,13 @@ from ebmtrain.types import (
 )
 
 CHUNK_POINTS = 8192
-"""Points per call of an energy, where there are many."""
+"""Default number of points per call of an energy in chunked evaluations."""
 
 
 def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """E(x), shape (batch,), and dE/dx, the shape of x; both detached. For chains.
 
-    Uses the energy's own closed form `energy_and_gradient` where it has one, else autograd.
+    Uses the energy's closed form `energy_and_gradient` if it has one, else autograd.
     """
     closed_form = getattr(energy, "energy_and_gradient", None)
     if closed_form is not None:
@@ -44,37 +44,38 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradients(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
-    """dE/dx, the shape of x, detached, of any number of points."""
+    """dE/dx, the shape of x, detached, computed in chunks of `size` points."""
     return in_chunks(lambda part: energy_and_gradient(energy, part)[1], x, size)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
-    """function(x), (n, ...) -> (n, ...), from `size` rows of x at a time.
+    """function(x), (n, ...) -> (n, ...), computed for `size` rows of x at a time.
 
-    It bounds the memory that a wide network takes for many points.
+    This bounds the memory that a wide network takes for many points.
     """
     return torch.cat([function(part) for part in x.split(size)])
 
 
 @torch.no_grad()
 def energies(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
-    """E(x), (n,), of any number of points, in eval mode: a layer that keeps statistics must not
-    change by an evaluation."""
+    """E(x), (n,), computed in chunks of `size` points and in eval mode: an evaluation must not
+    change the statistics of a layer."""
     with freeze(energy):
         return in_chunks(energy, x, size)
 
 
 def chain_kernels(energy: Energy, x: Tensor) -> ChainKernels | None:
-    """The energy, if it has steps of chains of its own for points like these."""
-    asked: Any = getattr(energy, "at_once", None)
-    return cast(ChainKernels, energy) if asked is not None and asked(x) else None
+    """The energy, if it implements chain steps itself for points like these; else None."""
+    supports: Any = getattr(energy, "at_once", None)
+    return cast(ChainKernels, energy) if supports is not None and supports(x) else None
 
 
 def score(energy: Energy, x: Tensor) -> Tensor:
     """s(x) = -dE/dx, the shape of x, differentiable in the parameters. For losses.
 
-    Differentiable in x as well if x already requires a gradient. Else the energy's own
-    `differentiable_gradient(x)` is used, where it has one that knows x: then only once.
+    Differentiable in x as well if x already requires a gradient. Otherwise the energy's closed form
+    `differentiable_gradient` is used if it has one and supports x; the result is then
+    differentiable only once.
     """
     if not x.requires_grad:
         closed_form = getattr(energy, "differentiable_gradient", None)
@@ -87,7 +88,7 @@ def score(energy: Energy, x: Tensor) -> Tensor:
 
 
 def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x) and its exact divergence tr(ds/dx), shape (batch,): one backward pass per dimension."""
+    """s(x) and its exact divergence tr(ds/dx), (batch,): one backward pass per dimension."""
     x = x.detach().requires_grad_()
     s = score(energy, x)
     flat = s.flatten(1)
@@ -99,8 +100,10 @@ def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x), once, and v' (ds/dx) v for each of the given v: one backward pass per direction, or the
-    energy's own `differentiable_gradient_and_curvatures`, where it has one that knows x.
+    """s(x) and the quadratic forms v' (ds/dx) v for each direction v.
+
+    Takes one backward pass per direction, or the energy's closed form
+    `differentiable_gradient_and_curvatures` if it has one and supports x.
 
     Args:
         directions: (n, batch, *event).
@@ -125,17 +128,17 @@ def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[T
 def quadratic_loss(
     energy: Energy, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
 ) -> tuple[Tensor, Tensors]:
-    """A loss that is quadratic, elementwise, in E(x), or in dE/dx and curvatures: its value,
-    differentiable once in the parameters, and its metrics.
+    """Value and metrics of a loss that is quadratic, elementwise, in E(x), or in dE/dx and
+    curvatures. The value is differentiable once in the parameters.
 
     An energy that is `HasQuadraticLoss` computes each block of points forward and backward before
-    the next block, for the derivatives are known without the other points. Any other energy takes
-    autograd, which uses `loss` alone.
+    the next block, since the derivatives at a point do not depend on the other points. Any other
+    energy takes autograd, which uses only `loss`.
 
     Args:
-        loss: takes E(x), (batch,); or dE/dx, (batch, *event), where there are derivatives by it;
-            or this and v' (d2E/dx2) v, (n, batch), where there are directions.
-        derivatives: of the loss, in agreement with it.
+        loss: function of E(x), (batch,); of dE/dx, (batch, *event), if `derivatives.gradient` is
+            given; or of this and v' (d2E/dx2) v, (n, batch), if there are directions v.
+        derivatives: derivatives of the same loss.
     """
     if isinstance(energy, HasQuadraticLoss):
         found = energy.quadratic_loss(x, loss, derivatives)
@@ -149,18 +152,18 @@ def quadratic_loss(
 
 @contextmanager
 def freeze(energy: Energy) -> Iterator[None]:
-    """In here the energy is in eval mode and its parameters take no gradient.
+    """Within this context the energy is in eval mode and its parameters require no gradient.
 
-    So a chain neither pollutes `.grad`, nor builds a graph to the parameters, nor moves the
-    statistics of a layer that keeps some.
+    A chain then neither adds to `.grad`, nor builds a graph to the parameters, nor changes the
+    statistics of a layer.
     """
     if not isinstance(energy, nn.Module):
         yield
         return
-    # Not by `eval` and `parameters`, which take four times as long, at every update.
-    found = list(energy.modules())
-    modules = [module for module in found if module.training]  # the others stay in eval mode
-    parameters = [p for module in found for p in vars(module)["_parameters"].values()]
+    # `eval` and `parameters` would take four times as long, at every update.
+    tree = list(energy.modules())
+    modules = [module for module in tree if module.training]  # the others stay in eval mode
+    parameters = [p for module in tree for p in vars(module)["_parameters"].values()]
     parameters = [p for p in parameters if p is not None and p.requires_grad]
     for module in modules:
         object.__setattr__(module, "training", False)
@@ -177,12 +180,12 @@ def freeze(energy: Energy) -> Iterator[None]:
 
 @dataclass
 class EvaluationCount:
-    """Points at which an energy was asked for."""
+    """Number of points at which an energy was evaluated."""
 
     points: int = 0
 
 
-_PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other arguments
+_PASSES: dict[str, Callable[..., int]] = {  # method -> passes per point, from other arguments
     "energy_and_gradient": lambda: 1,
     "differentiable_gradient": lambda: 1,
     "differentiable_gradient_and_curvatures": lambda directions: 1,
@@ -195,39 +198,41 @@ _PASSES: dict[str, Callable[..., int]] = {  # of each point, by the other argume
 
 @contextmanager
 def count_evaluations(energy: nn.Module) -> Iterator[EvaluationCount]:
-    """Counts the energy evaluations made in here: a point counts once for each pass through the
-    energy, with or without its gradient. Further derivatives of the same pass are not counted.
+    """Counts the energy evaluations within this context.
+
+    A point counts once for each pass through the energy, with or without its gradient. Further
+    derivatives of the same pass are not counted.
     """
-    tally = EvaluationCount()
+    count = EvaluationCount()
 
-    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        tally.points += len(inputs[0])
+    def count_forward(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        count.points += len(inputs[0])
 
-    def noted(method: Callable[..., Any], passes: Callable[..., int]) -> Callable[..., Any]:
-        def noting(x: Tensor, *others: Any, **named: Any) -> Any:
-            before = tally.points
-            found = method(x, *others, **named)
-            if found is not None:  # also where it passes through the energy
-                tally.points = before + len(x) * passes(*others, **named)
-            return found
+    def counting(method: Callable[..., Any], passes: Callable[..., int]) -> Callable[..., Any]:
+        def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            before = count.points
+            result = method(x, *args, **kwargs)
+            if result is not None:  # replaces what `count_forward` added during the call
+                count.points = before + len(x) * passes(*args, **kwargs)
+            return result
 
-        return noting
+        return call
 
-    hook = energy.register_forward_pre_hook(note)
-    others = [name for name in _PASSES if hasattr(energy, name)]
-    energy.__dict__.update({name: noted(getattr(energy, name), _PASSES[name]) for name in others})
+    hook = energy.register_forward_pre_hook(count_forward)
+    names = [name for name in _PASSES if hasattr(energy, name)]
+    energy.__dict__.update({name: counting(getattr(energy, name), _PASSES[name]) for name in names})
     try:
-        yield tally
+        yield count
     finally:
         hook.remove()
-        for name in others:
+        for name in names:
             energy.__dict__.pop(name, None)
 
 
 def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Tensor:
     """Stein kernel u(x_i, y_j) of the inverse multiquadric kernel, (n, m).
 
-    The formula stands in methods/kernel_stein_discrepancy.py.
+    The formula is in methods/kernel_stein_discrepancy.py.
 
     Args:
         x, s: points and their scores, (n, d).
@@ -236,8 +241,8 @@ def stein_kernel(x: Tensor, s: Tensor, y: Tensor, t: Tensor, scale: float) -> Te
     """
     square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     inverse = 1 / (scale**2 + square)
-    # (s_i - t_j)'(x_i - y_j), without the (n, m, d) of all differences; about a point among them,
-    # or its terms would cancel far from the origin.
+    # (s_i - t_j)'(x_i - y_j) without the (n, m, d) tensor of differences. The origin is moved to
+    # one of the points: far from it the terms would cancel.
     x, y = x - y[0].detach(), y - y[0].detach()
     along = (s * x).sum(1)[:, None] + (t * y).sum(1) - s @ y.T - x @ t.T
     k = inverse.sqrt()

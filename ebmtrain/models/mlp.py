@@ -60,24 +60,24 @@ class MLP(nn.Module):
     A plain perceptron of low-dimensional points is slow to learn fine structure (spectral bias:
     Tancik et al., NeurIPS 2020): with inputs of unit variance, eight modes on a ring stay a ring.
     `input_scale` or Fourier features set the scale that is learnt first. The Gaussian base measure
-    makes exp(-E) normalisable wherever f grows more slowly than a parabola, and gives chains that
-    ran away a way back.
+    makes exp(-E) normalisable if f grows more slowly than quadratically, and pulls chains back from
+    far away.
 
     Args:
         event_shape: shape of one point; its elements are the inputs.
         width: units of each hidden layer.
         depth: number of hidden layers.
         activation: silu, softplus, tanh or leaky_relu.
-        initialisation: of the weights: lecun (variance 1 / inputs), kaiming (2 / inputs), xavier or
-            orthogonal; biases start at zero.
+        initialisation: distribution of the initial weights: lecun (variance 1 / inputs), kaiming
+            (2 / inputs), xavier or orthogonal; biases start at zero.
         input_scale: factor on the (standardized) input.
         fourier_features: number m of random frequencies W ~ N(0, 2 / d * fourier_scale^2) in d
-            dimensions; the perceptron then also sees cos(Wx), sin(Wx). 0: none.
+            dimensions; cos(Wx) and sin(Wx) are further inputs of the perceptron. 0: none.
         fourier_scale: in radians per unit of x in the plane; see `FourierFeatures` for other d.
         base_std: standard deviation of the base measure in units of x, at least 1e-6; null: none.
         spectral_norm: divides each weight matrix by its largest singular value (Miyato et al.,
             ICLR 2018), so that f is Lipschitz.
-        classes: outputs of f, one for each class y; null: a single one, and no classes.
+        classes: number of classes y, each an output of f; null: one output and no classes.
 
     Shapes: (batch, *event_shape) -> (batch,).
     """
@@ -137,7 +137,7 @@ class MLP(nn.Module):
         return linear(h, *output)
 
     def differentiable_gradient(self, x: Tensor) -> Tensor | None:
-        """dE/dx, differentiable in the parameters, once; None: only autograd knows it."""
+        """dE/dx, differentiable once in the parameters; None: not supported, use autograd."""
         flat, network = x.flatten(1), self.network()
         if not self.native_supports(flat, network):
             return None
@@ -149,8 +149,9 @@ class MLP(nn.Module):
     def differentiable_gradient_and_curvatures(
         self, x: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor] | None:
-        """dE/dx and v' (d2E/dx2) v, (n, batch), for each v of directions, (n, batch, *event), both
-        differentiable in the parameters, once; None: only autograd knows them."""
+        """dE/dx and the curvatures v' (d2E/dx2) v, (n, batch), along directions v,
+        (n, batch, *event), both differentiable once in the parameters; None: not supported, use
+        autograd."""
         flat, v, network = x.flatten(1), directions.flatten(2), self.network()
         if directions.requires_grad or not self.native_supports(flat, network):
             return None
@@ -167,10 +168,11 @@ class MLP(nn.Module):
     def quadratic_loss(
         self, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
     ) -> tuple[Tensor, Tensors] | None:
-        """See `score.quadratic_loss`; None: autograd computes it."""
+        """See `score.quadratic_loss`; None: not supported, use autograd."""
         flat, network = x.flatten(1), self.network()
-        learns = functional.needs_parameter_gradient(network)
-        if not (learns and self.native_supports(flat, network)):
+        if not functional.needs_parameter_gradient(network):
+            return None
+        if not self.native_supports(flat, network):
             return None
         if derivatives.gradient is None and not perceptron.is_faster(flat, network):
             return None
@@ -186,7 +188,7 @@ class MLP(nn.Module):
     def _energy_and_vjp(
         self, x: Tensor, network: Network, derivative: Affine
     ) -> tuple[tuple[Tensor], Tensor]:
-        """E(x), and the gradient in the parameters of a loss with this derivative by E(x)."""
+        """E(x), and the gradient in the parameters of a loss with this derivative in E(x)."""
         offset, slope = _shift(
             derivative, add_base_energy(x.new_zeros(len(x)), x, self.base_precision)
         )
@@ -196,28 +198,28 @@ class MLP(nn.Module):
     def _gradient_and_vjp(
         self, x: Tensor, network: Network, derivatives: LossDerivatives
     ) -> list[Tensor]:
-        """dE/dx and, where there are directions, the curvatures; and the gradient in the parameters
-        of a loss with these derivatives."""
-        _, of_gradient, of_curvature, v = derivatives
-        assert of_gradient is not None
-        points, w, b, bend = x, None, None, None
-        base = self.base_precision * x
-        u, slope = _shift(_map(of_gradient, lambda t: t.flatten(1)), base)
-        if v is not None and of_curvature is not None:
+        """dE/dx; the curvatures, if there are directions; and the gradient in the parameters of a
+        loss with these derivatives."""
+        _, by_gradient, by_curvature, v = derivatives
+        assert by_gradient is not None
+        points, w, b, curvature_slope = x, None, None, None
+        base_gradient = self.base_precision * x
+        u, slope = _shift(_map(by_gradient, lambda t: t.flatten(1)), base_gradient)
+        if v is not None and by_curvature is not None:
             v = v.flatten(2)
-            bent = self.base_precision * v.square().sum(2)
-            b, bend = _map(_shift(of_curvature, bent), torch.flatten)
+            base_curvature = self.base_precision * v.square().sum(2)
+            b, curvature_slope = _map(_shift(by_curvature, base_curvature), torch.flatten)
             w, points = v.flatten(0, 1), x.expand(v.shape).flatten(0, 1)
-            # dE/dx of the first n points alone is in the loss.
+            # The loss depends on dE/dx of the first n points only.
             u, slope = _map(Affine(u, slope), lambda t: pad(t, (0, 0, 0, len(points) - len(t))))
         zeros = x.new_zeros(len(points))
         _, gradient, curvatures, vjp = functional.forward_and_vjp(
-            points, network, zeros, u, w, b, (None, slope, bend)
+            points, network, zeros, u, w, b, (None, slope, curvature_slope)
         )
-        found = [gradient[: len(x)] + base]
+        quantities = [gradient[: len(x)] + base_gradient]
         if w is not None and v is not None:
-            found.append(curvatures.view(v.shape[:2]) + bent)
-        return [*found, vjp]
+            quantities.append(curvatures.view(v.shape[:2]) + base_curvature)
+        return [*quantities, vjp]
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and dE/dx without autograd."""
@@ -226,13 +228,13 @@ class MLP(nn.Module):
         if self.native_supports(flat, network):
             f, gradient = functional.output_and_gradient(flat, network)
         else:
-            f, gradient = self.chain_rule_gradient(flat, network)
+            f, gradient = self._chain_rule_gradient(flat, network)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return add_base_energy(f, flat, self.base_precision), gradient.view_as(x)
 
     def at_once(self, x: Tensor) -> bool:
-        """See `AtOnce`, also of the next two."""
+        """See `ChainKernels`."""
         return self.classes is None and perceptron.supports_chains(x.flatten(1), self.network())
 
     def langevin(
@@ -247,33 +249,36 @@ class MLP(nn.Module):
         self, x: Tensor, momentum: Tensor, gradient: Tensor, eps: Tensor, temperature: float,
         steps: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        *moved, f = functional.leapfrog(
+        *flat, f = functional.leapfrog(
             x.flatten(1), self.network(), momentum.flatten(1), gradient.flatten(1), eps,
             self.base_precision, temperature, steps,
         )  # fmt: skip
-        end, momentum, gradient = (t.view_as(x) for t in moved)
-        return end, momentum, gradient, add_base_energy(f, moved[0], self.base_precision)
+        end, momentum, gradient = (t.view_as(x) for t in flat)
+        return end, momentum, gradient, add_base_energy(f, flat[0], self.base_precision)
 
-    def chain_rule_gradient(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        """f, marginal over classes, and df/dx: the chain rule, one product a layer."""
+    def _chain_rule_gradient(self, x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        """f, marginal over classes, and df/dx by the chain rule, one matrix product per layer."""
         h = features = self.embedding(x)
-        pre = []
+        preactivations = []
         *hidden, (weight, bias) = zip(network.weights, network.biases, strict=True)
         for w, b in hidden:
-            pre.append(linear(h, w, b))
-            h = self.activation(pre[-1])
+            preactivations.append(linear(h, w, b))
+            h = self.activation(preactivations[-1])
         f = linear(h, weight, bias)
         g = weight.expand(len(x), -1) if self.classes is None else torch.softmax(-f, 1) @ weight
-        for (w, _), z in zip(reversed(hidden), reversed(pre), strict=True):
+        for (w, _), z in zip(reversed(hidden), reversed(preactivations), strict=True):
             g = self.activation_backward(g, z) @ w
         return marginal_energy(f), self.embedding.pullback(features, g)
 
     def native_supports(self, x: Tensor, network: Network) -> bool:
-        """Whether C++ of ours does it."""
+        """Whether the C++ perceptron is used for these points."""
         return self.classes is None and perceptron.supports(x, network)
 
     def network(self) -> Network:
-        """Each weight is read once: under spectral_norm reading it computes it."""
+        """The arguments of the native operations.
+
+        Each weight is read once, because under `spectral_norm` reading a weight computes it.
+        """
         layers = self.layers()
         return Network(
             self.embedding.scale,
@@ -293,6 +298,6 @@ def _map(values: Affine, function: Callable[[Tensor], Tensor]) -> Affine:
 
 
 def _shift(derivative: Affine, base: Tensor) -> Affine:
-    """As a function of y, where it is given as one of y + base."""
+    """The derivative, given as a function of y + base, as a function of y."""
     offset, slope = derivative
     return Affine(offset if slope is None else offset + slope * base, slope)

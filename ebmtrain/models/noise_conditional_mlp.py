@@ -1,4 +1,4 @@
-"""An energy for every amount of noise on the data (Song & Ermon, NeurIPS 2019, for its score)."""
+"""A noise-conditional energy (Song & Ermon, NeurIPS 2019, for its score)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from ebmtrain.types import Count, NonNegative, Positive, WholeNumber
 
 
 class NoiseConditionalMLP(nn.Module):
-    """E(x, sigma) = MLP([x, c]),  c = log(sigma / sigma_min) / log(sigma_max / sigma_min): a
-    perceptron that sees the noise as one more coordinate, from 0 to 1, its Fourier features
-    included.
+    """E(x, sigma) = MLP([x, c]),  c = log(sigma / sigma_min) / log(sigma_max / sigma_min).
 
-    Called without sigma it is the energy at sigma_min, c = 0: that is what is sampled, drawn and
-    evaluated, the data blurred by sigma_min. (The base measure adds to it a parabola in c too,
-    which is a constant of each noise and in no density.)
+    The noise level c, from 0 to 1, is one more coordinate of the input, also of its Fourier
+    features. Without sigma this is the energy at sigma_min, c = 0, of the data convolved with
+    N(0, sigma_min^2 I): sampling, figures and evaluation use it. The base measure adds a quadratic
+    term in c, too, which is constant at each noise level and changes no density.
 
     Args:
         event_shape: shape of one point; its elements are the inputs.
         sigma_min, sigma_max: least and largest standard deviation of the noise, in (standardized)
             units of x; sigma_min < sigma_max.
         width, depth, activation, initialisation, input_scale, fourier_features, fourier_scale,
-        base_std, spectral_norm: as of `MLP`.
+        base_std, spectral_norm: see `MLP`.
 
     Shapes: (batch, *event_shape) and (batch,) -> (batch,).
     """
@@ -69,15 +68,15 @@ class NoiseConditionalMLP(nn.Module):
         )
 
     def forward(self, x: Tensor, sigma: Tensor | None = None) -> Tensor:
-        return self.mlp(self.append_noise_level(x, sigma))
+        return self.mlp(self._append_noise_level(x, sigma))
 
     def energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x, sigma_min) and its derivative with respect to x."""
-        energy, gradient = self.mlp.energy_and_gradient(self.append_noise_level(x, None))
+        energy, gradient = self.mlp.energy_and_gradient(self._append_noise_level(x, None))
         return energy, gradient[:, :-1].reshape(x.shape)
 
-    def append_noise_level(self, x: Tensor, sigma: Tensor | None) -> Tensor:
-        """[x, c], (batch, d + 1)."""
+    def _append_noise_level(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+        """[x, c], (batch, d + 1); c = 0 without sigma."""
         flat = x.flatten(1)
         if sigma is None:
             return torch.cat([flat, flat.new_zeros(len(flat), 1)], 1)

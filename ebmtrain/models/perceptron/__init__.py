@@ -1,1 +1,1 @@
-"""The multilayer perceptron in C++ and Triton."""
+"""The perceptron of models/mlp.py in C++ and Triton."""

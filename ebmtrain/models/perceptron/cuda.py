@@ -1,5 +1,5 @@
-"""Steps of chains on NVIDIA's GPUs: the operations of perceptron_library.py for tensors there,
-which perceptron_triton.py makes."""
+"""CUDA implementation of the chain operations declared in ops.py, by the kernels in
+triton_kernel.py."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ebmtrain.models.perceptron.ops import ACTIVATIONS, LIBRARY, Network
 
 
 def _contiguous_network(x: Tensor, network: Network) -> Network:
-    """Without gaps in memory.
+    """The network with contiguous tensors.
 
     Raises:
-        ValueError: points and layers do not fit together: a kernel would read what is not theirs.
+        ValueError: the shapes or types of points and layers do not match. A kernel would read out
+            of bounds.
     """
     scale, activation, frequencies, weights, biases = network
     *members, _, dims = x.shape
@@ -44,11 +45,11 @@ def _contiguous_network(x: Tensor, network: Network) -> Network:
     )  # fmt: skip
 
 
-def _validated(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
-    """Without gaps in memory.
+def _contiguous(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor, contiguous.
 
     Raises:
-        ValueError: it is not float32 of this shape.
+        ValueError: it is not a float32 tensor of this shape.
     """
     if t.shape != torch.Size(shape) or t.dtype != torch.float32:
         raise ValueError(
@@ -60,26 +61,26 @@ def _validated(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
 
 @torch.library.impl(LIBRARY, "perceptron_langevin", "CUDA")
 def langevin(x: Tensor, *arguments: Any) -> Tensor:
-    from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
+    from ebmtrain.models.perceptron import triton_kernel
 
     *network, noise, precision, sizes, scales = arguments
     if len(scales) != len(sizes):
         raise ValueError(f"{len(scales)} scales do not fit {len(sizes)} sizes")
     *members, n, dims = x.shape
-    noise = _validated("noise", noise, (*members, len(sizes), n, dims))
+    noise = _contiguous("noise", noise, (*members, len(sizes), n, dims))
     layers = _contiguous_network(x, Network(*network))
-    return perceptron_triton.langevin(x.contiguous(), layers, noise, precision, sizes, scales)
+    return triton_kernel.langevin(x.contiguous(), layers, noise, precision, sizes, scales)
 
 
 @torch.library.impl(LIBRARY, "perceptron_leapfrog", "CUDA")
 def leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from ebmtrain.models.perceptron import triton_kernel as perceptron_triton
+    from ebmtrain.models.perceptron import triton_kernel
 
     *network, momentum, gradient, eps, precision, temperature, steps = arguments
-    momentum = _validated("momentum", momentum, x.shape)
-    gradient = _validated("gradient", gradient, x.shape)
-    eps = _validated("eps", eps, x.shape[:-1])
+    momentum = _contiguous("momentum", momentum, x.shape)
+    gradient = _contiguous("gradient", gradient, x.shape)
+    eps = _contiguous("eps", eps, x.shape[:-1])
     layers = _contiguous_network(x, Network(*network))
-    return perceptron_triton.leapfrog(
+    return triton_kernel.leapfrog(
         x.contiguous(), layers, momentum, gradient, eps, precision, temperature, steps
     )

@@ -1,8 +1,8 @@
-"""The perceptron of mlp.py in C++, with its gradients and steps of chains: for float32 on the CPU.
-On NVIDIA's GPUs steps of chains alone, in one kernel.
+"""Decides when the native perceptron replaces torch's operations.
 
-What `MLP` writes out layer by layer, in less time: what lies between the layers stays in the cache,
-and nothing waits for the launch of one operation after the other.
+The C++ operations compute the energy, its derivatives and chain steps, in float32 on the CPU. They
+are faster than `MLP` layer by layer, since activations stay in the cache and there is no overhead
+per layer. On NVIDIA GPUs a kernel makes chain steps only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ebmtrain.models.perceptron.ops import ACTIVATIONS, Network
 from ebmtrain.models.perceptron.selfcheck import self_check, self_check_on
 from ebmtrain.runtime import native
 
-# In one pass; below it autograd's operations are faster than the C++.
+# Multiply-adds of one forward pass, below which autograd's operations are faster than the C++.
 MIN_MULTIPLY_ADDS = 500_000
-# Of one layer; a larger matrix does not stay in the cache from one block of points to the next.
+# A larger matrix does not stay in the cache from one block of points to the next.
 _MAX_MATRIX_ELEMENTS = 2**18
 
 
 def supports(x: Tensor, network: Network) -> bool:
-    """Whether C++ is to be used for these, and can be: no derivative in x will be asked for."""
+    """Whether the C++ operations are enabled and can compute this network at these points."""
     return (
         x.device.type == "cpu"
         and _is_eligible(x, network)
@@ -33,7 +33,7 @@ def supports(x: Tensor, network: Network) -> bool:
 
 
 def supports_chains(x: Tensor, network: Network) -> bool:
-    """Whether `langevin` and `leapfrog` are to be used for these, and can be."""
+    """Whether `langevin` and `leapfrog` are enabled and can step chains at these points."""
     if x.device.type != "cuda":
         return supports(x, network)
     layout = Layout.of(x, network)
@@ -45,13 +45,14 @@ def supports_chains(x: Tensor, network: Network) -> bool:
 
 
 def shared_memory_bytes(device: torch.device) -> int:
-    """Of a program on this GPU, in bytes; 0 where torch does not tell, as of those of AMD."""
-    there = torch.cuda.get_device_properties(device)
-    return getattr(there, "shared_memory_per_block_optin", 0)
+    """Bytes of shared memory of a thread block; 0 if torch does not report it, as on AMD GPUs."""
+    properties = torch.cuda.get_device_properties(device)
+    return getattr(properties, "shared_memory_per_block_optin", 0)
 
 
 def _is_eligible(x: Tensor, network: Network) -> bool:
-    """Whether it is wanted, and these are float32 that no derivative in x is asked of."""
+    """Whether native code is enabled, the tensors are float32, the activation is implemented and no
+    derivative in x can be requested."""
     return (
         native.enabled()
         and network.activation in ACTIVATIONS
@@ -63,7 +64,7 @@ def _is_eligible(x: Tensor, network: Network) -> bool:
 
 
 def is_faster(x: Tensor, network: Network) -> bool:
-    """Whether `output` is the faster, also where its derivative is asked for."""
+    """Whether `functional.output` and its backward pass are faster than torch's operations."""
     return (
         not needs_parameter_gradient(network)
         or len(x) * sum(w.numel() for w in network.weights) >= MIN_MULTIPLY_ADDS

@@ -1,4 +1,9 @@
-"""TODO ebmtrain/models/perceptron/functional.py."""
+"""The perceptron f, its derivatives and chain steps as functions, by the operations of ops.py.
+
+Notation: points x, directions w, and the loss's derivatives v in f, u in df/dx and b in the
+curvature w' (d2f/dx2) w. The parameters are the weights and biases. The functions raise ValueError
+for shapes or types that do not match, and MemoryError if the memory does not suffice.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +18,20 @@ from ebmtrain.models.perceptron.ops import Network
 
 
 def needs_parameter_gradient(network: Network) -> bool:
-    """Whether a derivative with respect to weights may be asked for."""
+    """Whether autograd records operations on the parameters."""
     layers = *network.weights, *network.biases
     return torch.is_grad_enabled() and any(t.requires_grad for t in layers)
 
 
 def output(x: Tensor, network: Network) -> Tensor:
-    """f(x), (n,), differentiable in weights and biases, once.
-
-    Raises:
-        MemoryError: there is none left.
-    """
+    """f(x), (n,), differentiable once in the parameters."""
     if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0]
     return _differentiable(x, network, 0)[0]
 
 
 def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-    """f(x), (n,), and df/dx, (n, dims), both differentiable in weights and biases, once.
-
-    Raises:
-        MemoryError: there is none left.
-    """
+    """f(x), (n,), and df/dx, (n, dims), both differentiable once in the parameters."""
     if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, None, 1, False)[:2]
     f, gradient = _differentiable(x, network, 1)
@@ -42,12 +39,8 @@ def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
 
 
 def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor, Tensor, Tensor]:
-    """f(x), (n,), df/dx, (n, dims), and w' (d2f/dx2) w, (n,), of directions w, (n, dims): all
-    differentiable in weights and biases, once.
-
-    Raises:
-        MemoryError: there is none left.
-    """
+    """f(x), (n,), df/dx, (n, dims), and the curvature w' (d2f/dx2) w, (n,), along directions w,
+    (n, dims); all differentiable once in the parameters."""
     if not needs_parameter_gradient(network):
         return torch.ops.ebmtrain.perceptron(x, *network, w, 2, False)[:3]
     f, gradient, curvature = _differentiable(x, network, 2, w)
@@ -58,7 +51,7 @@ def _differentiable(
     x: Tensor, network: Network, order: int, w: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     scale, activation, frequencies, weights, biases = network
-    return Perceptron.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
+    return _Perceptron.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 
 
 def langevin(
@@ -69,7 +62,14 @@ def langevin(
     sizes: Sequence[float],
     scales: Sequence[float],
 ) -> Tensor:
-    """Where x <- x - sizes[t] dE/dx + scales[t] noise[t] ends, E = f + precision ||x||^2 / 2."""
+    """The last points of Langevin steps x <- x - sizes[t] dE/dx + scales[t] noise[t], with
+    E = f + precision ||x||^2 / 2.
+
+    Args:
+        x: first points, (n, dims).
+        noise: standard normal, (steps, n, dims).
+        sizes, scales: step sizes and standard deviations of the noise, one for each step.
+    """
     return torch.ops.ebmtrain.perceptron_langevin(x, *network, noise, precision, sizes, scales)
 
 
@@ -83,7 +83,13 @@ def leapfrog(
     temperature: float,
     steps: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points, momenta, dE/dx and f after that many leapfrog steps of E / temperature."""
+    """Points, momenta, dE/dx and f after a number of leapfrog steps for E / temperature.
+
+    Args:
+        x, momentum, gradient: first points, their momenta and dE/dx, (n, dims).
+        eps: step size of each chain, (n,).
+        precision: of the base measure; E = f + precision ||x||^2 / 2.
+    """
     return torch.ops.ebmtrain.perceptron_leapfrog(
         x, *network, momentum, gradient, eps, precision, temperature, steps
     )
@@ -92,28 +98,31 @@ def leapfrog(
 def forward(
     x: Tensor, network: Network, order: int, w: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """f, df/dx and the curvature along w, of which those beyond the order are empty, and what
-    `parameter_vjp` needs of that."""
+    """f, df/dx and the curvature along w, and the tape for `parameter_vjp`.
+
+    Args:
+        order: highest derivative in x, 0 to 2; results of a higher order are empty.
+    """
     return torch.ops.ebmtrain.perceptron(x, *network, w, order, True)
 
 
 def parameter_vjp(
     x: Tensor,
     network: Network,
-    kept: Tensor,
+    tape: Tensor,
     v: Tensor,
     u: Tensor | None = None,
     w: Tensor | None = None,
     b: Tensor | None = None,
 ) -> Tensor:
-    """The gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) + b_p w_p' (d2f/dx2) w_p with respect to
-    weights and biases, flat: each matrix and its bias after it. Without the third sum where w and b
-    are None, without the second as well where u is.
+    """Gradient of sum_p v_p f(x_p) + u_p . df/dx(x_p) + b_p w_p' (d2f/dx2) w_p in the parameters, a
+    vector: each matrix followed by its bias. The third term is omitted if w and b are None, the
+    second if u is None.
 
     Args:
-        kept: of the way there with as many derivatives: see `forward`.
+        tape: result of `forward` with the same order.
     """
-    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, kept)
+    return torch.ops.ebmtrain.perceptron_weights(x, *network, v, u, w, b, tape)
 
 
 def forward_and_vjp(
@@ -125,19 +134,19 @@ def forward_and_vjp(
     b: Tensor | None = None,
     slopes: Sequence[Tensor | None] = (None, None, None),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """f, df/dx and the curvature along w, as `forward` returns them, and the result of
-    `parameter_vjp`. Each block of points goes through both passes before the next block.
+    """f, df/dx and the curvature along w, as in `forward`, and the result of `parameter_vjp`.
+    Each block of points goes through both passes before the next block, without a tape.
 
     Args:
-        slopes: a, c and d, like v, u and b, where these are v + a f, u + c df/dx (number by number)
-            and b + d w' (d2f/dx2) w; None: they are as given.
+        slopes: a, c and d, of the shapes of v, u and b. The derivatives are then v + a f,
+            u + c df/dx (elementwise) and b + d w' (d2f/dx2) w. None stands for zero.
     """
-    flat, *found = torch.ops.ebmtrain.perceptron_at_once(x, *network, v, u, w, b, *slopes)
-    return *found, flat
+    flat, *values = torch.ops.ebmtrain.perceptron_at_once(x, *network, v, u, w, b, *slopes)
+    return *values, flat
 
 
-class Perceptron(torch.autograd.Function):
-    """f, and after it, for an order of 1, df/dx, and, for one of 2, the curvature along w."""
+class _Perceptron(torch.autograd.Function):
+    """f, df/dx and the curvature along w up to an order, differentiable once in the parameters."""
 
     @staticmethod
     def forward(
@@ -152,42 +161,44 @@ class Perceptron(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         half = len(layers) // 2
         network = Network(scale, activation, frequencies, layers[:half], layers[half:])
-        *found, kept = forward(x, network, order, w)
-        ctx.save_for_backward(x, w, kept, frequencies, *layers)
+        *values, tape = forward(x, network, order, w)
+        ctx.save_for_backward(x, w, tape, frequencies, *layers)
         ctx.settings = scale, activation
-        return tuple(found[: order + 1])
+        return tuple(values[: order + 1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, kept, frequencies, *layers = ctx.saved_tensors
+        x, w, tape, frequencies, *layers = ctx.saved_tensors
         half = len(layers) // 2
         scale, activation = ctx.settings
         network = Network(scale, activation, frequencies, layers[:half], layers[half:])
         v, u, b = (*gradients, None, None)[:3]
         assert v is not None
-        return *[None] * 6, *_unflatten(parameter_vjp(x, network, kept, v, u, w, b), layers)
+        return *[None] * 6, *_unflatten(parameter_vjp(x, network, tape, v, u, w, b), layers)
 
 
 def _unflatten(flat: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient of `parameter_vjp` in parts like weights, followed by parts like biases."""
+    """The result of `parameter_vjp` as tensors shaped like the weights, followed by the biases."""
     half = len(layers) // 2
     pairs = [t for pair in zip(layers[:half], layers[half:], strict=True) for t in pair]
     parts = flat.split([t.numel() for t in pairs])
-    found = [part.view_as(t) for part, t in zip(parts, pairs, strict=True)]
-    return [*found[::2], *found[1::2]]
+    views = [part.view_as(t) for part, t in zip(parts, pairs, strict=True)]
+    return [*views[::2], *views[1::2]]
 
 
 def attach_gradient(loss: Tensor, flat: Tensor, network: Network) -> Tensor:
-    """The loss, shape (), differentiable once in weights and biases.
+    """The loss, shape (), differentiable once in the parameters.
 
     Args:
-        flat: its gradient with respect to these, as of `parameter_vjp`.
+        flat: its gradient in the parameters, laid out as in `parameter_vjp`.
     """
     return _AttachGradient.apply(loss, flat, *network.weights, *network.biases)  # type: ignore[return]
 
 
 class _AttachGradient(torch.autograd.Function):
+    """The identity of the loss, with a gradient in the parameters that is known."""
+
     @staticmethod
     def forward(ctx: Any, loss: Tensor, flat: Tensor, *layers: Tensor) -> Tensor:
         ctx.save_for_backward(flat, *layers)

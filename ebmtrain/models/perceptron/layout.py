@@ -1,4 +1,4 @@
-"""TODO ebmtrain/models/perceptron/layout.py."""
+"""Sizes of a network as compile-time constants of the GPU kernel, and the memory it needs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from ebmtrain.models.perceptron.ops import Network
 
-_MAX_DIMS = 16  # of points
+_MAX_DIMS = 16  # coordinates of a point
 
 
 class Layout(NamedTuple):
-    """What a kernel on a GPU is made for; see perceptron_triton.py."""
+    """Activation and sizes for which a kernel is compiled; see triton_kernel.py."""
 
     activation: str
     dims: int
     n_frequencies: int
     units: tuple[int, ...]
-    """Of the hidden layers."""
+    """Units of each hidden layer."""
 
     @classmethod
     def of(cls, x: Tensor, network: Network) -> Layout:
@@ -27,30 +27,32 @@ class Layout(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Of blocks of points; the next two of phases and of units."""
+        """Rows of a block of points: `dims`, padded."""
         return _power_of_two(self.dims)
 
     @property
     def phases(self) -> int:
+        """Rows of a block of phases: `n_frequencies`, padded; 0 without frequencies."""
         return _power_of_two(self.n_frequencies) if self.n_frequencies else 0
 
     @property
     def width(self) -> int:
+        """Rows of a block of units: those of the widest hidden layer, padded."""
         return _power_of_two(max(self.units))
 
     def shared_memory_bytes(self) -> int:
-        """Bytes, at most: 6 for each weight, and for each number that 16 chains hand from layer to
-        layer."""
+        """An upper bound: 6 bytes for each weight, and for each activation of a layer and 16
+        chains."""
         first = self.width * self.rows + self.phases * self.rows + 2 * self.width * self.phases
-        further = (len(self.units) - 1) * self.width**2
-        return 6 * (first + further + 16 * max(self.rows, self.phases, self.width))
+        hidden = (len(self.units) - 1) * self.width**2
+        return 6 * (first + hidden + 16 * max(self.rows, self.phases, self.width))
 
     def fits(self, shared_memory: int) -> bool:
-        """Whether a processor of the GPU with so many bytes holds all weights, and points have few
-        coordinates: the kernel takes the sums for them one after the other."""
+        """Whether all weights fit into this many bytes of shared memory, and points have at most 16
+        coordinates: the kernel computes the gradient one coordinate after another."""
         return self.dims <= _MAX_DIMS and self.shared_memory_bytes() <= shared_memory
 
 
 def _power_of_two(n: int) -> int:
-    """Not below n, and not below 16, the least that products take."""
+    """The least power of two that is at least n and at least 16, the smallest size of a product."""
     return max(16, 1 << (n - 1).bit_length())

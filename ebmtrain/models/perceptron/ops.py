@@ -1,15 +1,16 @@
-"""Operations of torch's own kind, `torch.ops.ebmtrain`, whose work perceptron.cpp does.
+"""Custom torch operations `torch.ops.ebmtrain.perceptron*`, implemented in perceptron.cpp.
 
-For tensors of float32 on the CPU; of several networks of the same sizes at once, where all tensors
-have members in front. Without autograd, which perceptron.py adds. What does not fit together is
-refused there, by a ValueError. The last two also on NVIDIA's GPUs: see perceptron_gpu.py.
+They take float32 tensors on the CPU. Several networks of the same sizes are computed in one call if
+all tensors have a leading dimension of members. There is no autograd here: functional.py adds it.
+Shapes or types that do not match raise ValueError. The last two operations also run on NVIDIA GPUs:
+see cuda.py.
 
-perceptron           f(x), df/dx and w' (d2f/dx2) w of directions w, as far as `order` goes, 0 to 2,
-                     what is beyond it being empty; and, if `keep`, what the next one needs of it
-perceptron_weights   see `perceptron.of_weights`
-perceptron_at_once   both, keeping nothing: see `perceptron.at_once`
-perceptron_langevin  see `perceptron.langevin`
-perceptron_leapfrog  see `perceptron.leapfrog`
+perceptron           f(x), df/dx and w' (d2f/dx2) w along directions w, up to `order`, 0 to 2
+                     (results of a higher order are empty), and the tape if `keep`
+perceptron_weights   gradient in the parameters from a tape: `functional.parameter_vjp`
+perceptron_at_once   both in one pass, without a tape: `functional.forward_and_vjp`
+perceptron_langevin  `functional.langevin`
+perceptron_leapfrog  `functional.leapfrog`
 """
 
 from __future__ import annotations
@@ -30,77 +31,80 @@ ACTIVATIONS = "silu", "leaky_relu"
 
 
 def library() -> ctypes.CDLL | None:
-    """Opened, it makes the operations those of the CPU."""
+    """The compiled perceptron.cpp; loading it registers the CPU implementations. None if it cannot
+    be compiled."""
     return native.library(SOURCE)
 
 
 class Network(NamedTuple):
-    """f(embed(x)); see `MLP` and `Embedding`. For several of them, members in front."""
+    """Arguments of f(embed(x)); see `MLP` and `FourierFeatures`. For several networks all tensors
+    have a leading dimension of members."""
 
     scale: float
     activation: str
     frequencies: Tensor
     """(m, dims)"""
     weights: Sequence[Tensor]
-    """Of each layer, (outputs, inputs); the first has dims + 2 m inputs, the last one output."""
+    """One (outputs, inputs) for each layer; the first has dims + 2 m inputs, the last 1 output."""
     biases: Sequence[Tensor]
-    """(outputs,)"""
+    """One (outputs,) for each layer."""
 
 
 LIBRARY = torch.library.Library("ebmtrain", "DEF")
 
 
-def _define(name: str, others: str, results: str, shapes: Callable[..., Any]) -> None:
-    """An operation of points, a network and others.
+def _define(name: str, others: str, results: str, fake: Callable[..., Any]) -> None:
+    """Declares an operation on points, a network and other arguments, with its rule for vmap.
 
     Args:
-        shapes: of the same arguments, makes tensors like those that come out. By vmap it is asked
-            once, for tensors which all have the members in front.
+        fake: returns empty tensors of the shapes of the results, from the same arguments. Under
+            vmap all tensors have a leading dimension of members.
     """
     network = "float scale, str activation, Tensor frequencies, Tensor[] weights, Tensor[] biases"
     LIBRARY.define(f"{name}(Tensor x, {network}, {others}) -> {results}")
-    torch.library.register_fake(f"ebmtrain::{name}", shapes, lib=LIBRARY)
+    torch.library.register_fake(f"ebmtrain::{name}", fake, lib=LIBRARY)
     operation = getattr(torch.ops.ebmtrain, name)
 
-    def mapped(info: Any, dims: Any, *arguments: Any) -> Any:
-        def stacked(value: Any, dim: Any) -> Any:
+    def batched(info: Any, dims: Any, *arguments: Any) -> Any:
+        def members_first(value: Any, dim: Any) -> Any:
             if isinstance(value, (list, tuple)) and any(isinstance(t, Tensor) for t in value):
-                return list(map(stacked, value, dim))
+                return list(map(members_first, value, dim))
             if not isinstance(value, Tensor):
                 return value
             if dim is None:
                 return value.expand(info.batch_size, *value.shape)
             return value.movedim(dim, 0)
 
-        found = operation(*map(stacked, arguments, dims))
-        return found, (0,) * len(found) if isinstance(found, tuple) else 0
+        outputs = operation(*map(members_first, arguments, dims))
+        return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
 
-    torch.library.register_vmap(f"ebmtrain::{name}", mapped, lib=LIBRARY)
+    torch.library.register_vmap(f"ebmtrain::{name}", batched, lib=LIBRARY)
 
 
 def _fake_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *network, _, order, keep = arguments
-    *members, n, dims = map(int, x.shape)  # of a compiler they may be symbols
+    *members, n, dims = map(int, x.shape)  # a compiler passes symbolic sizes
     *_, frequencies, weights, _ = network
     units = tuple(int(w.shape[-2]) for w in weights)
-    kept = tape_length(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
+    length = tape_length(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
     return (
         x.new_empty(x.shape[:-1]),
         x.new_empty(x.shape if order > 0 else (*members, 0)),
         x.new_empty(x.shape[:-1] if order > 1 else (*members, 0)),
-        x.new_empty((*members, kept)),
+        x.new_empty((*members, length)),
     )
 
 
 @lru_cache(maxsize=512)
 def tape_length(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
+    """Number of floats in the tape of n points."""
     cpp = library()
     assert cpp is not None
     sizes = [dims + 2 * n_frequencies, *units]
-    cpp.perceptron_kept.restype = ctypes.c_int64
+    cpp.perceptron_tape_length.restype = ctypes.c_int64
     counts = map(ctypes.c_int64, (dims, n_frequencies, len(units) - 1))
-    of_layers = (ctypes.c_int64 * len(sizes))(*sizes)
-    return cpp.perceptron_kept(ctypes.c_int64(n), ctypes.c_int(order), *counts, of_layers)
+    layer_sizes = (ctypes.c_int64 * len(sizes))(*sizes)
+    return cpp.perceptron_tape_length(ctypes.c_int64(n), ctypes.c_int(order), *counts, layer_sizes)
 
 
 def _fake_vjp(x: Tensor, *arguments: Any) -> Tensor:

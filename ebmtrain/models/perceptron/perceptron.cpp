@@ -275,7 +275,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron_leapfrog(
 }  // namespace
 
 // How many numbers `perceptron` keeps of n points, for whoever has to know without calling it.
-extern "C" int64_t perceptron_kept(int64_t n, int order, int64_t dims, int64_t n_frequencies,
+extern "C" int64_t perceptron_tape_length(int64_t n, int order, int64_t dims, int64_t n_frequencies,
                                    int64_t depth, const int64_t *sizes) {
     Network net = {dims, n_frequencies, depth, sizes, nullptr, nullptr, nullptr, 0.0f, SILU};
     return numbers_kept(net, n, order);
