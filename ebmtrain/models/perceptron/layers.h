@@ -1,4 +1,4 @@
-// The layers of a perceptron, there and back, for a block of points; see perceptron.h.
+// The layers of a perceptron for a block of points: forward, backward and tangent (JVP) passes.
 
 #pragma once
 
@@ -9,55 +9,56 @@
 enum Activation { LEAKY_RELU, SILU };
 
 struct Network {
-    int64_t dims, n_frequencies;   // what a point has; rows of the random frequencies
-    int64_t depth;                 // hidden layers
-    const int64_t *sizes;          // features, the units of each hidden layer, the one output
-    const float *const *weights;   // depth + 1 of (outputs, inputs)
+    int64_t dims, n_frequencies;   // coordinates of a point; rows of the random frequencies
+    int64_t depth;                 // number of hidden layers
+    const int64_t *sizes;          // of the features, each hidden layer, and the output (1)
+    const float *const *weights;   // depth + 1 matrices (outputs, inputs)
     const float *const *biases;
     const float *frequencies;      // (n_frequencies, dims)
-    float scale;                   // of the inputs
+    float scale;                   // factor on the inputs
     int64_t activation;
 };
 
-// A derivative of what a block leaves: of points, of the phases that embed them, of features and
-// units, and of what activations are applied to.
-struct Along {
+// Directional derivatives of the quantities of a tape: of points x, phases W x, features, units and
+// preactivations z.
+struct Tangent {
     Column *x, *phases, *features, *units, *z;
-    Column *one, *other;  // for the way back
+    Column *scratch_a, *scratch_b;  // for the backward pass
 };
 
-// What a block leaves on its way there. Units, f'(z), f''(z), f'''(z) and the derivatives of f with
-// respect to units are of all hidden layers, one after another. Of a path x + t w + t^2 / 2 u of
-// each point there are the first and the second derivative at t = 0; without w the second is the
-// derivative along u.
+// Intermediate results of the forward pass of a block. Units h = a(z), the derivatives d1 = a'(z),
+// d2 = a''(z) and d3 = a'''(z) of the activation a, and the adjoints (df/dh) are stored for all
+// hidden layers in succession. `first` and `second` are the derivatives at t = 0 along the path
+// x + t w + t^2 / 2 u; without w, `second` is the derivative along u.
 struct Tape {
-    Column *x, *of_x, *p;  // points, the gradient with respect to them; momenta or noise of chains,
-                           // or what is as long
-    Column *features, *units, *slopes, *curves, *bends, *of_units;
-    Column *one, *other;  // for the way back
-    Along first, second;
+    Column *x, *gradient_x;  // points, and the gradient with respect to them
+    Column *p;               // momenta or noise of chains, or scratch of the length of a point
+    Column *features, *units, *d1, *d2, *d3, *adjoint_units;
+    Column *scratch_a, *scratch_b;  // for the backward pass
+    Tangent first, second;
 };
 
-// z -> f(z), with f'(z) beside it and, where not null, f''(z) and f'''(z).
-INLINE void activate(int64_t activation, Column *units, Column *slopes, Column *curves,
-                     Column *bends, int64_t m) {
+// Replaces preactivations z in `units` by a(z). Derivatives go to d1 = a'(z), and to d2 = a''(z)
+// and d3 = a'''(z) unless null.
+INLINE void activate(int64_t activation, Column *units, Column *d1, Column *d2, Column *d3,
+                     int64_t m) {
     for (int64_t i = 0; i < m; i++)
         for (int j = 0; j < REGISTERS; j++) {
-            Lanes z = units[i].part[j], slope, curve, bend;
+            Lanes z = units[i].part[j], a1, a2, a3;
             if (activation == SILU) {
-                Lanes s = 1.0f / (1.0f + exponential(-z)), of_s = s * (1.0f - s);
+                Lanes s = 1.0f / (1.0f + exponential(-z)), ds = s * (1.0f - s);
                 units[i].part[j] = z * s;
-                slope = s + z * of_s;
-                curve = of_s * (2.0f + z * (1.0f - 2.0f * s));
-                bend = of_s * (3.0f * (1.0f - 2.0f * s) + z * (1.0f - 6.0f * of_s));
+                a1 = s + z * ds;
+                a2 = ds * (2.0f + z * (1.0f - 2.0f * s));
+                a3 = ds * (3.0f * (1.0f - 2.0f * s) + z * (1.0f - 6.0f * ds));
             } else {
-                slope = z > 0.0f ? all(1.0f) : all(0.01f);
-                units[i].part[j] = z * slope;
-                curve = bend = all(0.0f);
+                a1 = z > 0.0f ? broadcast(1.0f) : broadcast(0.01f);
+                units[i].part[j] = z * a1;
+                a2 = a3 = broadcast(0.0f);
             }
-            slopes[i].part[j] = slope;
-            if (curves) curves[i].part[j] = curve;
-            if (bends) bends[i].part[j] = bend;
+            d1[i].part[j] = a1;
+            if (d2) d2[i].part[j] = a2;
+            if (d3) d3[i].part[j] = a3;
         }
 }
 
@@ -66,114 +67,117 @@ static void embed(const Network &net, const Column *x, Column *features) {
     int64_t d = net.dims, m = net.n_frequencies;
     for (int64_t i = 0; i < d; i++) features[i] = net.scale * x[i];
     Column *cosines = features + d, *sines = cosines + m;
-    times(net.frequencies, nullptr, x, d, sines, m);
+    multiply(net.frequencies, nullptr, x, d, sines, m);
     for (int64_t i = 0; i < m; i++)
         for (int j = 0; j < REGISTERS; j++)
-            circle(sines[i].part[j], &cosines[i].part[j], &sines[i].part[j]);
+            cos_sin(sines[i].part[j], &cosines[i].part[j], &sines[i].part[j]);
 }
 
-// What `embed` makes of a gradient, on the way back; that of the features is used up.
-static void pull_back(const Network &net, const Column *features, Column *of_features,
+// The VJP of `embed`: the gradient with respect to x, from adjoint_features, which are overwritten.
+static void embed_vjp(const Network &net, const Column *features, Column *adjoint_features,
                       Column *gradient) {
     int64_t d = net.dims, m = net.n_frequencies;
     const Column *cosines = features + d, *sines = cosines + m;
-    Column *of_phases = of_features + d, *of_sines = of_phases + m;
+    Column *adjoint_phases = adjoint_features + d, *adjoint_sines = adjoint_phases + m;
     for (int64_t i = 0; i < m; i++)
-        of_phases[i] = of_sines[i] * cosines[i] - of_phases[i] * sines[i];
-    times_transposed(net.frequencies, of_phases, m, gradient, d);
-    for (int64_t i = 0; i < d; i++) gradient[i] = gradient[i] + net.scale * of_features[i];
+        adjoint_phases[i] = adjoint_sines[i] * cosines[i] - adjoint_phases[i] * sines[i];
+    multiply_transposed(net.frequencies, adjoint_phases, m, gradient, d);
+    for (int64_t i = 0; i < d; i++) gradient[i] = gradient[i] + net.scale * adjoint_features[i];
 }
 
-// What `embed` makes of a direction; in a second derivative also of a first one, whose squares
-// count b times.
-static void embed_along(const Network &net, const Column *features, const Along &to,
-                        const Along *first, const Column &b) {
+// The JVP of `embed`: tangent.features from tangent.x. With `first`, `tangent` is a second
+// derivative and includes b times the square of the first one.
+static void embed_jvp(const Network &net, const Column *features, const Tangent &tangent,
+                      const Tangent *first, const Column &b) {
     int64_t d = net.dims, m = net.n_frequencies;
-    for (int64_t i = 0; i < d; i++) to.features[i] = net.scale * to.x[i];
+    for (int64_t i = 0; i < d; i++) tangent.features[i] = net.scale * tangent.x[i];
     const Column *cosines = features + d, *sines = cosines + m;
-    Column *of_cosines = to.features + d, *of_sines = of_cosines + m;
-    times(net.frequencies, nullptr, to.x, d, to.phases, m);
+    Column *tangent_cosines = tangent.features + d, *tangent_sines = tangent_cosines + m;
+    multiply(net.frequencies, nullptr, tangent.x, d, tangent.phases, m);
     for (int64_t i = 0; i < m; i++) {
-        of_cosines[i] = -1.0f * to.phases[i] * sines[i];
-        of_sines[i] = to.phases[i] * cosines[i];
+        tangent_cosines[i] = -1.0f * tangent.phases[i] * sines[i];
+        tangent_sines[i] = tangent.phases[i] * cosines[i];
         if (!first) continue;
         Column square = b * first->phases[i] * first->phases[i];
-        of_cosines[i] = of_cosines[i] - square * cosines[i];
-        of_sines[i] = of_sines[i] - square * sines[i];
+        tangent_cosines[i] = tangent_cosines[i] - square * cosines[i];
+        tangent_sines[i] = tangent_sines[i] - square * sines[i];
     }
 }
 
-static Column output(const Network &net, const Tape &tape) {
+// f at the points of the tape; fills the tape.
+static Column forward(const Network &net, const Tape &tape) {
     embed(net, tape.x, tape.features);
-    const Column *below = tape.features;
-    Column *units = tape.units, *slopes = tape.slopes, *curves = tape.curves, *bends = tape.bends;
+    const Column *inputs = tape.features;
+    Column *units = tape.units, *d1 = tape.d1, *d2 = tape.d2, *d3 = tape.d3;
     for (int64_t l = 0; l < net.depth; l++) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        times(net.weights[l], net.biases[l], below, n, units, m);
-        activate(net.activation, units, slopes, curves, bends, m);
-        below = units;
+        multiply(net.weights[l], net.biases[l], inputs, n, units, m);
+        activate(net.activation, units, d1, d2, d3, m);
+        inputs = units;
         units += m;
-        slopes += m;
-        if (curves) curves += m;
-        if (bends) bends += m;
+        d1 += m;
+        if (d2) d2 += m;
+        if (d3) d3 += m;
     }
     Column f;
-    times(net.weights[net.depth], net.biases[net.depth], below, net.sizes[net.depth], &f, 1);
+    multiply(net.weights[net.depth], net.biases[net.depth], inputs, net.sizes[net.depth], &f, 1);
     return f;
 }
 
-// After `output`: the derivatives along the directions u in `to`. With a first derivative, along
-// w, they are second ones, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units h = f(z) have
-// h'' = b f''(z) z'^2 + f'(z) z''.
-static void along(const Network &net, const Tape &tape, const Along &to,
-                  const Along *first = nullptr, const Column &b = Column()) {
-    embed_along(net, tape.features, to, first, b);
-    const Column *below = to.features;
+// After `forward`: fills the tangent from its directions u = tangent.x. With `first`, the
+// derivative along w, it is the second one, b d^2/dt^2 f(x + t w) + d/dt f(x + t u): units
+// h = a(z) have h'' = b a''(z) z'^2 + a'(z) z''.
+static void jvp(const Network &net, const Tape &tape, const Tangent &tangent,
+                const Tangent *first = nullptr, const Column &b = Column()) {
+    embed_jvp(net, tape.features, tangent, first, b);
+    const Column *inputs = tangent.features;
     int64_t at = 0;
     for (int64_t l = 0; l < net.depth; l++) {
         int64_t m = net.sizes[l + 1];
-        Column *units = to.units + at, *z = to.z + at;
-        times(net.weights[l], nullptr, below, net.sizes[l], z, m);
-        for (int64_t i = 0; i < m; i++) units[i] = z[i] * tape.slopes[at + i];
+        Column *units = tangent.units + at, *z = tangent.z + at;
+        multiply(net.weights[l], nullptr, inputs, net.sizes[l], z, m);
+        for (int64_t i = 0; i < m; i++) units[i] = z[i] * tape.d1[at + i];
         for (int64_t i = 0; first && i < m; i++)
-            units[i] = units[i] + b * tape.curves[at + i] * first->z[at + i] * first->z[at + i];
-        below = units;
+            units[i] = units[i] + b * tape.d2[at + i] * first->z[at + i] * first->z[at + i];
+        inputs = units;
         at += m;
     }
 }
 
-static int64_t hidden(const Network &net) {
+// Units of all hidden layers.
+static int64_t n_hidden_units(const Network &net) {
     int64_t sum = 0;
     for (int64_t l = 1; l <= net.depth; l++) sum += net.sizes[l];
     return sum;
 }
 
-// After `output`: its gradient with respect to the points. Returns, where wanted and after `along`,
-// the curvature w' (d^2f/dx^2) w along its direction w: what bends at each activation, and in the
-// embedding, times the derivative of f with respect to it.
-static Column gradient_of_points(const Network &net, const Tape &tape, bool curvature = false) {
-    const Column one = constant(1.0f), *of_z = &one;
+// After `forward`: the gradient of f with respect to the points, in tape.gradient_x. With
+// `curvature`, after `jvp`, returns w' (d^2f/dx^2) w along its direction w: the sum over
+// activations and embedding of their second derivative times the adjoint.
+static Column input_gradient(const Network &net, const Tape &tape, bool curvature = false) {
+    const Column one = constant(1.0f), *adjoint_z = &one;
     Column sum = constant(0.0f);
-    int64_t at = hidden(net);
+    int64_t at = n_hidden_units(net);
     for (int64_t l = net.depth; l > 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
         at -= n;
-        Column *of_units = tape.of_units + at;
-        times_transposed(net.weights[l], of_z, m, of_units, n);
+        Column *adjoint_units = tape.adjoint_units + at;
+        multiply_transposed(net.weights[l], adjoint_z, m, adjoint_units, n);
         for (int64_t i = 0; curvature && i < n; i++)
-            sum = sum +
-                  of_units[i] * tape.curves[at + i] * tape.first.z[at + i] * tape.first.z[at + i];
-        for (int64_t i = 0; i < n; i++) tape.one[i] = of_units[i] * tape.slopes[at + i];
-        of_z = tape.one;
+            sum = sum + adjoint_units[i] * tape.d2[at + i] * tape.first.z[at + i] *
+                            tape.first.z[at + i];
+        for (int64_t i = 0; i < n; i++) tape.scratch_a[i] = adjoint_units[i] * tape.d1[at + i];
+        adjoint_z = tape.scratch_a;
     }
-    Column *of_features = tape.other;
-    times_transposed(net.weights[0], of_z, net.sizes[1], of_features, net.sizes[0]);
+    Column *adjoint_features = tape.scratch_b;
+    multiply_transposed(net.weights[0], adjoint_z, net.sizes[1], adjoint_features, net.sizes[0]);
     int64_t m = net.n_frequencies;
     for (int64_t i = net.dims; curvature && i < net.dims + m; i++) {
         Column phase = tape.first.phases[i - net.dims];
-        Column bent = tape.features[i] * of_features[i] + tape.features[m + i] * of_features[m + i];
-        sum = sum - bent * phase * phase;
+        Column phase_term = tape.features[i] * adjoint_features[i] +
+                            tape.features[m + i] * adjoint_features[m + i];
+        sum = sum - phase_term * phase * phase;
     }
-    pull_back(net, tape.features, of_features, tape.of_x);
+    embed_vjp(net, tape.features, adjoint_features, tape.gradient_x);
     return sum;
 }

@@ -131,7 +131,7 @@ _define("perceptron", "Tensor? w, int order, bool keep", _FOUR_TENSORS, _fake_pe
 
 
 _define(
-    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor kept", "Tensor",
+    "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor tape", "Tensor",
     _fake_vjp,
 )  # fmt: skip
 

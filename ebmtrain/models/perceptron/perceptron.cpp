@@ -1,7 +1,7 @@
-// The operations that perceptron_library.py declares, for tensors of float32 on the CPU. They look
-// whether what they are given fits together, and hand addresses of it to perceptron.h.
+// CPU implementation of the operations that ops.py declares, for float32 tensors. They check shapes
+// and types and pass pointers to perceptron.h.
 //
-// Written to the part of torch's interface that stays the same from release to release.
+// Only torch's stable C++ interface is used.
 
 #include <optional>
 #include <stdexcept>
@@ -13,272 +13,288 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include "buffer_pool.h"
 #include "perceptron.h"
-#include "pieces.h"
 
 namespace {
 
 using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
+using OptionalTensor = std::optional<Tensor>;
 using Tensors = std::vector<Tensor>;
 using Shape = std::vector<int64_t>;
 using Floats = std::vector<double>;
 
-constexpr size_t ALIGNMENT = 64;  // of vectors; torch's own tensors begin at such places
+constexpr size_t ALIGNMENT = 64;  // bytes, of vectors; torch aligns its tensors to as many
 
 Shape shape_of(const Tensor &t) {
     auto sizes = t.sizes();
     return Shape(sizes.begin(), sizes.end());
 }
 
-std::string text(const Shape &shape) {
-    std::string said = "(";
-    for (size_t i = 0; i < shape.size(); i++) said += (i ? ", " : "") + std::to_string(shape[i]);
-    return said + (shape.size() == 1 ? ",)" : ")");
+std::string to_text(const Shape &shape) {
+    std::string text = "(";
+    for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-bool of_float32(const Tensor &t) {
+bool is_float32(const Tensor &t) {
     return t.scalar_type() == torch::headeronly::ScalarType::Float;
 }
 
-bool is(const Tensor &t, const Shape &shape) { return of_float32(t) && shape_of(t) == shape; }
+bool has_shape(const Tensor &t, const Shape &shape) {
+    return is_float32(t) && shape_of(t) == shape;
+}
 
-// Its numbers one after another, without gaps.
-Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+Tensor as_contiguous(const Tensor &t) {
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
 
-float *in(const Tensor &t) { return static_cast<float *>(t.data_ptr()); }
+float *pointer(const Tensor &t) { return static_cast<float *>(t.data_ptr()); }
 
-float *in(const Maybe &t) { return t ? in(*t) : nullptr; }
+float *pointer(const OptionalTensor &t) { return t ? pointer(*t) : nullptr; }
 
-std::vector<float> singles(const Floats &doubles) { return {doubles.begin(), doubles.end()}; }
+std::vector<float> to_floats(const Floats &doubles) { return {doubles.begin(), doubles.end()}; }
 
-// The network that tensors make up, with the points that it is for: (n, dims) or, as everything
-// else of several members, (members, n, dims).
-class Given {
-    Tensors held;  // while C++ has their addresses
+// The points and network of an operation, checked. Points are (n, dims), or (members, n, dims) for
+// several networks; all other tensors then have a leading dimension of members, too.
+class Arguments {
+    Tensors tensors;  // kept alive while their pointers are in use
     Shape sizes;
     std::vector<const float *> weights, biases;
 
-    const float *hold(const Tensor &t) {
-        held.push_back(dense(t));
-        return in(held.back());
+    const float *data_of(const Tensor &t) {
+        tensors.push_back(as_contiguous(t));
+        return pointer(tensors.back());
     }
 
    public:
     Tensor x;
-    Shape members;  // none, or their number
-    Networks all;
+    Shape members;  // empty, or the number of networks
+    Networks networks;
 
-    Given(const Tensor &points, double scale, const std::string &activation,
-          const Tensor &frequencies, const Tensors &w, const Tensors &b)
-        : x(dense(points)) {
+    Arguments(const Tensor &points, double scale, const std::string &activation,
+              const Tensor &frequencies, const Tensors &w, const Tensors &b)
+        : x(as_contiguous(points)) {
         Shape shape = shape_of(x), f = shape_of(frequencies);
-        bool fits = (shape.size() == 2 || shape.size() == 3) && of_float32(x) &&
-                    f.size() == shape.size() && w.size() == b.size() && !w.empty();
-        if (fits) {
+        bool valid = (shape.size() == 2 || shape.size() == 3) && is_float32(x) &&
+                     f.size() == shape.size() && w.size() == b.size() && !w.empty();
+        if (valid) {
             members.assign(shape.begin(), shape.end() - 2);
             int64_t dims = shape.back(), m = f[f.size() - 2];
-            fits = is(frequencies, with(m, dims));
+            valid = has_shape(frequencies, members_shape(m, dims));
             sizes.push_back(dims + 2 * m);
-            for (size_t l = 0; fits && l < w.size(); l++) {
-                Shape of_layer = shape_of(w[l]);
-                fits = of_layer.size() == shape.size();
-                if (!fits) break;
-                int64_t outputs = of_layer[of_layer.size() - 2];
-                fits = is(w[l], with(outputs, sizes.back())) && is(b[l], with(outputs));
+            for (size_t l = 0; valid && l < w.size(); l++) {
+                Shape layer_shape = shape_of(w[l]);
+                valid = layer_shape.size() == shape.size();
+                if (!valid) break;
+                int64_t outputs = layer_shape[layer_shape.size() - 2];
+                valid = has_shape(w[l], members_shape(outputs, sizes.back())) &&
+                        has_shape(b[l], members_shape(outputs));
                 sizes.push_back(outputs);
-                weights.push_back(hold(w[l]));
-                biases.push_back(hold(b[l]));
+                weights.push_back(data_of(w[l]));
+                biases.push_back(data_of(b[l]));
             }
-            fits = fits && sizes.back() == 1;
+            valid = valid && sizes.back() == 1;
         }
-        if (!fits) {
+        if (!valid) {
             std::string layers;
-            for (const Tensor &t : w) layers += (layers.empty() ? "" : ", ") + text(shape_of(t));
+            for (const Tensor &t : w) layers += (layers.empty() ? "" : ", ") + to_text(shape_of(t));
             throw std::invalid_argument(
-                "points of shape " + text(shape) + " do not fit a perceptron of float32 whose "
-                "layers are " + layers + ", with frequencies " + text(f));
+                "points of shape " + to_text(shape) + " do not fit a perceptron of float32 whose "
+                "layers are " + layers + ", with frequencies " + to_text(f));
         }
         if (activation != "silu" && activation != "leaky_relu")
             throw std::invalid_argument("no activation " + activation + ": silu, leaky_relu");
         int64_t depth = sizes.size() - 2;
         Network first = {shape.back(), f[f.size() - 2], depth, sizes.data(), weights.data(),
-                         biases.data(), hold(frequencies), float(scale),
+                         biases.data(), data_of(frequencies), float(scale),
                          activation == "silu" ? SILU : LEAKY_RELU};
-        all = {first, members.empty() ? 1 : members[0], shape[shape.size() - 2],
-               int(torch::stable::get_num_threads())};
+        networks = {first, members.empty() ? 1 : members[0], shape[shape.size() - 2],
+                    int(torch::stable::get_num_threads())};
     }
 
-    Given(const Given &) = delete;  // it points into itself
+    Arguments(const Arguments &) = delete;  // it holds pointers to its own fields
 
-    // A shape with the members in front.
+    // A shape with the leading dimension of members, if any.
     template <class... Lengths>
-    Shape with(Lengths... lengths) const {
+    Shape members_shape(Lengths... lengths) const {
         Shape shape = members;
         (shape.push_back(lengths), ...);
         return shape;
     }
 
-    Shape of_points() const { return with(all.n, all.first.dims); }
+    Shape points_shape() const { return members_shape(networks.n, networks.first.dims); }
 
-    Shape of_numbers() const { return with(all.n); }
+    Shape values_shape() const { return members_shape(networks.n); }
 
-    Tensor fresh(const Shape &shape) const { return torch::stable::new_empty(x, shape); }
+    Tensor empty(const Shape &shape) const { return torch::stable::new_empty(x, shape); }
 
-    // For what the way there leaves of the points for the one back.
-    Tensor kept(int64_t order) const {
-        Shape shape = with(numbers_kept(all.first, all.n, order));
+    // Memory for the tape of the forward pass.
+    Tensor empty_tape(int64_t order) const {
+        Shape shape = members_shape(tape_floats(networks.first, networks.n, order));
         size_t bytes = sizeof(float);
         for (int64_t length : shape) bytes *= length;
-        if (!bytes) return fresh(shape);
-        static Pieces &pieces = *new Pieces;  // for good: a tensor may live until the very end
+        if (!bytes) return empty(shape);
+        // Never destroyed: a tensor may outlive static objects.
+        static BufferPool &pool = *new BufferPool;
         Shape strides = {shape.back(), 1};
         if (members.empty()) strides.erase(strides.begin());
         return torch::stable::from_blob(
-            pieces.take(bytes, ALIGNMENT), shape, strides, x.device(), x.scalar_type(),
-            [bytes](void *memory) { pieces.give_back(memory, bytes); });
+            pool.acquire(bytes, ALIGNMENT), shape, strides, x.device(), x.scalar_type(),
+            [bytes](void *memory) { pool.release(memory, bytes); });
     }
 
-    // t without gaps.
-    Tensor fitting(const char *name, const Tensor &t, const Shape &shape) const {
-        if (!is(t, shape))
-            throw std::invalid_argument(std::string(name) + " " + text(shape_of(t)) +
-                                        (of_float32(t) ? "" : " of another type than float32") +
-                                        " does not fit: it has to be " + text(shape));
-        return dense(t);
+    // The tensor, contiguous, if it has this shape.
+    Tensor checked(const char *name, const Tensor &t, const Shape &shape) const {
+        if (!has_shape(t, shape))
+            throw std::invalid_argument(std::string(name) + " " + to_text(shape_of(t)) +
+                                        (is_float32(t) ? "" : " of another type than float32") +
+                                        " does not fit: it has to be " + to_text(shape));
+        return as_contiguous(t);
     }
 
-    Maybe fitting(const char *name, const Maybe &t, const Shape &shape) const {
-        return t ? Maybe(fitting(name, *t, shape)) : t;
+    OptionalTensor checked(const char *name, const OptionalTensor &t, const Shape &shape) const {
+        return t ? OptionalTensor(checked(name, *t, shape)) : t;
     }
 
-    int64_t parameters() const {
+    int64_t n_parameters() const {
         int64_t sum = 0;
         for (size_t l = 1; l < sizes.size(); l++) sum += sizes[l] * (sizes[l - 1] + 1);
         return sum;
     }
 };
 
-// Tensors for what is found of the points, as far as the order goes.
-struct Finds {
+// Output tensors up to the order; those of a higher order are empty.
+struct OutputTensors {
     Tensor f, gradient, curvature;
-    Found found;
+    Outputs pointers;
 
-    Finds(const Given &given, int64_t order)
-        : f(given.fresh(given.of_numbers())),
-          gradient(given.fresh(order > 0 ? given.of_points() : given.with(0))),
-          curvature(given.fresh(order > 1 ? given.of_numbers() : given.with(0))),
-          found{in(f), order > 0 ? in(gradient) : nullptr, order > 1 ? in(curvature) : nullptr} {}
+    OutputTensors(const Arguments &given, int64_t order)
+        : f(given.empty(given.values_shape())),
+          gradient(given.empty(order > 0 ? given.points_shape() : given.members_shape(0))),
+          curvature(given.empty(order > 1 ? given.values_shape() : given.members_shape(0))),
+          pointers{pointer(f), order > 0 ? pointer(gradient) : nullptr,
+                   order > 1 ? pointer(curvature) : nullptr} {}
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron(
     const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
-    const Tensors &weights, const Tensors &biases, const Maybe &w, int64_t order, bool keep) {
-    Given given(x, scale, activation, frequencies, weights, biases);
+    const Tensors &weights, const Tensors &biases, const OptionalTensor &w, int64_t order,
+    bool keep) {
+    Arguments arguments(x, scale, activation, frequencies, weights, biases);
     if (order < 0 || order > 2 || w.has_value() != (order == 2))
-        throw std::invalid_argument("directions w belong to order 2, which is the highest, not to " +
-                                    std::to_string(order));
-    Maybe along = given.fitting("w", w, given.of_points());
-    Finds finds(given, order);
-    Tensor left = keep ? given.kept(order) : given.fresh(given.with(0));
-    evaluate(given.all, in(given.x), in(along), finds.found, keep ? in(left) : nullptr);
-    return {finds.f, finds.gradient, finds.curvature, left};
+        throw std::invalid_argument(
+            "directions w belong to order 2, which is the highest, not to " +
+            std::to_string(order));
+    OptionalTensor directions = arguments.checked("w", w, arguments.points_shape());
+    OutputTensors outputs(arguments, order);
+    Tensor tape = keep ? arguments.empty_tape(order) : arguments.empty(arguments.members_shape(0));
+    evaluate(arguments.networks, pointer(arguments.x), pointer(directions), outputs.pointers,
+             keep ? pointer(tape) : nullptr);
+    return {outputs.f, outputs.gradient, outputs.curvature, tape};
 }
 
-// Derivatives of a loss, of which u and b may be none, and the directions w that belong to b.
-struct Derivatives {
+// Derivatives of a loss, of which u and b are optional, and the directions w of b.
+struct DerivativeTensors {
     Tensor v;
-    Maybe u, w, b;
+    OptionalTensor u, w, b;
     int64_t order;
 
-    Derivatives(const Given &given, const Tensor &of_f, const Maybe &of_gradient,
-                const Maybe &along, const Maybe &of_curvature)
-        : v(given.fitting("v", of_f, given.of_numbers())),
-          u(given.fitting("u", of_gradient, given.of_points())),
-          w(given.fitting("w", along, given.of_points())),
-          b(given.fitting("b", of_curvature, given.of_numbers())),
+    DerivativeTensors(const Arguments &given, const Tensor &v_tensor,
+                      const OptionalTensor &u_tensor, const OptionalTensor &directions,
+                      const OptionalTensor &b_tensor)
+        : v(given.checked("v", v_tensor, given.values_shape())),
+          u(given.checked("u", u_tensor, given.points_shape())),
+          w(given.checked("w", directions, given.points_shape())),
+          b(given.checked("b", b_tensor, given.values_shape())),
           order(w ? 2 : u ? 1 : 0) {
         if (w.has_value() != b.has_value() || (w && !u))
             throw std::invalid_argument("w and b belong together, and to u");
     }
 
-    OfLoss numbers() const { return {in(v), in(u), in(b)}; }
+    LossDerivatives pointers() const { return {pointer(v), pointer(u), pointer(b)}; }
 };
 
 Tensor perceptron_weights(const Tensor &x, double scale, const std::string &activation,
                           const Tensor &frequencies, const Tensors &weights, const Tensors &biases,
-                          const Tensor &v, const Maybe &u, const Maybe &w, const Maybe &b,
-                          const Tensor &kept) {
-    Given given(x, scale, activation, frequencies, weights, biases);
-    Derivatives of(given, v, u, w, b);
-    int64_t of_kept = numbers_kept(given.all.first, given.all.n, of.order);
-    Tensor left = given.fitting("kept", kept, given.with(of_kept));
-    if (reinterpret_cast<size_t>(left.data_ptr()) % ALIGNMENT) left = torch::stable::clone(left);
-    Tensor flat = given.fresh(given.with(given.parameters()));
-    differentiate(given.all, in(given.x), in(of.w), of.numbers(), {}, in(left), in(flat), {});
+                          const Tensor &v, const OptionalTensor &u, const OptionalTensor &w,
+                          const OptionalTensor &b, const Tensor &saved) {
+    Arguments arguments(x, scale, activation, frequencies, weights, biases);
+    DerivativeTensors derivatives(arguments, v, u, w, b);
+    const Networks &networks = arguments.networks;
+    int64_t n_floats = tape_floats(networks.first, networks.n, derivatives.order);
+    Tensor tape = arguments.checked("tape", saved, arguments.members_shape(n_floats));
+    if (reinterpret_cast<size_t>(tape.data_ptr()) % ALIGNMENT) tape = torch::stable::clone(tape);
+    Tensor flat = arguments.empty(arguments.members_shape(arguments.n_parameters()));
+    parameter_vjp(networks, pointer(arguments.x), pointer(derivatives.w), derivatives.pointers(),
+                  {}, pointer(tape), pointer(flat), {});
     return flat;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron_at_once(
     const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
-    const Tensors &weights, const Tensors &biases, const Tensor &v, const Maybe &u, const Maybe &w,
-    const Maybe &b, const Maybe &slope_of_v, const Maybe &slope_of_u, const Maybe &slope_of_b) {
-    Given given(x, scale, activation, frequencies, weights, biases);
-    Derivatives of(given, v, u, w, b);
+    const Tensors &weights, const Tensors &biases, const Tensor &v, const OptionalTensor &u,
+    const OptionalTensor &w, const OptionalTensor &b, const OptionalTensor &slope_of_v,
+    const OptionalTensor &slope_of_u, const OptionalTensor &slope_of_b) {
+    Arguments arguments(x, scale, activation, frequencies, weights, biases);
+    DerivativeTensors derivatives(arguments, v, u, w, b);
     if ((slope_of_u && !u) || (slope_of_b && !b))
         throw std::invalid_argument("slopes belong to the u and b that have them");
-    Maybe of_v = given.fitting("slope_of_v", slope_of_v, given.of_numbers());
-    Maybe of_u = given.fitting("slope_of_u", slope_of_u, given.of_points());
-    Maybe of_b = given.fitting("slope_of_b", slope_of_b, given.of_numbers());
-    Finds finds(given, of.order);
-    Tensor flat = given.fresh(given.with(given.parameters()));
-    differentiate(given.all, in(given.x), in(of.w), of.numbers(), {in(of_v), in(of_u), in(of_b)},
-                  nullptr, in(flat), finds.found);
-    return {flat, finds.f, finds.gradient, finds.curvature};
+    OptionalTensor v_slope = arguments.checked("slope_of_v", slope_of_v, arguments.values_shape());
+    OptionalTensor u_slope = arguments.checked("slope_of_u", slope_of_u, arguments.points_shape());
+    OptionalTensor b_slope = arguments.checked("slope_of_b", slope_of_b, arguments.values_shape());
+    OutputTensors outputs(arguments, derivatives.order);
+    Tensor flat = arguments.empty(arguments.members_shape(arguments.n_parameters()));
+    LossDerivatives slopes = {pointer(v_slope), pointer(u_slope), pointer(b_slope)};
+    parameter_vjp(arguments.networks, pointer(arguments.x), pointer(derivatives.w),
+                  derivatives.pointers(), slopes, nullptr, pointer(flat), outputs.pointers);
+    return {flat, outputs.f, outputs.gradient, outputs.curvature};
 }
 
 Tensor perceptron_langevin(const Tensor &x, double scale, const std::string &activation,
                            const Tensor &frequencies, const Tensors &weights,
                            const Tensors &biases, const Tensor &noise, double precision,
                            const Floats &sizes, const Floats &scales) {
-    Given given(x, scale, activation, frequencies, weights, biases);
+    Arguments arguments(x, scale, activation, frequencies, weights, biases);
     int64_t k = sizes.size();
     if (scales.size() != sizes.size())
         throw std::invalid_argument(std::to_string(scales.size()) + " scales do not fit " +
                                     std::to_string(k) + " steps");
-    Tensor drawn = given.fitting("noise", noise, given.with(k, given.all.n, given.all.first.dims));
-    Tensor ends = given.fresh(given.of_points());
-    langevin_chains(given.all, in(given.x), in(drawn), singles(sizes).data(),
-                    singles(scales).data(), in(ends), float(precision), k);
-    return ends;
+    const Networks &networks = arguments.networks;
+    Shape noise_shape = arguments.members_shape(k, networks.n, networks.first.dims);
+    Tensor checked_noise = arguments.checked("noise", noise, noise_shape);
+    Tensor end = arguments.empty(arguments.points_shape());
+    langevin_chains(networks, pointer(arguments.x), pointer(checked_noise), to_floats(sizes).data(),
+                    to_floats(scales).data(), pointer(end), float(precision), k);
+    return end;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> perceptron_leapfrog(
     const Tensor &x, double scale, const std::string &activation, const Tensor &frequencies,
     const Tensors &weights, const Tensors &biases, const Tensor &momentum, const Tensor &gradient,
     const Tensor &eps, double precision, double temperature, int64_t steps) {
-    Given given(x, scale, activation, frequencies, weights, biases);
-    Shape shape = given.of_points();
-    Tensor p = given.fitting("momentum", momentum, shape);
-    Tensor slope = given.fitting("gradient", gradient, shape);
-    Tensor size = given.fitting("eps", eps, given.of_numbers());
-    Tensor f = given.fresh(given.of_numbers());
-    // What goes in is written over by what comes out.
-    Tensor end = torch::stable::clone(given.x);
+    Arguments arguments(x, scale, activation, frequencies, weights, biases);
+    Shape shape = arguments.points_shape();
+    Tensor p = arguments.checked("momentum", momentum, shape);
+    Tensor g = arguments.checked("gradient", gradient, shape);
+    Tensor size = arguments.checked("eps", eps, arguments.values_shape());
+    Tensor f = arguments.empty(arguments.values_shape());
+    // Copies, since the outputs overwrite the inputs.
+    Tensor end = torch::stable::clone(arguments.x);
     p = torch::stable::clone(p);
-    slope = torch::stable::clone(slope);
-    leapfrog_chains(given.all, in(end), in(p), in(slope), in(size), in(f), float(precision),
-                    float(1.0 / temperature), steps);
-    return {end, p, slope, f};
+    g = torch::stable::clone(g);
+    leapfrog_chains(arguments.networks, pointer(end), pointer(p), pointer(g), pointer(size),
+                    pointer(f), float(precision), float(1.0 / temperature), steps);
+    return {end, p, g, f};
 }
 
 }  // namespace
 
-// How many numbers `perceptron` keeps of n points, for whoever has to know without calling it.
+// Number of floats in the tape of n points, for the fake implementation of `perceptron`.
 extern "C" int64_t perceptron_tape_length(int64_t n, int order, int64_t dims, int64_t n_frequencies,
-                                   int64_t depth, const int64_t *sizes) {
+                                          int64_t depth, const int64_t *sizes) {
     Network net = {dims, n_frequencies, depth, sizes, nullptr, nullptr, nullptr, 0.0f, SILU};
-    return numbers_kept(net, n, order);
+    return tape_floats(net, n, order);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ebmtrain, CPU, m) {

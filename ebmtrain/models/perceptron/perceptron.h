@@ -1,9 +1,9 @@
-// The perceptron of mlp.py, its gradient and curvature with respect to points, the gradients of all
-// of these with respect to its weights, and steps of chains on it.
+// The perceptron of mlp.py: f, its gradient and curvature with respect to points, the gradients of
+// these with respect to the parameters, and chain steps.
 //
-// Points do not know of each other: a block of them, side by side in the lanes of vector registers,
-// goes through all layers, there and back, before the next one comes, so that what lies between the
-// layers stays in the cache. Called by perceptron.cpp.
+// Points are independent of each other. A block of them, in the lanes of vector registers, goes
+// through all layers, forward and backward, before the next block, so that activations stay in the
+// cache. Called by perceptron.cpp.
 
 #pragma once
 
@@ -18,199 +18,204 @@
 #include "chains.h"
 #include "layers.h"
 
-// Sums over points, of the gradient with respect to a matrix (m, n) and its bias. Where the matrix
-// is small, each lane has a sum of its own until the end; else a column holds POINTS of its n.
-struct Sums {
+// Sums over points of the gradient with respect to a matrix (m, n) and its bias. For a small matrix
+// each lane has its own sum until the end; otherwise a column holds POINTS entries of a row.
+struct GradientSums {
     int64_t m, n;
-    bool spread;
-    int64_t columns;  // of a row of the matrix
+    bool per_lane;
+    int64_t columns;  // per row of the matrix
     Column *weights, *biases;
 };
 
-INLINE Sums sums_of(int64_t m, int64_t n) {
-    bool spread = m == 1 || n <= 4;
-    return {m, n, spread, spread ? n : (n + POINTS - 1) / POINTS, nullptr, nullptr};
+INLINE GradientSums make_sums(int64_t m, int64_t n) {
+    bool per_lane = m == 1 || n <= 4;
+    return {m, n, per_lane, per_lane ? n : (n + POINTS - 1) / POINTS, nullptr, nullptr};
 }
 
-static void add_bias(const Sums &sums, const Column *of_units) {
-    for (int64_t i = 0; i < sums.m; i++) sums.biases[i] = sums.biases[i] + of_units[i];
+static void add_bias(const GradientSums &sums, const Column *adjoint_units) {
+    for (int64_t i = 0; i < sums.m; i++) sums.biases[i] = sums.biases[i] + adjoint_units[i];
 }
 
-static void add(const Sums &sums, const Column *of_units, const Column *below) {
-    if (sums.spread) {
+static void add(const GradientSums &sums, const Column *adjoint_units, const Column *inputs) {
+    if (sums.per_lane) {
         for (int64_t i = 0; i < sums.m; i++)
             for (int64_t k = 0; k < sums.n; k++) {
                 Column &sum = sums.weights[i * sums.n + k];
-                sum = sum + of_units[i] * below[k];
+                sum = sum + adjoint_units[i] * inputs[k];
             }
         return;
     }
     for (int64_t c = 0; c < sums.columns; c++) {
-        Column turned[POINTS];  // a column for each point, of POINTS numbers of it
-        int64_t rest = sums.n - c * POINTS, here = rest < POINTS ? rest : POINTS;
-        // Lanes beyond `here` go into no result; they are filled to be of defined content.
-        if (here < POINTS) std::memset((void *)turned, 0, sizeof(turned));
-        for (int64_t k = 0; k < here; k++)
+        Column transposed[POINTS];  // a column for each point: POINTS of its inputs
+        int64_t rest = sums.n - c * POINTS, width = rest < POINTS ? rest : POINTS;
+        // Lanes beyond `width` are not used in results; zeros keep their values defined.
+        if (width < POINTS) std::memset((void *)transposed, 0, sizeof(transposed));
+        for (int64_t k = 0; k < width; k++)
             for (int64_t p = 0; p < POINTS; p++)
-                floats(turned + p)[k] = floats(below + c * POINTS + k)[p];
-        product(floats(of_units), POINTS, 1, nullptr, true, turned, POINTS, sums.weights + c,
-                sums.columns, sums.m);
+                floats(transposed + p)[k] = floats(inputs + c * POINTS + k)[p];
+        product(floats(adjoint_units), POINTS, 1, nullptr, true, transposed, POINTS,
+                sums.weights + c, sums.columns, sums.m);
     }
 }
 
-INLINE float total(const Column &column) {
+INLINE float lane_sum(const Column &column) {
     float sum = 0.0f;
     for (int p = 0; p < POINTS; p++) sum += floats(&column)[p];
     return sum;
 }
 
-// The sums as (m, n) numbers and m more after them; returns where they end.
-static float *poured(const Sums &sums, float *to) {
-    for (int64_t i = 0; i < sums.m; i++, to += sums.n) {
+// Writes the sums as (m, n) floats followed by m floats; returns the end.
+static float *write_sums(const GradientSums &sums, float *out) {
+    for (int64_t i = 0; i < sums.m; i++, out += sums.n) {
         const Column *row = sums.weights + i * sums.columns;
-        if (sums.spread)
-            for (int64_t k = 0; k < sums.n; k++) to[k] = total(row[k]);
+        if (sums.per_lane)
+            for (int64_t k = 0; k < sums.n; k++) out[k] = lane_sum(row[k]);
         else
-            std::memcpy(to, row, sums.n * sizeof(float));
+            std::memcpy(out, row, sums.n * sizeof(float));
     }
-    for (int64_t i = 0; i < sums.m; i++) *to++ = total(sums.biases[i]);
-    return to;
+    for (int64_t i = 0; i < sums.m; i++) *out++ = lane_sum(sums.biases[i]);
+    return out;
 }
 
-// Of sum_p v[p] f(x[p]); and, where there is one, + f's second derivative as `along` left it after
-// `gradient_of_points`, in which squares of the first one, where there is one, count b times.
-static void gradient_of_weights(const Network &net, const Tape &tape, const Column &v, bool first,
-                                bool second, const Column &b, const std::vector<Sums> &sums) {
+// Adds the parameter gradient of sum_p v[p] f(x[p]) and, with `second`, of f's second derivative
+// (`jvp` with tape.second, after `input_gradient`). `first`: that derivative includes the square of
+// the first one with the factor b.
+static void parameter_gradient(const Network &net, const Tape &tape, const Column &v, bool first,
+                               bool second, const Column &b,
+                               const std::vector<GradientSums> &sums) {
     const Column one = constant(1.0f), zero = constant(0.0f);
-    const Column *of_z = &v, *of_z1 = &zero, *of_z2 = &one;  // with respect to z, z' and z''
-    Column *now = tape.one, *next = tape.other;              // with respect to h, then z
-    Column *now1 = tape.first.one, *next1 = tape.first.other;
-    int64_t at = hidden(net);
+    // Adjoints of z, z' and z'', and of units h, h', then z, z' of the layer below.
+    const Column *adjoint_z = &v, *adjoint_z1 = &zero, *adjoint_z2 = &one;
+    Column *current = tape.scratch_a, *next = tape.scratch_b;
+    Column *current1 = tape.first.scratch_a, *next1 = tape.first.scratch_b;
+    int64_t at = n_hidden_units(net);
     for (int64_t l = net.depth; l >= 0; l--) {
         int64_t n = net.sizes[l], m = net.sizes[l + 1];
-        at -= l ? n : 0;  // of the layer below
-        add_bias(sums[l], of_z);
-        add(sums[l], of_z, l ? tape.units + at : tape.features);
-        if (first) add(sums[l], of_z1, l ? tape.first.units + at : tape.first.features);
-        if (second) add(sums[l], of_z2, l ? tape.second.units + at : tape.second.features);
+        at -= l ? n : 0;  // start of the layer below
+        add_bias(sums[l], adjoint_z);
+        add(sums[l], adjoint_z, l ? tape.units + at : tape.features);
+        if (first) add(sums[l], adjoint_z1, l ? tape.first.units + at : tape.first.features);
+        if (second) add(sums[l], adjoint_z2, l ? tape.second.units + at : tape.second.features);
         if (!l) return;
-        times_transposed(net.weights[l], of_z, m, now, n);
-        for (int64_t i = 0; i < n; i++) now[i] = now[i] * tape.slopes[at + i];
-        const Column *of_h2 = tape.of_units + at;
+        multiply_transposed(net.weights[l], adjoint_z, m, current, n);
+        for (int64_t i = 0; i < n; i++) current[i] = current[i] * tape.d1[at + i];
+        const Column *adjoint_h2 = tape.adjoint_units + at;
         if (second)
             for (int64_t i = 0; i < n; i++)
-                now[i] = now[i] + of_h2[i] * tape.curves[at + i] * tape.second.z[at + i];
-        if (first) {  // of h'' = b f''(z) z'^2 + f'(z) z'' and h' = f'(z) z'
-            times_transposed(net.weights[l], of_z1, m, now1, n);
+                current[i] = current[i] + adjoint_h2[i] * tape.d2[at + i] * tape.second.z[at + i];
+        if (first) {  // of h'' = b a''(z) z'^2 + a'(z) z'' and h' = a'(z) z'
+            multiply_transposed(net.weights[l], adjoint_z1, m, current1, n);
             for (int64_t i = 0; i < n; i++) {
-                Column z1 = tape.first.z[at + i], curve = tape.curves[at + i] * z1;
-                Column of_square = b * of_h2[i];
-                now[i] = now[i] + now1[i] * curve + of_square * tape.bends[at + i] * z1 * z1;
-                now1[i] = now1[i] * tape.slopes[at + i] + 2.0f * of_square * curve;
+                Column z1 = tape.first.z[at + i], d2_z1 = tape.d2[at + i] * z1;
+                Column square_factor = b * adjoint_h2[i];
+                current[i] = current[i] + current1[i] * d2_z1 +
+                             square_factor * tape.d3[at + i] * z1 * z1;
+                current1[i] = current1[i] * tape.d1[at + i] + 2.0f * square_factor * d2_z1;
             }
         }
-        Column *now2 = tape.second.one;
-        for (int64_t i = 0; second && i < n; i++) now2[i] = of_h2[i] * tape.slopes[at + i];
-        of_z = now;
-        of_z1 = now1;
-        of_z2 = now2;
-        std::swap(now, next);
-        std::swap(now1, next1);
+        Column *current2 = tape.second.scratch_a;
+        for (int64_t i = 0; second && i < n; i++) current2[i] = adjoint_h2[i] * tape.d1[at + i];
+        adjoint_z = current;
+        adjoint_z1 = current1;
+        adjoint_z2 = current2;
+        std::swap(current, next);
+        std::swap(current1, next1);
     }
 }
 
-static int64_t widest(const Network &net) {
-    int64_t most = 1;
-    for (int64_t l = 0; l <= net.depth; l++) most = net.sizes[l] > most ? net.sizes[l] : most;
-    return most;
+static int64_t max_layer_size(const Network &net) {
+    int64_t size = 1;
+    for (int64_t l = 0; l <= net.depth; l++) size = net.sizes[l] > size ? net.sizes[l] : size;
+    return size;
 }
 
-// How many derivatives with respect to points there are to be, up to two, and whether all that is
-// to be differentiated by the weights.
-struct Wanted {
+// What a tape is used for: the highest derivative with respect to points, 0 to 2, and whether all
+// results are differentiated with respect to the parameters.
+struct TapeSpec {
     int order;
-    bool again;
+    bool parameters;
 };
 
-// Columns of a tape: of what the way there leaves for the one back, and of all else.
+// Columns of a tape: those that the backward pass reads, and scratch.
 struct Lengths {
-    int64_t kept, other;
+    int64_t taped, other;
 };
 
-// Where the parts of a tape begin in two pieces of memory, and, from nothing, how long these are.
-static Tape tape_in(const Network &net, Wanted wanted, Column *kept, Column *other,
-                    Lengths *lengths = nullptr) {
+// Places the arrays of a tape in two buffers; `lengths` gets the sizes of the buffers, which may be
+// null then.
+static Tape place_tape(const Network &net, TapeSpec spec, Column *taped, Column *other,
+                       Lengths *lengths = nullptr) {
     Lengths at = {0, 0};
-    int64_t all_units = hidden(net), most = widest(net);
+    int64_t all_units = n_hidden_units(net), max_size = max_layer_size(net);
     auto take = [](Column *memory, int64_t &at, int64_t n, bool needed) {
         Column *begin = needed && memory ? memory + at : nullptr;
         at += needed ? n : 0;
         return begin;
     };
-    auto keep = [&](int64_t n, bool needed = true) { return take(kept, at.kept, n, needed); };
+    auto keep = [&](int64_t n, bool needed = true) { return take(taped, at.taped, n, needed); };
     auto use = [&](int64_t n, bool needed = true) { return take(other, at.other, n, needed); };
-    auto derivative = [&](auto next, bool needed) {
-        Along found;
-        found.x = next(net.dims, needed);
-        found.phases = next(net.n_frequencies, needed);
-        found.features = next(net.sizes[0], needed);
-        found.units = next(all_units, needed);
-        found.z = next(all_units, needed);
-        found.one = use(most, needed && wanted.again);
-        return found;
+    auto tangent = [&](auto next, bool needed) {
+        Tangent result;
+        result.x = next(net.dims, needed);
+        result.phases = next(net.n_frequencies, needed);
+        result.features = next(net.sizes[0], needed);
+        result.units = next(all_units, needed);
+        result.z = next(all_units, needed);
+        result.scratch_a = use(max_size, needed && spec.parameters);
+        return result;
     };
-    bool gradient = wanted.order > 0, curvature = wanted.order > 1;
+    bool gradient = spec.order > 0, curvature = spec.order > 1;
     Tape tape;
     tape.x = use(net.dims);
-    tape.of_x = use(net.dims);
+    tape.gradient_x = use(net.dims);
     tape.p = use(net.dims);
-    tape.one = use(most);
-    tape.other = use(most);
+    tape.scratch_a = use(max_size);
+    tape.scratch_b = use(max_size);
     tape.features = keep(net.sizes[0]);
     tape.units = keep(all_units);
-    tape.slopes = keep(all_units);
-    tape.of_units = keep(all_units, gradient);
-    tape.curves = keep(all_units, curvature || (gradient && wanted.again));
-    tape.bends = keep(all_units, curvature && wanted.again);
-    tape.first = derivative(keep, curvature);
-    tape.first.other = use(most, curvature && wanted.again);
-    tape.second = derivative(use, gradient && wanted.again);
+    tape.d1 = keep(all_units);
+    tape.adjoint_units = keep(all_units, gradient);
+    tape.d2 = keep(all_units, curvature || (gradient && spec.parameters));
+    tape.d3 = keep(all_units, curvature && spec.parameters);
+    tape.first = tangent(keep, curvature);
+    tape.first.scratch_b = use(max_size, curvature && spec.parameters);
+    tape.second = tangent(use, gradient && spec.parameters);
     if (lengths) *lengths = at;
     return tape;
 }
 
-static Lengths lengths_of(const Network &net, Wanted wanted) {
+static Lengths tape_lengths(const Network &net, TapeSpec spec) {
     Lengths lengths;
-    tape_in(net, wanted, nullptr, nullptr, &lengths);
+    place_tape(net, spec, nullptr, nullptr, &lengths);
     return lengths;
 }
 
-static std::vector<Sums> sums_in(const Network &net, Column *memory) {
-    std::vector<Sums> found;
+static std::vector<GradientSums> place_sums(const Network &net, Column *memory) {
+    std::vector<GradientSums> layers;
     for (int64_t l = 0; l <= net.depth; l++) {
-        Sums sums = sums_of(net.sizes[l + 1], net.sizes[l]);
+        GradientSums sums = make_sums(net.sizes[l + 1], net.sizes[l]);
         sums.weights = memory;
         sums.biases = memory + sums.m * sums.columns;
         memory = sums.biases + sums.m;
-        found.push_back(sums);
+        layers.push_back(sums);
     }
-    return found;
+    return layers;
 }
 
-static int64_t length_of_sums(const Network &net) {
+static int64_t sums_length(const Network &net) {
     int64_t sum = 0;
-    for (const Sums &sums : sums_in(net, nullptr)) sum += sums.m * (sums.columns + 1);
+    for (const GradientSums &sums : place_sums(net, nullptr)) sum += sums.m * (sums.columns + 1);
     return sum;
 }
 
-static int64_t blocks_of(int64_t n) { return (n + POINTS - 1) / POINTS; }
+static int64_t n_blocks(int64_t n) { return (n + POINTS - 1) / POINTS; }
 
-// No more than have a block to work at: the others would be waited for.
-static int busy(int64_t blocks, int threads) {
+// Threads for a number of blocks: at most one thread per block.
+static int n_threads(int64_t blocks, int threads) {
     return blocks < threads ? (blocks > 1 ? blocks : 1) : threads;
 }
 
-INLINE int this_thread() {
+INLINE int thread_index() {
 #ifdef _OPENMP
     return omp_get_thread_num();
 #else
@@ -218,13 +223,14 @@ INLINE int this_thread() {
 #endif
 }
 
-// Of the calling thread, until it ends: new memory at each call would be cleared page by page.
-struct Memory {
+// A buffer of the calling thread, freed when it ends. The system would clear new memory page by
+// page at each call.
+struct ThreadBuffer {
     Column *columns = nullptr;
     int64_t length = 0;
 
-    // At least n columns, of any content.
-    Column *at_least(int64_t n) {
+    // At least n columns, uninitialized.
+    Column *reserve(int64_t n) {
         if (n > length) {
             std::free(columns);
             columns = (Column *)std::aligned_alloc(sizeof(Column), n * sizeof(Column));
@@ -234,25 +240,25 @@ struct Memory {
         return columns;
     }
 
-    ~Memory() { std::free(columns); }
+    ~ThreadBuffer() { std::free(columns); }
 };
 
-static thread_local Memory memory_of_thread;
+static thread_local ThreadBuffer thread_buffer;
 
-// Several networks of the same sizes, whose weights follow one another in memory, as their points,
-// results and gradients do; and the threads to use.
+// Several networks of the same sizes, whose weights, points, results and gradients are contiguous
+// in memory; and the number of threads.
 struct Networks {
     Network first;
-    int64_t members, n;  // points of each
+    int64_t members, n;  // number of networks; points of each
     int threads;
 };
 
-// One of them.
-struct Member {
+// One of these networks.
+struct MemberNetwork {
     std::vector<const float *> weights, biases;
     Network net;
 
-    Member(const Network &first, int64_t i) : net(first) {
+    MemberNetwork(const Network &first, int64_t i) : net(first) {
         for (int64_t l = 0; l <= first.depth; l++) {
             weights.push_back(first.weights[l] + i * first.sizes[l + 1] * first.sizes[l]);
             biases.push_back(first.biases[l] + i * first.sizes[l + 1]);
@@ -263,82 +269,82 @@ struct Member {
     }
 };
 
-static std::vector<Member> members_of(const Networks &all) {
-    std::vector<Member> found;
-    found.reserve(all.members);
-    for (int64_t i = 0; i < all.members; i++) found.emplace_back(all.first, i);
-    return found;
+static std::vector<MemberNetwork> member_networks(const Networks &all) {
+    std::vector<MemberNetwork> networks;
+    networks.reserve(all.members);
+    for (int64_t i = 0; i < all.members; i++) networks.emplace_back(all.first, i);
+    return networks;
 }
 
-// Does `work` for each block of points of each member: it is given the network, a tape, where the
-// block begins among the points of all members, and how many points it has. What the way there
-// leaves is kept of each block where there is memory for that. Whichever thread is free takes the
-// next block, for two cores are seldom equally fast.
+// Calls `work` for each block of points of each member, with the network, a tape, the index of the
+// block's first point among the points of all members, and its number of points. The tape is stored
+// in `taped` unless null. Blocks are scheduled dynamically, since cores are seldom equally fast.
 template <class Work>
-static void for_blocks(const Networks &all, Wanted wanted, Column *kept, Work work) {
-    int64_t n = all.n, blocks = blocks_of(n), count = all.members * blocks;
-    int threads = busy(count, all.threads);
-    Lengths lengths = lengths_of(all.first, wanted);
-    int64_t each = lengths.other + (kept ? 0 : lengths.kept);
-    Column *memory = memory_of_thread.at_least(threads * each);
-    const std::vector<Member> members = members_of(all);
+static void for_each_block(const Networks &all, TapeSpec spec, Column *taped, Work work) {
+    int64_t n = all.n, blocks = n_blocks(n), count = all.members * blocks;
+    int threads = n_threads(count, all.threads);
+    Lengths lengths = tape_lengths(all.first, spec);
+    int64_t per_thread = lengths.other + (taped ? 0 : lengths.taped);
+    Column *memory = thread_buffer.reserve(threads * per_thread);
+    const std::vector<MemberNetwork> members = member_networks(all);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (int64_t j = 0; j < count; j++) {
         int64_t i = j / blocks, p = j % blocks * POINTS;
         const Network &net = members[i].net;
-        Column *own = memory + this_thread() * each;
-        Column *there = kept ? kept + j * lengths.kept : own + lengths.other;
-        Tape tape = tape_in(net, wanted, there, own);
+        Column *start = memory + thread_index() * per_thread;
+        Column *block_tape = taped ? taped + j * lengths.taped : start + lengths.other;
+        Tape tape = place_tape(net, spec, block_tape, start);
         work(net, tape, i * n + p, n - p < POINTS ? n - p : POINTS);
     }
 }
 
-// How many numbers the way there leaves of n points.
-static int64_t numbers_kept(const Network &net, int64_t n, int order) {
-    return blocks_of(n) * lengths_of(net, {order, true}).kept * POINTS;
+// Floats in the tape of n points.
+static int64_t tape_floats(const Network &net, int64_t n, int order) {
+    return n_blocks(n) * tape_lengths(net, {order, true}).taped * POINTS;
 }
 
-// Of points x (n, dims) of each member: f (n), its gradient (n, dims) with respect to x, and the
-// curvature w' (d^2f/dx^2) w (n) along directions w (n, dims). Each may be null, but for the first.
-struct Found {
+// Results for the points x (n, dims) of each member: f (n), its gradient (n, dims) with respect to
+// x, and the curvature w' (d^2f/dx^2) w (n) along directions w (n, dims). The last two may be null.
+struct Outputs {
     float *f, *gradient, *curvature;
 };
 
-// What is found of the `count` points of a block that begins `at` one of them; it stays in the tape,
-// f and the curvature as columns.
-struct There {
+// f and the curvature at the points of a block.
+struct BlockValues {
     Column f, curvature;
 };
 
-static There go_there(const Network &net, const Tape &tape, int64_t at, int64_t count,
-                      const float *x, const float *w, const Found &found) {
-    There there = {constant(0.0f), constant(0.0f)};
+// Computes the outputs for the `count` points from index `at`, and fills the tape.
+static BlockValues forward_block(const Network &net, const Tape &tape, int64_t at, int64_t count,
+                                 const float *x, const float *w, const Outputs &outputs) {
+    BlockValues values = {constant(0.0f), constant(0.0f)};
     gather(x + at * net.dims, count, net.dims, tape.x);
-    there.f = output(net, tape);
-    std::memcpy(found.f + at, &there.f, count * sizeof(float));
-    if (!found.gradient) return there;
+    values.f = forward(net, tape);
+    std::memcpy(outputs.f + at, &values.f, count * sizeof(float));
+    if (!outputs.gradient) return values;
     if (w) {
         gather(w + at * net.dims, count, net.dims, tape.first.x);
-        along(net, tape, tape.first);
+        jvp(net, tape, tape.first);
     }
-    there.curvature = gradient_of_points(net, tape, w);
-    scatter(tape.of_x, count, net.dims, found.gradient + at * net.dims);
-    if (w) std::memcpy(found.curvature + at, &there.curvature, count * sizeof(float));
-    return there;
+    values.curvature = input_gradient(net, tape, w);
+    scatter(tape.gradient_x, count, net.dims, outputs.gradient + at * net.dims);
+    if (w) std::memcpy(outputs.curvature + at, &values.curvature, count * sizeof(float));
+    return values;
 }
 
-// All that is found of points x, and of directions w where not null. What `differentiate` needs of
-// it goes to `kept`, where not null: see `numbers_kept`.
-static void evaluate(const Networks &all, const float *x, const float *w, const Found &found,
-                     float *kept) {
+// Computes the outputs at points x, with directions w unless null. The tape for `parameter_vjp`
+// goes to `taped` unless null; its length is `tape_floats`.
+static void evaluate(const Networks &all, const float *x, const float *w, const Outputs &outputs,
+                     float *taped) {
     auto work = [&](const Network &net, const Tape &tape, int64_t at, int64_t count) {
-        go_there(net, tape, at, count, x, w, found);
+        forward_block(net, tape, at, count, x, w, outputs);
     };
-    for_blocks(all, {w ? 2 : found.gradient ? 1 : 0, kept != nullptr}, (Column *)kept, work);
+    TapeSpec spec = {w ? 2 : outputs.gradient ? 1 : 0, taped != nullptr};
+    for_each_block(all, spec, (Column *)taped, work);
 }
 
-// k Langevin steps of each point from x (n, dims) to the ends, by noise (k, n, dims) of each
-// member; see `langevin`.
+// k Langevin steps from x (n, dims) to `ends`, with noise (k, n, dims), for each member; see
+// `langevin_block`.
 static void langevin_chains(const Networks &all, const float *x, const float *noise,
                             const float *sizes, const float *scales, float *ends, float precision,
                             int64_t k) {
@@ -346,15 +352,15 @@ static void langevin_chains(const Networks &all, const float *x, const float *no
     auto work = [=](const Network &net, const Tape &tape, int64_t at, int64_t count) {
         int64_t member = at / n, step = n * net.dims;
         gather(x + at * net.dims, count, net.dims, tape.x);
-        langevin(net, tape, count, precision, k, sizes, scales,
-                 noise + member * (k - 1) * step + at * net.dims, step);
+        langevin_block(net, tape, count, precision, k, sizes, scales,
+                       noise + member * (k - 1) * step + at * net.dims, step);
         scatter(tape.x, count, net.dims, ends + at * net.dims);
     };
-    for_blocks(all, {1, false}, nullptr, work);
+    for_each_block(all, {1, false}, nullptr, work);
 }
 
-// k leapfrog steps of each point from x, its momentum p and gradient, all (n, dims), with an eps of
-// its own (n): into x, p, gradient and f (n); see `leapfrog`.
+// k leapfrog steps of points x, momenta p and gradients, all (n, dims), in place, with a step size
+// eps (n) for each chain; writes f (n). See `leapfrog_block`.
 static void leapfrog_chains(const Networks &all, float *x, float *p, float *gradient,
                             const float *eps, float *f, float precision,
                             float inverse_temperature, int64_t k) {
@@ -363,91 +369,97 @@ static void leapfrog_chains(const Networks &all, float *x, float *p, float *grad
         gather(eps + at, count, 1, &size);
         gather(x + at * net.dims, count, net.dims, tape.x);
         gather(p + at * net.dims, count, net.dims, tape.p);
-        gather(gradient + at * net.dims, count, net.dims, tape.of_x);
-        Column found = leapfrog(net, tape, precision, k, size, inverse_temperature);
-        std::memcpy(f + at, &found, count * sizeof(float));
+        gather(gradient + at * net.dims, count, net.dims, tape.gradient_x);
+        Column values = leapfrog_block(net, tape, precision, k, size, inverse_temperature);
+        std::memcpy(f + at, &values, count * sizeof(float));
         scatter(tape.x, count, net.dims, x + at * net.dims);
         scatter(tape.p, count, net.dims, p + at * net.dims);
-        scatter(tape.of_x, count, net.dims, gradient + at * net.dims);
+        scatter(tape.gradient_x, count, net.dims, gradient + at * net.dims);
     };
-    for_blocks(all, {1, false}, nullptr, work);
+    for_each_block(all, {1, false}, nullptr, work);
 }
 
-// Derivatives of a loss with respect to f (n), to its gradient (n, dims) and to the curvature (n)
-// of each member; the latter two null where it does not depend on them.
-struct OfLoss {
+// Derivatives of a loss with respect to f (n), its gradient (n, dims) and the curvature (n) of each
+// member; the last two are null if the loss does not depend on them.
+struct LossDerivatives {
     const float *v, *u, *b;
 };
 
-// Numbers of a block; where there are slopes, slope * found + number.
-INLINE Column numbers_of(const float *numbers, const float *slopes, const Column &found,
-                         int64_t count) {
+// The offsets of a block or, unless the slopes are null, offset + slope * value.
+INLINE Column affine_values(const float *offsets, const float *slopes, const Column &values,
+                            int64_t count) {
     Column offset, slope;
-    gather(numbers, count, 1, &offset);
+    gather(offsets, count, 1, &offset);
     if (!slopes) return offset;
     gather(slopes, count, 1, &slope);
-    return offset + slope * found;
+    return offset + slope * values;
 }
 
-// From a block of points, of which all is in the tape, to sums over them; see `differentiate`.
-static void come_back(const Network &net, const Tape &tape, int64_t at, int64_t count,
-                      bool curvature, const OfLoss &of_loss, const OfLoss &slopes,
-                      const There &there, const std::vector<Sums> &sums) {
-    auto from = [&](const float *numbers, int64_t length) {
-        return numbers ? numbers + at * length : nullptr;
+// The backward pass of a block from its tape: adds to the sums; see `parameter_vjp`.
+static void backward_block(const Network &net, const Tape &tape, int64_t at, int64_t count,
+                           bool curvature, const LossDerivatives &derivatives,
+                           const LossDerivatives &slopes, const BlockValues &values,
+                           const std::vector<GradientSums> &sums) {
+    auto at_block = [&](const float *array, int64_t length) {
+        return array ? array + at * length : nullptr;
     };
-    Column v = numbers_of(from(of_loss.v, 1), from(slopes.v, 1), there.f, count);
+    Column v = affine_values(at_block(derivatives.v, 1), at_block(slopes.v, 1), values.f, count);
     Column b = constant(0.0f);
-    if (curvature) b = numbers_of(from(of_loss.b, 1), from(slopes.b, 1), there.curvature, count);
-    if (of_loss.u) {
-        gather(from(of_loss.u, net.dims), count, net.dims, tape.second.x);
-        if (slopes.u) gather(from(slopes.u, net.dims), count, net.dims, tape.p);
+    if (curvature)
+        b = affine_values(at_block(derivatives.b, 1), at_block(slopes.b, 1), values.curvature,
+                          count);
+    if (derivatives.u) {
+        gather(at_block(derivatives.u, net.dims), count, net.dims, tape.second.x);
+        if (slopes.u) gather(at_block(slopes.u, net.dims), count, net.dims, tape.p);
         for (int64_t i = 0; slopes.u && i < net.dims; i++)
-            tape.second.x[i] = tape.second.x[i] + tape.p[i] * tape.of_x[i];
-        along(net, tape, tape.second, curvature ? &tape.first : nullptr, b);
+            tape.second.x[i] = tape.second.x[i] + tape.p[i] * tape.gradient_x[i];
+        jvp(net, tape, tape.second, curvature ? &tape.first : nullptr, b);
     }
-    gradient_of_weights(net, tape, v, curvature, of_loss.u, b, sums);
+    parameter_gradient(net, tape, v, curvature, derivatives.u, b, sums);
 }
 
 // The gradient of sum_p v[p] f(x[p]) + u[p] . df/dx[p] + b[p] w[p]' (d^2f/dx^2)[p] w[p] with
-// respect to weights and biases, each matrix followed by its bias. Each thread has sums of its own,
-// which are added in the same order every time.
+// respect to the parameters: each matrix followed by its bias. Each thread has its own sums, which
+// are added in a fixed order.
 //
-// `kept` is what `evaluate` left of the points, which are not looked at again. Where it is null,
-// each block of them goes there and back at once, and all is found beside; then v stands for
-// v + slope f, where the slopes have a v that is not null, and u and b likewise.
-static void differentiate(const Networks &all, const float *x, const float *w,
-                          const OfLoss &of_loss, const OfLoss &slopes, const float *kept,
-                          float *gradient, const Found &found) {
-    int64_t n = all.n, blocks = blocks_of(n);
-    int threads = busy(blocks, all.threads);
-    Wanted wanted = {w ? 2 : of_loss.u ? 1 : 0, true};
-    Lengths lengths = lengths_of(all.first, wanted);
-    int64_t part = (blocks + threads - 1) / threads * POINTS;
-    int64_t of_sums = length_of_sums(all.first);
-    int64_t each = of_sums + lengths.other + (kept ? 0 : lengths.kept);
-    Column *memory = memory_of_thread.at_least(threads * each);
-    std::vector<std::vector<Sums>> sums_of_thread;
-    for (int t = 0; t < threads; t++) sums_of_thread.push_back(sums_in(all.first, memory + t * each));
+// `taped` is the tape of `evaluate`; the points are not read again. If it is null, each block goes
+// through the forward and the backward pass before the next one, and the outputs are written, too.
+// The derivatives are then v + slopes.v f, unless slopes.v is null, and u and b likewise.
+static void parameter_vjp(const Networks &all, const float *x, const float *w,
+                          const LossDerivatives &derivatives, const LossDerivatives &slopes,
+                          const float *taped, float *gradient, const Outputs &outputs) {
+    int64_t n = all.n, blocks = n_blocks(n);
+    int threads = n_threads(blocks, all.threads);
+    TapeSpec spec = {w ? 2 : derivatives.u ? 1 : 0, true};
+    Lengths lengths = tape_lengths(all.first, spec);
+    int64_t share = (blocks + threads - 1) / threads * POINTS;  // points of each thread
+    int64_t n_sums = sums_length(all.first);
+    int64_t per_thread = n_sums + lengths.other + (taped ? 0 : lengths.taped);
+    Column *memory = thread_buffer.reserve(threads * per_thread);
+    std::vector<std::vector<GradientSums>> thread_sums;
+    for (int t = 0; t < threads; t++)
+        thread_sums.push_back(place_sums(all.first, memory + t * per_thread));
     for (int64_t i = 0; i < all.members; i++) {
-        Member member(all.first, i);
+        MemberNetwork member(all.first, i);
         const Network &net = member.net;
-        Column *of_member = (Column *)kept + i * blocks * lengths.kept;
+        Column *member_tape = (Column *)taped + i * blocks * lengths.taped;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (int t = 0; t < threads; t++) {
-            Column *own = memory + t * each, *free = own + of_sums;
-            std::memset((void *)own, 0, of_sums * sizeof(Column));
-            for (int64_t p = t * part; p < n && p < (t + 1) * part; p += POINTS) {
+            Column *start = memory + t * per_thread, *scratch = start + n_sums;
+            std::memset((void *)start, 0, n_sums * sizeof(Column));
+            for (int64_t p = t * share; p < n && p < (t + 1) * share; p += POINTS) {
                 int64_t count = n - p < POINTS ? n - p : POINTS, at = i * n + p;
-                Column *left = kept ? of_member + p / POINTS * lengths.kept : free + lengths.other;
-                Tape tape = tape_in(net, wanted, left, free);
-                There there = {constant(0.0f), constant(0.0f)};
-                if (!kept) there = go_there(net, tape, at, count, x, w, found);
-                come_back(net, tape, at, count, w, of_loss, slopes, there, sums_of_thread[t]);
+                Column *block_tape =
+                    taped ? member_tape + p / POINTS * lengths.taped : scratch + lengths.other;
+                Tape tape = place_tape(net, spec, block_tape, scratch);
+                BlockValues values = {constant(0.0f), constant(0.0f)};
+                if (!taped) values = forward_block(net, tape, at, count, x, w, outputs);
+                backward_block(net, tape, at, count, w, derivatives, slopes, values,
+                               thread_sums[t]);
             }
         }
         for (int t = 1; t < threads; t++)
-            for (int64_t j = 0; j < of_sums; j++) memory[j] = memory[j] + memory[t * each + j];
-        for (const Sums &sums : sums_of_thread[0]) gradient = poured(sums, gradient);
+            for (int64_t j = 0; j < n_sums; j++) memory[j] = memory[j] + memory[t * per_thread + j];
+        for (const GradientSums &sums : thread_sums[0]) gradient = write_sums(sums, gradient);
     }
 }
