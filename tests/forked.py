@@ -42,6 +42,7 @@ class Child:
         try:
             os.setsid()
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
             for number, path in enumerate(self.files, 1):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
                 os.dup2(os.open(path, flags) if number == 2 or terminal is None else terminal,

@@ -157,3 +157,12 @@ def test_too_few_points_have_an_error_above_the_tolerance():
     )
     assert found.error > 1e-3
     assert found.evaluations <= 20_000
+
+
+@pytest.mark.parametrize("resolution", [32, 35])
+def test_a_grid_that_has_the_true_mass_by_chance_is_not_used(resolution):
+    truth, energy = mixture(2, 0.3), Bowl()
+    data = points(truth)
+    found, _ = evaluate(energy, data, resolution=resolution)
+    true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
