@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config import presets
 from ebmtrain.config.ensemble import build_members
 
 if TYPE_CHECKING:
+    from ebmtrain.runtime.devices import CompileOption
     from ebmtrain.training.state import TrainSpec, TrainState
 
 
@@ -61,7 +62,7 @@ def _duration_s(step: Callable[[], None]) -> float:
 
 
 def _step_function(
-    begun: list[tuple[TrainSpec, TrainState]], compiles: bool | Literal["auto"]
+    begun: list[tuple[TrainSpec, TrainState]], compiles: CompileOption
 ) -> Callable[[], None]:
     """What makes one update of each of these."""
     from ebmtrain.training.compiled.inductor import select, should_compile
@@ -76,7 +77,9 @@ def _step_function(
             run_step(spec, state, stepper)
 
         return one
-    together = VmapTrainStep(compile=should_compile(compiles, spec))
+    together = VmapTrainStep(
+        compile=should_compile(compiles, spec), cuda_graph=compiles == "cuda_graph"
+    )
 
     def ended(_: int, found: object) -> None:
         if isinstance(found, Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from ebmtrain.config.schema import Checkpoint, Plots, Samples
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.protocol import Evaluator
+from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.training.state import TrainSpec
@@ -39,7 +40,7 @@ class Experiment:
     samples: Samples
     device: torch.device
     dtype: torch.dtype
-    compile: bool | Literal["auto"]
+    compile: CompileOption
 
     @property
     def seed(self) -> int:

@@ -229,7 +229,8 @@ def _messages(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
     """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
     words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
     if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
-        return [f"{path} must be true, false or {' or '.join(words)}, got {_format_value(value)}"]
+        choices = " or ".join([", ".join(["true", "false", *words[:-1]]), words[-1]])
+        return [f"{path} must be {choices}, got {_format_value(value)}"]
     return list(dict.fromkeys(_message(path, value, error) for error in errors))
 
 

@@ -44,7 +44,10 @@ def _run_members(
     first = members[0]
     assert first.train_spec is not None
     stepper, stop = (
-        VmapTrainStep(compile=should_compile(first.compile, first.train_spec)),
+        VmapTrainStep(
+            compile=should_compile(first.compile, first.train_spec),
+            cuda_graph=first.compile == "cuda_graph",
+        ),
         StopRequest(),
     )
     runs = [

@@ -15,6 +15,7 @@ from ebmtrain.errors import ConfigError
 from ebmtrain.runtime import native
 
 LOG = logging.getLogger("ebmtrain")
+CompileOption = bool | Literal["auto", "cuda_graph"]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -30,20 +31,20 @@ class Device:
             second one helps perceptrons (docs/performance.md).
         dtype: of parameters, data and chains.
         deterministic: refuse operations that may give other bits from run to run.
-        compile: make each update as one compiled graph, on an NVIDIA GPU as one CUDA graph of it;
-            auto: where the run is long enough to pay for the compilation. On the CPU it takes a C++
-            compiler.
-        native: perceptrons of float32 on the CPU by C++ of ours (see `native`), where the machine
-            has a compiler, and chains on them by a kernel on an NVIDIA GPU; false: by torch's
-            operations.
+        compile: compile each update into one graph; auto: only in runs long enough to repay the
+            compilation; cuda_graph: also record it as a CUDA graph on an NVIDIA GPU. On the CPU
+            the compilation needs a C++ compiler.
+        native: compute perceptrons in float32 on the CPU by C++ (see `native`), if the machine has
+            a compiler; triton: also run chains on them by a Triton kernel on an NVIDIA GPU; false:
+            use torch's operations only.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Gt(0), Le(4096)] | None = None
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
-    compile: bool | Literal["auto"] = False
-    native: bool = True
+    compile: CompileOption = False
+    native: bool | Literal["triton"] = True
 
     def problems(self) -> list[str]:
         """Why this machine cannot do it; empty if it can."""
@@ -88,7 +89,7 @@ class Device:
                     "warning: device.threads is %d, and there are %d cores: threads that share one "
                     "wait for each other", self.threads, cores,
                 )  # fmt: skip
-        native.set_enabled(self.native)
+        native.set_enabled(self.native is not False, triton=self.native == "triton")
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         if device.type == "cuda":

@@ -34,18 +34,24 @@ _OPTION_SETS = (  # tried in turn, until the compiler accepts one
 )
 COMPILE_TIMEOUT_S = 120.0
 _enabled = True
+_triton_enabled = False
 _rejected: dict[str, str] = {}  # file name of a source -> reason
 
 
-def set_enabled(value: bool) -> None:
-    """Allows or forbids C++ libraries in the whole process."""
-    global _enabled
-    _enabled = value
+def set_enabled(value: bool, *, triton: bool = False) -> None:
+    """Allows or forbids C++ libraries, and the Triton kernel on a GPU, in the whole process."""
+    global _enabled, _triton_enabled
+    _enabled, _triton_enabled = value, triton
 
 
 def enabled() -> bool:
     """Whether C++ libraries are allowed in this process."""
     return _enabled
+
+
+def triton_enabled() -> bool:
+    """Whether the Triton kernel is allowed in this process."""
+    return _triton_enabled
 
 
 def reject(source: Path, reason: str) -> None:

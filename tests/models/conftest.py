@@ -30,9 +30,10 @@ def dtype(request) -> torch.dtype:
 @pytest.fixture
 def cpp():
     """Perceptrons by C++, as it is set when a test begins; it may set otherwise."""
-    before, threads = native.enabled(), torch.get_num_threads()
+    before, triton = native.enabled(), native.triton_enabled()
+    threads = torch.get_num_threads()
     native.set_enabled(True)
     assert selfcheck.self_check()
     yield
-    native.set_enabled(before)
+    native.set_enabled(before, triton=triton)
     torch.set_num_threads(threads)

@@ -38,7 +38,8 @@ def supports_chains(x: Tensor, network: Network) -> bool:
         return supports(x, network)
     layout = Layout.of(x, network)
     return (
-        _is_eligible(x, network)
+        native.triton_enabled()
+        and _is_eligible(x, network)
         and layout.fits(shared_memory_bytes(x.device))
         and self_check_on(x.device, layout)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 
 from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
+from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.signals import block_signals
 from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
 from ebmtrain.training.compiled.trace import (
@@ -50,7 +51,8 @@ class CompiledTrainStep:
     resumed run that compiles again makes the same updates.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cuda_graph: bool = False) -> None:
+        self.cuda_graph = cuda_graph
         self.programs: dict[Any, _Program] = {}
         self.failed = False
 
@@ -96,7 +98,7 @@ class CompiledTrainStep:
         mismatch = _mismatch(spec, state, batch, weight, program)
         if mismatch:
             raise ValueError(f"compiled it does something else: {mismatch}")
-        if record := recorder(state.diverged.device):
+        if self.cuda_graph and (record := recorder(state.diverged.device)):
             recording = Recorded(run, mutated_inputs(update, state), record)
             program = _program_from(update, recording)
             if mismatch := _mismatch(spec, state, batch, weight, program):
@@ -218,15 +220,17 @@ def _parameter_distance(one: TrainState, other: TrainState) -> float:
     return float(sum((a - b).detach().double().square().sum() for a, b in pairs)) ** 0.5
 
 
-def should_compile(wanted: bool | Literal["auto"], spec: TrainSpec) -> bool:
+def should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
     """Whether updates are to be compiled.
 
     `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
     decide about the bits of the result.
     """
-    return spec.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else wanted
+    return spec.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else bool(wanted)
 
 
-def select(wanted: bool | Literal["auto"], spec: TrainSpec) -> CompiledTrainStep | None:
+def select(wanted: CompileOption, spec: TrainSpec) -> CompiledTrainStep | None:
     """What makes the updates of a run; None: `train_step`."""
-    return CompiledTrainStep() if should_compile(wanted, spec) else None
+    if not should_compile(wanted, spec):
+        return None
+    return CompiledTrainStep(cuda_graph=wanted == "cuda_graph")

@@ -60,10 +60,12 @@ class VmapTrainStep:
 
     Args:
         compile: the graph is compiled; where that fails, it is used as it is.
+        cuda_graph: a compiled graph is recorded as a CUDA graph on an NVIDIA GPU.
     """
 
-    def __init__(self, *, compile: bool):
+    def __init__(self, *, compile: bool, cuda_graph: bool = False):
         self.compile = compile
+        self.cuda_graph = cuda_graph
         self.programs: dict[Any, _Program] = {}
         self.failed = False
 
@@ -141,7 +143,7 @@ class VmapTrainStep:
     def record(self, found: BatchedGraph, group: Sequence[StepRequest]) -> None:
         """On a device that can: see `Compiled.compile`."""
         state = group[0].state
-        record = recorder(state.diverged.device)
+        record = recorder(state.diverged.device) if self.cuda_graph else None
         if record is None:
             return
         found.run = recording = Recorded(found.run, mutated_inputs(found.update, state), record)

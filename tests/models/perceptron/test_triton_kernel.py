@@ -26,7 +26,7 @@ from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional, selfcheck
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import Network
-from ebmtrain.runtime import native
+from ebmtrain.runtime.devices import Device
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin
@@ -217,6 +217,7 @@ class TestSelection:
     def selects(self, monkeypatch, held: int = 227 * 1024, agrees: bool = True, **options) -> bool:
         monkeypatch.setattr(perceptron, "shared_memory_bytes", lambda device: held)
         monkeypatch.setattr(perceptron, "self_check_on", lambda device, layout: agrees)
+        Device(native=options.pop("native", "triton")).set_up_process()
         energy = MLP(event_shape=(options.pop("dims", 2),), **options)
         with FakeTensorMode():
             x = torch.empty(3, energy.embedding.frequencies.shape[1], device="cuda")
@@ -226,9 +227,9 @@ class TestSelection:
             return energy.at_once(x)
 
     def test_selected_on_hopper(self, monkeypatch):
-        assert self.asked(monkeypatch)
-        assert self.asked(monkeypatch, fourier_features=64)
-        assert self.asked(monkeypatch, depth=3)
+        assert self.selects(monkeypatch)
+        assert self.selects(monkeypatch, fourier_features=64)
+        assert self.selects(monkeypatch, depth=3)
 
     @pytest.mark.parametrize(
         "change",
@@ -239,11 +240,12 @@ class TestSelection:
         ],
     )  # fmt: skip
     def test_not_selected(self, monkeypatch, change):
-        assert not self.asked(monkeypatch, **change)
+        assert not self.selects(monkeypatch, **change)
 
-    def test_not_selected_with_native_off(self, monkeypatch):
-        native.set_enabled(False)
-        assert not self.asked(monkeypatch)
+    @pytest.mark.parametrize("value", [True, False])
+    def test_off_unless_requested(self, monkeypatch, value):
+        assert not self.selects(monkeypatch, native=value)
+        assert Device().native is True  # the default
 
     @pytest.mark.parametrize(
         ("found", "why"),

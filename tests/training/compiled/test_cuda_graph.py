@@ -7,6 +7,7 @@ recording, whatever is handed over later, and its outputs are always the same te
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from ebmtrain.training.compiled import cuda_graph as recorded
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled import vmap as together
 from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
-from ebmtrain.training.compiled.inductor import CompiledTrainStep, _program_from
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, _program_from, select
 from ebmtrain.training.compiled.trace import clone_state, mutated_inputs, trace_update
 from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.ema import ema_weight
@@ -165,7 +166,7 @@ def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path,
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     spec, state = warm(configured("method=dsm", "model.depth=1"))
     other = clone_state(spec, state)
-    directly, played = CompiledTrainStep(), CompiledTrainStep()
+    directly, played = CompiledTrainStep(), CompiledTrainStep(cuda_graph=True)
     made = []
     for _ in range(3):
         run_step(spec, state, directly)
@@ -189,7 +190,7 @@ def test_vmapped_updates_are_recorded(configured, lines, monkeypatch, record, to
     for by in (None, lambda *words: made.append(1) or record(*words)):
         monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
         members = start_members(configured, 2, "method=pcd", "method.k=2")
-        stepper = VmapTrainStep(compile=True)
+        stepper = VmapTrainStep(compile=True, cuda_graph=True)
         run_updates(members, stepper, 4)
         saved = copy.deepcopy(members[0][1].state_dict())
         run_updates(members, stepper, 1)
@@ -210,11 +211,9 @@ def test_recorded_updates_on_a_gpu(configured, lines, monkeypatch, words):
     """The same bits as by the compiled update itself, and no wait for the device in between."""
     spec, state = warm(configured(*words.split(), "device=cuda"))
     other, saved = clone_state(spec, state), copy.deepcopy(state.state_dict())
-    played, directly = CompiledTrainStep(), CompiledTrainStep()
+    played, directly = CompiledTrainStep(cuda_graph=True), CompiledTrainStep()
     run_step(spec, state, played)
-    with monkeypatch.context() as patch:
-        patch.setattr(compiled, "recorder", lambda _: None)
-        run_step(spec, other, directly)
+    run_step(spec, other, directly)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
@@ -230,6 +229,24 @@ def test_recorded_updates_on_a_gpu(configured, lines, monkeypatch, words):
             run_step(spec, one, stepper)
     assert differences(state.state_dict(), other.state_dict()) == []
     assert [line for line in lines() if line.startswith("warning")] == []
+
+
+def test_recorded_only_on_request(configured, monkeypatch):
+    """Even where the device claims to record."""
+    spec, state = warm(configured("method=dsm", "model.depth=1"))
+    monkeypatch.setattr(compiled, "compile_graph", lambda graph, _: graph)  # half a minute less
+    monkeypatch.setattr(compiled, "use_disk_cache", lambda: None)
+    made = []
+    monkeypatch.setattr(
+        compiled, "recorder", lambda _: lambda *words: made.append(1) or tape(*words)
+    )
+    for value, expected in ((True, 0), ("cuda_graph", 1)):
+        stepper = select(value, spec)
+        assert stepper is not None
+        run_step(spec, state, stepper)
+        assert stepper.compiled
+        assert bool(made) == expected
+    assert select("auto", replace(spec, n_steps=30_000)).cuda_graph is False
 
 
 def test_only_cuda_devices_record():

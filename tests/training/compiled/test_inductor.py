@@ -332,5 +332,5 @@ def test_an_unknown_value_of_compile_is_refused(configured):
     for word in ("sometimes", "1", "null"):
         with pytest.raises(ConfigError) as raised:
             build(configured(f"device.compile={word}"))
-        assert "device.compile must be true, false or auto, got" in str(raised.value)
+        assert "device.compile must be true, false, auto or cuda_graph, got" in str(raised.value)
         assert "problems" not in str(raised.value)  # one
