@@ -42,8 +42,9 @@ _Program = Callable[[TrainState, Batch, float | None], StepResult]
 
 
 class CompiledTrainStep:
-    """What `train_step` does, as a graph that torch's inductor has compiled, and on an NVIDIA
-    GPU as a CUDA graph of that: see `recorded`.
+    """What `train_step` does, as a graph that torch's inductor has compiled.
+
+    With `cuda_graph`, on an NVIDIA GPU, also as a CUDA graph of that: see `cuda_graph.Recorded`.
 
     The first update is never compiled: before it an optimizer has no moments. Each graph is tried
     against `train_step` before it is used. Where anything of this fails, one warning says so and
