@@ -58,7 +58,7 @@ def _run_members(
     ]
 
     def told(number: int, outcome: _Result | Exception) -> None:
-        stop.at_once = False  # which holds for the one that has just ended: others have to save
+        stop.raises = False  # which holds for the one that has just ended: others have to save
         ended(number, outcome)
 
     with stop:

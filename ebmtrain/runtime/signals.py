@@ -62,7 +62,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._raises = False
+        self.raises = False
+        """Whether a signal raises `TerminationSignal` at once."""
         self._previous: dict[int, Any] = {}
         self._depth = 0
 
@@ -88,14 +89,14 @@ class StopRequest:
         Raises:
             TerminationSignal: a signal was received before.
         """
-        self._raises = True
+        self.raises = True
         if self.signal is not None:
             _raise(self.signal)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         _restore(self._previous)  # the next signal has its default effect
-        if self._raises:
+        if self.raises:
             _raise(number)
 
 
