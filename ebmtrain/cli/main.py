@@ -21,15 +21,28 @@ VERBS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 ok, 1 a job failed, 2 configuration or data, 3 diverged,
-    4 checkpoint unusable, 5 run directory in use, 6 input or output, 7 refused as
-    unsafe, 128 + n after signal n."""
+    """Runs the verb, or trains; returns the exit code.
+
+    0 ok, 1 a job failed, 2 configuration or data, 3 diverged, 4 checkpoint unusable, 5 run
+    directory in use, 6 input or output, 7 refused as unsafe, 128 + n after signal n.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with raise_on_signals():
-            code = dispatch(arguments)
+            verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
+            code = 0
+            if arguments == ["--version"]:  # Hydra prints its own
+                print(f"ebmtrain {importlib.metadata.version('ebmtrain')}")
+            elif "-h" in arguments or "--help" in arguments:
+                from ebmtrain.cli import help
+
+                print(help.verb_help(verb) if verb else help.general_help(arguments), end="")
+            elif verb:
+                code = importlib.import_module(f"ebmtrain.cli.{verb}").main(arguments[1:])
+            else:
+                code = importlib.import_module("ebmtrain.cli.train").main(arguments)
             _flush_stdout()
         return code
     except KeyboardInterrupt as stop:
@@ -44,10 +57,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _flush_stdout() -> None:
-    """What is still to be printed, while it can be said that it cannot.
+    """Writes buffered output now, while a failure can still be reported.
 
     Raises:
-        OutputError, BrokenPipeError: it cannot.
+        BrokenPipeError: the reader closed the pipe.
+        OutputError: standard output cannot be written for another reason.
     """
     try:
         sys.stdout.flush()
@@ -56,22 +70,6 @@ def _flush_stdout() -> None:
     except OSError as error:
         silence_stdout()
         raise OutputError(f"cannot write standard output: {error.strerror}") from error
-
-
-def dispatch(arguments: list[str]) -> int:
-    """The exit code of the verb, or of training."""
-    if arguments == ["--version"]:  # Hydra prints its own
-        print(f"ebmtrain {importlib.metadata.version('ebmtrain')}")
-        return 0
-    verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
-    if "-h" in arguments or "--help" in arguments:
-        from ebmtrain.cli import help
-
-        print(help.verb_help(verb) if verb else help.general_help(arguments), end="")
-        return 0
-    if verb:
-        return importlib.import_module(f"ebmtrain.cli.{verb}").main(arguments[1:])
-    return importlib.import_module("ebmtrain.cli.train").main(arguments)
 
 
 def _is_verb(argument: str) -> bool:
@@ -103,28 +101,30 @@ def _known_keys() -> set[str]:
 
 
 def print_error(error: Exception, arguments: list[str]) -> int:
-    """One clear line (one per problem), and the exit code. What nobody foresaw is our fault, and
-    is shown in full by --debug."""
+    """Prints one line per problem; returns the exit code.
+
+    An error that is not ebmtrain's own is reported as unexpected, and --debug shows its traceback.
+    """
     if isinstance(error, EbmtrainError):
         lines, code = str(error).splitlines(), error.exit_code
     else:
         from ebmtrain.cli.arguments import explain_error
 
         lines, code = explain_error(error, arguments)
-    said = [f"ebmtrain: {_escape_control_characters(line)}" for line in lines]
+    messages = [f"ebmtrain: {_escape_control_characters(line)}" for line in lines]
     if len(lines) > 1:
-        said = [
+        messages = [
             f"ebmtrain: {len(lines)} problems",
             *(f"  - {_escape_control_characters(line)}" for line in lines),
         ]
-    # In one write, or the lines of processes that speak at once would be mixed.
-    print("\n".join(said) + "\n", end="", file=sys.stderr)
+    # In one write, so that the lines of concurrent processes are not mixed.
+    print("\n".join(messages) + "\n", end="", file=sys.stderr)
     return code
 
 
 def _escape_control_characters(line: str) -> str:
-    """A terminal would obey the control characters of a name; they are shown as Python writes
-    them."""
+    """The line with its control characters, which a terminal would interpret, written as Python
+    escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 

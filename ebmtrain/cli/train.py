@@ -9,10 +9,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from ebmtrain.cli.arguments import find_key, parse_overrides
 from ebmtrain.cli.job import run_job
@@ -23,8 +26,12 @@ from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 
+if TYPE_CHECKING:
+    from ebmtrain.config.experiment import Experiment
+
 
 def main(arguments: list[str]) -> int:
+    """Trains, or prints what Hydra's flags ask for; returns the exit code."""
     rest, user = parse_overrides(arguments, others=True)
     _check_flags(rest)
     try:
@@ -39,11 +46,6 @@ def main(arguments: list[str]) -> int:
     command = [sys.argv[0], *arguments]
     if flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides:
         return _sweep(chosen, flags, command)
-    return _run(chosen, flags, command)
-
-
-def _run(chosen: Presets, flags: Namespace, command: list[str]) -> int:
-    """One run, or the runs of an ensemble side by side; or only what Hydra's flags ask for."""
     loader, name = chosen.loader(), flags.config_name or "config"
     if hydra_private.show_information(loader, flags, name):
         return 0
@@ -51,13 +53,24 @@ def _run(chosen: Presets, flags: Namespace, command: list[str]) -> int:
     hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
     chosen.check_targets(config)
     members = build_members(config)
-    task = partial(run_job, members=members, command=command)
-    if len(members) == 1:
-        if members[0].data is None:
-            presets.set_kind(config, "landscape")
-        with _output_errors("hydra.run.dir"):
-            hydra_private.run(loader, config, task)
-        return 0
+    start = partial(
+        hydra_private.run, loader, config, partial(run_job, members=members, command=command)
+    )
+    if len(members) > 1:
+        return _ensemble(config, members, start)
+    if members[0].data is None:
+        presets.set_kind(config, "landscape")
+    with _output_errors("hydra.run.dir"):
+        start()
+    return 0
+
+
+def _ensemble(config: DictConfig, members: list[Experiment], start: Callable[[], object]) -> int:
+    """Several seeds of one configuration, or one run per class that is left out.
+
+    Args:
+        start: runs all members.
+    """
     from ebmtrain.runs.ensemble import member_overrides
 
     presets.set_kind(config, "ensemble")
@@ -68,7 +81,7 @@ def _run(chosen: Presets, flags: Namespace, command: list[str]) -> int:
         path, [[word] for word in member_overrides(members)], "hydra.run.dir", quiet=quiet
     )
     with _output_errors("hydra.run.dir"):
-        return run_and_report(sweep, partial(hydra_private.run, loader, config, task))
+        return run_and_report(sweep, start)
 
 
 def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:

@@ -13,13 +13,13 @@ from typing import Any
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.runs.console import print_line
-from ebmtrain.runs.launch import experiment_steps
+from ebmtrain.runs.launch import create_run, session_steps
 from ebmtrain.runs.outcome import report_outcome
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
 from ebmtrain.training.compiled.inductor import should_compile
 from ebmtrain.training.compiled.vmap import VmapTrainStep
-from ebmtrain.training.loop import run_interleaved
+from ebmtrain.training.loop import StepRequests, run_interleaved
 
 _Result = dict[str, Any]
 
@@ -33,36 +33,35 @@ def _run_members(
     quiet: bool,
     command: Sequence[str] | None = None,
 ) -> int | None:
-    """New runs in these folders; the signal that has stopped them, if one has.
+    """Trains the members in these folders; returns the signal that stopped them, or None.
 
     Args:
-        members: of one configuration but for the seed, with something to train.
-        ended: is told the number of each member that comes to its end, and its result or what was
-            wrong with it, which stops no other.
-        quiet: nothing to the terminal; else the first member's lines.
+        members: experiments that differ in their seed only, each with a training specification.
+        ended: called with the number of each member that ends, and its result or its exception.
+            The exception of one member does not stop the others.
+        quiet: prints nothing; otherwise the lines of the first member are printed.
     """
     first = members[0]
     assert first.train_spec is not None
-    stepper, stop = (
-        VmapTrainStep(
-            compile=should_compile(first.compile, first.train_spec),
-            cuda_graph=first.compile == "cuda_graph",
-        ),
-        StopRequest(),
+    stepper = VmapTrainStep(
+        compile=should_compile(first.compile, first.train_spec),
+        cuda_graph=first.compile == "cuda_graph",
     )
-    runs = [
-        experiment_steps(
-            experiment, path, choices, stepper, stop=stop, quiet=quiet or i > 0, command=command
-        )
-        for i, (experiment, path) in enumerate(zip(members, paths, strict=True))
-    ]
+    stop = StopRequest()
 
-    def told(number: int, outcome: _Result | Exception) -> None:
-        stop.raises = False  # which holds for the one that has just ended: others have to save
-        ended(number, outcome)
+    def member_steps(number: int) -> StepRequests[_Result]:
+        experiment, hidden = members[number], quiet or number > 0
+        with create_run(experiment, paths[number], choices, command) as run:
+            return (
+                yield from session_steps(experiment, run, choices, stepper, stop=stop, quiet=hidden)
+            )
+
+    def on_end(number: int, result: _Result | Exception) -> None:
+        stop.raises = False  # it applied to the member that has just ended: others have to save
+        ended(number, result)
 
     with stop:
-        run_interleaved(runs, stepper, told)
+        run_interleaved([member_steps(i) for i in range(len(members))], stepper, on_end)
     return stop.signal
 
 
@@ -90,8 +89,8 @@ def run_ensemble(
     """Runs the ensemble in this folder; returns the results of its members.
 
     Args:
-        name: of the job of a sweep that it is.
-        quiet: nothing but a line for each member; else the first one's lines too.
+        name: of the job if the ensemble is a job of a sweep.
+        quiet: prints one line per member only; otherwise the lines of the first member as well.
         command: for run.json; None: the arguments of this process.
 
     Raises:
@@ -100,11 +99,11 @@ def run_ensemble(
     began, paths, each = time.perf_counter(), _folders(path, members), member_overrides(members)
     results: dict[int, dict[str, Any]] = {}
 
-    def ended(number: int, found: dict[str, Any] | Exception) -> None:
-        told = f"{name or f'member {number}'}  {each[number]}"
+    def ended(number: int, result: dict[str, Any] | Exception) -> None:
+        label = f"{name or f'member {number}'}  {each[number]}"
         config = members[number].config
         results[number] = report_outcome(
-            told, found, paths[number], config, choices, began, command
+            label, result, paths[number], config, choices, began, command
         )
 
     stopped = _run_members(members, paths, choices, ended, quiet=quiet, command=command)

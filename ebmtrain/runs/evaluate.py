@@ -1,4 +1,4 @@
-"""TODO ebmtrain/runs/evaluate.py."""
+"""Runs the evaluators of an experiment on a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ebmtrain.types import EstimatesLogZ
 def evaluation_input(
     experiment: Experiment, energy: nn.Module, method: Mapping[str, Tensor]
 ) -> EvaluationInput:
-    """A model as evaluations want it."""
+    """The model with all that evaluators read: region, data, draws, chains, random streams."""
 
     def points(count: int) -> Tensor:
         wanted = replace(experiment.samples, count=count)
@@ -54,7 +54,7 @@ def _run_chains(
     draws: int,
     thin: int,
 ) -> Trace:
-    """Chains as `draw_samples` runs them, watched after the burn-in."""
+    """A trace of chains that start and burn in as those of `draw_samples`."""
     generator = experiment.generator("evaluation traces")
     first = chain_starts(experiment, experiment.samples.start, chains, method, generator)
     learnt = restore_adaptation(method, experiment.sampler, first)
@@ -76,12 +76,14 @@ def _run_chains(
 def run_evaluations(
     experiment: Experiment, model: EvaluationInput, due: Collection[str] | None = None
 ) -> Evaluation:
-    """What the evaluations say of a model; beside it, each log Z that the method keeps in its state
-    under a name that begins so (of exp(-E), at T = 1) or computes, in the data's units like every
-    other.
+    """The metrics and warnings of the evaluators, and the method's own estimates of log Z.
+
+    These are the items of the method's state whose names begin with `log_z`, log Z of exp(-E) at
+    T = 1, and `log_z_running` of a method that computes it. They are given in the data's units, as
+    all other numbers.
 
     Args:
-        due: names of the evaluations to make; None: all.
+        due: names of the evaluators to run; None: all.
     """
     metrics, warnings = {}, []
     energy, method = model.energy, model.method
@@ -105,7 +107,7 @@ def run_evaluations(
 
 
 def _drop_nonfinite(evaluation: Evaluation) -> Evaluation:
-    """Without the numbers that are none; in their place stands a warning."""
+    """The evaluation without its numbers that are not finite; each is replaced by a warning."""
     broken = {k: v for k, v in evaluation.metrics.items() if not np.isfinite(v).all()}
     kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}
     warnings = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,66 +50,58 @@ def run_experiment(
         command: for run.json; None: the arguments of this process.
     """
     stepper = _choose_stepper(experiment)
-    return run_to_completion(
-        experiment_steps(experiment, path, choices, stepper, quiet=quiet, command=command),
-        stepper or train_step,
-    )
+    with create_run(experiment, path, choices, command) as run:
+        steps = session_steps(experiment, run, choices, stepper, quiet=quiet)
+        return run_to_completion(steps, stepper or train_step)
 
 
 def _choose_stepper(experiment: Experiment) -> CompiledTrainStep | None:
-    """What makes the updates of a run that goes by itself; None: `train_step`."""
-    return (
-        None if experiment.train_spec is None else select(experiment.compile, experiment.train_spec)
-    )
+    """The compiled update of a single run; None: `train_step`."""
+    spec = experiment.train_spec
+    return None if spec is None else select(experiment.compile, spec)
 
 
-def experiment_steps(
+@contextmanager
+def create_run(
     experiment: Experiment,
     path: Path,
     choices: dict[str, str],
-    stepper: Stepper | None,
-    *,
-    stop: StopRequest | None = None,
-    quiet: bool = False,
     command: Sequence[str] | None = None,
-) -> StepRequests[dict[str, Any]]:
-    """`run_experiment`, as far as the next update.
+) -> Iterator[RunDir]:
+    """A new run directory, locked while the context is open.
 
     Args:
-        stepper, stop: see `Session`.
+        command: see `run_experiment`.
     """
     check_files(path)  # before anything is written, the lock included
     with lock_directory(path):
-        run = RunDir.create(path, experiment.config, run_info(experiment, choices, command))
-        return (
-            yield from _session_steps(experiment, run, choices, stepper, stop=stop, quiet=quiet)
-        )
+        yield RunDir.create(path, experiment.config, run_info(experiment, choices, command))
 
 
 def resume(
     path: Path, config: dict[str, Any] | None = None, trust: Trust = (), *, quiet: bool = False
 ) -> dict[str, Any]:
-    """Goes on in `path` from its newest whole checkpoint; returns the result.
+    """Continues the run in `path` from its newest whole checkpoint; returns the result.
 
     Args:
         config: in place of the saved one, say with more steps.
     """
     run = RunDir.open(path)
     # Before anything is written, the lock included.
-    wanted = validate(config or run.config(), trust)
-    train = wanted["train"]
+    valid = validate(config or run.config(), trust)
+    train = valid["train"]
     if train.get("leave_one_out") or train.get("ensemble") not in (None, 1):
         word = (
             "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
         )
         raise ConfigError(f"train.{word} begins new runs, and {path} is one: resume it without")
     with lock_directory(path):
-        experiment = build(wanted, trust, set_up_process=True)
+        experiment = build(valid, trust, set_up_process=True)
         stepper = _choose_stepper(experiment)
 
-        def go_on(**known: Any) -> dict[str, Any]:
-            updates = _session_steps(
-                experiment, run, run.group_choices(), stepper, quiet=quiet, **known
+        def continue_run(**options: Any) -> dict[str, Any]:
+            updates = session_steps(
+                experiment, run, run.group_choices(), stepper, quiet=quiet, **options
             )
             return run_to_completion(updates, stepper or train_step)
 
@@ -119,8 +112,8 @@ def resume(
                 run.write_config(config)
             run.truncate_metrics(0)
             notes = ["there is no checkpoint yet, for the run had not begun: it does so now"]
-            return go_on(notes=notes)
-        saved, passed = run.load_checkpoint()
+            return continue_run(notes=notes)
+        saved, skipped = run.load_checkpoint()
         state = validate_state(saved)
         n_steps, result = experiment.train_spec.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
@@ -132,7 +125,7 @@ def resume(
         _check_resumable(experiment, state)
         if config is not None:
             run.write_config(config)
-        return go_on(resumed=state, notes=passed)
+        return continue_run(resumed=state, notes=skipped)
 
 
 def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
@@ -163,7 +156,7 @@ def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
             ) from error
 
 
-def _session_steps(
+def session_steps(
     experiment: Experiment,
     run: RunDir,
     choices: dict[str, str],
@@ -174,9 +167,17 @@ def _session_steps(
     quiet: bool = False,
     notes: list[str] | None = None,
 ) -> StepRequests[dict[str, Any]]:
+    """A run with its console: yields at each update, returns the content of result.json.
+
+    Args:
+        stepper, stop: see `Session`.
+        resumed: the checkpoint from which the run continues; None: a new run.
+        quiet: nothing to the terminal.
+        notes: warnings to log before the run starts.
+    """
     n_steps = experiment.train_spec.n_steps if experiment.train_spec else 0
     run.remove_temporary_files()
-    with RunConsole(run.path / "run.log", quiet=quiet, n_steps=n_steps) as display:
+    with RunConsole(run.path / "run.log", quiet=quiet, n_steps=n_steps) as console:
         for line in [*opening_lines(experiment, choices), *native.rejections()]:
             LOG.info("%s", line)
         for note in notes or []:
@@ -184,7 +185,7 @@ def _session_steps(
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
         session = Session(
-            experiment, run, display, run_title(experiment, choices), resumed, stepper, stop
+            experiment, run, console, run_title(experiment, choices), resumed, stepper, stop
         )
         result = yield from session.run_steps()
         for line in closing_lines(

@@ -21,12 +21,12 @@ def report_outcome(
     began: float,
     command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The result.
+    """Prints the line of one run; returns its result.
 
     Args:
-        name: which of the many it is.
-        found: the result, or what went wrong, which then is written into its own result.json.
-        began: by `time.perf_counter`.
+        name: of the run, at the start of the line.
+        found: the result, or the exception that ended the run; it is written to result.json.
+        began: start of the run by `time.perf_counter`, in s.
         command: see `run_experiment`.
     """
     from ebmtrain.runs.console import print_line
@@ -36,13 +36,13 @@ def report_outcome(
         result = record_failure(path, config, choices, found, command)
     else:
         result = found
-    shown = "  ".join(
+    summary = "  ".join(
         f"{label} {result['metrics'][name]:.4f}"
         for name, label in _SHOWN.items()
         if result["metrics"].get(name) is not None
     )
-    told = shown or result["status"]
+    summary = summary or result["status"]
     if result["error"]:
-        told = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    print_line(f"{name}  {told}  {time.perf_counter() - began:.1f} s")
+        summary = f"{result['status']}: {str(result['error']).splitlines()[0]}"
+    print_line(f"{name}  {summary}  {time.perf_counter() - began:.1f} s")
     return result

@@ -106,7 +106,7 @@ class Session:
                 yield from self._train_and_finish()
             status = "finished" if self.finished else "interrupted"
         except TerminationSignal:
-            if not self.stop.raises:  # the second signal: whoever sent it wants no more work
+            if not self.stop.raises:  # the second signal ends the process without saving
                 raise
             status = "interrupted"
         except DivergedError as caught:

@@ -1,4 +1,4 @@
-"""TODO ebmtrain/runs/trained_run.py."""
+"""A trained model with its run directory: `Run`, which `ebmtrain.load` returns."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from ebmtrain.types import Joint, Positive, method_chains
 
 
 class Run:
-    """What a run learnt.
+    """A trained model: its energy, samples, draws of missing or noisy values, class probabilities.
 
     Attributes:
         path: its directory.
         config: its configuration, plain Python values.
-        result: what stands in result.json.
+        result: the content of result.json.
         energy: E(x) of points in the data's own units, (batch, *event) -> (batch,): the evaluated
             weights (the average where one is kept). p(x) = exp(-E(x) / T) / Z. Takes tensors,
             arrays and lists, and returns a tensor.
@@ -80,7 +80,7 @@ class Run:
             thin: steps between two points of a chain.
             chains: how many run side by side.
             seed: of the draws; by default that of the run.
-            label: class of which points are wanted, counted from 0, for a model of classes; None:
+            label: class of the points, counted from 0, for a model of classes; None:
                 of any.
 
         What is not given is as in the configuration's section `samples`.
@@ -88,7 +88,7 @@ class Run:
         Raises:
             ConfigError: a value out of its range, or a label for a model without classes.
         """
-        wanted, drawn_from = self._wanted(
+        settings, number = self._sample_settings(
             seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
         )
         if label is not None and not self.classes:
@@ -100,9 +100,9 @@ class Run:
             raise ConfigError(
                 f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
             )
-        generator = self.experiment.generator("sample", drawn_from)
+        generator = self.experiment.generator("sample", number)
         points = draw_samples(
-            self.experiment, self.standard_energy, self.method_state, wanted, generator, label
+            self.experiment, self.standard_energy, self.method_state, settings, generator, label
         )
         return self.experiment.standardization.to_data(points)
 
@@ -117,11 +117,12 @@ class Run:
         chains: int | None = None,
         seed: int | None = None,
     ) -> Tensor:
-        """Draws of what is missing given what is known, (n, count, *event), in the data's own
-        units; what is known stays as it is.
+        """Draws of missing values given the known ones, (n, count, *event), in data units.
+
+        Known values are returned unchanged.
 
         Args:
-            x: (n, *event); what stands at missing places is not read, but must be a number.
+            x: (n, *event); values at missing positions are ignored, but must be finite.
             known: (*event), true where a number of each point is kept.
             count: draws for each point, > 0.
             burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
@@ -129,8 +130,9 @@ class Run:
         Raises:
             ConfigError: a value out of its range, or points or a mask that do not fit.
         """
-        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
-                                          chains=chains)  # fmt: skip
+        settings, number = self._sample_settings(
+            seed, count=count, burn_in=burn_in, thin=thin, chains=chains
+        )
         points, mask = self._points(x, "inpainting fills in"), torch.as_tensor(known).bool()
         if mask.shape != points.shape[1:]:
             raise ConfigError(
@@ -139,14 +141,14 @@ class Run:
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
-        generator = self.experiment.generator("inpaint", drawn_from)
+        generator = self.experiment.generator("inpaint", number)
         return inpaint(
             self.experiment,
             self.standard_energy,
             self.method_state,
             points,
             mask,
-            wanted,
+            settings,
             generator,
         )
 
@@ -161,9 +163,10 @@ class Run:
         chains: int | None = None,
         seed: int | None = None,
     ) -> DenoisedDraws:
-        """Draws of what points were before Gaussian noise came upon them, from p(x | y)
-        proportional to p(x) N(y; x, noise^2 I), `draws` of (n, count, *event), and their `mean`,
-        (n, *event), in the data's own units.
+        """Draws of clean points given noisy ones y, in the data's own units.
+
+        They follow p(x | y), proportional to p(x) N(y; x, noise^2 I): `draws` of shape
+        (n, count, *event), and their `mean` of shape (n, *event).
 
         Args:
             y: (n, *event).
@@ -174,22 +177,23 @@ class Run:
         Raises:
             ConfigError: a value out of its range, points that do not fit, or chains at T = 0.
         """
-        wanted, drawn_from = self._wanted(seed, count=count, burn_in=burn_in, thin=thin,
-                                          chains=chains)  # fmt: skip
+        settings, number = self._sample_settings(
+            seed, count=count, burn_in=burn_in, thin=thin, chains=chains
+        )
         points = self._points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
         if temperature_of(self.experiment.sampler) == 0:
             problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
         if problems:
             raise ConfigError("; ".join(problems))
-        generator = self.experiment.generator("denoise", drawn_from)
+        generator = self.experiment.generator("denoise", number)
         return denoise(
             self.experiment,
             self.standard_energy,
             self.method_state,
             points,
             noise,
-            wanted,
+            settings,
             generator,
         )
 
@@ -221,24 +225,24 @@ class Run:
             )
         return points
 
-    def _wanted(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
-        """What is to be drawn and from which seed; what is None is as the configuration says.
+    def _sample_settings(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
+        """The sampling settings and the seed; arguments that are None are as configured.
 
         Raises:
             ConfigError: a value out of its range.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        wanted = replace(self.experiment.samples, **chosen)
-        drawn_from: int = self.config["seed"] if seed is None else seed
-        problems = call_problems("sample", vars(wanted), Samples, frozenset(), ())
-        problems += value_problems("sample.seed", drawn_from, Seed)
+        settings = replace(self.experiment.samples, **chosen)
+        number: int = self.config["seed"] if seed is None else seed
+        problems = call_problems("sample", vars(settings), Samples, frozenset(), ())
+        problems += value_problems("sample.seed", number, Seed)
         if problems:
             raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
-        return wanted, drawn_from
+        return settings, number
 
     @property
     def classes(self) -> int | None:
-        """How many classes the model tells apart; None: it knows of none."""
+        """Number of classes of the model; None if it models no classes."""
         return self.standard_energy.classes if isinstance(self.standard_energy, Joint) else None
 
     def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
@@ -257,9 +261,9 @@ class Run:
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
         """Points in a file, (n, *event) float64, in the data's own units.
 
-        Of a table whose columns have names, those that the run has learnt, whatever stands beside
-        them and in whatever order. Of a run on sequences of different lengths, those shorter than
-        its longest have NaN at their ends.
+        From a table with named columns, the columns that the run was trained on are read, in any
+        order; others are ignored. For a run on sequences of different lengths, shorter sequences
+        are padded with NaN at their ends.
 
         Args:
             path: a .npy, .npz, .csv, .tsv or .txt file.
@@ -300,24 +304,26 @@ class Run:
 
     @property
     def log_z(self) -> float | None:
-        """log Z of these very weights in the data's own units, p(x) = exp(-E(x) / T - log Z), as
-        the run or `ebmtrain evaluate` has measured it; None: neither has.
+        """log Z of these weights in the data's own units, p(x) = exp(-E(x) / T - log Z).
+
+        The run or `ebmtrain evaluate` estimated it; None if neither did at this step.
 
         Raises:
-            ConfigError: what they wrote cannot be read.
+            ConfigError: result.json or evaluation.json cannot be read.
         """
         for name, when in (("result.json", "metrics_step"), ("evaluation.json", "step")):
-            told = RunDir(self.path).read_json(name)
-            metrics = told.get("metrics")
+            content = RunDir(self.path).read_json(name)
+            metrics = content.get("metrics")
             value = metrics.get("log_z") if isinstance(metrics, dict) else None
-            if isinstance(value, float) and math.isfinite(value) and told.get(when) == self.step:
+            if isinstance(value, float) and math.isfinite(value) and content.get(when) == self.step:
                 return value
         return None
 
 
 def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Puts the evaluated weights into the energy; returns the method's state. What only training
-    needs is left alone, so a run of a GPU opens on a machine without one.
+    """Loads the evaluated weights into the energy; returns the method's state.
+
+    State that only training needs is not read, so a run trained on a GPU opens without one.
 
     Raises:
         CheckpointError: it is of another model.

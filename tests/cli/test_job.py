@@ -95,3 +95,10 @@ def test_the_former_callback_of_old_configurations_is_ignored(command, folder: P
     (folder / "own/config.yaml").write_text(text + callback)
     outcome = command("--config-dir", "own", *tiny, "train.steps=2", "hydra.run.dir=run")
     assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_the_package_runs_as_a_module(folder: Path):
+    arguments = [sys.executable, "-m", "ebmtrain", "--cfg", "job", "method=dsm"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "DenoisingScoreMatching" in done.stdout

@@ -109,7 +109,7 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def run() -> int:
-        ebmtrain.runs.launch._session_steps = hold
+        ebmtrain.runs.launch.session_steps = hold
         ebmtrain.runs.provenance.run_info = lambda *_: {}
         os.close(go)
         os.read(gate, 1)
