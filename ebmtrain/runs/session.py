@@ -34,20 +34,20 @@ from ebmtrain.types import Logger, method_chains
 
 
 class Stepper(Protocol):
-    """What makes updates, as far as a result tells of it."""
+    """Computes updates; a result reports whether they were compiled."""
 
     @property
     def compiled(self) -> bool: ...
 
 
 class Session:
-    """The events of a run (see `train.Events`) and what comes after the last of them.
+    """The callbacks of a run (see `training.loop.Callbacks`) and the work after its last update.
 
     Args:
-        name: of the run, above its pictures.
-        resumed: a checkpoint to go on from.
-        stepper: of its updates, if not `train_step`.
-        stop: shared with the runs at its side, if there are some.
+        name: of the run, in the titles of its figures.
+        resumed: the checkpoint from which the run continues; None: a new run.
+        stepper: computes the updates; None: `train_step`.
+        stop: shared by the members of an ensemble; None: an own one.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Session:
         self._write_samples_and_figures(state.eval_model, state.method)
         self.finished = True
 
-    # The events of the loop
+    # Callbacks of the training loop
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
@@ -279,7 +279,7 @@ class Session:
     def should_stop(self) -> bool:
         return self.stop.signal is not None
 
-    # What comes at the end
+    # After training
 
     def _figure_points(self, state: TrainState) -> Tensor:
         """Points of the model for a picture: the method's own chains where it keeps some, else

@@ -99,7 +99,7 @@ _WRITTEN: dict[str, TypeAdapter[Any]] = {
 def validate_state(state: dict[str, Any]) -> Checkpoint:
     """The state of a run, whose items are what they should be: these names and no others, of these
     types. Whether the tensors fit the model is seen where they are put into it: see
-    `TrainState.load_state_dict`; what the frame holds, by `Frame.from_state`.
+    `TrainState.load_state_dict`; what the frame holds, by `DataSpec.from_state`.
 
     Raises:
         CheckpointError: they are not.
