@@ -1,1 +1,1 @@
-"""One small file per verb; each has main(arguments) -> exit code."""
+"""The command line: `main` dispatches to one file per verb with `main(arguments) -> exit code`."""

@@ -70,14 +70,15 @@ def _leave_one_out_configs(config: DictConfig, whole: dict[str, Any]) -> list[di
 
 
 def build_members(config: DictConfig) -> list[Experiment]:
-    """The parts of each of these.
+    """One experiment for each configuration of `member_configs`.
 
     Raises:
         ConfigError, DataError, UnsafeError: with what to change.
     """
     from ebmtrain.config.build import build
 
-    members = [build(one, set_up_process=True) for one in member_configs(config)]
+    # All members have the same section device: the process is set up for the first.
+    members = [build(one, set_up_process=i == 0) for i, one in enumerate(member_configs(config))]
     if len(members) > 1 and members[0].train_spec is None:
         whole = config.train
         word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"

@@ -29,7 +29,7 @@ from ebmtrain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class ImprovedContrastiveDivergence:
-    """L = mean E(x) - mean E(x-) + w * mean E_freeze(y) - w' T * H(y),
+    """L = mean E(x) - mean E(x-) + w * mean E_frozen(y) - w' T * H(y),
     y = x- - eta * dE(x-) + sqrt(2 eta T) * xi.
 
     x- are the ends of persistent chains. The density q of chains of finite length also depends on

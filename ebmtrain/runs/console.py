@@ -18,7 +18,7 @@ from ebmtrain.runs.storage.atomic_io import open_log
 from ebmtrain.runtime.stdio import silence_stdout
 
 LOG = logging.getLogger("ebmtrain")
-_ACTIVE_CONSOLE: ContextVar[RunConsole | None] = ContextVar("SHOWN", default=None)
+_ACTIVE_CONSOLE: ContextVar[RunConsole | None] = ContextVar("active console", default=None)
 """The display of the run that speaks: one of several side by side, each in a context of its own."""
 
 _METRIC_LABELS = {

@@ -86,7 +86,7 @@ def chain_starts(
     """Where chains drawn for a user begin, (chains, *event) in standardized units.
 
     `chains` are the method's persistent ones, or noise where it keeps none; `data` are training
-    points; `uniform_noise` is uniform in the region of the data, which knows nothing of the modes.
+    points; `noise` is uniform in the region of the data, which knows nothing of the modes.
     """
     if start == "data" and experiment.dataset is not None:
         points = experiment.standardization.to_standard(experiment.dataset.train)

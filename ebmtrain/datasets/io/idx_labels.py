@@ -19,7 +19,7 @@ _WANTED = (
 
 
 class LabelArguments(TypedDict, total=False):
-    """What `image_points` takes of classes; empty: there are none."""
+    """The arguments of `image_dataset` for classes; empty: the files have none."""
 
     labels: np.ndarray
     holdout_labels: np.ndarray
