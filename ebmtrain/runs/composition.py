@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,20 @@ from ebmtrain.runs.loading import load
 from ebmtrain.runs.trained_run import Run
 from ebmtrain.types import Standardization
 
-_OPENING: ContextVar[frozenset[Path]] = ContextVar("OPENING", default=frozenset())
-"""Runs that are being opened: a run composed of itself would recurse without end."""
+_MAX_TERMS = 256  # energies of a composition, those of compositions in it included
+_MAX_DEPTH = 16  # compositions within each other
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """The runs that the outermost composition opens."""
+
+    chain: tuple[Path, ...] = ()
+    """Runs that are being opened, each a part of the one before it."""
+    opened: dict[Path, Run] = field(default_factory=dict)
+
+
+_OPENING: ContextVar[_Opening | None] = ContextVar("OPENING", default=None)
 
 
 class Composition(nn.Module):
@@ -37,7 +50,7 @@ class Composition(nn.Module):
 
     Raises:
         ConfigError: a run that cannot be opened or is of points of another shape; weights that do
-            not fit; a mixture of runs whose log Z was not measured.
+            not fit; a mixture of runs whose log Z was not measured; too many runs.
     """
 
     def __init__(
@@ -56,7 +69,16 @@ class Composition(nn.Module):
             )
         if kind == "mixture" and weights is not None and min(weights) <= 0:
             raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")
-        opened = [_open_run(path) for path in runs]
+        opened = _open_runs(runs)
+        self.n_terms = sum(
+            part.n_terms if isinstance(part := run.standard_energy, Composition) else 1
+            for run in opened
+        )
+        if self.n_terms > _MAX_TERMS:
+            raise ConfigError(
+                f"model.runs adds up to {self.n_terms} energies, those of compositions in it "
+                f"included: name at most {_MAX_TERMS}"
+            )
         self.units: list[Standardization] = [run.experiment.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
         for path, run in zip(runs, opened, strict=True):
@@ -96,19 +118,35 @@ class Composition(nn.Module):
         return -torch.logsumexp(weights - reduced, 1)
 
 
-def _open_run(path: str) -> Run:
+def _open_runs(paths: Sequence[str]) -> list[Run]:
+    """The runs; each is opened once, however often this composition and those in it name it."""
+    opening = _OPENING.get() or _Opening()
+    return [_open_run(path, opening) for path in paths]
+
+
+def _open_run(path: str, opening: _Opening) -> Run:
     here = Path(path).resolve()
-    if here in _OPENING.get():
+    if here in opening.opened:
+        return opening.opened[here]
+    if here in opening.chain:
         raise ConfigError(f"{path} is composed of itself: name other runs in model.runs")
-    token = _OPENING.set(_OPENING.get() | {here})
+    if len(opening.chain) >= _MAX_DEPTH:
+        raise ConfigError(
+            f"{path} is in more than {_MAX_DEPTH} compositions within each other: name the runs "
+            "that they are composed of in model.runs"
+        )
+    if len(opening.opened) >= _MAX_TERMS:
+        raise ConfigError(f"model.runs leads to more than {_MAX_TERMS} runs: name fewer")
+    token = _OPENING.set(replace(opening, chain=(*opening.chain, here)))  # `opened` is shared
     try:
-        return load(path)
+        opening.opened[here] = load(path)
     except UnsafeError as error:
         raise ConfigError(
             f"{path} has parts of another package than ebmtrain, which cannot be composed: {error}"
         ) from error
     finally:
         _OPENING.reset(token)
+    return opening.opened[here]
 
 
 def _log_z_of(path: str, run: Run) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from model_presets import PRESETS
 import ebmtrain
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
+from ebmtrain.runs import composition
 from ebmtrain.runs.composition import Composition, _bounding_window
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runs.loading import load
 from ebmtrain.types import Region, Standardization
 
 
@@ -128,6 +131,61 @@ def test_a_composition_loads_from_any_folder_and_does_not_contain_itself(
     refused = command("sample", "run", "count=5")
     assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused
     assert "composed of itself" in refused.err
+
+
+def composition_of(path: Path, runs: list[str], config: dict) -> str:
+    """A run directory of a composition of these runs, with nothing but its configuration."""
+    path.mkdir()
+    model = config["model"] | {"runs": runs, "kind": "product", "weights": None}
+    (path / "config.yaml").write_text(yaml.safe_dump(config | {"model": model}))
+    return str(path)
+
+
+@pytest.fixture
+def config(tiny) -> dict:
+    words = [w for w in tiny if w.split(".")[0] not in ("model", "dataset")]
+    return presets.to_plain(
+        presets.compose_config([*words, "model=composition", "model.runs=[x]", "train.steps=0"])
+    )
+
+
+def test_each_run_is_opened_once(runs, config, folder: Path, monkeypatch):
+    """Six compositions, each the square of the one before: the 64th power."""
+    opened = []
+    monkeypatch.setattr(composition, "load", lambda path: opened.append(path) or load(path))
+    model = runs[0]
+    for i in range(6):
+        model = composition_of(folder / str(i), [model, model], config)
+    power, x = ebmtrain.load(model), points()
+    assert len(opened) == 6
+    assert power.standard_energy.n_terms == 64
+    one = ebmtrain.load(runs[0])
+    expected = 64 * one.energy(x).double() / one.temperature
+    torch.testing.assert_close(power.energy(x).double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "said"),
+    [(9, 2, "adds up to 512 energies"), (30, 2, "more than 16 compositions"),
+     (199, 1, "more than 16 compositions"), (1, 300, "adds up to 300 energies")],
+)  # fmt: skip
+def test_compositions_are_bounded(command, runs, config, folder: Path, depth, width, said):
+    model = runs[0]
+    for i in range(depth):
+        model = composition_of(folder / str(i), [model] * width, config)
+    began = time.process_time()
+    for verb in ("sample", "evaluate", "plot"):
+        outcome = command(verb, model)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome
+        assert said in outcome.err
+    assert time.process_time() - began < 10
+
+
+def test_no_more_runs_are_opened_than_there_may_be_terms(runs, config, folder: Path, monkeypatch):
+    monkeypatch.setattr(composition, "_MAX_TERMS", 3)
+    inner = [composition_of(folder / str(i), [runs[0]], config) for i in range(3)]
+    with pytest.raises(ebmtrain.errors.ConfigError, match=r"leads to more than 3 runs"):
+        ebmtrain.load(composition_of(folder / "all", inner, config))
 
 
 @pytest.mark.parametrize(
