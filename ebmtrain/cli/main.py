@@ -13,7 +13,7 @@ import sys
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError, suggestion
 from ebmtrain.runtime.memory_limit import limit_to_free_memory
 from ebmtrain.runtime.signals import TerminationSignal, raise_on_signals
-from ebmtrain.runtime.stdio import repair_streams, silence_stdout
+from ebmtrain.runtime.stdio import leave_deleted_folder, repair_streams, silence_stdout
 
 VERBS = (
     "check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "score", "verify",
@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    gone = leave_deleted_folder()
     try:
         with raise_on_signals():
             verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
@@ -53,7 +54,21 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # one line for whatever it is, and the exit code of its kind
         if debug:
             raise
-        return print_error(error, arguments)
+        return print_error(_stdout_error(error), arguments, _FOLDER_DELETED if gone else "")
+
+
+def _stdout_error(error: Exception) -> Exception:
+    """The error that names standard output, if writing to it fails; else the error itself."""
+    if isinstance(error, OSError) and error.filename is None:
+        try:
+            print(flush=True)  # the text that could not be written is no longer in the buffer
+        except OSError as again:
+            silence_stdout()
+            return OutputError(f"cannot write standard output: {again.strerror}")
+    return error
+
+
+_FOLDER_DELETED = "; the current folder was deleted: change to another, or give absolute paths"
 
 
 def _flush_stdout() -> None:
@@ -100,10 +115,13 @@ def _known_keys() -> set[str]:
     return {*dotted_keys(to_plain(compose_config())), *Presets().groups()}
 
 
-def print_error(error: Exception, arguments: list[str]) -> int:
+def print_error(error: Exception, arguments: list[str], remark: str = "") -> int:
     """Prints one line per problem; returns the exit code.
 
     An error that is not ebmtrain's own is reported as unexpected, and --debug shows its traceback.
+
+    Args:
+        remark: the end of each line.
     """
     if isinstance(error, EbmtrainError):
         lines, code = str(error).splitlines(), error.exit_code
@@ -111,6 +129,7 @@ def print_error(error: Exception, arguments: list[str]) -> int:
         from ebmtrain.cli.arguments import explain_error
 
         lines, code = explain_error(error, arguments)
+    lines = [f"{line}{remark}" for line in lines]
     messages = [f"ebmtrain: {_escape_control_characters(line)}" for line in lines]
     if len(lines) > 1:
         messages = [

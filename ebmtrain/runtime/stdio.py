@@ -1,4 +1,4 @@
-"""Standard output and standard error: closed streams, narrow encodings."""
+"""What a process finds at its start: closed streams, narrow encodings, a deleted folder."""
 
 from __future__ import annotations
 
@@ -28,3 +28,18 @@ def repair_streams() -> None:
 def silence_stdout() -> None:
     """Discards everything written to standard output from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def leave_deleted_folder() -> bool:
+    """Leaves the current folder if it was deleted, as libraries ask for its name.
+
+    Returns:
+        True if it was deleted. The process is then in a folder in which nothing can be created:
+        absolute paths work, relative ones fail.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  this module imports no pathlib
+    except FileNotFoundError:
+        os.chdir("/dev/fd")
+        return True
+    return False

@@ -352,7 +352,7 @@ def relative_to_cwd(path: Path) -> Path:
     """The path relative to the working directory if it is inside, else as it is."""
     try:
         return path.relative_to(Path.cwd())
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # or the working directory was deleted
         return path
 
 
