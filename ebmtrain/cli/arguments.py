@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,11 +95,15 @@ def quoting_hint(argument: str) -> str | None:
     nothing is to be quoted.
     """
     key, _, value = argument.partition("=")
-    if not key or not re.search(r"[=()]", value) or re.search(r"['\"]", value):
+    if not key or not re.search(r"[=()]|[^\0-\x7f]", value) or re.search(r"['\"]", value):
         return None
     listed = re.fullmatch(r"\[(.*)\]", value)
     inner = f"[{','.join(map(_quote, listed[1].split(',')))}]" if listed else _quote(value)
-    return f"put values that hold =, ( or ) into quotes, and all for the shell: '{key}={inner}'"
+    return (
+        "put values that hold =, (, ) or letters outside of ASCII into quotes, and all for the "
+        "shell: "
+        f"'{key}={inner}'"
+    )
 
 
 def _quote(text: str) -> str:
@@ -179,6 +184,9 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
     if isinstance(error, UnicodeDecodeError):
         names = ", ".join(map(str, known.undecodable_files())) or "a YAML file"
         return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        opened = error.filename or "a file"
+        return [f"cannot open {opened}: {error.strerror}; allow more, say ulimit -n 1024"], 6
     if out_of_memory(error):
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):

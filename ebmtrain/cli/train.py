@@ -6,6 +6,7 @@ used leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 from argparse import Namespace
@@ -124,7 +125,7 @@ def _output_errors(key: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not error.filename:
+        if not error.filename or error.errno == errno.EMFILE:  # of any file, say a font
             raise
         place = Path(error.filename).absolute()
         raise OutputError(

@@ -7,9 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Le
 from torch import Tensor, nn
 
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
@@ -21,6 +22,7 @@ from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Region
 
 _TRUTH_SAMPLES = 5_000
 _TRUTH_REGION_FACTOR = 1.6  # width of the region that holds the true mass, in ranges of its samples
+_MAX_RESOLUTION = 8192  # cells per axis: 67 million points of the plane
 _MAX_GRID_DIMENSIONS = 3
 # Largest difference between log Z by quadrature and the model's own, in multiples of the tolerance.
 _MAX_TOLERANCES = 10.0
@@ -50,13 +52,13 @@ class Quadrature:
     Args:
         every: updates between two evaluations; the last update always makes one.
         resolution: initial number of cells per axis in two dimensions (64 times as many in one, a
-            quarter in three).
+            quarter in three); at most 8192.
         margin: width added to the data's range on each side, as a fraction of it.
         tolerance: largest error of log Z in nats that gives no warning, and of KL.
     """
 
     every: Count
-    resolution: Count = 256
+    resolution: Annotated[Count, Le(_MAX_RESOLUTION)] = 256
     margin: Positive = 0.3
     tolerance: Positive = 1e-3
 

@@ -161,7 +161,12 @@ def test_a_bad_configuration_is_refused(command, folder: Path, name):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("dataset.path", "a=b.csv"), ("dataset.path", "t (1).csv"), ("model.runs", ["0_s=0", "b"])],
+    [
+        ("dataset.path", "a=b.csv"),
+        ("dataset.path", "t (1).csv"),
+        ("hydra.run.dir", "é数"),
+        ("model.runs", ["0_s=0", "b"]),
+    ],
 )
 def test_the_proposed_quotes_work(key, value):
     written = f"[{','.join(value)}]" if isinstance(value, list) else value

@@ -137,5 +137,9 @@ def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:
     try:
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # zip and deflate errors of many kinds, and MemoryError
+    except MemoryError as error:
+        raise DataError(
+            f"{name} does not fit into memory: {claimed:,} bytes for shape {shape}; save fewer rows"
+        ) from error
+    except Exception as error:  # zip and deflate errors of many kinds
         raise DataError(f"{name} cannot be read ({error}): write it again") from error
