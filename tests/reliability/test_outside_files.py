@@ -67,8 +67,8 @@ def parts(configured) -> Experiment:
 def finished(tmp_path_factory, configured) -> Path:
     path = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebmtrain.runs.figures.RunFigures.final", lambda *_: [])
-        patch.setattr("ebmtrain.runs.figures.RunFigures.landscape", lambda *_: None)
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_all", lambda *_: [])
+        patch.setattr("ebmtrain.runs.figures.RunFigures.draw_landscape", lambda *_: None)
         run_experiment(build(configured("train.steps=2")), path, {}, quiet=True)
     return path
 
