@@ -192,7 +192,7 @@ def test_one_step_count_is_shared_if_all_agree(late: int) -> None:
     decompositions.adam(
         copies, [g, g], *written[:2], [], [t + 1 for t in written[2]], lr=torch.tensor(LR),
         beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
-        together=agree,
+        shared_step=agree,
     )  # fmt: skip
     for one, other in zip(copies, ws, strict=True):
         torch.testing.assert_close(one, other.detach())
@@ -203,7 +203,7 @@ def test_unsupported_options_are_refused(others: dict[str, bool]) -> None:
     """Else it would be left out in silence."""
     spec, w = Adam(lr=0.1), initial_weights()
     flags = {"amsgrad": False, "maximize": False} | others
-    with pytest.raises(ValueError, match="not written down"):
+    with pytest.raises(ValueError, match="not implemented"):
         decompositions.adam(
             [w], [w], [w], [w], [], [torch.ones(())], lr=torch.tensor(0.1), beta1=spec.beta1,
             beta2=spec.beta2, weight_decay=0.0, eps=spec.eps, **flags,

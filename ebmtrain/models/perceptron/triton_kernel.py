@@ -1,19 +1,20 @@
-"""Steps of chains on the perceptron of mlp.py, all of them in one kernel of Triton's: for float32
-on NVIDIA's GPUs. No GPU has run it yet: docs/adr/0017 says what is known.
+"""Triton kernels for all steps of chains on the perceptron of mlp.py, in float32 on NVIDIA GPUs.
 
-A program takes POINTS chains through all steps, side by side as columns: of points (rows, POINTS),
-of units (width, POINTS). The compiler reads weights once, as no step writes to memory, and keeps
-them in shared memory. Each matrix is the left factor on the way there and the right one on the way
-back, so that one copy serves both ways. Rows beyond a layer's units are zero in all matrices.
+They have not run on a GPU yet: see docs/adr/0017.
 
-Products are bf16x6: each number is split in three of bfloat16, whose 24 bits are float32's, and six
-products of these are summed in float32. So tensor cores do it, and 6 bytes hold a weight; tf32x3
-would want four copies of 4 bytes, and float32's own products more registers than there are.
+A program makes all steps of POINTS chains. Points are columns of blocks (rows, POINTS), units of
+blocks (width, POINTS). No step writes to memory, so the compiler loads the weights once and keeps
+them in shared memory. Each matrix is the left factor in the forward pass and the right factor in
+the backward pass, so one copy serves both. Rows beyond a layer's units are zero in all matrices.
 
-This imports triton, which takes a while and is not everywhere: see perceptron_gpu.py.
+Matrix products are bf16x6: each number is split into three of bfloat16, with the 24 bits of
+float32, and six products of these are summed in float32. This uses tensor cores and 6 bytes for
+each weight; tf32x3 would need four copies of 4 bytes, and plain float32 more registers than exist.
+
+Importing triton is slow, and it is optional: cuda.py imports this module at first use.
 """
 
-# Kernels are of Triton's own language, which looks like Python.
+# Kernels are written in Triton's language, which has the syntax of Python.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 # pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
 from __future__ import annotations
@@ -30,12 +31,12 @@ from torch import Tensor
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import Network
 
-POINTS = tl.constexpr(16)  # the least that products take, so that few chains fill many processors
+POINTS = tl.constexpr(16)  # chains of a program: the smallest size of a product, for most programs
 WARPS = 8
 
 
-class Weights(NamedTuple):
-    """Of one network, or of several of the same sizes, one after another in memory."""
+class _Parameters(NamedTuple):
+    """Parameters of one network, or of several of the same sizes, contiguous in memory."""
 
     scale: float
     frequencies: Tensor
@@ -45,19 +46,22 @@ class Weights(NamedTuple):
 
 @triton.jit
 def matrix(first, n_rows, n_columns, stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The matrix at pointer `first`, padded with zeros."""
     row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
-    there = (row < n_rows) & (column < n_columns)
-    return tl.load(first + row * stride + column, mask=there, other=0.0)
+    mask = (row < n_rows) & (column < n_columns)
+    return tl.load(first + row * stride + column, mask=mask, other=0.0)
 
 
 @triton.jit
 def column(first, n_rows, stride, ROWS: tl.constexpr):
+    """The column vector at pointer `first`, padded with zeros."""
     row = tl.arange(0, ROWS)
     return tl.load(first + row * stride, mask=row < n_rows, other=0.0)[:, None]
 
 
 @triton.jit
 def times(w, h):
+    """w h."""
     return tl.dot(w, h, input_precision="bf16x6")
 
 
@@ -114,7 +118,7 @@ def energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
     if m > 0:
         of_phase = times_transposed(of_sin, g) * cos - times_transposed(of_cos, g) * sin
     gradient = precision * x
-    # By sums, row after row: of a product of so few rows the compiler would give each warp all.
+    # Sums, row by row: the compiler would let each warp compute a product of so few rows.
     for d in tl.static_range(dims):
         along = net.scale * tl.sum(column(first + d, n_out, n_in, LAYOUT.width) * g, 0)
         if m > 0:
@@ -125,22 +129,22 @@ def energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
 
 @triton.jit
 def hidden(matrices, i, k, LAYOUT: tl.constexpr):
-    """The k-th matrix of the i-th network, from hidden units to hidden units."""
+    """The k-th matrix of the i-th network, between hidden layers."""
     n_out, n = LAYOUT.units[k], LAYOUT.units[k - 1]
     return matrix(matrices + i * n_out * n, n_out, n, n, LAYOUT.width, LAYOUT.width)
 
 
 @triton.jit
 def program_points(n, LAYOUT: tl.constexpr):
-    """Of this program: its member, its points among those of it, where their numbers are, and
-    which of these there are."""
+    """Of this program: the member, the indices of its points, and the offsets and the mask of their
+    coordinates in memory."""
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     row = tl.arange(0, LAYOUT.rows)[:, None]
-    there = (point[None, :] < n) & (row < LAYOUT.dims)
-    return tl.program_id(1).to(tl.int64), point, point[None, :] * LAYOUT.dims + row, there
+    mask = (point[None, :] < n) & (row < LAYOUT.dims)
+    return tl.program_id(1).to(tl.int64), point, point[None, :] * LAYOUT.dims + row, mask
 
 
-# One compilation for each network, whatever else: another one would come in the midst of a run.
+# One compilation for each layout: other values would compile again in the middle of a run.
 UNSPECIALIZED = ["n", "begin", "end", "n_steps", "steps"]
 POINTERS = ["net", "noise", "x", "momentum", "gradient", "eps", "f"]
 
@@ -150,15 +154,15 @@ def langevin_kernel(
     net, noise, x, n, begin, end, n_steps, precision, size, scale_of_noise, LAYOUT: tl.constexpr
 ):  # fmt: skip
     """x <- x - size dE/dx + scale_of_noise noise[t], begin <= t < end."""
-    member, _point, at, there = program_points(n, LAYOUT)
+    member, _point, at, mask = program_points(n, LAYOUT)
     x += member * n * LAYOUT.dims
-    y = tl.load(x + at, mask=there, other=0.0)
+    y = tl.load(x + at, mask=mask, other=0.0)
     for t in range(begin, end):
         _f, gradient = energy_gradient(y, net, member, precision, LAYOUT)
         step = (member * n_steps + t) * n * LAYOUT.dims
-        xi = tl.load(noise + step + at, mask=there, other=0.0)
+        xi = tl.load(noise + step + at, mask=mask, other=0.0)
         y = y - size * gradient + scale_of_noise * xi
-    tl.store(x + at, y, mask=there)
+    tl.store(x + at, y, mask=mask)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=POINTERS)
@@ -166,14 +170,14 @@ def leapfrog_kernel(
     net, x, momentum, gradient, eps, f, n, steps, precision, inverse_temperature,
     LAYOUT: tl.constexpr,
 ):  # fmt: skip
-    """Two half kicks in a row are one, as in chains.h."""
-    member, point, at, there = program_points(n, LAYOUT)
+    """Leapfrog steps, in place. Successive half kicks are merged into one, as in chains.h."""
+    member, point, at, mask = program_points(n, LAYOUT)
     at += member * n * LAYOUT.dims
-    own = member * n + point
-    y = tl.load(x + at, mask=there, other=0.0)
-    p = tl.load(momentum + at, mask=there, other=0.0)
-    slope = tl.load(gradient + at, mask=there, other=0.0)
-    step = tl.load(eps + own, mask=point < n, other=0.0)
+    chain = member * n + point
+    y = tl.load(x + at, mask=mask, other=0.0)
+    p = tl.load(momentum + at, mask=mask, other=0.0)
+    slope = tl.load(gradient + at, mask=mask, other=0.0)
+    step = tl.load(eps + chain, mask=point < n, other=0.0)
     size = (inverse_temperature * step)[None, :]
     e = tl.zeros_like(step)
     for t in range(steps):
@@ -181,10 +185,10 @@ def leapfrog_kernel(
         y = y + step[None, :] * p
         e, slope = energy_gradient(y, net, member, precision, LAYOUT)
     p = p - 0.5 * size * slope
-    tl.store(x + at, y, mask=there)
-    tl.store(momentum + at, p, mask=there)
-    tl.store(gradient + at, slope, mask=there)
-    tl.store(f + own, e, mask=point < n)
+    tl.store(x + at, y, mask=mask)
+    tl.store(momentum + at, p, mask=mask)
+    tl.store(gradient + at, slope, mask=mask)
+    tl.store(f + chain, e, mask=point < n)
 
 
 def langevin(
@@ -195,17 +199,17 @@ def langevin(
     sizes: Sequence[float],
     scales: Sequence[float],
 ) -> Tensor:
-    """As of perceptron.py; tensors without gaps in memory.
+    """See `functional.langevin`; tensors are contiguous.
 
-    Sizes are arguments of the kernel, which a CUDA graph keeps, and not a tensor, which would have
-    to come from the host. So steps of the same size in a row are one launch.
+    Step sizes are arguments of the kernel, which a CUDA graph stores, and not a tensor, which would
+    be copied from the host. Successive steps of the same size are one launch.
     """
     x, layout = x.clone(), Layout.of(x, network)
     end = 0
     for (size, scale), same in groupby(zip(sizes, scales, strict=True)):
         begin, end = end, end + len(list(same))
-        launch(
-            langevin_kernel, x, weights_of(network), noise, x, x.shape[-2], begin, end,
+        _launch(
+            langevin_kernel, x, _parameters(network), noise, x, x.shape[-2], begin, end,
             len(sizes), precision, size, scale, layout,
         )  # fmt: skip
     return x
@@ -221,22 +225,23 @@ def leapfrog(
     temperature: float,
     steps: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As of perceptron.py; tensors without gaps in memory."""
-    found = x.clone(), momentum.clone(), gradient.clone(), x.new_empty(x.shape[:-1])
-    *moved, f = found
-    launch(
-        leapfrog_kernel, x, weights_of(network), *moved, eps, f, x.shape[-2], steps, precision,
+    """See `functional.leapfrog`; tensors are contiguous."""
+    outputs = x.clone(), momentum.clone(), gradient.clone(), x.new_empty(x.shape[:-1])
+    *state, f = outputs
+    _launch(
+        leapfrog_kernel, x, _parameters(network), *state, eps, f, x.shape[-2], steps, precision,
         1 / temperature, Layout.of(x, network),
     )  # fmt: skip
-    return found
+    return outputs
 
 
-def launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
+    """Runs the kernel with one program for POINTS points of a member."""
     members = len(x) if x.dim() == 3 else 1
     with torch.cuda.device_of(x):
         kernel[triton.cdiv(x.shape[-2], POINTS.value), members](*arguments, num_warps=WARPS)
 
 
-def weights_of(network: Network) -> Weights:
+def _parameters(network: Network) -> _Parameters:
     scale, _, frequencies, matrices, biases = network
-    return Weights(scale, frequencies, tuple(matrices), tuple(biases))
+    return _Parameters(scale, frequencies, tuple(matrices), tuple(biases))

@@ -1,1 +1,1 @@
-"""Updates compiled into one graph, and updates of several runs as one."""
+"""Compiled updates, and updates of several runs as one (vmap)."""

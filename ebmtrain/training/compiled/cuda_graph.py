@@ -1,7 +1,7 @@
-"""An update recorded once and played again: on NVIDIA's GPUs one launch instead of some hundred.
+"""An update captured as a CUDA graph: on NVIDIA GPUs one launch instead of about a hundred.
 
-A recording knows addresses and no values. So what it reads and writes has to lie where it lay when
-it was made, and everything that comes anew with each update is copied there first.
+A CUDA graph reads and writes fixed addresses. Tensors that an update changes in place must stay at
+their addresses, and all other inputs are copied into the graph's tensors before each replay.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from ebmtrain.errors import reason
 LOG = logging.getLogger("ebmtrain")
 Run = Callable[..., Sequence[Tensor]]
 _Player = Callable[[], Sequence[Tensor]]
-"""Does it again, with the same tensors: reads the inputs where they are, overwrites the outputs."""
+"""Replays the update: reads the inputs from the same tensors and overwrites the outputs."""
 
 _Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], _Player]
-"""Takes what is to be recorded, its inputs, and which of them it changes, as of `Recorded`. May run
-it, but leaves the inputs as they are."""
+"""Records a function, given its inputs and the indices of those that it changes. It may run the
+function, but leaves the inputs as they are."""
 
 
 class Recorded:
-    """Does what `run` does, by a recording of it.
+    """A function with the results of `run`, by replaying a recording of it.
 
-    Inputs that are changed in place are used where they are. Where one of them has moved, as an
-    optimizer's moments do when a checkpoint is loaded, it is recorded anew. All others are copied
-    into tensors of the recording, and the outputs out of it, as the next update overwrites them.
+    Inputs that are changed in place are used at their addresses. If an address changes, as those of
+    an optimizer's moments do when a checkpoint is loaded, the function is recorded again. All other
+    inputs are copied into tensors of the recording, and the outputs are copied, since the next
+    replay overwrites them.
 
-    Where it cannot be recorded, one warning says so and `run` is called as it is.
+    If recording fails, a warning says so and `run` is called instead.
 
     Args:
-        run: takes tensors, gives tensors; shapes and types are the same in each call.
-        changed: which of the inputs it may change in place, counted from 0.
+        run: maps tensors to tensors; shapes and types are the same in each call.
+        changed: indices of the inputs that it may change in place.
+        record: makes a recording.
     """
 
     def __init__(self, run: Run, changed: Collection[int], record: _Recorder) -> None:
@@ -43,7 +45,7 @@ class Recorded:
         self.changed = frozenset(changed)
         self.record = record
         self.inputs: list[Tensor] = []
-        """Those of the recording, which also keeps their memory from being given to others."""
+        """Inputs of the recording; the references keep their memory from being reused."""
         self.places: list[int] = []
         self.play: _Player | None = None
         self.failed = False
@@ -58,8 +60,8 @@ class Recorded:
         return [output.clone() for output in self.play()]
 
     def begin(self, inputs: Sequence[Tensor], places: list[int]) -> None:
-        """A recording of its own for inputs at these places."""
-        self.play = None  # its memory goes before the next one's comes
+        """Records the function for changed inputs at these addresses."""
+        self.play = None  # free its memory before the next recording allocates
         self.inputs = [
             x.detach() if i in self.changed else x.detach().clone() for i, x in enumerate(inputs)
         ]
@@ -69,16 +71,17 @@ class Recorded:
             self.give_up(reason(error))
 
     def copy_in(self, inputs: Sequence[Tensor]) -> None:
-        """Many at once, those of a type together: each by itself would be a launch of its own."""
-        kinds: dict[torch.dtype, list[int]] = {}
+        """Copies the inputs that are not changed in place, in one launch for each type."""
+        groups: dict[torch.dtype, list[int]] = {}
         for i in range(len(inputs)):
             if i not in self.changed:
-                kinds.setdefault(inputs[i].dtype, []).append(i)
-        for same in kinds.values():
-            there = [self.inputs[i] for i in same]
-            torch._foreach_copy_(there, [inputs[i] for i in same])  # type: ignore
+                groups.setdefault(inputs[i].dtype, []).append(i)
+        for group in groups.values():
+            targets = [self.inputs[i] for i in group]
+            torch._foreach_copy_(targets, [inputs[i] for i in group])  # type: ignore
 
     def give_up(self, why: str) -> None:
+        """Warns, and calls `run` from now on."""
         self.failed, self.play, self.inputs = True, None, []
         LOG.warning(
             "warning: device.compile: the compiled update is not recorded as a CUDA graph and "
@@ -87,29 +90,29 @@ class Recorded:
 
 
 def apart(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
-    """Inputs for a trial: of those that it changes, copies."""
+    """The inputs, with copies of those that a run changes."""
     return [x.clone() if i in changed else x for i, x in enumerate(inputs)]
 
 
 def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> _Player:
-    """A `_Recorder`.
+    """Captures `run` as a CUDA graph; returns the function that replays it.
 
     Raises:
-        ValueError: some input is on another device, where nothing is recorded.
-        RuntimeError: something in it waits for the device, or the memory does not suffice.
+        ValueError: an input is not on the GPU.
+        RuntimeError: an operation waits for the device, or the memory does not suffice.
     """
     if not all(x.is_cuda for x in inputs):
-        raise ValueError("not everything that it takes is on the GPU")
-    # A stream that no other recording has: torch keeps one workspace for the products of a stream,
-    # and gives it away with the first of its recordings that goes. (It hands out 32 in turn.)
+        raise ValueError("not all of its inputs are on the GPU")
+    # A separate stream: torch keeps one workspace for the matrix products of a stream and frees it
+    # with the first of the stream's recordings. (Torch cycles through 32 streams.)
     stream, before = torch.cuda.Stream(), torch.cuda.current_stream()
     graph = torch.cuda.CUDAGraph()
     stream.wait_stream(before)
-    with torch.cuda.stream(stream):  # which `graph` by itself would not leave after a failure
-        # Libraries set themselves up and kernels are loaded when first used, on each stream; while
-        # it is recorded they may not.
+    with torch.cuda.stream(stream):  # `torch.cuda.graph` does not leave the stream after a failure
+        # Libraries initialize themselves and kernels are loaded at first use on each stream, which
+        # is not allowed during capture.
         run(*apart(inputs, changed))
-        # Other threads, say of a display, may do what they like meanwhile.
+        # thread_local: other threads may use the GPU in the meantime.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             outputs = run(*inputs)
     before.wait_stream(stream)
@@ -122,5 +125,5 @@ def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> 
 
 
 def recorder(device: torch.device) -> _Recorder | None:
-    """What records on this device; None: nothing does."""
+    """The recorder for this device; None if there is none."""
     return cuda_graph if device.type == "cuda" else None

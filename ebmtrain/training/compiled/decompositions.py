@@ -1,4 +1,4 @@
-"""Operations of torch's, as others that compilers and vmap know, and get right."""
+"""Decompositions of torch operations that inductor or vmap does not support or computes wrongly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _aten = torch.ops.aten
 
 
 def has_shared_step_count(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether all parameters have had as many updates, as they go on to have: a graph makes the
-    same ones each time."""
+    """Whether the step counts of all parameters are equal. They then stay equal, since a graph
+    updates the same parameters each time."""
     counts = {float(s["step"]) for s in optimizer.state.values() if s.get("step") is not None}
     return len(counts) <= 1
 
@@ -24,36 +24,39 @@ def adam(
     parameters: list[Tensor], gradients: list[Tensor], firsts: list[Tensor], seconds: list[Tensor],
     maxima: list[Tensor], steps: list[Tensor], *, lr: Tensor, beta1: float, beta2: float,
     weight_decay: float, eps: float, amsgrad: bool, maximize: bool, decoupled: bool = False,
-    together: bool = False, **scaling: Any,
+    shared_step: bool = False, **scaling: Any,
 ) -> None:  # fmt: skip
-    """Adam's formula; torch offers it as one operation.
+    """Adam's formula, in place of torch's fused operation.
 
     Args:
-        decoupled: that of AdamW.
-        together: all parameters have had as many updates, and one count stands for all.
+        decoupled: weight decay of AdamW.
+        shared_step: the step counts of all parameters are equal, and the first one is used.
+
+    Raises:
+        ValueError: amsgrad or maximize is set.
     """
     if amsgrad or maximize:
-        raise ValueError("amsgrad and maximize are not written down")
-    counts = steps[:1] if together else steps
-    # Stacked, so that compilers keep them: else they compute each anew for each few numbers.
-    known = torch.stack([
+        raise ValueError("amsgrad and maximize are not implemented in compiled updates")
+    counts = steps[:1] if shared_step else steps
+    # Stacked, so that the compiler stores them: otherwise it computes them again for each vector.
+    factors = torch.stack([
         one_minus_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
     ]).unbind()  # fmt: skip
-    corrections = [*zip(known[::2], known[1::2], strict=True)] * (len(steps) // len(counts))
-    each = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
-    for p, g, m, v, (of_first, of_second) in each:
+    corrections = [*zip(factors[::2], factors[1::2], strict=True)] * (len(steps) // len(counts))
+    rows = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
+    for p, g, m, v, (correction1, correction2) in rows:
         if weight_decay and decoupled:
             p.mul_(1 - lr * weight_decay)
         elif weight_decay:
             g = g + weight_decay * p
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).add_((1 - beta2) * (g * g))
-        unbiased = (v.sqrt() / of_second.sqrt()).add_(eps)
-        p.sub_(lr / of_first * m / unbiased)
+        denominator = (v.sqrt() / correction2.sqrt()).add_(eps)
+        p.sub_(lr / correction1 * m / denominator)
 
 
 def one_minus_power(beta: float, t: Tensor) -> Tensor:
-    """1 - beta^t, without cancellation where it is small."""
+    """1 - beta^t, without cancellation if it is small."""
     return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
 
 
@@ -62,8 +65,13 @@ def sgd(
     weight_decay: float, momentum: float, dampening: float, nesterov: bool, maximize: bool,
     is_first_step: bool, **scaling: Any,
 ) -> None:  # fmt: skip
+    """SGD's formula, in place of torch's fused operation.
+
+    Raises:
+        ValueError: maximize is set.
+    """
     if maximize:
-        raise ValueError("maximize is not written down")
+        raise ValueError("maximize is not implemented in compiled updates")
     for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         if weight_decay:
             g = g + weight_decay * p
@@ -75,13 +83,12 @@ def sgd(
 
 
 def _norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Any:
-    """One by one, for torch's operation for all of them has a launch of its own."""
+    """Single norms, which a compiler can fuse; torch's norm of a list is a separate launch."""
     return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
 
 
 def _add(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
-    """x + alpha * y in two operations: inductor of torch 2.13 drops alpha where y is a product of
-    matrices."""
+    """x + alpha * y as two operations: torch 2.13's inductor drops alpha for a matrix product y."""
     return NotImplemented if alpha == 1 else x + y * alpha
 
 
@@ -90,11 +97,11 @@ def _add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
 
 
 def optimizer_decompositions(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any]]:
-    """For the graph of an update by this optimizer, which has made some."""
-    of_adam = partial(adam, together=has_shared_step_count(optimizer))
+    """Decompositions for the graph of an update, for an optimizer that has made a step."""
+    adam_step = partial(adam, shared_step=has_shared_step_count(optimizer))
     return {
-        _aten._fused_adam_.tensor_lr: of_adam,
-        _aten._fused_adamw_.tensor_lr: partial(of_adam, decoupled=True),
+        _aten._fused_adam_.tensor_lr: adam_step,
+        _aten._fused_adamw_.tensor_lr: partial(adam_step, decoupled=True),
         _aten._fused_sgd_.tensor_lr: sgd,
         _aten._foreach_norm.Scalar: _norms,
         _aten.add.Tensor: _add,

@@ -1,4 +1,4 @@
-"""Updates by a compiled graph instead of one operation after the other: `device.compile`."""
+"""Updates compiled by torch's inductor: `device.compile`."""
 
 from __future__ import annotations
 
@@ -32,24 +32,23 @@ LOG = logging.getLogger("ebmtrain")
 COMPILING_MESSAGE = (
     "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
 )
-MAX_GRAPHS = 8  # graphs, one for each set of shapes, before compiling is given up
-MIN_STEPS_TO_COMPILE = (
-    30_000  # updates that pay for a first compilation: 60 s of it, 2 ms saved by each
-)
-# Shapes are those of the example, by which a program is chosen: they are not asserted each time.
+MAX_GRAPHS = 8  # one for each set of shapes; with more, compilation is abandoned
+# A first compilation takes 60 s, and each update saves 2 ms.
+MIN_STEPS_TO_COMPILE = 30_000
+# A program is selected by the shapes of its inputs, so it need not assert them.
 _OPTIONS: dict[str, Any] = {"size_asserts": False}
 _Program = Callable[[TrainState, Batch, float | None], StepResult]
 
 
 class CompiledTrainStep:
-    """What `train_step` does, as a graph that torch's inductor has compiled.
+    """`train_step` as a graph compiled by torch's inductor.
 
-    With `cuda_graph`, on an NVIDIA GPU, also as a CUDA graph of that: see `cuda_graph.Recorded`.
+    With `cuda_graph`, on an NVIDIA GPU, also captured as a CUDA graph: see `cuda_graph.Recorded`.
 
-    The first update is never compiled: before it an optimizer has no moments. Each graph is tried
-    against `train_step` before it is used. Where anything of this fails, one warning says so and
-    training goes on without a compiler. Results differ from those without by rounding; a
-    resumed run that compiles again makes the same updates.
+    The first update is never compiled: before it an optimizer has no moments. Each graph is
+    compared with `train_step` before it is used. If any of this fails, a warning says so and
+    training continues without a compiler. Results differ from those without by rounding. A resumed
+    run compiles again and makes the same updates.
     """
 
     def __init__(self, *, cuda_graph: bool = False) -> None:
@@ -83,9 +82,10 @@ class CompiledTrainStep:
     def compile(
         self, spec: TrainSpec, state: TrainState, batch: Batch, weight: float | None
     ) -> _Program:
-        """
+        """The compiled update for the shapes of this batch and state, compared with `train_step`.
+
         Raises:
-            Exception: of any kind, where it cannot be done.
+            Exception: of any kind, if the update cannot be traced or compiled, or differs.
         """
         if len(self.programs) == MAX_GRAPHS:
             raise ValueError(f"batch and state have had more than {MAX_GRAPHS} sets of shapes")
@@ -98,12 +98,12 @@ class CompiledTrainStep:
         program = _program_from(update, run)
         mismatch = _mismatch(spec, state, batch, weight, program)
         if mismatch:
-            raise ValueError(f"compiled it does something else: {mismatch}")
+            raise ValueError(f"the compiled update differs from the ordinary one in {mismatch}")
         if self.cuda_graph and (record := recorder(state.diverged.device)):
             recording = Recorded(run, mutated_inputs(update, state), record)
             program = _program_from(update, recording)
             if mismatch := _mismatch(spec, state, batch, weight, program):
-                recording.give_up(f"played again it does something else: {mismatch}")
+                recording.give_up(f"its replay differs from the ordinary update in {mismatch}")
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
             time.perf_counter() - began, len(self.programs),
@@ -112,9 +112,9 @@ class CompiledTrainStep:
 
 
 def shape_key(batch: Batch, state: TrainState) -> Any:
-    """By which updates of a run have graphs of their own."""
-    seen = tuple(part.shape for part in batch if part is not None)
-    return seen, *(value.shape for value in state.method.values())
+    """Shapes of the batch and of the method's state; there is one graph for each key."""
+    shapes = tuple(part.shape for part in batch if part is not None)
+    return shapes, *(value.shape for value in state.method.values())
 
 
 def compile_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ def compile_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., A
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Without an environment for shapes inductor passes its cache of graphs by.
+    # Without a shape environment inductor does not use its graph cache.
     shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with torch.no_grad(), tracing(TracingContext(shapes)):
         run: Any = _inductor.compile(graph, list[Any](examples), options=_OPTIONS)
@@ -141,10 +141,10 @@ def _compile_update(
 
 
 def _program_from(update: UpdateGraph, run: Run) -> _Program:
-    """What makes the update, as `train_step` does.
+    """A function that makes the update as `train_step` does.
 
     Args:
-        run: what the update's graph does.
+        run: executes the update's graph.
     """
 
     def program(state: TrainState, batch: Batch, weight: float | None) -> StepResult:
@@ -170,10 +170,11 @@ def _mismatch(
     weight: float | None,
     program: Callable[..., Any],
 ) -> str | None:
-    """What differs by more than rounding between the program and `train_step`; None: nothing does.
+    """Name of a result that differs by more than rounding between the program and `train_step`;
+    None if all agree.
 
-    A chain whose acceptance hangs by a rounding error may go either way, once in some thousand
-    updates; so one of three updates has to agree in full.
+    Rounding may decide the acceptance of a proposal, once in some thousand updates; so one of three
+    updates must agree completely.
     """
     found = None
     plain = clone_state(spec, state)
@@ -189,14 +190,23 @@ def _mismatch(
 def state_mismatch(
     update: StepRequest, before: TrainState, other: TrainState, metrics: Metrics
 ) -> str | None:
-    """Makes an update of a state that was like `before`, and tells what of it is not as in the
-    `other` state and its metrics."""
+    """Makes the update with `train_step` and compares it with another result.
+
+    Args:
+        update: changes its state in place.
+        before: copy of that state before the update.
+        other, metrics: state and metrics after the other update.
+
+    Returns:
+        Name of a metric or tensor that differs by more than rounding, or "the weights"; None if all
+        agree.
+    """
     plain = update.state
     expected, _ = train_step(*update)
     pairs = {name: (value, metrics[name]) for name, value in expected.items()}
     pairs |= {name: (value, other.method[name]) for name, value in plain.method.items()}
     found = next((name for name, (a, b) in pairs.items() if not _allclose(a, b)), None)
-    # Of single weights an optimizer may amplify rounding: all together have to move alike.
+    # An optimizer may amplify rounding in single weights: their common movement is compared.
     if not _parameter_distance(plain, other) <= 0.05 * _parameter_distance(plain, before) + 1e-6:
         found = found or "the weights"
     return found
@@ -211,7 +221,7 @@ def _allclose(a: Tensor, b: Tensor) -> bool:
 
 
 def _parameter_distance(one: TrainState, other: TrainState) -> float:
-    """Euclidean, between the weights and their averages of both."""
+    """Euclidean distance between the weights and their averages in two states."""
 
     def weights(state: TrainState) -> Iterable[Tensor]:
         yield from state.energy.parameters()
@@ -222,16 +232,16 @@ def _parameter_distance(one: TrainState, other: TrainState) -> float:
 
 
 def should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
-    """Whether updates are to be compiled.
+    """Whether updates are compiled.
 
-    `auto` goes by the length of the run alone. Were it to measure, how busy a machine is would
+    `auto` depends only on the length of the run. With a measurement the load of the machine would
     decide about the bits of the result.
     """
     return spec.n_steps >= MIN_STEPS_TO_COMPILE if wanted == "auto" else bool(wanted)
 
 
 def select(wanted: CompileOption, spec: TrainSpec) -> CompiledTrainStep | None:
-    """What makes the updates of a run; None: `train_step`."""
+    """The compiled update of a run; None: use `train_step`."""
     if not should_compile(wanted, spec):
         return None
     return CompiledTrainStep(cuda_graph=wanted == "cuda_graph")

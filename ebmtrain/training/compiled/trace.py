@@ -31,17 +31,19 @@ class RandomCall(NamedTuple):
     arguments: tuple[Any, ...]
     options: dict[str, Any]
     filled: Tensor | None
-    """What it fills, for shape and type; None: it makes a new tensor."""
+    """An example of the tensor that it fills in place; None if it returns a new tensor."""
 
     def replay(self, generator: Generator) -> Tensor:
+        """New random numbers by the same call."""
         if self.filled is None:
             return self.function(*self.arguments, **self.options, generator=generator)
-        fresh = torch.empty_like(self.filled)  # not one for all steps: the state may hold it
-        return self.function(fresh, *self.arguments, **self.options, generator=generator)
+        empty = torch.empty_like(self.filled)  # a new one each time: the state may keep it
+        return self.function(empty, *self.arguments, **self.options, generator=generator)
 
 
 class RandomCalls(TorchDispatchMode):
-    """In here random operations are noted, or, where their results are given, take these."""
+    """Records the calls of random operations within this context. With `given`, they return these
+    tensors in turn instead of random numbers."""
 
     def __init__(self, generator: Generator, given: Sequence[Tensor] | None = None):
         super().__init__()
@@ -76,7 +78,7 @@ class UpdateGraph(NamedTuple):
     metrics: tuple[str, ...]
     """Their names."""
     replaced: list[str]
-    """Names in the method's state of the tensors that come out."""
+    """Names of the output tensors in the method's state."""
     points: int
     """Energy evaluations."""
 
@@ -84,8 +86,9 @@ class UpdateGraph(NamedTuple):
 def graph_inputs(
     state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
 ) -> list[Tensor]:
-    """In the order of the graph: what it changes, what it reads, random numbers."""
-    # Filled on the device: a tensor made from a number on the host would wait for it.
+    """The graph's inputs in order: `mutable_tensors`, the batch, scalars, the method's state,
+    random numbers."""
+    # Filled on the device: a copy of a number from the host would wait for the device.
     like = state.module_tensors[0]
     scalars = [
         torch.full((), n, dtype=like.dtype, device=like.device)
@@ -96,7 +99,7 @@ def graph_inputs(
 
 
 def mutable_tensors(state: TrainState) -> list[Tensor]:
-    """What an update changes in place, beside what the method learns."""
+    """Tensors that an update changes in place, except those of the method's state."""
     return [*state.module_tensors, *state.moments, state.diverged]
 
 
@@ -110,13 +113,13 @@ def mutated_inputs(update: UpdateGraph, state: TrainState) -> list[int]:
 
 
 def scalar_inputs(state: TrainState, weight: float | None) -> list[float]:
-    """Those that depend on the step: the learning rate and the newest weight of the average."""
+    """Numbers that depend on the step: the learning rate and the weight of the average's update."""
     rate = state.optimizer.param_groups[0]["lr"]
     return [rate] if weight is None else [rate, weight]
 
 
 def clone_state(spec: TrainSpec, state: TrainState) -> TrainState:
-    """A state of its own with the same values."""
+    """A copy of the state."""
     generator = Generator(state.generator.device)
     twin = initial_state(spec, copy.deepcopy(state.energy), generator)
     twin.load_state_dict(copy.deepcopy(state.state_dict()))
@@ -132,15 +135,16 @@ def trace_update(
     weight: float | None,
     table: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> UpdateGraph:
-    """The update of this state, which stays as it is. Not the first one: before it an optimizer
-    has no moments.
+    """The graph of an update, traced on a copy of the state.
+
+    The state must not be the initial one, in which the optimizer has no moments.
 
     Args:
-        table: further operations to be written down as others.
+        table: further decompositions of operations.
 
     Raises:
-        Exception: of any kind, where an update cannot be written down: it asks for the value of a
-            tensor, draws from torch's global random numbers, ...
+        Exception: of any kind, if the update cannot be traced: it reads the value of a tensor,
+            draws from torch's global random numbers, ...
     """
     trial = clone_state(spec, state)
     with RandomCalls(trial.generator) as draws:
@@ -153,7 +157,7 @@ def trace_update(
     scalars = first - len(before) - len(scalar_inputs(state, weight))
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-        # The tensors are the very ones that the twin holds, and known to the tracer as such.
+        # The tensors are those of `twin`, which the tracer knows as inputs.
         for group in twin.optimizer.param_groups:
             group["lr"] = tensors[scalars]
         share: Any = None if weight is None else tensors[scalars + 1]
@@ -166,12 +170,12 @@ def trace_update(
         return metrics.vector, *(twin.method[n].detach() for n in replaced)
 
     kept = len(twin.optimizer.state)
-    known = optimizer_decompositions(twin.optimizer) | dict(table or {})
-    graph = make_fx(step, decomposition_table=known)(*arguments)
-    if len(twin.optimizer.state) != kept:  # the graph would begin it anew each time
+    decompositions = optimizer_decompositions(twin.optimizer) | dict(table or {})
+    graph = make_fx(step, decomposition_table=decompositions)(*arguments)
+    if len(twin.optimizer.state) != kept:  # the graph would initialize its moments each time
         raise ValueError("a parameter has its first gradient in an update that is not the first")
     for node in reversed(graph.graph.nodes):
-        if "profiler" in str(node.target):  # marks that torch's optimizers leave
+        if "profiler" in str(node.target):  # profiling marks of torch's optimizers
             graph.graph.erase_node(node)
     graph.recompile()
     return UpdateGraph(graph, draws.noted, found["metrics"], found["replaced"], found["points"])

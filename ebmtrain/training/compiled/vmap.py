@@ -1,9 +1,9 @@
 """The updates of several runs as one: `train.ensemble`.
 
-The graph of one update (see `capture`) is mapped over the members by `torch.func.vmap`: each of its
-operations is done once, on tensors with one row per member, in which their parameters, averages,
-moments and chains live. Each member's random numbers come from its own generator, in the same order
-as in a run of its own.
+The graph of one update (see trace.py) is mapped over the members by `torch.func.vmap`: each
+operation runs once, on tensors with one row per member that hold parameters, averages, moments and
+chains. Each member's random numbers come from its own generator, in the same order as in a separate
+run.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ _Program = Callable[[Sequence[StepRequest]], list[StepResult]]
 
 
 class VmapTrainStep:
-    """Makes updates of several runs of one kind, which differ in seeds and data.
+    """Makes updates of several runs with the same configuration, but other seeds and data.
 
-    A member's first update is made by itself (see `Compiled`), and so is one that nobody is like.
-    Each graph is tried against `train_step` before it is used. Where anything of this fails, one
-    warning says so, and the members' updates are made one after the other. Results differ from
-    those of runs by themselves by rounding.
+    Updates with the same shapes are made as one. A member's first update (see `CompiledTrainStep`)
+    and one whose shapes no other member has are made separately. Each graph is compared with
+    `train_step` before it is used. If any of this fails, a warning says so and the members' updates
+    are made one after the other. Results differ from those of separate runs by rounding.
 
     Args:
-        compile: the graph is compiled; where that fails, it is used as it is.
-        cuda_graph: a compiled graph is recorded as a CUDA graph on an NVIDIA GPU.
+        compile: compile the graph; if that fails, it is used without compilation.
+        cuda_graph: capture the compiled graph as a CUDA graph on an NVIDIA GPU.
     """
 
     def __init__(self, *, compile: bool, cuda_graph: bool = False):
@@ -73,30 +73,26 @@ class VmapTrainStep:
     def compiled(self) -> bool:
         return self.compile and not self.failed
 
-    def __call__(self, wanted: Sequence[StepRequest]) -> list[StepResult]:
+    def __call__(self, requests: Sequence[StepRequest]) -> list[StepResult]:
         groups: dict[Any, list[int]] = {}
-        for place, update in enumerate(wanted):
-            kind = (
-                None
-                if self.failed or update.state.step == 0
-                else shape_key(update.batch, update.state)
-            )
-            groups.setdefault(kind, []).append(place)
-        made: dict[int, StepResult] = {}
-        for kind, places in groups.items():
-            group = [wanted[place] for place in places]
-            program = (
-                run_one_by_one if kind is None or len(group) == 1 else self.program(kind, group)
-            )
-            made |= zip(places, program(group), strict=True)
-        return [made[place] for place in range(len(wanted))]
+        for i, update in enumerate(requests):
+            separate = self.failed or update.state.step == 0
+            shapes = None if separate else shape_key(update.batch, update.state)
+            groups.setdefault(shapes, []).append(i)
+        results: dict[int, StepResult] = {}
+        for shapes, indices in groups.items():
+            group = [requests[i] for i in indices]
+            separate = shapes is None or len(group) == 1
+            program = run_one_by_one if separate else self.program(shapes, group)
+            results |= zip(indices, program(group), strict=True)
+        return [results[i] for i in range(len(requests))]
 
-    def program(self, kind: Any, group: Sequence[StepRequest]) -> _Program:
-        """The program for such a group; `run_one_by_one` where no common graph is possible."""
-        key = kind, len(group)
+    def program(self, shapes: Any, group: Sequence[StepRequest]) -> _Program:
+        """The program for a group of this `shape_key`; `run_one_by_one` if it has no graph."""
+        key = shapes, len(group)
         if key not in self.programs and not self.failed:
             try:
-                if len({kind, *(known for known, _ in self.programs)}) > MAX_GRAPHS:
+                if len({shapes, *(known for known, _ in self.programs)}) > MAX_GRAPHS:
                     raise ValueError(
                         f"batch and state have had more than {MAX_GRAPHS} sets of shapes"
                     )
@@ -104,7 +100,7 @@ class VmapTrainStep:
                     LOG.info(COMPILING_MESSAGE)
                 began = time.perf_counter()
                 with block_signals():
-                    self.programs[key] = self.made(group)
+                    self.programs[key] = self._build(group)
                 LOG.info(
                     "the updates of %d members are made as one (the graph: %.1f s)",
                     len(group), time.perf_counter() - began,
@@ -117,20 +113,21 @@ class VmapTrainStep:
                 )  # fmt: skip
         return run_one_by_one if self.failed else self.programs[key]
 
-    def made(self, group: Sequence[StepRequest]) -> _Program:
-        """
+    def _build(self, group: Sequence[StepRequest]) -> _Program:
+        """The common update of a group, compared with `train_step`.
+
         Raises:
-            Exception: of any kind, where it cannot be done.
+            Exception: of any kind, if the update cannot be traced or mapped, or differs.
         """
         update = trace_update(*group[0], table=VMAP_DECOMPOSITIONS)
         batched = BatchedGraph(update, group)
         if self.compile:
             try:
                 use_disk_cache()
-                found = BatchedGraph(update, group, compile=True)
-                verify(found, group)
-                self.record(found, group)
-                return found
+                compiled = BatchedGraph(update, group, compile=True)
+                verify(compiled, group)
+                self._record(compiled, group)
+                return compiled
             except Exception as error:  # of torch or of the C++ compiler
                 self.compile = False
                 LOG.warning(
@@ -140,59 +137,62 @@ class VmapTrainStep:
         verify(batched, group)
         return batched
 
-    def record(self, found: BatchedGraph, group: Sequence[StepRequest]) -> None:
-        """On a device that can: see `Compiled.compile`."""
+    def _record(self, program: BatchedGraph, group: Sequence[StepRequest]) -> None:
+        """Records the program as a CUDA graph if the device supports it."""
         state = group[0].state
         record = recorder(state.diverged.device) if self.cuda_graph else None
         if record is None:
             return
-        found.run = recording = Recorded(found.run, mutated_inputs(found.update, state), record)
+        changed = mutated_inputs(program.update, state)
+        program.run = recording = Recorded(program.run, changed, record)
         try:
-            verify(found, group)
+            verify(program, group)
         except ValueError as error:
-            recording.give_up(f"played again, {error}")
+            recording.give_up(f"its replay: {error}")
 
 
 def run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
-    """One after the other."""
+    """The updates of a group, one after the other."""
     return [train_step(*update) for update in group]
 
 
 def _batch_tensors(update: StepRequest) -> list[Tensor]:
-    """What the batch has: points, and labels if there are some."""
+    """The points of the batch and, if any, the labels."""
     return [part for part in update.batch if part is not None]
 
 
 def verify(program: _Program, group: Sequence[StepRequest]) -> None:
-    """On copies; a chain whose acceptance hangs by a rounding error may go either way, so one of
-    three updates of each member has to agree in full: see `compiled.disagreement`.
+    """Compares the program with `train_step` on copies of the states.
+
+    Rounding may decide the acceptance of a proposal, so one of three updates of each member must
+    agree completely: see `inductor.state_mismatch`.
 
     Raises:
-        ValueError: it does something else than `train_step`.
+        ValueError: the results of a member differ.
     """
     plain = _clone_updates(group)
-    left: dict[int, str] = dict.fromkeys(range(len(group)), "")
+    mismatches: dict[int, str] = dict.fromkeys(range(len(group)), "")
     for _ in range(3):
         before, others = _clone_updates(plain), _clone_updates(plain)
         for i, (metrics, _) in enumerate(program(others)):
-            found = state_mismatch(plain[i], before[i].state, others[i].state, metrics)
-            if found is None:
-                left.pop(i, None)
-            elif i in left:
-                left[i] = found
-        if not left:
+            mismatch = state_mismatch(plain[i], before[i].state, others[i].state, metrics)
+            if mismatch is None:
+                mismatches.pop(i, None)
+            elif i in mismatches:
+                mismatches[i] = mismatch
+        if not mismatches:
             return
-    member, found = next(iter(left.items()))
-    raise ValueError(f"of member {member} it does something else: {found}")
+    member, mismatch = next(iter(mismatches.items()))
+    raise ValueError(f"the update of member {member} differs from its ordinary one in {mismatch}")
 
 
 def _clone_updates(group: Sequence[StepRequest]) -> list[StepRequest]:
-    """The same updates, of states of their own."""
+    """The same updates with copies of their states."""
     return [u._replace(state=clone_state(u.spec, u.state)) for u in group]
 
 
 class BatchedGraph:
-    """A captured update, made of as many members as the given group has."""
+    """A traced update, mapped over as many members as the group has."""
 
     def __init__(self, update: UpdateGraph, group: Sequence[StepRequest], *, compile: bool = False):
         self.update = update
@@ -211,7 +211,7 @@ class BatchedGraph:
         return [(Metrics(update.metrics, row), update.points) for row in vectors.unbind()]
 
     def inputs(self, group: Sequence[StepRequest]) -> list[Tensor]:
-        """As `capture.inputs`, each with a row per member."""
+        """The inputs of `trace.graph_inputs`, each with a row per member."""
         states = [u.state for u in group]
         columns = zip(*(mutable_tensors(state) for state in states), strict=True)
         kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
@@ -221,7 +221,7 @@ class BatchedGraph:
             _full_per_member(column, like)
             for column in zip(*(scalar_inputs(u.state, u.weight) for u in group), strict=True)
         ]
-        for state in states:  # theirs alone: rows are put into them
+        for state in states:  # copies: `__call__` assigns rows to them
             state.method = dict(state.method)
         method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
         drawn = [
@@ -231,15 +231,15 @@ class BatchedGraph:
 
 
 class MemberRows:
-    """Tensors with a row per member, in which the members' own live: what the graph changes in
-    place, it changes in the members. Known by a key each."""
+    """Tensors with a row per member, by key. The members' tensors are views of the rows: what the
+    graph changes in place changes in the members."""
 
     def __init__(self) -> None:
         self.known: dict[int | str, tuple[Tensor, list[int]]] = {}
 
     def of(self, key: int | str, members: Sequence[Tensor]) -> Tensor:
-        """Moves them there, if they live elsewhere: a member that went back to a checkpoint has
-        new moments."""
+        """The tensor of this key. If the members' tensors are not its rows, they are moved there: a
+        member that was restored from a checkpoint has new moments."""
         places = [tensor.data_ptr() for tensor in members]
         if key not in self.known or self.known[key][1] != places:
             rows = self.given(key, torch.stack([tensor.detach() for tensor in members]))
@@ -248,7 +248,7 @@ class MemberRows:
         return self.known[key][0]
 
     def given(self, key: int | str, whole: Tensor) -> tuple[Tensor, ...]:
-        """The rows of one that came out of the graph."""
+        """The rows of an output of the graph, which becomes the tensor of this key."""
         whole = whole.contiguous()
         rows = whole.unbind()
         self.known[key] = whole, [row.data_ptr() for row in rows]
@@ -256,7 +256,7 @@ class MemberRows:
 
 
 def _full_per_member(values: Sequence[float], like: Tensor) -> Tensor:
-    """One number per member, made on the device: see `capture.inputs`."""
+    """One number per member, filled on the device: see `trace.graph_inputs`."""
 
     def full(shape: tuple[int, ...], value: float) -> Tensor:
         return torch.full(shape, value, dtype=like.dtype, device=like.device)
@@ -267,20 +267,20 @@ def _full_per_member(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def _random_per_member(draw: RandomCall, generators: Iterable[Generator]) -> Tensor:
-    """The random numbers that each of them gives, a row each."""
+    """The random numbers of each generator, a row each."""
     return torch.stack([draw.replay(generator) for generator in generators])
 
 
 def _vmap_graph(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
-    """The graph, each input and output of it with one row per member."""
+    """The graph with one row per member in each input and output."""
     graph = _inline_random_inputs(graph)
     with _silence_fallback_warnings(), torch.no_grad():
         return make_fx(vmap(graph))(*examples)
 
 
 def _inline_random_inputs(graph: GraphModule) -> GraphModule:
-    """An empty tensor that random numbers are copied into is these numbers: one for all members
-    would have no room for them."""
+    """Replaces an empty tensor into which random numbers are copied by these numbers: the empty
+    tensor has no dimension of members."""
     for node in graph.graph.find_nodes(op="call_function", target=_aten.copy_.default):
         target, source = node.args[:2]
         if target.target in _EMPTY_TENSOR_OPS:
@@ -294,8 +294,7 @@ def _inline_random_inputs(graph: GraphModule) -> GraphModule:
 
 @contextmanager
 def _silence_fallback_warnings() -> Iterator[None]:
-    """An operation that torch cannot map is done member by member; torch would print a line about
-    each."""
+    """Silences torch's warnings about operations that it maps by a loop over the members."""
     torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore
     try:
         yield
