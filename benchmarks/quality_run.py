@@ -78,8 +78,8 @@ def by_hand(seed: int) -> Iterator[nn.Module]:
     while True:
         x = data[torch.randint(len(data), (BATCH,))]
         rows = torch.randint(SLOTS, (BATCH,))
-        anew = torch.rand(BATCH, 1) < RESTARTS
-        y = torch.where(anew, noise(BATCH), chains[rows])
+        restart = torch.rand(BATCH, 1) < RESTARTS
+        y = torch.where(restart, noise(BATCH), chains[rows])
         for p in net.parameters():
             p.requires_grad_(False)
         y = langevin(net, y, K)

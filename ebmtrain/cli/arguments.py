@@ -129,7 +129,7 @@ def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with whole groups chosen anew, and after that dotted keys set.
+    """The configuration with other choices of whole groups, and after that dotted keys set.
 
     Raises:
         ConfigError: a key or an option of a group that there is not.

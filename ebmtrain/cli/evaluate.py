@@ -1,6 +1,6 @@
 """`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: the numbers of a checkpoint,
-anew, by the evaluation of the run or another one; with ood=FILE, how well energies tell the points
-of a file from the held-out ones."""
+computed again, by the evaluation of the run or another; with ood=FILE, how well energies tell the
+points of a file from the held-out ones."""
 
 from __future__ import annotations
 

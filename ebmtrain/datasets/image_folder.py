@@ -21,7 +21,7 @@ from ebmtrain.types import Count, OpenUnit, WholeNumber
 _LEVELS = 256
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _MODES = {1: "L", 3: "RGB"}
-_WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in folders beneath it"
+_WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in its subfolders"
 _MAX_PIXELS = 50_000_000  # per image
 
 

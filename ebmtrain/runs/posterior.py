@@ -144,8 +144,8 @@ def _conditional_draws(
 
 
 def _known_steps(experiment: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
-    """What the sampler learnt in training and can use here; its hot chains, of whole points, begin
-    anew."""
+    """What the sampler learnt in training and can use here; its hot chains, of whole points, start
+    again."""
     first = init_adaptation(experiment.sampler, start)
     fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
     return {k: method[k] if k in fits else v for k, v in first.items()}

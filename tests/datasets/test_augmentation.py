@@ -1,4 +1,4 @@
-"""Training images that are moved and mirrored anew for each batch."""
+"""Training images that are moved and mirrored again for each batch."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ BASES = {
     "gaussian": ("method=dsm", "model=gaussian", "optimizer=sgd"),
 }  # fmt: skip
 
-# What the process must not do, as audit hooks tell. A hook stays for ever: it is switched.
+# What the process must not do, as audit hooks tell. A hook cannot be removed: it is switched off.
 
 seen: list[tuple[str, tuple]] = []
 home: Path | None = None  # where writing is allowed; None: nothing is watched

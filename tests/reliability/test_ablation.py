@@ -101,7 +101,7 @@ def key_of(holder: Any, name: str) -> Any:
 
 def undetected_omissions(stopped: Stopped, folder: Path) -> tuple[int, list[str]]:
     """How many names were left out, at any depth, and those that were not missed. They are refused,
-    or seen: torch makes moments that are missing anew."""
+    or seen: torch initializes missing moments."""
     whole, run, _ = stopped
     state, tried, unmissed = load(run / f"checkpoints/step_{FROM:08d}.pt"), 0, []
     for number, place in enumerate(places(state)):

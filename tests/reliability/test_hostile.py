@@ -30,7 +30,7 @@ from ebmtrain.runs.storage.rundir import RunDir
 READING = ("sample", "evaluate", "plot", "resume")
 SECONDS, MEGABYTES = 2.0, 200.0  # of the processor and of memory, at most, to refuse
 
-# What Python does for the process, as its audit hooks tell. A hook stays for ever: it is switched.
+# Audited events of the process. An audit hook cannot be removed: it is switched off.
 
 watched: list[tuple[str, tuple]] = []
 watching = False
@@ -79,7 +79,7 @@ def no_execution() -> Iterator[None]:
 def memory(*, peak: bool = False) -> float:
     """Resident, in MB: now, or the most since it was last asked for now."""
     if not peak:
-        Path("/proc/self/clear_refs").write_text("5")  # begins anew with the peak
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     wanted = "VmHWM:" if peak else "VmRSS:"
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(wanted))

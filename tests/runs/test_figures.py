@@ -29,7 +29,7 @@ SMALL = (
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["digits", "file"])
 def test_image_samples_are_plotted_as_images(command, folder, data):
-    """Of a file too, where the model is one of images; and `plot` makes them anew."""
+    """Of a file too, where the model is one of images; and `plot` makes them again."""
     np.save("x.npy", np.random.default_rng(0).uniform(size=(40, 3, 8, 9)))
     words = ["dataset=digits"] if data == "digits" else ["dataset=file", "dataset.path=x.npy"]
     outcome = command(*SMALL, *words)

@@ -57,7 +57,7 @@ def test_a_slow_cooling_ends_in_the_target():
 
 
 def test_draw_anneals_over_the_whole_burn_in():
-    """Burn-in goes in blocks; the cooling does not begin anew with each."""
+    """Burn-in goes in blocks; the cooling does not restart with each."""
     sampler = Annealed(
         sampler=Langevin(step_size=0.05, temperature=1.0), temperature_start=100.0, anneal_steps=40
     )

@@ -92,7 +92,7 @@ def test_an_exchange_moves_points_with_their_caches():
 @pytest.mark.parametrize(("n_cold", "n_hot"), [(5, 3), (3, 5), (4, 4)])
 def test_an_exchange_pairs_rows_at_random(n_cold, n_hot):
     """Always accepted: each row of the larger level moves with probability n / N, n the smaller
-    size, and each pair of rows meets with 1 / N. Fixed pairs would leave some rows out for ever."""
+    size, and each pair of rows meets with 1 / N. Fixed pairs would always leave some rows out."""
     x, y = (torch.arange(n, dtype=torch.float64)[:, None] for n in (n_cold, n_hot))
     mala, generator, found = Mala(step_size=0.1), seeded(), []
     energy = Quadratic(0.0)

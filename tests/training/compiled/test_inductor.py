@@ -127,7 +127,7 @@ def test_a_compiled_run_agrees_with_the_eager_run(configured, tmp_path, lines):
     (half / "result.json").unlink()
     found = counters["inductor"]["fxgraph_cache_hit"]
     resume(half, quiet=True)
-    assert counters["inductor"]["fxgraph_cache_hit"] == found + 1  # on disk, not compiled anew
+    assert counters["inductor"]["fxgraph_cache_hit"] == found + 1  # on disk, not compiled again
     c = load(half / "checkpoints/last.pt")
     assert c["step"] == 20
     drop = ("/seconds", "/metrics_size")  # rows tell seconds as well
@@ -259,7 +259,7 @@ class LateUse(DenoisingScoreMatching):
 
 @pytest.mark.slow
 def test_a_parameter_without_gradient_is_not_compiled(configured):
-    """A moment that begins in the graph would begin anew with each update."""
+    """A moment that begins in the graph would be initialized with each update."""
     experiment = build(configured("method=dsm"))
     assert experiment.train_spec is not None
     spec = replace(experiment.train_spec, method=LateUse(sigma=0.1))
