@@ -99,8 +99,8 @@ def test_a_diverged_member_does_not_stop_the_others(members, configured, tmp_pat
     assert "training diverged by step 20" in str(results[1])
     written = [json.loads((tmp_path / f"{n}/result.json").read_text()) for n in (3, 4, 5)]
     assert [r["status"] for r in written] == ["finished", "diverged", "finished"]
-    assert "diverged" in (tmp_path / "4/run.log").read_text()
-    assert "diverged" not in (tmp_path / "3/run.log").read_text()
+    assert "training diverged" in (tmp_path / "4/run.log").read_text()
+    assert "training diverged" not in (tmp_path / "3/run.log").read_text()
     run_experiment(build(configured(*WORDS, "seed=5")), tmp_path / "plain", {}, quiet=True)
     assert_same_run(tmp_path / "5", tmp_path / "plain")
 
