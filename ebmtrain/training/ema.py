@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.runtime.torch_private import foreach_lerp
+
 
 def ema_weight(decay: float, step: int) -> float:
     """Weight of the newest parameters, 1 - d with d = min(decay, (1 + t) / (10 + t)).
@@ -44,7 +46,7 @@ def ema_update(pairs: EmaPairs, weight: float | Tensor) -> None:
         for kept, new in zip(pairs.averages, pairs.newest, strict=True):
             kept.lerp_(new, weight)
     else:
-        torch._foreach_lerp_(pairs.averages, pairs.newest, weight)  # type: ignore
+        foreach_lerp(pairs.averages, pairs.newest, weight)
     for average, energy in pairs.with_buffers:
         buffers = zip(average.buffers(recurse=False), energy.buffers(recurse=False), strict=True)
         for kept, new in buffers:

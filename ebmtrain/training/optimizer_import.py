@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ebmtrain.runtime.torch_private import foreach_add, fused_adam_kernel, fused_adamw_kernel
+
 _Kind = TypeVar("_Kind", bound=type[Optimizer])
 
 
@@ -46,7 +48,7 @@ def fused_adam(parameters: Iterable[Tensor], *, decoupled: bool, **options: Any)
         options: of torch.optim.Adam; neither amsgrad nor maximize.
     """
     kind: Any = without_dynamo(torch.optim.AdamW if decoupled else torch.optim.Adam)
-    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_  # type: ignore
+    kernel = fused_adamw_kernel if decoupled else fused_adam_kernel
     first_step = kind.step
 
     @torch.no_grad()
@@ -58,7 +60,7 @@ def fused_adam(parameters: Iterable[Tensor], *, decoupled: bool, **options: Any)
         for group, moved in zip(self.param_groups, groups, strict=True):
             states = [self.state[p] for p in moved]
             counts = [s["step"] for s in states]
-            torch._foreach_add_(counts, 1)  # type: ignore
+            foreach_add(counts, 1)
             kernel(
                 moved, [p.grad for p in moved], [s["exp_avg"] for s in states],
                 [s["exp_avg_sq"] for s in states], [], counts, lr=group["lr"],

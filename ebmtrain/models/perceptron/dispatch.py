@@ -15,6 +15,7 @@ from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import ACTIVATIONS, Network
 from ebmtrain.models.perceptron.selfcheck import self_check, self_check_on
 from ebmtrain.runtime import native
+from ebmtrain.runtime.torch_private import in_function_transform
 
 # Multiply-adds of one forward pass, below which autograd's operations are faster than the C++.
 MIN_MULTIPLY_ADDS = 500_000
@@ -59,8 +60,7 @@ def _is_eligible(x: Tensor, network: Network) -> bool:
         and network.activation in ACTIVATIONS
         and all(t.dtype == torch.float32 for t in (x, network.frequencies, network.weights[0]))
         and not (x.requires_grad and torch.is_grad_enabled())
-        and torch.autograd.forward_ad._current_level < 0
-        and torch._C._functorch.maybe_current_level() is None  # type: ignore[attr-defined]
+        and not in_function_transform()
     )
 
 

@@ -9,7 +9,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from ebmtrain.errors import reason
 from ebmtrain.models.perceptron.functional import (
@@ -24,6 +23,7 @@ from ebmtrain.models.perceptron.functional import (
 from ebmtrain.models.perceptron.layout import Layout
 from ebmtrain.models.perceptron.ops import ACTIVATIONS, SOURCE, Network, library
 from ebmtrain.runtime import native
+from ebmtrain.runtime.torch_private import disable_dispatch_modes
 
 LOG = logging.getLogger("ebmtrain")
 
@@ -70,7 +70,7 @@ def _default_context() -> Iterator[None]:
     """Torch's default context: without the caller's dispatch modes, inference mode, gradients and
     autocast."""
     with (
-        _disable_current_modes(),
+        disable_dispatch_modes(),
         torch.inference_mode(False),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),

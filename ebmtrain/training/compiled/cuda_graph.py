@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import reason
+from ebmtrain.runtime.torch_private import foreach_copy
 
 LOG = logging.getLogger("ebmtrain")
 Run = Callable[..., Sequence[Tensor]]
@@ -78,7 +79,7 @@ class Recorded:
                 groups.setdefault(inputs[i].dtype, []).append(i)
         for group in groups.values():
             targets = [self.inputs[i] for i in group]
-            torch._foreach_copy_(targets, [inputs[i] for i in group])  # type: ignore
+            foreach_copy(targets, [inputs[i] for i in group])
 
     def give_up(self, why: str) -> None:
         """Warns, and calls `run` from now on."""

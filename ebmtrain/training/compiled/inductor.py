@@ -15,6 +15,7 @@ from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.signals import block_signals
+from ebmtrain.runtime.torch_private import compile_with_inductor
 from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
 from ebmtrain.training.compiled.trace import (
     UpdateGraph,
@@ -119,16 +120,7 @@ def shape_key(batch: Batch, state: TrainState) -> Any:
 
 def compile_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
     """The graph, compiled for tensors like these."""
-    from torch import _inductor  # takes a second to import
-    from torch._guards import TracingContext, tracing
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    # Without a shape environment inductor does not use its graph cache.
-    shapes = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
-    with torch.no_grad(), tracing(TracingContext(shapes)):
-        run: Any = _inductor.compile(graph, list[Any](examples), options=_OPTIONS)
-    return run
+    return compile_with_inductor(graph, examples, _OPTIONS)
 
 
 def _compile_update(

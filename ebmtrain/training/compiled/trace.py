@@ -16,8 +16,8 @@ import torch
 from torch import Generator, Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ebmtrain.runtime.torch_private import TorchDispatchMode
 from ebmtrain.training.compiled.decompositions import optimizer_decompositions
 from ebmtrain.training.loop import train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state

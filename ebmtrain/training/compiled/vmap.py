@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.signals import block_signals
+from ebmtrain.runtime.torch_private import no_vmap_fallback_warnings
 from ebmtrain.training.compiled.cuda_graph import Recorded, recorder
 from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
 from ebmtrain.training.compiled.inductor import (
@@ -274,7 +274,7 @@ def _random_per_member(draw: RandomCall, generators: Iterable[Generator]) -> Ten
 def _vmap_graph(graph: GraphModule, examples: list[Tensor]) -> GraphModule:
     """The graph with one row per member in each input and output."""
     graph = _inline_random_inputs(graph)
-    with _silence_fallback_warnings(), torch.no_grad():
+    with no_vmap_fallback_warnings(), torch.no_grad():
         return make_fx(vmap(graph))(*examples)
 
 
@@ -290,13 +290,3 @@ def _inline_random_inputs(graph: GraphModule) -> GraphModule:
             graph.graph.erase_node(target)
     graph.recompile()
     return graph
-
-
-@contextmanager
-def _silence_fallback_warnings() -> Iterator[None]:
-    """Silences torch's warnings about operations that it maps by a loop over the members."""
-    torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore
-    try:
-        yield
-    finally:
-        torch._C._functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore
