@@ -17,7 +17,9 @@ import ebmtrain.runs.launch
 from ebmtrain.runs.session import Session
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
-EVENTS = ("evaluate", "log", "plot", "save", "measure", "finish", "result")
+EVENTS = (
+    "evaluate", "log", "plot", "save", "_run_evaluations", "_write_samples_and_figures", "_result",
+)  # fmt: skip
 
 
 class Points:
