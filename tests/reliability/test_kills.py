@@ -53,6 +53,6 @@ def test_every_kind_of_kill_point_is_reached(do, tmp_path):
         assert {f"before {call} {file}", f"after {call} {file}"} <= names
     for file in ("checkpoints", ".", "metrics.jsonl"):
         assert f"after fsync {file}" in names
-    for event in ("train_step", "evaluate", "log", "plot", "save", "finish"):
+    for event in ("train_step", "evaluate", "log", "plot", "save", "_write_samples_and_figures"):
         assert {f"before {event} ", f"after {event} "} <= names
     assert {"within write metrics.jsonl", "within write checkpoints/last.pt (new)"} <= names
