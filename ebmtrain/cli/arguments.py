@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
 from ebmtrain.errors import ConfigError, out_of_memory, suggestion
+
+_MAX_JOBS_TO_EXPLAIN = 64  # of a sweep, each composed to find an override that does not fit it
 
 
 def split_flags(
@@ -178,7 +181,10 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     known = _presets_of(arguments)
     if isinstance(error, OverrideParseException):
-        return [f"{error.override} cannot be read: {quoting_hint(error.override) or text}"], 2
+        hint = quoting_hint(error.override) or text
+        if error.override.endswith(","):
+            hint = "remove the comma at its end, or add values behind it and -m to run them all"
+        return [f"{error.override} cannot be read: {hint}"], 2
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return [_unknown_option_message(error.missing_cfg_file, text, known)], 2
     if isinstance(error, UnicodeDecodeError):
@@ -229,17 +235,25 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
         return None
     replaced = [o for o in overrides if not (o.is_add() or o.is_force_add() or o.is_delete())]
     chosen = [str(o.input_line) for o in replaced if o in chosen]
-    try:
-        composed = known.compose(chosen)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError):
-        return None
-    content = OmegaConf.to_container(composed)  # not resolved: an interpolation may be wrong
-    assert isinstance(content, dict)
-    del content["hydra"]
-    keys = [*dotted_keys(content), *groups]
-    unknown = [o.key_or_group for o in replaced if o.key_or_group not in keys]
-    unknown = [key for key in unknown if not key.startswith(("hydra.", "hydra/"))]
-    return _unknown_key_message(unknown[0], keys, known) if unknown else None
+    swept = [
+        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        for o in lists
+        if o.key_or_group in groups
+    ]
+    for job in itertools.islice(itertools.product(*swept), _MAX_JOBS_TO_EXPLAIN):
+        try:
+            composed = known.compose([*chosen, *job])
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError):
+            return None
+        content = OmegaConf.to_container(composed)  # not resolved: an interpolation may be wrong
+        assert isinstance(content, dict)
+        del content["hydra"]
+        keys = [*dotted_keys(content), *groups]
+        unknown = [o.key_or_group for o in replaced if o.key_or_group not in keys]
+        unknown = [key for key in unknown if not key.startswith(("hydra.", "hydra/"))]
+        if unknown:
+            return _unknown_key_message(unknown[0], keys, known)
+    return None
 
 
 def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:

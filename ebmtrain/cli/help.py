@@ -21,11 +21,11 @@ ebmtrain trains energy-based models and says how good they are.
   ebmtrain --config-dir DIR ...              your own presets, before the built-in ones
 
 verbs (`ebmtrain VERB -h` for one)
-  ebmtrain check [key=value ...]             compose, build, one step; writes nothing
-  ebmtrain verify [key=value ...]            laws that model, sampler and method must obey
+  ebmtrain check [key=value ...]             compose, build, a few steps; writes nothing
+  ebmtrain verify [key=value ...]            mathematical properties of model, sampler, method
   ebmtrain list [GROUP]                      what there is to choose from
   ebmtrain init DIR [GROUP/OPTION ...]       copy presets, to edit them
-  ebmtrain resume RUN                        go on from the exact state
+  ebmtrain resume RUN                        continue from the exact state
   ebmtrain evaluate|plot RUN                 numbers and pictures of a checkpoint
   ebmtrain sample RUN count=1000             points from the model
   ebmtrain report DIR --sort kl              leaderboard of a sweep, or of many runs

@@ -528,3 +528,19 @@ def test_overfitting_gives_a_warning(command, folder: Path, tiny_file):
     assert result["metrics"]["nll"] > result["best"]["value"] + 0.05
     assert "overfits" in outcome.out
     assert f"at step {result['best']['step']}" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-m", "method=cd,dsm", "method.slots=512"],
+         "unknown key method.slots: add method=improved_cd or method=jem or method=pcd"),
+        (["dataset=moons,", "train.steps=3"], "dataset=moons, cannot be read: remove the comma"),
+    ],
+)  # fmt: skip
+def test_overrides_that_do_not_fit_get_the_remedy(command, folder, arguments, text):
+    outcome = command(*arguments)
+    assert outcome.code == 2
+    assert text in outcome.err
+    assert "+method" not in outcome.err
+    assert not any(folder.iterdir())
