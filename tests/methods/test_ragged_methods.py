@@ -119,6 +119,15 @@ def test_fractions_of_lengths_are_exact_to_one_slot():
         assert float((found - wanted).abs().max()) <= 1 / count
 
 
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(1, [6]), (2, [3, 9]), (4, [2, 5, 7, 10]), (11, range(1, 12))]
+)
+def test_slots_have_the_lengths_in_the_middle_of_equal_parts(count, wanted):
+    """Neither the shortest nor the longest sequences are preferred."""
+    x = padded(list(range(1, 12)))[torch.randperm(11, generator=seeded(4))]
+    assert sorted(lengths(spread_evenly(x, count)).tolist()) == list(wanted)
+
+
 def test_losses_of_unpadded_points_are_unchanged():
     """Of points that are no sequences too."""
     x = torch.randn(6, 2, generator=seeded(), dtype=torch.float64)

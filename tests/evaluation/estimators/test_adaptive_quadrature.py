@@ -13,6 +13,7 @@ from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
+from ebmtrain.evaluation.estimators import adaptive_quadrature
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
@@ -166,3 +167,33 @@ def test_a_grid_that_has_the_true_mass_by_chance_is_not_used(resolution):
     found, _ = evaluate(energy, data, resolution=resolution)
     true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
     assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+@pytest.mark.parametrize("std", [3e-4, 1e-5])
+def test_a_spike_with_few_samples_is_found_by_its_height(std):
+    """One per cent of the mass, and three samples: too few for the rule of their spread."""
+    parts = [torch.distributions.Normal(0.1, 1.0), torch.distributions.Normal(0.37, std)]
+    log_weights = torch.tensor([0.99, 0.01], dtype=torch.float64).log()
+
+    def log_p(x):
+        return torch.logsumexp(log_weights + torch.cat([p.log_prob(x) for p in parts], 1), 1)
+
+    generator = torch.Generator().manual_seed(1)
+    samples = 0.1 + torch.randn(300, 1, generator=generator, dtype=torch.float64).clamp(-4, 4)
+    samples[:3] = 0.37 + std * torch.tensor([[-0.8], [0.1], [1.1]])
+    region = Region(torch.tensor([-7.0]).double(), torch.tensor([7.3]).double())
+    found = expectation(log_p, lambda x, _: x[:, 0] ** 2, region, samples, 1e-3, max_points=3_000)
+    assert found.error <= 1e-3
+    assert found.value == pytest.approx(0.99 * 1.01 + 0.01 * 0.37**2, abs=1e-3)
+    assert found.mass == pytest.approx(1, abs=1e-3)
+
+
+def test_changes_of_opposite_signs_do_not_cancel():
+    """Two boxes of uniform density, one of which gained what the other lost."""
+    half = torch.full((2, 1), 0.5).double()
+    error = torch.tensor([[0.03, 0.0], [-0.03, 0.0]]).double()
+    integrals = torch.tensor([[0.5, 0.5, 0.5]] * 2).double()
+    boxes = adaptive_quadrature._Boxes(half, half, half, integrals, error)
+    assert adaptive_quadrature._error(boxes) == pytest.approx(0.03 * math.sqrt(2))
+    same_sign = boxes._replace(error=error.abs())
+    assert adaptive_quadrature._error(same_sign) == pytest.approx(0.06)

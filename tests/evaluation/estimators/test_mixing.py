@@ -75,3 +75,14 @@ def test_autocorrelation_of_an_autoregression():
     assert found == pytest.approx(0.8 ** np.arange(11), abs=0.02)
     growing, _ = ess_growth(ar1(0.8, 1, 200, 1000)[0], [250, 1000])
     assert growing[1] / growing[0] == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_tail_is_of_the_outer_twentieth(sign):
+    """One stay of 60 among 1000 independent draws beyond all others, in every chain: of the tail
+    there is about one independent draw in 60, of the quartiles far more."""
+    x = np.random.default_rng(0).uniform(size=(1, 16, 1000))
+    for chain, first in enumerate(range(20, 940, 60)):
+        x[0, chain, first : first + 60] += 2
+    tail = mixing(sign * x).tail[0]
+    assert 16 * 1000 / 200 < tail < 16 * 1000 / 20
