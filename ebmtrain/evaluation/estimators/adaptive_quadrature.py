@@ -87,10 +87,10 @@ def expectation(
     """E_p[f] over a tree of boxes, each with a product of Gauss-Lobatto rules.
 
     A box is halved along every axis if it is too wide for the samples of p in it, or if its
-    division changes the integral of p or of p f. Boxes with the largest changes come first, until
-    the absolute changes of the rest sum to a quarter of `tolerance` or less (to a smaller part if
-    the integral of p is not 1 yet), or until `max_points` are used. A jump of p leaves an error
-    proportional to the width of the boxes that it crosses.
+    division changes the integral of p or of p f. Boxes with the largest changes come first: each
+    round divides so many that the rest has at most half of the sum of the absolute changes. It ends
+    when the estimated error is at most half of `tolerance`, or when `max_points` are used. A jump
+    of p leaves an error proportional to the width of the boxes that it crosses.
 
     Args:
         log_density: log p, (n, d) float64 -> (n,).
