@@ -92,8 +92,8 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
     shared = [text.partition("=")[0].lstrip("+~") for text in single]
     names = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
     overrides = [*flags.overrides, names, "hydra.mode=MULTIRUN"]
-    with tempfile.TemporaryDirectory(prefix="ebmtrain-presets-") as temporary:
-        frozen = chosen.freeze(Path(temporary))
+    with _temporary_directory() as temporary:
+        frozen = chosen.freeze(temporary)
         config = hydra_private.load_config(
             frozen.loader(), overrides, name=flags.config_name or "config", multirun=True
         )
@@ -113,6 +113,24 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
 
         with _output_errors("hydra.sweep.dir"):
             return run_and_report(sweep, start)
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """A directory that is removed at the end.
+
+    Raises:
+        OutputError: there is no folder for temporary files that can be written.
+    """
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="ebmtrain-presets-")
+    except OSError as error:
+        raise OutputError(
+            f"cannot create a temporary directory: {error.strerror}; set TMPDIR to a folder that "
+            "can be written"
+        ) from error
+    with directory as path:
+        yield Path(path)
 
 
 @contextmanager

@@ -544,3 +544,13 @@ def test_overrides_that_do_not_fit_get_the_remedy(command, folder, arguments, te
     assert text in outcome.err
     assert "+method" not in outcome.err
     assert not any(folder.iterdir())
+
+
+def test_a_sweep_without_a_temporary_directory_is_refused(command, folder, monkeypatch, tiny):
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(folder / "missing")])
+    monkeypatch.setattr("tempfile.tempdir", None)
+    outcome = command("-m", *tiny, "seed=0,1")
+    assert outcome.code == 6
+    assert "set TMPDIR to a folder that can be written" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not any(folder.iterdir())
