@@ -250,8 +250,11 @@ def long_run(configured, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_saves_and_the_run_resumes(long_run, tiny, folder, capsys, number):
     words = [*tiny, *LONG, "hydra.run.dir=run"]
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], cwd=folder,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored under nohup
+    )  # fmt: skip
     wait_for(folder / "run/checkpoints/step_00000020.pt", process)
     os.kill(process.pid, number)
     process.communicate(timeout=HANG_S)

@@ -126,7 +126,7 @@ def expectation(
         most = max(0, max_points - used) // (len(corners) * len(rule.nodes))
         if _error(boxes) <= tolerance / 2:
             break
-        rows = _boxes_to_divide(boxes.error)[:most]
+        rows = _boxes_to_divide(_changes(boxes))[:most]
         if not len(rows):
             break
         old = _Boxes(*(part[rows] for part in boxes))
@@ -164,13 +164,25 @@ def _error(boxes: _Boxes) -> float:
     their root sum of squares; the difference of the mass to 1; and what the mass that is missing
     contributes to the result if it is in tails, where f is some standard deviations from its mean.
     """
-    change = torch.maximum(boxes.error.sum(0).abs(), boxes.error.square().sum(0).sqrt())
+    changes = _changes(boxes)
+    change = torch.maximum(changes.sum(0).abs(), changes.square().sum(0).sqrt())
     mass, value, square = boxes.integrals.sum(0).tolist()
     if not mass > 0:
         return math.inf
     std = math.sqrt(max(0.0, square / mass - (value / mass) ** 2))
     missing = abs(math.log(mass)) * max(1.0, _TAIL_STD * std)
     return max(float(change.max()), missing)
+
+
+def _changes(boxes: _Boxes) -> Tensor:
+    """What the change of each box contributes to P = integral p and to the result F / P, (n, 2),
+    where F = integral p f and P is about 1: d(F / P) = dF - F / P dP. It is the same for f plus any
+    constant."""
+    mass, value, _ = boxes.integrals.sum(0)
+    mean = value / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+    of_mass, of_value = boxes.error.unbind(1)
+    of_result = torch.where(of_value.isinf(), of_value, of_value - mean * of_mass)
+    return torch.stack([of_mass, of_result], 1)
 
 
 class _Rule(NamedTuple):

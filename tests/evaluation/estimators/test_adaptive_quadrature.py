@@ -197,3 +197,19 @@ def test_changes_of_opposite_signs_do_not_cancel():
     assert adaptive_quadrature._error(boxes) == pytest.approx(0.03 * math.sqrt(2))
     same_sign = boxes._replace(error=error.abs())
     assert adaptive_quadrature._error(same_sign) == pytest.approx(0.06)
+
+
+def test_a_constant_added_to_the_function_costs_nothing():
+    """E[f + c] = E[f] + c: the error of the integral of p does not count c times."""
+    truth = Checkerboard()
+    samples = truth.sample(2000, torch.Generator().manual_seed(1))
+    region = Region(torch.tensor([-6.1, -6.3]).double(), torch.tensor([6.5, 5.9]).double())
+    found, shifted = (
+        expectation(
+            truth.log_prob, lambda x, _, c=c: c + x[:, 0] / 4, region, samples, 2e-2, 200_000
+        )
+        for c in (0.0, 100.0)
+    )
+    assert shifted.error <= 2e-2
+    assert shifted.evaluations <= 1.5 * found.evaluations
+    assert shifted.value == pytest.approx(100, abs=2e-2)
