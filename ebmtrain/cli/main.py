@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _stdout_error(error: Exception) -> Exception:
     """The error that names standard output, if writing to it fails; else the error itself."""
-    if isinstance(error, OSError) and error.filename is None:
+    # Errors of the system have a number; Hydra derives some of its own from OSError.
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         try:
             print(flush=True)  # the text that could not be written is no longer in the buffer
         except OSError as again:

@@ -60,7 +60,7 @@ def test_an_old_run_resumes_to_the_end(runs, no_pictures, name, steps):
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [("default", "kl"), ("composition", "log_z"), ("landscape", "log_z")]
+    ("name", "metric"), [("default", "nll"), ("composition", "log_z"), ("landscape", "log_z")]
 )
 def test_an_old_run_is_evaluated(runs, command, name, metric):
     code, _, error = command("evaluate", runs / name)

@@ -330,7 +330,8 @@ def check_files(path: Path) -> None:
     """
     folders = [path, *(path / name for name in _FOLDERS)]
     for file in (f for folder in folders if folder.is_dir() for f in folder.iterdir()):
-        durable.check_file_type(file, file.lstat())
+        with suppress(FileNotFoundError):  # a temporary file of the process that holds the run
+            durable.check_file_type(file, file.lstat())
         if not file.name.isprintable():
             raise UnsafeError(f"{path} holds a file of the name {file.name!r}: rename it")
 

@@ -174,13 +174,20 @@ def test_links_are_not_followed(command, folder: Path, write_run):
     write_run(folder / "runs/good")
     (folder / "runs/linked").symlink_to(folder / "elsewhere")
     (folder / "runs/loop").symlink_to(folder / "runs")
-    (folder / "secret").write_text("mine")
-    (folder / "runs/summary.md").symlink_to(folder / "secret")
     assert command("report", "runs").code == 0
     rows = rows_of(folder / "runs")
     assert {name: row["status"] for name, row in rows.items()} == {
         "good": "finished", "linked": "unreadable", "loop": "unreadable"}  # fmt: skip
     assert "not followed" in rows["linked"]["error"]
+
+
+def test_a_report_file_that_is_a_link_is_refused(command, folder: Path, write_run):
+    write_run(folder / "runs/good")
+    (folder / "secret").write_text("mine")
+    (folder / "runs/summary.md").symlink_to(folder / "secret")
+    outcome = command("report", "runs")
+    assert outcome.code == 7
+    assert "runs/summary.md is a link" in outcome.err
     assert (folder / "secret").read_text() == "mine"
 
 
