@@ -61,9 +61,10 @@ def test_composing_does_not_change_hydra():
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
+    before = HydraConfig.instance().cfg
     config = Presets().compose([])
     with hydra_private.current_config(config):
         first = config.hydra.run.dir
         assert config.hydra.run.dir == first  # one stamp for a configuration
-    assert HydraConfig.instance().cfg is None
+    assert HydraConfig.instance().cfg is before
     assert not GlobalHydra.instance().is_initialized()
