@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import freeze, in_chunks
 from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
 
+if TYPE_CHECKING:  # matplotlib takes half a second to import
+    from ebmtrain.plots.chains import ChainSummary
+
 # 1.01 is recommended for four long chains. These chains are many and short, for which R-hat is
 # sqrt(1 + tau / n) in equilibrium: 1.1 means five independent draws in each half of a chain.
 MAX_RHAT = 1.1
@@ -25,7 +28,7 @@ _MIN_ACCEPTANCE = 0.1
 _MIN_DRAWS = 50  # of each chain; below it no warnings about mixing are given
 
 
-class ChainRecord(NamedTuple):
+class _ChainRecord(NamedTuple):
     """Quantities recorded along chains."""
 
     names: list[str]
@@ -35,19 +38,6 @@ class ChainRecord(NamedTuple):
     rates: dict[str, float]
     evaluations: int
     seconds: float
-
-
-class ChainSummary(NamedTuple):
-    """Statistics of chains for a figure; see `plots.chains`."""
-
-    names: list[str]
-    series: np.ndarray
-    rhat: np.ndarray
-    correlations: np.ndarray
-    """(quantities, lags)"""
-    lengths: list[int]
-    bulk: list[float]
-    tail: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +106,7 @@ class Diagnostics:
             )
         return Evaluation(metrics, warnings)
 
-    def record(self, inputs: EvaluationInput) -> ChainRecord:
+    def record(self, inputs: EvaluationInput) -> _ChainRecord:
         """Energies and coordinates along the chains."""
         walk = inputs.trace(self.chains, self.draws, self.thin)
         flat = walk.points.flatten(0, 1)
@@ -129,10 +119,12 @@ class Diagnostics:
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
         names = ["energy", *quantities.names]
         rates = {k: v for k, v in walk.rates.items() if k in _RATES}
-        return ChainRecord(names, series.numpy(), rates, walk.evaluations, walk.seconds)
+        return _ChainRecord(names, series.numpy(), rates, walk.evaluations, walk.seconds)
 
     def summary(self, inputs: EvaluationInput) -> ChainSummary | None:
         """Statistics of the chains for a figure; None if they do not move or are not finite."""
+        from ebmtrain.plots.chains import ChainSummary
+
         names, series, *_ = self.record(inputs)
         result = mixing(series) if np.isfinite(series).all() else None
         if result is None or np.isnan(result.rhat).any():
@@ -141,7 +133,19 @@ class Diagnostics:
         lags = min(self.draws - 1, max(self.draws // 4, 10))
         bulk, tail = ess_growth(series[int(result.rhat.argmax())], lengths)
         correlations = np.stack([autocorrelation(trace, lags) for trace in series])
-        return ChainSummary(names, series, result.rhat, correlations, lengths, bulk, tail)
+        kept = method_chains(inputs.method)
+        return ChainSummary(
+            names,
+            series,
+            "units of x" if inputs.dataset is None else "standard deviations of the data",
+            self.thin,
+            result.rhat,
+            correlations,
+            lengths,
+            bulk,
+            tail,
+            None if kept is None or kept.ages is None else kept.ages.cpu().numpy(),
+        )
 
 
 _RATES = ("acceptance", "jump_acceptance", "swapped", "clipped")
@@ -221,7 +225,7 @@ MAX_QUANTITIES = 8  # without the energy
 _MAX_AXES_POINTS = 500  # from which principal axes are computed
 
 
-class Quantities(NamedTuple):
+class _Quantities(NamedTuple):
     """Linear functions of a point that are monitored along chains."""
 
     names: list[str]
@@ -234,7 +238,7 @@ class Quantities(NamedTuple):
         return flat if self.axes is None else flat @ self.axes.to(flat)
 
 
-def choose_quantities(points: Tensor) -> Quantities:
+def choose_quantities(points: Tensor) -> _Quantities:
     """The quantities to monitor: each coordinate, or in more than MAX_QUANTITIES dimensions the
     first principal axes, along which modes are farthest apart.
 
@@ -244,8 +248,8 @@ def choose_quantities(points: Tensor) -> Quantities:
     flat = points.flatten(1).double()
     d = flat.shape[1]
     if d <= MAX_QUANTITIES:
-        return Quantities([f"coordinate {i + 1}" for i in range(d)], None)
+        return _Quantities([f"coordinate {i + 1}" for i in range(d)], None)
     few = flat[:: -(-len(flat) // _MAX_AXES_POINTS)]
     _, _, axes = torch.linalg.svd(few - few.mean(0), full_matrices=False)
     kept = axes[:MAX_QUANTITIES].T
-    return Quantities([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)
+    return _Quantities([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)

@@ -23,11 +23,12 @@ from ebmtrain.plots.style import (
 
 _N_COLOURED = 4  # number of traces, and of coloured curves
 _COLOURS = (DATA, MODEL, GREEN, ORANGE)
+_MAX_AGE_BINS = 30
 _BAND_PERCENTILES = (5, 95)  # of the draws of all chains
 
 
-class ChainFigureData(NamedTuple):
-    """The data of the figure; every array is finite."""
+class ChainSummary(NamedTuple):
+    """Statistics of chains, as drawn; every array is finite."""
 
     names: Sequence[str]
     """Names of the quantities, the energy first."""
@@ -45,18 +46,17 @@ class ChainFigureData(NamedTuple):
     """Numbers of draws of each chain at which `bulk` and `tail` are given."""
     bulk: Sequence[float]
     tail: Sequence[float]
-    """Effective sample sizes of the quantity that mixes worst."""
+    """Effective sample sizes of the quantity of largest R-hat."""
     ages: np.ndarray | None
-    """Steps since the last restart of each persistent chain; None: the method has no persistent
-    chains.
+    """Steps since the last restart of each persistent chain, int64; None: the method has no
+    persistent chains.
     """
 
 
-def chains(data: ChainFigureData, limits: Mapping[str, float], title: str = "") -> Figure:
+def chains(data: ChainSummary, limits: Mapping[str, float], title: str = "") -> Figure:
     """Traces, autocorrelations, effective sample sizes, R-hat and ages of chains.
 
     Args:
-        data: what to draw.
         limits: `rhat`, the largest R-hat, and `ess`, the smallest effective sample size, of chains
             that mix.
         title: above the figure.
@@ -76,7 +76,7 @@ def chains(data: ChainFigureData, limits: Mapping[str, float], title: str = "") 
     return figure
 
 
-def _draw_traces(axes: Axes, data: ChainFigureData, quantity: int, unit: str) -> None:
+def _draw_traces(axes: Axes, data: ChainSummary, quantity: int, unit: str) -> None:
     """Traces of some chains over the band that contains 90 % of the draws of all chains."""
     values = data.series[quantity]
     n = len(values)
@@ -86,10 +86,10 @@ def _draw_traces(axes: Axes, data: ChainFigureData, quantity: int, unit: str) ->
     for chain, colour in zip(indices, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
     title = f"{data.names[quantity]}: {len(indices)} of {n} chains, 90 % of all draws"
-    label_axes(axes, title=title, x="steps after the burn-in", y=unit)
+    label_axes(axes, title=title, x="chain steps after the burn-in", y=unit)
 
 
-def _draw_correlations(axes: Axes, data: ChainFigureData) -> None:
+def _draw_correlations(axes: Axes, data: ChainSummary) -> None:
     """Autocorrelations, the slowest quantities in colour and the others in grey."""
     lags = data.thin * np.arange(data.correlations.shape[1])
     slowest = np.argsort(-data.correlations.sum(1), kind="stable")
@@ -98,25 +98,26 @@ def _draw_correlations(axes: Axes, data: ChainFigureData) -> None:
         colour = _COLOURS[rank] if rank < _N_COLOURED else GREY
         name, width = (data.names[quantity], 1.4) if rank < _N_COLOURED else (None, 0.6)
         axes.plot(lags, data.correlations[quantity], color=colour, linewidth=width, label=name)
-    label_axes(axes, title="autocorrelation about the mean of all chains", x="steps apart")
+    label_axes(axes, title="autocorrelation about the mean of all chains", x="lag in chain steps")
     axes.set_ylim(min(-0.1, float(data.correlations.min()) - 0.05), 1.03)
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_growth(axes: Axes, data: ChainFigureData, min_ess: float) -> None:
+def _draw_growth(axes: Axes, data: ChainSummary, min_ess: float) -> None:
     """Effective sample size against the number of draws: linear if chains mix, constant if they do
     not.
     """
     n = np.array(data.lengths) * data.series.shape[1]
     for values, name, colour in ((data.bulk, "bulk", DATA), (data.tail, "tail", MODEL)):
         axes.plot(n, values, color=colour, marker="o", markersize=3, linewidth=1.4, label=name)
-    axes.axhline(min_ess, color=GREY, linestyle="--", linewidth=1.0, label="smallest reliable")
+    axes.axhline(min_ess, color=GREY, linestyle="--", linewidth=1.0, label="smallest reliable size")
     axes.set_ylim(0, 1.08 * max(min_ess, *data.bulk, *data.tail))
-    label_axes(axes, title="effective sample size, smallest", x="draws of all chains")
+    title = f"effective sample size: {data.names[int(data.rhat.argmax())]}"
+    label_axes(axes, title=title, x="number of draws of all chains")
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _draw_rhat(axes: Axes, data: ChainFigureData, max_rhat: float) -> None:
+def _draw_rhat(axes: Axes, data: ChainSummary, max_rhat: float) -> None:
     """R-hat - 1 of each quantity, on a logarithmic scale."""
     places = np.arange(len(data.names))
     excess = np.maximum(data.rhat - 1, 1e-4)
@@ -132,10 +133,17 @@ def _draw_rhat(axes: Axes, data: ChainFigureData, max_rhat: float) -> None:
 
 
 def _draw_ages(axes: Axes, ages: np.ndarray) -> None:
-    """Histogram of the ages of the persistent chains."""
-    bins = np.linspace(0, max(float(ages.max()), 1.0), 31)
-    axes.hist(ages, bins=list(bins), color=DATA, alpha=0.8)
+    """Histogram of the ages of the persistent chains. Ages are multiples of the steps per update:
+    each bin contains the same number of these, and no bin is empty by construction.
+    """
+    unit = int(np.gcd.reduce(ages)) or 1
+    width = unit * (1 + int(ages.max()) // (unit * _MAX_AGE_BINS))
+    edges = np.arange(0, int(ages.max()) + width + 1, width) - unit / 2
+    axes.hist(ages, bins=edges.tolist(), color=DATA, alpha=0.8)
     mean = float(ages.mean())
     axes.axvline(mean, color=GREY, linestyle="--", linewidth=1.0, label=f"mean {mean:.4g}")
-    label_axes(axes, title="ages of the persistent chains", x="steps since the restart", y="chains")
+    label_axes(
+        axes, title="ages of the persistent chains", x="chain steps since the last restart",
+        y="number of chains",
+    )  # fmt: skip
     axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)

@@ -11,20 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ebmtrain.plots.scales import set_log_scale, set_robust_limits
-from ebmtrain.plots.style import SMALL_SIZE, label_axes, new_figure
+from ebmtrain.plots.style import (
+    DATA,
+    GREEN,
+    MODEL,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    SMALL_SIZE,
+    label_axes,
+    new_figure,
+)
 
 _Line = Sequence[tuple[float, float]]
-# Okabe and Ito's palette, distinguishable for colour-blind readers; further groups are grey.
-GROUP_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#B8A800",
-)
+# Further groups are grey.
+GROUP_COLOURS = (DATA, MODEL, GREEN, PURPLE, ORANGE, SKY_BLUE, "#000000", "#B8A800")
 _OTHERS_COLOUR = "#BBBBBB"
 MIN_LOG_NATS = 1e-3  # smaller values are dominated by noise and may be negative
 _MIN_LOG_COST_RATIO = 20.0  # of the largest to the smallest final cost, for a logarithmic axis
@@ -53,7 +54,10 @@ def comparison(curves: Sequence[DatasetCurves], note: str = "") -> Figure:
         for j, (cost, groups) in enumerate(row.panels.items()):
             axes = figure.add_subplot(len(curves), len(row.panels), i * len(row.panels) + j + 1)
             _draw_panel(axes, groups, row.log)
-            label_axes(axes, title=row.title, x=cost, y=_metric_label(row, groups))
+            values = [y for lines in groups.values() for line in lines for _, y in line]
+            clipped = row.log and min(values, default=1.0) < MIN_LOG_NATS
+            metric = f"{row.metric}, not below {MIN_LOG_NATS:g}" if clipped else row.metric
+            label_axes(axes, title=row.title, x=cost, y=metric)
             axes.grid(alpha=0.25, linewidth=0.6)
             if j == len(row.panels) - 1 and groups:
                 axes.legend(
@@ -61,12 +65,6 @@ def comparison(curves: Sequence[DatasetCurves], note: str = "") -> Figure:
                     bbox_to_anchor=(1.0, 1.0),
                 )  # fmt: skip
     return figure
-
-
-def _metric_label(row: DatasetCurves, groups: Mapping[str, Sequence[_Line]]) -> str:
-    """The metric and, if values are clipped, the bound."""
-    clipped = any(y < MIN_LOG_NATS for lines in groups.values() for line in lines for _, y in line)
-    return f"{row.metric}, not below {MIN_LOG_NATS:g}" if row.log and clipped else row.metric
 
 
 def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) -> None:
@@ -92,39 +90,17 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
     for k, (name, lines) in enumerate(arrays.items()):
         best = k < len(GROUP_COLOURS)
         label = _shorten(name) if best else f"{others} others" if k == len(GROUP_COLOURS) else None
-        style = (
-            _LineStyle(GROUP_COLOURS[k], 2.0, 3.0) if best else _LineStyle(_OTHERS_COLOUR, 1.0, 2.0)
-        )
-        _draw_group(axes, lines, style, label, log)
-
-
-class _LineStyle(NamedTuple):
-    """Style of the lines of a group."""
-
-    colour: str
-    width: float
-    height: float
-    """Drawing order: higher lines hide lower ones."""
-
-
-def _draw_group(
-    axes: Axes, lines: Sequence[np.ndarray], style: _LineStyle, label: str | None, log: bool
-) -> None:
-    """The lines of one group and their median."""
-    lines = [line for line in lines if len(line)]
-    several = len(lines) > 1
-    colour, width, height = style
-    for line in lines if several else ():
-        axes.plot(
-            line[:, 0], line[:, 1], color=colour, linewidth=width / 3, alpha=0.5, zorder=height
-        )
-    if lines:
-        middle = median_curve(lines, log) if several else lines[0]
-        size = 3 if len(middle) < 40 and width > 1 else 0
-        axes.plot(
-            middle[:, 0], middle[:, 1], color=colour, linewidth=width, zorder=height + 0.5,
-            label=label, marker="o", markersize=size,
-        )  # fmt: skip
+        colour, width, zorder = (GROUP_COLOURS[k], 2.0, 3.0) if best else (_OTHERS_COLOUR, 1.0, 2.0)
+        lines = [line for line in lines if len(line)]
+        for x, y in (line.T for line in lines if len(lines) > 1):
+            axes.plot(x, y, color=colour, linewidth=width / 3, alpha=0.5, zorder=zorder)
+        if lines:
+            middle = median_curve(lines, log) if len(lines) > 1 else lines[0]
+            size = 3 if len(middle) < 40 and best else 0
+            axes.plot(
+                *middle.T, color=colour, linewidth=width, zorder=zorder + 0.5, label=label,
+                marker="o", markersize=size,
+            )  # fmt: skip
 
 
 def median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebmtrain.plots.scales import Limits, set_log_scale, set_robust_limits, set_step_limits
+from ebmtrain.plots.scales import set_log_scale, set_robust_limits
 from ebmtrain.plots.style import (
     DATA,
     GREEN,
@@ -30,23 +30,24 @@ _MIN_SMOOTHED_ROWS = 200  # from which a running mean is drawn over the pale raw
 _COLOUR_ORDER = (DATA, MODEL, GREEN, SKY_BLUE, ORANGE)
 
 
-class MetricPanel(NamedTuple):
-    """Metric keys that share one panel, and their labels."""
+class _MetricPanel(NamedTuple):
+    """Metric keys that share one panel, and their names in its legend."""
 
     title: str
-    unit: str
+    label: str
+    """Of the y axis."""
     keys: Mapping[str, str]
     scale: Literal["linear", "log", "unit"] = "linear"
     """unit: the interval [0, 1]."""
     floor: float = 0.0
-    """On a logarithmic scale, smaller values are drawn at this value."""
+    """On a logarithmic scale, smaller values are drawn at this value; 0: they are outside."""
     decades: float = math.inf
     """On a logarithmic scale, the lower end is at most so many decades below the maximum of the
     lowest curve.
     """
 
 
-class Series(NamedTuple):
+class _Series(NamedTuple):
     """The finite values of one metric."""
 
     steps: np.ndarray
@@ -55,24 +56,27 @@ class Series(NamedTuple):
     """The first step with a value that is not finite; None: all values are finite."""
 
 
-ENERGIES = MetricPanel("energies", "nats", {"energy_data": "data", "energy_model": "model samples"})
+ENERGIES = _MetricPanel(
+    "energies", "mean energy in nats", {"energy_data": "data", "energy_model": "model samples"}
+)
 # In order of preference; the first with values is drawn.
 _QUALITY = (
-    MetricPanel("KL(data || model)", "nats", {"kl": "KL"}, "log", MIN_KL_NATS),
-    MetricPanel("regret: NLL above the entropy", "nats", {"regret": "regret"}),
-    MetricPanel("negative log-likelihood", "nats", {"nll": "NLL"}),
+    _MetricPanel("KL(data || model)", "KL in nats", {"kl": "KL"}, "log", MIN_KL_NATS),
+    _MetricPanel("regret: NLL above the entropy", "regret in nats", {"regret": "regret"}),
+    _MetricPanel("negative log-likelihood", "NLL in nats", {"nll": "NLL"}),
 )
-LOSS = MetricPanel("loss", "", {"loss": "loss"})
-_GRADIENT = MetricPanel("gradient norm", "", {"grad_norm": "gradient norm"}, "log")
-_CHAIN = MetricPanel(
-    "chain", "share of steps",
+LOSS = _MetricPanel("loss", "loss", {"loss": "loss"})
+_GRADIENT = _MetricPanel("gradient norm", "gradient norm", {"grad_norm": "gradient norm"}, "log")
+_CHAIN = _MetricPanel(
+    "chain", "fraction, from 0 to 1",
     {"acceptance": "steps accepted", "jump_acceptance": "jumps accepted",
      "swapped": "swaps accepted", "clipped": "clipped", "restarted": "restarted"}, "unit",
 )  # fmt: skip
 # The learning rate decays to nearly 0; without a bound on the decades it would take all the room.
-_SIZES = MetricPanel(
-    "step sizes", "", {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3
-)
+_SIZES = _MetricPanel(
+    "step sizes", "step size, learning rate",
+    {"step_size": "chain step size", "lr": "learning rate"}, "log", decades=3,
+)  # fmt: skip
 
 
 def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Figure:
@@ -104,17 +108,17 @@ def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Fi
     return figure
 
 
-def quality_panel(rows: MetricRows) -> MetricPanel | None:
+def quality_panel(rows: MetricRows) -> _MetricPanel | None:
     """The panel of KL if any row has it, else of regret, else of NLL, else None."""
     return next((panel for panel in _QUALITY if has_metrics(rows, panel)), None)
 
 
-def has_metrics(rows: MetricRows, panel: MetricPanel) -> bool:
+def has_metrics(rows: MetricRows, panel: _MetricPanel) -> bool:
     """Whether any row has any metric of the panel."""
     return any(key in row for row in rows for key in panel.keys)
 
 
-def _finite_series(rows: MetricRows, key: str) -> Series | None:
+def _finite_series(rows: MetricRows, key: str) -> _Series | None:
     """The finite values of the metric; None if no row has it."""
     pairs = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
     if not pairs:
@@ -122,38 +126,44 @@ def _finite_series(rows: MetricRows, key: str) -> Series | None:
     steps, values = np.array(pairs).T
     finite = np.isfinite(values)
     fault = None if finite.all() else float(steps[~finite][0])
-    return Series(steps[finite], values[finite], fault)
+    return _Series(steps[finite], values[finite], fault)
 
 
-def draw_curves(axes: Axes, rows: MetricRows, panel: MetricPanel) -> None:
+def draw_curves(axes: Axes, rows: MetricRows, panel: _MetricPanel) -> None:
     """Draws one panel on the given axes."""
     candidates = {name: _finite_series(rows, key) for key, name in panel.keys.items()}
     shown = {name: series for name, series in candidates.items() if series is not None}
     values = np.concatenate([np.empty(0), *(series.values for series in shown.values())])
-    floor = _lowest_shown(panel, [series.values for series in shown.values()])
-    limits = Limits(floor, np.inf)
-    if floor > 0:
-        set_log_scale(axes, np.maximum(values, floor))
+    low, high = _lowest_shown(panel, [series.values for series in shown.values()]), np.inf
+    label = panel.label
+    if low > 0:
+        below = bool((values < low).any())
+        set_log_scale(axes, np.maximum(values, low))
+        if below and panel.floor:
+            label = f"{label}, not below {low:g}"
+            shown = {name: s._replace(values=s.values.clip(low)) for name, s in shown.items()}
+        elif below:
+            axes.set_ylim(low, 1.5 * values.max())
     elif panel.scale == "unit":
         axes.set_ylim(-0.03, 1.03)
     else:
-        limits = set_robust_limits(axes, values)
+        low, high = set_robust_limits(axes, values)
     for (name, series), colour in zip(shown.items(), _COLOUR_ORDER, strict=False):
-        _draw_series(axes, series._replace(values=np.maximum(series.values, floor)), name, colour)
+        _draw_series(axes, series, name, colour)
     faults = [series.fault for series in shown.values() if series.fault is not None]
     if faults:
         axes.axvline(min(faults), color=PURPLE, linestyle=":", label="first value not finite")
-    set_step_limits(axes, [row["step"] for row in rows])
-    _mark_values_outside(axes, dict(zip(_COLOUR_ORDER, shown.values(), strict=False)), limits)
-    floored = panel.floor > 0 and bool((values < floor).any())
-    unit = f"{panel.unit} (not below {panel.floor:g})" if floored else panel.unit
-    label_axes(axes, title=panel.title, x="step", y=unit)
+    steps = [float(row["step"]) for row in rows]  # the same view for every panel
+    padding = 0.03 * (max(steps) - min(steps)) or 0.5
+    axes.set_xlim(min(steps) - padding, max(steps) + padding)
+    _mark_values_outside(axes, shown, low, high)
+    label_axes(axes, title=panel.title, x="training step", y=label)
     axes.grid(alpha=0.25, linewidth=0.6)
     if len(panel.keys) > 1 or faults:
         axes.legend(fontsize=SMALL_SIZE, edgecolor="none", framealpha=0.8)
 
 
-def _lowest_shown(panel: MetricPanel, curves: Sequence[np.ndarray]) -> float:
+def _lowest_shown(panel: _MetricPanel, curves: Sequence[np.ndarray]) -> float:
     """The smallest value to draw: positive on a logarithmic scale, -inf on a linear one."""
     positive = [values[values > 0] for values in curves if (values > 0).any()]
     if panel.scale != "log" or not positive:
@@ -162,7 +172,7 @@ def _lowest_shown(panel: MetricPanel, curves: Sequence[np.ndarray]) -> float:
     return panel.floor or max(lowest, min(values.min() for values in positive))
 
 
-def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
+def _draw_series(axes: Axes, series: _Series, name: str, colour: str) -> None:
     """Few values as dots on a line; many as a running mean over the pale raw curve."""
     steps, values = series.steps, series.values
     if len(steps) < _MIN_SMOOTHED_ROWS:
@@ -178,14 +188,14 @@ def _draw_series(axes: Axes, series: Series, name: str, colour: str) -> None:
     axes.plot(middle, mean, color=colour, linewidth=1.4, label=name)
 
 
-def _mark_values_outside(axes: Axes, shown: Mapping[str, Series], limits: Limits) -> None:
+def _mark_values_outside(axes: Axes, shown: Mapping[str, _Series], low: float, high: float) -> None:
     """Triangles at the edge of the panel for values outside of it; the most distant one is labelled
     with its value.
     """
     at_edge = axes.get_xaxis_transform()  # x in steps, y from 0 to 1
-    for sign, edge, height, marker in ((-1, limits.low, 0, "v"), (1, limits.high, 1, "^")):
+    for sign, edge, height, marker in ((-1, low, 0, "v"), (1, high, 1, "^")):
         outside: list[tuple[float, float]] = []
-        for colour, (steps, values, _) in shown.items():
+        for (steps, values, _), colour in zip(shown.values(), _COLOUR_ORDER, strict=False):
             beyond = sign * (values - edge) > 0
             if beyond.any():
                 axes.plot(

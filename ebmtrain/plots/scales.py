@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 _MIN_TRIMMED_VALUES = 8  # with fewer values all of them are shown
 _TAIL_SHARE = 0.1  # fraction of values on each side that may be outside of the view
-
-
-class Limits(NamedTuple):
-    """The range of values that a panel shows; values outside of it are marked at its edge."""
-
-    low: float
-    high: float
 
 
 def set_log_scale(axes: Axes, values: np.ndarray) -> None:
@@ -35,11 +25,11 @@ def set_log_scale(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def set_robust_limits(axes: Axes, values: np.ndarray) -> Limits:
-    """Sets y limits that exclude rare peaks, as of the first steps, and returns them; unlimited for
-    fewer than 8 values or without spread.
+def set_robust_limits(axes: Axes, values: np.ndarray) -> tuple[float, float]:
+    """Sets y limits (low, high) that exclude rare peaks, as of the first steps, and returns them;
+    infinite ones for fewer than 8 values or without spread.
     """
-    unlimited = Limits(-np.inf, np.inf)
+    unlimited = -np.inf, np.inf
     if len(values) < _MIN_TRIMMED_VALUES:
         return unlimited
     low, high = np.quantile(values, (_TAIL_SHARE, 1 - _TAIL_SHARE))
@@ -48,12 +38,4 @@ def set_robust_limits(axes: Axes, values: np.ndarray) -> Limits:
         return unlimited
     bottom, top = max(values.min(), low - reach), min(values.max(), high + reach)
     padding = 0.05 * (top - bottom)
-    axes.set_ylim(bottom - padding, top + padding)
-    return Limits(bottom - padding, top + padding)
-
-
-def set_step_limits(axes: Axes, steps: Sequence[float]) -> None:
-    """Sets the same x limits for every panel, however rare its metric."""
-    first, last = (float(bound(steps)) for bound in (min, max))
-    padding = 0.03 * (last - first) or 0.5
-    axes.set_xlim(first - padding, last + padding)
+    return axes.set_ylim(bottom - padding, top + padding)

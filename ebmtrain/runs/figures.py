@@ -23,7 +23,6 @@ from ebmtrain.types import (
     Joint,
     Logger,
     labels_of,
-    method_chains,
 )
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only when a picture is due
@@ -232,19 +231,12 @@ class RunFigures:
         if diagnostics is None or temperature_of(self.experiment.sampler) == 0:
             return
         assert isinstance(diagnostics, Diagnostics)
-        seen = diagnostics.summary(model)
-        if seen is None:
+        summary = diagnostics.summary(model)
+        if summary is None:
             return
-        from ebmtrain.plots.chains import ChainFigureData, chains
+        from ebmtrain.plots.chains import chains
 
-        kept = method_chains(model.method)
-        ages = None if kept is None else kept.ages
-        unit = "units of x" if self.experiment.data is None else "standard deviations of the data"
-        shown = ChainFigureData(
-            seen.names, seen.series, unit, diagnostics.thin, seen.rhat, seen.correlations,
-            seen.lengths, seen.bulk, seen.tail, None if ages is None else ages.cpu().numpy(),
-        )  # fmt: skip
-        self._save(name, chains(shown, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
+        self._save(name, chains(summary, {"rhat": MAX_RHAT, "ess": MIN_ESS}, title))
 
     def draw_energies(self, name: str, groups: Mapping[str, Tensor], title: str) -> None:
         """plots/<name>.png: histograms of the energies of points of different origin.

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from ebmtrain.evaluation.estimators.mixing import autocorrelation, ess_growth, mixing
-from ebmtrain.plots.chains import ChainFigureData, chains
+from ebmtrain.plots.chains import ChainSummary, chains
 from ebmtrain.plots.encode import encode_png
 
 LIMITS = {"rhat": 1.1, "ess": 400}
 
 
-def shown(series: np.ndarray, ages: np.ndarray | None = None) -> ChainFigureData:
+def shown(series: np.ndarray, ages: np.ndarray | None = None) -> ChainSummary:
     names = ["energy", *(f"coordinate {i}" for i in range(1, len(series)))]
     rhat = mixing(series).rhat
     lengths = [25, 50, 100]
     correlations = np.stack([autocorrelation(trace, 25) for trace in series])
     bulk, tail = ess_growth(series[int(rhat.argmax())], lengths)
-    return ChainFigureData(
+    return ChainSummary(
         names, series, "units of x", 5, rhat, correlations, lengths, bulk, tail, ages
     )
 
@@ -38,14 +38,26 @@ def test_values_of_the_panels():
     found = panels(chains(shown(noise(3, 16, 100), ages), LIMITS, "title"))
     assert set(found) == {
         "energy", found_coordinate(found), "autocorrelation about the mean of all chains",
-        "effective sample size, smallest", "split R-hat", "ages of the persistent chains",
+        "effective sample size", "split R-hat", "ages of the persistent chains",
     }  # fmt: skip
     trace = found["energy"].lines[0]
     assert list(trace.get_xdata()[:2]) == [5, 10]  # in steps
     bars = found["ages of the persistent chains"].patches
     assert sum(bar.get_height() for bar in bars) == len(ages)
-    growing = found["effective sample size, smallest"].lines[0].get_xdata()
+    growing = found["effective sample size"].lines[0].get_xdata()
     assert list(growing) == [400, 800, 1600]  # draws of all 16 chains
+
+
+@pytest.mark.parametrize(("k", "updates"), [(5, 1), (5, 47), (3, 1000), (1, 200)])
+def test_every_bin_of_the_ages_holds_as_many_possible_ages(k, updates):
+    """Ages are multiples of k steps. One chain of each age: all bars but the last are equal."""
+    ages = k * np.arange(updates)
+    found = panels(chains(shown(noise(2, 4, 100), ages), LIMITS))
+    heights = [bar.get_height() for bar in found["ages of the persistent chains"].patches]
+    assert sum(heights) == updates
+    assert len(set(heights[:-1])) <= 1
+    assert 0 < heights[-1] <= heights[0]
+    assert len(heights) <= 30
 
 
 def found_coordinate(found) -> str:
@@ -71,5 +83,5 @@ def test_a_quantity_that_does_not_mix_is_marked():
 @pytest.mark.slow
 @pytest.mark.parametrize("quantities", [2, 9])
 def test_any_number_of_quantities_and_few_chains(quantities):
-    figure = chains(shown(noise(quantities, 4, 100), np.zeros(4)), LIMITS)
+    figure = chains(shown(noise(quantities, 4, 100), np.zeros(4, int)), LIMITS)
     assert encode_png(figure, 30)

@@ -58,6 +58,12 @@ def test_kl_is_logarithmic_with_a_floor():
     assert "not below 0.0001" in axes.get_ylabel()
 
 
+def test_kl_below_its_floor_has_one_mark_only():
+    axes = panels(curves(rows_of(4, kl=lambda i: [1.0, 0.1, 1e-7, 0.0][i])))["KL(data || model)"]
+    assert [line.get_marker() for line in axes.lines] == ["o"]
+    assert not axes.texts
+
+
 def test_kl_that_is_never_positive_is_linear():
     axes = panels(curves(rows_of(4, kl=lambda i: -1.0 * i)))["KL(data || model)"]
     assert axes.get_yscale() == "linear"
@@ -102,6 +108,12 @@ def test_a_learning_rate_decaying_to_zero_does_not_compress_the_panel():
     axes = panels(curves(rows))["step sizes"]
     assert axes.get_ylim()[0] > 3e-7
     assert [text.get_text() for text in axes.texts] == ["3e-10"]
+    (mark,) = [line for line in axes.lines if line.get_marker() == "v"]
+    assert list(mark.get_xdata()) == [290.0]
+    (rate,) = [line for line in axes.lines if line.get_label() == "learning rate"]
+    low, high = axes.get_ylim()
+    inside = [y for y in rate.get_ydata() if low <= y <= high]
+    assert len(inside) == 29  # the last one is the mark, and no dot stands next to it
 
 
 def test_chain_curves_are_labelled_and_the_target_is_drawn():

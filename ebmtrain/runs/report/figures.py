@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
-from ebmtrain.runs.report.leaderboard import Group, Section, curve_points
+from ebmtrain.runs.report.leaderboard import COSTS, Group, Section, curve_points
 
 FIGURE_FILES = ("landscapes.png", "curves.png")
 _MAX_TILES = 48  # pictures on the sheet
 _MAX_PANELS = 6  # data sets with curves
 _TILE_FILES = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
-_CURVES = {"regret": "regret (nats)", "kl": "KL(data || model) (nats)", "nll": "NLL (nats)"}
+_LABELS = {"kl": "KL(data || model) in nats", "regret": "regret in nats", "nll": "NLL in nats"}
 
 
 def figures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
@@ -53,21 +54,23 @@ def _middle(group: Group, metric: str) -> Entry:
 
 
 def _curves(board: Sequence[Section]) -> bytes:
-    """Regret, else KL, else NLL of each data set against energy evaluations and seconds."""
+    """The metric that ranks each data set against energy evaluations and seconds; if no evaluation
+    during training has it, the first of KL, regret and NLL."""
     from ebmtrain.plots.comparison import DatasetCurves, comparison
     from ebmtrain.plots.encode import encode_png
 
     found = []
     for section in board:
-        runs = section.finished
-        metric = next((m for m in _CURVES if any(m in row for r in runs for row in r.curve)), None)
+        curves = {name for run in section.finished for row in run.curve for name in row} - {*COSTS}
+        metric = next((name for name in (section.sort, *HEADLINES) if name in curves), None)
         if metric is None:
             continue
         panels = {
             words: {f"{g.rank}  {g.label}": lines for g in section.groups
                     if (lines := [p for r in g.finished if (p := curve_points(r, x, metric))])}
-            for words, x in (("energy evaluations", EVALUATIONS), ("seconds", SECONDS))
+            for words, x in (("energy evaluations", EVALUATIONS), ("seconds of training", SECONDS))
         }  # fmt: skip
-        found.append(DatasetCurves(section.dataset, _CURVES[metric], panels, log=metric != "nll"))
+        log = metric in ("kl", "regret")
+        found.append(DatasetCurves(section.dataset, _LABELS.get(metric, metric), panels, log))
     left = len(found) - _MAX_PANELS
     return encode_png(comparison(found[:_MAX_PANELS], f"{left} more data sets" if left > 0 else ""))

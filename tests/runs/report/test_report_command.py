@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ebmtrain.cli import report as verb
+from ebmtrain.plots.comparison import comparison
 
 FILES = ("summary.csv", "summary.md", "landscapes.png", "curves.png")
 
@@ -42,6 +43,30 @@ def test_runs_are_found_at_any_depth(command, folder: Path, write_run):
     text = (folder / "runs/summary.md").read_text()
     assert "| broken | diverged | ran \\| away | 20 |" in text
     assert "![landscapes.png](landscapes.png)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "metric"),
+    [((), "kl"), (("--sort", "nll"), "nll"), (("--sort", "seconds"), "kl")],
+)
+def test_the_curves_show_the_metric_that_the_table_sorts_by(
+    command, folder: Path, write_run, monkeypatch, words, metric
+):
+    """Both runs have KL and NLL at every evaluation; a cost is an axis and never a curve."""
+    shown = []
+
+    def record(curves, note=""):
+        shown.extend(curves)
+        return comparison(curves, note)
+
+    monkeypatch.setattr("ebmtrain.plots.comparison.comparison", record)
+    for seed in (0, 1):
+        write_run(folder / f"runs/{seed}", seed=seed)
+    assert command("report", "runs", *words).code == 0
+    (curves,) = shown
+    (lines,) = curves.panels["energy evaluations"].values()
+    assert [y for _, y in lines[0]] == [value + 2 * (metric == "nll") for value in (2.0, 0.5, 0.1)]
+    assert curves.metric.lower().startswith(metric)
 
 
 def test_invalid_arguments_are_refused(command, folder: Path, write_run):
