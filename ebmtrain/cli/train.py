@@ -7,25 +7,29 @@ used leaves nothing behind.
 from __future__ import annotations
 
 import errno
+import statistics
 import sys
 import tempfile
+import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ebmtrain.cli.arguments import find_key, parse_overrides
-from ebmtrain.cli.job import run_job
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.aliases import FORMER_CALLBACKS
 from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
+from ebmtrain.runtime.signals import TerminationSignal
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
@@ -64,6 +68,72 @@ def main(arguments: list[str]) -> int:
     with _output_errors("hydra.run.dir"):
         start()
     return 0
+
+
+def run_job(
+    config: DictConfig,
+    *,
+    command: Sequence[str] | None = None,
+    import_path: Sequence[str] = (),
+    members: list[Experiment] | None = None,
+) -> float | None:
+    """Validates, builds and runs what a composed configuration describes.
+
+    Hydra's launchers start it, in this process or in another.
+
+    Args:
+        config: with Hydra's section `hydra`, whose `runtime.output_dir` is the directory; or
+            without it while Hydra runs the job and offers that section as `HydraConfig`.
+        command: what the user typed, for run.json; None: the arguments of this process.
+        import_path: folders with the user's own parts.
+        members: the experiments of this configuration, where they have been built already.
+
+    Returns:
+        The least value of `checkpoint.best`, or of its fallback nll; the mean over an ensemble;
+        None where nothing was measured, and for a job of a sweep that failed.
+
+    Raises:
+        TerminationSignal: a signal ended the job, after its state was saved.
+        Exception: of a single run. A job of a sweep writes it into its result.json, and the next
+            job starts.
+    """
+    from ebmtrain.runs.ensemble import run_ensemble
+    from ebmtrain.runs.launch import run_experiment
+    from ebmtrain.runs.outcome import report_outcome
+
+    settings = config.hydra if "hydra" in config else HydraConfig.get()
+    choices = presets.group_choices(settings.runtime.choices)
+    path, began = Path(settings.runtime.output_dir), time.perf_counter()
+    in_sweep = settings.mode == RunMode.MULTIRUN
+    name = f"job {settings.job.num}  {' '.join(settings.overrides.task)}" if in_sweep else ""
+    options: dict[str, Any] = {"quiet": in_sweep, "command": command}
+    presets.extend_import_path(*import_path)
+    try:
+        members = members or build_members(config)
+        if len(members) > 1:
+            return _objective(run_ensemble(members, path, choices, name=name, **options))
+        found: dict[str, Any] | Exception = run_experiment(members[0], path, choices, **options)
+        if not in_sweep:
+            return _objective([found])
+    except Exception as error:
+        if not in_sweep:
+            raise
+        found = error
+    plain = members[0].config if members else presets.to_plain(config)
+    return _objective([report_outcome(name, found, path, plain, choices, began, command)])
+
+
+def _objective(results: list[dict[str, Any]]) -> float | None:
+    """The mean of the best values.
+
+    Raises:
+        TerminationSignal: a signal stopped one of the runs.
+    """
+    for result in results:
+        if result["signal"]:
+            raise TerminationSignal(result["signal"])
+    values = [result["best"]["value"] for result in results if result["best"]]
+    return statistics.fmean(values) if values else None
 
 
 def _ensemble(config: DictConfig, members: list[Experiment], start: Callable[[], object]) -> int:

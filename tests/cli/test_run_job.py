@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain.cli.job import run_job
+from ebmtrain.cli.train import run_job
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.presets import Presets
 
