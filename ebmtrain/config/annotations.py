@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Collection
@@ -19,10 +21,17 @@ def type_hints(target: Any) -> dict[str, Any]:
     """Names and annotations, ranges included; without those that cannot be resolved here."""
     function = target.__init__ if inspect.isclass(target) else target
     names, found = getattr(function, "__globals__", {}), {}
+    fields = {}  # of a dataclass: the module of the class, or of the base, that annotates each
+    if dataclasses.is_dataclass(target) and isinstance(target, type):
+        for kind in reversed(target.__mro__):
+            fields |= dict.fromkeys(vars(kind).get("__annotations__", ()), kind.__module__)
     for name, annotation in getattr(function, "__annotations__", {}).items():
         alone = types.SimpleNamespace(__annotations__={name: annotation})
+        module = sys.modules.get(fields.get(name, ""))
         with suppress(NameError, TypeError):  # known to a type checker only
-            found |= typing.get_type_hints(alone, names, include_extras=True)
+            found |= typing.get_type_hints(
+                alone, names if module is None else vars(module), include_extras=True
+            )
     return found
 
 

@@ -51,8 +51,8 @@ class ContrastiveDivergence:
     sampler: Sampler
     k: Count = 10
     start: Literal["data", "noise"] = "data"
-    noise_std: Positive = 1.0
-    energy_regularization: NonNegative = 0.0
+    noise_std: Positive = 1.5
+    energy_regularization: NonNegative = 0.01
     data_noise: NonNegative = 0.0
 
     @property

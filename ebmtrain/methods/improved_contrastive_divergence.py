@@ -8,27 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import slot_conflicts
 from ebmtrain.methods.contrast import add_noise
-from ebmtrain.methods.persistent_chains import chain_schema, contrast_with_chains, initial_chains
+from ebmtrain.methods.persistent_chains import PersistentChains
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import freeze, score
-from ebmtrain.types import (
-    Batch,
-    Count,
-    Energy,
-    LossOutput,
-    NonNegative,
-    Positive,
-    Probability,
-    Sampler,
-    StateSchema,
-    Tensors,
-)
+from ebmtrain.types import Batch, Energy, LossOutput, NonNegative, Positive, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImprovedContrastiveDivergence:
+class ImprovedContrastiveDivergence(PersistentChains):
     """L = mean E(x) - mean E(x-) + w * mean E_frozen(y) - w' T * H(y),
     y = x- - eta * dE(x-) + sqrt(2 eta T) * xi.
 
@@ -43,49 +31,22 @@ class ImprovedContrastiveDivergence:
     allows any sampler for the chain, exact ones included. The paper's entropy lacks the factor d
     and constants.
 
-    Args:
-        sampler: kernel of the chains.
-        k: steps of each selected chain per update.
-        slots: chains in the buffer, at least the batch size.
-        reinit: probability of a restart per selected chain.
-        noise_std: standard deviation of the first and of restarted points, in (standardized) units
-            of x.
+    Args, besides those of `PersistentChains`, as is the state:
         step_size: eta of the step that the gradient passes through, in squared units of x per unit
             of energy.
         kl_weight: w.
         entropy_weight: w'.
-        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
-        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
-            units of x.
-
-    State: as for persistent contrastive divergence.
     """
 
-    sampler: Sampler
-    k: Count = 5
-    slots: Count = 4096
-    reinit: Probability = 0.0
-    noise_std: Positive = 1.0
     step_size: Positive = 0.01
     kl_weight: NonNegative = 1.0
     entropy_weight: NonNegative = 1.0
-    energy_regularization: NonNegative = 0.0
-    data_noise: NonNegative = 0.0
-
-    conflicts = staticmethod(slot_conflicts)
-
-    @property
-    def state_schema(self) -> StateSchema:
-        return chain_schema(self)
-
-    def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return initial_chains(self, x, generator)
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = add_noise(batch.x, self.data_noise, generator)
-        loss, energies, chain = contrast_with_chains(self, energy, x, state, generator)
+        loss, energies, chain = self.contrast(energy, x, state, generator)
 
         temperature = temperature_of(self.sampler)
         noise = torch.empty_like(chain.x).normal_(generator=generator)

@@ -87,7 +87,7 @@ class Jarzynski:
     moved_measuring: Count = 512
     resample_below: Probability = 0.5
     noise_std: Positive = 1.5
-    energy_regularization: NonNegative = 0.0
+    energy_regularization: NonNegative = 0.01
     data_noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:

@@ -1,76 +1,84 @@
-"""The part that is common to the methods with a buffer of persistent chains."""
+"""Contrast of data with a buffer of persistent chains: what several methods have in common."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import BUFFER_SCHEMA, Negatives, init_buffer, sample_negatives
+from ebmtrain.methods.buffer import (
+    BUFFER_SCHEMA,
+    Negatives,
+    init_buffer,
+    sample_negatives,
+    slot_conflicts,
+)
 from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.samplers.chain import adaptation_of
-from ebmtrain.types import Energy, Sampler, StateSchema, Tensors, schema_of
+from ebmtrain.types import (
+    Count,
+    Energy,
+    NonNegative,
+    Positive,
+    Probability,
+    Sampler,
+    StateSchema,
+    Tensors,
+    schema_of,
+)
 
 
-class ChainOptions(Protocol):
-    """The arguments of a method with persistent chains; the method itself is passed as these."""
+@dataclass(frozen=True, kw_only=True)
+class PersistentChains:
+    """Chains that persist from update to update: the arguments and the state of a method that has
+    them. The method derives from it and defines `loss`.
 
-    @property
-    def sampler(self) -> Sampler:
-        """Moves the chains."""
-        ...
-
-    @property
-    def k(self) -> int:
-        """Steps of each selected chain per update."""
-        ...
-
-    @property
-    def slots(self) -> int:
-        """Chains in the buffer, at least the batch."""
-        ...
-
-    @property
-    def reinit(self) -> float:
-        """Probability of a restart per selected chain, in [0, 1]."""
-        ...
-
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of the first and of every restarted point, > 0, standardized."""
-        ...
-
-    @property
-    def energy_regularization(self) -> float:
-        """alpha >= 0 of `contrastive_loss`."""
-        ...
-
-
-def chain_schema(options: ChainOptions) -> StateSchema:
-    """The tensors of `initial_chains`."""
-    return BUFFER_SCHEMA | schema_of(adaptation_of(options.sampler))
-
-
-def initial_chains(options: ChainOptions, x: Tensor, generator: Generator) -> Tensors:
-    """The state before the first update: the buffer, and the state of the sampler's adaptation."""
-    return init_buffer(options.sampler, options.slots, options.noise_std, x, generator)
-
-
-def contrast_with_chains(
-    options: ChainOptions, energy: Energy, x: Tensor, state: Tensors, generator: Generator
-) -> tuple[Tensor, Tensors, Negatives]:
-    """One step of contrastive divergence with persistent chains.
+    A buffer holds `slots` chains. An update selects *distinct* slots, as many as the batch has
+    points, restarts each with probability `reinit` from N(0, noise_std^2 I), runs k steps and
+    writes the ends back. (A replay queue of past samples differs: its points are not states of a
+    chain.) Slots hold positions only, because an energy stored before a parameter update would be
+    wrong.
 
     Args:
-        x: a batch of data, (batch, *event).
+        sampler: kernel of the chains.
+        k: steps of each selected chain per update.
+        slots: chains in the buffer, at least the batch size.
+        reinit: probability of a restart per selected chain (0.05 in JEM: Grathwohl et al., 2020).
+        noise_std: standard deviation of the first and of restarted points, in (standardized) units
+            of x.
+        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
+        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
+            units of x.
 
-    Returns:
-        The contrastive loss of the batch and the ends of as many chains after k steps; its metrics;
-        these chains.
+    State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
+    `restarts` (), restarts so far; the state of the sampler's adaptation.
     """
-    chains = sample_negatives(
-        options.sampler, energy, state, generator,
-        batch=len(x), k=options.k, reinit=options.reinit, noise_std=options.noise_std,
-    )  # fmt: skip
-    loss, metrics = contrastive_loss(energy, x, chains.x, options.energy_regularization)
-    return loss, metrics, chains
+
+    sampler: Sampler
+    k: Count = 5
+    slots: Count = 4096
+    reinit: Probability = 0.0
+    noise_std: Positive = 1.5
+    energy_regularization: NonNegative = 0.01
+    data_noise: NonNegative = 0.0
+
+    conflicts = staticmethod(slot_conflicts)
+
+    @property
+    def state_schema(self) -> StateSchema:
+        return BUFFER_SCHEMA | schema_of(adaptation_of(self.sampler))
+
+    def init(self, x: Tensor, generator: Generator) -> Tensors:
+        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
+
+    def contrast(
+        self, energy: Energy, x: Tensor, state: Tensors, generator: Generator
+    ) -> tuple[Tensor, Tensors, Negatives]:
+        """The contrastive loss of a batch, (batch, *event), and the ends of as many chains after k
+        steps; its metrics; these chains."""
+        chains = sample_negatives(
+            self.sampler, energy, state, generator,
+            batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
+        )  # fmt: skip
+        loss, metrics = contrastive_loss(energy, x, chains.x, self.energy_regularization)
+        return loss, metrics, chains

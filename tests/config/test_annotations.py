@@ -16,10 +16,11 @@ from ebmtrain.config.annotations import (
     type_hints,
     union_members,
 )
+from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.training.optimizers import Schedule
-from ebmtrain.types import Adaptation, Density, Positive, Sampler
+from ebmtrain.types import Adaptation, Count, Density, Positive, Sampler
 
 S = TypeVar("S")
 
@@ -53,6 +54,13 @@ class Unresolvable:
 
 def test_an_unresolvable_hint_does_not_affect_the_others():
     assert type_hints(Unresolvable) == {"step_size": Positive, "return": type(None)}
+
+
+def test_inherited_fields_are_resolved_where_they_are_annotated():
+    """The module of the method imports none of these names."""
+    hints = type_hints(PersistentContrastiveDivergence)
+    assert hints["k"] == Count
+    assert hints["sampler"] == Sampler
 
 
 def test_alternatives_of_unions():

@@ -17,7 +17,9 @@ SLOTS, BATCH, K = 50, 20, 3
 
 def buffer(amount: float = 0.0, **options):
     """A method whose chains move by `amount` every step, and its first state."""
-    method = PersistentContrastiveDivergence(sampler=AddOne(amount), k=K, slots=SLOTS, **options)
+    method = PersistentContrastiveDivergence(
+        sampler=AddOne(amount), k=K, slots=SLOTS, noise_std=1.0, **options
+    )
     return method, method.init(normal(BATCH, 2), seeded(1))
 
 

@@ -63,7 +63,7 @@ def slopes(method, a: float, n: int = 60, batch: int = 500, d: int = 2) -> Tenso
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
 def test_exact_negatives_give_the_likelihood_gradient(a):
     """dL/da = d / 2 (1 - 1 / a): -0.5 d at a = 0.5. Its sign is that of gradient descent."""
-    method = ContrastiveDivergence(sampler=Exact(), k=1)
+    method = ContrastiveDivergence(sampler=Exact(), k=1, energy_regularization=0.0)
     assert_mean(slopes(method, a), 1 - 1 / a)
 
 
@@ -77,9 +77,13 @@ def test_fixed_points_of_training(sampler, fixed_point, persistent):
     """ULA at eta = 0.1 has its fixed point where a (1 - eta a / 2) = 1, a = 1.056, and MALA at 1.
     There the gradient is zero, and 0.1 further it pushes back. Chains of 80 steps from noise."""
     if persistent:
-        method = PersistentContrastiveDivergence(sampler=sampler, k=80, slots=500)
+        method = PersistentContrastiveDivergence(
+            sampler=sampler, k=80, slots=500, noise_std=1.0, energy_regularization=0.0
+        )
     else:
-        method = ContrastiveDivergence(sampler=sampler, k=80, start="noise")
+        method = ContrastiveDivergence(
+            sampler=sampler, k=80, start="noise", noise_std=1.0, energy_regularization=0.0
+        )
     assert_mean(slopes(method, fixed_point), 0)
     elsewhere = slopes(method, fixed_point + 0.1)
     assert elsewhere.mean() > 4 * elsewhere.std() / len(elsewhere) ** 0.5

@@ -19,8 +19,9 @@ from ebmtrain.types import Batch
 
 ETA, T, A = 0.05, 0.7, 1.3
 METHOD = ImprovedContrastiveDivergence(
-    sampler=Mala(step_size=0.2, temperature=T), k=2, slots=40, step_size=ETA
-)
+    sampler=Mala(step_size=0.2, temperature=T), k=2, slots=40, noise_std=1.0, step_size=ETA,
+    energy_regularization=0.0,
+)  # fmt: skip
 
 
 def slope_and_state(method, seed: int = 1):
@@ -50,7 +51,7 @@ def additional_slope(**weights: float):
 
 def test_zero_weights_give_pcd():
     pcd = PersistentContrastiveDivergence(
-        sampler=METHOD.sampler, k=2, slots=40, energy_regularization=0.1
+        sampler=METHOD.sampler, k=2, slots=40, noise_std=1.0, energy_regularization=0.1
     )
     same = replace(METHOD, kl_weight=0.0, entropy_weight=0.0, energy_regularization=0.1)
     (one, slope), (two, other) = slope_and_state(pcd), slope_and_state(same)
