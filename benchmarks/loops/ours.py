@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ebmtrain.datasets.points import Points
@@ -20,15 +22,24 @@ from ebmtrain.training.state import TrainSpec, initial_state
 from ebmtrain.types import Method
 from loops.setting import EPS, ETA, RATE, SIGMA, VARIANCE, Epoch, M, Setting, common, filled
 
+# What the other tools train: a perceptron of the points themselves.
+PLAIN: dict[str, Any] = {
+    "depth": 2, "input_scale": 1.0, "fourier_features": 0, "base_std": None,
+}  # fmt: skip
+
 
 def method_of(s: Setting) -> Method:
     match s.method:
         case "pcd":
             sampler = Langevin(step_size=ETA)
-            return PersistentContrastiveDivergence(sampler=sampler, k=s.k, slots=s.batch)
+            return PersistentContrastiveDivergence(
+                sampler=sampler, k=s.k, slots=s.batch, energy_regularization=0.0
+            )
         case "hmc":  # jitters the step of each trajectory, unlike the other tools
             sampler = Hmc(step_size=EPS, n_leapfrog=s.k)
-            return PersistentContrastiveDivergence(sampler=sampler, k=1, slots=s.batch)
+            return PersistentContrastiveDivergence(
+                sampler=sampler, k=1, slots=s.batch, energy_regularization=0.0
+            )
         case "dsm":
             return DenoisingScoreMatching(sigma=SIGMA)
         case "ssm":
@@ -48,7 +59,7 @@ def ebmtrain(s: Setting, compiled: bool = False) -> Epoch:
         seed=0,
     )  # fmt: skip
     activation = "silu" if s.smooth else "leaky_relu"
-    energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation=activation)
+    energy = MLP(event_shape=(s.dim,), width=s.width, activation=activation, **PLAIN)
     state = initial_state(spec, filled(energy, weights), torch.Generator().manual_seed(0))
     if "chains" in state.method:
         state.method["chains"] = torch.from_numpy(first)

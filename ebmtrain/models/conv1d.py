@@ -43,7 +43,7 @@ class Conv1d(nn.Module):
         width: Count = 32,
         depth: Count = 3,
         input_scale: Positive = 1.0,
-        base_std: BaseStd | None = None,
+        base_std: BaseStd | None = 1.5,
         ragged: bool = False,
     ):
         super().__init__()

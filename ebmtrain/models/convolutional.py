@@ -48,7 +48,7 @@ class Convolutional(nn.Module):
         *,
         event_shape: tuple[int, ...],
         widths: Annotated[Sequence[Count], MinLen(1)] = (32, 64, 128, 256),
-        base_std: BaseStd | None = None,
+        base_std: BaseStd | None = 2.0,
         classes: Count | None = None,
     ):
         super().__init__()

@@ -44,7 +44,7 @@ class Lstm(nn.Module):
         width: Count = 32,
         depth: Count = 2,
         input_scale: Positive = 1.0,
-        base_std: BaseStd | None = None,
+        base_std: BaseStd | None = 1.5,
         ragged: bool = False,
     ):
         super().__init__()

@@ -44,7 +44,7 @@ class Mixtures(nn.Module):
         mixtures: Count = 1,
         components: Count = 50,
         rank: Count = 2,
-        std: Positive = 1.0,
+        std: Positive = 0.5,
         training_points: Tensor | None = None,
     ):
         super().__init__()

@@ -41,10 +41,10 @@ class NoiseConditionalMLP(nn.Module):
         depth: Count = 2,
         activation: Literal["silu", "softplus", "tanh", "leaky_relu"] = "silu",
         initialisation: Literal["lecun", "kaiming", "xavier", "orthogonal"] = "lecun",
-        input_scale: Positive = 1.0,
-        fourier_features: WholeNumber = 0,
-        fourier_scale: NonNegative = 1.0,
-        base_std: BaseStd | None = None,
+        input_scale: Positive = 4.0,
+        fourier_features: WholeNumber = 64,
+        fourier_scale: NonNegative = 2.0,
+        base_std: BaseStd | None = 1.5,
         spectral_norm: bool = False,
     ):
         super().__init__()

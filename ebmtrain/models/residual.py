@@ -52,7 +52,7 @@ class Residual(nn.Module):
         event_shape: tuple[int, ...],
         widths: Annotated[Sequence[Count], MinLen(1)] = (64, 128, 256),
         spectral_norm: bool = False,
-        base_std: BaseStd | None = None,
+        base_std: BaseStd | None = 2.0,
         classes: Count | None = None,
     ):
         super().__init__()

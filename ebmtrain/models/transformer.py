@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         depth: Count = 2,
         heads: Count = 4,
         input_scale: Positive = 1.0,
-        base_std: BaseStd | None = None,
+        base_std: BaseStd | None = 1.5,
         ragged: bool = False,
     ):
         super().__init__()

@@ -48,7 +48,7 @@ def test_the_loop_by_hand_has_the_loss_of_ebmtrain(loops, method):
     s = loops["setting"].Setting(method, 512, 16, 3, 1, points=512)
     points, _, weights = loops["setting"].common(s)
     x, net = torch.from_numpy(points), loops["setting"].network(s, weights)
-    energy = MLP(event_shape=(s.dim,), width=s.width, depth=2, activation="silu")
+    energy = MLP(event_shape=(s.dim,), width=s.width, activation="silu", **loops["ours"].PLAIN)
     loops["setting"].filled(energy, weights)
     generator, ours = torch.Generator().manual_seed(1), loops["ours"].method_of(s)
     torch.manual_seed(2)

@@ -68,7 +68,11 @@ def test_standard_error_matches_repetitions():
 def test_trace_of_a_network():
     """By autograd, exactly in up to eight dimensions and in the mean otherwise."""
     for shape in ((2,), (2, 4), (3, 5)):
-        net = MLP(event_shape=shape, width=16, base_std=2.0).double().requires_grad_(False)
+        net = (
+            MLP(event_shape=shape, width=16, input_scale=1.0, fourier_features=0, base_std=2.0)
+            .double()
+            .requires_grad_(False)
+        )
         x = 2 * normal(400, *shape)
         s, divergence = score_and_divergence(net, x)
         expected = (s.square().flatten(1).sum(1).mean() / -divergence.mean()).detach()
@@ -99,7 +103,10 @@ def test_an_energy_with_a_kink():
 def test_a_network_of_leaky_relu():
     """Samples from an exact chain: second derivatives alone would give a far larger temperature."""
     torch.manual_seed(0)
-    net = MLP(event_shape=(2,), width=16, depth=1, activation="leaky_relu", base_std=1.0).double()
+    net = MLP(
+        event_shape=(2,), width=16, depth=1, activation="leaky_relu", input_scale=1.0,
+        fourier_features=0, base_std=1.0,
+    ).double()  # fmt: skip
     net.requires_grad_(False)
     net.output.weight *= 8
     x = run_chain(Mala(step_size=0.1), net, normal(8_000, 2), 240, stream(1)).x

@@ -75,7 +75,9 @@ def test_finite_differences_are_exact_for_a_quadratic(shape):
 
 def test_finite_differences_converge_to_sliced_score_matching():
     """On a network, with the same v: a quarter of the error at half of eps."""
-    energy, x = MLP(event_shape=(2,), width=8, fourier_features=3).double(), normal(50, 2)
+    options = {"input_scale": 1.0, "fourier_scale": 1.0, "base_std": None}
+    energy = MLP(event_shape=(2,), width=8, fourier_features=3, **options).double()
+    x = normal(50, 2)
     with torch.no_grad():
         for i, p in enumerate(energy.parameters()):
             p.copy_(normal(*p.shape, seed=i) / 2)
@@ -201,7 +203,9 @@ METHODS = pytest.mark.parametrize(
 def test_the_gradient_is_that_of_the_loss(method, event):
     """dL/dtheta along a random direction is the central difference: no term is detached. (The
     constant of the energy, the last bias, is in none of these losses.)"""
-    energy = MLP(event_shape=event, width=8, fourier_features=3, base_std=1.5).double()
+    energy = MLP(
+        event_shape=event, width=8, input_scale=1.0, fourier_features=3, fourier_scale=1.0
+    ).double()
     x = normal(6, *event)
     with torch.no_grad():
         for i, p in enumerate(energy.parameters()):

@@ -18,7 +18,8 @@ MODELS: dict[str, Any] = {"conv": Convolutional, "resnet": Residual}
 def seeded(name: str, event: tuple[int, ...], **options: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = MODELS[name](event_shape=event, **({"widths": [4, 6, 8, 10]} | options))
+        plain = {"widths": [4, 6, 8, 10], "base_std": None}
+        model = MODELS[name](event_shape=event, **(plain | options))
         for layer in model.modules():  # a bias of 0 would hide a bias left out
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
                 nn.init.normal_(layer.bias)

@@ -18,7 +18,8 @@ from ebmtrain.types import Standardization
 def seeded(**options: Any) -> MLP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = MLP(**({"event_shape": (2,), "width": 32} | options))
+        plain = {"input_scale": 1.0, "fourier_features": 0, "base_std": None}
+        model = MLP(**({"event_shape": (2,), "width": 32} | plain | options))
         for layer in model.layers():  # a bias of 0 would hide a bias left out
             torch.nn.init.normal_(layer.bias)
     return model

@@ -218,6 +218,7 @@ class TestSelection:
         monkeypatch.setattr(perceptron, "shared_memory_bytes", lambda device: held)
         monkeypatch.setattr(perceptron, "self_check_on", lambda device, layout: agrees)
         Device(native=options.pop("native", "triton")).set_up_process()
+        options = {"fourier_features": 0} | options
         energy = MLP(event_shape=(options.pop("dims", 2),), **options)
         with FakeTensorMode():
             x = torch.empty(3, energy.embedding.frequencies.shape[1], device="cuda")
