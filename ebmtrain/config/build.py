@@ -22,7 +22,7 @@ from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
-from ebmtrain.evaluation.protocol import Evaluator
+from ebmtrain.evaluation.protocol import ChecksDimensions, Evaluator
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.ragged_quality import RaggedDiagnostics, RaggedQuality
 from ebmtrain.runtime.devices import Device
@@ -92,6 +92,8 @@ def build(
 
 def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, Evaluator]:
     first: Evaluator = instantiate_part(config, "evaluation")
+    if isinstance(first, ChecksDimensions):
+        first.check_dimensions(len(data_spec.region.low))
     if data_spec.ragged:
         taken = {"evaluation": first} if takes_ragged(first) else {}
         return taken | {

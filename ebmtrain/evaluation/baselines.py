@@ -17,6 +17,7 @@ from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DataError
 from ebmtrain.evaluation.exact import log_density
 from ebmtrain.evaluation.protocol import (
+    ChecksDimensions,
     Evaluation,
     EvaluationInput,
     Evaluator,
@@ -84,6 +85,10 @@ class Baselines:
     def every(self) -> int:
         """Updates between two evaluations."""
         return self.ours.every
+
+    def check_dimensions(self, d: int) -> None:
+        if isinstance(self.ours, ChecksDimensions):
+            self.ours.check_dimensions(d)
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         metrics, notices = self.ours(inputs)

@@ -13,16 +13,18 @@ import torch
 from annotated_types import Le
 from torch import Tensor, nn
 
+from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, integrate_log_z
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Dataset, Density, Normalised, Positive, Region, Standardization
+from ebmtrain.types import Count, Density, Normalised, Positive, Region, Standardization
 
 _TRUTH_SAMPLES = 5_000
 _TRUTH_REGION_FACTOR = 1.6  # width of the region that holds the true mass, in ranges of its samples
-_MAX_RESOLUTION = 8192  # cells per axis: 67 million points of the plane
+_MAX_RESOLUTION = 8192
+_MAX_GRID_POINTS = _MAX_RESOLUTION**2  # 67 million
 _MAX_GRID_DIMENSIONS = 3
 # Largest difference between log Z by quadrature and the model's own, in multiples of the tolerance.
 _MAX_TOLERANCES = 10.0
@@ -52,7 +54,7 @@ class Quadrature:
     Args:
         every: updates between two evaluations; the last update always makes one.
         resolution: initial number of cells per axis in two dimensions (64 times as many in one, a
-            quarter in three); at most 8192.
+            quarter in three); at most 8192, and at most 67 million cells in all.
         margin: width added to the data's range on each side, as a fraction of it.
         tolerance: largest error of log Z in nats that gives no warning, and of KL.
     """
@@ -62,63 +64,75 @@ class Quadrature:
     margin: Positive = 0.3
     tolerance: Positive = 1e-3
 
+    def cells_per_axis(self, d: int) -> int:
+        """Initial number of cells along each axis of the grid in d <= 3 dimensions."""
+        return max(8, {1: 64 * self.resolution, 3: self.resolution // 4}.get(d, self.resolution))
+
+    def check_dimensions(self, d: int) -> None:
+        """
+        Raises:
+            ConfigError: the grid in d dimensions has more than 67 million points.
+        """
+        n = self.cells_per_axis(d)
+        if d <= _MAX_GRID_DIMENSIONS and n**d > _MAX_GRID_POINTS:
+            largest = self.resolution * int(_MAX_GRID_POINTS ** (1 / d)) // n
+            raise ConfigError(
+                f"evaluation.resolution={self.resolution} makes a grid of {n**d:,} points in {d} "
+                f"dimensions: lower it to at most {largest}"
+            )
+
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """The metrics of the model; for an analytic landscape log Z only."""
-        standardization, dataset = inputs.standardization, inputs.dataset
+        units, dataset = inputs.standardization, inputs.dataset
         d = len(inputs.region.low)
         exact = float64_copy(inputs.energy).cpu()
-        known = model_log_z(exact, inputs.temperature)
 
         def reduced(u: Tensor) -> Tensor:
-            return exact(u.view(-1, *standardization.shift.shape)) / inputs.temperature
+            return exact(u.view(-1, *units.shift.shape)) / inputs.temperature
 
-        if d > _MAX_GRID_DIMENSIONS:
-            if known is not None:
-                return _evaluate_without_grid(reduced, known, standardization, dataset)
+        result, log_z, warnings = None, model_log_z(exact, inputs.temperature), []
+        if d <= _MAX_GRID_DIMENSIONS:
+            box = inputs.support.integration_box(inputs.region, self.margin)
+            result = integrate_log_z(reduced, box, self.cells_per_axis(d), self.tolerance)
+            warnings = self.warnings(result, log_z)
+            log_z = result.value if log_z is None else log_z
+        if log_z is None:
             notice = (
                 "no exact evaluation: quadrature works in up to "
                 f"{_MAX_GRID_DIMENSIONS} dimensions, the data have {d}; choose evaluation=ais"
             )
             return Evaluation({}, [notice])
-        n_per_axis = max(
-            8, {1: self.resolution * 64, 3: self.resolution // 4}.get(d, self.resolution)
-        )
-        result = integrate_log_z(
-            reduced,
-            inputs.support.integration_box(inputs.region, self.margin),
-            n_per_axis,
-            self.tolerance,
-        )
-        warnings = self.warnings(result)
-        if known is not None:
-            if not warnings and not abs(known - result.value) <= _MAX_TOLERANCES * self.tolerance:
-                warnings.append(
-                    f"log Z is {known:.4f} by the model's own log_z and {result.value:.4f} by "
-                    "quadrature: one is wrong; raise evaluation.resolution, or correct the model"
-                )
-            result = result._replace(value=known)
-        volume = standardization.log_volume
-        metrics: dict[str, Metric] = {"log_z": result.value + volume}
-        if dataset is not None:
-            u = standardization.to_standard(dataset.holdout)
-            log_p = log_density(reduced, u, result.value + volume)
-            nll, nll_se = mean_nll(log_p)
-            metrics |= nll_metrics(nll, nll_se)
-            if dataset.truth is not None:
-                exact_metrics, unresolved = _truth_metrics(
-                    reduced, result, inputs.region, standardization, dataset.truth, self.tolerance
-                )
-                metrics |= exact_metrics
-                error = dataset.truth.log_prob(dataset.holdout) - log_p
-                metrics["log_density_mse"] = float(error.square().mean())
-                failed = "log Z is wrong; raise evaluation.resolution"
-                checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
-                apart = _disagreement(checked, nll_se, self.tolerance)
-                return Evaluation(checked, [*warnings, *unresolved, *below, *apart])
-        return Evaluation(metrics, warnings)
+        metrics: dict[str, Metric] = {"log_z": log_z + units.log_volume}
+        if dataset is None:
+            return Evaluation(metrics, warnings)
+        log_p = log_density(reduced, units.to_standard(dataset.holdout), log_z + units.log_volume)
+        nll, nll_se = mean_nll(log_p)
+        metrics |= nll_metrics(nll, nll_se)
+        if dataset.truth is None:
+            return Evaluation(metrics, warnings)
+        difference = dataset.truth.log_prob(dataset.holdout) - log_p
+        if result is None:
+            failed = "the model's own log_z is wrong; correct the model"
+            metrics["kl"], metrics["kl_se"] = mean_nll(-difference)
+        else:
+            failed = "log Z is wrong; raise evaluation.resolution"
+            on_grid = _Model(reduced, result._replace(value=log_z), units)
+            exact_metrics, unresolved = _truth_metrics(
+                on_grid, inputs.region, dataset.truth, self.tolerance
+            )
+            metrics |= exact_metrics
+            warnings += unresolved
+        metrics["log_density_mse"] = float(difference.square().mean())
+        checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
+        apart = [] if result is None else _disagreement(checked, nll_se, self.tolerance)
+        return Evaluation(checked, [*warnings, *below, *apart])
 
-    def warnings(self, result: LogZ) -> list[str]:
-        """Warnings about the error of log Z."""
+    def warnings(self, result: LogZ, known: float | None) -> list[str]:
+        """Warnings about the error of log Z.
+
+        Args:
+            known: log Z as the model gives it, over the same points.
+        """
         messages = []
         if not result.resolution_error <= self.tolerance:
             messages.append(
@@ -130,37 +144,13 @@ class Quadrature:
                 f"log Z is uncertain: {result.outside:.1%} of the mass is outside of the box; "
                 "set model.base_std, or train longer"
             )
+        apart = 0.0 if known is None else abs(known - result.value)
+        if not messages and not apart <= _MAX_TOLERANCES * self.tolerance:
+            messages.append(
+                f"log Z is {known:.4f} by the model's own log_z and {result.value:.4f} by "
+                "quadrature: one is wrong; raise evaluation.resolution, or correct the model"
+            )
         return messages
-
-
-def _evaluate_without_grid(
-    reduced: Callable[[Tensor], Tensor],
-    known: float,
-    units: Standardization,
-    dataset: Dataset | None,
-) -> Evaluation:
-    """Metrics from a known log Z and the held-out points, in any number of dimensions.
-
-    Args:
-        reduced: E / T of standardized points, float64.
-        known: log Z over standardized points.
-        units: standardized units of the data.
-        dataset: None for an analytic landscape.
-    """
-    metrics: dict[str, Metric] = {"log_z": known + units.log_volume}
-    if dataset is None:
-        return Evaluation(metrics, [])
-    log_p = log_density(reduced, units.to_standard(dataset.holdout), known + units.log_volume)
-    nll, nll_se = mean_nll(log_p)
-    metrics |= nll_metrics(nll, nll_se)
-    if dataset.truth is None:
-        return Evaluation(metrics, [])
-    difference = dataset.truth.log_prob(dataset.holdout) - log_p
-    kl, kl_se = mean_nll(-difference)
-    mse = float(difference.square().mean())
-    metrics |= {"kl": kl, "kl_se": kl_se, "log_density_mse": mse}
-    failed = "the model's own log_z is wrong; correct the model"
-    return check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
 
 
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
@@ -192,6 +182,24 @@ def nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
     return metrics if nll_se == math.inf else metrics | {"nll_se": nll_se}
 
 
+class _Model(NamedTuple):
+    """A model on the grid of its log Z."""
+
+    reduced: Callable[[Tensor], Tensor]
+    """E / T of standardized points, float64."""
+    log_z: LogZ
+    units: Standardization
+
+    def to_data(self, u: Tensor) -> Tensor:
+        """Flattened standardized points, (n, d) -> (n, *event), in the data's units."""
+        return self.units.to_data(u.view(-1, *self.units.shift.shape))
+
+    @property
+    def log_q(self) -> Tensor:
+        """log p of the points of the grid, in the data's units, (n,)."""
+        return -self.log_z.grid.energy - self.log_z.value - self.units.log_volume
+
+
 class _TruthPoints(NamedTuple):
     """Points that resolve the true density, for sums in the place of its integrals."""
 
@@ -202,24 +210,16 @@ class _TruthPoints(NamedTuple):
     kl: float
 
 
-def _truth_metrics(
-    reduced: Callable[[Tensor], Tensor],
-    result: LogZ,
-    region: Region,
-    units: Standardization,
-    truth: Density,
-    tolerance: float,
-) -> Evaluation:
+def _truth_metrics(model: _Model, region: Region, truth: Density, tolerance: float) -> Evaluation:
     """kl and, where modes are known, mode_weights and mode_kl. kl and mode_kl are left out, with a
     warning, if neither the grid of log Z nor the adaptive rule resolves the true density."""
-    x = units.to_data(result.grid.points.view(-1, *units.shift.shape))
-    points, warnings = _truth_on_grid(x, result, units, truth, tolerance), []
+    x = model.to_data(model.log_z.grid.points)
+    points, warnings = _truth_on_grid(x, model, truth, tolerance), []
     if points is None:
-        points, warnings = _truth_on_boxes(reduced, result, region, units, truth, tolerance)
+        points, warnings = _truth_on_boxes(model, region, truth, tolerance)
     metrics: dict[str, Metric] = {} if points is None else {"kl": points.kl}
     if truth.modes is not None:
-        log_q = -result.grid.energy - result.value - units.log_volume
-        own = mode_masses(x, torch.softmax(log_q, 0), truth.modes)
+        own = mode_masses(x, torch.softmax(model.log_q, 0), truth.modes)
         metrics["mode_weights"] = own.tolist()
         if points is not None:
             metrics["mode_kl"] = mass_kl(mode_masses(points.x, points.p, truth.modes), own)
@@ -227,7 +227,7 @@ def _truth_metrics(
 
 
 def _truth_on_grid(
-    x: Tensor, result: LogZ, units: Standardization, truth: Density, tolerance: float
+    x: Tensor, model: _Model, truth: Density, tolerance: float
 ) -> _TruthPoints | None:
     """The points of the grid; None where it is too coarse for the true density: its mass on the
     grid is not 1 within the tolerance, or half of the points give another KL.
@@ -235,16 +235,15 @@ def _truth_on_grid(
     Args:
         x: points of the grid, (n, *event), in the data's units.
     """
-    grid = result.grid
+    grid, volume, log_q = model.log_z.grid, model.units.log_volume, model.log_q
     log_p = in_chunks(truth.log_prob, x, 65_536)
-    log_q = -grid.energy - result.value - units.log_volume
 
     def kl(rows: Tensor | slice, log_cell: float) -> tuple[Tensor, float]:
         p = torch.softmax(log_p[rows], 0)
-        terms = torch.where(p > 0, p * (p.log() - log_cell - units.log_volume - log_q[rows]), 0.0)
+        terms = torch.where(p > 0, p * (p.log() - log_cell - volume - log_q[rows]), 0.0)
         return p, float(terms.sum())
 
-    log_mass = float(torch.logsumexp(log_p, 0)) + grid.log_cell + units.log_volume
+    log_mass = float(torch.logsumexp(log_p, 0)) + grid.log_cell + volume
     p, value = kl(slice(None), grid.log_cell)
     # Every second point along each axis, in turns: a grid that is coarser by 2^(1/d).
     d, n = grid.points.shape[1], torch.arange(grid.n_per_axis)
@@ -256,37 +255,29 @@ def _truth_on_grid(
 
 
 def _truth_on_boxes(
-    reduced: Callable[[Tensor], Tensor],
-    result: LogZ,
-    region: Region,
-    units: Standardization,
-    truth: Density,
-    tolerance: float,
+    model: _Model, region: Region, truth: Density, tolerance: float
 ) -> tuple[_TruthPoints | None, list[str]]:
     """The points of the adaptive rule; None, and a warning, where its error is above the tolerance.
 
     Args:
-        reduced: E / T of standardized points, float64.
-        region: holds the data, standardized.
+        region: contains the data, standardized.
     """
     seeds = truth.sample(_TRUTH_SAMPLES, torch.Generator().manual_seed(0))
     if truth.modes is not None:
         seeds = torch.cat([seeds, truth.modes.centres.to(seeds)])
-    u = units.to_standard(seeds).flatten(1)
+    u = model.units.to_standard(seeds).flatten(1)
     own = Region(u.amin(0), u.amax(0)).grown(_TRUTH_REGION_FACTOR)
     box = Region(torch.minimum(region.low, own.low), torch.maximum(region.high, own.high))
 
     def log_p(u: Tensor) -> Tensor:
-        x = units.to_data(u.view(-1, *units.shift.shape))
-        return in_chunks(truth.log_prob, x, 65_536) + units.log_volume
+        return in_chunks(truth.log_prob, model.to_data(u), 65_536) + model.units.log_volume
 
     def log_ratio(u: Tensor, log_p: Tensor) -> Tensor:
-        return log_p - log_density(reduced, u, result.value)
+        return log_p - log_density(model.reduced, u, model.log_z.value)
 
     found = expectation(log_p, log_ratio, box, u, tolerance)
     if found.error <= tolerance:
-        x = units.to_data(found.points.view(-1, *units.shift.shape))
-        return _TruthPoints(x, found.masses, found.value), []
+        return _TruthPoints(model.to_data(found.points), found.masses, found.value), []
     warning = (
         f"no KL: the error of its quadrature is {found.error:.2g} nats, as the true density is too "
         f"fine (it integrates to {found.mass:.6g}); see regret, or raise evaluation.tolerance"

@@ -98,6 +98,18 @@ class HasAtStart(Protocol):
     """Whether the evaluation is made before the first update too. Default: True."""
 
 
+@runtime_checkable
+class ChecksDimensions(Protocol):
+    """An evaluator whose cost depends on the number of coordinates of a point."""
+
+    def check_dimensions(self, d: int) -> None:
+        """
+        Raises:
+            ConfigError: points of d coordinates would take too much memory.
+        """
+        ...
+
+
 def float64_copy(energy: nn.Module) -> nn.Module:
     """A frozen copy in float64 and in evaluation mode, on the same device; on the CPU if the device
     has no float64 (MPS).

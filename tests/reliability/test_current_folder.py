@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from processes import HANG_S
 
+from ebmtrain.config.build import build
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -88,9 +89,40 @@ def test_few_descriptors(folder: Path, tiny):
     assert "hydra.run.dir" not in done.stderr
 
 
-def test_a_resolution_that_no_memory_holds_leaves_nothing(command, folder: Path, tiny):
-    words = [word for word in tiny if not word.startswith("evaluation.resolution")]
-    outcome = command(*words, "hydra.run.dir=run", "evaluation.resolution=1000000")
+CUBE = "dataset.density.centres=[[0,0,0],[1,1,1]]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["evaluation.resolution=1000000"],
+            "evaluation.resolution must be less than or equal to 8192",
+        ),
+        (["evaluation.resolution=0"], "evaluation.resolution must be"),
+        (
+            ["evaluation.resolution=8192", CUBE],
+            "evaluation.resolution=8192 makes a grid of 8,589,934,592 points in 3 dimensions: "
+            "lower it to at most 1624",
+        ),
+        (["evaluation.resolution=1628", CUBE], "a grid of 67,419,143 points in 3 dimensions"),
+    ],
+)
+def test_a_resolution_that_no_memory_holds_leaves_nothing(
+    command, folder: Path, tiny, words, message
+):
+    others = [word for word in tiny if not word.startswith("evaluation.resolution")]
+    outcome = command(*others, "hydra.run.dir=run", *words)
     assert outcome.code == 2
-    assert "evaluation.resolution" in outcome.err
+    (line,) = outcome.err.splitlines()
+    assert message in line
     assert not (folder / "run").exists()
+
+
+LINE = "dataset.density.centres=[[0]]"
+
+
+@pytest.mark.parametrize("words", [("1624", CUBE), ("8192",), ("8192", LINE)])
+def test_the_largest_resolution_is_allowed_in_each_dimension(configured, tiny, words):
+    others = [word for word in tiny if not word.startswith("evaluation.resolution")]
+    assert build(configured(*others, f"evaluation.resolution={words[0]}", *words[1:])).evaluations
