@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.points import Points, to_device
+from ebmtrain.datasets.points import Points
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch
 
@@ -28,48 +28,23 @@ def augment(
     return pixels
 
 
+@dataclass(frozen=True, eq=False)
 class AugmentedImages:
-    """A `Dataset` of images that are augmented independently in each batch. (A model overfits noise
-    that is the same in every epoch.)
-
-    A batch is a function of (step, size, seed): a resumed run sees the batches of an uninterrupted
-    one. `train` is one draw of the augmentations; units, region, fitted noise and figures use it.
+    """A `BatchSource` of training images that are augmented independently in each batch, since a
+    model overfits noise that is the same in every epoch.
 
     Args:
         images: the original images, (n, *event), whole numbers.
         augmentations: applied to each batch in this order; the last returns float64.
-        points: one draw of the augmented images, with its units.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        augmentations: Sequence[Augmentation],
-        points: Points,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.images, self.augmentations, self.points = images, augmentations, points
-        self.train, self.holdout = points.train, points.holdout
-        self.standardization, self.truth = points.standardization, points.truth
-        self.support, self.pixels, self.labels = points.support, points.pixels, points.labels
-        self.anomalies = points.anomalies
-        self.dtype, self.device = dtype, device
+    images: Tensor
+    augmentations: Sequence[Augmentation]
 
-    def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> AugmentedImages:
-        return AugmentedImages(
-            self.images, self.augmentations, self.points, dtype=dtype, device=device
-        )
-
-    def batch(self, step: int, size: int, seed: int) -> Batch:
-        """As for `Points`, with independent augmentations."""
-        # On the CPU, so that every device gets the same batches.
-        rows = self.points.rows(step, size, seed)
+    def __call__(self, points: Points, step: int, size: int, seed: int) -> Batch:
+        rows = points.rows(step, size, seed)
         x = augment(self.images[rows], self.augmentations, seed, "batch", step)
-        x = to_device(self.standardization.to_standard(x), self.device, self.dtype)
-        y = None if self.labels is None else to_device(self.labels.train[rows], self.device)
-        return Batch(x, y)
+        return Batch(x, None if points.labels is None else points.labels.train[rows])
 
 
 class Augmentation(Protocol):
@@ -127,11 +102,8 @@ class Dequantization:
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
         # In place: a large set of images takes gigabytes.
-        return (
-            torch.empty(pixels.shape, dtype=torch.float64)
-            .uniform_(generator=generator)
-            .add_(pixels)
-        )
+        noise = torch.empty(pixels.shape, dtype=torch.float64)
+        return noise.uniform_(generator=generator).add_(pixels)
 
 
 @dataclass(frozen=True)

@@ -24,27 +24,20 @@ def bundled(
 
     Args:
         name: wine (178 points of 13 coordinates), breast_cancer (569 of 30), iris (150 of 4).
-        holdout: fraction of held-out points, in (0, 1).
-        standardize: scale each coordinate to mean 0 and standard deviation 1 over the training
-            points; whiten: also uncorrelated.
-        without: a class, from 0, that is excluded from both parts; its points are the anomalies of
-            evaluation=anomalies. null: none.
-        seed: of the split.
+        holdout, standardize, without, seed: see `random_split`.
 
     Raises:
         ConfigError: scikit-learn is not installed.
         DataError: too few points for whitening; the class does not exist.
     """
     table = getattr(import_sklearn("datasets", f"dataset={name}"), f"load_{name}")()
-    points = torch.from_numpy(table.data)
-    names = tuple(str(column) for column in table.feature_names)
     return random_split(
-        points,
+        torch.from_numpy(table.data),
         holdout=holdout,
         standardize=standardize,
         seed=seed,
-        names=names,
+        names=tuple(map(str, table.feature_names)),
         labels=torch.from_numpy(table.target).long(),
-        classes=tuple(str(name) for name in table.target_names),
+        classes=tuple(map(str, table.target_names)),
         without=without,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -25,10 +26,7 @@ class Checkerboard:
 
     squares: Count = 4
     side: Positive = 2.0
-
-    @property
-    def modes(self) -> None:
-        return None
+    modes: ClassVar[None] = None
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         like = {"dtype": torch.float64, "device": generator.device}

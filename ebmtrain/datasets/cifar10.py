@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
-from ebmtrain.datasets.io.read_pickle import PickledArrays
+from ebmtrain.datasets.io.read_pickle import byte_array, read_pickle, whole_numbers
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, WholeNumber
@@ -38,7 +37,7 @@ def cifar10(
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | AugmentedImages:
+) -> Points:
     """Training images of data_batch_1 to 5, held-out images of test_batch, and their ten classes.
     Event (3, 32, 32): red, green, blue.
 
@@ -46,15 +45,7 @@ def cifar10(
         path: folder with the six files: the pickles, which are read without executing them, or the
             binary files (.bin).
         n_train: number of training images, selected at random; null: all.
-        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
-            whiten: also uncorrelated; false: [0, 256].
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: largest random shift of a training image in pixels, in each direction, independent in
-            each batch; edge pixels are repeated. 0: no shift.
-        flip: flip training images horizontally with probability 1/2, independently in each batch.
-        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
-            evaluation=anomalies. null: none.
-        seed: of the selection, of the noise and of the augmentations.
+        standardize, dequantize, shift, flip, without, seed: see `image_dataset`.
 
     Raises:
         DataError: a file is missing or invalid; one line with the reason and the remedy.
@@ -89,9 +80,8 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     data = np.frombuffer(read_bytes(path), np.uint8)
     row = 1 + _PIXELS
     if len(data) % row:
-        raise DataError(
-            f"{path} has {len(data):,} bytes, which are no whole rows of {row:,}: get it again"
-        )
+        size = f"{len(data):,} bytes, which are no whole rows of {row:,}"
+        raise DataError(f"{path} has {size}: get it again")
     rows = data.reshape(-1, row)
     if rows[:, 0].max() >= len(_CLASSES):
         raise DataError(
@@ -102,14 +92,14 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The array `data` and the list `labels` of a pickled mapping -> (n, 3, 32, 32), (n,)."""
-    found = PickledArrays(read_bytes(path), str(path))
-    array = found.array("data")
+    content = read_pickle(read_bytes(path), str(path))
+    array = byte_array(content, "data", str(path))
     if array.ndim != 2 or array.shape[1] != _PIXELS or not len(array):
         raise DataError(
             f"{path} holds data of shape {array.shape}, not (images, {_PIXELS}): it is no file of "
             "CIFAR-10"
         )
-    labels = found.whole_numbers("labels", len(_CLASSES))
+    labels = whole_numbers(content, "labels", len(_CLASSES), str(path))
     if len(labels) != len(array):
         raise DataError(
             f"{path} holds {len(labels):,} labels for {len(array):,} images: get the original again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.points import Points
 from ebmtrain.runtime.optional import import_sklearn
@@ -22,22 +21,13 @@ def digits(
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | AugmentedImages:
+) -> Points:
     """1797 images of 8 x 8 pixels, each from 0 to 16 (Alpaydin & Kaynak, 1998), and their
     classes, split at random. Event (8, 8).
 
     Args:
         holdout: fraction of held-out images, in (0, 1).
-        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
-            whiten: also uncorrelated; false: [0, 17].
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`. false: add
-            1/2; an NLL is then not meaningful.
-        shift: largest random shift of a training image in pixels, in each direction, independent in
-            each batch; edge pixels are repeated. 0: no shift.
-        flip: flip training images horizontally with probability 1/2, independently in each batch.
-        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
-            evaluation=anomalies. null: none.
-        seed: of the split, of the noise and of the augmentations.
+        standardize, dequantize, shift, flip, without, seed: see `image_dataset`.
 
     Raises:
         ConfigError: scikit-learn is not installed.

@@ -37,11 +37,7 @@ def from_file(
             sequence of a step, and its time. A point is then (length, channels), one channel per
             other column. All sequences have the same times, up to their length, in any order of
             the rows. null: a row is a point.
-        holdout: fraction of held-out points, in (0, 1). At least one point is held out and at least
-            one is for training.
-        standardize: scale each coordinate (for sequences of different lengths: each channel) to
-            mean 0 and standard deviation 1 over the training points; whiten: also uncorrelated.
-        seed: of the split.
+        holdout, standardize, seed: see `random_split`.
 
     Raises:
         ConfigError: only one of id and time is given, or both name the same column.

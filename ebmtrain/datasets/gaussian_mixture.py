@@ -55,12 +55,8 @@ class GaussianMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         return log_gaussian_sum(x, *self.modes, self.std)
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         """H[one mode] + sum_k w_k E_k[log N(x; c_k) - log p(x)].
 
         Only the expectation has no closed form. Its integrand is at most -log w_k and nearly

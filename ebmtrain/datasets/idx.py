@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.io.folders import resolve_folder
 from ebmtrain.datasets.io.idx_labels import read_labels
@@ -32,7 +31,7 @@ def idx(
     flip: bool = False,
     without: WholeNumber | None = None,
     seed: WholeNumber,
-) -> Points | AugmentedImages:
+) -> Points:
     """Training images of train-images-idx3-ubyte, held-out images of t10k-images-idx3-ubyte, and
     their classes if train-labels-idx1-ubyte and t10k-labels-idx1-ubyte exist. Event (height,
     width).
@@ -42,15 +41,7 @@ def idx(
         labels: folder with the two files of labels, plain or compressed; null: `path`, and no
             classes if it has none.
         n_train: number of training images, selected at random; null: all.
-        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
-            whiten: also uncorrelated; false: [0, 256].
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: largest random shift of a training image in pixels, in each direction, independent in
-            each batch; edge pixels are repeated. 0: no shift.
-        flip: flip training images horizontally with probability 1/2, independently in each batch.
-        without: a class, from 0, that is excluded from both parts; its images are the anomalies of
-            evaluation=anomalies. null: none.
-        seed: of the selection, of the noise and of the augmentations.
+        standardize, dequantize, shift, flip, without, seed: see `image_dataset`.
 
     Raises:
         DataError: a file is missing or invalid; one line with the reason and the remedy.
@@ -58,12 +49,13 @@ def idx(
     folder = resolve_folder(path, _WANTED)
     files = _image_file(folder, "train"), _image_file(folder, "t10k")
     train, holdout = (read_idx(file) for file in files)
-    if train.shape[1:] != holdout.shape[1:]:
+    sizes = [" x ".join(map(str, images.shape[1:])) for images in (train, holdout)]
+    if sizes[0] != sizes[1]:
         raise DataError(
-            f"{files[0]} holds images of {_format_size(train.shape)}, {files[1].name} of "
-            f"{_format_size(holdout.shape)}: take both files from one data set"
+            f"{files[0]} holds images of {sizes[0]}, {files[1].name} of {sizes[1]}: take both "
+            "files from one data set"
         )
-    classes = read_labels(folder, labels, len(train), len(holdout))
+    y, y_held = read_labels(folder, labels, len(train), len(holdout)) or (None, None)
     return image_dataset(
         train,
         levels=_LEVELS,
@@ -75,7 +67,9 @@ def idx(
         flip=flip,
         without=without,
         seed=seed,
-        **classes,
+        labels=y,
+        holdout_labels=y_held,
+        classes=() if y is None else tuple(map(str, range(int(y.max()) + 1))),
     )
 
 
@@ -84,7 +78,3 @@ def _image_file(folder: Path, part: str) -> Path:
     if file is None:
         raise DataError(f"{folder} has no {part}-images-idx3-ubyte: {_WANTED}")
     return file
-
-
-def _format_size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape[1:]))

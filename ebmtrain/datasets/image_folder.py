@@ -11,7 +11,6 @@ import numpy as np
 from annotated_types import Len
 from PIL import Image
 
-from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
 from ebmtrain.datasets.points import Points
@@ -37,7 +36,7 @@ def image_folder(
     shift: WholeNumber = 0,
     flip: bool = False,
     seed: WholeNumber,
-) -> Points | AugmentedImages:
+) -> Points:
     """All .png, .jpg and .jpeg files in a folder and its subfolders (symbolic links to folders are
     not followed), split at random. Event (height, width) for gray images, else (3, height, width).
 
@@ -47,13 +46,7 @@ def image_folder(
         channels: 1: convert every image to gray, 3: to RGB; null: all are of one kind.
         n_train: number of training images, selected at random; null: all that are not held out.
         holdout: fraction of held-out images, in (0, 1).
-        standardize: range: scale to [-1, 1]; true: mean 0 and standard deviation 1 per pixel;
-            whiten: also uncorrelated; false: [0, 256].
-        dequantize: add uniform noise in [0, 1) to each pixel, see `image_dataset`.
-        shift: largest random shift of a training image in pixels, in each direction, independent in
-            each batch; edge pixels are repeated. 0: no shift.
-        flip: flip training images horizontally with probability 1/2, independently in each batch.
-        seed: of the split, of the noise and of the augmentations.
+        standardize, dequantize, shift, flip, seed: see `image_dataset`.
 
     Raises:
         DataError: an image is invalid; one line with the reason and the remedy.

@@ -38,7 +38,7 @@ def image_dataset(
     holdout_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
     without: int | None = None,
-) -> Points | AugmentedImages:
+) -> Points:
     """A data set of dequantized images x = k + u, with pixels k in {0, ..., levels - 1} and u
     uniform in [0, 1).
 
@@ -54,17 +54,18 @@ def image_dataset(
         holdout: the held-out images, (m, *event), or the fraction of `images` that is held out at
             random, in (0, 1).
         n_train: number of training images, selected at random; None: all.
-        standardize: range: u = 2 x / levels - 1 in [-1, 1] for every pixel; else as
-            `fit_standardization`, per pixel.
-        dequantize: False: x = k + 1/2.
-        shift: largest shift of a training image in pixels, see `RandomShift`; 0: none.
-        flip: see `RandomFlip`.
-        seed: of the noise and of the split.
+        standardize: range: u = 2 x / levels - 1 in [-1, 1] for every pixel; True: mean 0 and
+            standard deviation 1 per pixel; whiten: also uncorrelated; False: x, in [0, levels].
+        dequantize: False: x = k + 1/2; an NLL is then not meaningful.
+        shift: largest random shift of a training image in pixels, in each direction, see
+            `RandomShift`; 0: none.
+        flip: flip training images horizontally with probability 1/2.
+        seed: of the split or selection, of the noise and of the augmentations.
         labels: (n,), class of each image, from 0; None: none.
         holdout_labels: (m,), class of each held-out image, if `holdout` are images.
         classes: names of the classes.
-        without: a class that is excluded from both parts, see `leave_class_out`; None: none. Its
-            images are dequantized like held-out ones.
+        without: a class, from 0, that is excluded from both parts; its images, dequantized like
+            held-out ones, are the anomalies of evaluation=anomalies. None: none.
 
     Raises:
         DataError: the shift is as large as the image; the class `without` does not exist, or too
@@ -83,12 +84,17 @@ def image_dataset(
         n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
         held_out, kept = order[:n_holdout], order[n_holdout:][:n_train]
         held = images[held_out]
-    # A copy: an array from a file may be read-only, which tensors do not support.
+    # Copies: an array from a file may be read-only, which tensors do not support.
+    y = None
+    if labels is not None:
+        parts = labels[kept], labels[held_out] if holdout_labels is None else holdout_labels
+        train_y, held_y = (torch.from_numpy(part.astype(np.int64)) for part in parts)
+        y = Labels(train_y, held_y, classes)
     pixels, held, known, excluded = leave_class_out(
         without,
         torch.from_numpy(images[kept]),
         torch.from_numpy(held.copy()),
-        _split_labels(labels, holdout_labels, kept, held_out, classes),
+        y,
     )
     last: Augmentation = Dequantization() if dequantize else PixelCentre()
     augmentations = [
@@ -98,7 +104,8 @@ def image_dataset(
     ]
     train = augment(pixels, augmentations, seed, "train")
     support = Continuous((0.0, float(levels)))
-    points = Points(
+    fixed = augmentations == [PixelCentre()]
+    return Points(
         train,
         augment(held, [last], seed, "holdout"),
         anomalies=None if excluded is None else augment(excluded, [last], seed, "anomalies"),
@@ -106,10 +113,8 @@ def image_dataset(
         support=support,
         labels=known,
         pixels=support.bounds,
+        source=None if fixed else AugmentedImages(pixels, augmentations),
     )
-    if augmentations == [PixelCentre()]:
-        return points
-    return AugmentedImages(pixels, augmentations, points)
 
 
 def check_pixel_values(x: np.ndarray, path: str, *, dequantize: bool) -> None:
@@ -127,18 +132,3 @@ def check_pixel_values(x: np.ndarray, path: str, *, dequantize: bool) -> None:
             f"{path} holds whole numbers, and the model was trained on pixels k as {trained_on}: "
             f"add {offset} to them"
         )
-
-
-def _split_labels(
-    labels: np.ndarray | None,
-    holdout_labels: np.ndarray | None,
-    kept: np.ndarray,
-    held_out: np.ndarray,
-    classes: tuple[str, ...],
-) -> Labels | None:
-    if labels is None:
-        return None
-    held = labels[held_out] if holdout_labels is None else holdout_labels
-    # astype copies: an array from a file may be read-only, which tensors do not support.
-    y, y_held = (torch.from_numpy(part.astype(np.int64)) for part in (labels[kept], held))
-    return Labels(y, y_held, classes)

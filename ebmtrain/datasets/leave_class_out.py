@@ -11,7 +11,7 @@ from ebmtrain.errors import DataError
 from ebmtrain.types import Labels
 
 
-class ClassSplit(NamedTuple):
+class _ClassSplit(NamedTuple):
     """Training and held-out points without one class, and the points of that class."""
 
     train: Tensor
@@ -23,7 +23,7 @@ class ClassSplit(NamedTuple):
 
 def leave_class_out(
     without: int | None, train: Tensor, holdout: Tensor, labels: Labels | None
-) -> ClassSplit:
+) -> _ClassSplit:
     """The data without one class. The other classes keep their numbers and their split, so runs of
     one seed that exclude different classes share it.
 
@@ -36,7 +36,7 @@ def leave_class_out(
         DataError: there are no classes, the class does not exist, or nothing remains without it.
     """
     if without is None:
-        return ClassSplit(train, holdout, labels, None)
+        return _ClassSplit(train, holdout, labels, None)
     if labels is None:
         raise DataError(
             f"dataset.without is {without}, and these data have no classes to leave out: "
@@ -55,4 +55,4 @@ def leave_class_out(
             "dataset.without={} leaves {} points to train on, {} held out and {} anomalies, of "
             "which none may be 0: leave out another class".format(without, *counts)
         )
-    return ClassSplit(train[~out_train], holdout[~out_holdout], kept, anomalies)
+    return _ClassSplit(train[~out_train], holdout[~out_holdout], kept, anomalies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -34,10 +35,7 @@ class Moons:
     """
 
     std: Positive = 0.2
-
-    @property
-    def modes(self) -> None:
-        return None
+    modes: ClassVar[None] = None
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         like = {"dtype": torch.float64, "device": generator.device}
@@ -54,12 +52,8 @@ class Moons:
     def log_prob(self, x: Tensor) -> Tensor:
         return log_gaussian_sum(x, *self._nodes, self.std)
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         margin = 8 * self.std
         low, high = (-3 - margin, -1.2 - margin), (3 + margin, 1.8 + margin)
         return plane_entropy(self.log_prob, low, high, self.std / 2)

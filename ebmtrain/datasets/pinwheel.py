@@ -120,12 +120,8 @@ class Pinwheel:
     def _arm_angles(self) -> Tensor:
         return 2 * math.pi * torch.arange(self.arms, dtype=torch.float64) / self.arms
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         """-integral p log p in polar coordinates, over the angle of one arm."""
         end = 2 * math.hypot(1 + 8 * self.radial_std, 8 * self.tangential_std)
         radius, dr = gauss_legendre(0, end, 32 + math.ceil(6 / self.radial_std))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,12 +33,14 @@ def random_split(
         points: (n, *event), n >= 2.
         holdout: fraction of held-out points, in (0, 1). At least one point is held out and at
             least one is for training.
-        standardize: see `fit_standardization`.
+        standardize: scale each coordinate to mean 0 and standard deviation 1 over the training
+            points; whiten: also uncorrelated; see `fit_standardization`.
         seed: of the split.
         names: names of the columns.
         labels: (n,), class of each point, from 0; None: no classes.
         classes: names of the classes.
-        without: a class that is excluded from both parts, see `leave_class_out`; None: none.
+        without: a class, from 0, that is excluded from both parts; its points are the anomalies of
+            evaluation=anomalies. None: none.
 
     Raises:
         DataError: the class does not exist, or too few points remain without it.
@@ -45,90 +49,79 @@ def random_split(
     n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
     kept, held = order[n_holdout:], order[:n_holdout]
     both = None if labels is None else Labels(labels[kept], labels[held], classes)
-    split = leave_class_out(without, points[kept], points[held], both)
+    train, held_out, both, anomalies = leave_class_out(without, points[kept], points[held], both)
+    units = REAL.standardization(train, standardize)
     return Points(
-        split.train,
-        split.holdout,
-        anomalies=split.anomalies,
-        standardization=REAL.standardization(split.train, standardize),
-        names=names,
-        labels=split.labels,
+        train, held_out, standardization=units, names=names, labels=both, anomalies=anomalies
     )
 
 
+class BatchSource(Protocol):
+    """Batches of points other than the training points."""
+
+    def __call__(self, points: Points, step: int, size: int, seed: int) -> Batch:
+        """The batch of one update, in the data's units, on the CPU: a function of (step, size,
+        seed), with arguments as of `Points.batch`.
+        """
+        ...
+
+
+@dataclass(eq=False, repr=False)
 class Points:
     """A `Dataset` in memory.
 
-    Epoch e is a permutation drawn from (seed, e), and batch `step` is what stands at positions
-    step * size ... (step + 1) * size of the endless sequence of epochs. So a batch depends on
-    (step, size, seed) alone: a resumed run sees what the unbroken one would have seen, and each
-    point comes exactly once per epoch, whether or not `size` divides the number of points.
+    Epoch e is a permutation drawn from (seed, e), and batch `step` consists of positions
+    step * size ... (step + 1) * size of the infinite sequence of epochs. A batch is therefore a
+    function of (step, size, seed): a resumed run sees the batches of an uninterrupted one, and each
+    point occurs once per epoch, whether or not `size` divides the number of points.
 
     Args:
         train: (n, *event), in the data's units; kept in float64 on the CPU.
         holdout: (m, *event), likewise.
-        standardization: what turns data's units into the model's.
-        truth: the density the points were drawn from, where it is known.
+        standardization: from the data's units to the model's.
+        truth: density of the points, where known.
+        support: space of the points.
         names: of the columns of a table.
-        support: the space that the points live in.
-        labels: classes of the points, where they have any.
-        pixels: least and largest value that a pixel of an image has; None: points are no images.
+        labels: classes of the points; None: they have none.
+        pixels: smallest and largest value of a pixel; None: points are not images.
         anomalies: (k, *event), of the class that was left out; None: none was.
+        source: of the batches, with `train` as an example of them; None: the training points.
         dtype, device: of the batches.
     """
 
-    def __init__(
-        self,
-        train: Tensor,
-        holdout: Tensor,
-        *,
-        standardization: Standardization,
-        truth: Density | None = None,
-        support: Support = REAL,
-        names: tuple[str, ...] | None = None,
-        labels: Labels | None = None,
-        pixels: tuple[float, float] | None = None,
-        anomalies: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.train = train.to("cpu", torch.float64)
-        self.holdout = holdout.to("cpu", torch.float64)
-        self.standardization = standardization
-        self.truth = truth
-        self.support = support
-        self.names = names
-        self.labels = labels
-        self.pixels = pixels
-        self.anomalies = None if anomalies is None else anomalies.to("cpu", torch.float64)
-        self._kind = dtype, device
+    train: Tensor
+    holdout: Tensor
+    _: KW_ONLY
+    standardization: Standardization
+    truth: Density | None = None
+    support: Support = REAL
+    names: tuple[str, ...] | None = None
+    labels: Labels | None = None
+    pixels: tuple[float, float] | None = None
+    anomalies: Tensor | None = None
+    source: BatchSource | None = None
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.train = self.train.to("cpu", torch.float64)
+        self.holdout = self.holdout.to("cpu", torch.float64)
+        if self.anomalies is not None:
+            self.anomalies = self.anomalies.to("cpu", torch.float64)
         self._shuffled: tuple[int, int, Tensor] | None = None  # (seed, epoch, its permutation)
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Points:
         """The same points with batches of this dtype on this device."""
-        return Points(
-            self.train,
-            self.holdout,
-            standardization=self.standardization,
-            truth=self.truth,
-            support=self.support,
-            names=self.names,
-            labels=self.labels,
-            pixels=self.pixels,
-            anomalies=self.anomalies,
-            dtype=dtype,
-            device=device,
-        )
+        return replace(self, dtype=dtype, device=device)
 
     @cached_property
     def _standardized(self) -> Tensor:
         # Cast last: standardized points are of order one in any units of the data.
-        dtype, device = self._kind
-        return self.standardization.to_standard(self.train).to(device, dtype)
+        return self.standardization.to_standard(self.train).to(self.device, self.dtype)
 
     @cached_property
     def _classes(self) -> Tensor | None:
-        return None if self.labels is None else self.labels.train.to(self._kind[1])
+        return None if self.labels is None else self.labels.train.to(self.device)
 
     def batch(self, step: int, size: int, seed: int) -> Batch:
         """The standardized points of one update and their classes, as new tensors.
@@ -141,13 +134,17 @@ class Points:
         Raises:
             ValueError: `size` is out of its range.
         """
-        rows = self.rows(step, size, seed)
-        y = None if self._classes is None else self._classes.index_select(0, rows)
-        return Batch(self._standardized.index_select(0, rows), y)
+        if self.source is None:
+            rows = self.rows(step, size, seed)
+            y = None if self._classes is None else self._classes.index_select(0, rows)
+            return Batch(self._standardized.index_select(0, rows), y)
+        x, y = self.source(self, step, size, seed)
+        x = to_device(self.standardization.to_standard(x), self.device, self.dtype)
+        return Batch(x, None if y is None else to_device(y, self.device))
 
     def rows(self, step: int, size: int, seed: int) -> Tensor:
-        """Indices of the training points in the batch of one update, (size,). Arguments as for
-        `batch`.
+        """Indices of the training points in the batch of one update, (size,); arguments as of
+        `batch`. On the CPU if there is a `source`, else on the device of the batches.
         """
         count = self.train.shape[0]
         if not 1 <= size <= count:
@@ -163,14 +160,11 @@ class Points:
         return index
 
     def _permutation(self, seed: int, epoch: int) -> Tensor:
-        known = self._shuffled
-        if known is not None and known[:2] == (seed, epoch):
-            return known[2]
-        # On the CPU, so that every device gets the same batches.
-        order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-        order = to_device(order, self._kind[1])
-        self._shuffled = (seed, epoch, order)
-        return order
+        if self._shuffled is None or self._shuffled[:2] != (seed, epoch):
+            # Drawn on the CPU, so that every device gets the same batches.
+            order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
+            self._shuffled = seed, epoch, order if self.source else to_device(order, self.device)
+        return self._shuffled[2]
 
 
 def to_device(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:

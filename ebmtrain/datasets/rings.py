@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -35,15 +36,12 @@ class Rings:
 
     radii: Sequence[float]
     std: Positive
+    modes: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         radii = list(self.radii)
         if not radii or not all(0 < radius < math.inf for radius in radii):
             raise ValueError(f"radii must be one or more positive numbers, got {radii}")
-
-    @property
-    def modes(self) -> None:
-        return None
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         like = {"dtype": torch.float64, "device": generator.device}
@@ -60,12 +58,8 @@ class Rings:
         terms = -0.5 * ((r - radii) / self.std).square() + bessel.log()
         return terms.logsumexp(1) - math.log(len(radii) * 2 * math.pi * self.std**2)
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         """-integral_0^inf 2 pi r p(r) log p(r) dr, a smooth integral in one dimension."""
         end = max(self.radii) + 10 * self.std
         r, weights = gauss_legendre(0, end, 64 + math.ceil(4 * end / self.std))

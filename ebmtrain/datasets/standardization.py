@@ -40,7 +40,13 @@ def fit_standardization(points: Tensor, standardize: Standardize) -> Standardiza
         zero = torch.zeros_like(exact[0])
         return Standardization(zero, zero + 1)
     if exact.isnan().any():
-        return _fit_channels(exact, standardize)
+        if standardize == "whiten":
+            raise DataError(
+                "sequences of different lengths cannot be whitened: dataset.standardize=true"
+            )
+        channels = _fit_elements(exact[step_mask(exact)])
+        shift, scale = (v.expand(exact.shape[1:]).clone() for v in channels[:2])
+        return Standardization(shift, scale)
     simple = _fit_elements(exact)
     if standardize != "whiten":
         return simple
@@ -54,17 +60,6 @@ def _fit_elements(exact: Tensor) -> Standardization:
     # The mean of equal numbers is rounded, so a constant column has a deviation of that order.
     constant = scale <= 1e-12 * exact.abs().amax(0)
     return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
-
-
-def _fit_channels(exact: Tensor, standardize: Standardize) -> Standardization:
-    """Mean and standard deviation of each channel of padded sequences, (n, length, channels)."""
-    if standardize == "whiten":
-        raise DataError(
-            "sequences of different lengths cannot be whitened: dataset.standardize=true"
-        )
-    units = _fit_elements(exact[step_mask(exact)])
-    shift, scale = (v.expand(exact.shape[1:]).clone() for v in units[:2])
-    return Standardization(shift, scale)
 
 
 def _correlation_root(u: Tensor) -> Tensor:

@@ -52,8 +52,15 @@ class Continuous:
         return (low + uniform * (high - low)).view(like.shape)
 
     def base(self, points: Tensor) -> GaussianBase:
-        """The Gaussian with the mean and the covariance of the points."""
-        return GaussianBase.fit(points)
+        """The Gaussian with mean and covariance of (n, d) points. A thousandth of the mean variance
+        is added to each variance, so that the covariance of few or degenerate points is positive
+        definite.
+        """
+        d = points.shape[1]
+        covariance = torch.cov(points.T).view(d, d)
+        ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
+        covariance = covariance + ridge * torch.eye(d).to(points)
+        return GaussianBase(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
     def integration_box(self, region: Region, margin: float) -> Region:
         """The region with `margin` of its width added on each side."""
@@ -77,18 +84,6 @@ class GaussianBase:
     """(d,)"""
     factor: Tensor
     """L, (d, d)"""
-
-    @classmethod
-    def fit(cls, points: Tensor) -> GaussianBase:
-        """The Gaussian with mean and covariance of (n, d) points. A thousandth of the mean variance
-        is added to each variance, so that the covariance of few or degenerate points is positive
-        definite.
-        """
-        d = points.shape[1]
-        covariance = torch.cov(points.T).view(d, d)
-        ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
-        covariance = covariance + ridge * torch.eye(d).to(points)
-        return cls(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
     def whiten(self, u: Tensor) -> Tensor:
         """z = L^-1 (u - mean), (n, d) -> (n, d): coordinates in which the base is N(0, I)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -33,10 +34,7 @@ class SwissRoll:
     """
 
     std: Positive = 0.2
-
-    @property
-    def modes(self) -> None:
-        return None
+    modes: ClassVar[None] = None
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         like = {"dtype": torch.float64, "device": generator.device}
@@ -53,12 +51,8 @@ class SwissRoll:
     def log_prob(self, x: Tensor) -> Tensor:
         return log_gaussian_sum(x, *self._nodes, self.std)
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         reach = _END / 5 + 8 * self.std
         return plane_entropy(self.log_prob, (-reach, -reach), (reach, reach), self.std / 2)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from ebmtrain.datasets.online import OnlineDataset
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.support import REAL
 from ebmtrain.runtime.seeding import stream
-from ebmtrain.types import Density, WholeNumber
+from ebmtrain.types import Batch, Density, WholeNumber
 
 # All points are in memory. Without a bound, a typing error would make the system kill the process
 # without a message. `fresh` has no such limit.
@@ -25,7 +25,7 @@ def toy(
     standardize: bool = True,
     fresh: bool = False,
     seed: WholeNumber,
-) -> Points | OnlineDataset:
+) -> Points:
     """Two independent samples of `density`, for training and held out.
 
     Args:
@@ -40,10 +40,16 @@ def toy(
     """
     train = density.sample(n_train, stream(seed, "train"))
     holdout = density.sample(n_holdout, stream(seed, "holdout"))
-    points = Points(
-        train,
-        holdout,
-        standardization=REAL.standardization(train, standardize),
-        truth=density,
-    )
-    return OnlineDataset(points, density) if fresh else points
+    units = REAL.standardization(train, standardize)
+    source = _IndependentSamples(density) if fresh else None
+    return Points(train, holdout, standardization=units, truth=density, source=source)
+
+
+@dataclass(frozen=True)
+class _IndependentSamples:
+    """A `BatchSource` of independent samples of a density, so that a model cannot overfit."""
+
+    density: Density
+
+    def __call__(self, points: Points, step: int, size: int, seed: int) -> Batch:
+        return Batch(self.density.sample(size, stream(seed, "fresh", step)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -34,10 +35,7 @@ class TwoSpirals:
 
     std: Positive = 0.1
     jitter: Positive = 0.5 / 3
-
-    @property
-    def modes(self) -> None:
-        return None
+    modes: ClassVar[None] = None
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         like = {"dtype": torch.float64, "device": generator.device}
@@ -80,12 +78,8 @@ class TwoSpirals:
         log_mass = torch.where(edge < 5, near.log(), far.log() - high.square())
         return log_mass - math.log(2 * self.jitter)
 
-    @property
-    def entropy(self) -> float:
-        return self._entropy
-
     @cached_property
-    def _entropy(self) -> float:
+    def entropy(self) -> float:
         reach = _END / 3 + self.jitter + 8 * self.std
         return plane_entropy(self.log_prob, (-reach, -reach), (reach, reach), self.std * 0.7)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.augmentation import AugmentedImages
 from ebmtrain.datasets.digits import digits
 from ebmtrain.datasets.images import image_dataset
 from ebmtrain.datasets.points import Points
@@ -27,12 +26,12 @@ def shift_image(image: np.ndarray, down: int, across: int, mirrored: bool) -> np
     return window[..., ::-1] if mirrored else window
 
 
-def augmented(images: np.ndarray, **options) -> Points | AugmentedImages:
+def augmented(images: np.ndarray, **options) -> Points:
     options = {"shift": 0, "flip": False, "dequantize": True, "standardize": "range"} | options
     return image_dataset(images, levels=256, holdout=images[:1] // 2, seed=1, **options)
 
 
-def full_batch(points: Points | AugmentedImages, x: Tensor) -> np.ndarray:
+def full_batch(points: Points, x: Tensor) -> np.ndarray:
     return points.standardization.to_data(x).add(1e-9).floor().byte().numpy()
 
 

@@ -397,7 +397,11 @@ def test_every_image_format_supports_augmentation(tmp_path):
     kinds = {"mnist": idx, "cifar": cifar10, "pictures": image_folder}
     for name, read in kinds.items():
         points = read(path=str(tmp_path / name), shift=1, flip=True, seed=1)
-        assert [a.purpose for a in points.augmentations] == ["shift", "flip", "dequantize"]
+        assert [a.purpose for a in points.source.augmentations] == [
+            "shift",
+            "flip",
+            "dequantize",
+        ]
         assert_refused("dataset.shift is 99", read, path=str(tmp_path / name), shift=99, seed=1)
 
 

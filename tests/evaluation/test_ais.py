@@ -16,7 +16,7 @@ from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
-from ebmtrain.datasets.support import GaussianBase
+from ebmtrain.datasets.support import REAL
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling, LogWeights
 from ebmtrain.evaluation.estimators import annealing
@@ -108,7 +108,7 @@ def ais():
 
 def make_path(target=MIXTURE):
     energy = MixtureEnergy(centres=target.centres, weights=target.weights, std=target.std).double()
-    base = GaussianBase.fit(target.sample(2000, stream(3)))
+    base = REAL.base(target.sample(2000, stream(3)))
     return base, lambda beta: GeometricPath(
         beta=beta, base=base, energy=energy, temperature=1.0, shape=(D,)
     )
@@ -217,7 +217,7 @@ def test_base_of_few_points_is_nondegenerate():
     dimensions have a density too.
     """
     line = torch.tensor([[1.0], [2.0], [6.0]]).double() * torch.tensor([1.0, -1, 2, 0])
-    base = GaussianBase.fit(line + 5)
+    base = REAL.base(line + 5)
     covariance = line.T.cov()
     expected = covariance + 1e-3 * covariance.diagonal().mean() * torch.eye(D)
     torch.testing.assert_close(base.factor @ base.factor.T, expected)

@@ -20,11 +20,7 @@ def resolve_folder(path: str, wanted: str) -> Path:
     try:
         folder = Path(path).expanduser()
         kind = folder.stat().st_mode
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # missing, no home, a NUL in it
+    except (OSError, RuntimeError, ValueError) as error:  # missing, no home, a NUL in it
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): {wanted}") from error
     if not stat.S_ISDIR(kind):

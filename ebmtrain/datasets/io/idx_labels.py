@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -18,17 +17,11 @@ _WANTED = (
 )
 
 
-class LabelArguments(TypedDict, total=False):
-    """The arguments of `image_dataset` for classes; empty: the files have none."""
-
-    labels: np.ndarray
-    holdout_labels: np.ndarray
-    classes: tuple[str, ...]
-
-
-def read_labels(images: Path, path: str | None, n_train: int, n_holdout: int) -> LabelArguments:
-    """Labels of the training and of the held-out images, in the order of their files. The classes
-    are the numbers from 0 to the largest training label.
+def read_labels(
+    images: Path, path: str | None, n_train: int, n_holdout: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of the training and of the held-out images, from 0, in the order of their files; None:
+    there are no files of labels.
 
     Args:
         images: folder of the images, searched if `path` is None.
@@ -42,11 +35,11 @@ def read_labels(images: Path, path: str | None, n_train: int, n_holdout: int) ->
     folder = images if path is None else resolve_folder(path, _WANTED)
     train, holdout = (find_idx_file(folder, name, 1) for name in _NAMES)
     if train is None and holdout is None and path is None:
-        return {}
+        return None
     if train is None or holdout is None:
         missing = _NAMES[0 if train is None else 1]
         other = train or holdout
-        remedy = _WANTED if other is None else f"put it there too, or move {other.name} away"
+        remedy = f"put it there too, or move {other.name} away" if other else _WANTED
         raise DataError(f"{folder} has no {missing}-idx1-ubyte: {remedy}")
     labels, held = _read_labels(train, n_train), _read_labels(holdout, n_holdout)
     largest = int(labels.max())
@@ -62,8 +55,7 @@ def read_labels(images: Path, path: str | None, n_train: int, n_holdout: int) ->
             f"{holdout} holds label {held.max()}, those of {train.name} end at {largest}: take "
             "both files from one data set"
         )
-    names = tuple(str(label) for label in range(largest + 1))
-    return {"labels": labels, "holdout_labels": held, "classes": names}
+    return labels, held
 
 
 def _read_labels(file: Path, count: int) -> np.ndarray:

@@ -50,7 +50,11 @@ def to_sequences(
     order = np.lexsort((table.values[:, at], which))
     which, rows = which[order], table.values[order]
     lengths = np.bincount(which, minlength=len(ids))
-    _check_twice(path, ids, which, rows[:, at], long)
+    twice = np.flatnonzero((np.diff(which) == 0) & (np.diff(rows[:, at]) == 0))
+    if len(twice):
+        i = twice[0]
+        step = f"{long.time} {rows[i, at]:.12g} of {long.id} {ids[which[i]]}"
+        raise DataError(f"{path} has {step} twice: leave one out")
     other = np.flatnonzero(lengths != lengths[:1])
     if len(other) and not ragged:
         raise DataError(
@@ -66,17 +70,6 @@ def to_sequences(
     return np.delete(whole, at, axis=2)
 
 
-def _check_twice(
-    path: str, ids: list[str], which: np.ndarray, t: np.ndarray, long: LongColumns
-) -> None:
-    twice = np.flatnonzero((np.diff(which) == 0) & (np.diff(t) == 0))
-    if len(twice):
-        i = twice[0]
-        raise DataError(
-            f"{path} has {long.time} {t[i]:.12g} of {long.id} {ids[which[i]]} twice: leave one out"
-        )
-
-
 def _check_times(path: str, ids: list[str], t: np.ndarray, long: LongColumns) -> None:
     """Refuses sequences with different times at the same step: models do not see the times.
 
@@ -84,9 +77,8 @@ def _check_times(path: str, ids: list[str], t: np.ndarray, long: LongColumns) ->
         t: (n, length), NaN after the end of a sequence.
     """
     longest = int(np.argmin(np.isnan(t).sum(1)))
-    off = np.abs(t - t[longest]) > _TIME_TOLERANCE * max(
-        np.ptp(t[longest]), 1e-300
-    )  # NaN compares false
+    tolerance = _TIME_TOLERANCE * max(np.ptp(t[longest]), 1e-300)
+    off = np.abs(t - t[longest]) > tolerance  # NaN compares false
     if off.any():
         i, step = np.unravel_index(int(np.argmax(off)), off.shape)
         one, other = (f"{long.id} {ids[j]} at {long.time} {t[j, step]:.12g}" for j in (i, longest))

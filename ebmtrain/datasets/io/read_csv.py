@@ -77,7 +77,10 @@ def read_csv(
             )
         values.append([_number(path, number, j, cells[j], names) for j in wanted])
         if at is not None:
-            labels.append(_word(path, number, at, cells[at], label))
+            labels.append(_name(cells[at]))
+            if not labels[-1]:
+                where = f"{path} line {number}, column {at + 1} ({label})"
+                raise DataError(f"{where} is empty: fill it in or leave the row out")
     array = np.array(values, dtype=np.float64).reshape(len(values), len(wanted))
     chosen = None if names is None else tuple(names[j] for j in wanted)
     return PointTable(array, chosen, None if at is None else tuple(labels))
@@ -89,12 +92,7 @@ def _name(cell: str) -> str:
 
 
 def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> list[int]:
-    """Where the columns of these names stand, from 0.
-
-    Raises:
-        NoNamesError: there are none.
-        DataError: a name that is not there, or there twice.
-    """
+    """Positions of the columns with these names, from 0."""
     if names is None:
         raise UnnamedColumnsError(
             f"{path} begins with numbers, so its columns have no names to choose by: give it a "
@@ -112,7 +110,7 @@ def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> l
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers, from 1, and cells of the lines that are not empty."""
+    """Line numbers, from 1, and cells of the lines that are not blank."""
     kept = [(i, s) for i, s in enumerate(lines, 1) if s.strip() and not s.startswith("#")]
     if not kept:
         return
@@ -136,15 +134,6 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell  # only Python reads 1_000 as a thousand
-
-
-def _word(path: Path, line: int, j: int, cell: str, name: str | None) -> str:
-    text = _name(cell)
-    if not text:
-        raise DataError(
-            f"{path} line {line}, column {j + 1} ({name}) is empty: fill it in or leave the row out"
-        )
-    return text
 
 
 def _number(path: Path, line: int, j: int, cell: str, names: list[str] | None) -> float:

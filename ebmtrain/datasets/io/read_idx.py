@@ -15,6 +15,7 @@ from ebmtrain.datasets.io.folders import read_bytes
 from ebmtrain.errors import DataError
 
 _ENDINGS = ("-idx{}-ubyte", ".idx{}-ubyte", "-idx{}-ubyte.gz", ".idx{}-ubyte.gz")
+_CONTENTS = {1: "labels", 3: "images"}  # by the number of axes
 _UNSIGNED_BYTES = 0x08
 _GZIP = b"\x1f\x8b"
 _MAX_COMPRESSION_RATIO = 1040  # of deflate
@@ -36,15 +37,14 @@ def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
     Raises:
         DataError: the file is damaged or holds other data.
     """
-    data = read_bytes(path)
     try:
-        return _array_in(data, str(path), axes)
+        return _parse(read_bytes(path), str(path), axes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be unpacked ({error}): get it again") from error
 
 
-def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
-    what = _content_of(axes)
+def _parse(data: bytes, name: str, axes: int) -> np.ndarray:
+    what = _CONTENTS[axes]
     compressed = data[:2] == _GZIP
     stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
     head = stream.read(4)
@@ -61,7 +61,7 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
         )
     if head[3] != axes:
         raise DataError(
-            f"{name} has {head[3]} axes and holds {_content_of(head[3], f'no {what}')}: {axes} "
+            f"{name} has {head[3]} axes and holds {_CONTENTS.get(head[3], f'no {what}')}: {axes} "
             f"{'is' if axes == 1 else 'are'} wanted, as in idx{axes}: get the original {what}"
         )
     lengths = stream.read(4 * axes)
@@ -71,9 +71,8 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
     claimed = math.prod(shape)
     if not claimed:
         raise DataError(f"{name} holds no {what} (shape {shape}): get it again")
-    if claimed > len(data) * (
-        _MAX_COMPRESSION_RATIO if compressed else 1
-    ):  # before memory is allocated
+    # Before memory is allocated.
+    if claimed > len(data) * (_MAX_COMPRESSION_RATIO if compressed else 1):
         raise DataError(f"{name} is truncated: its header promises {claimed:,} bytes: get it again")
     values = stream.read(claimed + 1)
     if len(values) != claimed:
@@ -83,8 +82,3 @@ def _array_in(data: bytes, name: str, axes: int) -> np.ndarray:
             "follow: get it again"
         )
     return np.frombuffer(values, np.uint8).reshape(shape)
-
-
-def _content_of(axes: int, other: str = "") -> str:
-    """The content of a file with `axes` axes."""
-    return {1: "labels", 3: "images"}.get(axes, other)

@@ -47,11 +47,8 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
         }
         chosen = _choose(path, list(members), array)
         values = _member(path, archive, members[chosen])
-        if (
-            _LENGTHS not in members
-            or chosen == _LENGTHS
-            or (array is not None and values.ndim != 3)
-        ):
+        named_otherwise = chosen == _LENGTHS or (array is not None and values.ndim != 3)
+        if _LENGTHS not in members or named_otherwise:
             return values
         return _mask_ends(path, values, _member(path, archive, members[_LENGTHS]))
 
@@ -60,9 +57,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
     try:
         stream = archive.open(info)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # or encrypted
-        raise DataError(
-            f"{path} cannot be unpacked ({error}): write it with numpy.savez"
-        ) from error
+        reason = f"{path} cannot be unpacked ({error}): write it with numpy.savez"
+        raise DataError(reason) from error
     with stream:
         return _read(stream, info.file_size, f"{path}[{info.filename.removesuffix('.npy')}]")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before
 
 
 class _Stub:
-    """Stub of an array or a dtype: it stores the arguments and the state in the pickle."""
+    """It stores the arguments and the state in the pickle."""
 
     def __init__(self, *arguments: Any):
         self.arguments = arguments
@@ -53,60 +54,18 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise _ForbiddenNameError(f"{module_name}.{global_name}")
 
 
-class PickledArrays:
-    """A pickled mapping of arrays, lists and plain values.
+def read_pickle(data: bytes, name: str) -> dict[str, Any]:
+    """The content of a pickled mapping by name, for `byte_array` and `whole_numbers`.
 
     Args:
-        data: the pickle.
         name: of the file, for messages.
 
     Raises:
-        DataError: the pickle is damaged, names code, or holds something else.
+        DataError: the pickle is damaged, names code, or holds no mapping.
     """
-
-    def __init__(self, data: bytes, name: str) -> None:
-        self.name = name
-        self._content = _load(data, name)
-
-    def array(self, key: str) -> np.ndarray:
-        """The array of unsigned bytes under `key`.
-
-        Raises:
-            DataError: it does not exist.
-        """
-        array = self._under(key)
-        if not isinstance(array, _ArrayStub):
-            raise DataError(f"{self.name} holds no array {key}: get the original file again")
-        return _to_array(array.state, key, self.name)
-
-    def whole_numbers(self, key: str, below: int) -> np.ndarray:
-        """The list under `key` of whole numbers in [0, below), as int64.
-
-        Raises:
-            DataError: it does not exist or holds other values.
-        """
-        numbers = self._under(key)
-        if not isinstance(numbers, list):
-            raise DataError(f"{self.name} holds no list {key}: get the original file again")
-        for number in numbers:
-            if type(number) is not int or not 0 <= number < below:
-                shown = number if type(number) is int and abs(number) < 10**9 else "something"
-                raise DataError(
-                    f"{self.name} holds {shown} among its {key}, which are whole numbers from 0 to "
-                    f"{below - 1}: get the original file again"
-                )
-        return np.array(numbers, np.int64)
-
-    def _under(self, key: str) -> Any:
-        if not isinstance(self._content, dict):
-            raise DataError(f"{self.name} holds no mapping with {key}: get the original file again")
-        return self._content.get(key.encode(), self._content.get(key))
-
-
-def _load(data: bytes, name: str) -> Any:
     try:
         # Strings of Python 2 as bytes, as they are.
-        return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+        content = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     except _ForbiddenNameError as error:
         what = "".join(c if c.isprintable() else "?" for c in str(error))[:80]
         raise DataError(
@@ -115,20 +74,49 @@ def _load(data: bytes, name: str) -> Any:
     except Exception as error:  # a pickle that is damaged fails in many ways, MemoryError included
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{name} holds no mapping with data and labels: get the original file again"
+        )
+    names = ((k.decode("latin-1") if isinstance(k, bytes) else k, v) for k, v in content.items())
+    return {key: value for key, value in names if isinstance(key, str)}
 
 
-def _to_array(state: Any, key: str, name: str) -> np.ndarray:
-    """The array that NumPy would build from the state of an unsigned byte array."""
-    if not isinstance(state, tuple) or len(state) != 5:
+def byte_array(content: Mapping[str, Any], key: str, name: str) -> np.ndarray:
+    """The array of unsigned bytes under `key`.
+
+    Raises:
+        DataError: it does not exist.
+    """
+    array = content.get(key)
+    if not isinstance(array, _ArrayStub):
+        raise DataError(f"{name} holds no array {key}: get the original file again")
+    if not isinstance(array.state, tuple) or len(array.state) != 5:
         raise DataError(f"{name} holds an array {key} without content: get the original again")
-    _, shape, kind, fortran, pixels = state
+    _, shape, kind, fortran, pixels = array.state
     if not isinstance(kind, _DtypeStub) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
         raise DataError(f"{name} holds {key} that are no unsigned bytes: get the original again")
     held = len(pixels) if isinstance(pixels, bytes) else -1
-    if not _is_shape(shape) or held != math.prod(shape):
+    is_shape = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
+    if not is_shape or held != math.prod(shape):
         raise DataError(f"{name} holds {max(held, 0):,} bytes for shape {shape}: get it again")
     return np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
+def whole_numbers(content: Mapping[str, Any], key: str, below: int, name: str) -> np.ndarray:
+    """The list under `key` of whole numbers in [0, below), as int64.
+
+    Raises:
+        DataError: it does not exist or holds other values.
+    """
+    numbers = content.get(key)
+    if not isinstance(numbers, list):
+        raise DataError(f"{name} holds no list {key}: get the original file again")
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < below:
+            shown = number if type(number) is int and abs(number) < 10**9 else "something"
+            raise DataError(
+                f"{name} holds {shown} among its {key}, which are whole numbers from 0 to "
+                f"{below - 1}: get the original file again"
+            )
+    return np.array(numbers, np.int64)

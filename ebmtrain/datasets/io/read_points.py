@@ -38,20 +38,10 @@ def read_points(
             channel after the end of a sequence. The longest has `length` steps.
 
     Raises:
-        NoNamesError: columns are wanted by name and have none.
+        UnnamedColumnsError: columns are selected by name and have none.
         DataError: the file is invalid; one line with the reason and the remedy.
     """
-    table = _read(path, array, columns, long, ragged)
-    return PointTable(_validate(path, table.values, ragged), table.names)
-
-
-def _read(
-    path: str,
-    array: str | None,
-    columns: Sequence[str] | None,
-    long: LongColumns | None,
-    ragged: bool,
-) -> PointTable:
+    table = PointTable(np.empty(0))
     try:
         file = Path(path).expanduser()
         _check_readable(path, file.stat())
@@ -65,26 +55,25 @@ def _read(
             )
         match kind:
             case ".npy":
-                return PointTable(read_npy(file))
+                table = PointTable(read_npy(file))
             case ".npz":
-                return PointTable(read_npz(file, array))
-            case ".csv" | ".tsv" | ".txt":
-                if long is None:
-                    return read_csv(file, columns)
+                table = PointTable(read_npz(file, array))
+            case ".csv" | ".tsv" | ".txt" if long is not None:
                 wanted = None if columns is None else [long.time, *columns]
-                return PointTable(to_sequences(path, read_csv(file, wanted, long.id), long, ragged))
+                steps = read_csv(file, wanted, long.id)
+                table = PointTable(to_sequences(path, steps, long, ragged))
+            case ".csv" | ".tsv" | ".txt":
+                table = read_csv(file, columns)
+            case _:
+                raise DataError(f"{path} is of no known kind: give .npy, .npz, .csv, .tsv or .txt")
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: check the path") from error
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # permission, no home, a NUL in it
+    except (OSError, RuntimeError, ValueError) as error:  # permission, no home, a NUL in it
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): check the path") from error
-    raise DataError(f"{path} is of no known kind: give .npy, .npz, .csv, .tsv or .txt")
+    return PointTable(_validate(path, table.values, ragged), table.names)
 
 
 def _check_readable(path: str, status: os.stat_result) -> None:
