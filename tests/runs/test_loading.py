@@ -23,8 +23,8 @@ def process_settings() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "native": native.enabled(),
-        "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
+        "float32 products": torch.backends.cuda.matmul.fp32_precision,
+        "float32 convolutions": torch.backends.cudnn.conv.fp32_precision,
         "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
     }
 

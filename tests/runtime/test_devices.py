@@ -1,42 +1,60 @@
-"""Settings of the process by `device`."""
+"""Settings of the process by `device`. Each test changes them in a process of its own."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
+from forked import Child
 
 from ebmtrain.runtime.devices import Device
 
 
-def test_tf32_is_off_on_a_gpu(monkeypatch):
+def run_in_child(work: Callable[[], None], folder: Path) -> None:
+    """Calls `work` in a child process. Fails with the child's traceback if it raises."""
+
+    def code() -> int:
+        work()
+        return 0
+
+    ended = Child(code, folder).ended()
+    assert ended.code == 0, ended.err
+
+
+def test_tf32_is_off_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     backends = torch.backends
-    flags = [(backends.cudnn, "allow_tf32"), (backends.cuda.matmul, "allow_tf32")]
-    before = [getattr(*flag) for flag in flags]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    try:
-        for flag in flags:
-            setattr(*flag, True)
+
+    def precisions() -> list[str]:
+        return [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+
+    def work() -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = True
+        assert precisions() == ["tf32", "tf32"]
         Device(accelerator="cpu").set_up_process()
-        assert [getattr(*flag) for flag in flags] == [True, True]
+        assert precisions() == ["tf32", "tf32"]
         device = Device(accelerator="auto")
         device.set_up_process()
         assert device.select()[0] == torch.device("cuda")
-        assert [getattr(*flag) for flag in flags] == [False, False]
-        assert backends.cudnn.conv.fp32_precision != "tf32"
-    finally:
-        for flag, value in zip(flags, before, strict=True):
-            setattr(*flag, value)
+        assert "tf32" not in precisions()
+        assert not backends.cudnn.allow_tf32
+        assert not backends.cuda.matmul.allow_tf32
+
+    run_in_child(work, tmp_path)
 
 
-def test_more_threads_than_cores_give_a_warning(caplog):
-    cores, before = os.cpu_count(), torch.get_num_threads()
+def test_more_threads_than_cores_give_a_warning(caplog, tmp_path: Path):
+    cores = os.cpu_count()
     assert cores is not None
-    try:
+
+    def work() -> None:
         with caplog.at_level("WARNING", "ebmtrain"):
             Device(threads=cores).set_up_process()
             assert not caplog.records
             Device(threads=cores + 1).set_up_process()
         assert f"device.threads is {cores + 1}, and there are {cores} cores" in caplog.text
-    finally:
-        torch.set_num_threads(before)
+
+    run_in_child(work, tmp_path)
