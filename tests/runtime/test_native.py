@@ -162,66 +162,74 @@ def test_torch_may_be_installed_in_any_path(source, library_files, tmp_path, mon
     assert cpp.two() == 2
 
 
-WRONG = [
-    ("layers.h", "0.01f", "0.02f"),
-    ("layers.h", "(2.0f + z", "(3.0f + z"),
-    ("lanes.h", "4.83751297e-4f", "4.83751297e-2f"),
-    ("layers.h", "a3 = ds * (3.0f", "a3 = ds * (2.0f"),
-    ("layers.h", "sum = sum - phase_term", "sum = sum + phase_term"),
-    (
-        "perceptron.h",
-        "adjoint_h2[i] * tape.d2[at + i] * tape.second",
-        "current[i] * tape.d2[at + i] * tape.second",
-    ),
-    ("perceptron.h", "2.0f * square_factor", "square_factor"),
-    ("perceptron.h", "offset + slope * values", "offset + slope"),
-    ("perceptron.h", "tape.p[i] * tape.gradient_x[i];\n        jvp", "tape.p[i];\n        jvp"),
-    ("chains.h", "t ? 1.0f : 0.5f", "1.0f"),
-    ("chains.h", "noise += noise_stride", "noise += 0"),
-    ("chains.h", "+ precision * tape.x[i]", ""),
+MUTATIONS = [  # (file, text before it, expression, wrong expression)
+    ("layers.h", "broadcast(", "0.01f", "0.02f"),
+    ("layers.h", "a2 = ds * (", "2.0f", "3.0f"),
+    ("lanes.h", "n * ", "4.83751297e-4f", "4.83751297e-2f"),
+    ("layers.h", "a3 = ds * (", "3.0f", "2.0f"),
+    ("layers.h", "sum = sum - ", "phase_term", "-1.0f * phase_term"),
+    ("perceptron.h", "current[i] = current[i] + ", "adjoint_h2[i]", "current[i]"),
+    ("perceptron.h", "+ ", "2.0f * square_factor", "square_factor"),
+    ("perceptron.h", "return ", "offset + slope * values", "offset + slope"),
+    ("perceptron.h", "tape.p[i] * ", "tape.gradient_x[i]", "constant(1.0f)"),
+    ("chains.h", "kick(net, tape, size, ", "t ? 1.0f : 0.5f", "1.0f"),
+    ("chains.h", "noise += ", "noise_stride", "0"),
+    ("chains.h", "tape.gradient_x[i] + ", "precision * tape.x[i]", "constant(0.0f)"),
 ]
+SELECTION = 'inline int mutation = 0;\nextern "C" void select_mutation(int n) { mutation = n; }\n'
 
 
 @pytest.mark.slow
 def test_a_library_with_wrong_results_is_not_used(source):
-    """A compiler that makes something else of it."""
-    folders = []
-    for i, (file, right, wrong) in enumerate([("layers.h", "0.01f", "0.01f"), *WRONG]):
-        folders.append(source.parent / str(i))
-        folders[-1].mkdir()
-        for part in perceptron_library.SOURCE, *perceptron_library.SOURCE.parent.glob("*.h"):
-            shutil.copy(part, folders[-1])
-        changed = folders[-1] / file
-        text = changed.read_text()
-        assert text.count(right) == 1, right
-        changed.write_text(text.replace(right, wrong))
-    worker = [sys.executable, str(Path(__file__).with_name("broken_libraries.py"))]
-    ended = subprocess.run([*worker, *folders], capture_output=True, text=True, timeout=HANG_S)
+    """One library has all mutations, none of which is active until it is selected: a compilation
+    for each would take half a minute."""
+    folder = source.parent / "mutations"
+    folder.mkdir()
+    for part in perceptron_library.SOURCE, *perceptron_library.SOURCE.parent.glob("*.h"):
+        shutil.copy(part, folder)
+    for number, (file, before, right, wrong) in enumerate(MUTATIONS, 1):
+        text = (folder / file).read_text()
+        assert text.count(before + right) == 1, right
+        changed = f"{before}(mutation == {number} ? ({wrong}) : ({right}))"
+        (folder / file).write_text(text.replace(before + right, changed))
+    main = folder / perceptron_library.SOURCE.name
+    main.write_text(SELECTION + main.read_text())
+    worker = [sys.executable, str(Path(__file__).with_name("mutations.py")), str(folder)]
+    ended = subprocess.run(
+        [*worker, str(len(MUTATIONS))], capture_output=True, text=True, timeout=HANG_S
+    )
     assert ended.returncode == 0, ended.stderr
     right, *wrong = ended.stdout.splitlines()
     assert right == "True"
-    assert len(wrong) == len(WRONG)
-    for words, line in zip(WRONG, wrong, strict=True):
-        assert line.startswith("False perceptron.cpp is not used"), words
-        assert "disagrees with autograd" in line, words
+    for mutation, line in zip(MUTATIONS, wrong, strict=True):
+        assert line.startswith("False perceptron.cpp is not used"), mutation
+        assert "disagrees with autograd" in line, mutation
+
+
+@pytest.fixture
+def other_libraries(monkeypatch):
+    """The libraries loaded in this test are not those of other tests."""
+    monkeypatch.setattr(native, "_rejected", {})
+    monkeypatch.setattr(native, "_enabled", True)
+    for cached in (native.library, selfcheck.self_check):
+        cached.cache_clear()
+    yield
+    for cached in (native.library, selfcheck.self_check):
+        cached.cache_clear()
 
 
 @pytest.mark.slow
-def test_a_run_without_a_compiler_gives_a_warning(command, folder, source, monkeypatch):
-    """In run.log, to which nothing goes while the model is built; and goes on as ever."""
-    monkeypatch.setenv("CXX", "false")
+@pytest.mark.usefixtures("no_pictures", "other_libraries")
+def test_a_run_without_a_compiler_gives_a_warning(command, folder, tiny, monkeypatch):
+    """In run.log, after the model is built; the run itself finishes."""
+    words = [*tiny, "train.steps=2"]
+    with monkeypatch.context() as patch:
+        patch.setenv("CXX", "false")
+        assert command(*words, "hydra.run.dir=without").code == 0
+        checked = command("check", *words)
+    native.library.cache_clear()
     selfcheck.self_check.cache_clear()
-    few = ["train.steps=2", "plots.gif=false", "samples.count=10", "samples.chains=10"]
-    few += ["quality.points=10", "diagnostics.chains=4", "diagnostics.draws=10"]
-    try:
-        assert command(*few, "hydra.run.dir=without").code == 0
-        checked = command("check", *few)
-        native.library.cache_clear()
-        selfcheck.self_check.cache_clear()
-        monkeypatch.delenv("CXX")
-        assert command(*few, "hydra.run.dir=with").code == 0
-    finally:
-        selfcheck.self_check.cache_clear()
+    assert command(*words, "hydra.run.dir=with").code == 0
     line = "perceptron.cpp is not used (false: exit code 1, and no output file): torch's operations"
     assert (folder / "without/run.log").read_text().count(line) == 1
     assert checked.code == 0
