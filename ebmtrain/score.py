@@ -6,18 +6,18 @@ every E(x_i). (A sum and not a mean: a mean would make a chain depend on the siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ebmtrain.types import (
     ChainKernels,
     Energy,
-    HasQuadraticLoss,
     LossDerivatives,
     QuadraticLoss,
     Tensors,
@@ -143,14 +143,49 @@ def quadratic_loss(
             given; or of this and v' (d2E/dx2) v, (n, batch), if there are directions v.
         derivatives: derivatives of the same loss.
     """
-    if isinstance(energy, HasQuadraticLoss):
-        found = energy.quadratic_loss(x, loss, derivatives)
-        if found is not None:
-            return found
+    closed_form = getattr(energy, "quadratic_loss", None)
+    found = None if closed_form is None else closed_form(x, loss, derivatives)
+    if found is not None:
+        return found
     if derivatives.directions is not None:
         s, products = score_and_products(energy, x, derivatives.directions)
         return loss(-s, -products)
     return loss(energy(x) if derivatives.gradient is None else -score(energy, x))
+
+
+def attach_gradient(loss: Tensor, flat: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """The loss, shape (), differentiable once in the tensors.
+
+    Args:
+        flat: its gradient in the tensors, flattened and concatenated in their order.
+    """
+    return _AttachGradient.apply(loss, flat, *tensors)  # type: ignore[return]
+
+
+def attached_gradient(loss: Tensor, tensors: Sequence[Tensor]) -> Tensor | None:
+    """The `flat` of `attach_gradient`, if the loss is its result for the same tensors; else None.
+
+    It replaces a call of `torch.autograd.grad`, 0.15 ms.
+    """
+    node: Any = loss.grad_fn
+    known = getattr(node, "tensors", ())
+    same = len(known) == len(tensors) and all(a is b for a, b in zip(known, tensors, strict=True))
+    return node.flat if same and tensors else None
+
+
+class _AttachGradient(torch.autograd.Function):
+    """The identity of the loss, with a gradient in the tensors that is known."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, flat: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.flat, ctx.tensors = flat, tensors
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = (gradients[0] * ctx.flat).split([t.numel() for t in ctx.tensors])
+        return None, None, *(part.view_as(t) for part, t in zip(parts, ctx.tensors, strict=True))
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.models.mlp import MLP
 from ebmtrain.score import (
+    attached_gradient,
     count_evaluations,
     energies,
     energy_and_gradient,
@@ -227,3 +229,37 @@ def test_energies_and_gradients_of_many_points():
     assert not found.requires_grad
     torch.testing.assert_close(found, e)
     torch.testing.assert_close(gradients(energy, x, size=2), gradient)
+
+
+class TestAttachedGradient:
+    """A loss whose gradient is known: the same gradient with and without autograd's engine."""
+
+    def loss(self, energy: nn.Module, batch: int = 4096) -> Tensor:
+        x, y = torch.randn(2, batch, 2, generator=torch.Generator().manual_seed(0))
+        return contrastive_loss(energy, x, y, 0.01)[0]
+
+    def energy(self) -> MLP:
+        return MLP(event_shape=(2,), width=16, depth=2)
+
+    def test_it_is_the_gradient_of_autograd(self):
+        energy = self.energy()
+        tensors = list(energy.parameters())
+        loss = self.loss(energy)
+        flat = attached_gradient(loss, tensors)
+        assert flat is not None
+        expected = torch.autograd.grad(loss, tensors, retain_graph=True)
+        assert torch.equal(flat, torch.cat([g.flatten() for g in expected]))
+        scaled = torch.autograd.grad(3 * loss, tensors)
+        assert torch.equal(3 * flat, torch.cat([g.flatten() for g in scaled]))
+
+    def test_another_loss_or_other_tensors_have_none(self):
+        energy = self.energy()
+        tensors = list(energy.parameters())
+        loss = self.loss(energy)
+        assert attached_gradient(2 * loss, tensors) is None
+        assert attached_gradient(loss, tensors[:-1]) is None
+        assert attached_gradient(loss, [*tensors[1:], tensors[0]]) is None
+        assert attached_gradient(energy(torch.zeros(3, 2)).sum(), tensors) is None
+        assert attached_gradient(torch.zeros(()), tensors) is None
+        normed = MLP(event_shape=(2,), width=16, depth=2, spectral_norm=True)
+        assert attached_gradient(self.loss(normed), list(normed.parameters())) is None

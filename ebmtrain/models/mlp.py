@@ -22,6 +22,7 @@ from ebmtrain.models.layers import (
 from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.models.perceptron.ops import Network
+from ebmtrain.score import attach_gradient
 from ebmtrain.types import (
     Affine,
     Count,
@@ -183,15 +184,17 @@ class MLP(nn.Module):
                 *quantities, vjp = self._gradient_and_vjp(flat, network, derivatives)
                 quantities[0] = quantities[0].view_as(x)
             value, metrics = loss(*quantities)
-        return functional.attach_gradient(value, vjp, network), metrics
+        pairs = zip(network.weights, network.biases, strict=True)
+        return attach_gradient(value, vjp, [t for pair in pairs for t in pair]), metrics
 
     def _energy_and_vjp(
         self, x: Tensor, network: Network, derivative: Affine
     ) -> tuple[tuple[Tensor], Tensor]:
         """E(x), and the gradient in the parameters of a loss with this derivative in E(x)."""
-        offset, slope = _shift(
-            derivative, add_base_energy(x.new_zeros(len(x)), x, self.base_precision)
-        )
+        offset, slope = derivative
+        if slope is not None and self.base_precision:
+            base = add_base_energy(x.new_zeros(len(x)), x, self.base_precision)
+            offset, slope = _shift(derivative, base)
         f, *_, vjp = functional.forward_and_vjp(x, network, offset, slopes=(slope, None, None))
         return (add_base_energy(f, x, self.base_precision),), vjp
 

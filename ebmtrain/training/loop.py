@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import DivergedError
-from ebmtrain.score import count_evaluations
+from ebmtrain.score import attached_gradient, count_evaluations
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
 from ebmtrain.training.metrics import Metrics, window_means
@@ -188,8 +188,8 @@ class _Backward(NamedTuple):
 
     parameters: list[Tensor]
     """Those that the loss depends on."""
-    gradients: list[Tensor]
-    """One for each of them."""
+    gradient: Tensor
+    """In these parameters, flattened and concatenated."""
     numbers: Tensors
     """The loss and the method's metrics, shape () each, energies first."""
     evaluations: int
@@ -219,19 +219,20 @@ def _backward(spec: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
             state.energy, batch, state.method, state.generator
         )
     tensors = state.trainable
-    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
-    pairs = [(t, g) for t, g in zip(tensors, gradients, strict=True) if g is not None]
+    gradient = attached_gradient(loss, tensors)
+    if gradient is None:
+        found = torch.autograd.grad(loss, tensors, allow_unused=True)
+        pairs = [(t, g) for t, g in zip(tensors, found, strict=True) if g is not None]
+        tensors = [t for t, _ in pairs]
+        gradient = torch.cat([g.flatten() for _, g in pairs])
     names = sorted(metrics, key=lambda name: not name.startswith("energy"))
     numbers = {"loss": loss.detach()} | {name: metrics[name] for name in names}
-    return _Backward([t for t, _ in pairs], [g for _, g in pairs], numbers, tally.points)
+    return _Backward(tensors, gradient, numbers, tally.points)
 
 
 def _reduce(result: _Backward) -> tuple[Tensor, Tensor]:
-    """The gradients and the numbers, each as one vector: the two parts of a single vector."""
-    numbers = torch.stack(list(result.numbers.values()))
-    flat = torch.cat([*(g.flatten() for g in result.gradients), numbers])  # of the wider type
-    gradient, values = flat.split([len(flat) - len(numbers), len(numbers)])
-    return gradient.to(result.gradients[0].dtype), values
+    """The gradient and the numbers of the whole batch, each as one vector."""
+    return result.gradient, torch.stack(list(result.numbers.values()))
 
 
 def _apply(
@@ -252,7 +253,7 @@ def _apply(
         gradient = gradient * (spec.optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
     for tensor in state.trainable:
         tensor.grad = None
-    parts = gradient.split([g.numel() for g in result.gradients])
+    parts = gradient.split([tensor.numel() for tensor in result.parameters])
     for tensor, part in zip(result.parameters, parts, strict=True):
         tensor.grad = part.view_as(tensor)
     state.optimizer.step()

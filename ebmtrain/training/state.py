@@ -69,9 +69,9 @@ class TrainState:
         of_each = (kept.values() for kept in self.optimizer.state.values())
         return [t for kept in of_each for t in kept if isinstance(t, Tensor)]
 
-    @property
+    @cached_property
     def trainable(self) -> list[Tensor]:
-        """The tensors that the optimizer moves, but for those that a model keeps fixed."""
+        """The tensors that the optimizer moves: those that require a gradient at the first use."""
         return [p for g in self.optimizer.param_groups for p in g["params"] if p.requires_grad]
 
     @cached_property

@@ -185,27 +185,3 @@ def _unflatten(flat: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
     parts = flat.split([t.numel() for t in pairs])
     views = [part.view_as(t) for part, t in zip(parts, pairs, strict=True)]
     return [*views[::2], *views[1::2]]
-
-
-def attach_gradient(loss: Tensor, flat: Tensor, network: Network) -> Tensor:
-    """The loss, shape (), differentiable once in the parameters.
-
-    Args:
-        flat: its gradient in the parameters, laid out as in `parameter_vjp`.
-    """
-    return _AttachGradient.apply(loss, flat, *network.weights, *network.biases)  # type: ignore[return]
-
-
-class _AttachGradient(torch.autograd.Function):
-    """The identity of the loss, with a gradient in the parameters that is known."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, flat: Tensor, *layers: Tensor) -> Tensor:
-        ctx.save_for_backward(flat, *layers)
-        return loss.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, *layers = ctx.saved_tensors
-        return None, None, *_unflatten(gradients[0] * flat, layers)
