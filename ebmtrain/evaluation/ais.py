@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from ebmtrain.evaluation.estimators.annealing import (
     reversed_schedule,
 )
 from ebmtrain.evaluation.exact import check_entropy_bound, log_density, mean_nll, model_log_z
-from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.samplers.chain import jumps_of, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
 from ebmtrain.types import (
@@ -110,31 +111,34 @@ class AnnealedImportanceSampling:
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         sides = self.bidirectional_ais(inputs)
-        metrics, warnings = self.summarize(sides, inputs.generator("bootstrap"))
+        metrics, warnings = self.summarize(sides, inputs.cpu_generator("bootstrap"))
         known = model_log_z(float64_copy(inputs.energy), inputs.temperature)
         if known is not None:
-            warnings += _compare_with_exact(metrics["log_z"], metrics["log_z_se"], known)
+            apart = abs(metrics["log_z"] - known)
+            if not apart <= max(_MAX_GAP_SE * metrics["log_z_se"], _MAX_GAP_NATS):
+                warnings.append(
+                    f"the estimate of log Z is {apart:.2g} nats from the model's own log_z; raise "
+                    "evaluation.temperatures or evaluation.chains"
+                )
             metrics["log_z_exact"] = known
-        volume = inputs.standardization.log_volume
-        metrics = {k: v + volume * k.startswith("log_z") * (k != "log_z_se")
-                   for k, v in metrics.items()}  # fmt: skip
+        for name in {"log_z", "log_z_lower", "log_z_upper", "log_z_exact"} & metrics.keys():
+            metrics[name] += inputs.standardization.log_volume
         dataset = inputs.dataset
         if dataset is None:
             return Evaluation(metrics, warnings)
         u = inputs.standardization.to_standard(dataset.holdout)
         mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0))
         nll_se = math.hypot(se, metrics["log_z_se"])
-        result: dict[str, Metric] = {
-            **metrics,
+        metrics |= {
             "nll": mean + metrics["log_z"],
             "nll_se": nll_se,
             "nll_lower": mean + metrics["log_z_lower"],
             "nll_upper": mean + metrics["log_z_upper"],
         }
         if dataset.truth is None:
-            return Evaluation(result, warnings)
+            return Evaluation(metrics, warnings)
         failed = "log Z is estimated too low; raise evaluation.temperatures"
-        checked, below = check_entropy_bound(result, dataset.truth.entropy, nll_se, failed)
+        checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
         return Evaluation(checked, warnings + below)
 
     def bidirectional_ais(self, inputs: EvaluationInput) -> LogWeights:
@@ -144,17 +148,15 @@ class AnnealedImportanceSampling:
         device = like.device
         shape = tuple(inputs.standardization.shift.shape)
         starts = inputs.draw(self.chains).to(device, torch.float64).flatten(1)
-        if inputs.dataset is None:
-            points = starts
-        else:
+        points = starts
+        if inputs.dataset is not None:
             train = inputs.standardization.to_standard(inputs.dataset.train)
             points = train.to(device).flatten(1)
         base = inputs.support.base(points)
 
-        def path(beta: float) -> GeometricPath:
-            return GeometricPath(
-                beta=beta, base=base, energy=energy, temperature=inputs.temperature, shape=shape
-            )
+        path = partial(
+            GeometricPath, base=base, energy=energy, temperature=inputs.temperature, shape=shape
+        )
 
         def device_generator(purpose: str) -> Generator:
             seed = inputs.generator(purpose).initial_seed()
@@ -185,16 +187,11 @@ class AnnealedImportanceSampling:
     def summarize(
         self, sides: LogWeights, generator: Generator
     ) -> tuple[dict[str, float], list[str]]:
-        """Estimate, bounds and effective sample sizes over standardized points, and warnings.
-
-        Args:
-            generator: source of the seed of the bootstrap.
-        """
+        """Estimate, bounds and effective sample sizes over standardized points, and warnings."""
         forward, reverse, _ = sides
-        cpu_generator = torch.Generator().manual_seed(generator.initial_seed())
 
         def resample(x: Tensor) -> Tensor:
-            return x[torch.randint(len(x), (self.bootstrap, len(x)), generator=cpu_generator)]
+            return x[torch.randint(len(x), (self.bootstrap, len(x)), generator=generator)]
 
         forwards, reverses = resample(forward), resample(reverse)
         lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)
@@ -216,13 +213,13 @@ class AnnealedImportanceSampling:
         }
         warnings = []
         if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
-            where = "above" if gap < 0 else "below"
-            reason = (
-                "the samples that the reverse chains start from are not from the model; raise "
-                "samples.burn_in or change the sampler"
-                if gap < 0
-                else "raise evaluation.temperatures or evaluation.steps"
-            )
+            where, reason = "below", "raise evaluation.temperatures or evaluation.steps"
+            if gap < 0:
+                where = "above"
+                reason = (
+                    "the samples that the reverse chains start from are not from the model; raise "
+                    "samples.burn_in or change the sampler"
+                )
             warnings.append(
                 f"log Z is uncertain: the forward side is {abs(gap):.2g} nats {where} the reverse "
                 f"side; {reason}"
@@ -234,16 +231,6 @@ class AnnealedImportanceSampling:
                     "raise evaluation.temperatures"
                 )
         return metrics, warnings
-
-
-def _compare_with_exact(estimate: float, error: float, known: float) -> list[str]:
-    """A warning if an estimate of log Z differs from the model's own value."""
-    if abs(estimate - known) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
-        return []
-    return [
-        f"the estimate of log Z is {abs(estimate - known):.2g} nats from the model's own log_z; "
-        "raise evaluation.temperatures or evaluation.chains"
-    ]
 
 
 class LogWeights(NamedTuple):

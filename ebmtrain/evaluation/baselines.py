@@ -22,7 +22,6 @@ from ebmtrain.evaluation.protocol import (
     EvaluationInput,
     Evaluator,
     Metric,
-    float64_copy,
 )
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import Count, Dataset, Standardization
@@ -98,19 +97,18 @@ class Baselines:
         if dataset not in self._cache:  # fitted once, since the data do not change
             self._cache[dataset] = self.fit_baselines(dataset)
         baselines = self._cache[dataset]
-        result: dict[str, Metric] = {
-            **metrics,
-            **{f"peer_nll_{name}": -float(log_p.mean()) for name, log_p in baselines.items()},
-        }
+        result: dict[str, Metric] = {**metrics}
+        for name, log_p in baselines.items():
+            result[f"peer_nll_{name}"] = -float(log_p.mean())
         log_z, log_z_se = metrics.get("log_z"), metrics.get("log_z_se", 0.0)
         if isinstance(log_z, float) and isinstance(log_z_se, float):
-            model = _model_log_p(inputs, dataset, log_z)
+            u = inputs.standardization.to_standard(dataset.holdout)
+            model = log_density(inputs.reduced_energy(), u.flatten(1), log_z)
             for name, log_p in baselines.items():
                 gain = model - log_p
                 result[f"gain_over_{name}"] = float(gain.mean())
-                result[f"gain_over_{name}_se"] = math.hypot(
-                    float(gain.std() / math.sqrt(len(gain))), log_z_se
-                )
+                error = float(gain.std() / math.sqrt(len(gain)))
+                result[f"gain_over_{name}_se"] = math.hypot(error, log_z_se)
         return Evaluation(result, notices)
 
     def fit_baselines(self, dataset: Dataset) -> dict[str, Tensor]:
@@ -120,17 +118,14 @@ class Baselines:
         with suppress(DataError):  # linearly dependent columns cannot be whitened
             units.append(fit_standardization(train, "whiten"))
         gaussian = import_sklearn("mixture", "evaluation=peers").GaussianMixture(1)
+        gaussian.fit(units[0].to_standard(train).numpy())
         return {
-            "gaussian": _baseline_log_p(
-                gaussian.fit(units[0].to_standard(train).numpy()), units[0], holdout
-            ),
-            "kde": self.fit_kernel_density(train, holdout, units),
-            "gmm": self.fit_mixture(train, holdout, units),
+            "gaussian": _baseline_log_p(gaussian, units[0], holdout),
+            "kde": self._fit_kernels(train, holdout, units),
+            "gmm": self._fit_mixture(train, holdout, units),
         }
 
-    def fit_kernel_density(
-        self, train: Tensor, holdout: Tensor, units: list[Standardization]
-    ) -> Tensor:
+    def _fit_kernels(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
         """log p of the held-out points by KernelDensity, (m,)."""
         estimate = import_sklearn("neighbors", "evaluation=peers").KernelDensity
         folds = import_sklearn("model_selection", "evaluation=peers").KFold(
@@ -141,17 +136,15 @@ class Baselines:
         def validation_score(choice: tuple[Standardization, float]) -> float:
             unit, width = choice
             u = unit.to_standard(train).numpy()
-            scores = [
-                estimate(bandwidth=width).fit(u[fold_train]).score(u[fold_test])
-                for fold_train, fold_test in folds.split(u)
-            ]
+            kernel = estimate(bandwidth=width)
+            scores = (kernel.fit(u[rows]).score(u[others]) for rows, others in folds.split(u))
             return sum(scores) / len(u) - unit.log_volume
 
         unit, width = max(itertools.product(units, widths), key=validation_score)
         best = estimate(bandwidth=width).fit(unit.to_standard(train).numpy())
         return _baseline_log_p(best, unit, holdout)
 
-    def fit_mixture(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
+    def _fit_mixture(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
         """log p of the held-out points by GaussianMixture, (m,)."""
         mixtures = import_sklearn("mixture", "evaluation=peers").GaussianMixture
         not_converged = import_sklearn("exceptions", "evaluation=peers").ConvergenceWarning
@@ -175,18 +168,3 @@ def _baseline_log_p(estimate, unit: Standardization, x: Tensor) -> Tensor:
         estimate: fitted to points in the units `unit`.
     """
     return torch.from_numpy(estimate.score_samples(unit.to_standard(x).numpy())) - unit.log_volume
-
-
-def _model_log_p(inputs: EvaluationInput, dataset: Dataset, log_z: float) -> Tensor:
-    """log p of the held-out points by the model, (m,).
-
-    Args:
-        log_z: log Z over points in the data's units.
-    """
-    energy = float64_copy(inputs.energy).cpu()
-    shape = inputs.standardization.shift.shape
-
-    def reduced(u: Tensor) -> Tensor:
-        return energy(u.view(-1, *shape)) / inputs.temperature
-
-    return log_density(reduced, inputs.standardization.to_standard(dataset.holdout), log_z)

@@ -84,13 +84,9 @@ class Quadrature:
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """The metrics of the model; for an analytic landscape log Z only."""
         units, dataset = inputs.standardization, inputs.dataset
-        d = len(inputs.region.low)
-        exact = float64_copy(inputs.energy).cpu()
-
-        def reduced(u: Tensor) -> Tensor:
-            return exact(u.view(-1, *units.shift.shape)) / inputs.temperature
-
-        result, log_z, warnings = None, model_log_z(exact, inputs.temperature), []
+        d, reduced = len(inputs.region.low), inputs.reduced_energy()
+        result, warnings = None, []
+        log_z = model_log_z(float64_copy(inputs.energy).cpu(), inputs.temperature)
         if d <= _MAX_GRID_DIMENSIONS:
             box = inputs.support.integration_box(inputs.region, self.margin)
             result = integrate_log_z(reduced, box, self.cells_per_axis(d), self.tolerance)

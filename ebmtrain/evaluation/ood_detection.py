@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,16 +27,6 @@ _BANDWIDTHS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)  # in units of r, see `dete
 _NEIGHBOURS = (3, 5, 10, 20)
 GAMMAS, NUS = (1.0, 2.0, 4.0, 8.0), (0.01, 0.1, 0.5)  # gamma in units of r^-2, nu dimensionless
 TREES = 300
-
-
-class DetectionData(NamedTuple):
-    """Standardized points, (n, d), float64."""
-
-    train: Tensor
-    inliers: Tensor
-    """Held-out points."""
-    outliers: Tensor
-    """Points of the class that is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,23 +84,23 @@ class OutlierBaselines:
         value, error = auroc(inliers, outliers)
         if dataset not in self._cache:  # fitted once, since the data do not change
             points = (dataset.train, dataset.holdout, anomalies)
-            self._cache[dataset] = detector_aurocs(
-                DetectionData(*(to_standard(x).flatten(1) for x in points))
-            )
+            self._cache[dataset] = detector_aurocs(*(to_standard(x).flatten(1) for x in points))
         metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error}
         return Evaluation({**metrics, **self._cache[dataset]}, [])
 
 
-def detector_aurocs(points: DetectionData) -> dict[str, list[float]]:
-    """AUROC at each setting of each detector, by metric name `auroc_<detector>`."""
+def detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[str, list[float]]:
+    """AUROC between held-out points and outliers at each setting of each detector, by metric name
+    `auroc_<detector>`.
+
+    Args:
+        train, holdout, outliers: standardized, (n, d) each, float64.
+    """
     aurocs: dict[str, list[float]] = {f"auroc_{name}": [] for name in DETECTORS}
-    for name, detector in detectors(points.train):
-        fitted = detector.fit(points.train.numpy())
-        inliers, outliers = (
-            -torch.from_numpy(fitted.score_samples(x.numpy()))
-            for x in (points.inliers, points.outliers)
-        )
-        aurocs[f"auroc_{name}"].append(auroc(inliers, outliers)[0])
+    for name, detector in detectors(train):
+        fitted = detector.fit(train.numpy())
+        scores = (-torch.from_numpy(fitted.score_samples(x.numpy())) for x in (holdout, outliers))
+        aurocs[f"auroc_{name}"].append(auroc(*scores)[0])
     return aurocs
 
 

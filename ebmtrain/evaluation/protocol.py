@@ -69,6 +69,15 @@ class EvaluationInput:
     support: Support = REAL
     """The space that events are in."""
 
+    def cpu_generator(self, purpose: str) -> Generator:
+        """The generator of this purpose with the same seed on the CPU."""
+        return Generator().manual_seed(self.generator(purpose).initial_seed())
+
+    def reduced_energy(self) -> Callable[[Tensor], Tensor]:
+        """E / T in float64 on the CPU, (n, d) -> (n,), of flattened standardized points."""
+        energy = float64_copy(self.energy).cpu()
+        return lambda u: energy(u.view(-1, *self.standardization.shift.shape)) / self.temperature
+
 
 class Evaluation(NamedTuple):
     """Metrics of a model, and warnings about them."""

@@ -5,7 +5,7 @@ weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -79,23 +79,23 @@ class Quality:
         dataset = inputs.dataset
         if dataset is None:
             return Evaluation({}, [])
-        generator = torch.Generator().manual_seed(inputs.generator("quality").initial_seed())
+        generator = inputs.cpu_generator("quality")
         energy = float64_copy(inputs.energy).cpu()
         samples = inputs.draw(self.points).to("cpu", torch.float64)
-        real = choose_real_points(dataset, self.points, generator)
+        train, holdout = choose_real_points(dataset, self.points, generator)
         metrics: dict[str, Metric] = {}
         warnings = []
-        comparable = len(real.holdout) >= 2
+        comparable = len(holdout) >= 2
         if comparable:
-            signs = random_signs(len(real.holdout), self.shuffles, generator)
-            metrics |= _score_metrics(energy, real.holdout, inputs.temperature, dataset, signs)
+            signs = random_signs(len(holdout), self.shuffles, generator)
+            metrics |= _score_metrics(energy, holdout, inputs.temperature, dataset, signs)
         else:
             warnings.append(TOO_FEW_HOLDOUT)
         if warning := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
             return Evaluation(metrics, [*warnings, warning])
         if comparable:
             directions = random_directions(self.projections, samples[0].numel(), generator)
-            metrics |= sample_metrics(samples, real, directions, signs)
+            metrics |= sample_metrics(samples, train, holdout, directions, signs)
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
@@ -103,13 +103,6 @@ class Quality:
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
         return Evaluation(metrics, warnings + temperature_warnings(fitted, inputs.temperature))
-
-
-class RealPoints(NamedTuple):
-    """Equally many random training and held-out points, (n, *event), standardized, float64."""
-
-    train: Tensor
-    holdout: Tensor
 
 
 def nonfinite_warning(finite: Tensor) -> str | None:
@@ -127,12 +120,16 @@ def nonfinite_warning(finite: Tensor) -> str | None:
     )
 
 
-def choose_real_points(dataset: Dataset, limit: int, generator: Generator) -> RealPoints:
-    """At most `limit` random training points and as many held-out points."""
+def choose_real_points(dataset: Dataset, limit: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """At most `limit` random training points and as many held-out points, (n, *event) each,
+    standardized, float64.
+    """
     n = min(limit, len(dataset.train), len(dataset.holdout))
-    kinds = (dataset.train, dataset.holdout)
-    chosen = (x[torch.randperm(len(x), generator=generator)[:n]] for x in kinds)
-    return RealPoints(*(dataset.standardization.to_standard(x) for x in chosen))
+    train, holdout = (
+        dataset.standardization.to_standard(x[torch.randperm(len(x), generator=generator)[:n]])
+        for x in (dataset.train, dataset.holdout)
+    )
+    return train, holdout
 
 
 def _score_metrics(
@@ -150,30 +147,28 @@ def _score_metrics(
 
 
 def sample_metrics(
-    samples: Tensor, real: RealPoints, directions: Tensor, signs: Tensor
+    samples: Tensor, train: Tensor, holdout: Tensor, directions: Tensor, signs: Tensor
 ) -> dict[str, Metric]:
     """Two-sample distances and their floors, with the kernel lengths of the held-out points.
 
     Args:
         samples: (m, *event), standardized.
-        real: training and held-out points, n of each.
+        train, holdout: (n, *event) each, standardized.
         directions: of the sliced Wasserstein distance, (projections, d).
         signs: for the floors, (n, shuffles).
     """
-    train, holdout = real.train.flatten(1), real.holdout.flatten(1)
-    flat, lengths = samples[: len(holdout)].flatten(1), kernel_lengths(holdout)
-    distances = [
-        torch.cat(
-            [
-                kernel_discrepancies(x, holdout, lengths, w),
-                sliced_wasserstein(x, holdout, directions, w)[None],
-            ]
-        )
-        for x, w in ((flat, unit_signs(len(holdout))), (train, signs))
-    ]
+    samples, train, holdout = (x[: len(holdout)].flatten(1) for x in (samples, train, holdout))
+    lengths = kernel_lengths(holdout)
+
+    def distances(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        mmd2, energy_distance = kernel_discrepancies(x, holdout, lengths, w)
+        return mmd2, energy_distance, sliced_wasserstein(x, holdout, directions, w)
+
     metrics: dict[str, Metric] = {}
-    for i, name in enumerate(("mmd2", "energy_distance", "sliced_wasserstein")):
-        metrics |= {name: float(distances[0][i]), f"{name}_floor": null_quantile(distances[1][i])}
+    names = ("mmd2", "energy_distance", "sliced_wasserstein")
+    values, floors = distances(samples, unit_signs(len(holdout))), distances(train, signs)
+    for name, value, floor in zip(names, values, floors, strict=True):
+        metrics |= {name: float(value), f"{name}_floor": null_quantile(floor)}
     return metrics
 
 

@@ -15,7 +15,6 @@ from ebmtrain.evaluation.estimators.u_statistics import random_signs
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.evaluation.quality import (
     TOO_FEW_HOLDOUT,
-    RealPoints,
     choose_real_points,
     nonfinite_warning,
     sample_metrics,
@@ -47,18 +46,17 @@ class RaggedQuality:
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         dataset = inputs.dataset
         assert dataset is not None  # a landscape is never ragged
-        generator = torch.Generator().manual_seed(inputs.generator("quality").initial_seed())
+        generator = inputs.cpu_generator("quality")
         samples = inputs.draw(self.points).to("cpu", torch.float64)
-        real = RealPoints(
-            *map(pad_and_flatten, choose_real_points(dataset, self.points, generator))
-        )
-        if len(real.holdout) < 2:
+        real = choose_real_points(dataset, self.points, generator)
+        if len(real[0]) < 2:
             return Evaluation({}, [TOO_FEW_HOLDOUT])
         if warning := nonfinite_warning(finite_mask(samples)):
             return Evaluation({}, [warning])
-        signs = random_signs(len(real.holdout), self.shuffles, generator)
-        along = random_directions(self.projections, real.holdout.shape[1], generator)
-        return Evaluation(sample_metrics(pad_and_flatten(samples), real, along, signs), [])
+        samples, train, holdout = map(pad_and_flatten, (samples, *real))
+        signs = random_signs(len(holdout), self.shuffles, generator)
+        directions = random_directions(self.projections, holdout.shape[1], generator)
+        return Evaluation(sample_metrics(samples, train, holdout, directions, signs), [])
 
 
 def pad_and_flatten(x: Tensor) -> Tensor:

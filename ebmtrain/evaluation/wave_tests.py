@@ -55,23 +55,20 @@ class WaveTests:
             return Evaluation({}, [])
         event = tuple(dataset.holdout.shape[1:])
         if len(event) not in (1, 2) or event[0] < MIN_STEPS:
-            return Evaluation(
-                {}, [f"{_NO_TEST}; the data have shape {event}; choose evaluation=ais"]
-            )
-        generator = torch.Generator().manual_seed(inputs.generator("waves").initial_seed())
+            notice = f"{_NO_TEST}; the data have shape {event}; choose evaluation=ais"
+            return Evaluation({}, [notice])
+        generator = inputs.cpu_generator("waves")
         order = torch.randperm(len(dataset.holdout), generator=generator)[: self.points]
         real = fit_ragged_waves(split_channels(dataset.holdout[order]))
         x = inputs.standardization.to_data(inputs.draw(self.points))
         ragged = any(points.isnan().any() for points in (dataset.train, dataset.holdout))
-        n_invalid = int((~(finite_mask(x) if ragged else x.isfinite().flatten(1).all(1))).sum())
-        if n_invalid:
-            return Evaluation(
-                {},
-                [
-                    f"no test of waves: {n_invalid} of {len(x)} samples are not finite; lower "
-                    "sampler.step_size, or set model.base_std"
-                ],
+        finite = finite_mask(x) if ragged else x.isfinite().flatten(1).all(1)
+        if not finite.all():
+            notice = (
+                f"no test of waves: {int((~finite).sum())} of {len(x)} samples are not finite; "
+                "lower sampler.step_size, or set model.base_std"
             )
+            return Evaluation({}, [notice])
         ours = fit_ragged_waves(split_channels(x))
         if not len(real.amplitude) or not len(ours.amplitude):
             return Evaluation({}, [f"{_NO_TEST}; the data have none"])
@@ -107,20 +104,20 @@ def split_channels(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.transpose(1, 2).flatten(0, 1)
 
 
-class TwoSampleTest(NamedTuple):
+class _TwoSampleTest(NamedTuple):
     """The result of a two-sample test."""
 
     statistic: float
     p: float
 
 
-def _kolmogorov_smirnov(a: Tensor, b: Tensor) -> TwoSampleTest:
+def _kolmogorov_smirnov(a: Tensor, b: Tensor) -> _TwoSampleTest:
     """Kolmogorov-Smirnov test of a, (n,), and b, (m,)."""
     test = ks_2samp(a.numpy(), b.numpy())
-    return TwoSampleTest(float(test.statistic), float(test.pvalue))  # type: ignore[union-attr]
+    return _TwoSampleTest(float(test.statistic), float(test.pvalue))  # type: ignore[union-attr]
 
 
-def kuiper_test(a: Tensor, b: Tensor) -> TwoSampleTest:
+def kuiper_test(a: Tensor, b: Tensor) -> _TwoSampleTest:
     """Kuiper's test of angles a, (n,), and b, (m,), in [0, 2 pi): do they have the same
     distribution on the circle?
 
@@ -138,6 +135,6 @@ def kuiper_test(a: Tensor, b: Tensor) -> TwoSampleTest:
     root = math.sqrt(len(a) * len(b) / (len(a) + len(b)))
     squared = ((root + 0.155 + 0.24 / root) * v) ** 2
     if squared < 0.16:  # the series converges slowly, and the p-value is 1 to seven digits
-        return TwoSampleTest(v, 1.0)
+        return _TwoSampleTest(v, 1.0)
     terms = [(4 * j * j * squared - 1) * math.exp(-2 * j * j * squared) for j in range(1, 101)]
-    return TwoSampleTest(v, min(1.0, max(0.0, 2 * sum(terms))))
+    return _TwoSampleTest(v, min(1.0, max(0.0, 2 * sum(terms))))

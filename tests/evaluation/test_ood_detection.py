@@ -13,7 +13,6 @@ from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.ood_detection import (
     DETECTORS,
-    DetectionData,
     OutlierBaselines,
     detector_aurocs,
     detectors,
@@ -92,6 +91,6 @@ def test_detectors_do_not_depend_on_units():
 
 def test_duplicate_points_have_a_positive_bandwidth():
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = detector_aurocs(DetectionData(x.repeat(2, 1), x[:5], x[5:10] + 30))
+    found = detector_aurocs(x.repeat(2, 1), x[:5], x[5:10] + 30)
     assert max(found["auroc_lof"]) > 0.5
     assert {name for name, _ in detectors(x)} == set(DETECTORS)

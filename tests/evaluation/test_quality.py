@@ -161,8 +161,8 @@ def test_any_event_shape_few_points_and_no_true_density(shape, n):
     temperature = {"temperature_fitted", "temperature_fitted_se"}
     assert set(found) == {*COMPARED, "ksd2", *floors, *temperature}
     assert all(math.isfinite(v) for v in found.values())  # type: ignore[arg-type]
-    real = choose_real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
-    assert len(real.train) == len(real.holdout) == n
+    train, holdout = choose_real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
+    assert len(train) == len(holdout) == n
 
 
 def test_a_single_held_out_point():

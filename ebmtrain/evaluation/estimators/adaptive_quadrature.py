@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,20 @@ _MIN_LOG_P = -300.0  # below it p counts as 0
 _NEGLIGIBLE_MASS = 1e-3  # in tolerances: a box that has less at the largest p known is not divided
 
 
-class Expectation(NamedTuple):
+class _Samples(NamedTuple):
+    """Points at which p is known, for the choice of boxes."""
+
+    points: Tensor
+    """(m, d)"""
+    log_p: Tensor
+    """(m,)"""
+    is_sample: Tensor
+    """(m,), bool: drawn from p."""
+    owner: Tensor
+    """(m,), int64: the box of each."""
+
+
+class _Expectation(NamedTuple):
     """integral p f / integral p, with its nodes."""
 
     value: float
@@ -71,11 +85,6 @@ class _Boxes(NamedTuple):
     of its parts. inf: not known, and the box is too wide."""
 
 
-class _Integrand(NamedTuple):
-    log_density: Callable[[Tensor], Tensor]
-    function: Callable[[Tensor, Tensor], Tensor]
-
-
 def expectation(
     log_density: Callable[[Tensor], Tensor],
     function: Callable[[Tensor, Tensor], Tensor],
@@ -83,7 +92,7 @@ def expectation(
     samples: Tensor,
     tolerance: float,
     max_points: int = _MAX_POINTS,
-) -> Expectation:
+) -> _Expectation:
     """E_p[f] over a tree of boxes, each with a product of Gauss-Lobatto rules.
 
     A box is halved along every axis if it is too wide for the samples of p in it, or if its
@@ -103,27 +112,25 @@ def expectation(
         max_points: largest number of evaluations of log p.
     """
     d = samples.shape[1]
-    rule = _product_rule(d)
+    nodes, weights = (torch.cartesian_prod(*[row] * d).view(-1, d) for row in _GAUSS_LOBATTO)
+    floor = math.log(_NEGLIGIBLE_MASS * tolerance)
+    evaluate = partial(_evaluate, log_density, function, nodes, weights.log().sum(1), floor)
     around = torch.cat([samples, _beyond(samples).clamp(region.low, region.high)])
-    integrand = _Integrand(log_density, function)
     log_peaks = log_density(around)
     log_peaks = log_peaks.where(log_peaks > -math.inf, -math.inf)  # NaN: no peak
     is_sample = torch.arange(len(around)) < len(samples)
-    used = len(around)
-    floor = math.log(_NEGLIGIBLE_MASS * tolerance)
     width = (region.high - region.low).double()
     axis = (torch.arange(_FIRST_BOXES_PER_AXIS, dtype=torch.float64) + 0.5) / _FIRST_BOXES_PER_AXIS
     centre = region.low.double() + width * torch.cartesian_prod(*[axis] * d).view(-1, d)
     half = (width / _FIRST_BOXES_PER_AXIS / 2).expand_as(centre)
     owner = torch.cdist(around / width, centre / width, p=math.inf).argmin(1)
-    boxes = _evaluate(
-        integrand, rule, centre, half, _Samples(around, log_peaks, is_sample, owner), floor
-    )
+    known = _Samples(around, log_peaks, is_sample, owner)
+    boxes = evaluate(centre, half, known)
     boxes = boxes._replace(error=torch.full_like(boxes.error, math.inf))  # each is divided once
-    used += boxes.mass.numel()
+    used = len(around) + boxes.mass.numel()
     corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5]).double()] * d).view(-1, d)
     for _ in range(_MAX_ROUNDS):
-        most = max(0, max_points - used) // (len(corners) * len(rule.nodes))
+        most = max(0, max_points - used) // (len(corners) * len(nodes))
         if _error(boxes) <= tolerance / 2:
             break
         rows = _boxes_to_divide(_changes(boxes))[:most]
@@ -140,8 +147,8 @@ def expectation(
         upper = around[inside] > boxes.centre[owner[inside]]
         owner = place[owner]
         owner[inside] += (upper * 2 ** torch.arange(d - 1, -1, -1)).sum(1)
-        present = _Samples(around[inside], log_peaks[inside], is_sample[inside], owner[inside])
-        new = _evaluate(integrand, rule, centre, half, present, floor)
+        known = known._replace(owner=owner)
+        new = evaluate(centre, half, _Samples(*(part[inside] for part in known)))
         used += new.mass.numel()
         sums = new.integrals.view(len(rows), len(corners), 3).sum(1)
         change = ((sums - old.integrals)[:, :2] / len(corners)).repeat_interleave(len(corners), 0)
@@ -149,11 +156,11 @@ def expectation(
         owner[inside] += int(kept.sum())
         boxes = _Boxes(*(torch.cat([a[kept], b]) for a, b in zip(boxes, new, strict=True)))
     mass, value, _ = boxes.integrals.sum(0).tolist()
-    return Expectation(
+    return _Expectation(
         value=value / mass if mass > 0 else math.nan,
         mass=mass,
         error=_error(boxes),
-        points=(boxes.centre[:, None] + boxes.half[:, None] * rule.nodes).view(-1, d),
+        points=(boxes.centre[:, None] + boxes.half[:, None] * nodes).view(-1, d),
         masses=boxes.mass.flatten() / mass,
         evaluations=used,
     )
@@ -185,21 +192,6 @@ def _changes(boxes: _Boxes) -> Tensor:
     return torch.stack([of_mass, of_result], 1)
 
 
-class _Rule(NamedTuple):
-    """On (-1, 1)^d."""
-
-    nodes: Tensor
-    """(nodes, d)"""
-    log_weights: Tensor
-    """(nodes,)"""
-
-
-def _product_rule(d: int) -> _Rule:
-    x, w = _GAUSS_LOBATTO
-    nodes = torch.cartesian_prod(*[x] * d).view(-1, d)
-    return _Rule(nodes, torch.cartesian_prod(*[w] * d).view(-1, d).log().sum(1))
-
-
 def _beyond(samples: Tensor) -> Tensor:
     """Points on the far side of each sample from some of its neighbours, (k m, d)."""
     m = len(samples)
@@ -213,45 +205,35 @@ def _beyond(samples: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-class _Samples(NamedTuple):
-    """Points at which p is known, for the choice of boxes."""
-
-    points: Tensor
-    """(m, d)"""
-    log_p: Tensor
-    """(m,)"""
-    is_sample: Tensor
-    """(m,), bool: drawn from p."""
-    owner: Tensor
-    """(m,), int64: the box of each."""
-
-
 def _evaluate(
-    integrand: _Integrand,
-    rule: _Rule,
+    log_density: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor, Tensor], Tensor],
+    nodes: Tensor,
+    log_weights: Tensor,
+    floor: float,
     centre: Tensor,
     half: Tensor,
     samples: _Samples,
-    floor: float,
 ) -> _Boxes:
     """Boxes with the error 0, or inf where they are too wide for their samples. Those that are too
     wide by the spread of the samples have integrals of 0 and take no points of log p.
 
     Args:
+        nodes, log_weights: of the rule on (-1, 1)^d, (nodes, d) and (nodes,).
         floor: log of the mass below which a box is not too wide.
     """
     n, d = centre.shape
     resolved = ~_too_wide(samples, half)
-    points = (centre[resolved, None] + half[resolved, None] * rule.nodes).view(-1, d)
-    log_p = integrand.log_density(points) if len(points) else points[:, 0]
+    points = (centre[resolved, None] + half[resolved, None] * nodes).view(-1, d)
+    log_p = log_density(points) if len(points) else points[:, 0]
     f = torch.zeros_like(log_p)
     positive = log_p > _MIN_LOG_P
     if positive.any():
-        f[positive] = integrand.function(points[positive], log_p[positive])
-    log_p, f = (part.view(-1, len(rule.nodes)) for part in (log_p, f))
+        f[positive] = function(points[positive], log_p[positive])
+    log_p, f = (part.view(-1, len(nodes)) for part in (log_p, f))
     log_scale = half.log().sum(1)
-    p = (log_p + rule.log_weights + log_scale[resolved, None]).exp()
-    mass = p.new_zeros(n, len(rule.nodes))
+    p = (log_p + log_weights + log_scale[resolved, None]).exp()
+    mass = p.new_zeros(n, len(nodes))
     mass[resolved] = p
     integrals = p.new_zeros(n, 3)
     integrals[resolved] = torch.stack([(p * f**k).sum(1) for k in range(3)], 1)

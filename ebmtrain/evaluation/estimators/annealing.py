@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ _ADAPTATION_STEPS = 5  # of each pilot chain at each beta
 _MAX_PILOT_BETAS = 1_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GeometricPath:
     """Geometric path from N(0, I) to the target, over whitened coordinates z:
 
@@ -46,14 +47,13 @@ class GeometricPath:
 
     def __call__(self, x: Tensor) -> Tensor:
         """U, (n, d) -> (n,)."""
-        return self.interpolate(x, self.target(x))
+        return self._interpolate(x, self.target(x))
 
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """U, (n,), and dU/dz, (n, d)."""
-        e, gradient = energy_and_gradient(self.energy, self.points(z))
+        e, gradient = energy_and_gradient(self.energy, self._points(z))
         slope = gradient.flatten(1) @ self.base.factor / self.temperature
-        target = (e / self.temperature).nan_to_num(_MAX_ENERGY_NATS, posinf=_MAX_ENERGY_NATS)
-        return self.interpolate(z, target), (1 - self.beta) * z + self.beta * slope
+        return self._interpolate(z, self._reduced(e)), (1 - self.beta) * z + self.beta * slope
 
     def log_ratio(self, z: Tensor) -> Tensor:
         """log of the unnormalised target over the base, -dU/dbeta, (n,)."""
@@ -62,14 +62,16 @@ class GeometricPath:
     @torch.no_grad()
     def target(self, z: Tensor) -> Tensor:
         """E(u(z)) / T, (n,); 1e30 where it is not finite."""
-        e = self.energy(self.points(z)) / self.temperature
-        return e.nan_to_num(_MAX_ENERGY_NATS, posinf=_MAX_ENERGY_NATS)
+        return self._reduced(self.energy(self._points(z)))
 
-    def points(self, z: Tensor) -> Tensor:
+    def _points(self, z: Tensor) -> Tensor:
         """Standardized points u(z), (n, *event)."""
         return self.base.unwhiten(z).view(-1, *self.shape)
 
-    def interpolate(self, z: Tensor, target: Tensor) -> Tensor:
+    def _reduced(self, e: Tensor) -> Tensor:
+        return (e / self.temperature).nan_to_num(_MAX_ENERGY_NATS, posinf=_MAX_ENERGY_NATS)
+
+    def _interpolate(self, z: Tensor, target: Tensor) -> Tensor:
         """U from the energy of the target, (n,)."""
         return (1 - self.beta) * _base_energy(z) + self.beta * target
 
@@ -110,14 +112,11 @@ def anneal(
     Args:
         path: beta -> U.
         z: samples from the first distribution, (n, d).
-        schedule: inverse temperatures and step sizes.
-        kernel: leaves exp(-U) invariant.
         n_steps: kernel steps at each beta.
-        generator: of the kernel.
     """
     log_w = z.new_zeros(len(z))
-    for before, beta, size in zip(schedule.betas, schedule.betas[1:], schedule.step_sizes[1:],
-                                  strict=False):  # fmt: skip
+    steps = zip(pairwise(schedule.betas), schedule.step_sizes[1:], strict=True)
+    for (before, beta), size in steps:
         here = path(beta)
         log_w = log_w + (beta - before) * here.log_ratio(z)
         fixed = replace(kernel, step_size=size, adaptation=None)  # type: ignore[type-var]
@@ -146,7 +145,6 @@ def adaptive_schedule(
         z: samples from the base, (n, d).
         kernel: with adaptation.
         ess: fraction of the conditional effective sample size to keep, in (0, 1).
-        generator: of the kernel and of the resampling.
     """
     betas, sizes = [0.0], []
     adapted: dict[str, Tensor] | None = None
@@ -158,14 +156,15 @@ def adaptive_schedule(
         if betas[-1] >= 1:
             return AnnealingSchedule(betas, sizes)
         log_ratio = path(betas[-1]).log_ratio(z)
-        step = next_beta_step(log_w, log_ratio, 1 - betas[-1], ess)
+        rest = 1 - betas[-1]
+        step = next_beta_step(log_w, log_ratio, rest, ess)
         if len(betas) == _MAX_PILOT_BETAS:
-            step = 1 - betas[-1]
-        betas.append(1.0 if step == 1 - betas[-1] else betas[-1] + step)
+            step = rest
+        betas.append(1.0 if step == rest else betas[-1] + step)
         log_w = log_w + step * log_ratio
         if effective_sample_size(log_w) < len(z) / 2:
-            rows = torch.multinomial(log_w.softmax(0), len(z), replacement=True,
-                                     generator=generator)  # fmt: skip
+            weights = log_w.softmax(0)
+            rows = torch.multinomial(weights, len(z), replacement=True, generator=generator)
             z, log_w = z[rows], torch.zeros_like(log_w)
 
 

@@ -16,7 +16,7 @@ CHUNK = 4_096  # points at once: activations stay in cache
 _MAX_POINTS = 2_000_000
 
 
-class QuadratureGrid(NamedTuple):
+class _QuadratureGrid(NamedTuple):
     """Energies at the midpoints of n^d equal cells of a region."""
 
     region: Region
@@ -34,18 +34,19 @@ class QuadratureGrid(NamedTuple):
         return float(torch.logsumexp(-self.energy, 0)) + self.log_cell
 
     @property
-    def log_z_coarse(self) -> float:
-        """log Z from every second point of each axis, that is at half the resolution."""
+    def resolution_error(self) -> float:
+        """|log Z - log Z at half the resolution|, that is from every second point of each axis."""
         d = self.points.shape[1]
         cube = self.energy.view([self.n_per_axis] * d)[(slice(None, None, 2),) * d]
         # Each point represents 2^d cells.
-        return float(torch.logsumexp(-cube.flatten(), 0)) + self.log_cell + d * math.log(2)
+        coarse = float(torch.logsumexp(-cube.flatten(), 0)) + self.log_cell + d * math.log(2)
+        return abs(self.log_z - coarse)
 
 
 class LogZ(NamedTuple):
     """log Z with estimates of its error."""
 
-    grid: QuadratureGrid
+    grid: _QuadratureGrid
     value: float
     """log Z in nats, of exp(-energy) over the coordinates of the region."""
     resolution_error: float
@@ -56,7 +57,7 @@ class LogZ(NamedTuple):
 
 def quadrature_grid(
     energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int
-) -> QuadratureGrid:
+) -> _QuadratureGrid:
     """Energies at the midpoints of n_per_axis^d cells of the region."""
     axes = [
         low + (high - low) * (torch.arange(n_per_axis, dtype=torch.float64) + 0.5) / n_per_axis
@@ -68,7 +69,7 @@ def quadrature_grid(
     widths = (region.high - region.low).double()
     log_cell = float(widths.log().sum()) - len(axes) * math.log(n_per_axis)
     # NaN counts as zero weight and shows in the resolution error.
-    return QuadratureGrid(region, points, values.nan_to_num(torch.inf), log_cell, n_per_axis)
+    return _QuadratureGrid(region, points, values.nan_to_num(torch.inf), log_cell, n_per_axis)
 
 
 def integrate_log_z(
@@ -101,7 +102,7 @@ def integrate_log_z(
         log_outside = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
         total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), log_outside)
         outside = float((log_outside - total).exp())
-        error = abs(grid.log_z - grid.log_z_coarse)
+        error = grid.resolution_error
         too_fine = (2 * grid.n_per_axis) ** d > _MAX_POINTS
         if remaining and not outside <= tolerance:
             grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)

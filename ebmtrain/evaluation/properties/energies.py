@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.properties.result import PropertyResult
+from ebmtrain.evaluation.properties.result import PropertyResult, below, seeded_generator
 from ebmtrain.score import energy_and_gradient, freeze
 
 _DIFFERENCE_STEP = 1e-4  # in standardized units
@@ -31,21 +31,14 @@ def check_energy(energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
 
 def _check_score(energy: nn.Module, x: Tensor) -> PropertyResult:
     """v' dE(x) = (E(x + h v) - E(x - h v)) / 2 h for random directions v."""
-    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    with freeze(energy), torch.no_grad():
-        slope = (energy(x + _DIFFERENCE_STEP * v) - energy(x - _DIFFERENCE_STEP * v)) / (
-            2 * _DIFFERENCE_STEP
-        )
+    h, v = _DIFFERENCE_STEP, torch.randn(x.shape, generator=seeded_generator(), dtype=x.dtype)
     with freeze(energy):
         gradient = energy_and_gradient(energy, x)[1]
+        with torch.no_grad():
+            slope = (energy(x + h * v) - energy(x - h * v)) / (2 * h)
     along = (v * gradient).flatten(1).sum(1)
     error = float((along - slope).abs().max() / slope.abs().max().clamp(min=1e-12))
-    return PropertyResult(
-        "score is the gradient",
-        error < _MAX_SLOPE_ERROR,
-        f"relative error {error:.1e}",
-        f"< {_MAX_SLOPE_ERROR:g}",
-    )
+    return below("score is the gradient", "relative error", error, _MAX_SLOPE_ERROR)
 
 
 def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
@@ -53,12 +46,7 @@ def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
     with freeze(energy):
         chain_energy = energy_and_gradient(energy, x)[0]
         error = float((chain_energy - energy(x).detach()).abs().max())
-    return PropertyResult(
-        "chains see the energy itself",
-        error < _MAX_ENERGY_ERROR,
-        f"difference {error:.1e}",
-        f"< {_MAX_ENERGY_ERROR:g}",
-    )
+    return below("chains see the energy itself", "difference", error, _MAX_ENERGY_ERROR)
 
 
 def _check_batch_independence(energy: nn.Module, x: Tensor) -> PropertyResult:
@@ -71,9 +59,4 @@ def _check_batch_independence(energy: nn.Module, x: Tensor) -> PropertyResult:
             joint, separate = copied(x)[:half], copied(x[:half])
         size = joint.abs().max().clamp(min=1.0)
         error = max(error, float((joint - separate).abs().max() / size))
-    return PropertyResult(
-        "energies do not leak across the batch",
-        error < _MAX_ENERGY_ERROR,
-        f"difference {error:.1e}",
-        f"< {_MAX_ENERGY_ERROR:g}",
-    )
+    return below("energies do not leak across the batch", "difference", error, _MAX_ENERGY_ERROR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import is_dataclass, replace
 from itertools import islice
 from typing import Any
@@ -20,14 +20,14 @@ _MAX_DRIFT_SE = 1.5  # between two blocks that count as stationary
 _MIN_UPDATES = 60  # of the measurement, extended until the sign is clear
 _MAX_UPDATES = 4_000
 _MIN_SIGNIFICANCE_SE = 4.0
-LOW_PRECISION, HIGH_PRECISION = 0.6, 1.6
+_PRECISIONS = 0.6, 1.6
 """The optimum for unit Gaussian data must be between these precisions. The interval is wide enough
 for blur (denoising), regularization and chains without rejection; a wrong sign, a missing trace or
 a factor of 2 moves the optimum out of it.
 """
 
 
-class QuadraticEnergy(nn.Module):
+class _QuadraticEnergy(nn.Module):
     """E(x) = a ||x||^2 / 2, which has its maximum likelihood at a = 1 for points of N(0, I). A
     `Joint` energy of one class.
     """
@@ -65,37 +65,32 @@ def check_optimum(method: Method, size: int) -> Iterator[PropertyResult]:
     """Checks that dL/da < 0 below the optimum of E = a ||x||^2 / 2 and > 0 above it, on average."""
     name = "loss has its optimum where it should"
     try:
-        slopes = {a: _stationary_slope(method, a, size) for a in (LOW_PRECISION, HIGH_PRECISION)}
-        holds = _has_optimum_between(slopes)
+        slopes = [_stationary_slope(method, a, size) for a in _PRECISIONS]
+        holds = _has_optimum_between(*slopes)
         advice = "" if holds else _regularization_advice(method, size)
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
         yield not_applicable(name, f"the method does not take E = a ||x||^2 / 2: {error}")
         return
-    text = ", ".join(f"{mean:+.3f} +- {se:.3f} at a = {a}" for a, (mean, se) in slopes.items())
+    pairs = zip(_PRECISIONS, slopes, strict=True)
+    text = ", ".join(f"{mean:+.3f} +- {se:.3f} at a = {a}" for a, (mean, se) in pairs)
     yield PropertyResult(name, holds, f"dL/da {text}{advice}", "< 0, > 0")
 
 
-def _has_optimum_between(slopes: Mapping[float, tuple[float, float]]) -> bool:
-    """Whether the slope is negative at the low and positive at the high precision.
-
-    Args:
-        slopes: precision -> mean and standard error of dL/da.
+def _has_optimum_between(low: tuple[float, float], high: tuple[float, float]) -> bool:
+    """Whether dL/da, given by mean and standard error, is negative at the low and positive at the
+    high precision.
     """
-    (low, low_error), (high, high_error) = slopes[LOW_PRECISION], slopes[HIGH_PRECISION]
-    return low < -_MIN_SIGNIFICANCE_SE * low_error and high > _MIN_SIGNIFICANCE_SE * high_error
+    return low[0] < -_MIN_SIGNIFICANCE_SE * low[1] and high[0] > _MIN_SIGNIFICANCE_SE * high[1]
 
 
 def _regularization_advice(method: Method, size: int) -> str:
     """The remedy if the property holds without the energy regularization of the method; else ""."""
     if not isinstance(method, HasEnergyRegularization) or not is_dataclass(method):
         return ""
-    alpha = method.energy_regularization
-    if not alpha:
+    if not (alpha := method.energy_regularization):
         return ""
     unregularized: Any = replace(method, energy_regularization=0.0)  # type: ignore[type-var]
-    if not _has_optimum_between(
-        {a: _stationary_slope(unregularized, a, size) for a in (LOW_PRECISION, HIGH_PRECISION)}
-    ):
+    if not _has_optimum_between(*(_stationary_slope(unregularized, a, size) for a in _PRECISIONS)):
         return ""
     return (
         f"; method.energy_regularization={alpha:g} outweighs the gradient of chains this short: "
@@ -117,14 +112,16 @@ def _stationary_slope(method: Method, a: float, size: int) -> tuple[float, float
             break
         n, previous = 2 * n, current
     sample = list(islice(slopes, _MIN_UPDATES))
-    while len(sample) < _MAX_UPDATES and not _sign_is_clear(sample):
+    mean, error = _mean_and_error(sample)
+    while len(sample) < _MAX_UPDATES and not abs(mean) > 2 * _MIN_SIGNIFICANCE_SE * error:
         sample += islice(slopes, _MIN_UPDATES)
-    return _mean_and_error(sample)
+        mean, error = _mean_and_error(sample)
+    return mean, error
 
 
 def _slope_sequence(method: Method, a: float, size: int) -> Iterator[float]:
     """dL/da of consecutive updates, for E = a ||x||^2 / 2 and points of N(0, I)."""
-    energy, generator = QuadraticEnergy(a), seeded_generator(1)
+    energy, generator = _QuadraticEnergy(a), seeded_generator(1)
     data = torch.randn(20 * size, 2, generator=seeded_generator(2))
     state = method.init(data, generator)
     parameters = [value for value in state.values() if value.requires_grad]
@@ -148,12 +145,6 @@ def _mean_and_error(slopes: list[float]) -> tuple[float, float]:
     """
     blocks = torch.tensor(slopes).view(12, -1).mean(1)
     return float(blocks.mean()), float(blocks.std() / len(blocks) ** 0.5)
-
-
-def _sign_is_clear(slopes: list[float]) -> bool:
-    """Whether the mean is far enough from 0."""
-    mean, error = _mean_and_error(slopes)
-    return abs(mean) > 2 * _MIN_SIGNIFICANCE_SE * error
 
 
 def _check_update(

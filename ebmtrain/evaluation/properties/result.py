@@ -18,6 +18,11 @@ class PropertyResult(NamedTuple):
     expected: str = ""
 
 
+def below(name: str, what: str, error: float, bound: float) -> PropertyResult:
+    """The result of the property that an error, named `what`, is below its bound."""
+    return PropertyResult(name, error < bound, f"{what} {error:.1e}", f"< {bound:g}")
+
+
 def seeded_generator(seed: int = 0) -> torch.Generator:
     """A generator on the CPU with the given seed."""
     return torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.properties.result import PropertyResult, seeded_generator
+from ebmtrain.evaluation.properties.result import PropertyResult, not_applicable, seeded_generator
 from ebmtrain.samplers.chain import run_chain, temperature_of
 from ebmtrain.types import HasStepSize, Sampler
 
@@ -19,9 +19,10 @@ _N_STEPS = 150
 _STEPS_WITHOUT_REJECTION = 400  # long enough to reach the stationary distribution
 _MAX_ERROR_SE = 4.5
 _MEAN = 0.3
+_STATIONARY = "sampler is stationary on a Gaussian"
 
 
-class GaussianTarget(nn.Module):
+class _GaussianTarget(nn.Module):
     """E(x) = ||x - m||^2 / (2 s^2): at temperature T every coordinate has mean m and variance T
     s^2.
     """
@@ -52,11 +53,9 @@ def check_sampler(sampler: Sampler, energy: nn.Module, x: Tensor) -> Iterator[Pr
 
 def _has_rejection(sampler: Sampler) -> bool:
     """Whether the sampler reports an acceptance."""
-    target = GaussianTarget(1.0)
-    return (
-        "acceptance"
-        in run_chain(sampler, target, target.draw(1.0)[:8], 1, seeded_generator()).metrics
-    )
+    target = _GaussianTarget(1.0)
+    chain = run_chain(sampler, target, target.draw(1.0)[:8], 1, seeded_generator())
+    return "acceptance" in chain.metrics
 
 
 def _check_stationary(sampler: Sampler) -> PropertyResult:
@@ -65,19 +64,19 @@ def _check_stationary(sampler: Sampler) -> PropertyResult:
     no effect.
     """
     t = temperature_of(sampler)
-    target, acceptance = GaussianTarget(1.0), 1.0
+    target, acceptance = _GaussianTarget(1.0), 1.0
     for _ in range(12):
         chain = run_chain(sampler, target, target.draw(t)[:2000], 3, seeded_generator())
         acceptance = float(chain.metrics["acceptance"])
         if acceptance < 0.8:
             break
-        target = GaussianTarget(target.std / 1.6)
+        target = _GaussianTarget(target.std / 1.6)
     end = run_chain(sampler, target, target.draw(t), _N_STEPS, seeded_generator(2)).x
     deviation, error = _variance_error(end, target, t)
     shift = float(((end - _MEAN).mean() / (t**0.5 * target.std)).abs())
     holds = deviation < _MAX_ERROR_SE * error and shift < _MAX_ERROR_SE * (2 * _N_CHAINS) ** -0.5
     return PropertyResult(
-        "sampler is stationary on a Gaussian",
+        _STATIONARY,
         holds,
         f"variance off by {deviation:.1%}, mean by {shift:.2f} std, at acceptance {acceptance:.2f}",
         f"< {_MAX_ERROR_SE * error:.1%}, < {_MAX_ERROR_SE * (2 * _N_CHAINS) ** -0.5:.2f}",
@@ -86,11 +85,9 @@ def _check_stationary(sampler: Sampler) -> PropertyResult:
 
 def _check_bias(sampler: Sampler) -> PropertyResult:
     """Without rejection the variance has a bias, which must decrease with the step size."""
-    t, target = temperature_of(sampler), GaussianTarget(1.0)
+    t, target = temperature_of(sampler), _GaussianTarget(1.0)
     if t == 0:
-        return PropertyResult(
-            "sampler is stationary on a Gaussian", None, "at T = 0 it only descends"
-        )
+        return not_applicable(_STATIONARY, "at T = 0 it only descends")
     runs = [(sampler, _STEPS_WITHOUT_REJECTION)]
     if is_dataclass(sampler) and isinstance(sampler, HasStepSize):
         finer: Any = replace(sampler, step_size=sampler.step_size / 4)  # type: ignore
@@ -102,14 +99,16 @@ def _check_bias(sampler: Sampler) -> PropertyResult:
     (coarse, error), (fine, _) = errors[0], errors[-1]
     allowed = _MAX_ERROR_SE * error + (coarse / 2 if len(errors) > 1 else 0.05)
     return PropertyResult(
-        "sampler is stationary on a Gaussian",
+        _STATIONARY,
         fine < allowed,
         f"variance off by {coarse:.1%}, by {fine:.1%} at a quarter of the step",
         f"< {allowed:.1%}",
     )
 
 
-def _variance_error(end: Tensor, target: GaussianTarget, temperature: float) -> tuple[float, float]:
+def _variance_error(
+    end: Tensor, target: _GaussianTarget, temperature: float
+) -> tuple[float, float]:
     """|variance / (T s^2) - 1| and the standard error of the ratio over independent chains."""
     squares = ((end - _MEAN).square().mean(1) / (temperature * target.std**2)).double()
     deviation = float((squares.mean() - 1).abs())
