@@ -209,9 +209,9 @@ time of the whole process, from its start to the last plot. Empty cells were not
 of each row is in [results.csv](results.csv).
 
 KL on the checkerboard in rows measured before 2026-11-30, which are all but that of
-`experiment=pcd_checkerboard`, is from a uniform grid, too coarse for the edges of the squares: it is
-0.005 to 0.01 too low. KL is now computed by [an adaptive rule](evaluation.md#kl-of-narrow-densities).
-Regret does not depend on the grid of the true density.
+`experiment=pcd_checkerboard`, is from a uniform grid, too coarse for the edges of the squares: it
+is 0.005 to 0.01 too low. KL is now computed by
+[an adaptive rule](evaluation.md#kl-of-narrow-densities). Regret does not depend on that grid.
 
 ## Methods
 
