@@ -250,7 +250,6 @@ CHECKPOINTS = {
     "meta": lambda s: torch_saved(s | {"x": torch.zeros(3, device="meta")}),
     "sparse": lambda s: torch_saved(s | {"x": sparse()}),
     "quantized": lambda s: torch_saved(s | {"x": quantized()}),
-    "lr = nan": lambda s: torch_saved(s | {"optimizer": rated(s["optimizer"], float("nan"))}),
     "length lie": lambda s: with_wrong_length(torch_saved(s)),
 }  # fmt: skip
 # What another program could have written: exit code 4.
@@ -266,10 +265,6 @@ MISFITS = {
     "another frame": lambda s: torch_saved(s | {"frame": s["frame"] | {"low": torch.ones(7)}}),
     "of the future": lambda s: torch_saved(s | {"format": FORMAT + 1}),
 }
-
-
-def rated(optimizer: dict[str, Any], lr: float) -> dict[str, Any]:
-    return optimizer | {"param_groups": [g | {"lr": lr} for g in optimizer["param_groups"]]}
 
 
 def with_wrong_length(body: bytes) -> bytes:

@@ -333,6 +333,20 @@ def test_new_learning_rates_apply_from_the_next_update(configured, tmp_path):
     assert (group["weight_decay"], group["betas"], group["eps"]) == (0.5, (0.1, 0.999), 1e-3)
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_the_saved_learning_rate_is_not_read(configured, tmp_path):
+    """Groups of parameters are compared by their names only; their values are those configured."""
+    run = run_uninterrupted(configured("method=dsm", *LENGTH), tmp_path / "run")
+    copy = stopped_after(run, 8, tmp_path / "copy")
+    saved = load(copy / "checkpoints/last.pt")
+    for group in saved["optimizer"]["param_groups"]:
+        group["lr"] = float("nan")
+    del saved["format"]
+    (copy / "checkpoints/last.pt").write_bytes(encode(saved))
+    assert resume(copy, quiet=True)["status"] == "finished"
+    assert run_differences(run, copy) == []
+
+
 def stopped_at(step: int, monkeypatch) -> None:
     """Runs stop there, as by a signal."""
 

@@ -1,24 +1,21 @@
 """Atomic, fsync'ed file writes. All files of a run are written here.
 
-A checkpoint, like every file that is replaced as a whole, is written in these steps:
+A file that is replaced as a whole, such as a checkpoint, is written in these steps:
 
-1. Serialize it in memory with its SHA-256 (`checkpoint_format.encode`), so that a full disk fails
-   in a plain write.
+1. Serialize it in memory (`checkpoint_format.encode`), so that a full disk fails in a plain write.
 2. Write it to a new temporary file in the same folder (O_EXCL) and fsync it: the content is
    durable.
 3. Rename it (os.replace): a reader finds the old file or the new one, never a part.
 4. Fsync the folder: the name is durable. Only now does `write_file` return.
 5. Remove older checkpoints (`remove_files`), at least two are kept, and fsync the folder again.
 
-A power loss may undo any part of what was not synced, but nothing for which `write_file` has
-returned: tests/reliability/test_crash_states.py tests all such states. A killed process may leave
-temporary files; the next writer removes them (`remove_temporary_files`).
+A power loss undoes nothing for which `write_file` has returned, on a local POSIX file system whose
+disk honours fsync: tests/reliability/test_crash_states.py tests all states. A killed process may
+leave temporary files, which the next writer removes (`remove_temporary_files`).
 
-This holds for a local POSIX file system on a disk that honours fsync.
-
-Each function takes a folder, which the user has named and which may be reached through links, and
-the name of a file below it. No link below the folder is followed, and nothing is opened for writing
-but a regular file with one name that belongs to this user (`_open_checked`).
+Each function takes a folder, which the user names and which may be reached through links, and the
+name of a file below it. No link below the folder is followed, and only a regular file with one name
+that belongs to this user is opened for writing (`_open_checked`).
 """
 
 from __future__ import annotations
@@ -103,7 +100,7 @@ def sync_file(folder: Path, name: str) -> None:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Removes files durably. Call it only after the files to keep were written.
+    """Removes files durably. Call it after the files to keep were written.
 
     Raises:
         OutputError: they cannot be removed.
@@ -120,10 +117,9 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
 
 
 def remove_temporary_files(folder: Path, subfolders: Iterable[str]) -> None:
-    """Removes temporary files of killed processes in the folder and in some of its subfolders.
+    """Removes temporary files of killed processes in the folder and some of its subfolders.
 
-    Call it before this process writes any: a file with its own process number comes from an
-    earlier process.
+    Call it before this process writes any: one with its own number comes from an earlier process.
     """
     for place in (folder, *(folder / name for name in subfolders)):
         found = [path for path in place.glob(f".*{_TEMPORARY}") if not _in_use(path)]
@@ -131,19 +127,16 @@ def remove_temporary_files(folder: Path, subfolders: Iterable[str]) -> None:
 
 
 def _in_use(temporary: Path) -> bool:
-    """True if a living process may still rename it; `sample`, for one, takes no lock."""
+    """True if a living process may still rename it: `sample`, for one, takes no lock."""
     number = temporary.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]
     if not number.isdecimal():  # not a name that `write_file` gives
         return True
-    if int(number) == os.getpid():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # a process of another user, or no valid number
-        return True
-    return True
+    with suppress(PermissionError, OverflowError):  # of another user, or no valid number
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            return False
+    return int(number) != os.getpid()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -154,13 +147,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def check_file_type(path: Path, status: os.stat_result) -> None:
-    """Checks that a file is a regular file or a folder.
+    """Raises UnsafeError unless it is a regular file or a folder: a link would redirect writes, a
+    pipe would block.
 
     Args:
         status: of the file itself, a link not followed.
-
-    Raises:
-        UnsafeError: it is a link, which would redirect writes, or a pipe, which would block.
     """
     if stat.S_ISLNK(status.st_mode):
         raise UnsafeError(f"{path} is a link: put what it points to in its place")
@@ -170,10 +161,6 @@ def check_file_type(path: Path, status: os.stat_result) -> None:
 
 def _open_checked(parent: int, name: str, flags: int, path: Path) -> int:
     """A descriptor of a file in the open folder `parent`. All writing of a run opens files here.
-
-    Args:
-        flags: of `os.open`.
-        path: of the file, for messages.
 
     Raises:
         UnsafeError: it is a link, pipe, socket or device. If it is opened for writing: it has
@@ -221,14 +208,11 @@ def _output_errors(path: Path, act: str = "write") -> Iterator[None]:
 
 @contextmanager
 def _parent(folder: Path, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-    """A descriptor of the folder that holds the file `name` below `folder`, and the file's own
-    name in it.
+    """A descriptor of the folder that holds the file `name` below `folder`, and the file's name in
+    it. Raises UnsafeError if one of the folders below `folder` is a link.
 
     Args:
-        create: the folders that do not exist.
-
-    Raises:
-        UnsafeError: a link is among the folders below `folder`.
+        create: creates the folders that do not exist.
     """
     *inner, file = PurePath(name).parts
     if create:
@@ -253,7 +237,7 @@ def _open_subfolder(parent: int, name: str, path: Path, *, create: bool) -> int:
             raise
         with suppress(FileExistsError):  # another process made it
             os.mkdir(name, dir_fd=parent)
-        os.fsync(parent)  # its name is durable: its content would be lost with it
+        os.fsync(parent)  # a folder's content is lost with its name
         return os.open(name, flags, dir_fd=parent)
     except OSError:
         check_file_type(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
@@ -261,8 +245,7 @@ def _open_subfolder(parent: int, name: str, path: Path, *, create: bool) -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and its parents; the name of each new one is durable, as its content would
-    be lost with it."""
+    """Creates a folder and its parents, with durable names."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -291,31 +274,21 @@ def lock_directory(path: Path) -> Iterator[None]:
         OutputError: the folder cannot be written.
         UnsafeError: see `_open_checked`.
     """
-    descriptor = _lock(path)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path) -> int:
-    """A descriptor that holds the lock until it is closed. Raises as `lock_directory` does."""
     file = path / ".lock"
     with _output_errors(file), _parent(path, file.name, create=True) as (parent, name):
         descriptor = _open_checked(parent, name, os.O_RDWR | os.O_CREAT, file)
     try:
         with _output_errors(file):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(descriptor, 100).decode(errors="replace").strip()
+                raise LockedError(
+                    f"{path} is in use by {holder or 'another process'}: wait until it has ended, "
+                    "or end it"
+                ) from error
             os.ftruncate(descriptor, 0)
             _write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
-    except BaseException as error:
-        busy = isinstance(error.__cause__, BlockingIOError)
-        holder = os.read(descriptor, 100).decode(errors="replace").strip() if busy else ""
+        yield
+    finally:
         os.close(descriptor)
-        if busy:
-            raise LockedError(
-                f"{path} is in use by {holder or 'another process'}: wait until it has ended, or "
-                "end it"
-            ) from error
-        raise
-    return descriptor

@@ -1,4 +1,4 @@
-"""The best state of a run so far and the metric that selects it: checkpoints/best.pt."""
+"""The best state of a run and the metric that selects it: checkpoints/best.pt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class BestCheckpoint:
     """The smallest value of a metric so far.
 
     Args:
-        metric: name of the requested metric. If it was never measured, nll is used, which needs no
-            true density.
+        metric: name of the requested metric. Where it was never measured, nll is used, which needs
+            no true density.
         record: metric, value and step of the best state; {} before the first measurement.
     """
 
@@ -52,10 +52,22 @@ class BestCheckpoint:
         near = nearest(self.metric, numbers)
         return [f"checkpoint.best={self.metric} is {cause}: {effect}{near}"]
 
-    def overfit_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
-        """A warning at the end if the best state was clearly better than the last one."""
-        best, now = self.record.get("value"), metrics.get(self.record.get("metric", ""))
-        if best is None or now is None or now - best <= _OVERFIT:
+    def final_warnings(self, metrics: Mapping[str, Any]) -> list[str]:
+        """A warning if the best state was clearly better than the last one, or if the last one
+        cannot be compared with it.
+
+        Args:
+            metrics: of the last evaluation.
+        """
+        if not self.record:
+            return []
+        best, now = self.record["value"], metrics.get(self.record["metric"])
+        if now is None:
+            return [
+                f"{self.record['metric']} is missing in the last evaluation: best.pt is of step "
+                f"{self.record['step']}, the best of those that have it"
+            ]
+        if now - best <= _OVERFIT:
             return []
         return [
             f"{self.record['metric']} was {best:.4f} at step {self.record['step']} and is "

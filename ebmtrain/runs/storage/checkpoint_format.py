@@ -1,8 +1,7 @@
-"""Serialized checkpoints: decoding returns what was encoded or raises an error.
+"""Serialized checkpoints: `decode` returns the encoded state or raises an error.
 
-The file is torch's own format followed by a line with the SHA-256 of all before it, so
-`torch.load(path, weights_only=True)` opens it, and one rename makes state and digest appear
-together.
+The file is in torch's own format, followed by a line with the SHA-256 of all preceding bytes:
+`torch.load(path, weights_only=True)` opens it, and one rename publishes state and digest together.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from ebmtrain.errors import CheckpointError, UnsafeError
 
 FORMAT = 4
 _MARK = b"\nebmtrain-sha256:"
-TRAILER_BYTES = len(_MARK) + 64  # bytes
+TRAILER_BYTES = len(_MARK) + 64
+_DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 
 
 def encode(state: Mapping[str, Any]) -> bytes:
-    """The bytes of a checkpoint. In memory, so that a full disk fails in a plain write."""
+    """The bytes of a checkpoint."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **_compact(state)}, buffer)
     body = buffer.getvalue()
@@ -37,18 +37,17 @@ def has_digest(tail: bytes) -> bool:
 
 
 def _compact(value: Any) -> Any:
-    """A copy in which each tensor is dense and owns its storage: torch saves the whole storage of
-    a view."""
+    """A copy whose tensors are dense and own their storage: torch saves the storage of a view."""
     if isinstance(value, dict):
         return {key: _compact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_compact(item) for item in value)
-    if isinstance(value, Tensor) and not _own(value):
+    if isinstance(value, Tensor) and not _fills_storage(value):
         return value.detach().clone(memory_format=torch.contiguous_format)
     return value
 
 
-def _own(tensor: Tensor) -> bool:
+def _fills_storage(tensor: Tensor) -> bool:
     """True if it is contiguous and fills its storage."""
     size = tensor.numel() * tensor.element_size()
     return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
@@ -58,8 +57,8 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
     """The state, its tensors on the CPU.
 
     Raises:
-        CheckpointError: truncated or altered since it was written, or of another format.
-        UnsafeError: forged: its digest is right, and it holds more than plain numbers and text.
+        CheckpointError: the file was truncated or altered, or has another format.
+        UnsafeError: the digest is right, but the file holds more than plain numbers and text.
     """
     body, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if trailer != _MARK + hashlib.sha256(body).hexdigest().encode():
@@ -80,10 +79,8 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _check_archive(body: bytes) -> None:
-    """
-    Raises:
-        ValueError: it would unpack to more than it is. (torch stores its tensors as they are.)
-    """
+    """Raises ValueError for an archive that unpacks to more bytes than it has. torch compresses
+    nothing."""
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -93,11 +90,8 @@ def _check_archive(body: bytes) -> None:
 
 
 def _check_tensors(content: Any) -> None:
-    """
-    Raises:
-        ValueError: a tensor that is not plain numbers, one after the other, with a place of its own
-            in the file: a stride of 0 makes a terabyte of four bytes.
-    """
+    """Raises ValueError for a tensor that is not dense plain numbers with a storage of its own: a
+    stride of 0 makes a terabyte of four bytes."""
     for value in leaves(content):
         if isinstance(value, Tensor):
             dense = value.layout is torch.strided and value.device.type == "cpu"
@@ -107,7 +101,7 @@ def _check_tensors(content: Any) -> None:
                 raise ValueError("it holds a parameter in place of its numbers")
             if value.dtype not in _DTYPES:
                 raise ValueError(f"it holds a tensor of {value.dtype}")
-            if not _own(value):
+            if not _fills_storage(value):
                 raise ValueError("it holds a tensor that is not all of its storage, in order")
 
 
@@ -122,6 +116,3 @@ def leaves(content: Any) -> Iterator[Any]:
             waiting += value
         else:
             yield value
-
-
-_DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)

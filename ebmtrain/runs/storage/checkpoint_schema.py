@@ -1,8 +1,7 @@
-"""What a checkpoint of a run holds: these names and no others, each of its type."""
+"""The items of a checkpoint, their types, and their validation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
@@ -12,13 +11,12 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict  # pydantic's own: it needs it before Python 3.12
 
-from ebmtrain.errors import CheckpointError, UnsafeError
+from ebmtrain.errors import CheckpointError
 from ebmtrain.runs.storage.checkpoint_format import leaves
 
 
 class Checkpoint(TypedDict):
-    """The items of a checkpoint, in their order. The first nine are `types.TrainingItems`, which
-    training saves; a run adds the others."""
+    """The items of a checkpoint, in order. The first nine are `types.TrainingItems`."""
 
     step: int
     energy: dict[str, Tensor]
@@ -32,9 +30,9 @@ class Checkpoint(TypedDict):
     frame: dict[str, Any]
     """The data spec."""
     best: dict[str, Any]
-    """`Best`, or {}."""
+    """metric, value and step of best.pt; {}: there is none."""
     measured: dict[str, Any]
-    """`Measured`."""
+    """step, metrics and warnings of the last evaluation."""
     seconds: float
     """Wall clock of the run so far."""
     metrics_size: int
@@ -51,7 +49,7 @@ def _kinds(hint: Any) -> tuple[type, ...]:
 
 KINDS = {name: _kinds(hint) for name, hint in get_type_hints(Checkpoint).items()}
 """The classes of each item."""
-# Their names, so that an error can say which; the types of what is inside stand below.
+# Checked before the adapters below, so that an error names the item.
 _ITEMS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "optimizer": {"state": dict, "param_groups": list},
     "best": {"metric": str, "value": (int, float), "step": int},
@@ -62,52 +60,52 @@ _exact = with_config(ConfigDict(extra="forbid"))
 
 
 @_exact
-class Best(TypedDict):
+class _Best(TypedDict):
     metric: _Text
     value: float
     step: int
 
 
 @_exact
-class Measured(TypedDict):
+class _Measured(TypedDict):
     step: int | None
     metrics: dict[_Text, float | int | bool | list[float] | None]
     warnings: list[_Text]
 
 
 @_exact
-class Retry(TypedDict):
+class _Retry(TypedDict):
     step: int
     back_to: int
     lr: float
 
 
 @_exact
-class Nothing(TypedDict):
-    """Until something was measured."""
+class _Empty(TypedDict):
+    """Before the first evaluation."""
 
 
-# What goes into result.json and onto the screen, as it stands.
-_WRITTEN: dict[str, TypeAdapter[Any]] = {
-    "best": TypeAdapter(Best | Nothing),
-    "measured": TypeAdapter(Measured),
-    "retries": TypeAdapter(list[Retry]),
+# Items that are copied into result.json and printed.
+_PRINTED: dict[str, TypeAdapter[Any]] = {
+    "best": TypeAdapter(_Best | _Empty),
+    "measured": TypeAdapter(_Measured),
+    "retries": TypeAdapter(list[_Retry]),
     "seconds": TypeAdapter(Annotated[float, Ge(0)]),
 }
 
 
 def validate_state(state: dict[str, Any]) -> Checkpoint:
-    """The state of a run, whose items are what they should be: these names and no others, of these
-    types. Whether the tensors fit the model is seen where they are put into it: see
-    `TrainState.load_state_dict`; what the frame holds, by `DataSpec.from_state`.
+    """The same state, with the names and types of `Checkpoint` and no others.
+
+    `TrainState.load_state_dict` checks whether the tensors fit the model, and `DataSpec.from_state`
+    the content of the item `frame`.
 
     Raises:
-        CheckpointError: they are not.
-        UnsafeError: its optimizer would step to where no number is.
+        CheckpointError: an item is missing, unknown or of another type.
     """
     _require(state, {"format": (int,), **KINDS}, "")
     for name, kinds in _ITEMS.items():
-        if state[name] or name != "best":  # {} until something was measured
+        if state[name] or name != "best":  # {} before the first evaluation
             _require(state[name], kinds, f"{name}.")
     for name in ("energy", "average", "method"):
         items = (state[name] or {}).items()
@@ -118,7 +116,7 @@ def validate_state(state: dict[str, Any]) -> Checkpoint:
     for name in ("step", "metrics_size", "evaluations", "seconds"):
         if not 0 <= state[name] < 2**63:  # NaN compares false
             raise CheckpointError(f"the checkpoint's {name} is {state[name]}")
-    for name, value in _WRITTEN.items():
+    for name, value in _PRINTED.items():
         try:
             value.validate_python(state[name], strict=True)
             if any(isinstance(leaf, Tensor) for leaf in leaves(state[name])):  # passes for a float
@@ -126,21 +124,13 @@ def validate_state(state: dict[str, Any]) -> Checkpoint:
         except ValidationError as error:
             reason = " ".join(str(error.errors()[0]["msg"]).split())
             raise CheckpointError(f"the checkpoint's {name} is not what it was: {reason}") from None
-    for value in leaves(state["optimizer"].get("param_groups")):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UnsafeError(
-                f"the checkpoint's optimizer is refused: it holds {value}; train again"
-            )
     return cast(Checkpoint, state)
 
 
 def _require(
     found: dict[str, Any], kinds: Mapping[str, type | tuple[type, ...]], where: str
 ) -> None:
-    """
-    Raises:
-        CheckpointError: names are missing or unknown, or of another type.
-    """
+    """Raises CheckpointError for names that are missing, unknown or of another type."""
     for name, kind in kinds.items():
         if name not in found:
             raise CheckpointError(f"the checkpoint has no {where}{name}")

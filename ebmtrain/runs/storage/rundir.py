@@ -26,15 +26,13 @@ import yaml
 from torch import Tensor
 
 from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
-from ebmtrain.runs.storage import atomic_io as durable
-from ebmtrain.runs.storage import safe_yaml as plain_yaml
+from ebmtrain.runs.storage import atomic_io, safe_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 
-_Row = Mapping[str, Any]
 _FOLDERS = ("checkpoints", "plots", "samples")
-_MAX_JSON_BYTES = 1_000_000  # bytes; result.json has some 2,000
-_MAX_METRICS_BYTES = 200_000_000  # bytes; a million rows
+_MAX_JSON_BYTES = 1_000_000  # result.json has about 2,000
+_MAX_METRICS_BYTES = 200_000_000  # a million rows
 
 
 class RunDir:
@@ -56,17 +54,17 @@ class RunDir:
             ConfigError: the folder holds a run already.
         """
         if (path / "config.yaml").exists():
+            shown = relative_to_cwd(path)
             raise ConfigError(
-                f"{relative_to_cwd(path)} holds a run already: go on with 'ebmtrain resume "
-                f"{relative_to_cwd(path)}', "
-                "or choose another hydra.run.dir"
+                f"{shown} holds a run already: go on with 'ebmtrain resume {shown}', or choose "
+                "another hydra.run.dir"
             )
         run = cls(path)
         run.write_json("run.json", about)
         run.write_config(config)  # written last: with it, the run can be resumed
         for folder in path.absolute().parents:  # Hydra may have made them
             with suppress(OSError):  # no permission to read it
-                durable.sync_folder(folder)
+                atomic_io.sync_folder(folder)
         return run
 
     @classmethod
@@ -83,16 +81,11 @@ class RunDir:
         return cls(path)
 
     def remove_temporary_files(self) -> None:
-        """Removes temporary files of a killed process."""
-        durable.remove_temporary_files(self.path, _FOLDERS)
+        atomic_io.remove_temporary_files(self.path, _FOLDERS)
 
     def check_exists(self) -> None:
-        """Checks that the run directory still exists: writing would create a new folder that holds
-        only the end of a run.
-
-        Raises:
-            OutputError: the folder was removed.
-        """
+        """Raises OutputError if the run directory was removed: writing would create a new folder
+        with the end of a run only."""
         if not (self.path / "config.yaml").exists():
             raise OutputError(
                 f"cannot write {self.path}: No such file or directory; it was removed while the "
@@ -101,29 +94,24 @@ class RunDir:
 
     # Small files
 
-    def write_text(self, name: str, text: str) -> Path:
-        durable.write_file(self.path, name, text.encode())
-        return self.path / name
-
     def write_config(self, config: Mapping[str, Any]) -> Path:
-        return self.write_text("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        return self.write_bytes("config.yaml", text.encode())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
-        # JSON has no NaN and no infinity: they are written as null.
-        return self.write_text(name, json.dumps(_json_safe(content), indent=2) + "\n")
+        return self.write_bytes(name, (json.dumps(_json_safe(content), indent=2) + "\n").encode())
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        durable.write_file(self.path, name, data)
+        atomic_io.write_file(self.path, name, data)
         return self.path / name
 
     def write_output(self, file: Path, data: bytes) -> None:
-        """Writes a file that the user has named. Outside of the run directory links are followed,
-        as by other programs."""
+        """Writes a file that the user names. Links outside of the run directory are followed."""
         if file.is_relative_to(self.path):
-            durable.write_file(self.path, file.relative_to(self.path).as_posix(), data)
+            atomic_io.write_file(self.path, file.relative_to(self.path).as_posix(), data)
         else:
             file = Path(os.path.realpath(file))  # `Path.resolve` raises for a loop of links
-            durable.write_file(file.parent, file.name, data)
+            atomic_io.write_file(file.parent, file.name, data)
 
     def write_arrays(self, name: str, **arrays: Tensor) -> Path:
         """Writes an npz file."""
@@ -133,16 +121,16 @@ class RunDir:
         return self.write_bytes(name, buffer.getvalue())
 
     def config(self) -> dict[str, Any]:
-        """The configuration as it was validated: plain YAML, no interpolation, no tags.
+        """The validated configuration: plain YAML without interpolations and tags.
 
         Raises:
             ConfigError: it cannot be read.
             UnsafeError: it holds more than plain values, or is too large or too deep.
         """
         path = self.path / "config.yaml"
-        _check_size(path, plain_yaml.MAX_BYTES)
+        _check_size(path, safe_yaml.MAX_BYTES)
         try:
-            content = plain_yaml.read(path.read_bytes())
+            content = safe_yaml.read(path.read_bytes())
         except UnsafeError as error:
             raise UnsafeError(f"{path} is refused: {error}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -171,26 +159,26 @@ class RunDir:
         return content
 
     def group_choices(self) -> dict[str, str]:
-        """The name of the preset of each group: printable text only, as it is displayed."""
+        """The preset of each group; names that are not printable are left out."""
         found = self.read_json("run.json").get("choices")
         named = found.items() if isinstance(found, dict) else ()
         return {k: v for k, v in named if isinstance(v, str) and v.isprintable()}
 
     # Metrics
 
-    def log_row(self, row: _Row) -> None:
+    def log_row(self, row: Mapping[str, Any]) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
         line = json.dumps(_json_safe(row)) + "\n"
-        durable.append_to_file(self.path, "metrics.jsonl", line.encode())
+        atomic_io.append_to_file(self.path, "metrics.jsonl", line.encode())
         if set(row) <= set(self._columns):
             text = io.StringIO()
             csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
-            durable.append_to_file(self.path, "metrics.csv", text.getvalue().encode())
+            atomic_io.append_to_file(self.path, "metrics.csv", text.getvalue().encode())
         else:  # a new column: the table is rewritten
             self._write_table(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of metrics up to the first damaged line; values that were not finite are NaN."""
+        """The rows of metrics up to the first damaged line; null is read as NaN."""
         found = []
         with suppress(ConfigError):  # figures and resuming continue without them
             for row in self.iter_rows():
@@ -199,7 +187,7 @@ class RunDir:
         return found
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
-        """Iterates over the rows of metrics.
+        """The rows of metrics.
 
         Raises:
             ConfigError: a line is no row of metrics.
@@ -222,24 +210,24 @@ class RunDir:
                 yield {k: math.nan if v is None else v for k, v in row.items()}
 
     def metrics_size(self) -> int:
-        """Size of metrics.jsonl in bytes; checkpoints store it for `truncate_metrics`."""
+        """Bytes of metrics.jsonl; a checkpoint stores it for `truncate_metrics`."""
         path = self.path / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0
 
     def truncate_metrics(self, size: int) -> None:
-        """Removes the rows that were written after the checkpoint from which a run resumes."""
+        """Removes the rows after the first `size` bytes, which the checkpoint does not count."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            durable.write_file(self.path, path.name, path.read_bytes()[:size])
+            atomic_io.write_file(self.path, path.name, path.read_bytes()[:size])
         self._write_table(self.rows())
 
-    def _write_table(self, rows: Sequence[_Row]) -> None:
+    def _write_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows([dict(row) for row in rows])
-        self.write_text("metrics.csv", text.getvalue())
+        self.write_bytes("metrics.csv", text.getvalue().encode())
 
     # Checkpoints
 
@@ -248,11 +236,11 @@ class RunDir:
     ) -> None:
         """Writes best.pt if `best`, and step_<step>.pt and last.pt if `due`.
 
-        By the steps of `atomic_io`. The rows of metrics before this step are made durable first,
-        and the oldest checkpoints are removed last: at least two are whole at any time.
+        The rows of metrics before this step are made durable first, and the oldest checkpoints are
+        removed last: at least two are whole at any time.
         """
         data = encode(state)
-        durable.sync_file(self.path, "metrics.jsonl")
+        atomic_io.sync_file(self.path, "metrics.jsonl")
         if best:
             self.write_bytes("checkpoints/best.pt", data)
         if due:
@@ -261,16 +249,16 @@ class RunDir:
             self.prune_checkpoints(step, keep)
 
     def prune_checkpoints(self, step: int, keep: int) -> None:
-        """Keeps the newest `keep` checkpoints up to `step`, at least 2. Later ones are not counted:
-        they are damaged, as training resumed before them."""
+        """Keeps the newest `keep` checkpoints up to `step`, at least 2. Later ones are damaged, as
+        training resumed before them, and are not counted."""
         newest = f"step_{step:08d}.pt"
         whole = [p.name for p in self.checkpoints.glob("step_*.pt") if p.name <= newest]
         old = sorted(whole)[: -max(keep, 2)]
-        durable.remove_files(self.path, [f"checkpoints/{name}" for name in old])
+        atomic_io.remove_files(self.path, [f"checkpoints/{name}" for name in old])
 
     def has_started(self) -> bool:
-        """False if the run was killed before its first checkpoint, which precedes the first update,
-        so that nothing is lost by starting again."""
+        """False before the first checkpoint, which precedes the first update: a new start loses
+        nothing."""
         trained = any(row.get("step") for row in self.rows())
         return trained or any(self.checkpoints.glob("*.pt"))
 
@@ -278,15 +266,14 @@ class RunDir:
         """The file that `checkpoint=best.pt`, `=best`, `=500` or a path means; None: the newest."""
         if name is None:
             return None
-        wanted = [str(name), f"{name}.pt"]
-        if isinstance(name, int):
-            wanted = [f"step_{name:08d}.pt"]
+        is_step = isinstance(name, int)
+        wanted = [f"step_{name:08d}.pt"] if is_step else [str(name), f"{name}.pt"]
         folders = (self.checkpoints, self.path, Path())
         places = [folder / file for folder in folders for file in wanted]
         return next((place for place in places if place.is_file()), places[0])
 
     def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-        """The state in `path`, or in the newest whole checkpoint, and a note for each one skipped.
+        """The state in `path`, or in the newest whole checkpoint, and a note for each skipped one.
 
         Raises:
             CheckpointError: none is whole.
@@ -298,31 +285,27 @@ class RunDir:
             *sorted(self.checkpoints.glob("step_*.pt"), reverse=True),
             self.checkpoints / "best.pt",
         ]
-        passed: list[str] = []
+        skipped: list[str] = []
         for candidate in newest_first:
             if not candidate.exists():
                 continue
             try:
                 state = decode(_read(candidate), str(candidate))
             except CheckpointError as error:
-                passed.append(str(error))
+                skipped.append(str(error))
                 continue
-            if passed:
-                passed[-1] += f"; {candidate.name} is used instead"
-            return state, passed
-        found = f"{self.checkpoints} holds none"
-        if passed:
-            others = f", nor are the {len(passed) - 1} others whole" if len(passed) > 1 else ""
-            found = f"{passed[0]}{others}"
+            if skipped:
+                skipped[-1] += f"; {candidate.name} is used instead"
+            return state, skipped
+        others = f", nor are the {len(skipped) - 1} others whole" if len(skipped) > 1 else ""
+        found = f"{skipped[0]}{others}" if skipped else f"{self.checkpoints} holds none"
         raise CheckpointError(
             f"no checkpoint to go on from: {found}; restore one from a copy, or train again"
         )
 
 
 def check_files(path: Path) -> None:
-    """Checks the files in the folder of a run and in its subfolders, before one is read or written.
-
-    `path` itself may be reached through links.
+    """Checks the files of a run before one is read or written. `path` itself may be a link.
 
     Raises:
         UnsafeError: a link, which would redirect writes, a pipe, which would block reads, or a file
@@ -331,17 +314,13 @@ def check_files(path: Path) -> None:
     folders = [path, *(path / name for name in _FOLDERS)]
     for file in (f for folder in folders if folder.is_dir() for f in folder.iterdir()):
         with suppress(FileNotFoundError):  # a temporary file of the process that holds the run
-            durable.check_file_type(file, file.lstat())
+            atomic_io.check_file_type(file, file.lstat())
         if not file.name.isprintable():
             raise UnsafeError(f"{path} holds a file of the name {file.name!r}: rename it")
 
 
 def _check_size(path: Path, largest: int) -> None:
-    """Checks the size of a file before it is read.
-
-    Raises:
-        UnsafeError: it is larger than `largest` bytes.
-    """
+    """Raises UnsafeError for a file of more than `largest` bytes."""
     if path.stat().st_size > largest:
         raise UnsafeError(
             f"{path} is refused: it has {path.stat().st_size:,} bytes, and at most {largest:,} are "
@@ -350,7 +329,7 @@ def _check_size(path: Path, largest: int) -> None:
 
 
 def relative_to_cwd(path: Path) -> Path:
-    """The path relative to the working directory if it is inside, else as it is."""
+    """The path relative to the working directory, if it is inside."""
     try:
         return path.relative_to(Path.cwd())
     except (ValueError, FileNotFoundError):  # or the working directory was deleted
@@ -372,6 +351,7 @@ def _read(path: Path) -> bytes:
 
 
 def _json_safe(value: Any) -> Any:
+    """The value with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: _json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
