@@ -56,6 +56,8 @@ def _read(run: RunDir, name: str) -> Entry:
     if result and status not in _STATUSES:
         raise ValueError(f"result.json has no status of {', '.join(_STATUSES)}")
     metrics = _numbers(result.get("metrics", {}), "metrics in result.json")
+    if result.get("metrics_step", result.get("step")) != result.get("step"):
+        metrics = {}  # of an earlier step: training was interrupted or diverged after it
     reason = result.get("error") or _UNEXPLAINED.get(status, "")
     step, seconds, evaluations = (_whole(result, key) for key in _AXES)
     return Entry(

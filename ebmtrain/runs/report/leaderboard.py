@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Group:
         return Spread.of([r.numbers[metric] for r in self.finished if metric in r.numbers])
 
 
-class BudgetRow(NamedTuple):
+class _BudgetRow(NamedTuple):
     """The result of a group within a budget."""
 
     group: Group
@@ -75,7 +75,7 @@ class Budget(NamedTuple):
     limit: float
     set_by: int
     """The rank of the group with the smallest budget."""
-    reached: Sequence[BudgetRow]
+    reached: Sequence[_BudgetRow]
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,33 @@ class Section:
     def at_equal(self, budget: str) -> Budget | None:
         """The sort metric at equal budgets: of each run the last evaluation within the budget and
         after the first update. None if there is nothing to compare."""
-        curves = [(g, curve) for g in self.groups for r in g.finished
-                  if (curve := curve_points(r, budget, self.sort, after=1))]  # fmt: skip
+        curves = [
+            (g, rows) for g in self.groups for r in g.finished if (rows := self._rows(r, budget))
+        ]
         if len({group.rank for group, _ in curves}) < 2:
             return None
-        limit, rank = min((curve[-1][0], group.rank) for group, curve in curves)
+        limit, rank = min((rows[-1][budget], group.rank) for group, rows in curves)
         reached = []
         for group in self.groups:
-            within = [[p for p in c if p[0] <= limit] for g, c in curves if g is group]
-            last = [found[-1] for found in within if found]
-            at, value = (Spread.of([point[i] for point in last]) for i in (0, 1))
-            reached.append(BudgetRow(group, value, at))
+            within = [[r for r in rows if r[budget] <= limit] for g, rows in curves if g is group]
+            last = [rows[-1] for rows in within if rows and self.sort in rows[-1]]
+            value, at = (Spread.of([row[key] for row in last]) for key in (self.sort, budget))
+            reached.append(_BudgetRow(group, value, at))
         return Budget(budget, limit, rank, sorted(reached, key=lambda r: _order(r.value)))
 
+    def _rows(self, run: Entry, budget: str) -> list[Mapping[str, float]]:
+        """The evaluations after the first update in the order of their cost; [] if none has the
+        sort metric. An evaluation that leaves out KL still has another headline."""
+        names = HEADLINES if self.sort in HEADLINES else (self.sort,)
+        rows = [row for row in run.curve if budget in row and row.get("step", 1) >= 1]
+        rows = [row for row in rows if any(name in row for name in names)]
+        measured = any(self.sort in row for row in rows)
+        return sorted(rows, key=lambda row: row[budget]) if measured else []
 
-def curve_points(run: Entry, x: str, y: str, after: int = 0) -> list[tuple[float, float]]:
-    """(x, y) of the evaluations that have both, in the order of x, from `after` updates on."""
-    rows = [row for row in run.curve if row.get("step", after) >= after]
-    return sorted((row[x], row[y]) for row in rows if x in row and y in row)
+
+def curve_points(run: Entry, x: str, y: str) -> list[tuple[float, float]]:
+    """(x, y) of the evaluations that have both, in the order of x."""
+    return sorted((row[x], row[y]) for row in run.curve if x in row and y in row)
 
 
 def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]:

@@ -114,6 +114,23 @@ def test_at_equal_budgets_each_run_shows_its_last_evaluation_within():
     assert seconds.limit == 160
 
 
+def test_an_evaluation_without_kl_is_not_replaced_by_an_earlier_one():
+    """KL was left out of the last evaluations of one run: its row shows none, and the budget is not
+    cut to the last evaluation that has it."""
+    left_out = entry(metrics={"nll": 2.0})
+    rows = [{"energy_evaluations": x, "nll": 2.0} for x in (50, 90)]
+    object.__setattr__(left_out, "curve", [{"energy_evaluations": 10, "kl": 0.4}, *rows])
+    (board,) = sections([left_out, entry(method="cd", curve=[(20, 0.5), (80, 0.1)])])
+    assert board.sort == "kl"
+    assert [group.label for group in board.groups] == ["method=cd", "method=pcd"]
+    assert board.groups[1].spread("kl") is None
+    budget = board.at_equal("energy_evaluations")
+    assert budget is not None
+    assert budget.limit == 80
+    found = {r.group.label: r.value and r.value.mean for r in budget.reached}
+    assert found == {"method=cd": 0.1, "method=pcd": None}
+
+
 def test_an_evaluation_before_the_first_update_is_ignored():
     """A run that was evaluated at its ends only has nothing within the budget of a shorter one."""
     short, long = (
