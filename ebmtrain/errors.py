@@ -6,7 +6,11 @@ Each message is one line: the value, the cause, the remedy.
 from __future__ import annotations
 
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class EbmtrainError(Exception):
@@ -97,3 +101,20 @@ def nearest(name: str, names: Sequence[str]) -> str:
     # The last part weighs most: train.stps is train.steps and not train.
     close = difflib.get_close_matches(name, names, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def own_code_location(error: BaseException) -> str:
+    """` (FILE, line N)` of the innermost frame in a user's own file, one that is neither of
+    ebmtrain nor of an installed package nor of Python; empty if there is none."""
+    foreign = tuple(f"{Path(place).resolve()}{os.sep}" for place in _FOREIGN_FOLDERS)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.suffix == ".py" and not str(file.resolve()).startswith(foreign):
+            return f" ({file}, line {frame.lineno})"
+    return ""
+
+
+_FOREIGN_FOLDERS = (
+    Path(__file__).parent,
+    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+)

@@ -1,4 +1,4 @@
-"""Former paths of parts, so that saved runs and users' presets of earlier versions keep working."""
+"""Former paths of parts, which saved runs and users' presets of earlier versions name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALIASES = {
 """Former dotted name -> present one."""
 
 FORMER_CALLBACKS = ("ebmtrain.commands.train.BeforeRun", "ebmtrain.cli.train.BeforeRun")
-"""Entries of `hydra.callbacks` in configurations of earlier versions, without a purpose today."""
+"""Entries of `hydra.callbacks` in configurations of earlier versions, now without effect."""
 
 
 def resolve_aliases(config: Any) -> Any:
@@ -38,7 +38,7 @@ def resolve_aliases(config: Any) -> Any:
 
 
 def _resolved(config: Any, found: dict[str, str]) -> Any:
-    """The same of a part, whose former names are added to `found`."""
+    """Adds the former names in this part to `found`; see `resolve_aliases`."""
     if isinstance(config, dict):
         new = {key: _resolved(value, found) for key, value in config.items()}
         target = new.get("_target_")

@@ -1,4 +1,4 @@
-"""What the annotation of an argument says of the values that it takes."""
+"""Reads the annotations of a part's arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLAIN = (int, float, str, bool, type(None), typing.Literal)
 
 
 def type_hints(target: Any) -> dict[str, Any]:
-    """Names and annotations, ranges included; without those that cannot be resolved here."""
+    """Names and annotations with their ranges, without those that cannot be resolved."""
     function = target.__init__ if inspect.isclass(target) else target
     names, found = getattr(function, "__globals__", {}), {}
     fields = {}  # of a dataclass: the module of the class, or of the base, that annotates each
@@ -28,7 +28,7 @@ def type_hints(target: Any) -> dict[str, Any]:
     for name, annotation in getattr(function, "__annotations__", {}).items():
         alone = types.SimpleNamespace(__annotations__={name: annotation})
         module = sys.modules.get(fields.get(name, ""))
-        with suppress(NameError, TypeError):  # known to a type checker only
+        with suppress(NameError, TypeError):  # for type checkers only
             found |= typing.get_type_hints(
                 alone, names if module is None else vars(module), include_extras=True
             )
@@ -36,7 +36,7 @@ def type_hints(target: Any) -> dict[str, Any]:
 
 
 def union_members(hint: Any) -> list[Any]:
-    """The types that it may be: of a union its members, without the ranges of any."""
+    """The members of a union, or the annotation itself, without ranges."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return union_members(inner[0])
@@ -46,20 +46,20 @@ def union_members(hint: Any) -> list[Any]:
 
 
 def is_plain(hint: Any) -> bool:
-    """Numbers, words and truth values only, which no part can be."""
+    """True if the annotation allows only numbers, strings, booleans and null, and no part."""
     return not _part_types(hint)
 
 
 def may_be_collection(hint: Any) -> bool:
-    """A list or a mapping may be meant by it."""
+    """True if the annotation allows a list or a mapping."""
     return any(_is_open(kind) or _is_collection(kind) for kind in _part_types(hint))
 
 
 def missing_type(target: type, hint: Any) -> str | None:
-    """What is asked for and the class is not, in a word; None where it may be what is asked for.
+    """The name of the required type if the class does not implement it, else None.
 
-    A class of one's own need not derive from what it stands in for: it must have its methods, and
-    attributes may be made by its constructor.
+    A user's class need not derive from the required type: it must have its methods. Attributes are
+    not compared, as the constructor may set them.
     """
     kinds = _part_types(hint)
     if any(_is_open(kind) or _implements(target, kind) for kind in kinds):
@@ -68,21 +68,21 @@ def missing_type(target: type, hint: Any) -> str | None:
 
 
 def _part_types(hint: Any) -> list[Any]:
-    """Of the alternatives those that a part can be, without their arguments: Callable[..., x] is
+    """The members of the union that a part can be, without their arguments: Callable[..., x] is
     Callable."""
     kinds = [typing.get_origin(kind) or kind for kind in union_members(hint)]
     return [kind for kind in kinds if kind not in _PLAIN]
 
 
 def _is_open(kind: Any) -> bool:
-    """Anything may be meant: no class (a type variable), or Any, which counts as one."""
+    """True for Any, which counts as a class, and for what is no class, such as a type variable."""
     return kind is Any or not inspect.isclass(kind)
 
 
 def _is_collection(kind: type) -> bool:
-    if typing_extensions.is_protocol(kind):  # of parts
+    if typing_extensions.is_protocol(kind):
         return False
-    return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object: lists as well
+    return issubclass(kind, Collection) or issubclass(dict, kind)  # Iterable, object
 
 
 def _implements(target: type, kind: type) -> bool:
@@ -90,19 +90,19 @@ def _implements(target: type, kind: type) -> bool:
         return True
     methods = [n for n in dir(kind) if inspect.isfunction(inspect.getattr_static(kind, n, None))]
     methods = [n for n in methods if n == "__call__" or not n.startswith("_")]
-    own = set().union(*map(vars, target.__mro__))  # hasattr finds the __call__ of `type` as well
+    own = set().union(*map(vars, target.__mro__))  # hasattr finds `type.__call__`
     return bool(methods) and own.issuperset(methods)
 
 
 def nested_samplers(sampler: Any, path: str = "sampler") -> dict[str, dict[str, Any]]:
-    """A sampler and those inside of it, by their places, the outermost first."""
+    """A sampler and those inside it by their paths, the outermost first."""
     if not isinstance(sampler, dict):
         return {}
     return {path: sampler} | nested_samplers(sampler.get("sampler"), f"{path}.sampler")
 
 
 def accepts_argument(node: dict[str, Any], argument: str) -> bool:
-    """Whether the part's constructor has this argument, which the builder then passes."""
+    """True if the part's constructor has this argument."""
     return argument in inspect.signature(get_target(node)).parameters
 
 

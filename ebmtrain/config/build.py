@@ -1,4 +1,4 @@
-"""A validated configuration becomes objects."""
+"""Builds the objects of a configuration."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.instantiate import initialize_model, instantiate_part
-from ebmtrain.config.schema import Checkpoint, Plots, Samples
-from ebmtrain.config.schema import Train as TrainSettings
+from ebmtrain.config.schema import (
+    CheckpointSettings,
+    PlotSettings,
+    SampleSettings,
+    TrainSettings,
+)
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.protocol import ChecksDimensions, Evaluator
@@ -49,19 +53,18 @@ def build(
     *,
     set_up_process: bool = False,
 ) -> Experiment:
-    """Builds a configuration, after validating it if nobody has.
+    """Builds a configuration, which is validated unless it is a `ValidConfig`.
 
     Args:
-        config: plain and resolved, as `presets.to_plain` or a run directory gives it.
+        config: plain and resolved, from `presets.to_plain` or a run directory.
         trust: see `validate`.
-        saved: the data spec of a trained model; then no data are read, unless asked for, and there
-            is nothing to train.
-        set_up_process: give the process the threads, determinism, native code and precision of the
-            section `device`, before anything is computed. For commands, which own their process; a
-            library leaves those of its caller.
+        saved: returns the data spec of a trained model; the experiment then reads its data on
+            request and has nothing to train.
+        set_up_process: sets threads, determinism, native code and precision of the section `device`
+            in this process. For commands; a library leaves those of its caller.
 
     Raises:
-        ConfigError, DataError, UnsafeError: with what to change.
+        ConfigError, DataError, UnsafeError: with a remedy.
     """
     valid = config if isinstance(config, ValidConfig) else validate(config, trust)
     config = dict(valid)
@@ -72,18 +75,18 @@ def build(
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")
-    model_and_data = _build_model_and_data(config, sampler, saved, device, dtype)
+    built = _build_model_and_data(config, sampler, saved, device, dtype)
     return Experiment(
         config=config,
-        energy=model_and_data.energy.to(device=device, dtype=dtype),
+        energy=built.energy.to(device=device, dtype=dtype),
         sampler=sampler,
-        train_spec=model_and_data.train_spec,
-        data_spec=model_and_data.data_spec,
-        data=model_and_data.data,
-        evaluations=_build_evaluators(config, model_and_data.data_spec),
-        checkpoint=Checkpoint(**config["checkpoint"]),
-        plots=Plots(**config["plots"]),
-        samples=Samples(**config["samples"]),
+        train_spec=built.train_spec,
+        data_spec=built.data_spec,
+        data=built.data,
+        evaluators=_build_evaluators(config, built.data_spec),
+        checkpoint=CheckpointSettings(**config["checkpoint"]),
+        plots=PlotSettings(**config["plots"]),
+        samples=SampleSettings(**config["samples"]),
         device=device,
         dtype=dtype,
         compile=settings.compile,
@@ -110,13 +113,11 @@ def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, 
     return found
 
 
-class ModelAndData(NamedTuple):
-    """A model and what it knows of data."""
-
+class _ModelAndData(NamedTuple):
     energy: nn.Module
     data_spec: DataSpec
-    data: Callable[[], Dataset] | None
-    train_spec: TrainSpec | None
+    data: Callable[[], Dataset] | None = None
+    train_spec: TrainSpec | None = None
 
 
 def _build_model_and_data(
@@ -125,44 +126,36 @@ def _build_model_and_data(
     saved: Callable[[], DataSpec] | None,
     device: torch.device,
     dtype: torch.dtype,
-) -> ModelAndData:
-    """A landscape needs none, a trained model none but for what was saved of them; any other learns
-    from them."""
+) -> _ModelAndData:
+    """The model and its data. A landscape has none, and those of a trained model are not read."""
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
-        return ModelAndData(energy, _landscape_spec(energy, config), None, None)
+        return _ModelAndData(energy, _landscape_spec(energy, config))
     if saved is not None:
         data_spec = saved()
-        energy = energy or _initialize_for_data(config, data_spec)
-        return ModelAndData(
-            energy, data_spec, partial(_read_checked_dataset, config, data_spec), None
-        )
+        data = partial(_read_checked_dataset, config, data_spec)
+        return _ModelAndData(energy or _initialize_for_data(config, data_spec), data_spec, data)
     dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
     data_spec = DataSpec.of(dataset)
     if data_spec.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
-    energy = energy or _initialize_for_data(
-        config, data_spec, data_spec.standardization.to_standard(dataset.train)
-    )
-    two = torch.zeros(2, *data_spec.standardization.shift.shape, device=device, dtype=dtype)
+    units = data_spec.standardization
+    energy = energy or _initialize_for_data(config, data_spec, units.to_standard(dataset.train))
+    two = torch.zeros(2, *units.shift.shape, device=device, dtype=dtype)
     check_width(energy.to(device=device, dtype=dtype), two)
-
-    def data() -> Dataset:
-        return dataset
-
     train_spec = _build_train_spec(config, sampler, dataset)
     _check_classes(train_spec.method, energy, dataset)
-    return ModelAndData(energy, data_spec, data, train_spec)
+    return _ModelAndData(energy, data_spec, lambda: dataset, train_spec)
 
 
 def _initialize_for_data(
     config: dict[str, Any], data_spec: DataSpec, points: Tensor | None = None
 ) -> nn.Module:
-    """The model, untrained, for points of this shape.
+    """The untrained model for points of this shape.
 
     Args:
-        points: to train on, standardized, for a model that begins at some of them; None: its
-            weights will be loaded.
+        points: standardized training points, for a model whose initial weights depend on them;
+            None: its weights will be loaded.
     """
     supplied: dict[str, Any] = {"event_shape": tuple(data_spec.standardization.shift.shape)}
     if data_spec.ragged:
@@ -173,8 +166,8 @@ def _initialize_for_data(
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """With the paths of data, and of runs in a composition, made absolute: the run may be opened
-    from another folder."""
+    """The configuration with absolute paths of data and of the runs of a composition: the run may
+    be opened from another folder."""
     dataset, model = config["dataset"], config["model"]
     if isinstance(dataset.get("path"), str):
         dataset = {**dataset, "path": _absolute(dataset["path"])}
@@ -184,7 +177,7 @@ def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(path: Any) -> Any:
-    """Of a path where there is something; anything else stays, and whoever reads it complains."""
+    """The absolute path of an existing file or folder; any other value is returned unchanged."""
     try:
         file = Path(path).expanduser().absolute()
         return str(file) if file.exists() else path
@@ -199,7 +192,7 @@ def _read_checked_dataset(config: dict[str, Any], data_spec: DataSpec) -> Datase
 
 
 def _landscape_spec(energy: Landscape, config: dict[str, Any]) -> DataSpec:
-    """An analytic energy lives in its own units and has nothing to train."""
+    """The data spec of an analytic energy, whose units are those of its points."""
     steps, epochs = config["train"]["steps"], config["train"]["epochs"]
     if steps if epochs is None else epochs:
         raise ConfigError(
@@ -213,15 +206,15 @@ def _landscape_spec(energy: Landscape, config: dict[str, Any]) -> DataSpec:
 
 
 def check_width(energy: nn.Module, points: Tensor) -> None:
-    """Two points go in, two energies must come out."""
+    """Raises ConfigError unless the energy is trainable and maps these points to (batch,)."""
     with torch.no_grad():
         try:
             out = energy.eval()(points)
         except (RuntimeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"model {type(energy).__name__} does not take points of shape "
-                f"{tuple(points.shape[1:])}: {str(error).splitlines()[0]}; choose another model or "
-                "dataset"
+                f"{tuple(points.shape[1:])}: {str(error).splitlines()[0]}"
+                f"{own_code_location(error)}; choose another model or dataset"
             ) from error
     energy.train()
     if out.shape != (len(points),):
@@ -244,7 +237,7 @@ def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset
     steps = settings.steps
     if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // settings.batch_size)
-    assert steps is not None  # validate() has seen to it that one is given
+    assert steps is not None  # checked by `validate`
     supplied = {"sampler": sampler} if accepts_argument(config["method"], "sampler") else {}
     return TrainSpec(
         method=instantiate_part(config, "method", **supplied),
@@ -260,11 +253,8 @@ def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset
 
 
 def _check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
-    """
-    Raises:
-        ConfigError: the method learns from labels and the data have none, or the model has not one
-            output for each class.
-    """
+    """Raises ConfigError if the method learns from labels and the data have none, or the model does
+    not have one output per class."""
     if not needs_labels(method):
         return
     labels = labels_of(dataset)

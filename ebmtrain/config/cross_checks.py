@@ -1,4 +1,4 @@
-"""Values of a configuration that are fine alone and wrong together."""
+"""Checks that involve several values of a configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from ebmtrain.types import HasConflicts, takes_ragged
 
 
 def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
-    """All of them, a line each.
+    """All problems, a line each.
 
     Args:
-        parts: the sections that name a class, which may know more about what it does not go with:
-            see extending.md.
+        parts: the sections that name a class; a class may add its own checks, see `HasConflicts`.
     """
     problems = []
     if config["train"]["steps"] is None and config["train"]["epochs"] is None:
@@ -30,15 +29,15 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
 
 
 def _leave_one_out_problems(config: dict[str, Any]) -> list[str]:
-    """Of `train.leave_one_out`, which itself says how many runs there are and on what."""
+    """Problems of `train.leave_one_out`, which determines the number of runs and their data."""
     train, dataset = config["train"], config["dataset"]
     if not train.get("leave_one_out"):
         return []
     problems = []
     if train.get("ensemble") not in (None, 1):
         problems.append(
-            f"train.leave_one_out=true and train.ensemble={train['ensemble']} both say which runs "
-            "go side by side: give one of them, and several seeds by -m seed=0,1,2"
+            f"train.leave_one_out=true and train.ensemble={train['ensemble']} both start several "
+            "runs: give one of them, and several seeds by -m seed=0,1,2"
         )
     if not accepts_argument(dataset, "without"):
         problems.append(
@@ -54,13 +53,13 @@ def _leave_one_out_problems(config: dict[str, Any]) -> list[str]:
 
 
 def _sampler_problems(config: dict[str, Any]) -> list[str]:
-    """Of a sampler, those inside of it included, with itself and with the method."""
+    """Problems of a sampler and those inside it with each other and with the method."""
     problems = []
     train, method, samplers = config["train"], config["method"], nested_samplers(config["sampler"])
     for path, sampler in samplers.items():
         end, k, n = sampler.get("step_size_end"), method.get("k"), sampler.get("anneal_steps")
         if end is not None and sampler.get("adaptation") is not None:
-            # The adaptation moves the first step size and would be told the acceptance at the last.
+            # The adaptation sets the first step size from the acceptance at the last one.
             problems.append(
                 f"{path}.step_size_end and {path}.adaptation both set the step size: give "
                 f"{path}.adaptation=null or {path}.step_size_end=null"
@@ -69,8 +68,8 @@ def _sampler_problems(config: dict[str, Any]) -> list[str]:
         if annealed and k is not None and n is not None and n > k:
             problems.append(
                 f"{path}.anneal_steps is {n}, but each run of chains in training has method.k={k} "
-                f"steps and would never get to the end: lower {path}.anneal_steps to at most {k} "
-                "or raise method.k"
+                f"steps and would not reach the end: lower {path}.anneal_steps to at most {k} or "
+                "raise method.k"
             )
     trains = train["steps" if train["epochs"] is None else "epochs"]
     given = {path: s["temperature"] for path, s in samplers.items() if "temperature" in s}
@@ -84,8 +83,8 @@ def _sampler_problems(config: dict[str, Any]) -> list[str]:
 
 
 def ragged_problems(config: dict[str, Any]) -> list[str]:
-    """Of the parts with sequences of different lengths: those that do not say that they take them,
-    a model by its argument `ragged`, a method and a sampler by their attribute of that name."""
+    """Problems of the parts with sequences of different lengths. A model takes them if it has an
+    argument `ragged`, a method and a sampler if they have an attribute of that name."""
     why = "the sequences are of different lengths, and"
     cut = "or give all sequences the same length"
     problems = []

@@ -1,4 +1,4 @@
-"""The members of an ensemble: one configuration and one experiment for each of its runs."""
+"""The members of an ensemble: one configuration and one experiment per run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
 
 def member_configs(config: DictConfig) -> list[dict[str, Any]]:
-    """Itself, or one for each member of an ensemble, with all that follows from its seed.
+    """The plain configuration, or one for each member of an ensemble, with interpolations of its
+    seed.
 
     Raises:
-        ConfigError: it asks for an ensemble and is not valid.
-        DataError: it asks for classes to be left out and the data have none, or cannot be read.
+        ConfigError: it describes an ensemble and is not valid.
+        DataError: it leaves classes out and the data have none, or cannot be read.
     """
     whole = presets.to_plain(config)
     train = whole.get("train")
     if not isinstance(train, dict):
         return [whole]
-    if train.get("leave_one_out") not in (None, False):
-        return _leave_one_out_configs(config, whole)
-    if train.get("ensemble") in (None, 1):
+    leave_one_out = train.get("leave_one_out") not in (None, False)
+    if not leave_one_out and train.get("ensemble") in (None, 1):
         return [whole]
 
     from ebmtrain.config.validate import validate
 
     validate(whole)
+    if leave_one_out:
+        return _leave_one_out_configs(config, whole)
     last = whole["seed"] + train["ensemble"] - 1
     if last >= 2**63:
         raise ConfigError(
@@ -48,16 +50,14 @@ def member_configs(config: DictConfig) -> list[dict[str, Any]]:
 
 
 def _leave_one_out_configs(config: DictConfig, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    """One configuration for each class of the data, the others as they are."""
+    """One configuration for each class of the data, which leaves it out."""
     from ebmtrain.config.instantiate import instantiate_part
-    from ebmtrain.config.validate import validate
     from ebmtrain.types import labels_of
 
-    validate(whole)
     labels = labels_of(instantiate_part(whole, "dataset"))
     if labels is None:
         raise DataError(
-            "train.leave_one_out=true leaves out one class after the other, and these data have no "
+            "train.leave_one_out=true leaves out one class in each run, and these data have no "
             "classes: train.leave_one_out=false, or data with labels (dataset=digits)"
         )
     found = []
@@ -73,11 +73,11 @@ def build_members(config: DictConfig) -> list[Experiment]:
     """One experiment for each configuration of `member_configs`.
 
     Raises:
-        ConfigError, DataError, UnsafeError: with what to change.
+        ConfigError, DataError, UnsafeError: with a remedy.
     """
     from ebmtrain.config.build import build
 
-    # All members have the same section device: the process is set up for the first.
+    # All members have the same section `device`.
     members = [build(one, set_up_process=i == 0) for i, one in enumerate(member_configs(config))]
     if len(members) > 1 and members[0].train_spec is None:
         whole = config.train

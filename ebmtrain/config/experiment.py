@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ebmtrain.config.schema import Checkpoint, Plots, Samples
+from ebmtrain.config.schema import CheckpointSettings, PlotSettings, SampleSettings
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.evaluation.protocol import Evaluator
 from ebmtrain.runtime.devices import CompileOption
@@ -22,22 +22,22 @@ from ebmtrain.types import Dataset, Region, Sampler, Standardization
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What one run is made of."""
+    """The objects of one run."""
 
     config: dict[str, Any]
     energy: nn.Module
-    """Of standardized points, on the device, in the type; untrained."""
+    """Of standardized points, on `device` and in `dtype`; untrained."""
     sampler: Sampler
     train_spec: TrainSpec | None
-    """None for an analytic landscape, and where a run is only opened: there is nothing to train."""
+    """None if there is nothing to train: an analytic landscape, or a run that is only opened."""
     data_spec: DataSpec
     data: Callable[[], Dataset] | None
     """Reads the dataset; None for an analytic landscape."""
-    evaluations: Mapping[str, Evaluator]
-    """By their sections of the configuration; made in this order."""
-    checkpoint: Checkpoint
-    plots: Plots
-    samples: Samples
+    evaluators: Mapping[str, Evaluator]
+    """By their names, in the order in which they run."""
+    checkpoint: CheckpointSettings
+    plots: PlotSettings
+    samples: SampleSettings
     device: torch.device
     dtype: torch.dtype
     compile: CompileOption
@@ -57,20 +57,19 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """Read when it is first asked for.
+        """The data, read at first use; None for an analytic landscape.
 
         Raises:
-            DataError: not to be had any more, or not what the model learnt from.
+            DataError: they cannot be read, or are not the training data of the model.
         """
         return None if self.data is None else self.data()
 
     @property
     def temperature(self) -> float:
-        """T of the density exp(-E / T) that is measured and drawn: the sampler's, or 1 where that
-        is 0 and the sampler only descends."""
+        """T of the density exp(-E / T): the sampler's, or 1 if the sampler only descends, at 0."""
         return temperature_of(self.sampler) or 1.0
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
-        """A stream of its own, on the device, so that no other draw depends on it."""
+        """An independent random stream for this purpose and index, on the device."""
         seed = stream(self.seed, purpose, index).initial_seed()
         return torch.Generator(self.device).manual_seed(seed)

@@ -1,8 +1,8 @@
 """Every private interface of Hydra that ebmtrain uses, behind named functions.
 
-`hydra.main` reads `sys.argv`, puts a user's folder behind the built-in presets, and creates the
-directory of a run before the job has been checked. Here its steps are separate: compose, look at
-the configuration, then run or sweep. `tests/config/test_hydra_private.py` names the version.
+`hydra.main` reads `sys.argv`, searches a user's folder after the built-in presets, and creates the
+directory of a run before the configuration is validated. Here its steps are separate: compose, then
+run or sweep. `tests/config/test_hydra_private.py` names the version.
 """
 
 from __future__ import annotations
@@ -61,16 +61,13 @@ def flag_names() -> list[str]:
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments as Hydra's own parser reads them.
-
-    Raises:
-        SystemExit: for --version, and for a flag with a value that it does not take.
-    """
+    """The arguments, parsed by Hydra's parser. Raises SystemExit for --version and for a value that
+    a flag does not accept."""
     return get_args_parser().parse_args(list(arguments))
 
 
 def show_information(loader: ConfigLoader, flags: argparse.Namespace, name: str) -> bool:
-    """Answers --cfg, --info, --hydra-help and --shell-completion; False where none is given."""
+    """Prints what --cfg, --info, --hydra-help or --shell-completion request; False without them."""
     app = Hydra(task_name=_APP, config_loader=loader)
     if flags.hydra_help:
         app.hydra_help(config_name=name, args_parser=get_args_parser(), args=flags)
@@ -93,7 +90,7 @@ def show_information(loader: ConfigLoader, flags: argparse.Namespace, name: str)
 
 @contextmanager
 def current_config(config: DictConfig) -> Iterator[None]:
-    """Lets the resolver `hydra:` read this configuration, as the names of directories need it."""
+    """Makes this the configuration that the resolver `hydra:` reads, as names of directories do."""
     instance = HydraConfig.instance()
     before = instance.cfg
     instance.set_config(config)
@@ -104,14 +101,14 @@ def current_config(config: DictConfig) -> Iterator[None]:
 
 
 def set_runtime(config: DictConfig, key: str, value: Any) -> None:
-    """Sets `hydra.runtime.KEY`, which the names of directories may depend on."""
+    """Sets `hydra.runtime.KEY`."""
     runtime = config.hydra.runtime
     with read_write(config.hydra), read_write(runtime), open_dict(runtime):
         runtime[key] = value
 
 
 def run(loader: ConfigLoader, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
-    """Creates `hydra.run.dir` and runs the task there; returns its value or raises its error."""
+    """Creates `hydra.run.dir` and runs the task; returns its value or raises its error."""
     callbacks = _start(config, RunMode.RUN)
     callbacks.on_run_start(config=config, config_name=config.hydra.job.config_name)
     done = run_job(
@@ -150,7 +147,7 @@ def _start(config: DictConfig, mode: RunMode) -> Callbacks:
 
 
 def sweep_jobs(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job that Hydra's basic sweeper will start; [] for another sweeper."""
+    """The overrides of each job of Hydra's basic sweeper; [] for another sweeper."""
     if config.hydra.sweeper._target_ != _BASIC_SWEEPER:
         return []
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

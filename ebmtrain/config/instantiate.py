@@ -1,33 +1,52 @@
-"""One part from its section of the configuration. The only caller of hydra's instantiate."""
+"""Instantiates one part from its section of the configuration."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
-from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory
+from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory, own_code_location
 from ebmtrain.runtime.seeding import stream
 
 _PLAIN = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # of a constructor
-# What makes a part one of its kind.
-_NEEDED = {
-    "model": ("forward", "parameters"),
-    "sampler": ("init", "step"),
-    "method": ("init", "loss"),
-    "dataset": ("train", "holdout", "standardization", "truth", "batch", "to"),
-    "optimizer": ("build", "lr", "schedule", "clip_norm"),
-    "evaluation": ("every", "__call__"),
+
+
+class _Kind(NamedTuple):
+    attributes: tuple[str, ...]
+    """That a part of this kind has."""
+    supplied: frozenset[str] = frozenset()
+    """Arguments that the builder passes and a configuration may not contain."""
+
+
+PARTS = {
+    "model": _Kind(
+        ("forward", "parameters"), frozenset({"event_shape", "ragged", "training_points"})
+    ),
+    "sampler": _Kind(("init", "step")),
+    "method": _Kind(("init", "loss"), frozenset({"sampler"})),
+    "dataset": _Kind(("train", "holdout", "standardization", "truth", "batch", "to")),
+    "optimizer": _Kind(("build", "lr", "schedule", "clip_norm")),
+    "evaluation": _Kind(("every", "__call__")),
 }
+"""The sections that name a class."""
 
 
 def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
-    """The part that a section describes; what its constructor objects to becomes a ConfigError."""
+    """The part that a section describes.
+
+    Args:
+        supplied: arguments that the configuration does not contain, see `PARTS`.
+
+    Raises:
+        ConfigError: its constructor raises an error, or it lacks an attribute.
+    """
+    assert PARTS[name].supplied.issuperset(supplied), supplied.keys()
     try:
-        # Called by us, because Hydra would turn a dataclass among the arguments into a mapping.
+        # Called here, because Hydra would turn a dataclass among the arguments into a mapping.
         part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
     except (InstantiationException, EbmtrainError, *_PLAIN) as error:
         cause: BaseException = error
@@ -38,19 +57,19 @@ def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
         if out_of_memory(cause):
             raise ConfigError(f"{name} needs more memory than there is: make it smaller") from error
         if isinstance(cause, ValueError | TypeError | OSError):
-            raise ConfigError(f"{name}: {cause}") from error
+            raise ConfigError(f"{name}: {cause}{own_code_location(cause)}") from error
         raise
-    lacking = [attribute for attribute in _NEEDED[name] if not hasattr(part, attribute)]
-    if lacking:
+    needed = PARTS[name].attributes
+    if missing := [attribute for attribute in needed if not hasattr(part, attribute)]:
         raise ConfigError(
-            f"{name}: {type(part).__name__} has no {lacking[0]}: a {name} must have "
-            f"{', '.join(_NEEDED[name])}"
+            f"{name}: {type(part).__name__} has no {missing[0]}: a {name} must have "
+            f"{', '.join(needed)}"
         )
     return part
 
 
 def initialize_model(config: dict[str, Any], **supplied: Any) -> nn.Module:
-    """The model, its initial weights drawn from the run's seed and nothing else."""
+    """The model, whose initial weights depend on the run's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "model").initial_seed())
         return instantiate_part(config, "model", **supplied)

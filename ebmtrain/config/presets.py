@@ -1,4 +1,4 @@
-"""Where the YAML presets are, and how they become one configuration. Imports no torch."""
+"""Finds the YAML presets and composes them into one configuration. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ebmtrain.config import hydra_private
 from ebmtrain.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# A wheel has the presets inside of the package, a checkout next to it.
+# A wheel has the presets inside the package, a checkout has them next to it.
 BUILT_IN = next(p / "configs" for p in (_PACKAGE, _PACKAGE.parent) if (p / "configs").is_dir())
 Kind = Literal["run", "landscape", "ensemble"]
-_MAX_NAME_BYTES = 150  # file systems end names at 255; the job's number tells long ones apart
+_MAX_NAME_BYTES = 150  # file systems allow 255; job numbers distinguish longer names
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Presets:
     """Two folders of YAML files, GROUP/OPTION.yaml and config.yaml.
 
     Args:
-        built_in: those of ebmtrain, or a copy of them.
-        user: searched first; Hydra's own --config-dir is searched last, so that a preset with the
-            name of a built-in one would be ignored.
+        built_in: the presets of ebmtrain, or a copy of them.
+        user: searched first. (Hydra's own --config-dir is searched last and could not replace a
+            built-in preset.)
     """
 
     built_in: Path = BUILT_IN
@@ -48,11 +48,11 @@ class Presets:
         return hydra_private.config_loader(self.built_in, self.user)
 
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
-        """The configuration of these arguments, with Hydra's section `hydra`."""
+        """The configuration of these overrides, with Hydra's section `hydra`."""
         return hydra_private.load_config(self.loader(), overrides)
 
     def freeze(self, target: Path) -> Presets:
-        """Copies of the presets, so that an edit during a sweep changes no later job."""
+        """Copies the presets to `target`, so that an edit during a sweep changes no later job."""
         copies = Presets(target / "built_in", target / "user" if self.user else None)
         shutil.copytree(self.built_in, copies.built_in)
         if self.user and copies.user:
@@ -69,11 +69,8 @@ class Presets:
         return sorted(g for g in found if g != "." and not g.startswith("hydra"))
 
     def options(self, group: str) -> dict[str, Path]:
-        """Name and file of each option of a group; a user's one hides a built-in one."""
-        found: dict[str, Path] = {}
-        for folder in self.folders:
-            for path in sorted((folder / group).glob("*.yaml")):
-                found[path.stem] = path
+        """Name and file of each option of a group; the user's hide built-in ones."""
+        found = {p.stem: p for folder in self.folders for p in (folder / group).glob("*.yaml")}
         return dict(sorted(found.items()))
 
     def undecodable_files(self) -> list[Path]:
@@ -87,11 +84,8 @@ class Presets:
         return found
 
     def check_targets(self, config: DictConfig) -> None:
-        """Names the preset without a class, which the validator cannot: it sees no files.
-
-        Raises:
-            ConfigError: a chosen preset has no `_target_`.
-        """
+        """Raises ConfigError for a chosen preset without a `_target_`, with the name of its file,
+        which the validator does not know."""
         for group, option in config.hydra.runtime.choices.items():
             path = self.options(str(group)).get(str(option))
             node = config.get(str(group))
@@ -102,7 +96,7 @@ class Presets:
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of these arguments and the built-in presets, without Hydra's section."""
+    """The configuration of these overrides and the built-in presets, without Hydra's section."""
     config = Presets().compose(overrides)
     with open_dict(config):
         del config["hydra"]
@@ -110,7 +104,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
-    """Resolved, as plain Python values, without Hydra's own section."""
+    """The resolved configuration as plain Python values, without Hydra's section."""
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     content = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
     assert isinstance(content, dict)
@@ -118,31 +112,30 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
 
 
 def group_choices(choices: Mapping[Any, Any]) -> dict[str, str]:
-    """The option of each group of ours, from Hydra's `runtime.choices`, which has its own too."""
+    """The option of each group, from Hydra's `runtime.choices`, without Hydra's own groups."""
     return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
 
 
 def extend_import_path(*folders: Path | str | None) -> None:
-    """Makes the parts of a user's presets importable: they are next to the presets or in the
-    working directory. These folders come last, so that no file in them replaces an installed
-    module."""
+    """Makes modules in these folders and in the working directory importable. The folders come
+    last, so that no file in them replaces an installed module."""
     for folder in (*folders, Path.cwd()):
         if folder and str(folder) not in sys.path:
             sys.path.append(str(folder))
 
 
 def describe(path: Path) -> str:
-    """The preset's first comment, which says what it is."""
+    """The first comment of a preset, its description."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.startswith("#"):
             break
-        if not line.startswith("# @package"):  # Hydra wants that one first
+        if not line.startswith("# @package"):  # which Hydra requires on the first line
             return line.lstrip("# ").strip()
     return ""
 
 
 def _yaml_files(folder: Path) -> Iterator[Path]:
-    # Only group/option.yaml and files directly in the folder: a user's folder may hold anything.
+    # Not recursive: a user's folder may hold many other files.
     for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml"):
         yield from (p for p in folder.glob(pattern) if os.access(p, os.R_OK))
 
@@ -151,7 +144,7 @@ def _yaml_files(folder: Path) -> Iterator[Path]:
 
 
 def set_kind(config: DictConfig, kind: Kind) -> None:
-    """Records what the configuration describes, which decides where its directory is."""
+    """Sets what the configuration describes, on which the path of its directory depends."""
     hydra_private.set_runtime(config, "kind", kind)
 
 
@@ -160,28 +153,24 @@ def _kind_of(root: DictConfig) -> Kind:
 
 
 def _stamp() -> str:
-    """<date>-<time>-<4 hex>; two commands of one second differ in the last part.
-
-    OmegaConf caches the value in the configuration, and Hydra copies that cache into the
-    configuration of each job: one stamp for a whole command.
-    """
+    """<date>-<time>-<4 hex>. OmegaConf caches the value, and Hydra copies the cache into the
+    configuration of each job: a command has one stamp."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _place(dataset: str, method: str, model: str, *, _root_: DictConfig) -> str:
-    """The folders of a run below outputs/. A landscape has neither data nor a method; an ensemble
-    is many runs, like a sweep."""
+    """The folders of a run below outputs/."""
     places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
     return places.get(_kind_of(_root_), f"{dataset}/{method}_{model}")
 
 
 def _tail(seed: int, dataset: str, *, _root_: DictConfig) -> str:
-    """What follows the stamp in the name of a directory."""
+    """The end of the name of a directory, after the stamp."""
     return dataset if _kind_of(_root_) == "ensemble" else f"s{seed}"
 
 
 def _folder_name(text: str) -> str:
-    """A single folder name: a path among a job's overrides must not nest its directory."""
+    """The text as a single folder name: the overrides of a job may hold paths."""
     return re.sub(r"[/\\\s]", "_", text).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
 
 

@@ -1,4 +1,4 @@
-"""The sections of a configuration that are plain numbers. The validator reads their ranges."""
+"""The sections of a configuration that hold plain values, with their ranges."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ebmtrain.types import Count, Decay, WholeNumber
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """How long, in what portions.
+class TrainSettings:
+    """Length and size of the updates.
 
     Args:
-        steps: updates of the parameters; 0 shows the model as it is.
-        epochs: passes over the training points; where given, it is the length, whatever steps is.
+        steps: updates of the parameters; 0 evaluates the untrained model.
+        epochs: passes over the training points; replaces `steps` unless null.
         batch_size: points per update.
-        ema: decay of the averaged weights, which are then what is evaluated and sampled; null:
-            none, the weights themselves are.
-        log_every: updates per line of metrics; each is a mean over these updates.
-        ensemble: so many seeds, from `seed` on, side by side, whose updates are made as one; null
-            or 1: the one run. (With a default, for run directories from before there was one.)
-        leave_one_out: a run for each class of the data, in which that one is left out, in place of
-            several seeds; all of them of one seed, so of one split. (With a default, likewise.)
+        ema: decay of the averaged weights, which are then evaluated and sampled; null: the weights
+            themselves are.
+        log_every: updates per row of metrics, which is a mean over them.
+        ensemble: number of runs with consecutive seeds whose updates are computed in one batch;
+            null: a single run. Runs of earlier versions do not have it.
+        leave_one_out: one run for each class of the data, which leaves that class out; all have the
+            same seed and split. Runs of earlier versions do not have it.
     """
 
     steps: WholeNumber | None
@@ -37,14 +37,14 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class CheckpointSettings:
     """When the state is saved.
 
     Args:
         every: updates between two checkpoints; the last update always makes one.
-        keep: how many of the newest stay beside `best.pt`; >= 2, since one may be damaged.
-        best: the metric whose least value makes `best.pt`: any number that an evaluation gives, of
-            which less is better; nll where this one is not measured.
+        keep: number of the newest checkpoints that are kept, besides `best.pt`; >= 2, since one may
+            be damaged.
+        best: the metric whose smallest value selects `best.pt`; nll if it is not measured.
     """
 
     every: Count
@@ -53,13 +53,13 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plots:
-    """When pictures are made.
+class PlotSettings:
+    """When figures are drawn.
 
     Args:
         every: updates between two landscapes; the last update always makes one.
         gif: joins them into landscape.gif at the end.
-        points: samples drawn into each landscape.
+        points: samples shown in each landscape.
     """
 
     every: Count
@@ -68,14 +68,14 @@ class Plots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """What is drawn at the end, into samples/final.npz and samples_final.png.
+class SampleSettings:
+    """The final samples, samples/final.npz and samples_final.png.
 
     Args:
-        count: points.
-        start: where the chains start: the method's own chains where it has some, noise, or data.
-        chains: how many run side by side.
-        burn_in: steps of each chain before the first point is taken.
+        count: number of points.
+        start: first points of the chains: the method's own chains, if it has some, noise or data.
+        chains: number of parallel chains.
+        burn_in: steps of each chain before its first point.
         thin: steps between two points of a chain.
     """
 

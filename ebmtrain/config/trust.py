@@ -1,4 +1,4 @@
-"""What a run directory may ask for: it is data, and must not choose for itself what is imported."""
+"""Restricts what the configuration of a run directory, which is untrusted, can import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebmtrain.errors import UnsafeError
 Trust = tuple[str, ...] | None
 """Packages besides ebmtrain whose parts may be imported; None: any."""
 
-# Where ebmtrain's own parts live: nothing else of it can be asked for by a run directory.
+# The modules of ebmtrain's own parts.
 _TRUSTED_PREFIXES = tuple(
     f"ebmtrain.{home}."
     for home in (
@@ -21,22 +21,23 @@ _TRUSTED_PREFIXES = tuple(
         "runs.composition",
     )
 )  # fmt: skip
-_HYDRA_0_TARGET_KEYS = ("target", "class", "cls")  # what `_target_` was called before
+_HYDRA_0_TARGET_KEYS = ("target", "class", "cls")  # former names of `_target_`
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-logging.getLogger("hydra.utils").addHandler(logging.NullHandler())  # we say ourselves what it says
+# Its errors are reported by the validator.
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 
 def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
-    """Looks at every value there is, wherever it stands: Hydra calls a `_target_` at any depth.
+    """Checks all values at any depth: Hydra calls a `_target_` at any depth.
 
-    What a run directory holds was resolved when it was written, so an interpolation was put there
-    later: `${oc.env:...}` would read the environment of whoever opens it.
+    The configuration of a run directory was resolved when it was written, so an interpolation was
+    added later: `${oc.env:...}` would read the environment of the user who opens the run.
 
     Raises:
-        UnsafeError: an interpolation, a `_target_` that is not trusted, another of the keys that
-            tell Hydra how to call; a control character, which a terminal would obey.
+        UnsafeError: an interpolation, a `_target_` that is not trusted, another key of Hydra's
+            calls, or a control character, which a terminal would interpret.
     """
     if "hydra" in config:
         raise UnsafeError("the run's configuration has a section hydra: remove it")
@@ -61,11 +62,8 @@ def refuse_hostile(config: dict[str, Any], trust: tuple[str, ...]) -> None:
 
 
 def _refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
-    """By the name alone: nothing is imported yet.
-
-    Raises:
-        UnsafeError: not among ebmtrain's parts and not from a trusted package.
-    """
+    """Raises UnsafeError for a name that is neither one of ebmtrain's parts nor in a trusted
+    package. Imports nothing."""
     words = name.split(".") if isinstance(name, str) else [""]
     package = words[0]
     if package == "ebmtrain":
@@ -80,27 +78,27 @@ def _refuse_untrusted(name: Any, trust: tuple[str, ...]) -> None:
 
 
 def locate(name: str, trust: Trust) -> Any:
-    """What `_target_: name` names.
+    """The class or function that `_target_: name` names.
 
     Raises:
-        ImportError: nothing of this name.
-        UnsafeError: not ebmtrain's and not from a trusted package.
+        ImportError: the name does not exist.
+        UnsafeError: it is neither ebmtrain's nor in a trusted package.
     """
     if trust is None:
         return get_object(name)
     _refuse_untrusted(name, trust)
     found = get_object(name)
-    # ebmtrain's modules import others, and os reached through one of them is still os.
+    # ebmtrain's modules import others: a name such as ebmtrain.models.mlp.os is refused.
     if f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}" != name:
         raise UnsafeError(f"the run asks for {name!r}, which is not a part defined there")
     return found
 
 
 def trust_flags(config: Any) -> str:
-    """The words that a verb needs to open a run with parts of other packages than ours."""
+    """The flags `--trust PACKAGE` with which a verb opens a run of this configuration."""
     packages: dict[str, None] = {}
     nodes = [config]
-    for node in nodes:  # grows while it is walked
+    for node in nodes:  # grows during the loop
         if isinstance(node, dict):
             nodes += node.values()
             if isinstance(node.get("_target_"), str):

@@ -1,7 +1,6 @@
-"""Checks a composed configuration before anything is created: all problems in one message.
+"""Validates a composed configuration; all problems are in one message.
 
-Types and ranges stand where they belong, in the signatures of the parts (ebmtrain's and a user's
-own): `k: Count`. Here they are read and compared with what the configuration says.
+Types and ranges are read from the signatures of the parts, ebmtrain's and the user's: `k: Count`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from ebmtrain.config.aliases import resolve_aliases
 from ebmtrain.config.annotations import is_plain, may_be_collection, missing_type, type_hints
 from ebmtrain.config.cross_checks import conflicts
-from ebmtrain.config.schema import Checkpoint, Plots, Samples, Train
+from ebmtrain.config.instantiate import PARTS
+from ebmtrain.config.schema import CheckpointSettings, PlotSettings, SampleSettings, TrainSettings
 from ebmtrain.config.trust import Trust, locate, refuse_hostile
 from ebmtrain.errors import ConfigError, suggestion
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -30,41 +30,31 @@ from ebmtrain.evaluation.quality import Quality
 from ebmtrain.runtime.devices import Device
 from ebmtrain.types import WholeNumber
 
-# Parts are whatever their `_target_` names; what the builder itself passes to each is not written
-# in the configuration.
-PARTS: dict[str, frozenset[str]] = {
-    "model": frozenset({"event_shape", "ragged", "training_points"}),
-    "sampler": frozenset(),
-    "method": frozenset({"sampler"}),
-    "dataset": frozenset(),
-    "optimizer": frozenset(),
-    "evaluation": frozenset(),
-}
 _SECTIONS: dict[str, type] = {
     "device": Device,
-    "train": Train,
-    "checkpoint": Checkpoint,
-    "plots": Plots,
-    "samples": Samples,
+    "train": TrainSettings,
+    "checkpoint": CheckpointSettings,
+    "plots": PlotSettings,
+    "samples": SampleSettings,
     "quality": Quality,
     "diagnostics": Diagnostics,
 }
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 _Supervisor = Literal["retry"] | None
-_SCALARS = ("seed", "supervisor")  # what is not a section
+_SCALARS = ("seed", "supervisor")
 _MISSING = "???"
 
 
 class ValidConfig(dict[str, Any]):
-    """A configuration that `validate` has accepted, with the present names of all parts."""
+    """A validated configuration, with the present names of all parts."""
 
 
 def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
-    """Compares a plain, resolved configuration with the signatures of what it names.
+    """Compares a plain, resolved configuration with the signatures of its parts.
 
     Args:
-        trust: packages besides ebmtrain whose parts may be imported; None: any. A configuration
-            that comes from a run directory must not choose for itself.
+        trust: packages besides ebmtrain whose parts may be imported; None: any. The configuration
+            of a run directory is untrusted and may not import packages of its choice.
 
     Raises:
         ConfigError: with all problems, one per line.
@@ -86,10 +76,10 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
     for name, cls in _SECTIONS.items():
         if name in config:
             problems += call_problems(name, config[name], cls, frozenset(), trust)
-    for name, supplied in PARTS.items():
+    for name, kind in PARTS.items():
         if name in config:
-            problems += _part_problems(name, config[name], supplied, trust)
-    if seed_problems:  # what interpolates it, as dataset.seed does, is not wrong by itself
+            problems += _part_problems(name, config[name], kind.supplied, trust)
+    if seed_problems:  # dataset.seed interpolates it and is reported once
         got = f".seed must be .*got {re.escape(_format_value(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
     if not problems:
@@ -100,12 +90,12 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
 
 
 def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
-    """Of a mapping with a `_target_`."""
+    """Problems of a mapping with a `_target_`."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         return [f"{path} must be a mapping with a _target_, got {node!r}"]
     try:
         target = locate(node["_target_"], trust)
-    except ValueError:  # not words with dots between them
+    except ValueError:  # no dotted name
         return [f"{path}._target_: {node['_target_']!r} is no name of a class or function"]
     except ImportError as error:
         return [f"{path}._target_: {_import_problem(node['_target_'], error)}"]
@@ -118,12 +108,17 @@ def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust)
 def call_problems(
     path: str, arguments: Any, target: Any, supplied: frozenset[str], trust: Trust
 ) -> list[str]:
-    """Of keyword arguments for a class or function."""
+    """Problems of keyword arguments for a class or function.
+
+    Args:
+        path: of the arguments, for messages.
+        supplied: arguments that the builder passes.
+    """
     if not isinstance(arguments, dict):
         return [f"{path} must be a mapping, got {arguments!r}"]
     try:
         parameters = inspect.signature(target).parameters
-    except ValueError:  # builtins do not say what they take
+    except ValueError:  # some builtins have no signature
         return [f"{path}._target_: {target!r} cannot be used as a part"]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name in parameters if name not in supplied]
@@ -150,16 +145,14 @@ def call_problems(
 
 
 def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[str]:
-    """Of one argument: a nested part, a list or mapping that holds some, or a plain value."""
+    """Problems of one argument: a nested part, a list or mapping of parts, or a plain value."""
     if isinstance(value, dict) and "_target_" in value and not is_plain(hint):
         found = _part_problems(path, value, frozenset(), trust)
         return found or _type_problems(path, value["_target_"], hint, trust)
     if is_plain(hint):
         return value_problems(path, value, hint)
     if isinstance(value, dict | list) and not may_be_collection(hint):
-        return [
-            f"{path} must be a mapping with a _target_, got {_format_value(value)}"
-        ]  # a part itself
+        return [f"{path} must be a mapping with a _target_, got {_format_value(value)}"]
     if not _contains_part(value):
         return value_problems(path, value, hint)
     if isinstance(value, list):
@@ -174,31 +167,32 @@ def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[s
 
 
 def _type_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
-    """Of a class that is not what is asked for. Of a function, it shows when it is called."""
+    """Problems of a nested class that does not implement the annotation. A function is not checked:
+    the type of its result is unknown."""
     target = locate(name, trust)
     wanted = missing_type(target, hint) if inspect.isclass(target) else None
     return [] if wanted is None else [f"{path}._target_: {name!r} is no {wanted}"]
 
 
 def _contains_part(value: Any) -> bool:
-    """Whether a `_target_` stands in this value, at any depth."""
+    """True if the value holds a `_target_` at any depth."""
     if isinstance(value, dict):
         return "_target_" in value or any(map(_contains_part, value.values()))
     return isinstance(value, list) and any(map(_contains_part, value))
 
 
 def value_problems(path: str, value: Any, hint: Any) -> list[str]:
-    """Of one plain value, compared with a type that may carry ranges."""
+    """Problems of one plain value, compared with a type that may have ranges."""
     if value is None and hint is Any:
         return []
     adapter = _adapter_of(hint)
     if adapter is None:
-        # The hint is a class of ours or a protocol: only a part can be that, or null.
+        # The hint is a class or a protocol: only a part can implement it.
         if value is None and type(None) in typing.get_args(hint):
             return []
         return [f"{path} must be a mapping with a _target_, got {_format_value(value)}"]
     try:
-        # As JSON, because there a list is the only sequence, and strict: "1" is no number.
+        # As JSON, where a list is the only sequence, and strict: "1" is no number.
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         return _messages(path, value, error.errors(), hint)
@@ -208,7 +202,7 @@ def value_problems(path: str, value: Any, hint: Any) -> list[str]:
 
 
 def _fits_64_bits(value: Any) -> bool:
-    """Whether torch takes all numbers in it: Python's own have no end."""
+    """True if torch can hold all integers in the value."""
     if isinstance(value, list | tuple):
         return all(map(_fits_64_bits, value))
     if isinstance(value, dict):
@@ -221,12 +215,13 @@ def _adapter_of(hint: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
     except PydanticSchemaGenerationError:
         return None
-    except PydanticUserError:  # a dataclass brings its own settings
+    except PydanticUserError:  # a dataclass has its own settings
         return TypeAdapter(hint)
 
 
 def _messages(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
-    """What pydantic objects to; of true, false or a word, of which it names each, one sentence."""
+    """Pydantic's messages; for a union of booleans and strings, one message in place of one for
+    each."""
     words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
     if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
         choices = " or ".join([", ".join(["true", "false", *words[:-1]]), words[-1]])
@@ -246,7 +241,7 @@ def _format_value(value: Any) -> str:
 
 
 def _import_problem(name: str, error: ImportError) -> str:
-    """Why nothing of this name can be imported."""
+    """Why the name cannot be imported."""
     parts = name.split(".")
     prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
     found = next((prefix for prefix in prefixes if prefix in sys.modules), None)
@@ -261,11 +256,7 @@ def _import_problem(name: str, error: ImportError) -> str:
             f"there is no {parts[0]} to import {name!r} from: put {parts[0]}.py into {Path.cwd()} "
             "or the folder of --config-dir, or install it"
         )
-    return f"cannot import {name!r}: {_innermost(error)}"
-
-
-def _innermost(error: BaseException) -> str:
-    """The first cause: hydra wraps the reason of a failed import in its own words."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).splitlines()[0]
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # Hydra wraps the first error in others
+        cause = cause.__cause__
+    return f"cannot import {name!r}: {str(cause).splitlines()[0]}"

@@ -125,7 +125,7 @@ def test_runs_without_auroc_have_no_means(tmp_path: Path):
         (["train.leave_one_out=yes please"], "train.leave_one_out must be a valid boolean"),
         (
             ["dataset=wine", "train.leave_one_out=true", "train.ensemble=2"],
-            "both say which runs go side by side",
+            "both start several runs",
         ),
         (
             ["dataset=wine", "train.leave_one_out=true", "dataset.without=1"],
