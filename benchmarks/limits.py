@@ -30,8 +30,8 @@ import torch
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.runs.console import RunConsole
 from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runs.loggers.console import RunConsole
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.training.loop import collect_metrics, run_callbacks, run_step

@@ -173,7 +173,7 @@ def kl(energy: nn.Module, experiment: Any) -> float | None:
     """KL(data || model) in nats; None if it is infinite or the quadrature fails."""
     from ebmtrain.runs.evaluate import evaluation_input
 
-    value = experiment.evaluations["evaluation"](
+    value = experiment.evaluators["evaluation"](
         evaluation_input(experiment, energy, {})
     ).metrics.get("kl", math.nan)
     return value if math.isfinite(value) else None

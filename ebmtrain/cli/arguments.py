@@ -1,4 +1,4 @@
-"""The arguments of a command line, and what to say of those that do not fit."""
+"""Parses the arguments of a command line, and explains those that cannot be used."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
-from ebmtrain.errors import ConfigError, out_of_memory, suggestion
+from ebmtrain.errors import ConfigError, out_of_memory, own_code_location, suggestion
 
-_MAX_JOBS_TO_EXPLAIN = 64  # of a sweep, each composed to find an override that does not fit it
+_MAX_JOBS_TO_EXPLAIN = 64  # of a sweep, each composed to find an override that does not fit
 
 
 def split_flags(
@@ -27,7 +27,7 @@ def split_flags(
     """Plain arguments and the flags among them: `--trust NAME` or `--trust=NAME`.
 
     Args:
-        others: take what is not one of `flags` for a plain argument, as Hydra has many more.
+        others: treat other flags, such as those of Hydra, as plain arguments.
 
     Raises:
         ConfigError: an unknown flag, or one without its value.
@@ -53,10 +53,10 @@ def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list
     """The arguments of a configuration, and the folder of --config-dir, absolute.
 
     Raises:
-        ConfigError: another flag, unless `others`; the folder is none.
+        ConfigError: another flag, unless `others`; the folder does not exist.
     """
     plain, given = split_flags(arguments, ("--config-dir", "-cd"), others=others)
-    # Users of Hydra type +experiment=x where the default is null; here it is an option like others.
+    # Hydra's users type +experiment=x where the default is null; here it needs no plus.
     plain = [w[1:] if w.startswith("+experiment=") else w for w in plain]
     if not given:
         return plain, None
@@ -64,6 +64,16 @@ def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {folder} is not a directory")
     return plain, folder
+
+
+def compose_arguments(arguments: list[str]) -> DictConfig:
+    """The configuration that `[--config-dir DIR] key=value ...` describes."""
+    overrides, folder = parse_overrides(arguments)
+    extend_import_path(folder)
+    presets = Presets(user=folder)
+    config = presets.compose(overrides)
+    presets.check_targets(config)
+    return config
 
 
 def parse_run_and_options(
@@ -92,20 +102,16 @@ def parse_run_and_options(
 
 
 def quoting_hint(argument: str) -> str | None:
-    """How to quote an argument whose value holds special characters of Hydra's override grammar.
-
-    Examples are the folder of a job, 0_seed=0, and a repeated download, table(1).csv. None where
-    nothing is to be quoted.
-    """
+    """How to quote an argument whose value holds special characters of Hydra's grammar, such as the
+    folder of a job, 0_seed=0, or a repeated download, table(1).csv; None if it holds none."""
     key, _, value = argument.partition("=")
     if not key or not re.search(r"[=()]|[^\0-\x7f]", value) or re.search(r"['\"]", value):
         return None
     listed = re.fullmatch(r"\[(.*)\]", value)
     inner = f"[{','.join(map(_quote, listed[1].split(',')))}]" if listed else _quote(value)
     return (
-        "put values that hold =, (, ) or letters outside of ASCII into quotes, and all for the "
-        "shell: "
-        f"'{key}={inner}'"
+        "put values with =, (, ) or letters outside of ASCII into quotes, and the whole argument "
+        f"for the shell: '{key}={inner}'"
     )
 
 
@@ -124,18 +130,18 @@ def _parse_value(key: str, text: str) -> Any:
 
 
 def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raises ConfigError for the first option that a verb does not have; `device.*` is a whole
-    section: `device=cpu` and `device.threads=2`."""
+    """Raises ConfigError for the first option that is not `known`; `device.*` stands for `device`
+    and `device.threads`."""
     for name in options:
         if name not in known and f"{name.split('.')[0]}.*" not in known:
             raise ConfigError(f"unknown option {name}{suggestion(name, known)}")
 
 
 def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with other choices of whole groups, and after that dotted keys set.
+    """The configuration with other options of groups and then with other values of dotted keys.
 
     Raises:
-        ConfigError: a key or an option of a group that there is not.
+        ConfigError: an unknown key, or an unknown option of a group.
     """
     new = OmegaConf.to_container(OmegaConf.create(dict(config)))
     assert isinstance(new, dict)
@@ -173,17 +179,13 @@ def dotted_keys(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], int]:
-    """The lines about an error that is not ebmtrain's own, and the exit code.
-
-    Args:
-        arguments: of the command line.
-    """
+    """Lines about an error that is not ebmtrain's own, and the exit code."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     known = _presets_of(arguments)
     if isinstance(error, OverrideParseException):
         hint = quoting_hint(error.override) or text
         if error.override.endswith(","):
-            hint = "remove the comma at its end, or add values behind it and -m to run them all"
+            hint = "remove the comma at its end, or add values after it and -m to run them all"
         return [f"{error.override} cannot be read: {hint}"], 2
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return [_unknown_option_message(error.missing_cfg_file, text, known)], 2
@@ -192,7 +194,7 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
         return [f"{names} cannot be read: it is not UTF-8 ({text})"], 2
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         opened = error.filename or "a file"
-        return [f"cannot open {opened}: {error.strerror}; allow more, say ulimit -n 1024"], 6
+        return [f"cannot open {opened}: {error.strerror}; raise the limit, say ulimit -n 1024"], 6
     if out_of_memory(error):
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):
@@ -201,7 +203,9 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
         return [problem], 2
     if isinstance(error, HydraException | OmegaConfBaseException):
         return [text], 2
-    return [f"unexpected {type(error).__name__}: {text} (where: add --debug)"], 1
+    where = own_code_location(error)
+    remedy = "traceback: add --debug" if where else "where: add --debug"
+    return [f"unexpected {type(error).__name__}: {text}{where} ({remedy})"], 1
 
 
 def _presets_of(arguments: list[str]) -> Presets:
@@ -212,10 +216,8 @@ def _presets_of(arguments: list[str]) -> Presets:
 
 
 def _override_problem(error: Exception, arguments: list[str], known: Presets) -> str | None:
-    """What is wrong with the overrides of the command line where Hydra could not compose them.
-
-    Hydra's exceptions carry no attributes for these cases, so each override is looked at here.
-    """
+    """A message about the override that Hydra could not compose; None if none is found. Hydra's
+    exceptions carry no attributes for these cases."""
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return None
     texts = [a for a in arguments if "=" in a and not a.startswith("-")]
@@ -257,7 +259,7 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
 
 
 def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:
-    """About a key that the chosen presets do not have."""
+    """A message about a key that the chosen presets do not have."""
     group, _, rest = key.partition(".")
     owners = [n for n, path in known.options(group).items() if rest in _keys_of(path)]
     if rest and owners:
@@ -268,7 +270,7 @@ def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:
 
 
 def _keys_of(preset: Path) -> set[str]:
-    """Its dotted keys; of a file that is no YAML, none."""
+    """Dotted keys of a preset; none if it cannot be read."""
     try:
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -283,7 +285,7 @@ def find_key(name: str) -> str | None:
 
 
 def _unknown_option_message(name: str, text: str, known: Presets) -> str:
-    """About `group/option`, which is the name of no preset."""
+    """A message about `group/option`, which is no preset."""
     group, _, option = name.rpartition("/")
     options = list(known.options(group)) if group else []
     if not options:

@@ -1,18 +1,17 @@
-"""`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: the numbers of a checkpoint,
-computed again, by the evaluation of the run or another; with ood=FILE, how well energies tell the
-points of a file from the held-out ones."""
+"""`ebmtrain evaluate RUN [evaluation=ais] [evaluation.chains=2000]`: computes the metrics of a
+checkpoint again, by the evaluation of the run or another; with ood=FILE also the AUROC of energies
+between held-out points and the points of a file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import apply_options, check_options, parse_run_and_options, warn
+from ebmtrain.cli.arguments import check_options, parse_run_and_options
 from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ebmtrain.runs.storage.rundir import RunDir
     from ebmtrain.runs.trained_run import Run
 
 
@@ -20,7 +19,7 @@ USAGE = (
     "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [ood=FILE] [checkpoint=best] "
     "[--trust P]"
 )
-# How a model is measured. Anything else, say its base measure or temperature, makes it another one.
+# Sections that do not change the model.
 _OPTIONS = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
 
 
@@ -29,20 +28,16 @@ def main(arguments: list[str]) -> int:
     checkpoint, ood = options.pop("checkpoint", None), options.pop("ood", None)
     check_options(options, ("checkpoint", "ood", *_OPTIONS))
 
+    from ebmtrain.cli.run_files import open_with_options
     from ebmtrain.evaluation.protocol import split_timings
     from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
-    from ebmtrain.runs.loading import open_run
-    from ebmtrain.runs.storage.rundir import RunDir
 
-    files = RunDir.open(path)
-    run = open_run(
-        files, apply_options(files.config(), options), checkpoint, trust, warn, set_up_process=True
-    )
+    run = open_with_options(path, options, checkpoint, trust)
     others = None if ood is None else _read_ood_points(run, str(ood))
     model = evaluation_input(run.experiment, run.standard_energy, run.method_state)
     metrics, warnings = run_evaluations(run.experiment, model)
     if others is not None:
-        metrics = {**metrics, **_ood_auroc(run, files, others)}
+        metrics = {**metrics, **_ood_auroc(run, others)}
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
@@ -50,49 +45,42 @@ def main(arguments: list[str]) -> int:
     for warning in warnings:
         print(f"warning: {warning}")
     numbers, timings = split_timings(metrics)
-    files.write_json(
-        "evaluation.json",
-        {
-            "step": run.step,
-            "checkpoint": checkpoint,
-            "options": options if ood is None else {**options, "ood": str(ood)},
-            "metrics": numbers,
-            "timings": timings,
-            "warnings": warnings,
-        },
-    )
+    content = {
+        "step": run.step,
+        "checkpoint": checkpoint,
+        "options": options if ood is None else {**options, "ood": str(ood)},
+        "metrics": numbers,
+        "timings": timings,
+        "warnings": warnings,
+    }
+    run.directory.write_json("evaluation.json", content)
     print(f"step {run.step}: {path / 'evaluation.json'}")
     return 0
 
 
 def _read_ood_points(run: Run, path: str) -> Tensor:
-    """Points that are not of the data, (n, *event).
-
-    Raises:
-        ConfigError: an analytic landscape has no data that they could be told from.
-        DataError: the file cannot be used.
-    """
+    """Points that are not of the data, (n, *event)."""
     if run.experiment.data is None:
         raise ConfigError("ood needs data to compare with, and an analytic landscape has none")
     return run.read(path)
 
 
-def _ood_auroc(run: Run, files: RunDir, others: Tensor) -> dict[str, float]:
-    """AUROC of the energy, of held-out points against others; draws plots/ood.png."""
-    from ebmtrain.cli.plot import final_points
+def _ood_auroc(run: Run, others: Tensor) -> dict[str, float]:
+    """AUROC of the energy between held-out points and others; draws plots/ood.png."""
     from ebmtrain.evaluation.estimators.auroc import auroc
     from ebmtrain.runs.figures import RunFigures
+    from ebmtrain.runs.trained_run import final_samples
     from ebmtrain.score import energies
 
     dataset, units = run.experiment.dataset, run.experiment.standardization
     assert dataset is not None
     groups = {
         "held-out data": dataset.holdout,
-        "model samples": units.to_data(final_points(run)),
+        "model samples": units.to_data(final_samples(run)),
         "out of distribution": others,
     }
     found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
     value, error = auroc(found["held-out data"], found["out of distribution"])
     title = f"step {run.step}  AUROC {value:.4f}"
-    RunFigures(run.experiment, files).draw_energies("ood", found, title)
+    RunFigures(run.experiment, run.directory).draw_energies("ood", found, title)
     return {"ood_auroc": value, "ood_auroc_se": error}

@@ -1,5 +1,5 @@
-"""`ebmtrain -h` and `ebmtrain VERB -h`. Hydra's own page composes the configuration and looks up
-each of its groups twice, which takes longer than all the rest of the start."""
+"""`ebmtrain -h` and `ebmtrain VERB -h`. Hydra's own page composes the configuration, which takes
+longer than the rest of the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ebmtrain.config.presets import Presets
 
 _FLAGS = ("-h", "--help")
 _PAGE = """\
-ebmtrain trains energy-based models and says how good they are.
+ebmtrain trains and evaluates energy-based models.
 
   ebmtrain                                   the default run
   ebmtrain method=pcd model=mlp              choose parts
@@ -22,12 +22,14 @@ ebmtrain trains energy-based models and says how good they are.
 
 verbs (`ebmtrain VERB -h` for one)
   ebmtrain check [key=value ...]             compose, build, a few steps; writes nothing
-  ebmtrain verify [key=value ...]            mathematical properties of model, sampler, method
-  ebmtrain list [GROUP]                      what there is to choose from
+  ebmtrain verify [key=value ...]            test properties of model, sampler, method
+  ebmtrain list [GROUP]                      the options of each group
   ebmtrain init DIR [GROUP/OPTION ...]       copy presets, to edit them
   ebmtrain resume RUN                        continue from the exact state
-  ebmtrain evaluate|plot RUN                 numbers and pictures of a checkpoint
+  ebmtrain evaluate|plot RUN                 metrics and figures of a checkpoint
   ebmtrain sample RUN count=1000             points from the model
+  ebmtrain sample RUN --inpaint MASK         missing values given known ones
+  ebmtrain sample RUN --denoise FILE noise=S clean points given noisy ones
   ebmtrain report DIR --sort kl              leaderboard of a sweep, or of many runs
   ebmtrain score RUN --data FILE --out FILE  energies of the rows of a file
 
@@ -39,7 +41,7 @@ options of each group
 
 
 def general_help(arguments: list[str]) -> str:
-    """The general page, with the options of the user's folder too."""
+    """The general page, with the options of the user's folder."""
     arguments = [argument for argument in arguments if argument not in _FLAGS]
     known = Presets(user=parse_overrides(arguments, others=True)[1])
     lines = [f"{group}: {', '.join(known.options(group))}" for group in known.groups()]
@@ -47,7 +49,7 @@ def general_help(arguments: list[str]) -> str:
 
 
 def verb_help(verb: str) -> str:
-    """What the verb does, and how it is used."""
+    """The description and the usage of a verb."""
     command = importlib.import_module(f"ebmtrain.cli.{verb}")
     usage = getattr(command, "USAGE", "")
     text = (command.__doc__ or "").replace("`", "").strip()

@@ -1,4 +1,4 @@
-"""`ebmtrain list [GROUP]`: the options of each group, what they are, where they come from."""
+"""`ebmtrain list [GROUP]`: the options of each group, with their descriptions and origin."""
 
 from __future__ import annotations
 

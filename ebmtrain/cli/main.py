@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except KeyboardInterrupt as stop:
         return 128 + (stop.signal if isinstance(stop, TerminationSignal) else signal.SIGINT)
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         silence_stdout()
         return 0
-    except Exception as error:  # one line for whatever it is, and the exit code of its kind
+    except Exception as error:  # one line, and the exit code of its kind
         if debug:
             raise
         return print_error(_stdout_error(error), arguments, _FOLDER_DELETED if gone else "")
@@ -99,53 +99,36 @@ def _is_verb(argument: str) -> bool:
     if argument.startswith(("-", "+", "~")) or "=" in argument:
         return False
     if argument == "train":
-        raise ConfigError("there is no verb train: ebmtrain alone trains, with key=value behind it")
-    known = _known_keys()
-    if argument in known:
+        raise ConfigError("there is no verb train: ebmtrain alone trains, say ebmtrain method=pcd")
+    from ebmtrain.cli.arguments import dotted_keys
+    from ebmtrain.config.presets import Presets, compose_config, to_plain
+
+    if argument in {*dotted_keys(to_plain(compose_config())), *Presets().groups()}:
         raise ConfigError(f"{argument} is given no value: {argument}=...")
     raise ConfigError(
         f"unknown verb {argument}{suggestion(argument, VERBS)} (to train, give key=value)"
     )
 
 
-def _known_keys() -> set[str]:
-    """Dotted keys of the default configuration, and the groups."""
-    from ebmtrain.cli.arguments import dotted_keys
-    from ebmtrain.config.presets import Presets, compose_config, to_plain
-
-    return {*dotted_keys(to_plain(compose_config())), *Presets().groups()}
-
-
 def print_error(error: Exception, arguments: list[str], remark: str = "") -> int:
-    """Prints one line per problem; returns the exit code.
-
-    An error that is not ebmtrain's own is reported as unexpected, and --debug shows its traceback.
-
-    Args:
-        remark: the end of each line.
-    """
+    """Prints one line per problem, each with this remark at its end; returns the exit code."""
     if isinstance(error, EbmtrainError):
         lines, code = str(error).splitlines(), error.exit_code
     else:
         from ebmtrain.cli.arguments import explain_error
 
         lines, code = explain_error(error, arguments)
-    lines = [f"{line}{remark}" for line in lines]
-    messages = [f"ebmtrain: {_escape_control_characters(line)}" for line in lines]
+    # A terminal would interpret control characters: they are written as Python escapes.
+    lines = [
+        "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{line}{remark}")
+        for line in lines
+    ]
+    messages = [f"ebmtrain: {line}" for line in lines]
     if len(lines) > 1:
-        messages = [
-            f"ebmtrain: {len(lines)} problems",
-            *(f"  - {_escape_control_characters(line)}" for line in lines),
-        ]
+        messages = [f"ebmtrain: {len(lines)} problems", *(f"  - {line}" for line in lines)]
     # In one write, so that the lines of concurrent processes are not mixed.
     print("\n".join(messages) + "\n", end="", file=sys.stderr)
     return code
-
-
-def _escape_control_characters(line: str) -> str:
-    """The line with its control characters, which a terminal would interpret, written as Python
-    escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def entry() -> None:

@@ -1,4 +1,4 @@
-"""`ebmtrain -m`: many jobs, of which none stops the others, and one table at the end."""
+"""`ebmtrain -m`: independent jobs, and a leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -17,36 +17,32 @@ from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
 
 @dataclass
 class Sweep:
-    """One sweep's directory, which was not there or empty before, and what it is to hold.
+    """The directory of a sweep or of an ensemble.
 
     Raises:
-        ConfigError: there is something in it.
+        ConfigError: it is not empty.
     """
 
     path: Path
     jobs: list[list[str]]
+    """The overrides of each job."""
     key: str = "hydra.sweep.dir"
-    """What says where it goes."""
+    """The option that sets the path."""
     quiet: bool = False
-    """The leaderboard goes to files alone: of runs on different data, which are not compared."""
+    """Writes the leaderboard to files only: the runs are on different data."""
 
     def __post_init__(self) -> None:
         if find_runs(self.path):
             raise ConfigError(f"{self.path} holds a sweep already: choose another {self.key}")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ConfigError(
-                f"{self.path} is there and not an empty folder: choose another {self.key}"
-            )
+            raise ConfigError(f"{self.path} is not an empty folder: choose another {self.key}")
 
     def keep_presets(self, frozen: Presets) -> Presets:
-        """Copies the YAML files that all jobs are composed from into the sweep's directory."""
+        """Copies the YAML files of the jobs into the sweep's directory."""
         return frozen.freeze((self.path / PRESETS_FOLDER).absolute())
 
     def tidy(self) -> None:
-        """Removes what this call and Hydra wrote for a sweep of which no job began.
-
-        Folders that are then empty are removed as well.
-        """
+        """Removes the files of a sweep that started no job, and folders that are then empty."""
         if not self.path.is_dir() or find_runs(self.path):
             return
         shutil.rmtree(self.path / PRESETS_FOLDER, ignore_errors=True)
@@ -55,20 +51,22 @@ class Sweep:
             with suppress(OSError):  # not empty
                 Path(folder).rmdir()
 
-    @property
-    def kind(self) -> str:
-        return "ensemble" if self.key == "hydra.run.dir" else "sweep"
-
     def report(self) -> int:
-        """Prints the leaderboard and writes it beside the jobs; 1 if a job failed."""
+        """Prints the leaderboard and writes it to the directory; 1 if a job failed."""
         from ebmtrain.runs.report.write import report
 
         entries = report(self.path, quiet=self.quiet)
-        begun = [entry for entry in entries if entry.status != "killed"]
-        failed = [entry for entry in begun if entry.status not in ("finished", "interrupted")]
-        missing = len(begun) < len(self.jobs)
-        count = f"{len(begun)} of {len(self.jobs)}" if missing else len(begun)
-        print(f"{self.kind:8} {self.path}  ({count} jobs, {len(failed)} failed)")
+        statuses = [entry.status for entry in entries if entry.status != "killed"]
+        interrupted = statuses.count("interrupted")
+        failed = len(statuses) - interrupted - statuses.count("finished")
+        missing = len(statuses) < len(self.jobs)
+        counts = [
+            f"{len(statuses)} of {len(self.jobs)} jobs" if missing else f"{len(statuses)} jobs"
+        ]
+        counts += [f"{failed} failed"]
+        counts += [f"{interrupted} interrupted"] if interrupted else []
+        kind = "ensemble" if self.key == "hydra.run.dir" else "sweep"
+        print(f"{kind:8} {self.path}  ({', '.join(counts)})")
         return 1 if failed or missing else 0
 
 

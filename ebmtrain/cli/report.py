@@ -1,4 +1,4 @@
-"""`ebmtrain report DIR [--sort METRIC]`: a leaderboard of a sweep, or of a folder of runs."""
+"""`ebmtrain report DIR [--sort METRIC]`: a leaderboard of a sweep or of a folder of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ebmtrain resume RUN [key=value ...]`: goes on in the same directory from the exact state."""
+"""`ebmtrain resume RUN [key=value ...]`: continues in the same directory from the exact state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.runs.storage.rundir import RunDir
 
     if options.get("train.steps") is not None:
-        options.setdefault("train.epochs", None)  # which would win, and the argument be ignored
+        options.setdefault("train.epochs", None)  # epochs take precedence over steps
     config = apply_options(RunDir.open(path).config(), options) if options else None
     signal = resume(path, config, trust)["signal"]
     return 128 + signal if signal else 0

@@ -1,103 +1,148 @@
-"""`ebmtrain sample RUN count=1000`: points from the model, in the data's own units; with
-`--inpaint MASK` what it makes of points of which a part is known, with `--denoise FILE noise=0.3`
-of noisy ones."""
+"""`ebmtrain sample RUN count=1000`: points from the model, in the data's own units; with `--inpaint
+MASK` missing values given known ones, with `--denoise FILE noise=0.3` clean points given noisy
+ones."""
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_flags, warn
+from ebmtrain.errors import ConfigError, DataError
 
-from ebmtrain.cli.arguments import (
-    apply_options,
-    check_options,
-    parse_run_and_options,
-    split_flags,
-    warn,
-)
-from ebmtrain.errors import ConfigError
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ebmtrain.runs.trained_run import Run
 
 USAGE = (
     "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] "
     "[--inpaint MASK [--data FILE] | --denoise FILE noise=SIGMA] ..."
 )
-# Options and the least of each.
-_NUMBERS = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
+_MINIMA = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
+_N_HOLDOUT_ROWS = 16  # held-out points that --inpaint takes without --data
+
+
+class _Output(NamedTuple):
+    """Draws and their description."""
+
+    x: Tensor
+    """(points, *event), or (points, draws of each, *event)."""
+    description: str
+    default_name: str
+    """Name of the file in the folder samples."""
+    extra_arrays: Mapping[str, Tensor] = {}
+    """Further arrays of an npz file."""
+    picture: bytes | None = None
+    """PNG."""
 
 
 def main(arguments: list[str]) -> int:
     rest, files = split_flags(arguments, ("--inpaint", "--data", "--denoise"), others=True)
     path, options, trust = parse_run_and_options(rest, USAGE)
-    mask, noisy = files.get("--inpaint"), files.get("--denoise")
-    if mask is not None and noisy is not None:
-        raise ConfigError("--inpaint and --denoise are two questions: ask one at a time")
+    out = _check_arguments(options, files)
+
+    from ebmtrain.cli.run_files import encode_arrays, open_with_options
+    from ebmtrain.masks import lengths
+    from ebmtrain.score import energies
+
+    device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
+    run = open_with_options(path, device, options.pop("checkpoint", None), trust)
+    if "--inpaint" in files:
+        output = _inpaint(run, files["--inpaint"], files.get("--data"), options)
+    elif "--denoise" in files:
+        output = _denoise(run, files["--denoise"], options)
+    else:
+        count = options.pop("count", 1000)
+        x = run.sample(count, **options)
+        text = f"{len(x)} points of shape {tuple(x.shape[1:])}"
+        output = _Output(x, text, f"sample_{count}.npz")
+    x, spec = output.x, run.experiment.data_spec
+    points = x.reshape(-1, *spec.standardization.shift.shape)
+    energy = energies(run.energy, points)
+    shape = x.shape[: x.dim() - points.dim() + 1]
+    tensors = {"x": x, "energy": energy.view(shape), **output.extra_arrays}
+    if spec.ragged:
+        tensors["lengths"] = lengths(x)
+    arrays = {k: v.cpu().numpy() for k, v in tensors.items()}
+    target = Path(out) if out else path / "samples" / output.default_name
+    table = arrays["x"].reshape(len(points), -1)
+    run.directory.write_output(target, encode_arrays(target.suffix, arrays, table, spec.names))
+    print(f"{output.description}: {target}")
+    if output.picture is not None:
+        run.directory.write_output(target.with_suffix(".png"), output.picture)
+        print(f"picture: {target.with_suffix('.png')}")
+    return 0
+
+
+def _check_arguments(options: dict[str, Any], files: Mapping[str, str]) -> str | None:
+    """Checks options and flags; removes and returns the option `out`."""
+    mask, noisy = "--inpaint" in files, "--denoise" in files
+    if mask and noisy:
+        raise ConfigError("--inpaint and --denoise exclude each other: give one of them")
     own = ("array",) if mask else ("array", "noise") if noisy else ("start", "label")
-    shared = [name for name in _NUMBERS if name != "label"]
+    shared = [name for name in _MINIMA if name != "label"]
     check_options(options, (*shared, *own, "out", "checkpoint", "device.*"))
-    for name, least in _NUMBERS.items():
+    for name, least in _MINIMA.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
     if options.get("start", "noise") not in ("chains", "noise", "data"):
         raise ConfigError(f"start must be chains, noise or data, got {options['start']!r}")
-    if "--data" in files and mask is None:
+    if "--data" in files and not mask:
         raise ConfigError("--data is read by --inpaint MASK alone: add it, or leave --data out")
+    if noisy and options.get("noise") is None:
+        raise ConfigError("give noise=SIGMA, its standard deviation in the units of the data")
     out = options.pop("out", None)
     if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
         raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
+    return out
 
-    from ebmtrain.cli.sample_posterior import SampleOutput, denoise, inpaint
-    from ebmtrain.masks import lengths
-    from ebmtrain.runs.loading import open_run
-    from ebmtrain.runs.storage.rundir import RunDir
-    from ebmtrain.score import energies
 
-    opened = RunDir.open(path)
-    device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
-    config = apply_options(opened.config(), device)
-    run = open_run(
-        opened, config, options.pop("checkpoint", None), trust, warn, set_up_process=True
-    )
-    if mask is not None:
-        answer, name = inpaint(run, mask, files.get("--data"), options), "inpainted.npz"
-    elif noisy is not None:
-        answer, name = denoise(run, noisy, options), "denoised.npz"
+def _read_rows(run: Run, data: str, options: dict[str, Any]) -> Tensor:
+    """The points of a file, (n, *event); removes `array` from the options."""
+    array = options.pop("array", None)
+    return run.read(data, None if array is None else str(array))
+
+
+def _denoise(run: Run, data: str, options: dict[str, Any]) -> _Output:
+    """Clean points for each row of the file, their mean, and a figure of images."""
+    from ebmtrain.runs.figures import RunFigures
+
+    noise, y = options.pop("noise"), _read_rows(run, data, options)
+    found = run.denoise(y, noise, options.pop("count", 1), **options)
+    text = f"{len(y)} points ({data}), freed of noise {noise:g}, {found.draws.shape[1]} times each"
+    picture = None
+    if y.ndim > 2:  # rows of a table are no images
+        try:
+            picture = RunFigures(run.experiment, run.directory).denoising_png(y, found, noise)
+        except DataError as error:  # the dataset, which is missing, knows if points are images
+            warn(f"no picture: {error}")
+    return _Output(found.draws, text, "denoised.npz", {"mean": found.mean}, picture)
+
+
+def _inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> _Output:
+    """Missing values for each row of the file, or for some held-out points."""
+    import torch
+
+    from ebmtrain.datasets.io.read_points import read_points
+
+    event = tuple(run.experiment.standardization.shift.shape)
+    known = torch.from_numpy(read_points(mask).values)
+    if known.numel() != math.prod(event) or not ((known == 0) | (known == 1)).all():
+        raise DataError(
+            f"{mask} must hold {math.prod(event)} zeros and ones, one for each number of a point: "
+            "1 where it is known, 0 where it is to be filled in"
+        )
+    if data is not None:
+        rows = _read_rows(run, data, options)
+    elif run.experiment.dataset is not None:
+        rows = run.experiment.dataset.holdout[:_N_HOLDOUT_ROWS]
     else:
-        count = options.pop("count", 1000)
-        x, name = run.sample(count, **options), f"sample_{count}.npz"
-        answer = SampleOutput(x, f"{len(x)} points of shape {tuple(x.shape[1:])}")
-    target = Path(out) if out else path / "samples" / name
-    x = answer.x
-    points = x.reshape(-1, *run.experiment.standardization.shift.shape)
-    energy = energies(run.energy, points).view(x.shape[: x.dim() - points.dim() + 1])
-    arrays = {
-        k: v.cpu().numpy() for k, v in {"x": x, "energy": energy, **answer.extra_arrays}.items()
-    }
-    if run.experiment.data_spec.ragged:
-        arrays["lengths"] = lengths(x).cpu().numpy()
-    opened.write_output(target, _as_file(target.suffix, arrays, run.experiment.data_spec.names))
-    print(f"{answer.description}: {target}")
-    if answer.picture is not None:
-        opened.write_output(target.with_suffix(".png"), answer.picture)
-        print(f"picture: {target.with_suffix('.png')}")
-    return 0
-
-
-def _as_file(suffix: str, arrays: Mapping[str, np.ndarray], names: tuple[str, ...] | None) -> bytes:
-    """npz holds all arrays, npy and csv hold x; csv below the names of its columns, if any, a point
-    a line."""
-    buffer, x = io.BytesIO(), arrays["x"]
-    if suffix == ".npz":
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # no array is its allow_pickle
-    elif suffix == ".npy":
-        np.save(buffer, x)
-    else:
-        if names is not None:
-            header = io.StringIO()
-            csv.writer(header, lineterminator="\n").writerow(names)
-            buffer.write(header.getvalue().encode())
-        np.savetxt(buffer, x.reshape(arrays["energy"].size, -1), delimiter=",")
-    return buffer.getvalue()
+        raise ConfigError("a landscape has no held-out points: give --data FILE")
+    x = run.inpaint(rows, known.view(event) == 1, options.pop("count", 1), **options)
+    missing = f"{int((known == 0).sum())} of {known.numel()} numbers"
+    text = f"{len(x)} points ({data or 'held out'}), {missing} drawn, {x.shape[1]} times each"
+    return _Output(x, text, "inpainted.npz")

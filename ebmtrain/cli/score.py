@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
-from ebmtrain.cli.arguments import (
-    apply_options,
-    check_options,
-    parse_run_and_options,
-    split_flags,
-    warn,
-)
+from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_flags
 from ebmtrain.errors import ConfigError
 
 USAGE = "ebmtrain score RUN --data FILE --out FILE.csv|npy|npz [array=NAME] [checkpoint=best] ..."
@@ -31,16 +24,12 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"--out must end in .csv, .npy or .npz, got {out}")
     if _same_file(data, out):
         raise ConfigError(f"--out {out} is the data: it would be overwritten; name another file")
-    array = options.pop("array", None)
+    array, checkpoint = options.pop("array", None), options.pop("checkpoint", None)
 
-    from ebmtrain.runs.loading import open_run
-    from ebmtrain.runs.storage.rundir import RunDir
+    from ebmtrain.cli.run_files import encode_arrays, open_with_options
     from ebmtrain.score import energies
 
-    files_of_run = RunDir.open(path)
-    checkpoint = options.pop("checkpoint", None)
-    config = apply_options(files_of_run.config(), options)
-    run = open_run(files_of_run, config, checkpoint, trust, warn, set_up_process=True)
+    run = open_with_options(path, options, checkpoint, trust)
     x = run.read(data, None if array is None else str(array))
     scores = {"energy": energies(run.energy, x).double().cpu().numpy()}
     log_z = run.log_z
@@ -50,7 +39,8 @@ def main(arguments: list[str]) -> int:
         print(f"log Z of step {run.step} is not known, so -log p is left out: ebmtrain evaluate")
     else:
         scores["neg_log_p"] = scores["energy"] / run.temperature + log_z
-    files_of_run.write_output(out, _as_file(out.suffix, scores))
+    table = np.stack(list(scores.values()), 1)
+    run.directory.write_output(out, encode_arrays(out.suffix, scores, table, list(scores), "%.9g"))
     print(f"{len(x)} rows, {' and '.join(scores)}: {out}")
     return 0
 
@@ -58,18 +48,5 @@ def main(arguments: list[str]) -> int:
 def _same_file(data: str, out: Path) -> bool:
     try:
         return Path(data).expanduser().samefile(out)
-    except (OSError, RuntimeError, ValueError):  # one of them is not there
+    except (OSError, RuntimeError, ValueError):  # one of them does not exist
         return False
-
-
-def _as_file(suffix: str, scores: dict[str, np.ndarray]) -> bytes:
-    """csv and npz hold all columns by name, npy the energies alone."""
-    buffer = io.BytesIO()
-    if suffix == ".npz":
-        np.savez(buffer, **scores)  # type: ignore[arg-type]  # no column is its allow_pickle
-    elif suffix == ".npy":
-        np.save(buffer, scores["energy"])
-    else:
-        columns = np.stack(list(scores.values()), 1)
-        np.savetxt(buffer, columns, "%.9g", ",", header=",".join(scores), comments="")
-    return buffer.getvalue()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebmtrain.plots.contours import ContourData, contour_data, round_ticks
 from ebmtrain.plots.grid import Grid, cell_counts, evaluate, evaluate_on_grid
-from ebmtrain.plots.points import MAX_DATA, draw_data, draw_samples, thin
+from ebmtrain.plots.points import MAX_DATA, draw_data, scatter_samples, thin
 from ebmtrain.plots.style import (
     COLORMAP,
     GREY,
@@ -73,7 +73,7 @@ def draw_landscape(
     if data is not None:
         draw_data(axes, data, window, "white", edge="black", area=area)
     if samples is not None:
-        draw_samples(axes, samples, window, MODEL, area=area)
+        scatter_samples(axes, samples, window, MODEL, area=area)
     axes.set_aspect(window.aspect)
     axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
     axes.set_ylim(grid.y[0], grid.y[-1])

@@ -36,7 +36,7 @@ def draw_data(
     )
 
 
-def draw_samples(
+def scatter_samples(
     axes: Axes, samples: Tensor, window: Window, colour: str, *, area: float = 1.0
 ) -> None:
     """Larger triangles at (n, 2) points, with a black edge: visible on dark and on bright

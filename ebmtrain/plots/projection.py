@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ebmtrain.plots.grid import evaluate
-from ebmtrain.plots.points import draw_data, draw_samples, thin
+from ebmtrain.plots.points import draw_data, scatter_samples, thin
 from ebmtrain.plots.samples import bin_count
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, escape_math, label_axes, new_figure
 from ebmtrain.plots.window import fit_interval, fit_window
@@ -137,7 +137,7 @@ def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Ten
     window = fit_window((reference - mean) @ plane).enclosing_square()
     if data is not None:
         draw_data(axes, (data - mean) @ plane, window, DATA)
-    draw_samples(axes, (samples - mean) @ plane, window, MODEL)
+    scatter_samples(axes, (samples - mean) @ plane, window, MODEL)
     axes.set_xlim(window.low[0], window.high[0])
     axes.set_ylim(window.low[1], window.high[1])
     axes.set_aspect("equal")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.runs.console import print_line
 from ebmtrain.runs.launch import create_run, session_steps
+from ebmtrain.runs.loggers.console import print_line
 from ebmtrain.runs.outcome import report_outcome
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
@@ -36,7 +36,7 @@ def _run_members(
     """Trains the members in these folders; returns the signal that stopped them, or None.
 
     Args:
-        members: experiments that differ in their seed only, each with a training specification.
+        members: experiments that differ in their seed, each with a training specification.
         ended: called with the number of each member that ends, and its result or its exception.
             The exception of one member does not stop the others.
         quiet: prints nothing; otherwise the lines of the first member are printed.
@@ -57,7 +57,7 @@ def _run_members(
             )
 
     def on_end(number: int, result: _Result | Exception) -> None:
-        stop.raises = False  # it applied to the member that has just ended: others have to save
+        stop.raises = False  # it applied to the member that has ended; the others must save
         ended(number, result)
 
     with stop:
@@ -70,11 +70,6 @@ def member_overrides(members: list[Experiment]) -> list[str]:
     if len({experiment.seed for experiment in members}) == len(members):
         return [f"seed={experiment.seed}" for experiment in members]
     return [f"without={experiment.config['dataset']['without']}" for experiment in members]
-
-
-def _folders(path: Path, members: list[Experiment]) -> list[Path]:
-    """The folders of the members, named like the jobs of a sweep."""
-    return [path / f"{i}_{word}" for i, word in enumerate(member_overrides(members))]
 
 
 def run_ensemble(
@@ -96,10 +91,11 @@ def run_ensemble(
     Raises:
         TerminationSignal: a signal stopped it, after the members were saved.
     """
-    began, paths, each = time.perf_counter(), _folders(path, members), member_overrides(members)
-    results: dict[int, dict[str, Any]] = {}
+    began, each = time.perf_counter(), member_overrides(members)
+    paths = [path / f"{i}_{override}" for i, override in enumerate(each)]
+    results: dict[int, _Result] = {}
 
-    def ended(number: int, result: dict[str, Any] | Exception) -> None:
+    def ended(number: int, result: _Result | Exception) -> None:
         label = f"{name or f'member {number}'}  {each[number]}"
         config = members[number].config
         results[number] = report_outcome(

@@ -1,8 +1,8 @@
-"""Runs the evaluators of an experiment on a model."""
+"""Evaluates a run's model: its evaluators, and the mathematical properties of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from time import perf_counter
@@ -12,24 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.evaluation.properties.energies import check_energy
+from ebmtrain.evaluation.properties.methods import check_method
+from ebmtrain.evaluation.properties.result import PropertyResult
+from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
-from ebmtrain.runs.sampling import chain_starts, draw_samples
+from ebmtrain.runs.sampling import chain_starts, draw_samples, uniform_noise
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import count_evaluations
-from ebmtrain.types import EstimatesLogZ
+from ebmtrain.types import EstimatesLogZ, labels_of
+
+_N_PROPERTY_POINTS = 64
 
 
 def evaluation_input(
     experiment: Experiment, energy: nn.Module, method: Mapping[str, Tensor]
 ) -> EvaluationInput:
-    """The model with all that evaluators read: region, data, draws, chains, random streams."""
+    """The input of the evaluators.
 
-    def points(count: int) -> Tensor:
-        wanted = replace(experiment.samples, count=count)
-        return draw_samples(
-            experiment, energy, method, wanted, experiment.generator("evaluation points")
-        )
+    Args:
+        energy: of standardized points.
+        method: state of the method; may be empty.
+    """
+
+    def draw(count: int) -> Tensor:
+        settings = replace(experiment.samples, count=count)
+        generator = experiment.generator("evaluation points")
+        return draw_samples(experiment, energy, method, settings, generator)
 
     return EvaluationInput(
         energy=energy,
@@ -38,7 +48,7 @@ def evaluation_input(
         standardization=experiment.standardization,
         support=experiment.data_spec.support,
         dataset=experiment.dataset,
-        draw=points,
+        draw=draw,
         sampler=experiment.sampler,
         method=method,
         trace=cache(lambda *wanted: _run_chains(experiment, energy, method, *wanted)),
@@ -50,25 +60,24 @@ def _run_chains(
     experiment: Experiment,
     energy: nn.Module,
     method: Mapping[str, Tensor],
-    chains: int,
-    draws: int,
+    n_chains: int,
+    n_draws: int,
     thin: int,
 ) -> Trace:
     """A trace of chains that start and burn in as those of `draw_samples`."""
+    sampler, settings = experiment.sampler, experiment.samples
     generator = experiment.generator("evaluation traces")
-    first = chain_starts(experiment, experiment.samples.start, chains, method, generator)
-    learnt = restore_adaptation(method, experiment.sampler, first)
-    begun = run_burn_in(
-        experiment.sampler, energy, first, experiment.samples.burn_in, generator, learnt
-    )
+    first = chain_starts(experiment, settings.start, n_chains, method, generator)
+    adaptation = restore_adaptation(method, sampler, first)
+    chain = run_burn_in(sampler, energy, first, settings.burn_in, generator, adaptation)
     before = perf_counter()
     with count_evaluations(energy) as tally:
-        walked = [
+        states = [
             (chain.x.cpu(), chain.metrics)
-            for chain in iterate_draws(experiment.sampler, energy, begun, draws, thin, generator)
+            for chain in iterate_draws(sampler, energy, chain, n_draws, thin, generator)
         ]
-    points, metrics = zip(*walked, strict=True)
-    names = dict.fromkeys(name for found in metrics for name in found)
+    points, metrics = zip(*states, strict=True)
+    names = dict.fromkeys(name for one in metrics for name in one)
     rates = {k: float(torch.stack([m[k] for m in metrics if k in m]).mean()) for k in names}
     return Trace(torch.stack(points), rates, tally.points, perf_counter() - before)
 
@@ -76,18 +85,20 @@ def _run_chains(
 def run_evaluations(
     experiment: Experiment, model: EvaluationInput, due: Collection[str] | None = None
 ) -> Evaluation:
-    """The metrics and warnings of the evaluators, and the method's own estimates of log Z.
+    """Metrics and warnings of the evaluators, and the method's own estimates of log Z, all in the
+    data's units.
 
-    These are the items of the method's state whose names begin with `log_z`, log Z of exp(-E) at
-    T = 1, and `log_z_running` of a method that computes it. They are given in the data's units, as
-    all other numbers.
+    The estimates are the items of the method's state whose names begin with `log_z`, log Z of
+    exp(-E) at T = 1, and `log_z_running` of a method that computes it.
 
     Args:
         due: names of the evaluators to run; None: all.
+
+    Raises:
+        CheckpointError: such an item of the method's state is not a single number.
     """
-    metrics, warnings = {}, []
-    energy, method = model.energy, model.method
-    for name, evaluate in experiment.evaluations.items():
+    metrics, warnings, method = {}, [], model.method
+    for name, evaluate in experiment.evaluators.items():
         if due is None or name in due:
             found = evaluate(model)
             metrics |= found.metrics
@@ -97,22 +108,45 @@ def run_evaluations(
         if value.numel() != 1:
             shape = tuple(value.shape)
             raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
-    if experiment.train_spec is not None and isinstance(
-        experiment.train_spec.method, EstimatesLogZ
-    ):
-        own["log_z_running"] = experiment.train_spec.method.log_z(energy, method)
+    spec = experiment.train_spec
+    if spec is not None and isinstance(spec.method, EstimatesLogZ):
+        own["log_z_running"] = spec.method.log_z(model.energy, method)
     volume = experiment.standardization.log_volume
     own_numbers = {k: float(v) + volume for k, v in own.items()}
     return _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
 
 
 def _drop_nonfinite(evaluation: Evaluation) -> Evaluation:
-    """The evaluation without its numbers that are not finite; each is replaced by a warning."""
+    """The evaluation with a warning in place of each metric that is not finite."""
     broken = {k: v for k, v in evaluation.metrics.items() if not np.isfinite(v).all()}
-    kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}
     warnings = [
         f"{name} is {value}, left out: the energy has no finite normaliser over these data; "
         "set model.base_std, or lower optimizer.lr"
         for name, value in broken.items()
     ]
+    kept = {k: v for k, v in evaluation.metrics.items() if k not in broken}
     return Evaluation(kept, [*evaluation.warnings, *warnings])
+
+
+def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
+    """The mathematical properties of the untrained energy, the sampler and the method.
+
+    Raises:
+        ConfigError: the data are sequences of different lengths.
+    """
+    if experiment.data_spec.ragged:
+        raise ConfigError(
+            "verify tests points of one shape, and these sequences are of different lengths: "
+            "verify the same parts on sequences of one length, say dataset=sine_waves"
+        )
+    x = uniform_noise(experiment, _N_PROPERTY_POINTS, experiment.generator("verify"))
+    yield from check_energy(experiment.energy, x)
+    yield from check_sampler(experiment.sampler, experiment.energy, x)
+    if (spec := experiment.train_spec) is None:
+        return
+    points = experiment.standardization.to_standard(spec.dataset.train)
+    points = points.to(experiment.device, experiment.dtype)
+    labels = labels_of(spec.dataset)
+    y = None if labels is None else labels.train.to(experiment.device)
+    with torch.random.fork_rng(devices=[]):
+        yield from check_method(spec.method, experiment.energy, points, y, spec.batch_size)

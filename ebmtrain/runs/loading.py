@@ -1,4 +1,4 @@
-"""A finished run, for notebooks and scripts: `ebmtrain.load(run_dir)`."""
+"""`ebmtrain.load(run_dir)`: a trained model, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(
     Raises:
         ConfigError: `run_dir` holds no run, or its configuration cannot be used.
         CheckpointError: no checkpoint is whole.
-        UnsafeError: the run asks for parts of a package that is not trusted.
+        UnsafeError: the run names parts of a package that is not trusted.
     """
     run = RunDir.open(Path(run_dir))
     notes: list[str] = []

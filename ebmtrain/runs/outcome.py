@@ -1,15 +1,82 @@
-"""The result of one run of many: recorded if it failed, and printed as one line."""
+"""The result of a run: the content of result.json, and one line for one run of many."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ebmtrain.errors import EbmtrainError, own_code_location
 from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.runs.loggers.console import LOG, RunConsole, print_line
+from ebmtrain.runs.storage.rundir import RunDir
 
-_SHOWN = {**HEADLINES, "auroc": "AUROC"}
+_SUMMARY_METRICS = {**HEADLINES, "auroc": "AUROC"}
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """The items of result.json; the defaults are those of a run that could not start."""
+
+    status: str
+    """running, finished, interrupted, diverged or failed"""
+    step: int = 0
+    """Number of updates."""
+    seconds: float = 0.0
+    """Wall clock of the run, earlier sessions included."""
+    energy_evaluations: int = 0
+    """Number of points at which training evaluated the energy."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Of the last evaluation, at step `metrics_step`."""
+    metrics_step: int | None = None
+    timings: Mapping[str, Any] = field(default_factory=dict)
+    """Wall clock of parts of the last evaluation, in s."""
+    warnings: Sequence[str] = ()
+    """Of the last evaluation and of the end."""
+    best: Mapping[str, Any] | None = None
+    """metric, value and step of best.pt"""
+    retries: Sequence[Mapping[str, Any]] = ()
+    """step, back_to and lr of each retry after a divergence"""
+    compiled: bool = False
+    """True if a compiled graph computed the updates."""
+    error: str | None = None
+    """Message of the error that ended the run."""
+    signal: int | None = None
+    """Number of the signal that stopped the run."""
+
+
+def error_message(error: Exception) -> str:
+    """The message on one line; with file and line if code of the user's raised it."""
+    location = "" if isinstance(error, EbmtrainError) else own_code_location(error)
+    return ("; ".join(str(error).splitlines()) or type(error).__name__) + location
+
+
+def record_failure(
+    path: Path,
+    config: dict[str, Any],
+    choices: dict[str, str],
+    error: Exception,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Writes result.json and run.log of a job that could not start or failed; returns the result.
+
+    Args:
+        command: see `run_experiment`.
+    """
+    run = RunDir(path)
+    if before := run.read_json("result.json"):  # of the session, with its step and numbers
+        return before
+    result = vars(RunResult(status="failed", error=error_message(error)))
+    if not (path / "config.yaml").exists():
+        run.write_config(config)
+        run.write_json("run.json", {"command": list(command or sys.argv), "choices": choices})
+    run.write_json("result.json", result)
+    with RunConsole(path / "run.log", quiet=True):
+        LOG.error("%s", result["error"], exc_info=error)
+    return result
 
 
 def report_outcome(
@@ -25,24 +92,22 @@ def report_outcome(
 
     Args:
         name: of the run, at the start of the line.
-        found: the result, or the exception that ended the run; it is written to result.json.
+        found: the result, or the exception that ended the run, which is written to result.json.
         began: start of the run by `time.perf_counter`, in s.
         command: see `run_experiment`.
     """
-    from ebmtrain.runs.console import print_line
-    from ebmtrain.runs.launch import record_failure
-
-    if isinstance(found, Exception):
-        result = record_failure(path, config, choices, found, command)
-    else:
-        result = found
+    result = found
+    if isinstance(result, Exception):
+        result = record_failure(path, config, choices, result, command)
+    metrics = result["metrics"]
     summary = "  ".join(
-        f"{label} {result['metrics'][name]:.4f}"
-        for name, label in _SHOWN.items()
-        if result["metrics"].get(name) is not None
+        f"{label} {metrics[metric]:.4f}"
+        for metric, label in _SUMMARY_METRICS.items()
+        if metrics.get(metric) is not None
     )
-    summary = summary or result["status"]
     if result["error"]:
         summary = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    print_line(f"{name}  {summary}  {time.perf_counter() - began:.1f} s")
+    elif result["status"] == "interrupted":  # its metrics are those of an earlier step
+        summary = f"interrupted at step {result['step']}"
+    print_line(f"{name}  {summary or result['status']}  {time.perf_counter() - began:.1f} s")
     return result

@@ -1,151 +1,118 @@
-"""What a model makes of points that were observed with noise: draws of what they were, by the
-chain."""
+"""Draws from the posterior of a run's model: clean points given noisy ones, and missing values
+given known ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmtrain.config.experiment import Experiment
-from ebmtrain.config.schema import Samples
+from ebmtrain.config.schema import SampleSettings
 from ebmtrain.models.wrappers import AffineSubspaceEnergy, PosteriorEnergy
 from ebmtrain.runs.sampling import uniform_noise
 from ebmtrain.samplers.chain import init_adaptation
 from ebmtrain.samplers.draw import draw
-from ebmtrain.types import Tensors
+
+if TYPE_CHECKING:
+    from ebmtrain.runs.trained_run import Run
+
+_MIN_CHAINS = 64  # per point: chains that jump propose by each other's differences
 
 
 class DenoisedDraws(NamedTuple):
-    """Of p(x | y), in the data's units."""
+    """Draws from p(x | y), in the data's units."""
 
     draws: Tensor
     """(n, count, *event)."""
     mean: Tensor
-    """(n, *event), of all that was drawn: no fewer than there are chains for each point, 64 or
-    more if the run has as many. It has the least mean squared error."""
+    """(n, *event), the estimate with the least mean squared error: the mean over at least as many
+    draws as each point has chains, 64 or more if `samples.chains` allows them."""
 
 
-def denoise(
-    experiment: Experiment,
-    energy: nn.Module,
-    method: Mapping[str, Tensor],
-    y: Tensor,
-    noise: float,
-    wanted: Samples,
-    generator: Generator,
+def draw_clean_points(
+    run: Run, y: Tensor, noise: float, settings: SampleSettings, generator: Generator
 ) -> DenoisedDraws:
-    """Draws from p(x | y), proportional to exp(-E(x) / T) N(y; x, noise^2 I). Each point has chains
-    of its own, which begin about the point, moved into the box of the data, and burn in as `wanted`
-    says.
+    """Draws from p(x | y), proportional to exp(-E(x) / T) N(y; x, noise^2 I). The chains of a point
+    start around it, or around the nearest point of the region of the data.
 
     Args:
-        energy: E, of standardized points.
-        method: the state of the method, for what its sampler learnt.
         y: (n, *event), in the data's units.
         noise: standard deviation, > 0, in the data's units.
     """
-    draws, means = [], []
-    chains, units, box = _chains_of_each(wanted), experiment.standardization, experiment.region
+    draws, means, experiment = [], [], run.experiment
+    n_chains, units, box = _n_chains(settings), experiment.standardization, experiment.region
     for row in y.double():
         inside = units.to_standard(row).flatten().clamp(box.low, box.high).view(row.shape)
-        posterior = PosteriorEnergy(energy, units, row, noise, experiment.temperature, inside)
+        posterior = PosteriorEnergy(run.standard_energy, units, row, noise, run.temperature, inside)
         posterior = posterior.to(experiment.device, experiment.dtype)
-        like = torch.empty(chains, row.numel(), device=experiment.device, dtype=experiment.dtype)
+        like = torch.empty(n_chains, row.numel(), device=experiment.device, dtype=experiment.dtype)
         start = like.normal_(generator=generator)
-        count = max(wanted.count, chains)
-        z = _conditional_draws(experiment, posterior, method, start, count, wanted, generator)
+        count = max(settings.count, n_chains)
+        z = _draw(run, posterior, start, count, settings, generator)
         x = units.to_data(posterior.points(z))
-        draws.append(x[: wanted.count])
+        draws.append(x[: settings.count])
         means.append(x.mean(0))
     return DenoisedDraws(torch.stack(draws), torch.stack(means))
 
 
-def inpaint(
-    experiment: Experiment,
-    energy: nn.Module,
-    method: Mapping[str, Tensor],
-    x: Tensor,
-    known: Tensor,
-    wanted: Samples,
-    generator: Generator,
+def draw_missing_values(
+    run: Run, x: Tensor, known: Tensor, settings: SampleSettings, generator: Generator
 ) -> Tensor:
-    """Draws from p(missing | known), (n, wanted.count, *event), in the data's units; what is known
-    stays as it is. Each point has chains of its own, which begin at noise and burn in as `wanted`
-    says.
+    """Draws from p(missing | known), (n, settings.count, *event), in the data's units, with the
+    known values unchanged. The chains of a point start at noise.
 
     Args:
-        energy: of standardized points.
-        method: the state of the method, for what its sampler learnt.
-        x: (n, *event), in the data's units; what stands at missing places is not read.
+        x: (n, *event), in the data's units; missing values are not read.
         known: (*event), bool; some, not all.
     """
+    experiment, missing = run.experiment, ~known.flatten()
     units = experiment.standardization
-    missing = ~known.flatten()
     d = len(missing)
     mixing = torch.eye(d, dtype=torch.float64) if units.mixing is None else units.mixing
     # u = mixing^-1 v and v = (x - shift) / scale, of which the missing elements are z.
     inverse = torch.linalg.inv(mixing)
     directions = inverse[:, missing].to(experiment.device, experiment.dtype)
-    found = []
+    draws = []
     for row in x.double():
         v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
         origin = (inverse @ v).view(row.shape).to(experiment.device, experiment.dtype)
-        first = uniform_noise(experiment, _chains_of_each(wanted), generator).flatten(1)
+        first = uniform_noise(experiment, _n_chains(settings), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
-        conditional = AffineSubspaceEnergy(energy, origin, directions)
-        z = _conditional_draws(
-            experiment, conditional, method, start, wanted.count, wanted, generator
-        )
-        filled = row.flatten().repeat(wanted.count, 1)
+        conditional = AffineSubspaceEnergy(run.standard_energy, origin, directions)
+        z = _draw(run, conditional, start, settings.count, settings, generator)
+        filled = row.flatten().repeat(settings.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
         filled[:, missing] = z.to("cpu", torch.float64) * scale + shift
-        found.append(filled.view(-1, *row.shape))
-    return torch.stack(found)
+        draws.append(filled.view(-1, *row.shape))
+    return torch.stack(draws)
 
 
-_FEWEST_CHAINS = 64  # of each point: chains that jump propose by each other's differences
-
-
-def _chains_of_each(wanted: Samples) -> int:
+def _n_chains(settings: SampleSettings) -> int:
     """The number of chains per point."""
-    return min(wanted.chains, max(wanted.count, _FEWEST_CHAINS))
+    return min(settings.chains, max(settings.count, _MIN_CHAINS))
 
 
-def _conditional_draws(
-    experiment: Experiment,
+def _draw(
+    run: Run,
     energy: nn.Module,
-    method: Mapping[str, Tensor],
     start: Tensor,
     count: int,
-    wanted: Samples,
+    settings: SampleSettings,
     generator: Generator,
 ) -> Tensor:
-    """(count, m), after a burn-in of their own.
-
-    Args:
-        energy: of m numbers, (batch, m) -> (batch,).
-        method: the state of the method, for what its sampler learnt.
-        start: (chains, m).
-        wanted: its burn_in and thin.
-    """
+    """`count` draws of m numbers, (count, m), from chains that start at `start`, (chains, m)."""
+    sampler, method = run.experiment.sampler, run.method_state
+    first = init_adaptation(sampler, start)
+    # Hot replicas, which are whole points, start again; a learnt step size is kept.
+    fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
     return draw(
-        experiment.sampler,
+        sampler,
         energy,
         start,
         count=count,
-        burn_in=wanted.burn_in,
-        thin=wanted.thin,
+        burn_in=settings.burn_in,
+        thin=settings.thin,
         generator=generator,
-        adaptation_state=_known_steps(experiment, method, start),
+        adaptation_state={k: method[k] if k in fits else v for k, v in first.items()},
     )
-
-
-def _known_steps(experiment: Experiment, method: Mapping[str, Tensor], start: Tensor) -> Tensors:
-    """What the sampler learnt in training and can use here; its hot chains, of whole points, start
-    again."""
-    first = init_adaptation(experiment.sampler, start)
-    fits = {k for k, v in first.items() if k in method and method[k].shape == v.shape}
-    return {k: method[k] if k in fits else v for k, v in first.items()}

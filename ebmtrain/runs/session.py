@@ -13,12 +13,11 @@ from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputErr
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
 from ebmtrain.masks import lengths
-from ebmtrain.runs.console import LOG, RunConsole
 from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
-from ebmtrain.runs.loggers.console import ConsoleLogger
+from ebmtrain.runs.loggers.console import LOG, RunConsole
 from ebmtrain.runs.loggers.files import FileLogger
-from ebmtrain.runs.result import run_result
+from ebmtrain.runs.outcome import RunResult, error_message
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
@@ -44,10 +43,10 @@ class Session:
     """The callbacks of a run (see `training.loop.Callbacks`) and the work after its last update.
 
     Args:
-        name: of the run, in the titles of its figures.
+        name: of the run, for the titles of its figures.
         resumed: the checkpoint from which the run continues; None: a new run.
         stepper: computes the updates; None: `train_step`.
-        stop: shared by the members of an ensemble; None: an own one.
+        stop: shared by the members of an ensemble; None: a new one.
     """
 
     def __init__(
@@ -73,17 +72,17 @@ class Session:
         self.stepper = stepper
         self.finished = False
         self.step = resumed["step"] if resumed else 0
-        self.console = ConsoleLogger(console, self.step)
-        self.loggers: list[Logger] = [FileLogger(run), self.console]
+        self.console = console
+        self.loggers: list[Logger] = [FileLogger(run), console]
         self.figures = RunFigures(experiment, run, self.loggers)
-        self.evaluations = resumed["evaluations"] if resumed else 0
+        self.energy_evaluations = resumed["evaluations"] if resumed else 0
         self.seconds_before = resumed["seconds"] if resumed else 0.0
         self.began = time.perf_counter()
         self.warned: set[str] = set()
         self.alarmed = False
 
     def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
-        """The numbers of the last evaluation are these."""
+        """Sets the results of the last evaluation."""
         self.numbers: dict[str, Any] = measured.get("metrics", {})
         self.warnings: list[str] = measured.get("warnings", [])
         self.measured_at: int | None = measured.get("step")
@@ -97,7 +96,7 @@ class Session:
         """Trains, evaluates and draws figures; returns the content of result.json.
 
         Raises:
-            Exception: whatever went wrong, after it was written down.
+            Exception: any error that ends the run, after it was written to result.json.
         """
         error: Exception | None = None
         self.run.write_json("result.json", self._result("running", None))
@@ -111,7 +110,7 @@ class Session:
             status = "interrupted"
         except DivergedError as caught:
             status, error = "diverged", caught
-        except Exception as caught:  # to be written down before it is told
+        except Exception as caught:  # written to result.json before it is raised
             status, error = "failed", self._explain(caught)
         finally:
             for logger in self.loggers:
@@ -122,10 +121,10 @@ class Session:
             self.run.write_json("result.json", result)
         except OutputError:
             if error is None:
-                raise  # else what went wrong first is what is told
+                raise  # else the first error is reported
         if error is not None:
             trace = None if isinstance(error, EbmtrainError) else error
-            # Into the file only: the command line will say it.
+            # Into run.log only: the command line prints the error.
             LOG.error("%s", error, exc_info=trace, extra={"file_only": True})
             raise error
         return result
@@ -154,18 +153,19 @@ class Session:
         )
         if self.resumed:
             state.load_state_dict(self.resumed)
-            self.run.prune_checkpoints(state.step, experiment.checkpoint.keep)  # killed before it
-            # What happens before the first update happens again, its row included.
+            # A killed run may have left old checkpoints, and rows after this one. The callbacks
+            # before the first update run again and log their row again.
+            self.run.prune_checkpoints(state.step, experiment.checkpoint.keep)
             began = state.step or state.retries
             self.run.truncate_metrics(self.resumed["metrics_size"] if began else 0)
         yield from training_loop(experiment.train_spec, state, self)
-        self.step, self.evaluations = state.step, state.evaluations
+        self.step, self.energy_evaluations = state.step, state.evaluations
         if state.step < experiment.train_spec.n_steps:
             return
         self.stop.raise_from_now_on()
-        if self.measured_at != state.step:  # nothing was left to train: killed in the last step
+        if self.measured_at != state.step:  # killed after the last update, then resumed
             self.numbers = self._run_evaluations(state.eval_model, state.method)
-        for warning in self.best.overfit_warnings(self.numbers):
+        for warning in self.best.final_warnings(self.numbers):
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
         self._write_samples_and_figures(state.eval_model, state.method)
@@ -175,7 +175,7 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        due = [k for k, e in self.experiment.evaluations.items() if last or _is_due(e, state.step)]
+        due = [k for k, e in self.experiment.evaluators.items() if last or _is_due(e, state.step)]
         if not due:
             return {}
         self._check_divergence(state)
@@ -190,7 +190,7 @@ class Session:
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         if self.experiment.train_spec is not None and (
-            due is None or len(due) == len(self.experiment.evaluations)
+            due is None or len(due) == len(self.experiment.evaluators)
         ):
             self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
@@ -200,7 +200,7 @@ class Session:
         return numbers
 
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        self.evaluations = state.evaluations
+        self.energy_evaluations = state.evaluations
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
         for logger in self.loggers:
             logger.log(state.step, {**so_far, **row})
@@ -213,20 +213,17 @@ class Session:
 
     def plot(self, state: TrainState, last: bool) -> None:
         due = last or state.step % self.experiment.plots.every == 0
-        if due and self.figures.is_planar:  # chains may have to be run for it
+        if due and self.figures.is_planar:
             self._check_divergence(state)
             self.run.check_exists()
-            self.figures.draw_landscape(
-                state.eval_model,
-                self._figure_points(state),
-                f"step {state.step}",
-                f"{state.step:08d}",
-            )
+            title, name = f"step {state.step}", f"{state.step:08d}"
+            points = self._figure_points(state)
+            self.figures.draw_landscape(state.eval_model, points, title, name)
 
     def save(self, state: TrainState, now: bool) -> None:
         settings = self.experiment.checkpoint
         due = now or state.step % settings.every == 0
-        measured = self.measured_at == state.step  # and the state was checked before
+        measured = self.measured_at == state.step
         improved = measured and self.best.update(self.numbers, state.step)
         if not (due or improved):
             return
@@ -247,17 +244,17 @@ class Session:
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def _check_divergence(self, state: TrainState) -> None:
-        """Raises DivergedError for a diverged state, before it is evaluated, drawn or saved."""
+        """Raises DivergedError for a diverged state."""
         assert self.experiment.train_spec is not None
         check_divergence(self.experiment.train_spec, state)
 
     def restore_last_checkpoint(self, state: TrainState) -> None:
-        found, passed = self.run.load_checkpoint()
-        for note in passed:
+        found, skipped = self.run.load_checkpoint()
+        for note in skipped:
             LOG.warning("warning: %s", note)
         saved = validate_state(found)
         state.load_state_dict(saved)
-        # best stays: a better state was good as well, and best.pt holds it.
+        # `best` is kept: best.pt holds a good state.
         self._restore_measurements(saved["measured"])
         self.run.truncate_metrics(saved["metrics_size"])
         self.step = state.step
@@ -282,8 +279,8 @@ class Session:
     # After training
 
     def _figure_points(self, state: TrainState) -> Tensor:
-        """Points of the model for a picture: the method's own chains where it keeps some, else
-        short chains from noise."""
+        """Points of the model: the method's own chains if it has some, else short chains from
+        noise."""
         n = self.experiment.plots.points
         generator = self.experiment.generator("picture", state.step)
         kept = method_chains(state.method)
@@ -300,21 +297,19 @@ class Session:
         x = experiment.standardization.to_data(samples)
         also = {"lengths": lengths(x)} if experiment.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
-        # The chains that were measured, where they were measured in this very state.
+        # With the chains of the evaluation of this state, if it was evaluated.
         known = self.model if self.measured_at == self.step else None
         model = known or evaluation_input(experiment, energy, method)
-        for notice in self.figures.draw_all(model, samples, self._headline()):
+        title = figure_title(self.name, self.step, self.numbers)
+        for notice in self.figures.draw_all(model, samples, title):
             LOG.info("%s", notice)
 
-    def _headline(self) -> str:
-        return figure_title(self.name, self.step, self.numbers)
-
     def _result(self, status: str, error: Exception | None) -> dict[str, Any]:
-        return run_result(
-            status,
+        result = RunResult(
+            status=status,
             step=self.step,
             seconds=round(self.seconds, 3),
-            energy_evaluations=self.evaluations,
+            energy_evaluations=self.energy_evaluations,
             metrics=self.numbers,
             metrics_step=self.measured_at,
             timings=self.timings,
@@ -322,12 +317,13 @@ class Session:
             best=self.best.record or None,
             retries=self.retries,
             compiled=self.stepper is not None and self.stepper.compiled,
-            error=None if error is None else str(error),
+            error=None if error is None else error_message(error),
             signal=self.stop.signal,
         )
+        return vars(result)
 
 
 def _is_due(evaluator: Evaluator, step: int) -> bool:
-    """True if the evaluator's period divides the step."""
+    """True if the evaluator runs at this step, which need not be the last."""
     begun = step > 0 or not isinstance(evaluator, HasAtStart) or evaluator.at_start
     return begun and step % evaluator.every == 0

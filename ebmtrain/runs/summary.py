@@ -41,8 +41,8 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
         extent = max(experiment.region.low.abs().max(), experiment.region.high.abs().max())
         if extent > MAX_ABS_COORDINATE:
             lines.append(
-                f"warning: coordinates reach {extent:.3g} in the units of training, which the "
-                "presets are not made for: dataset.standardize=true"
+                f"warning: coordinates reach {extent:.3g} in the units of training, more than the "
+                "presets are tuned for: dataset.standardize=true"
             )
     return lines
 
@@ -56,7 +56,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     typed = shlex.quote(str(shown))
     lines = []
     if result["status"] == "interrupted" and not trains:
-        return ["stopped; a landscape has no state to go on from: start it again"]
+        return ["stopped; a landscape has no state to resume: start it again"]
     if result["status"] == "interrupted":
         return [
             f"stopped at step {result['step']}, saved",
@@ -67,6 +67,8 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         if "kl_se" in metrics:
             how = f"+- {metrics['kl_se']:.4f}, a mean over held-out points"
         lines.append(f"KL       {metrics['kl']:.4f} nats  KL(data || model), {how}")
+    elif "regret" in metrics:
+        lines.append(f"regret   {metrics['regret']:.4f} nats  NLL - entropy, an estimate of KL")
     if "nll" in metrics:
         floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
         error = f" +- {metrics['nll_se']:.4f}" if "nll_se" in metrics else ""
@@ -76,9 +78,8 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     if "accuracy" in metrics:
         error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
         lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
-    picture = (
-        "plots/landscape_final.png" if (path / "plots/landscape_final.png").exists() else "plots"
-    )
+    landscape = "plots/landscape_final.png"
+    picture = landscape if (path / landscape).exists() else "plots"
     lines += [
         f"run      {shown}  ({result['seconds']:.1f} s)",
         f"picture  {shown / picture}",

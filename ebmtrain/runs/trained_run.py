@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.config.schema import Samples
+from ebmtrain.config.schema import SampleSettings
 from ebmtrain.config.validate import Seed, call_problems, value_problems
-from ebmtrain.datasets.images import check_pixel_values
-from ebmtrain.datasets.io.long_format import LongColumns
-from ebmtrain.datasets.io.read_csv import UnnamedColumnsError
-from ebmtrain.datasets.io.read_points import read_points
+from ebmtrain.datasets.io.read_numpy import read_npz
+from ebmtrain.datasets.read_for_model import read_for_model
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
+from ebmtrain.masks import finite_mask
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
-from ebmtrain.runs.posterior import DenoisedDraws, denoise, inpaint
+from ebmtrain.runs.posterior import DenoisedDraws, draw_clean_points, draw_missing_values
 from ebmtrain.runs.sampling import draw_samples
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 from ebmtrain.runs.storage.rundir import RunDir
@@ -36,19 +35,20 @@ class Run:
         path: its directory.
         config: its configuration, plain Python values.
         result: the content of result.json.
-        energy: E(x) of points in the data's own units, (batch, *event) -> (batch,): the evaluated
-            weights (the average where one is kept). p(x) = exp(-E(x) / T) / Z. Takes tensors,
-            arrays and lists, and returns a tensor.
+        energy: E(x) of points in the data's own units, (batch, *event) -> (batch,), with the
+            evaluated weights (their moving average, if `train.ema` is set). p(x) is proportional to
+            exp(-E(x) / T). Takes tensors, arrays and lists, and returns a tensor.
         temperature: T.
-        step: updates behind these weights.
+        step: number of updates of these weights.
         experiment: the objects of the run, whose energy is of standardized points.
     """
 
     def __init__(self, path: Path, experiment: Experiment, checkpoint: Checkpoint | None = None):
         self.path = path
+        self.directory = RunDir(path)
         self.experiment = experiment
         self.config = experiment.config
-        self.result = RunDir(path).read_json("result.json")
+        self.result = self.directory.read_json("result.json")
         self.temperature = experiment.temperature
         self.method_state: dict[str, Tensor] = {}
         self.standard_energy: nn.Module = experiment.energy.eval().requires_grad_(False)
@@ -57,6 +57,18 @@ class Run:
             self.method_state = _load_weights(experiment, checkpoint)
             self.step = checkpoint["step"]
         self.energy = to_data_units(self.standard_energy, experiment.standardization)
+
+    def __repr__(self) -> str:
+        """Its path, model, method, step and status, on one line."""
+        model, method = (self.config[k]["_target_"].rpartition(".")[2] for k in ("model", "method"))
+        status = self.result.get("status", "killed")
+        return f"Run({str(self.path)!r}, {model}, {method}, step {self.step}, {status})"
+
+    @property
+    def parts(self) -> Experiment:
+        """Former name of `experiment`."""
+        warnings.warn("Run.parts is now Run.experiment", DeprecationWarning, stacklevel=2)
+        return self.experiment
 
     def sample(
         self,
@@ -71,19 +83,18 @@ class Run:
     ) -> Tensor:
         """Points from the model by its own sampler, (count, *event), in the data's own units.
 
-        Two calls with the same arguments return the same points: for others, give another `seed`.
+        Two calls with the same arguments return the same points. Arguments that are None are as in
+        the section `samples` of the configuration.
 
         Args:
-            count: how many, > 0.
-            start: chains (the method's own, where it keeps some), noise or data.
-            burn_in: steps of each chain before the first point is taken.
+            count: number of points, > 0.
+            start: first points of the chains: `chains` (the method's own, if it has some), `noise`
+                or `data`.
+            burn_in: steps of each chain before its first point.
             thin: steps between two points of a chain.
-            chains: how many run side by side.
-            seed: of the draws; by default that of the run.
-            label: class of the points, counted from 0, for a model of classes; None:
-                of any.
-
-        What is not given is as in the configuration's section `samples`.
+            chains: number of parallel chains.
+            seed: of the draws; None: the seed of the run.
+            label: class of the points, counted from 0; None: points of all classes.
 
         Raises:
             ConfigError: a value out of its range, or a label for a model without classes.
@@ -93,8 +104,8 @@ class Run:
         )
         if label is not None and not self.classes:
             raise ConfigError(
-                f"label is {label}, but this model knows of no classes: leave it out, or train "
-                "with method=jem"
+                f"label is {label}, but this model has no classes: leave it out, or train with "
+                "method=jem"
             )
         if label is not None and label not in range(self.classes or 0):
             raise ConfigError(
@@ -117,15 +128,14 @@ class Run:
         chains: int | None = None,
         seed: int | None = None,
     ) -> Tensor:
-        """Draws of missing values given the known ones, (n, count, *event), in data units.
-
-        Known values are returned unchanged.
+        """Draws of missing values given the known ones, (n, count, *event), in the data's own
+        units. Known values are returned unchanged.
 
         Args:
             x: (n, *event); values at missing positions are ignored, but must be finite.
-            known: (*event), true where a number of each point is kept.
+            known: (*event), true where a value of each point is known.
             count: draws for each point, > 0.
-            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+            burn_in, thin, chains, seed: see `sample`; each point has its own chains.
 
         Raises:
             ConfigError: a value out of its range, or points or a mask that do not fit.
@@ -133,7 +143,7 @@ class Run:
         settings, number = self._sample_settings(
             seed, count=count, burn_in=burn_in, thin=thin, chains=chains
         )
-        points, mask = self._points(x, "inpainting fills in"), torch.as_tensor(known).bool()
+        points, mask = self._check_points(x, "inpainting fills in"), torch.as_tensor(known).bool()
         if mask.shape != points.shape[1:]:
             raise ConfigError(
                 f"the mask is of shape {tuple(mask.shape)}: the points are of "
@@ -142,15 +152,7 @@ class Run:
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
         generator = self.experiment.generator("inpaint", number)
-        return inpaint(
-            self.experiment,
-            self.standard_energy,
-            self.method_state,
-            points,
-            mask,
-            settings,
-            generator,
-        )
+        return draw_missing_values(self, points, mask, settings, generator)
 
     def denoise(
         self,
@@ -163,16 +165,15 @@ class Run:
         chains: int | None = None,
         seed: int | None = None,
     ) -> DenoisedDraws:
-        """Draws of clean points given noisy ones y, in the data's own units.
+        """Draws of clean points given noisy ones, and their mean, in the data's own units.
 
-        They follow p(x | y), proportional to p(x) N(y; x, noise^2 I): `draws` of shape
-        (n, count, *event), and their `mean` of shape (n, *event).
+        They follow p(x | y), proportional to p(x) N(y; x, noise^2 I).
 
         Args:
             y: (n, *event).
             noise: standard deviation of each number, > 0, in the data's own units.
             count: draws for each point, > 0.
-            burn_in, thin, chains, seed: as of `sample`; the chains are those of each point.
+            burn_in, thin, chains, seed: see `sample`; each point has its own chains.
 
         Raises:
             ConfigError: a value out of its range, points that do not fit, or chains at T = 0.
@@ -180,33 +181,18 @@ class Run:
         settings, number = self._sample_settings(
             seed, count=count, burn_in=burn_in, thin=thin, chains=chains
         )
-        points = self._points(y, "denoising draws")
+        points = self._check_points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
         if temperature_of(self.experiment.sampler) == 0:
-            problems.append("sampler.temperature is 0: such chains descend, and draw from nothing")
+            problems.append("sampler.temperature is 0: such chains descend and draw no samples")
         if problems:
             raise ConfigError("; ".join(problems))
         generator = self.experiment.generator("denoise", number)
-        return denoise(
-            self.experiment,
-            self.standard_energy,
-            self.method_state,
-            points,
-            noise,
-            settings,
-            generator,
-        )
+        return draw_clean_points(self, points, noise, settings, generator)
 
-    def _points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
-        """Points of the model's one shape, (n, *event), float64.
-
-        Args:
-            act: what is to be done, for what is said.
-
-        Raises:
-            ConfigError: they are of another shape, or not all finite, or the model takes sequences
-                of different lengths.
-        """
+    def _check_points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
+        """The points as float64, (n, *event). Raises ConfigError for another shape, for values that
+        are not finite and for a model of sequences of different lengths."""
         if self.experiment.data_spec.ragged:
             raise ConfigError(
                 f"{act} points of one shape, and these sequences are of different lengths: draw "
@@ -225,16 +211,12 @@ class Run:
             )
         return points
 
-    def _sample_settings(self, seed: int | None, **given: Any) -> tuple[Samples, int]:
-        """The sampling settings and the seed; arguments that are None are as configured.
-
-        Raises:
-            ConfigError: a value out of its range.
-        """
+    def _sample_settings(self, seed: int | None, **given: Any) -> tuple[SampleSettings, int]:
+        """The sampling settings and the seed. Raises ConfigError for a value out of its range."""
         chosen = {name: value for name, value in given.items() if value is not None}
         settings = replace(self.experiment.samples, **chosen)
         number: int = self.config["seed"] if seed is None else seed
-        problems = call_problems("sample", vars(settings), Samples, frozenset(), ())
+        problems = call_problems("sample", vars(settings), SampleSettings, frozenset(), ())
         problems += value_problems("sample.seed", number, Seed)
         if problems:
             raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
@@ -246,24 +228,20 @@ class Run:
         return self.standard_energy.classes if isinstance(self.standard_energy, Joint) else None
 
     def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
-        """p(y | x) = softmax_y(-E(x, y)), as it was learnt, of points in the data's own units,
-        (n, classes).
+        """p(y | x) = softmax_y(-E(x, y)) at T = 1 of points in the data's own units, (n, classes).
 
         Raises:
-            ConfigError: the model knows of no classes.
+            ConfigError: the model has no classes.
             ValueError: points of another shape.
         """
         if not self.classes:
-            raise ConfigError("this model tells no classes apart: train with method=jem")
+            raise ConfigError("this model has no classes: train with method=jem")
         joint = to_data_units(ClassEnergies(self.standard_energy), self.experiment.standardization)
         return torch.softmax(-joint(x), 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
-        """Points in a file, (n, *event) float64, in the data's own units.
-
-        From a table with named columns, the columns that the run was trained on are read, in any
-        order; others are ignored. For a run on sequences of different lengths, shorter sequences
-        are padded with NaN at their ends.
+        """Points in a file, (n, *event) float64, in the data's own units; see
+        `datasets.read_for_model`.
 
         Args:
             path: a .npy, .npz, .csv, .tsv or .txt file.
@@ -273,46 +251,19 @@ class Run:
             DataError: the file cannot be read, or holds points of another kind, or pixels as whole
                 numbers for a model of dequantised images.
         """
-        names = self.experiment.data_spec.names
-        by_name = names if names is not None and len(set(names)) == len(names) else None
-        learnt, ragged = self.config["dataset"], self.experiment.data_spec.ragged
-        long = None
-        if learnt.get("id") is not None and learnt.get("time") is not None:
-            by_name, long = learnt.get("columns"), LongColumns(learnt["id"], learnt["time"])
-        try:
-            values = read_points(str(path), array, by_name, long, ragged=ragged).values
-        except UnnamedColumnsError:
-            values = read_points(str(path), array, ragged=ragged).values
-        event = tuple(self.experiment.standardization.shift.shape)
-        if ragged and values.ndim == 3 and values.shape[1] < event[0]:
-            missing = np.full((len(values), event[0] - values.shape[1], values.shape[2]), np.nan)
-            values = np.concatenate([values, missing], 1)
-        if values.shape[1:] != event:
-            last = len(event) == 3 and values.shape[1:] == (*event[1:], event[0])
-            remedy = (
-                "put the channels first, x.transpose(0, 3, 1, 2) in numpy"
-                if last
-                else "give the columns that it has learnt"
-            )
-            raise DataError(
-                f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: "
-                f"{remedy}"
-            )
-        if isinstance(dequantize := learnt.get("dequantize"), bool):
-            check_pixel_values(values, str(path), dequantize=dequantize)
-        return torch.from_numpy(values)
+        options = self.config["dataset"]
+        return read_for_model(str(path), array, options, self.experiment.data_spec)
 
     @property
     def log_z(self) -> float | None:
-        """log Z of these weights in the data's own units, p(x) = exp(-E(x) / T - log Z).
-
-        The run or `ebmtrain evaluate` estimated it; None if neither did at this step.
+        """log Z of these weights in the data's own units, p(x) = exp(-E(x) / T - log Z), as the run
+        or `ebmtrain evaluate` estimated it; None if neither did at this step.
 
         Raises:
             ConfigError: result.json or evaluation.json cannot be read.
         """
         for name, when in (("result.json", "metrics_step"), ("evaluation.json", "step")):
-            content = RunDir(self.path).read_json(name)
+            content = self.directory.read_json(name)
             metrics = content.get("metrics")
             value = metrics.get("log_z") if isinstance(metrics, dict) else None
             if isinstance(value, float) and math.isfinite(value) and content.get(when) == self.step:
@@ -321,9 +272,8 @@ class Run:
 
 
 def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Loads the evaluated weights into the energy; returns the method's state.
-
-    State that only training needs is not read, so a run trained on a GPU opens without one.
+    """Loads the evaluated weights into the energy; returns the method's state. State that only
+    training needs is not read, so a run trained on a GPU opens without one.
 
     Raises:
         CheckpointError: it is of another model.
@@ -335,7 +285,7 @@ def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, T
             raise ValueError("its weights are not finite")
         method = checkpoint["method"]
         event, kept = experiment.standardization.shift.shape, method_chains(method)
-        if kept is not None:  # the other numbers of a method are for training
+        if kept is not None:  # other items of a method are for training
             chains, weights = kept.chains, kept.log_weights
             if chains.shape[1:] != event or not chains.is_floating_point():
                 raise ValueError(f"its chains are {chains.dtype} of shape {tuple(chains.shape)}")
@@ -343,14 +293,27 @@ def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, T
                 weights.shape != chains.shape[:1] or not weights.is_floating_point()
             ):
                 raise ValueError(f"its weights are {weights.dtype} of shape {tuple(weights.shape)}")
-        return {k: _as_of(experiment, value) for k, value in method.items()}
+        device, dtype = experiment.device, experiment.dtype
+        return {
+            k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in method.items()
+        }
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
 
 
-def _as_of(experiment: Experiment, value: Tensor) -> Tensor:
-    """On the device of the run, in its type of floats."""
-    return value.to(
-        experiment.device, experiment.dtype if value.is_floating_point() else value.dtype
-    )
+def final_samples(run: Run) -> Tensor:
+    """The points of samples/final.npz if they are of this state, else new ones; standardized.
+
+    Raises:
+        DataError: the file does not hold points of this model.
+    """
+    units, file = run.experiment.standardization, run.path / "samples/final.npz"
+    finished = run.result.get("status") == "finished" and run.result.get("step") == run.step
+    if not (finished and file.is_file()):
+        return units.to_standard(run.sample(run.experiment.samples.count))
+    x = torch.from_numpy(read_npz(file, "x"))
+    fine = finite_mask(x).all() if run.experiment.data_spec.ragged else x.isfinite().all()
+    if x.shape[1:] != units.shift.shape or not len(x) or not fine:
+        raise DataError(f"{file} does not hold points of this model: remove it")
+    return units.to_standard(x)

@@ -149,7 +149,7 @@ def test_images_are_plotted_next_to_the_noisy_ones(command, folder, no_pictures)
         (("noise=0",), "noise must be greater than 0, got 0"),
         (("noise=much",), "noise must be a valid number"),
         (("noise=1", "label=1"), "unknown option label"),
-        (("noise=1", "--inpaint", "mask.csv"), "ask one at a time"),
+        (("noise=1", "--inpaint", "mask.csv"), "exclude each other"),
         (("noise=1", "--data", "some.npy"), "--data is read by --inpaint"),
     ],
 )

@@ -252,9 +252,10 @@ def test_an_error_of_user_code_is_logged(command, folder: Path, tiny, no_picture
     monkeypatch.setattr("ebmtrain.runs.session.draw_samples", broken)
     outcome = command(*tiny, "hydra.run.dir=run")
     assert outcome.code == 1
-    assert outcome.err == "ebmtrain: unexpected ZeroDivisionError: by nought (where: add --debug)\n"
-    assert (result(folder / "run")["status"], result(folder / "run")["error"]) == (
-        "failed", "by nought")  # fmt: skip
+    error = f"by nought ({__file__}, line {broken.__code__.co_firstlineno + 1})"
+    expected = f"ebmtrain: unexpected ZeroDivisionError: {error} (traceback: add --debug)\n"
+    assert outcome.err == expected
+    assert (result(folder / "run")["status"], result(folder / "run")["error"]) == ("failed", error)
     assert "Traceback" in (folder / "run/run.log").read_text()
     assert "Traceback" not in outcome.out
 

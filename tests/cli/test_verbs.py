@@ -99,6 +99,37 @@ def test_init_never_overwrites_without_force(command, folder: Path):
     assert command("init").code == 2
 
 
+@pytest.mark.parametrize("link", ["own/model", "own/model/mlp.yaml"])
+def test_init_writes_through_no_link(command, folder: Path, link: str):
+    """A folder or a file below the target that leads elsewhere, with --force too."""
+    elsewhere = folder / "elsewhere"
+    if link.endswith(".yaml"):
+        elsewhere.write_text("mine")
+    else:
+        elsewhere.mkdir()
+    (folder / link).parent.mkdir(parents=True)
+    (folder / link).symlink_to(elsewhere)
+    outcome = command("init", "own", "model/mlp", "--force")
+    assert outcome.code == 7
+    assert outcome.err == f"ebmtrain: {link} is a link: put what it points to in its place\n"
+    assert (
+        list(elsewhere.iterdir()) == [] if elsewhere.is_dir() else elsewhere.read_text() == "mine"
+    )
+    (folder / "target").mkdir()
+    (folder / "named").symlink_to("target")
+    assert command("init", "named", "model/mlp").code == 0  # the folder itself is the user's choice
+    assert (folder / "target/model/mlp.yaml").is_file()
+
+
+def test_help_names_inpainting_denoising_and_properties(command):
+    page = command("-h").out
+    assert "ebmtrain sample RUN --inpaint MASK" in page
+    assert "ebmtrain sample RUN --denoise FILE noise=S" in page
+    for text in (page, command("verify", "-h").out):
+        assert "properties" in text
+        assert "laws" not in text
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_a_user_preset_precedes_the_built_in_one(command, folder: Path, tiny):
     command("init", "own", "model/mlp")
@@ -660,6 +691,38 @@ def test_user_classes_are_used_in_every_group(command, folder: Path, user_code: 
     assert command("evaluate", "run", "--trust", "my_parts").code == 0
     assert command("resume", "run", "train.steps=25", "--trust=my_parts").code == 0
     assert ebmtrain.load("run", trust=["my_parts"]).sample(5).shape == (5, 2)
+
+
+BROKEN = {
+    "constructor": ("super().__init__()", 2, "ebmtrain: model: no room"),
+    "forward": ("return (self", 2, "ebmtrain: model Quartic does not take points of shape (2,)"
+                ": no room"),
+    "loss": ("loss = (energy", 1, "ebmtrain: unexpected ValueError: no room"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("place", BROKEN)
+def test_an_error_in_a_users_part_names_file_and_line(
+    command, folder: Path, user_code: Path, tiny_file, place
+):
+    before, code, message = BROKEN[place]
+    lines = PARTS.splitlines()
+    number = next(i for i, line in enumerate(lines) if before in line)
+    indent = lines[number][: -len(lines[number].lstrip())]
+    lines.insert(number, f"{indent}raise ValueError('no room')")
+    (folder / "my_parts.py").write_text("\n".join(lines))
+    words = [w for w in tiny_file if not w.startswith(("model.", "method."))]
+    choice = ["model=quartic", "sampler=walk", "method=shrink", "dataset=line"]
+    outcome = command("--config-dir", str(user_code), *words, *choice, "hydra.run.dir=run")
+    assert outcome.code == code
+    location = f"({folder / 'my_parts.py'}, line {number + 1})"
+    assert outcome.err.startswith(f"{message} {location}")
+    if place == "loss":
+        assert outcome.err.endswith("(traceback: add --debug)\n")
+        assert (
+            json.loads((folder / "run/result.json").read_text())["error"] == f"no room {location}"
+        )
 
 
 def test_the_version_is_that_of_ebmtrain_and_not_of_hydra(command):

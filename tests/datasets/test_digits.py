@@ -114,4 +114,4 @@ def test_verify_passes_for_image_models(command, model):
              "train.batch_size=64", "device.threads=1")  # fmt: skip
     outcome = command("verify", *words)
     assert outcome.code == 0, outcome.out
-    assert outcome.lines[-1] == "all laws hold"
+    assert outcome.lines[-1] == "all properties hold"

@@ -42,7 +42,7 @@ def landscape():
 
 
 def diagnose(experiment: Experiment, method=None):
-    return experiment.evaluations["diagnostics"](
+    return experiment.evaluators["diagnostics"](
         evaluation_input(experiment, experiment.energy, method or {})
     )
 
@@ -215,7 +215,7 @@ def test_nonfinite_points_give_no_rhat(landscape):
     model = evaluation_input(experiment, experiment.energy, {})
     lost = Trace(torch.full((100, 32, 2), torch.nan), {"acceptance": 0.5}, 1, 1.0)
     broken = EvaluationInput(**{**vars(model), "trace": lambda *_: lost})
-    found, (warning,) = experiment.evaluations["diagnostics"](broken)
+    found, (warning,) = experiment.evaluators["diagnostics"](broken)
     assert set(found) == {"chain_acceptance"}
     assert "not finite" in warning
 

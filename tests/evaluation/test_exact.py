@@ -304,7 +304,7 @@ def test_evaluation_does_not_modify_the_model(configured):
     experiment = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in experiment.energy.state_dict().items()}
     experiment.energy.train()
-    experiment.evaluations["evaluation"](evaluation_input(experiment, experiment.energy, {}))
+    experiment.evaluators["evaluation"](evaluation_input(experiment, experiment.energy, {}))
     assert experiment.energy.training
     for name, value in experiment.energy.state_dict().items():
         assert value.dtype == before[name].dtype

@@ -209,13 +209,9 @@ def test_an_estimate_far_from_the_exact_log_z_gives_a_warning():
              "evaluation.temperatures=10", "model=harmonic", "train.steps=0",
              "samples.burn_in=50")  # fmt: skip
     experiment = build(presets.to_plain(presets.compose_config([*words])))
-    right = experiment.evaluations["evaluation"](
-        evaluation_input(experiment, experiment.energy, {})
-    )
+    right = experiment.evaluators["evaluation"](evaluation_input(experiment, experiment.energy, {}))
     assert not any("estimated wrongly" in w for w in right.warnings)
     honest = type(experiment.energy).log_z
     experiment.energy.log_z = lambda t: honest(experiment.energy, t) + 3.0  # type: ignore
-    wrong = experiment.evaluations["evaluation"](
-        evaluation_input(experiment, experiment.energy, {})
-    )
+    wrong = experiment.evaluators["evaluation"](evaluation_input(experiment, experiment.energy, {}))
     assert any("3 nats from the model's own log_z" in w for w in wrong.warnings)

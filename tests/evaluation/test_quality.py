@@ -190,7 +190,7 @@ def test_the_model_is_not_modified(configured):
     experiment = build(configured("model.spectral_norm=true"))
     before = {k: v.clone() for k, v in experiment.energy.state_dict().items()}
     experiment.energy.train()
-    experiment.evaluations["quality"](evaluation_input(experiment, experiment.energy, {}))
+    experiment.evaluators["quality"](evaluation_input(experiment, experiment.energy, {}))
     assert experiment.energy.training
     assert all(p.requires_grad and p.grad is None for p in experiment.energy.parameters())
     for name, value in experiment.energy.state_dict().items():

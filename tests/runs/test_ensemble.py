@@ -198,6 +198,33 @@ def test_the_command_trains_an_ensemble(command, folder: Path, tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+def test_an_interrupted_ensemble_counts_its_members_and_shows_no_old_metrics(
+    command, folder: Path, tiny, monkeypatch
+):
+    """KL was measured before the first update only."""
+    original = Session.log
+
+    def log_and_interrupt(self: Session, state: Any, row: Any):
+        original(self, state, row)
+        if state.step == 5 and self.stop.signal is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Session, "log", log_and_interrupt)
+    few = [word for word in tiny if not word.startswith("method.slots")]
+    ended = command(*few, "method=dsm", "train.ensemble=2", "evaluation.every=1000")
+    assert ended.code == 128 + signal.SIGTERM
+    assert "(2 jobs, 0 failed, 2 interrupted)" in ended.lines[-1]
+    members = [line for line in ended.lines if line.startswith("member ")]
+    assert len(members) == 2
+    assert all("interrupted at step" in line and "KL" not in line for line in members)
+    (table,) = folder.glob("outputs/sweeps/*/summary.csv")
+    header, *rows = table.read_text().splitlines()
+    assert "kl" not in header.split(",")
+    assert len(rows) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

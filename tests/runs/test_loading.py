@@ -63,6 +63,20 @@ def test_loading_a_run_does_not_change_process_settings(deterministic_run, calle
     assert process_settings() == caller_settings
 
 
+def test_a_run_prints_as_one_line(deterministic_run):
+    run = ebmtrain.load(deterministic_run)
+    name = f"Run({str(deterministic_run)!r}, MLP, DenoisingScoreMatching, step 20, finished)"
+    assert repr(run) == name
+
+
+def test_the_former_name_of_experiment_warns(deterministic_run):
+    run = ebmtrain.load(deterministic_run)
+    with pytest.warns(DeprecationWarning, match="Run.parts is now Run.experiment") as caught:
+        assert run.parts is run.experiment
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_a_composition_has_the_settings_of_its_own_configuration(
     deterministic_run, tiny, caller_settings, deterministic

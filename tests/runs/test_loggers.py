@@ -6,8 +6,7 @@ import csv
 import json
 from pathlib import Path
 
-from ebmtrain.runs.console import RunConsole
-from ebmtrain.runs.loggers.console import ConsoleLogger
+from ebmtrain.runs.loggers.console import RunConsole
 from ebmtrain.runs.loggers.files import FileLogger
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
@@ -44,18 +43,27 @@ def test_a_row_is_written_as_a_json_line_and_a_table_row(tmp_path: Path):
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_the_console_counts_updates_from_the_restored_step(tmp_path: Path):
-    speeds = []
-    with RunConsole(tmp_path / "run.log", quiet=True) as console:
-        console.row = lambda step, row, per_second: speeds.append(per_second)  # type: ignore[method-assign]
-        logger = ConsoleLogger(console, 10)
-        logger.log(20, {})
-        logger.rewind(5)
-        logger.log(5, {})
-        logger.log(9, {})
-    assert speeds[0] > 0
-    assert speeds[1] == 0
-    assert speeds[2] > 0
+def test_the_console_counts_updates_from_the_restored_step(tmp_path: Path, monkeypatch):
+    now = iter([100.0, 104.0, 105.0, 106.0, 110.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    with RunConsole(tmp_path / "run.log", quiet=True, step=10) as console:
+        console.log(50, {"loss": 1.0})
+        console.rewind(5)
+        console.log(5, {"loss": 1.0})
+        console.log(35, {"loss": 1.0})
+        console.log(36, {"loss": 1.0})
+    lines = [
+        line.partition("loss 1")[2] for line in (tmp_path / "run.log").read_text().splitlines()
+    ]
+    assert lines == ["  10 steps/s", "", "  30 steps/s", "  0.25 steps/s"]
+
+
+def test_the_bar_shows_no_speed_before_the_first_update(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    with RunConsole(tmp_path / "run.log", n_steps=10) as console:
+        console.log(0, {"loss": 1.0})
+        assert console.progress is not None
+        assert console.progress.tasks[0].fields["numbers"] == "loss 1"
 
 
 def test_every_logger_gets_every_row_and_figure(command, monkeypatch, folder: Path):

@@ -10,25 +10,19 @@ from ebmtrain.runs.storage.rundir import RunDir
 
 
 class FileLogger:
-    """Appends each row to metrics.jsonl and metrics.csv.
-
-    metrics.jsonl is the record from which every other one can be made: a run that is resumed
-    truncates it to what its checkpoint knows (`RunDir.truncate_metrics`).
-    """
+    """Appends each row to metrics.jsonl and metrics.csv. A resumed run truncates both to the rows
+    before its checkpoint (`RunDir.truncate_metrics`)."""
 
     def __init__(self, run: RunDir):
         self.run = run
 
     def log(self, step: int, row: Mapping[str, Any]) -> None:
-        """
-        Raises:
-            OutputError: the directory is gone, or a file cannot be written.
-        """
+        """Raises OutputError if the directory was removed or a file cannot be written."""
         self.run.check_exists()
         self.run.log_row({"step": step, **row})
 
     def figure(self, name: str, path: Path) -> None:
-        """Nothing to do: figures are files of the run directory already."""
+        """Nothing to do: figures are files of the run directory."""
 
     def close(self) -> None:
         """Nothing to do: every row is written when it is logged."""

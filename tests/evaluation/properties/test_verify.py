@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from ebmtrain.cli.verify import check_properties
 from ebmtrain.config.build import build
 from ebmtrain.evaluation.properties.energies import check_energy
 from ebmtrain.evaluation.properties.methods import check_method, check_optimum
@@ -19,6 +18,7 @@ from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.methods.score_matching import ScoreMatching
+from ebmtrain.runs.evaluate import check_properties
 from ebmtrain.samplers.langevin import Langevin, LangevinState
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.samplers.metropolis import accept_mask, choose
@@ -68,7 +68,7 @@ def test_the_command(command):
     outcome = command("verify", "model.width=8", "dataset.n_train=600")
     assert outcome.code == 0, outcome
     assert outcome.out.count("pass  ") == 9
-    assert outcome.out.endswith("all laws hold\n")
+    assert outcome.out.endswith("all properties hold\n")
 
 
 def test_a_landscape_has_no_method_to_check(command):

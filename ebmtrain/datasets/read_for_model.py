@@ -1,0 +1,62 @@
+"""Reads points for a trained model: the columns and the shape that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebmtrain.datasets.images import check_pixel_values
+from ebmtrain.datasets.io.long_format import LongColumns
+from ebmtrain.datasets.io.read_csv import UnnamedColumnsError
+from ebmtrain.datasets.io.read_points import read_points
+from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.errors import DataError
+
+
+def read_for_model(
+    path: str, array: str | None, options: Mapping[str, Any], spec: DataSpec
+) -> Tensor:
+    """Points in a file, (n, *event) float64, in the data's own units.
+
+    From a table with named columns, the columns of the training data are read, in any order. For a
+    model of sequences of different lengths, shorter sequences are padded with NaN at their ends.
+
+    Args:
+        path: a .npy, .npz, .csv, .tsv or .txt file.
+        array: name of the array in a .npz file that holds several.
+        options: the section `dataset` of the configuration, with id, time, columns, dequantize.
+        spec: of the training data.
+
+    Raises:
+        DataError: the file cannot be read, or holds points of another kind, or pixels as whole
+            numbers for a model of dequantised images.
+    """
+    names, ragged, long = spec.names, spec.ragged, None
+    columns = names if names is not None and len(set(names)) == len(names) else None
+    if options.get("id") is not None and options.get("time") is not None:
+        columns, long = options.get("columns"), LongColumns(options["id"], options["time"])
+    try:
+        values = read_points(path, array, columns, long, ragged=ragged).values
+    except UnnamedColumnsError:
+        values = read_points(path, array, ragged=ragged).values
+    event = tuple(spec.standardization.shift.shape)
+    if ragged and values.ndim == 3 and values.shape[1] < event[0]:
+        n_missing = event[0] - values.shape[1]
+        values = np.pad(values, ((0, 0), (0, n_missing), (0, 0)), constant_values=np.nan)
+    if values.shape[1:] != event:
+        channels_last = len(event) == 3 and values.shape[1:] == (*event[1:], event[0])
+        remedy = (
+            "put the channels first, x.transpose(0, 3, 1, 2) in numpy"
+            if channels_last
+            else "give the columns that it was trained on"
+        )
+        raise DataError(
+            f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: {remedy}"
+        )
+    if isinstance(dequantize := options.get("dequantize"), bool):
+        check_pixel_values(values, path, dequantize=dequantize)
+    return torch.from_numpy(values)

@@ -1,0 +1,80 @@
+"""The lines and titles of a run show the metrics that its last evaluation gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ebmtrain.config.build import build
+from ebmtrain.evaluation.protocol import Evaluation
+from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runs.outcome import RunResult, report_outcome
+from ebmtrain.runs.summary import closing_lines, figure_title
+
+EXACT = {"kl": 0.1234, "kl_se": 0.01, "regret": 0.2, "nll": 2.5, "nll_se": 0.02, "entropy": 2.3}
+
+
+def lines(tmp_path: Path, *left_out: str) -> list[str]:
+    metrics = {k: v for k, v in EXACT.items() if k not in left_out}
+    result = vars(RunResult(status="finished", step=20, metrics=metrics))
+    return closing_lines(tmp_path, result, "", trains=True)
+
+
+def test_regret_takes_the_place_of_a_kl_that_is_left_out(tmp_path):
+    shown = lines(tmp_path)
+    assert shown[0].startswith("KL       0.1234 nats")
+    assert not any(line.startswith("regret") for line in shown)
+    shown = lines(tmp_path, "kl", "kl_se")
+    assert shown[0].startswith("regret   0.2000 nats")
+    assert shown[1] == "NLL      2.5000 +- 0.0200 nats  entropy floor 2.3000"
+    assert not any("KL  " in line for line in shown)
+    shown = lines(tmp_path, *EXACT)
+    assert [line.split()[0] for line in shown] == ["run", "picture", "next", "ebmtrain"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "title"),
+    [
+        ({"kl": 0.5, "nll": 2.0}, "pcd  step 7  KL 0.5 nats"),
+        ({"regret": 0.4, "nll": 2.0}, "pcd  step 7  regret 0.4 nats"),
+        ({}, "pcd  step 7"),
+    ],
+)
+def test_titles_show_the_first_headline_that_there_is(metrics, title):
+    assert figure_title("pcd", 7, metrics) == title
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_whose_last_kl_is_left_out_reports_no_earlier_one(
+    configured, tmp_path, monkeypatch, capsys
+):
+    from ebmtrain.evaluation.exact import Quadrature
+
+    original, calls = Quadrature.__call__, []
+
+    def left_out_at_the_end(self, inputs):
+        calls.append(1)
+        metrics, warnings = original(self, inputs)
+        if len(calls) < 2:
+            return Evaluation(metrics, warnings)
+        return Evaluation({k: v for k, v in metrics.items() if "kl" not in k}, ["no KL: too fine"])
+
+    monkeypatch.setattr(Quadrature, "__call__", left_out_at_the_end)
+    config = configured("method=dsm", "evaluation.every=1000", "checkpoint.best=kl")
+    result = run_experiment(build(config), tmp_path / "run", {})
+    shown = capsys.readouterr().out
+    assert len(calls) == 2  # before the first update and after the last
+    assert "kl" not in result["metrics"]
+    assert result["best"] == {"metric": "kl", "value": result["best"]["value"], "step": 0}
+    assert any(w.startswith("kl is missing in the last evaluation") for w in result["warnings"])
+    assert "\nKL " not in shown
+    assert "\nregret " in shown
+
+
+def test_an_interrupted_run_shows_its_step_and_no_metrics_of_an_earlier_one(tmp_path, capsys):
+    result = vars(
+        RunResult(status="interrupted", step=12, metrics={"kl": 1.5}, metrics_step=0, signal=15)
+    )
+    report_outcome("member 0", result, tmp_path, {}, {}, 0.0)
+    assert capsys.readouterr().out.startswith("member 0  interrupted at step 12  ")
