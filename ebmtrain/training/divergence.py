@@ -14,13 +14,16 @@ MAX_ABS_ENERGY = 1e6  # bound on a loss, gradient norm or |mean E| in nats at T 
 
 
 def check_divergence(spec: TrainSpec, state: TrainState) -> None:
-    """Check the divergence flag and the energy of the next batch. Waits for the device.
+    """Check the divergence flag and the energy of the next batch, once at each step. Waits for the
+    device.
 
     The flag alone is not enough: weights that the last update made too large have seen no data yet.
 
     Raises:
         DivergedError: a loss, gradient or energy is not finite or beyond MAX_ABS_ENERGY.
     """
+    if state.checked_at == state.step:
+        return
     x = spec.dataset.batch(state.step, spec.batch_size, spec.seed).x
     with freeze(state.energy), torch.no_grad():
         sound = state.energy(x).mean().abs() < MAX_ABS_ENERGY  # NaN compares false
@@ -38,3 +41,4 @@ def check_divergence(spec: TrainSpec, state: TrainState) -> None:
             f"training diverged by step {state.step}{times}: a loss, gradient or energy is not "
             f"finite or beyond {MAX_ABS_ENERGY:g}; {remedy}"
         )
+    state.checked_at = state.step

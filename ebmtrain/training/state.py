@@ -53,6 +53,8 @@ class TrainState:
     """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
+    checked_at: int | None = None
+    """The step at which `check_divergence` last found it sound."""
 
     @cached_property
     def module_tensors(self) -> list[Tensor]:
@@ -129,6 +131,7 @@ class TrainState:
             self.step, self.evaluations = saved["step"], saved["evaluations"]
             self.retries = [dict(retry) for retry in saved["retries"]]
             self.diverged.zero_()  # it was looked at before the state was saved
+            self.checked_at = None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
                 IndexError) as error:  # fmt: skip
             reason = " ".join(str(error).split())

@@ -19,6 +19,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DivergedError
 from ebmtrain.runs.launch import run_experiment
+from ebmtrain.score import freeze
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_pairs, ema_update, ema_weight
 from ebmtrain.training.loop import run_step, run_to_completion, train_step, training_loop
@@ -314,12 +315,31 @@ def test_non_finite_weights_after_the_last_update_are_detected():
     spec = spec_of(Indices())
     state = initial_state(spec, Linear(), torch.Generator())
     run_step(spec, state)
-    check_divergence(spec, state)
+    check_divergence(spec, replace(state))  # a step is checked once
     with torch.no_grad():
         state.energy.w.fill_(1e9)  # type: ignore[union-attr]
     assert not bool(state.diverged)
     with pytest.raises(DivergedError):
         check_divergence(spec, state)
+
+
+def test_a_step_is_checked_once(monkeypatch):
+    """By whoever asks first; the next step again, and a restored state too."""
+    spec, asked = spec_of(Indices()), []
+    state = initial_state(spec, Linear(), torch.Generator())
+    monkeypatch.setattr(
+        "ebmtrain.training.divergence.freeze", lambda e: asked.append(e) or freeze(e)
+    )
+    for _ in range(3):
+        check_divergence(spec, state)
+    assert len(asked) == 1
+    run_step(spec, state)
+    saved = state.state_dict()
+    check_divergence(spec, state)
+    assert len(asked) == 2
+    state.load_state_dict(saved)
+    check_divergence(spec, state)
+    assert len(asked) == 3
 
 
 def test_the_divergence_check_does_not_change_the_run(configured):
