@@ -20,7 +20,7 @@ Run = Callable[..., Sequence[Tensor]]
 _Player = Callable[[], Sequence[Tensor]]
 """Replays the update: reads the inputs from the same tensors and overwrites the outputs."""
 
-_Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], _Player]
+Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], _Player]
 """Records a function, given its inputs and the indices of those that it changes. It may run the
 function, but leaves the inputs as they are."""
 
@@ -41,7 +41,7 @@ class Recorded:
         record: makes a recording.
     """
 
-    def __init__(self, run: Run, changed: Collection[int], record: _Recorder) -> None:
+    def __init__(self, run: Run, changed: Collection[int], record: Recorder) -> None:
         self.run = run
         self.changed = frozenset(changed)
         self.record = record
@@ -125,6 +125,6 @@ def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> 
     return play
 
 
-def recorder(device: torch.device) -> _Recorder | None:
+def recorder(device: torch.device) -> Recorder | None:
     """The recorder for this device; None if there is none."""
     return cuda_graph if device.type == "cuda" else None

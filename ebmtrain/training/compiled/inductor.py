@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.signals import block_signals
 from ebmtrain.runtime.torch_private import compile_with_inductor
-from ebmtrain.training.compiled.cuda_graph import Recorded, Run, recorder
+from ebmtrain.training.compiled.cuda_graph import Recorded, Recorder, Run, recorder
 from ebmtrain.training.compiled.trace import (
     UpdateGraph,
     clone_state,
@@ -34,11 +35,15 @@ COMPILING_MESSAGE = (
     "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
 )
 MAX_GRAPHS = 8  # one for each set of shapes; with more, compilation is abandoned
+NOT_COMPILED = (
+    "warning: device.compile: the update is not compiled and training goes on without (%s)"
+)
 # A first compilation takes 60 s, and each update saves 2 ms.
 MIN_STEPS_TO_COMPILE = 30_000
 # A program is selected by the shapes of its inputs, so it need not assert them.
 _OPTIONS: dict[str, Any] = {"size_asserts": False}
-_Program = Callable[[TrainState, Batch, float | None], StepResult]
+Program = Callable[[Sequence[StepRequest]], list[StepResult]]
+"""Makes the updates of a group of runs, which have the same shapes."""
 
 
 class CompiledTrainStep:
@@ -54,7 +59,7 @@ class CompiledTrainStep:
 
     def __init__(self, *, cuda_graph: bool = False) -> None:
         self.cuda_graph = cuda_graph
-        self.programs: dict[Any, _Program] = {}
+        self.programs: dict[Any, Program] = {}
         self.failed = False
 
     @property
@@ -64,47 +69,39 @@ class CompiledTrainStep:
     def __call__(
         self, spec: TrainSpec, state: TrainState, batch: Batch, weight: float | None
     ) -> StepResult:
+        request = StepRequest(spec, state, batch, weight)
         if state.step == 0 or self.failed:
-            return train_step(spec, state, batch, weight)
-        key = shape_key(batch, state)
+            return train_step(*request)
+        key = shape_key(request)
         if key not in self.programs:
             try:
                 with block_signals():
-                    self.programs[key] = self.compile(spec, state, batch, weight)
+                    self.programs[key] = self.compile(request)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
-                LOG.warning(
-                    "warning: device.compile: the update is not compiled and training goes on "
-                    "without (%s)", reason(error),
-                )  # fmt: skip
-                return train_step(spec, state, batch, weight)
-        return self.programs[key](state, batch, weight)
+                LOG.warning(NOT_COMPILED, reason(error))
+                return train_step(*request)
+        return self.programs[key]([request])[0]
 
-    def compile(
-        self, spec: TrainSpec, state: TrainState, batch: Batch, weight: float | None
-    ) -> _Program:
+    def compile(self, request: StepRequest) -> Program:
         """The compiled update for the shapes of this batch and state, compared with `train_step`.
 
         Raises:
             Exception: of any kind, if the update cannot be traced or compiled, or differs.
         """
-        if len(self.programs) == MAX_GRAPHS:
-            raise ValueError(f"batch and state have had more than {MAX_GRAPHS} sets of shapes")
+        check_graph_count(len(self.programs) + 1)
         if not self.programs:
             LOG.info(COMPILING_MESSAGE)
         began = time.perf_counter()
         use_disk_cache()
-        update = trace_update(spec, state, batch, weight)
-        run = _compile_update(update, state, batch, weight)
-        program = _program_from(update, run)
-        mismatch = _mismatch(spec, state, batch, weight, program)
-        if mismatch:
-            raise ValueError(f"the compiled update differs from the ordinary one in {mismatch}")
-        if self.cuda_graph and (record := recorder(state.diverged.device)):
-            recording = Recorded(run, mutated_inputs(update, state), record)
-            program = _program_from(update, recording)
-            if mismatch := _mismatch(spec, state, batch, weight, program):
-                recording.give_up(f"its replay differs from the ordinary update in {mismatch}")
+        update, state = trace_update(*request), request.state
+        drawn = [draw.replay(_clone_generator(state.generator)) for draw in update.draws]
+        inputs = graph_inputs(state, request.batch, request.weight, drawn)
+        run = compile_graph(update.graph, [t.detach() for t in inputs])
+        program = SingleGraph(update, run)
+        verify(program, [request])
+        if self.cuda_graph:
+            record_cuda_graph(program, [request], recorder(state.diverged.device))
         LOG.info(
             "compiled the update in %.1f s (recompilations: %d)",
             time.perf_counter() - began, len(self.programs),
@@ -112,41 +109,24 @@ class CompiledTrainStep:
         return program
 
 
-def shape_key(batch: Batch, state: TrainState) -> Any:
+def check_graph_count(count: int) -> None:
+    """
+    Raises:
+        ValueError: there are more than MAX_GRAPHS.
+    """
+    if count > MAX_GRAPHS:
+        raise ValueError(f"batch and state have had more than {MAX_GRAPHS} sets of shapes")
+
+
+def shape_key(request: StepRequest) -> Any:
     """Shapes of the batch and of the method's state; there is one graph for each key."""
-    shapes = tuple(part.shape for part in batch if part is not None)
-    return shapes, *(value.shape for value in state.method.values())
+    shapes = tuple(part.shape for part in request.batch if part is not None)
+    return shapes, *(value.shape for value in request.state.method.values())
 
 
 def compile_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
     """The graph, compiled for tensors like these."""
     return compile_with_inductor(graph, examples, _OPTIONS)
-
-
-def _compile_update(
-    update: UpdateGraph, state: TrainState, batch: Batch, weight: float | None
-) -> Run:
-    drawn = [draw.replay(_clone_generator(state.generator)) for draw in update.draws]
-    return compile_graph(
-        update.graph, [t.detach() for t in graph_inputs(state, batch, weight, drawn)]
-    )
-
-
-def _program_from(update: UpdateGraph, run: Run) -> _Program:
-    """A function that makes the update as `train_step` does.
-
-    Args:
-        run: executes the update's graph.
-    """
-
-    def program(state: TrainState, batch: Batch, weight: float | None) -> StepResult:
-        drawn = [draw.replay(state.generator) for draw in update.draws]
-        with torch.no_grad():
-            vector, *new = run(*graph_inputs(state, batch, weight, drawn))
-        state.method = state.method | dict(zip(update.replaced, new, strict=True))
-        return Metrics(update.metrics, vector), update.points
-
-    return program
 
 
 def _clone_generator(generator: torch.Generator) -> torch.Generator:
@@ -155,31 +135,79 @@ def _clone_generator(generator: torch.Generator) -> torch.Generator:
     return twin
 
 
-def _mismatch(
-    spec: TrainSpec,
-    state: TrainState,
-    batch: Batch,
-    weight: float | None,
-    program: Callable[..., Any],
-) -> str | None:
-    """Name of a result that differs by more than rounding between the program and `train_step`;
-    None if all agree.
+@dataclass
+class SingleGraph:
+    """The update of one run by its graph, as `train_step` makes it."""
+
+    update: UpdateGraph
+    run: Run
+
+    def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
+        (request,), update = group, self.update
+        state = request.state
+        drawn = [draw.replay(state.generator) for draw in update.draws]
+        with torch.no_grad():
+            vector, *new = self.run(*graph_inputs(state, request.batch, request.weight, drawn))
+        state.method = state.method | dict(zip(update.replaced, new, strict=True))
+        return [(Metrics(update.metrics, vector), update.points)]
+
+
+class GraphProgram(Protocol):
+    """A program that runs a graph of an update."""
+
+    update: UpdateGraph
+    run: Run
+
+    def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]: ...
+
+
+def record_cuda_graph(
+    program: GraphProgram, group: Sequence[StepRequest], record: Recorder | None
+) -> None:
+    """Replaces the program's `run` by a recording of it, if the device has a recorder."""
+    if record is None:
+        return
+    changed = mutated_inputs(program.update, group[0].state)
+    program.run = recording = Recorded(program.run, changed, record)
+    try:
+        verify(program, group)
+    except ValueError as error:
+        recording.give_up(f"its replay: {error}")
+
+
+def verify(program: Program, group: Sequence[StepRequest]) -> None:
+    """Compares the program with `train_step` on copies of the states.
 
     Rounding may decide the acceptance of a proposal, once in some thousand updates; so one of three
-    updates must agree completely.
+    updates of each member must agree completely.
+
+    Raises:
+        ValueError: a metric or tensor of a member differs by more than rounding.
     """
-    found = None
-    plain = clone_state(spec, state)
+    plain = clone_requests(group)
+    mismatches: dict[int, str] = dict.fromkeys(range(len(group)), "")
     for _ in range(3):
-        before, other = clone_state(spec, plain), clone_state(spec, plain)
-        metrics, _ = program(other, batch, weight)
-        found = state_mismatch(StepRequest(spec, plain, batch, weight), before, other, metrics)
-        if found is None:
-            return None
-    return found
+        before, others = clone_requests(plain), clone_requests(plain)
+        for i, (metrics, _) in enumerate(program(others)):
+            mismatch = _state_mismatch(plain[i], before[i].state, others[i].state, metrics)
+            if mismatch is None:
+                mismatches.pop(i, None)
+            elif i in mismatches:
+                mismatches[i] = mismatch
+        if not mismatches:
+            return
+    member, mismatch = next(iter(mismatches.items()))
+    if len(group) == 1:
+        raise ValueError(f"the compiled update differs from the ordinary one in {mismatch}")
+    raise ValueError(f"the update of member {member} differs from its ordinary one in {mismatch}")
 
 
-def state_mismatch(
+def clone_requests(group: Sequence[StepRequest]) -> list[StepRequest]:
+    """The same updates with copies of their states."""
+    return [u._replace(state=clone_state(u.spec, u.state)) for u in group]
+
+
+def _state_mismatch(
     update: StepRequest, before: TrainState, other: TrainState, metrics: Metrics
 ) -> str | None:
     """Makes the update with `train_step` and compares it with another result.
@@ -234,6 +262,5 @@ def should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
 
 def select(wanted: CompileOption, spec: TrainSpec) -> CompiledTrainStep | None:
     """The compiled update of a run; None: use `train_step`."""
-    if not should_compile(wanted, spec):
-        return None
-    return CompiledTrainStep(cuda_graph=wanted == "cuda_graph")
+    compiles = should_compile(wanted, spec)
+    return CompiledTrainStep(cuda_graph=wanted == "cuda_graph") if compiles else None

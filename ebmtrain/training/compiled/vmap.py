@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.func import vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -23,21 +23,22 @@ from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.signals import block_signals
 from ebmtrain.runtime.torch_private import no_vmap_fallback_warnings
-from ebmtrain.training.compiled.cuda_graph import Recorded, recorder
+from ebmtrain.training.compiled.cuda_graph import Run, recorder
 from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
 from ebmtrain.training.compiled.inductor import (
     COMPILING_MESSAGE,
-    MAX_GRAPHS,
+    NOT_COMPILED,
+    Program,
+    check_graph_count,
+    clone_requests,
     compile_graph,
+    record_cuda_graph,
     shape_key,
-    state_mismatch,
+    verify,
 )
 from ebmtrain.training.compiled.trace import (
-    RandomCall,
     UpdateGraph,
-    clone_state,
     mutable_tensors,
-    mutated_inputs,
     scalar_inputs,
     trace_update,
 )
@@ -47,7 +48,6 @@ from ebmtrain.training.metrics import Metrics
 LOG = logging.getLogger("ebmtrain")
 _aten = torch.ops.aten
 _EMPTY_TENSOR_OPS = (_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default)
-_Program = Callable[[Sequence[StepRequest]], list[StepResult]]
 
 
 class VmapTrainStep:
@@ -66,7 +66,7 @@ class VmapTrainStep:
     def __init__(self, *, compile: bool, cuda_graph: bool = False):
         self.compile = compile
         self.cuda_graph = cuda_graph
-        self.programs: dict[Any, _Program] = {}
+        self.programs: dict[Any, Program] = {}
         self.failed = False
 
     @property
@@ -77,7 +77,7 @@ class VmapTrainStep:
         groups: dict[Any, list[int]] = {}
         for i, update in enumerate(requests):
             separate = self.failed or update.state.step == 0
-            shapes = None if separate else shape_key(update.batch, update.state)
+            shapes = None if separate else shape_key(update)
             groups.setdefault(shapes, []).append(i)
         results: dict[int, StepResult] = {}
         for shapes, indices in groups.items():
@@ -87,15 +87,12 @@ class VmapTrainStep:
             results |= zip(indices, program(group), strict=True)
         return [results[i] for i in range(len(requests))]
 
-    def program(self, shapes: Any, group: Sequence[StepRequest]) -> _Program:
+    def program(self, shapes: Any, group: Sequence[StepRequest]) -> Program:
         """The program for a group of this `shape_key`; `run_one_by_one` if it has no graph."""
         key = shapes, len(group)
         if key not in self.programs and not self.failed:
             try:
-                if len({shapes, *(known for known, _ in self.programs)}) > MAX_GRAPHS:
-                    raise ValueError(
-                        f"batch and state have had more than {MAX_GRAPHS} sets of shapes"
-                    )
+                check_graph_count(len({shapes, *(known for known, _ in self.programs)}))
                 if self.compile and not self.programs:
                     LOG.info(COMPILING_MESSAGE)
                 began = time.perf_counter()
@@ -113,42 +110,27 @@ class VmapTrainStep:
                 )  # fmt: skip
         return run_one_by_one if self.failed else self.programs[key]
 
-    def _build(self, group: Sequence[StepRequest]) -> _Program:
+    def _build(self, group: Sequence[StepRequest]) -> Program:
         """The common update of a group, compared with `train_step`.
 
         Raises:
             Exception: of any kind, if the update cannot be traced or mapped, or differs.
         """
         update = trace_update(*group[0], table=VMAP_DECOMPOSITIONS)
-        batched = BatchedGraph(update, group)
+        batched = _BatchedGraph(update, group)
         if self.compile:
             try:
                 use_disk_cache()
-                compiled = BatchedGraph(update, group, compile=True)
+                compiled = _BatchedGraph(update, group, compile=True)
                 verify(compiled, group)
-                self._record(compiled, group)
+                if self.cuda_graph:
+                    record_cuda_graph(compiled, group, recorder(group[0].state.diverged.device))
                 return compiled
             except Exception as error:  # of torch or of the C++ compiler
                 self.compile = False
-                LOG.warning(
-                    "warning: device.compile: the update is not compiled and training goes on "
-                    "without (%s)", reason(error),
-                )  # fmt: skip
+                LOG.warning(NOT_COMPILED, reason(error))
         verify(batched, group)
         return batched
-
-    def _record(self, program: BatchedGraph, group: Sequence[StepRequest]) -> None:
-        """Records the program as a CUDA graph if the device supports it."""
-        state = group[0].state
-        record = recorder(state.diverged.device) if self.cuda_graph else None
-        if record is None:
-            return
-        changed = mutated_inputs(program.update, state)
-        program.run = recording = Recorded(program.run, changed, record)
-        try:
-            verify(program, group)
-        except ValueError as error:
-            recording.give_up(f"its replay: {error}")
 
 
 def run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
@@ -156,50 +138,15 @@ def run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
     return [train_step(*update) for update in group]
 
 
-def _batch_tensors(update: StepRequest) -> list[Tensor]:
-    """The points of the batch and, if any, the labels."""
-    return [part for part in update.batch if part is not None]
-
-
-def verify(program: _Program, group: Sequence[StepRequest]) -> None:
-    """Compares the program with `train_step` on copies of the states.
-
-    Rounding may decide the acceptance of a proposal, so one of three updates of each member must
-    agree completely: see `inductor.state_mismatch`.
-
-    Raises:
-        ValueError: the results of a member differ.
-    """
-    plain = _clone_updates(group)
-    mismatches: dict[int, str] = dict.fromkeys(range(len(group)), "")
-    for _ in range(3):
-        before, others = _clone_updates(plain), _clone_updates(plain)
-        for i, (metrics, _) in enumerate(program(others)):
-            mismatch = state_mismatch(plain[i], before[i].state, others[i].state, metrics)
-            if mismatch is None:
-                mismatches.pop(i, None)
-            elif i in mismatches:
-                mismatches[i] = mismatch
-        if not mismatches:
-            return
-    member, mismatch = next(iter(mismatches.items()))
-    raise ValueError(f"the update of member {member} differs from its ordinary one in {mismatch}")
-
-
-def _clone_updates(group: Sequence[StepRequest]) -> list[StepRequest]:
-    """The same updates with copies of their states."""
-    return [u._replace(state=clone_state(u.spec, u.state)) for u in group]
-
-
-class BatchedGraph:
+class _BatchedGraph:
     """A traced update, mapped over as many members as the group has."""
 
     def __init__(self, update: UpdateGraph, group: Sequence[StepRequest], *, compile: bool = False):
         self.update = update
-        self.rows = MemberRows()
-        examples = self.inputs(_clone_updates(group))
+        self.rows = _MemberRows()
+        examples = self.inputs(clone_requests(group))
         graph = _vmap_graph(update.graph, examples)
-        self.run = compile_graph(graph, examples) if compile else graph
+        self.run: Run = compile_graph(graph, examples) if compile else graph
 
     def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
         update, states = self.update, [u.state for u in group]
@@ -215,7 +162,8 @@ class BatchedGraph:
         states = [u.state for u in group]
         columns = zip(*(mutable_tensors(state) for state in states), strict=True)
         kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
-        seen = [torch.stack(parts) for parts in zip(*map(_batch_tensors, group), strict=True)]
+        batches = ([part for part in u.batch if part is not None] for u in group)
+        seen = [torch.stack(parts) for parts in zip(*batches, strict=True)]
         like = next(states[0].energy.parameters())
         scalars = [
             _full_per_member(column, like)
@@ -225,12 +173,12 @@ class BatchedGraph:
             state.method = dict(state.method)
         method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
         drawn = [
-            _random_per_member(draw, [s.generator for s in states]) for draw in self.update.draws
+            torch.stack([draw.replay(s.generator) for s in states]) for draw in self.update.draws
         ]
         return [*kept, *seen, *scalars, *method, *drawn]
 
 
-class MemberRows:
+class _MemberRows:
     """Tensors with a row per member, by key. The members' tensors are views of the rows: what the
     graph changes in place changes in the members."""
 
@@ -264,11 +212,6 @@ def _full_per_member(values: Sequence[float], like: Tensor) -> Tensor:
     if len(set(values)) == 1:
         return full((len(values),), values[0])
     return torch.stack([full((), value) for value in values])
-
-
-def _random_per_member(draw: RandomCall, generators: Iterable[Generator]) -> Tensor:
-    """The random numbers of each generator, a row each."""
-    return torch.stack([draw.replay(generator) for generator in generators])
 
 
 def _vmap_graph(graph: GraphModule, examples: list[Tensor]) -> GraphModule:

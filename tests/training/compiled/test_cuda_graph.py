@@ -19,11 +19,11 @@ from ebmtrain.training.compiled import cuda_graph as recorded
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled import vmap as together
 from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
-from ebmtrain.training.compiled.inductor import CompiledTrainStep, _program_from, select
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph, select
 from ebmtrain.training.compiled.trace import clone_state, mutated_inputs, trace_update
 from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.ema import ema_weight
-from ebmtrain.training.loop import run_step
+from ebmtrain.training.loop import StepRequest, run_step
 from ebmtrain.training.state import initial_state
 
 # Torch's compiler, to itself.
@@ -56,8 +56,8 @@ def eager_and_recorded(spec, state):
     weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
     graph = trace_update(spec, state, batch, weight)
     recording = Recorded(graph.graph, mutated_inputs(graph, state), tape)
-    makers = [_program_from(graph, run) for run in (graph.graph, recording)]
-    return recording, *(lambda _, *rest, make=make: make(*rest) for make in makers)
+    makers = [SingleGraph(graph, run) for run in (graph.graph, recording)]
+    return recording, *(lambda *r, make=make: make([StepRequest(*r)])[0] for make in makers)
 
 
 def differences_by_name(one, other):

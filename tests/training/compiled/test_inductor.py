@@ -26,14 +26,14 @@ from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled.inductor import (
     MIN_STEPS_TO_COMPILE,
     CompiledTrainStep,
+    SingleGraph,
     _allclose,
-    _mismatch,
-    _program_from,
     select,
+    verify,
 )
 from ebmtrain.training.compiled.trace import clone_state, graph_inputs, trace_update
 from ebmtrain.training.ema import ema_weight
-from ebmtrain.training.loop import run_step, train_step
+from ebmtrain.training.loop import StepRequest, run_step, train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import LossOutput
 
@@ -205,7 +205,7 @@ def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or another thread may take it
         child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
         heard.append(child.stdout.strip())
-        return lambda state, batch, weight: train_step(spec, state, batch, weight)
+        return lambda group: [train_step(*group[0])]
 
     spec, state = warm(configured("method=dsm"))
     stepper = CompiledTrainStep()
@@ -222,25 +222,29 @@ def test_a_compiled_update_with_other_results_is_rejected(configured):
     spec, state = warm(configured("method=pcd", "sampler=langevin"))
     batch = spec.dataset.batch(1, spec.batch_size, spec.seed)
 
-    def same(state, batch, weight):
-        return train_step(spec, state, batch, weight)
+    def same(group):
+        return [train_step(*group[0])]
 
-    def frozen_weights(state, batch, weight):
-        kept = [p.detach().clone() for p in state.energy.parameters()]
-        found = train_step(spec, state, batch, weight)
+    def frozen_weights(group):
+        energy = group[0].state.energy
+        kept = [p.detach().clone() for p in energy.parameters()]
+        found = same(group)
         with torch.no_grad():
-            for p, k in zip(state.energy.parameters(), kept, strict=True):
+            for p, k in zip(energy.parameters(), kept, strict=True):
                 p.copy_(k)
         return found
 
-    def wrong_chains(state, batch, weight):
-        found = train_step(spec, state, batch, weight)
-        state.method["chains"] = state.method["chains"] * 1.1
+    def wrong_chains(group):
+        found, method = same(group), group[0].state.method
+        method["chains"] = method["chains"] * 1.1
         return found
 
-    assert _mismatch(spec, state, batch, 0.1, same) is None
-    assert _mismatch(spec, state, batch, 0.1, frozen_weights) == "the weights"
-    assert _mismatch(spec, state, batch, 0.1, wrong_chains) == "chains"
+    group = [StepRequest(spec, state, batch, 0.1)]
+    verify(same, group)
+    with pytest.raises(ValueError, match=r"compiled update differs .* in the weights"):
+        verify(frozen_weights, group)
+    with pytest.raises(ValueError, match=r"compiled update differs .* in chains"):
+        verify(wrong_chains, group)
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,7 @@ def test_a_parameter_with_fewer_updates(configured):
     weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
     graph = trace_update(spec, state, batch, weight)
     plain = clone_state(spec, state)
-    _program_from(graph, graph.graph)(state, batch, weight)
+    SingleGraph(graph, graph.graph)([StepRequest(spec, state, batch, weight)])
     train_step(spec, plain, batch, weight)
     for one, other in zip(state.energy.parameters(), plain.energy.parameters(), strict=True):
         torch.testing.assert_close(one, other)
