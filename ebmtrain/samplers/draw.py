@@ -60,13 +60,18 @@ def run_burn_in(
     adaptation_state: Tensors | None = None,
 ) -> Chain:
     """The chains after the burn-in, during which the sampler adapts. Arguments as for `draw`."""
-    if adaptation_state is None:
-        adaptation_state = init_adaptation(sampler, start)
-    chain = Chain(start, adaptation_state, {}, None)
-    for done in range(0, burn_in, _STEPS_PER_ADAPTATION):
-        n_steps = min(_STEPS_PER_ADAPTATION, burn_in - done)
+    first = Chain(start, adaptation_state or init_adaptation(sampler, start), {}, None)
+    return _continue(sampler, energy, first, burn_in, generator)
+
+
+def _continue(
+    sampler: Sampler, energy: Energy, chain: Chain, n_steps: int, generator: Generator
+) -> Chain:
+    """The chains after `n_steps` further steps, during which the sampler adapts."""
+    for done in range(0, n_steps, _STEPS_PER_ADAPTATION):
+        n = min(_STEPS_PER_ADAPTATION, n_steps - done)
         chain = run_chain(
-            sampler, energy, chain.x, n_steps, generator, chain.adaptation_state, chain.state
+            sampler, energy, chain.x, n, generator, chain.adaptation_state, chain.state
         )
     return chain
 
@@ -95,18 +100,10 @@ def trajectory(
     Args:
         steps: ascending, >= 0.
     """
-    chain, done, seen = (
-        Chain(start, adaptation_state or init_adaptation(sampler, start), {}, None),
-        0,
-        [],
-    )
-    for step in steps:
-        while done < step:
-            n = min(_STEPS_PER_ADAPTATION, step - done)
-            chain = run_chain(
-                sampler, energy, chain.x, n, generator, chain.adaptation_state, chain.state
-            )
-            done += n
+    chain = Chain(start, adaptation_state or init_adaptation(sampler, start), {}, None)
+    seen = []
+    for before, step in itertools.pairwise([0, *steps]):
+        chain = _continue(sampler, energy, chain, step - before, generator)
         seen.append(chain.x)
     return torch.stack(seen)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -11,27 +11,10 @@ from torch import Generator, Tensor
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds, unsqueeze_like
 from ebmtrain.samplers.jumps import DifferentialEvolution
-from ebmtrain.samplers.metropolis import (
-    accept_mask,
-    acceptance_probability,
-    choose,
-    choose_optional,
-    sanitize_start,
-)
+from ebmtrain.samplers.metropolis import MetropolisState, accept_or_reject
 from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.score import chain_kernels, energy_and_gradient
 from ebmtrain.types import Count, Energy, OpenUnit, Positive, StepInfo
-
-
-class HmcState(NamedTuple):
-    x: Tensor
-    energy: Tensor
-    gradient: Tensor
-    """dE(x), clipped if `gradient_clip` is set."""
-    clipped: Tensor | None
-    """1 where the gradient was clipped, else 0."""
-    index: int
-    """Steps so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +30,12 @@ class Hmc:
     Args:
         step_size: eps > 0, in units of x; with `adaptation`, its initial value. The mass is 1, so
             a good eps scales with sqrt(T).
-        step_size_end: if given, eps changes geometrically from step_size to this value in
-            `anneal_steps` steps and then stays constant. In training every run of method.k steps
-            starts at step_size again, also for persistent chains. In sampling the burn-in counts.
-        anneal_steps: steps from the first step size to the last, both included.
+        step_size_end, anneal_steps: of eps, as for `Langevin`.
         n_leapfrog: gradient evaluations per step.
         jitter: relative range of eps, in (0, 1).
         temperature: T > 0. The target is exp(-E / T).
-        gradient_clip: maximum Euclidean norm of dE per chain, in energy per unit of x; null: none.
-            The leapfrog stays reversible and volume-preserving, so the chain stays exact.
-        clamp: bound on every |x_i|, in units of x; null: none. The chain is then no longer exact.
+        gradient_clip, clamp: as for `Langevin`. With a clip the leapfrog stays reversible and
+            volume-preserving, and the chain exact; with a clamp it does not.
         adaptation: rule that adapts eps to the acceptance rate; null: eps is constant.
         jumps: additional moves between modes; null: none.
     """
@@ -74,13 +53,12 @@ class Hmc:
     adaptation: StepSizeAdaptation | None = None
     jumps: DifferentialEvolution | None = None
 
-    def init(self, energy: Energy, x: Tensor) -> HmcState:
-        e, gradient = sanitize_start(*energy_and_gradient(energy, x))
-        return HmcState(x, e, *clip_gradient(gradient, self.gradient_clip), 0)
+    def init(self, energy: Energy, x: Tensor) -> MetropolisState:
+        return MetropolisState.start(energy, x, self.gradient_clip)
 
     def step(
-        self, energy: Energy, state: HmcState, generator: Generator
-    ) -> tuple[HmcState, StepInfo]:
+        self, energy: Energy, state: MetropolisState, generator: Generator
+    ) -> tuple[MetropolisState, StepInfo]:
         eps = geometric_schedule(self.step_size, self.step_size_end, self.anneal_steps, state.index)
         uniform = torch.empty_like(state.energy).uniform_(generator=generator) * 2 - 1
         eps = eps * (1 + self.jitter * uniform)
@@ -99,18 +77,12 @@ class Hmc:
         # Padding of a sequence has no gradient: its momentum is constant and cancels.
         kinetic_before, kinetic_after = (m.flatten(1).square().sum(1) / 2 for m in (momentum, p))
         log_ratio = (state.energy - e) / self.temperature + kinetic_before - kinetic_after
-        accept = accept_mask(log_ratio, generator)
-        new = HmcState(
-            choose(accept, x, state.x),
-            choose(accept, e, state.energy),
-            choose(accept, gradient, state.gradient),
-            choose_optional(accept, end_clipped, state.clipped),
-            state.index + 1,
-        )
-        return new, StepInfo(acceptance_probability(log_ratio), any_clipped)
+        proposal = MetropolisState(x, e, gradient, end_clipped, 0)
+        new, acceptance = accept_or_reject(log_ratio, proposal, state, generator)
+        return new._replace(index=state.index + 1), StepInfo(acceptance, any_clipped)
 
     def _leapfrog(
-        self, energy: Energy, state: HmcState, p: Tensor, eps: Tensor
+        self, energy: Energy, state: MetropolisState, p: Tensor, eps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """Points, momenta, gradients and energies at the end of a trajectory; flags of a clip or
         clamp anywhere on it; flags of a clip at its end."""

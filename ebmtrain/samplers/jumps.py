@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.metropolis import accept_mask, acceptance_probability, choose
+from ebmtrain.samplers.metropolis import accept_or_reject
 from ebmtrain.types import Count, Energy, Sampler
 
 _S = TypeVar("_S", bound=tuple)
@@ -60,12 +60,7 @@ def _jump(sampler, energy, state, others: Tensor, temperature: float, g: Generat
     b = (a + shift) % n_others  # never equal to a: a zero difference moves nothing
     proposal = sampler.init(energy, state.x + others[a] - others[b])
     log_ratio = (state.energy - proposal.energy) / temperature
-    accept = accept_mask(log_ratio, g)
-    chosen = (
-        choose(accept, new, old) if isinstance(old, Tensor) else old
-        for new, old in zip(proposal, state, strict=True)
-    )
-    return type(state)(*chosen), acceptance_probability(log_ratio)
+    return accept_or_reject(log_ratio, proposal, state, g)
 
 
 def _rows(state: _S, rows: slice) -> _S:

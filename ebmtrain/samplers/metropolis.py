@@ -4,12 +4,51 @@ Biometrika 57, 1970)."""
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import unsqueeze_like
+from ebmtrain.samplers.bounds import clip_gradient, unsqueeze_like
+from ebmtrain.score import energy_and_gradient
+from ebmtrain.types import Energy
+
+_S = TypeVar("_S", bound=tuple)
+
+
+class MetropolisState(NamedTuple):
+    """A chain of a sampler with gradients and rejection."""
+
+    x: Tensor
+    energy: Tensor
+    gradient: Tensor
+    """dE(x), clipped if the sampler has a `gradient_clip`."""
+    clipped: Tensor | None
+    """1 where the gradient was clipped, else 0."""
+    index: int
+    """Steps so far."""
+
+    @classmethod
+    def start(cls, energy: Energy, x: Tensor, gradient_clip: float | None) -> MetropolisState:
+        e, gradient = sanitize_start(*energy_and_gradient(energy, x))
+        return cls(x, e, *clip_gradient(gradient, gradient_clip), 0)
+
+
+def accept_or_reject(
+    log_ratio: Tensor, proposal: _S, state: _S, generator: Generator
+) -> tuple[_S, Tensor]:
+    """The proposal for the chains that accept it, with probability min(1, exp(log_ratio)), and the
+    state for the others, whose values that are no tensors stay; and these probabilities.
+
+    Args:
+        proposal, state: named tuples of tensors, (batch, ...), and other values.
+    """
+    accept = accept_mask(log_ratio, generator)
+    chosen = (
+        choose(accept, new, old) if isinstance(old, Tensor) else old
+        for new, old in zip(proposal, state, strict=True)
+    )
+    return type(state)(*chosen), acceptance_probability(log_ratio)
 
 
 def accept_mask(log_ratio: Tensor, generator: Generator) -> Tensor:

@@ -40,8 +40,7 @@ class Underdamped:
         friction: gamma > 0, per unit of time. Far above the square root of the curvature the motion
             is overdamped and slow, far below it oscillates.
         temperature: T > 0. The target is exp(-E / T).
-        gradient_clip: maximum Euclidean norm of dE per chain, in energy per unit of x; null: none.
-        clamp: bound on every |x_i|, in units of x; null: none.
+        gradient_clip, clamp: as for `Langevin`.
     """
 
     ragged: ClassVar[bool] = True

@@ -13,8 +13,9 @@ from ebmtrain.models.perceptron import dispatch as perceptron
 from ebmtrain.models.perceptron import functional
 from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
-from ebmtrain.samplers.hmc import Hmc, HmcState
+from ebmtrain.samplers.hmc import Hmc
 from ebmtrain.samplers.langevin import Langevin, draw_noise
+from ebmtrain.samplers.metropolis import MetropolisState
 from ebmtrain.score import count_evaluations, energy_and_gradient
 
 SAMPLERS = [
@@ -68,7 +69,7 @@ def test_outputs_of_a_trajectory():
     momentum, eps = torch.randn(x.shape, generator=draw), torch.rand(len(x), generator=draw) / 10
     e, force = energy_and_gradient(energy, x)
     found = energy.leapfrog(x, momentum, force, eps, 0.7, 4)
-    state = HmcState(x, e, force, None, 0)
+    state = MetropolisState(x, e, force, None, 0)
     *exact, clipped, cut = sampler._leapfrog(WithoutNative(energy), state, momentum, eps)
     assert clipped is cut is None
     for mine, theirs in zip(found, exact, strict=True):
