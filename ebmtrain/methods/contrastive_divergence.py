@@ -41,9 +41,7 @@ class ContrastiveDivergence:
         start: where chains start.
         noise_std: standard deviation of the first points for `start: noise`, in (standardized)
             units of x.
-        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
-        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
-            units of x.
+        energy_regularization, data_noise: as for `PersistentChains`.
     """
 
     ragged: ClassVar[bool] = True

@@ -72,9 +72,7 @@ class Jarzynski:
         resample_below: threshold of the effective sample size, as a fraction of `walkers`; 0: never
             resample, 1: always.
         noise_std: standard deviation of the first points, in (standardized) units of x.
-        energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
-        data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
-            units of x.
+        energy_regularization, data_noise: as for `PersistentChains`.
 
     State, the teaching group first: `chains` (2 * walkers, *event); `log_weights` A and `energies`
     E(X) = T U(X), (2 * walkers,); the state of the sampler's adaptation, from the teaching group.

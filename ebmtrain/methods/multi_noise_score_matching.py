@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Generator, Tensor
@@ -15,7 +15,7 @@ from ebmtrain.score import score
 from ebmtrain.types import Batch, Energy, LossOutput, Tensors
 
 
-class NoiseConditional(Protocol):
+class _NoiseConditional(Protocol):
     """An energy E(x, sigma) that depends on the noise level; without sigma it is E(x,
     sigma_min)."""
 
@@ -53,7 +53,7 @@ class MultiNoiseScoreMatching:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x, model = batch.x, _conditional(energy)
+        x, model = batch.x, cast(_NoiseConditional, energy)
         u = x.new_empty(len(x)).uniform_(generator=generator)
         sigma = model.sigma_min * (u * math.log(model.sigma_max / model.sigma_min)).exp()
         xi = torch.empty_like(x).normal_(generator=generator)
@@ -62,7 +62,3 @@ class MultiNoiseScoreMatching:
         loss = (wide * s + xi).flatten(1).square().sum(1).mean() / 2
         metrics = {"score_norm": s.detach().flatten(1).square().sum(1).mean().sqrt()}
         return LossOutput(loss, metrics, state)
-
-
-def _conditional(energy: Any) -> NoiseConditional:
-    return energy

@@ -11,7 +11,11 @@ from torch import Generator, Tensor
 from ebmtrain.types import Placement, StateSchema, Tensors
 
 
-class NoiseDistribution(Protocol):
+def _replicated(*names: str) -> StateSchema:
+    return dict.fromkeys(names, Placement.REPLICATED)
+
+
+class _NoiseDistribution(Protocol):
     """A density over flattened points. Its parameters are tensors of a method's state.
 
     Args (of all methods):
@@ -33,13 +37,10 @@ class NoiseDistribution(Protocol):
         ...
 
 
-class GaussianNoise:
+class _GaussianNoise:
     """N(mean, width^2 C), with the full covariance C of the points."""
 
-    state_schema: ClassVar[StateSchema] = {
-        "noise_mean": Placement.REPLICATED,
-        "noise_root": Placement.REPLICATED,
-    }
+    state_schema: ClassVar[StateSchema] = _replicated("noise_mean", "noise_root")
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         mean, root = _moments(x)
@@ -56,16 +57,13 @@ class GaussianNoise:
         return _log_unit_gaussian(z.square().sum(1), root)
 
 
-class UniformNoise:
+class _UniformNoise:
     """Uniform on the bounding box of the points, scaled by `width` about its centre.
 
     Outside of the box there is no training signal; the energy there is the network's extrapolation.
     """
 
-    state_schema: ClassVar[StateSchema] = {
-        "noise_low": Placement.REPLICATED,
-        "noise_high": Placement.REPLICATED,
-    }
+    state_schema: ClassVar[StateSchema] = _replicated("noise_low", "noise_high")
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         low, high = x.amin(0), x.amax(0)
@@ -86,16 +84,13 @@ class UniformNoise:
         return torch.where(inside, -(high - low).log().sum(), -torch.inf)
 
 
-class KernelNoise:
+class _KernelNoise:
     """Kernel density estimate 1/K sum_k N(x_k, h^2 C) with K random training points x_k.
 
     h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
     """
 
-    state_schema: ClassVar[StateSchema] = {
-        "noise_centres": Placement.REPLICATED,
-        "noise_root": Placement.REPLICATED,
-    }
+    state_schema: ClassVar[StateSchema] = _replicated("noise_centres", "noise_root")
     MAX_KERNELS = 256  # the cost per point is proportional to it
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
@@ -120,10 +115,10 @@ class KernelNoise:
         return _log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
 
 
-NOISE_DISTRIBUTIONS: dict[str, NoiseDistribution] = {
-    "gaussian": GaussianNoise(),
-    "uniform": UniformNoise(),
-    "kernel": KernelNoise(),
+NOISE_DISTRIBUTIONS: dict[str, _NoiseDistribution] = {
+    "gaussian": _GaussianNoise(),
+    "uniform": _UniformNoise(),
+    "kernel": _KernelNoise(),
 }
 
 

@@ -25,10 +25,7 @@ class Conv1d(nn.Module):
         event_shape: (length, channels), or (length,) for one channel; length >= 2^depth.
         width: channels of the first layer.
         depth: number of layers.
-        input_scale: > 0, factor on the (standardized) input.
-        base_std: standard deviation of the Gaussian base measure in units of x, >= 1e-6; null:
-            none.
-        ragged: sequences have different lengths (see `masks`).
+        input_scale, base_std, ragged: as for `Lstm`.
 
     Shapes: (batch, *event_shape) -> (batch,).
 

@@ -97,15 +97,6 @@ def add_base_energy(energy: Tensor, x: Tensor, precision: float) -> Tensor:
     return energy.add(x.flatten(1).square().sum(1), alpha=0.5 * precision)
 
 
-class PaddedSequences(NamedTuple):
-    """Sequences, padded with zeros, and their mask."""
-
-    values: Tensor
-    """(batch, length, channels); 0 where the mask is False."""
-    mask: Tensor | None
-    """(batch, length), bool: True at the steps of a sequence; None: all are True."""
-
-
 class SequenceLayout(NamedTuple):
     """Shape of a point as a sequence."""
 
@@ -129,10 +120,12 @@ class SequenceLayout(NamedTuple):
         length, channels = event_shape if len(event_shape) == 2 else (event_shape[0], 1)
         return cls(length, channels, ragged)
 
-    def read(self, x: Tensor) -> PaddedSequences:
-        """Values and mask of points (batch, *event) with NaN as padding."""
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Points (batch, *event) with NaN as padding as sequences, (batch, length, channels), with
+        zeros as padding, and their mask, (batch, length): True at the steps of a sequence; None:
+        all are True."""
         x = x.reshape(-1, self.length, self.channels)
         if not self.ragged:  # a NaN is then an invalid value, and passes on
-            return PaddedSequences(x, None)
+            return x, None
         mask = step_mask(x)
-        return PaddedSequences(fill_zeros(x, mask), mask)
+        return fill_zeros(x, mask), mask

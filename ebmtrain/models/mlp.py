@@ -119,7 +119,7 @@ class MLP(nn.Module):
         x = x.flatten(1)
         network = self.network()
         if self.native_supports(x, network) and perceptron.is_faster(x, network):
-            f = functional.output(x, network)
+            (f,) = functional.derivatives(x, network)
         else:
             f = marginal_energy(self.outputs(x, network))
         return add_base_energy(f, x, self.base_precision)
@@ -142,7 +142,7 @@ class MLP(nn.Module):
         flat, network = x.flatten(1), self.network()
         if not self.native_supports(flat, network):
             return None
-        _, gradient = functional.output_and_gradient(flat, network)
+        _, gradient = functional.derivatives(flat, network, 1)
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
         return gradient.view_as(x)
@@ -157,9 +157,7 @@ class MLP(nn.Module):
         if directions.requires_grad or not self.native_supports(flat, network):
             return None
         repeated = flat.expand(v.shape).flatten(0, 1)
-        _, gradient, curvatures = functional.output_and_curvature(
-            repeated, v.flatten(0, 1), network
-        )
+        _, gradient, curvatures = functional.derivatives(repeated, network, 2, v.flatten(0, 1))
         gradient, curvatures = gradient[: len(x)], curvatures.view(v.shape[:2])
         if self.base_precision:
             gradient = gradient.add(flat, alpha=self.base_precision)
@@ -229,7 +227,7 @@ class MLP(nn.Module):
         flat = x.flatten(1)
         network = self.network()
         if self.native_supports(flat, network):
-            f, gradient = functional.output_and_gradient(flat, network)
+            f, gradient = functional.derivatives(flat, network, 1)
         else:
             f, gradient = self._chain_rule_gradient(flat, network)
         if self.base_precision:

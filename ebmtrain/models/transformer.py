@@ -57,10 +57,7 @@ class Transformer(nn.Module):
         width: of each step; a multiple of `heads`.
         depth: number of blocks.
         heads: number of attention heads.
-        input_scale: > 0, factor on the (standardized) input.
-        base_std: standard deviation of the Gaussian base measure in units of x, >= 1e-6; null:
-            none.
-        ragged: sequences have different lengths (see `masks`).
+        input_scale, base_std, ragged: as for `Lstm`.
 
     Shapes: (batch, *event_shape) -> (batch,).
 

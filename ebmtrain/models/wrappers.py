@@ -3,6 +3,8 @@ on an affine subspace."""
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -10,6 +12,42 @@ from torch import Tensor, nn
 
 from ebmtrain.score import energy_and_gradient
 from ebmtrain.types import Standardization
+
+
+class AffineSubspaceEnergy(nn.Module):
+    """E(b + A z), (batch, m) -> (batch,): the energy on an affine subspace.
+
+    If d - m of the d elements of a point are fixed, it is the unnormalised conditional density of
+    the other elements.
+
+    Args:
+        energy: (batch, *event) -> (batch,).
+        origin: b, (*event).
+        directions: A, (d, m), over the d elements of an event; or the diagonal of A, (d,).
+    """
+
+    origin: Tensor
+    directions: Tensor
+
+    def __init__(self, energy: nn.Module, origin: Tensor, directions: Tensor):
+        super().__init__()
+        self.energy = energy
+        self.register_buffer("origin", origin)
+        self.register_buffer("directions", directions)
+
+    def points(self, z: Tensor) -> Tensor:
+        """b + A z, (batch, *event)."""
+        a = self.directions
+        steps = z * a if a.ndim == 1 else z @ a.T
+        return self.origin + steps.view(-1, *self.origin.shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.energy(self.points(z))
+
+    def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        energy, gradient = energy_and_gradient(self.energy, self.points(z))
+        flat, a = gradient.flatten(1), self.directions
+        return energy, flat * a if a.ndim == 1 else flat @ a
 
 
 class PosteriorEnergy(nn.Module):
@@ -31,8 +69,6 @@ class PosteriorEnergy(nn.Module):
         origin: b, (*event), in standardized units.
     """
 
-    origin: Tensor
-    directions: Tensor
     precision: Tensor
     centre: Tensor
 
@@ -46,7 +82,6 @@ class PosteriorEnergy(nn.Module):
         origin: Tensor,
     ):
         super().__init__()
-        self.energy = energy
         self.temperature = temperature
         u = (units.to_standard(y) - origin).flatten()
         stiff = (units.scale.flatten() / noise).square()
@@ -56,36 +91,28 @@ class PosteriorEnergy(nn.Module):
             stiff, axes = torch.linalg.eigh(units.mixing.T @ (stiff[:, None] * units.mixing))
             u = axes.T @ u
         shrink = (1 + stiff).rsqrt()
-        self.register_buffer("origin", origin)
-        self.register_buffer("directions", axes * shrink)
+        self.subspace = AffineSubspaceEnergy(energy, origin, axes * shrink)
         self.register_buffer("precision", stiff * shrink.square())
         self.register_buffer("centre", u / shrink)
 
     def points(self, z: Tensor) -> Tensor:
         """b + A z, (batch, *event)."""
-        return self.origin + _apply(self.directions, z).view(-1, *self.origin.shape)
+        return self.subspace.points(z)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.energy(self.points(z)) + self._misfit(z)
+        return self.subspace(z) + self._misfit(z)
 
     def _misfit(self, z: Tensor) -> Tensor:
         """T ||x - y||^2 / (2 sigma^2) up to a constant, (batch,)."""
         return self.temperature / 2 * (self.precision * (z - self.centre).square()).sum(1)
 
     def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        energy, gradient = energy_and_gradient(self.energy, self.points(z))
-        flat, a = gradient.flatten(1), self.directions
-        gradient_z = flat * a if a.ndim == 1 else flat @ a
+        energy, gradient = self.subspace.energy_and_gradient(z)
         misfit_gradient = self.temperature * self.precision * (z - self.centre)
-        return energy + self._misfit(z), gradient_z + misfit_gradient
+        return energy + self._misfit(z), gradient + misfit_gradient
 
 
-def _apply(a: Tensor, z: Tensor) -> Tensor:
-    """A z, (..., d). A is a matrix, or the diagonal of one."""
-    return z * a if a.ndim == 1 else z @ a.T
-
-
-class DataUnitsEnergy(nn.Module):
+class _DataUnitsEnergy(nn.Module):
     """E_data(x) = E(u(x)), with E the energy of standardized points u, (batch, *event) -> (batch,).
 
     log Z over x is that over u plus log |dx/du|.
@@ -121,23 +148,8 @@ class DataUnitsEnergy(nn.Module):
 
 def to_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:
     """A detached copy of `energy`, in eval mode, that takes points in the data's units."""
-    import copy
-
-    wrapped = DataUnitsEnergy(copy.deepcopy(energy), standardization).eval()
+    wrapped = _DataUnitsEnergy(copy.deepcopy(energy), standardization).eval()
     return wrapped.requires_grad_(False)
-
-
-class ClassConditionalEnergy(nn.Module):
-    """E(x, y) for one class y of a `Joint` energy, (batch, *event) -> (batch,). p(x | y) is
-    proportional to exp(-E(x, y) / T)."""
-
-    def __init__(self, energy: nn.Module, label: int):
-        super().__init__()
-        self.energy = energy
-        self.label = label
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.energy.joint(x)[:, self.label]  # type: ignore[operator]
 
 
 class ClassEnergies(nn.Module):
@@ -151,34 +163,14 @@ class ClassEnergies(nn.Module):
         return self.energy.joint(x)  # type: ignore[operator]
 
 
-class AffineSubspaceEnergy(nn.Module):
-    """E(b + A z), (batch, m) -> (batch,): the energy on an affine subspace.
+class ClassConditionalEnergy(nn.Module):
+    """E(x, y) for one class y of a `Joint` energy, (batch, *event) -> (batch,). p(x | y) is
+    proportional to exp(-E(x, y) / T)."""
 
-    If d - m of the d elements of a point are fixed, it is the unnormalised conditional density of
-    the other elements.
-
-    Args:
-        energy: (batch, *event) -> (batch,).
-        origin: b, (*event).
-        directions: A, (d, m), over the d elements of an event.
-    """
-
-    origin: Tensor
-    directions: Tensor
-
-    def __init__(self, energy: nn.Module, origin: Tensor, directions: Tensor):
+    def __init__(self, energy: nn.Module, label: int):
         super().__init__()
-        self.energy = energy
-        self.register_buffer("origin", origin)
-        self.register_buffer("directions", directions)
+        self.energies = ClassEnergies(energy)
+        self.label = label
 
-    def points(self, z: Tensor) -> Tensor:
-        """b + A z, (batch, *event)."""
-        return self.origin + (z @ self.directions.T).view(-1, *self.origin.shape)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.energy(self.points(z))
-
-    def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        energy, gradient = energy_and_gradient(self.energy, self.points(z))
-        return energy, gradient.flatten(1) @ self.directions
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energies(x)[:, self.label]

@@ -60,7 +60,7 @@ def _contiguous(name: str, t: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 @torch.library.impl(LIBRARY, "perceptron_langevin", "CUDA")
-def langevin(x: Tensor, *arguments: Any) -> Tensor:
+def _langevin(x: Tensor, *arguments: Any) -> Tensor:
     from ebmtrain.models.perceptron import triton_kernel
 
     *network, noise, precision, sizes, scales = arguments
@@ -69,11 +69,11 @@ def langevin(x: Tensor, *arguments: Any) -> Tensor:
     *members, n, dims = x.shape
     noise = _contiguous("noise", noise, (*members, len(sizes), n, dims))
     layers = _contiguous_network(x, Network(*network))
-    return triton_kernel.langevin(x.contiguous(), layers, noise, precision, sizes, scales)
+    return triton_kernel.run_langevin(x.contiguous(), layers, noise, precision, sizes, scales)
 
 
 @torch.library.impl(LIBRARY, "perceptron_leapfrog", "CUDA")
-def leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from ebmtrain.models.perceptron import triton_kernel
 
     *network, momentum, gradient, eps, precision, temperature, steps = arguments
@@ -81,6 +81,6 @@ def leapfrog(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     gradient = _contiguous("gradient", gradient, x.shape)
     eps = _contiguous("eps", eps, x.shape[:-1])
     layers = _contiguous_network(x, Network(*network))
-    return triton_kernel.leapfrog(
+    return triton_kernel.run_leapfrog(
         x.contiguous(), layers, momentum, gradient, eps, precision, temperature, steps
     )

@@ -65,7 +65,7 @@ def _is_eligible(x: Tensor, network: Network) -> bool:
 
 
 def is_faster(x: Tensor, network: Network) -> bool:
-    """Whether `functional.output` and its backward pass are faster than torch's operations."""
+    """Whether `functional.derivatives` and its backward pass are faster than torch's operations."""
     return (
         not needs_parameter_gradient(network)
         or len(x) * sum(w.numel() for w in network.weights) >= MIN_MULTIPLY_ADDS

@@ -23,33 +23,14 @@ def needs_parameter_gradient(network: Network) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in layers)
 
 
-def output(x: Tensor, network: Network) -> Tensor:
-    """f(x), (n,), differentiable once in the parameters."""
-    if not needs_parameter_gradient(network):
-        return torch.ops.ebmtrain.perceptron(x, *network, None, 0, False)[0]
-    return _differentiable(x, network, 0)[0]
-
-
-def output_and_gradient(x: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-    """f(x), (n,), and df/dx, (n, dims), both differentiable once in the parameters."""
-    if not needs_parameter_gradient(network):
-        return torch.ops.ebmtrain.perceptron(x, *network, None, 1, False)[:2]
-    f, gradient = _differentiable(x, network, 1)
-    return f, gradient
-
-
-def output_and_curvature(x: Tensor, w: Tensor, network: Network) -> tuple[Tensor, Tensor, Tensor]:
-    """f(x), (n,), df/dx, (n, dims), and the curvature w' (d2f/dx2) w, (n,), along directions w,
-    (n, dims); all differentiable once in the parameters."""
-    if not needs_parameter_gradient(network):
-        return torch.ops.ebmtrain.perceptron(x, *network, w, 2, False)[:3]
-    f, gradient, curvature = _differentiable(x, network, 2, w)
-    return f, gradient, curvature
-
-
-def _differentiable(
-    x: Tensor, network: Network, order: int, w: Tensor | None = None
+def derivatives(
+    x: Tensor, network: Network, order: int = 0, w: Tensor | None = None
 ) -> tuple[Tensor, ...]:
+    """f(x), (n,); for order >= 1 also df/dx, (n, dims); for order 2 also the curvature
+    w' (d2f/dx2) w, (n,), along directions w, (n, dims). All are differentiable once in the
+    parameters."""
+    if not needs_parameter_gradient(network):
+        return torch.ops.ebmtrain.perceptron(x, *network, w, order, False)[: order + 1]
     scale, activation, frequencies, weights, biases = network
     return _Perceptron.apply(x, w, order, scale, activation, frequencies, *weights, *biases)  # type: ignore[return]
 

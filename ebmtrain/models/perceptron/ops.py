@@ -26,14 +26,8 @@ from torch import Tensor
 
 from ebmtrain.runtime import native
 
-SOURCE = Path(__file__).with_name("perceptron.cpp")
+SOURCE = Path(__file__).with_name("perceptron.cpp")  # loading it registers the CPU implementations
 ACTIVATIONS = "silu", "leaky_relu"
-
-
-def library() -> ctypes.CDLL | None:
-    """The compiled perceptron.cpp; loading it registers the CPU implementations. None if it cannot
-    be compiled."""
-    return native.library(SOURCE)
 
 
 class Network(NamedTuple):
@@ -86,7 +80,7 @@ def _fake_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor
     *members, n, dims = map(int, x.shape)  # a compiler passes symbolic sizes
     *_, frequencies, weights, _ = network
     units = tuple(int(w.shape[-2]) for w in weights)
-    length = tape_length(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
+    length = _tape_length(n, order, dims, int(frequencies.shape[-2]), units) if keep else 0
     return (
         x.new_empty(x.shape[:-1]),
         x.new_empty(x.shape if order > 0 else (*members, 0)),
@@ -96,9 +90,9 @@ def _fake_perceptron(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 @lru_cache(maxsize=512)
-def tape_length(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
+def _tape_length(n: int, order: int, dims: int, n_frequencies: int, units: tuple[int, ...]) -> int:
     """Number of floats in the tape of n points."""
-    cpp = library()
+    cpp = native.library(SOURCE)
     assert cpp is not None
     sizes = [dims + 2 * n_frequencies, *units]
     cpp.perceptron_tape_length.restype = ctypes.c_int64
@@ -125,31 +119,21 @@ def _fake_leapfrog(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
 
 
 _FOUR_TENSORS = "(Tensor, Tensor, Tensor, Tensor)"
-
-
 _define("perceptron", "Tensor? w, int order, bool keep", _FOUR_TENSORS, _fake_perceptron)
-
-
 _define(
     "perceptron_weights", "Tensor v, Tensor? u, Tensor? w, Tensor? b, Tensor tape", "Tensor",
     _fake_vjp,
 )  # fmt: skip
-
-
 _define(
     "perceptron_at_once",
     "Tensor v, Tensor? u, Tensor? w, Tensor? b, "
     "Tensor? slope_of_v, Tensor? slope_of_u, Tensor? slope_of_b",
     _FOUR_TENSORS, _fake_forward_vjp,
 )  # fmt: skip
-
-
 _define(
     "perceptron_langevin", "Tensor noise, float precision, float[] sizes, float[] scales", "Tensor",
     lambda x, *_: x.new_empty(x.shape),
 )  # fmt: skip
-
-
 _define(
     "perceptron_leapfrog",
     "Tensor momentum, Tensor gradient, Tensor eps, float precision, float temperature, int steps",

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from ebmtrain.errors import reason
 from ebmtrain.models.perceptron.functional import (
+    derivatives,
     forward,
     forward_and_vjp,
     langevin,
     leapfrog,
-    output,
-    output_and_gradient,
     parameter_vjp,
 )
 from ebmtrain.models.perceptron.layout import Layout
-from ebmtrain.models.perceptron.ops import ACTIVATIONS, SOURCE, Network, library
+from ebmtrain.models.perceptron.ops import ACTIVATIONS, SOURCE, Network
 from ebmtrain.runtime import native
 from ebmtrain.runtime.torch_private import disable_dispatch_modes
 
@@ -35,7 +34,7 @@ def self_check() -> bool:
     Computed once in a process, in torch's default context. A library that disagrees is rejected:
     see `native.rejections`.
     """
-    if library() is None:
+    if native.library(SOURCE) is None:
         return False
     with _default_context():
         agrees = all(map(_check_activation, ACTIVATIONS))
@@ -104,7 +103,7 @@ def _check_activation(activation: str) -> bool:
     network, x, u = _example(Layout(activation, 3, 5, (9, 7)))
     v, w, b = x[:, 0], u.roll(1, 0), x[:, 1]
     (*first, tape), (*second, tape_second) = forward(x, network, 1), forward(x, network, 2, w)
-    without_tape = output(x, network), *output_and_gradient(x, network)
+    without_tape = *derivatives(x, network), *derivatives(x, network, 1)
     actual = [
         *second, *first[:2], parameter_vjp(x, network, tape, v, u),
         parameter_vjp(x, network, tape_second, v, u, w, b), *without_tape,

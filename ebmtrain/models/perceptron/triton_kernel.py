@@ -72,7 +72,7 @@ def times_transposed(w, g):
 
 
 @triton.jit
-def activate(z, LAYOUT: tl.constexpr):
+def _activate(z, LAYOUT: tl.constexpr):
     """f(z) and f'(z)."""
     if LAYOUT.activation == "silu":
         s = 1.0 / (1.0 + tl.exp(-z))
@@ -84,7 +84,7 @@ def activate(z, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
+def _energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
     """f, (POINTS,), and dE/dx of the i-th network at points x, (rows, POINTS)."""
     depth: tl.constexpr = len(LAYOUT.units)
     dims: tl.constexpr = LAYOUT.dims
@@ -102,12 +102,12 @@ def energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
         phase = times(of_x, x)
         cos, sin = tl.cos(phase), tl.sin(phase)
         z += times(of_cos, cos) + times(of_sin, sin)
-    h, slope = activate(z, LAYOUT)
+    h, slope = _activate(z, LAYOUT)
     slopes = (slope,)
     for k in tl.static_range(1, depth):
         w = hidden(net.matrices[k], i, k, LAYOUT)
         b = column(net.biases[k] + i * LAYOUT.units[k], LAYOUT.units[k], 1, LAYOUT.width)
-        h, slope = activate(times(w, h) + b, LAYOUT)
+        h, slope = _activate(times(w, h) + b, LAYOUT)
         slopes = slopes + (slope,)  # noqa: RUF005
     last = column(net.matrices[depth] + i * LAYOUT.units[-1], LAYOUT.units[-1], 1, LAYOUT.width)
     f = tl.sum(last * h, 0) + tl.load(net.biases[depth] + i)
@@ -135,7 +135,7 @@ def hidden(matrices, i, k, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def program_points(n, LAYOUT: tl.constexpr):
+def _program_points(n, LAYOUT: tl.constexpr):
     """Of this program: the member, the indices of its points, and the offsets and the mask of their
     coordinates in memory."""
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
@@ -150,15 +150,15 @@ POINTERS = ["net", "noise", "x", "momentum", "gradient", "eps", "f"]
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=POINTERS)
-def langevin_kernel(
+def _langevin_kernel(
     net, noise, x, n, begin, end, n_steps, precision, size, scale_of_noise, LAYOUT: tl.constexpr
 ):  # fmt: skip
     """x <- x - size dE/dx + scale_of_noise noise[t], begin <= t < end."""
-    member, _point, at, mask = program_points(n, LAYOUT)
+    member, _point, at, mask = _program_points(n, LAYOUT)
     x += member * n * LAYOUT.dims
     y = tl.load(x + at, mask=mask, other=0.0)
     for t in range(begin, end):
-        _f, gradient = energy_gradient(y, net, member, precision, LAYOUT)
+        _f, gradient = _energy_gradient(y, net, member, precision, LAYOUT)
         step = (member * n_steps + t) * n * LAYOUT.dims
         xi = tl.load(noise + step + at, mask=mask, other=0.0)
         y = y - size * gradient + scale_of_noise * xi
@@ -166,12 +166,12 @@ def langevin_kernel(
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=POINTERS)
-def leapfrog_kernel(
+def _leapfrog_kernel(
     net, x, momentum, gradient, eps, f, n, steps, precision, inverse_temperature,
     LAYOUT: tl.constexpr,
 ):  # fmt: skip
     """Leapfrog steps, in place. Successive half kicks are merged into one, as in chains.h."""
-    member, point, at, mask = program_points(n, LAYOUT)
+    member, point, at, mask = _program_points(n, LAYOUT)
     at += member * n * LAYOUT.dims
     chain = member * n + point
     y = tl.load(x + at, mask=mask, other=0.0)
@@ -183,7 +183,7 @@ def leapfrog_kernel(
     for t in range(steps):
         p = p - tl.where(t > 0, 1.0, 0.5) * size * slope
         y = y + step[None, :] * p
-        e, slope = energy_gradient(y, net, member, precision, LAYOUT)
+        e, slope = _energy_gradient(y, net, member, precision, LAYOUT)
     p = p - 0.5 * size * slope
     tl.store(x + at, y, mask=mask)
     tl.store(momentum + at, p, mask=mask)
@@ -191,7 +191,7 @@ def leapfrog_kernel(
     tl.store(f + chain, e, mask=point < n)
 
 
-def langevin(
+def run_langevin(
     x: Tensor,
     network: Network,
     noise: Tensor,
@@ -209,13 +209,13 @@ def langevin(
     for (size, scale), same in groupby(zip(sizes, scales, strict=True)):
         begin, end = end, end + len(list(same))
         _launch(
-            langevin_kernel, x, _parameters(network), noise, x, x.shape[-2], begin, end,
+            _langevin_kernel, x, _parameters(network), noise, x, x.shape[-2], begin, end,
             len(sizes), precision, size, scale, layout,
         )  # fmt: skip
     return x
 
 
-def leapfrog(
+def run_leapfrog(
     x: Tensor,
     network: Network,
     momentum: Tensor,
@@ -229,7 +229,7 @@ def leapfrog(
     outputs = x.clone(), momentum.clone(), gradient.clone(), x.new_empty(x.shape[:-1])
     *state, f = outputs
     _launch(
-        leapfrog_kernel, x, _parameters(network), *state, eps, f, x.shape[-2], steps, precision,
+        _leapfrog_kernel, x, _parameters(network), *state, eps, f, x.shape[-2], steps, precision,
         1 / temperature, Layout.of(x, network),
     )  # fmt: skip
     return outputs

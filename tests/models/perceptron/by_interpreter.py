@@ -50,7 +50,7 @@ def agreement(sources: list[str]) -> list[bool]:
         assert spec.loader is not None
         changed = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(changed)
-        selfcheck.langevin, selfcheck.leapfrog = changed.langevin, changed.leapfrog
+        selfcheck.langevin, selfcheck.leapfrog = changed.run_langevin, changed.run_leapfrog
         selfcheck.self_check_on.cache_clear()
         layouts = [Layout(a, 3, 5, (9, 7)) for a in perceptron.ACTIVATIONS]
         found.append(all(selfcheck.self_check_on(torch.device("cpu"), each) for each in layouts))
@@ -65,7 +65,7 @@ if __name__ == "__main__":
         results = agreement(asked)
     else:
         results = [
-            getattr(perceptron_triton, name)(x, Network(*network), *others)
+            getattr(perceptron_triton, f"run_{name}")(x, Network(*network), *others)
             for name, x, network, *others in asked
         ]
     torch.save(results, found)

@@ -263,7 +263,7 @@ def test_tensors_of_wrong_shape_are_refused():
         kept = functional.forward(x, network, 2, x)[-1]
         for wrong in (x[1:], x[:, :2], x.double()):
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
-                functional.output_and_curvature(x, wrong, network)
+                functional.derivatives(x, network, 2, wrong)
             with pytest.raises(ValueError, match=r"w \(\d+, \d\).* does not fit"):
                 functional.parameter_vjp(x, network, kept, b, x, wrong, b)
         for wrong in (b[1:], b.double()):

@@ -109,7 +109,7 @@ def test_energy_and_score_in_one_call():
     sizes = SIZES[2]
     energy, x = model(sizes, "silu"), points(sizes)
     u, v = points(sizes, 4), points(sizes, 5)[:, 0]
-    f, gradient = functional.output_and_gradient(x, energy.network())
+    f, gradient = functional.derivatives(x, energy.network(), 1)
     ((f * v).sum() + (gradient * u).sum()).backward()
     exact = copy.deepcopy(energy).double()
     exact.zero_grad()
@@ -134,7 +134,7 @@ def line(activation: str, x: Tensor) -> Tensor:
     """f(x) itself, of a perceptron with one unit."""
     one, zero = torch.ones(1, 1), torch.zeros(1)
     network = Network(1.0, activation, torch.zeros(0, 1), [one, one], [zero, zero])
-    return functional.output(x[:, None], network)
+    return functional.derivatives(x[:, None], network)[0]
 
 
 def test_silu_over_the_whole_range():
@@ -155,7 +155,9 @@ def test_fourier_features_over_the_whole_circle():
             1.0, "leaky_relu", torch.ones(1, 1), [first, torch.ones(1, 1)],
             [torch.full((1,), 2.0), torch.zeros(1)],
         )  # fmt: skip
-        found = functional.output(x, network).double() - 2.0  # above 0, where nothing is bent
+        found = (
+            functional.derivatives(x, network)[0].double() - 2.0
+        )  # above 0, where nothing is bent
         assert (found - function(x.double()[:, 0])).abs().max() < 1e-6
 
 
@@ -270,7 +272,7 @@ def test_vmapped_members_agree_with_single_ones(activation):
 def test_the_forward_pass_is_the_same_with_saved_activations():
     x, network = points(SIZES[2]), model(SIZES[2], "silu").network()
     with torch.no_grad():
-        curvature = functional.output_and_curvature(x, x, network)
+        curvature = functional.derivatives(x, network, 2, x)
         for order in range(3):
             found = functional.forward(x, network, order, x if order == 2 else None)
             assert all(map(torch.equal, found[: order + 1], curvature))
@@ -303,8 +305,8 @@ def test_nothing_is_saved_without_weight_gradients():
     for learnt in (True, False):
         energy.requires_grad_(learnt)
         found = [
-            functional.output(x, network), *functional.output_and_gradient(x, network),
-            *functional.output_and_curvature(x, x, network),
+            functional.derivatives(x, network)[0], *functional.derivatives(x, network, 1),
+            *functional.derivatives(x, network, 2, x),
         ]  # fmt: skip
         assert all(t.requires_grad == learnt for t in found)
         assert energy(x).requires_grad == learnt
@@ -422,7 +424,7 @@ def test_non_contiguous_weights():
     energy, x = model(SIZES[2], "silu"), points(SIZES[2])
     network = energy.network()
     turned = network._replace(weights=[w.T.contiguous().T for w in network.weights])
-    assert torch.equal(functional.output(x, turned), functional.output(x, network))
+    assert torch.equal(functional.derivatives(x, turned)[0], functional.derivatives(x, network)[0])
 
 
 @pytest.mark.parametrize(
@@ -478,12 +480,12 @@ class TestRefused:
     def test_layers_of_wrong_shape(self, change):
         network = model(SIZES[2], "silu").network()
         with torch.no_grad(), pytest.raises(ValueError, match="do not fit a perceptron"):
-            functional.output(points(SIZES[2]), network._replace(**change(network)))
+            functional.derivatives(points(SIZES[2]), network._replace(**change(network)))[0]
 
     def test_unknown_activation(self):
         network = model(SIZES[2], "silu").network()._replace(activation="tanh")
         with torch.no_grad(), pytest.raises(ValueError, match="no activation tanh: silu, leaky"):
-            functional.output(points(SIZES[2]), network)
+            functional.derivatives(points(SIZES[2]), network)[0]
 
     @pytest.mark.parametrize("order", [-1, 1, 3])
     def test_directions_of_wrong_shape(self, order):

@@ -188,11 +188,11 @@ def test_compiled_for_hopper(name, sizes, spilled, folder_of_triton, monkeypatch
 
     compiled = []
     monkeypatch.setattr(driver, "_active", NoGpu())
-    kernel = getattr(perceptron_triton, f"{name}_kernel")
-    monkeypatch.setattr(perceptron_triton, f"{name}_kernel", OnlyCompiled(kernel, compiled))
+    kernel = getattr(perceptron_triton, f"_{name}_kernel")
+    monkeypatch.setattr(perceptron_triton, f"_{name}_kernel", OnlyCompiled(kernel, compiled))
     steps, _, trajectory = case("silu", (), 37, sizes, 0.3)
     _, x, network, *others = steps if name == "langevin" else trajectory
-    getattr(perceptron_triton, name)(x, network, *others)
+    getattr(perceptron_triton, f"run_{name}")(x, network, *others)
     assert len(compiled) == (4 if name == "langevin" else 1)  # steps of a size are one launch
     assert len({id(made) for made in compiled}) == 1  # and all are one compilation
     made = compiled[0]
@@ -294,20 +294,20 @@ def test_tensors_of_wrong_shape_are_refused(change):
     (_, x, network, noise, *others), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
     x, network, noise = change(x, network, noise)
     with pytest.raises(ValueError, match="not fit"):
-        perceptron_gpu.langevin(x, *network, noise, *others)
+        perceptron_gpu._langevin(x, *network, noise, *others)
     with pytest.raises(ValueError, match="not fit"):
-        perceptron_gpu.leapfrog(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
+        perceptron_gpu._leapfrog(x, *network, noise[0], noise[0], x[:, 0], 0.3, 1.0, 1)
 
 
 def test_each_point_and_step_has_its_values():
     (_, x, network, noise, *_), _, _ = case("silu", (), 5, (2, 0, (4, 3)), 0.3)
     with pytest.raises(ValueError, match="2 scales do not fit 5 sizes"):
-        perceptron_gpu.langevin(x, *network, noise, 0.3, SIZES, SCALES[:2])
+        perceptron_gpu._langevin(x, *network, noise, 0.3, SIZES, SCALES[:2])
     right = {"momentum": noise[0], "gradient": noise[1], "eps": x[:, 0]}
     for name, t in right.items():
         given = right | {name: t[1:]}
         with pytest.raises(ValueError, match=f"{name} .* does not fit"):
-            perceptron_gpu.leapfrog(x, *network, *given.values(), 0.3, 1.0, 1)
+            perceptron_gpu._leapfrog(x, *network, *given.values(), 0.3, 1.0, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
