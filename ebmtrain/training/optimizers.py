@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ebmtrain.training.optimizer_import import fused_adam, without_dynamo
+from ebmtrain.training.torch_optimizers import fused_adam, without_dynamo
 from ebmtrain.types import Decay, NonNegative, Positive, WholeNumber
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ebmtrain.training.compiled import decompositions
-from ebmtrain.training.optimizer_import import fused_adam, without_dynamo
 from ebmtrain.training.optimizers import Adam, AdamW, OptimizerSpec, Sgd
+from ebmtrain.training.torch_optimizers import fused_adam, without_dynamo
 
 LR = 0.1
 
