@@ -46,7 +46,7 @@ class ImprovedContrastiveDivergence(PersistentChains):
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = add_noise(batch.x, self.data_noise, generator)
-        loss, energies, chain = self.contrast(energy, x, state, generator)
+        loss, energies, chain, after = self.contrast(energy, x, state, generator)
 
         temperature = temperature_of(self.sampler)
         noise = torch.empty_like(chain.x).normal_(generator=generator)
@@ -57,7 +57,7 @@ class ImprovedContrastiveDivergence(PersistentChains):
         entropy = nearest_neighbour_entropy(y)
         loss = loss + self.kl_weight * energy_y - self.entropy_weight * temperature * entropy
         metrics = energies | chain.metrics | {"entropy_model": entropy.detach()}
-        return LossOutput(loss, metrics, chain.state)
+        return LossOutput(loss, metrics, after)
 
 
 def nearest_neighbour_entropy(y: Tensor) -> Tensor:

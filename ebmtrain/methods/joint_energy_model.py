@@ -38,9 +38,9 @@ class JointEnergyModel(PersistentChains):
         if batch.y is None:
             raise ValueError("a batch without labels: method=pcd, or data with labels")
         x = add_noise(batch.x, self.data_noise, generator)
-        loss, metrics, chain = self.contrast(energy, x, state, generator)
+        loss, metrics, chain, after = self.contrast(energy, x, state, generator)
         logits = -cast(Joint, energy).joint(x)  # the builder refuses any other energy
         nll = cross_entropy(logits, batch.y)
         accuracy = (logits.argmax(1) == batch.y).to(logits).mean()
         metrics |= {"cross_entropy": nll.detach(), "accuracy_train": accuracy}
-        return LossOutput(loss + self.classification * nll, metrics | chain.metrics, chain.state)
+        return LossOutput(loss + self.classification * nll, metrics | chain.metrics, after)

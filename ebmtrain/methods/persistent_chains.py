@@ -1,24 +1,24 @@
-"""Contrast of data with a buffer of persistent chains: what several methods have in common."""
+"""A buffer of persistent chains, and the contrast of data with them: what several methods have in
+common."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
-from ebmtrain.methods.buffer import (
-    BUFFER_SCHEMA,
-    Negatives,
-    init_buffer,
-    sample_negatives,
-    slot_conflicts,
-)
+from ebmtrain.masks import normal_like
 from ebmtrain.methods.contrast import contrastive_loss
-from ebmtrain.samplers.chain import adaptation_of
+from ebmtrain.samplers.bounds import unsqueeze_like
+from ebmtrain.samplers.chain import Chain, adaptation_of, init_adaptation, run_chain
 from ebmtrain.types import (
     Count,
     Energy,
     NonNegative,
+    Placement,
     Positive,
     Probability,
     Sampler,
@@ -26,6 +26,8 @@ from ebmtrain.types import (
     Tensors,
     schema_of,
 )
+
+_BUFFER_SCHEMA: StateSchema = dict.fromkeys(("chains", "ages", "restarts"), Placement.PER_RANK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class PersistentChains:
             units of x.
 
     State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
-    `restarts` (), restarts so far; the state of the sampler's adaptation.
+    `restarts` (), of all slots so far; the state of the sampler's adaptation.
     """
 
     sampler: Sampler
@@ -62,23 +64,75 @@ class PersistentChains:
     energy_regularization: NonNegative = 0.01
     data_noise: NonNegative = 0.0
 
-    conflicts = staticmethod(slot_conflicts)
+    @staticmethod
+    def conflicts(config: Mapping[str, Any]) -> list[str]:
+        """One line if the configuration has fewer slots than points in a batch."""
+        slots, batch = config["method"].get("slots"), config["train"]["batch_size"]
+        if slots is None or slots >= batch:
+            return []
+        return [
+            f"method.slots is {slots}, fewer than train.batch_size={batch}: raise method.slots or "
+            "lower the batch"
+        ]
 
     @property
     def state_schema(self) -> StateSchema:
-        return BUFFER_SCHEMA | schema_of(adaptation_of(self.sampler))
+        return _BUFFER_SCHEMA | schema_of(adaptation_of(self.sampler))
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        return init_buffer(self.sampler, self.slots, self.noise_std, x, generator)
+        """The first state, with chains from N(0, noise_std^2 I).
+
+        Sequence lengths are distributed over the slots as over the points, and a slot keeps its
+        length when it restarts: if some length were more frequent among the slots than in the data,
+        the contrast would raise all energies of that length without bound."""
+        return {
+            "chains": self.noise_std * normal_like(spread_evenly(x, self.slots), generator),
+            "ages": torch.zeros(self.slots, dtype=torch.int64, device=x.device),
+            "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
+        } | init_adaptation(self.sampler, x)
 
     def contrast(
         self, energy: Energy, x: Tensor, state: Tensors, generator: Generator
-    ) -> tuple[Tensor, Tensors, Negatives]:
-        """The contrastive loss of a batch, (batch, *event), and the ends of as many chains after k
-        steps; its metrics; these chains."""
-        chains = sample_negatives(
-            self.sampler, energy, state, generator,
-            batch=len(x), k=self.k, reinit=self.reinit, noise_std=self.noise_std,
-        )  # fmt: skip
-        loss, metrics = contrastive_loss(energy, x, chains.x, self.energy_regularization)
-        return loss, metrics, chains
+    ) -> tuple[Tensor, Tensors, Chain, Tensors]:
+        """Contrastive divergence of a batch, (batch, *event), with the ends of as many chains.
+
+        Returns:
+            The contrastive loss; the mean energies; the run of the chains, whose metrics have
+            `restarted`, the share of restarted chains, if `reinit` > 0; the state after it.
+
+        Raises:
+            ValueError: there are fewer slots than points.
+        """
+        chains, ages, restarts = (state[name] for name in _BUFFER_SCHEMA)
+        adapted = {name: value for name, value in state.items() if name not in _BUFFER_SCHEMA}
+        restarted: Tensors = {}
+        if len(x) > len(chains):
+            raise ValueError(
+                f"a batch of {len(x)} cannot be drawn from {len(chains)} chain slots: "
+                f"raise method.slots to at least {len(x)} or lower train.batch_size"
+            )
+        slots = torch.randperm(len(chains), generator=generator, device=chains.device)[: len(x)]
+        first, age = chains[slots], ages[slots]
+        if self.reinit:
+            uniform = torch.empty(len(x), device=chains.device).uniform_(generator=generator)
+            restart = uniform < self.reinit
+            fresh = self.noise_std * normal_like(first, generator)
+            first = torch.where(unsqueeze_like(restart, first), fresh, first)
+            age = age.masked_fill(restart, 0)
+            restarts = restarts + restart.sum()
+            restarted = {"restarted": restart.to(first).mean()}
+        chain = run_chain(self.sampler, energy, first, self.k, generator, adapted)
+        after = {
+            "chains": chains.index_copy(0, slots, chain.x),
+            "ages": ages.index_copy(0, slots, age + self.k),
+            "restarts": restarts,
+        } | chain.adaptation_state
+        loss, energies = contrastive_loss(energy, x, chain.x, self.energy_regularization)
+        return loss, energies, chain._replace(metrics=chain.metrics | restarted), after
+
+
+def spread_evenly(x: Tensor, count: int) -> Tensor:
+    """`count` of the points at evenly spaced ranks of sequence length."""
+    order = x.isnan().flatten(1).sum(1).argsort(stable=True)
+    places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)
+    return x[order[places]]

@@ -25,5 +25,5 @@ class PersistentContrastiveDivergence(PersistentChains):
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
         x = add_noise(batch.x, self.data_noise, generator)
-        loss, energies, chains = self.contrast(energy, x, state, generator)
-        return LossOutput(loss, energies | chains.metrics, chains.state)
+        loss, energies, chain, after = self.contrast(energy, x, state, generator)
+        return LossOutput(loss, energies | chain.metrics, after)

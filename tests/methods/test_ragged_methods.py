@@ -8,9 +8,9 @@ from ragged import KINDS, alone, model, padded, resized
 from torch import Tensor
 
 from ebmtrain.masks import lengths
-from ebmtrain.methods.buffer import spread_evenly
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
+from ebmtrain.methods.persistent_chains import spread_evenly
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.score import score
