@@ -7,23 +7,8 @@ clamped point. Both are off by default. The metric `clipped` is the fraction of 
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
-
-
-class Bounds(Protocol):
-    """A sampler's bounds; None: no bound."""
-
-    @property
-    def gradient_clip(self) -> float | None: ...
-    @property
-    def clamp(self) -> float | None: ...
-
-
-def has_bounds(sampler: Bounds) -> bool:
-    return sampler.gradient_clip is not None or sampler.clamp is not None
 
 
 def clip_gradient(gradient: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:

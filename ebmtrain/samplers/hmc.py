@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
-from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds, unsqueeze_like
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, unsqueeze_like
 from ebmtrain.samplers.jumps import DifferentialEvolution
 from ebmtrain.samplers.metropolis import MetropolisState, accept_or_reject
 from ebmtrain.samplers.step_size import geometric_schedule
@@ -64,7 +64,8 @@ class Hmc:
         eps = eps * (1 + self.jitter * uniform)
         momentum = torch.empty_like(state.x).normal_(generator=generator)
 
-        if not has_bounds(self) and (closed_form := chain_kernels(energy, state.x)):
+        unbounded = self.gradient_clip is None and self.clamp is None
+        if unbounded and (closed_form := chain_kernels(energy, state.x)):
             x, p, gradient, e = closed_form.leapfrog(
                 state.x, momentum, state.gradient, eps, self.temperature, self.n_leapfrog
             )

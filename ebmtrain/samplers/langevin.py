@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient, has_bounds
+from ebmtrain.samplers.bounds import any_flag, clamp, clip_gradient
 from ebmtrain.samplers.step_size import geometric_schedule
 from ebmtrain.score import chain_kernels, energy_and_gradient
 from ebmtrain.types import Count, Energy, NonNegative, Positive, StepInfo
@@ -64,11 +64,11 @@ class Langevin:
         """`n_steps` steps with the numbers that `step` gives, but with the noise of many steps per
         draw and by the energy's own kernel if it has one."""
         max_count = min(_MAX_STEPS_PER_CALL, max(1, _MAX_NOISE_ELEMENTS // max(1, state.x.numel())))
-        infos = []
+        infos, unbounded = [], self.gradient_clip is None and self.clamp is None
         while n_steps:
             count = min(n_steps, max_count)
             noise = draw_noise(state.x, count, generator)
-            if not has_bounds(self) and (closed_form := chain_kernels(energy, state.x)):
+            if unbounded and (closed_form := chain_kernels(energy, state.x)):
                 sizes = [self._step_size_at(state.index + i) for i in range(count)]
                 scales = [self._noise_scale(eta) for eta in sizes]
                 x = closed_form.langevin(state.x, noise, sizes, scales)
