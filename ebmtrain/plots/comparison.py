@@ -19,6 +19,7 @@ from ebmtrain.plots.style import (
     PURPLE,
     SKY_BLUE,
     SMALL_SIZE,
+    escape_math,
     label_axes,
     new_figure,
 )
@@ -89,7 +90,11 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
     others = len(arrays) - len(GROUP_COLOURS)
     for k, (name, lines) in enumerate(arrays.items()):
         best = k < len(GROUP_COLOURS)
-        label = _shorten(name) if best else f"{others} others" if k == len(GROUP_COLOURS) else None
+        label = f"{others} others" if k == len(GROUP_COLOURS) else None
+        if best:
+            half = _MAX_LABEL_LETTERS // 2
+            cut = len(name) > _MAX_LABEL_LETTERS
+            label = escape_math(f"{name[:half]} … {name[-half:]}" if cut else name)
         colour, width, zorder = (GROUP_COLOURS[k], 2.0, 3.0) if best else (_OTHERS_COLOUR, 1.0, 2.0)
         lines = [line for line in lines if len(line)]
         for x, y in (line.T for line in lines if len(lines) > 1):
@@ -115,12 +120,3 @@ def median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
         return np.empty((0, 2))
     middle = np.median(values, axis=0)
     return np.column_stack([x, np.exp(middle) if log else middle])
-
-
-def _shorten(text: str) -> str:
-    """The text, with an ellipsis in the middle if it is too long, and with dollar signs escaped,
-    which matplotlib would read as mathematics.
-    """
-    half = _MAX_LABEL_LETTERS // 2
-    cut = text if len(text) <= _MAX_LABEL_LETTERS else f"{text[:half]} … {text[-half:]}"
-    return cut.replace("$", r"\$")

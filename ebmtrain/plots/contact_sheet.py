@@ -51,7 +51,9 @@ def contact_sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
     draw = ImageDraw.Draw(canvas)
     for i, (tile, lines) in enumerate(zip(tiles, labels, strict=True)):
         x, y = GAP_PX + i % columns * column_width, GAP_PX + i // columns * row_height
-        draw.text((x, y), _truncate(tile.head, font, width), "black", font)
+        n = _fitting_length(tile.head, font, width)
+        head = tile.head if n == len(tile.head) else f"{tile.head[: max(n - 1, 0)]}…"
+        draw.text((x, y), head, "black", font)
         for j, line in enumerate(lines, 1):
             draw.text((x, y + j * LINE_PX), line, GREY, font)
         picture = read_png(tile.picture) or Image.new("RGB", (width, height), "#dddddd")
@@ -78,12 +80,6 @@ def wrap_two_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[
         n_last = _fitting_length(rest[::-1], font, width - font.getlength("…"))
         rest = f"…{rest[len(rest) - n_last :]}"
     return [text[:first], rest]
-
-
-def _truncate(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text in one line, with an ellipsis at its end if it is too long."""
-    n = _fitting_length(text, font, width)
-    return text if n == len(text) else f"{text[: max(n - 1, 0)]}…"
 
 
 def _fitting_length(text: str, font: ImageFont.FreeTypeFont, width: float) -> int:

@@ -53,18 +53,15 @@ def contour_data(values: np.ndarray, at_data: np.ndarray | None = None) -> Conto
     else:
         target = float(np.median(heights[finite]))
     highest = float(heights[finite].max())
-    clip = min(_round_up(max(target, _MIN_CLIP_NATS)), highest)
+    target = max(target, _MIN_CLIP_NATS)
+    power = 10.0 ** math.floor(math.log10(target))
+    clip = next(mark * power for mark in ROUND_NUMBERS if mark * power >= target * (1 - 1e-9))
+    clip = min(clip, highest)
     clip = clip if clip > 0 else 1.0  # a constant energy needs two different levels too
     levels = clip * np.linspace(0, 1, _N_LEVELS + 1) ** 2
     undefined = np.isnan(values) | np.isneginf(values)
     clipped_heights = np.ma.masked_array(np.clip(heights, 0.0, 1.2 * clip), undefined)
     return ContourData(clipped_heights, levels, clip, bool((heights[~undefined] > clip).any()))
-
-
-def _round_up(value: float) -> float:
-    """The next round number, for value > 0."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(mark * power for mark in ROUND_NUMBERS if mark * power >= value * (1 - 1e-9))
 
 
 def round_ticks(clip: float, min_gap: float) -> list[float]:

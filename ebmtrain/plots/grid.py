@@ -42,8 +42,7 @@ def evaluate_on_grid(
     (columns, rows), (width, height) = shape, window.size
     x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)
     y = window.low[1] + (torch.arange(rows, dtype=torch.float64) + 0.5) * (height / rows)
-    points = torch.cartesian_prod(y, x).flip(1)
-    values = evaluate(function, points).reshape(rows, columns)
+    values = evaluate(function, torch.cartesian_prod(y, x).flip(1)).reshape(rows, columns)
     return Grid(x.numpy(), y.numpy(), values, width * height / (columns * rows))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ from ebmtrain.plots.animation import encode_gif
 from ebmtrain.plots.contact_sheet import FONT, LINE_PX, TEXT_PX
 from ebmtrain.plots.style import (
     LABEL_SIZE,
-    PANEL_SIZE,
     SMALL_SIZE,
     label_axes,
     new_figure,
@@ -61,24 +60,21 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     return canvas
 
 
-class NearestImages(NamedTuple):
-    """The training image nearest to each of some images."""
-
+class _NearestImages(NamedTuple):
     images: Tensor
     distance: Tensor
-    """Euclidean, (n,), in units of the pixels."""
 
 
-def nearest_images(x: Tensor, train: Tensor) -> NearestImages:
-    """The nearest training image of each image, (n, *event). An image that is not finite gets the
-    first training image, at distance inf.
+def nearest_images(x: Tensor, train: Tensor) -> _NearestImages:
+    """The nearest training image of each image, (n, *event), and its Euclidean distance in units of
+    the pixels, (n,). An image that is not finite gets the first training image, at distance inf.
     """
     x, train = x.detach().cpu().double(), train.detach().cpu().double()
     flat = train.flatten(1)
     pairs = (torch.cdist(part, flat).min(1) for part in x.flatten(1).split(64))
     distance, index = (torch.cat(nearest) for nearest in zip(*pairs, strict=True))
     invalid = ~distance.isfinite()
-    return NearestImages(
+    return _NearestImages(
         train[index.masked_fill(invalid, 0)], distance.masked_fill(invalid, torch.inf)
     )
 
@@ -103,7 +99,6 @@ def image_samples(
         holdout: (k, *event).
     """
     n = min(_MAX_IMAGES, len(data), len(model_samples))
-    columns = math.ceil(math.sqrt(n))
     # Evenly spaced: neighbours in a chain are similar, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
     nearest = nearest_images(samples, data)
@@ -111,16 +106,22 @@ def image_samples(
     if holdout is not None and len(holdout):
         median = float(nearest_images(holdout[:1000], data).distance.median())
         distances += f"; of held-out ones {_format_distance(median)}"
+    last = f"training image nearest to each sample\n{distances}"
+    groups = {"training images": shown, "model samples": samples, last: nearest.images}
+    return _mosaics(groups, pixels, title)
+
+
+def _mosaics(groups: Mapping[str, Tensor], pixels: PixelRange, title: str) -> Figure:
+    """Three panels of at most 64 images each.
+
+    Args:
+        groups: title of the panel -> images, (n, *event).
+    """
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-    names = (
-        "training images",
-        "model samples",
-        f"training image nearest to each sample\n{distances}",
-    )
-    for axes, images, name in zip(panels, (shown, samples, nearest.images), names, strict=True):
-        _draw_image(axes, mosaic(pixels.to_rgb(images), columns))
-        axes.set_title(name, fontsize=PANEL_SIZE)
+    for axes, (name, images) in zip(panels, groups.items(), strict=True):
+        columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
+        _draw_image(axes, mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns), name)
     return figure
 
 
@@ -156,8 +157,7 @@ def class_panels(
         images = np.full((len(names), columns, height, width, 3), _BACKGROUND, np.uint8)
         for row, images_of_class in zip(images, rows, strict=True):
             row[: len(images_of_class)] = pixels.to_rgb(images_of_class[:columns])
-        _draw_image(axes, mosaic(images.reshape(-1, height, width, 3), columns))
-        axes.set_title(name, fontsize=PANEL_SIZE)
+        _draw_image(axes, mosaic(images.reshape(-1, height, width, 3), columns), name)
         places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
         axes.set_yticks(places, list(map(short_label, names)), fontsize=SMALL_SIZE)
         axes.tick_params(length=0)
@@ -175,14 +175,8 @@ def denoising(
         pixels: range of pixel values to show.
         title: above the figure.
     """
-    figure = new_figure(12.6, 5.0, title)
-    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-    named = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
-    for axes, (name, images) in zip(panels, named.items(), strict=True):
-        columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
-        _draw_image(axes, mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns))
-        axes.set_title(name, fontsize=PANEL_SIZE)
-    return figure
+    groups = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
+    return _mosaics(groups, pixels, title)
 
 
 def chain_strip(
@@ -228,11 +222,10 @@ def chain_animation(frames: Tensor, steps: Sequence[int], pixels: PixelRange) ->
     return encode_gif(pictures)
 
 
-def _draw_image(axes: Axes, picture: np.ndarray) -> None:
+def _draw_image(axes: Axes, picture: np.ndarray, title: str = "") -> None:
     """The image without ticks and frame, without interpolation."""
     axes.imshow(picture, interpolation="nearest")
-    label_axes(axes)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    label_axes(axes, title=title)
+    axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)

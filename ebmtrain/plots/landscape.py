@@ -74,21 +74,17 @@ def draw_landscape(
         draw_data(axes, data, window, "white", edge="black", area=area)
     if samples is not None:
         scatter_samples(axes, samples, window, MODEL, area=area)
-    axes.set_aspect(window.aspect)
-    axes.set_xlim(grid.x[0], grid.x[-1])  # where contours end, half a cell inside the window
-    axes.set_ylim(grid.y[0], grid.y[-1])
+    # Contours end half a cell inside the window.
+    axes.set(xlim=grid.x[[0, -1]], ylim=grid.y[[0, -1]], aspect=window.aspect)
     label_axes(axes, x=window.names[0], y=window.names[1])
-    if data is not None or samples is not None:
-        _draw_legend(axes, columns=2 if width > 0.7 * height else 1)
-
-
-def _draw_legend(axes: Axes, columns: int) -> None:
-    """A legend below the tick labels, on a dark background, since the data are white dots."""
+    if data is None and samples is None:
+        return
+    # Below the tick labels, and on a dark background, since the data are white dots.
     below = ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + below,
-        ncols=columns, fontsize=SMALL_SIZE, borderaxespad=0.0, markerscale=1.7, columnspacing=1.5,
-        facecolor="#31688e", edgecolor="none", framealpha=1.0, labelcolor="white",
+        ncols=2 if width > 0.7 * height else 1, columnspacing=1.5, fontsize=SMALL_SIZE,
+        borderaxespad=0.0, markerscale=1.7, facecolor="#31688e", edgecolor="none", framealpha=1.0, labelcolor="white",
     )  # fmt: skip
 
 
@@ -109,14 +105,9 @@ def _draw_contours(axes: Axes, grid: Grid, contours: ContourData | None, aspect:
     # One equal step of colour per level, and one for all higher values.
     norm = BoundaryNorm(contours.levels, colormaps[COLORMAP].N, extend=extend)
     filled = axes.contourf(
-        grid.x,
-        grid.y,
-        contours.heights,
-        levels=contours.levels,
-        cmap=COLORMAP,
-        norm=norm,
+        grid.x, grid.y, contours.heights, levels=contours.levels, cmap=COLORMAP, norm=norm,
         extend=extend,
-    )
+    )  # fmt: skip
     # Inset axes are as high as the contours for every aspect.
     frame = axes.inset_axes((1.02, 0.0, 0.045 * max(1.0, aspect), 1.0))
     # The bounds on the aspect keep labels apart and inside the figure.

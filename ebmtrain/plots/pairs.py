@@ -69,15 +69,11 @@ def _draw_pair(
     columns: tuple[int, int],
     views: Sequence[tuple[float, float]],
 ) -> None:
-    """Scatter plot of two columns.
+    """Scatter plot of two columns of (n, d) points, that of the x axis first.
 
     Args:
-        points: (n, d).
-        columns: on the x axis and on the y axis.
         views: interval shown of each column.
     """
     (left, right), (bottom, top) = (views[j] for j in columns)
-    window = Window((left, bottom), (right, top))
-    draw_data(axes, points[:, columns], window, colour)
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
+    draw_data(axes, points[:, columns], Window((left, bottom), (right, top)), colour)
+    axes.set(xlim=(left, right), ylim=(bottom, top))

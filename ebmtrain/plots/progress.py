@@ -34,9 +34,7 @@ def progress(
 
     Arguments as for `landscape` and `curves`. Panels without metrics are left out.
     """
-    energies = ENERGIES if has_metrics(rows, ENERGIES) else None
-    quality = quality_panel(rows) or (LOSS if has_metrics(rows, LOSS) else None)
-    panels = [panel for panel in (energies, quality) if panel is not None]
+    panels = [p for p in (ENERGIES, quality_panel(rows) or LOSS) if has_metrics(rows, p)]
     figure = new_figure(5.6 + 4.0 * len(panels), 4.8, title)
     grid = figure.add_gridspec(1, 1 + len(panels), width_ratios=[1.35] + [1.0] * len(panels))
     draw_landscape(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebmtrain.plots.grid import evaluate
 from ebmtrain.plots.points import draw_data, scatter_samples, thin
-from ebmtrain.plots.samples import bin_count
+from ebmtrain.plots.samples import bin_count, normalized_density
 from ebmtrain.plots.style import DATA, MODEL, SMALL_SIZE, TRUTH, escape_math, label_axes, new_figure
 from ebmtrain.plots.window import fit_interval, fit_window
 
@@ -64,10 +64,12 @@ def _project_many(
 ) -> Figure:
     """The figure for two and more dimensions, of flattened points, (n, dimensions)."""
     reference = finite_points(samples if data is None else data)
-    dimensions = reference.shape[1]
     chosen = widest_coordinates(reference)
-    notice = f"projection of {dimensions} dimensions on the first two principal axes"
-    notice += " of the samples" if data is None else " of the data"
+    whose = "samples" if data is None else "data"
+    notice = (
+        f"projection of {reference.shape[1]} dimensions on the first two principal axes of the "
+        f"{whose}"
+    )
     figure = new_figure(12.0, 5.2, f"{title}\n{notice}" if title else notice)
     columns = -(-len(chosen) // 2)
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=[1.15, 1.15] + [1.0] * columns)
@@ -100,11 +102,8 @@ def widest_coordinates(points: Tensor) -> list[int]:
     coordinates would not do: corners of images are constant.
     """
     points = torch.from_numpy(thin(points, _MAX_AXES_POINTS))
-    spread = (
-        points.quantile(0.95, dim=0)
-        - points.quantile(0.05, dim=0)
-        + points.std(dim=0, correction=0)
-    )
+    low, high = (points.quantile(q, dim=0) for q in (0.05, 0.95))
+    spread = high - low + points.std(dim=0, correction=0)
     return sorted(spread.topk(min(_MAX_MARGINALS, points.shape[1])).indices.tolist())
 
 
@@ -138,9 +137,8 @@ def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Ten
     if data is not None:
         draw_data(axes, (data - mean) @ plane, window, DATA)
     scatter_samples(axes, (samples - mean) @ plane, window, MODEL)
-    axes.set_xlim(window.low[0], window.high[0])
-    axes.set_ylim(window.low[1], window.high[1])
-    axes.set_aspect("equal")
+    left, right, bottom, top = window.extent
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     label_axes(
         axes, x=f"principal axis 1 ({share[0]:.0%} of the standardized variance)",
         y=f"principal axis 2 ({share[1]:.0%})",
@@ -170,9 +168,6 @@ def draw_marginal(axes: Axes, data: Tensor | None, samples: Tensor, coordinate: 
 def _draw_density(axes: Axes, energy: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
     """The normalised exp(-E) over the range of the axes."""
     x = torch.linspace(*axes.get_xlim(), _CURVE_POINTS)
-    values = evaluate(energy, x.reshape(-1, *shape))
-    values = np.where(np.isfinite(values), values, np.inf)
-    if np.isfinite(values).any():
-        weights = np.exp(values.min() - values)
-        density = weights / (weights.sum() * float(x[1] - x[0]))
+    density = normalized_density(evaluate(energy, x.reshape(-1, *shape)), float(x[1] - x[0]))
+    if density.any():
         axes.plot(x.numpy(), density, color=TRUTH, linewidth=1.2, label="density of the energy")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from torch import Tensor
 
 from ebmtrain.plots.grid import cell_counts, evaluate_on_grid
@@ -18,16 +15,6 @@ from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
 _MIN_DENSITY_CELLS = 128  # along the longer side, for computed densities
-
-
-class DensityPanel(NamedTuple):
-    """One density to draw."""
-
-    name: str
-    density: np.ndarray
-    """(rows, columns), probability per unit area."""
-    split: int = 1
-    """Cells per bin and axis: 1 for a histogram, more for a computed density."""
 
 
 def samples(
@@ -50,27 +37,25 @@ def samples(
         energy: drawn as exp(-E), normalised on the window, if `data` is None.
         title: above the figure.
     """
-    sizes = [len(points) for points in (data, model_samples) if points is not None]
-    bins = cell_counts(window, bin_count(min(sizes)))
-    split = max(2, -(-_MIN_DENSITY_CELLS // max(bins)))
+    groups = {"data": data, "model samples": model_samples}
+    shown = {name: points for name, points in groups.items() if points is not None}
+    bins = cell_counts(window, bin_count(min(map(len, shown.values()))))
+    split = max(2, -(-_MIN_DENSITY_CELLS // max(bins)))  # cells of a computed density per bin
     cells = (split * bins[0], split * bins[1])
-    panels = []
-    if data is not None:
-        panels.append(
-            DensityPanel(label_with_outside("data", data, window), histogram(data, window, bins))
-        )
-    sample_histogram = histogram(model_samples, window, bins)
-    panels.append(
-        DensityPanel(label_with_outside("model samples", model_samples, window), sample_histogram)
-    )
+    panels = {
+        label_with_outside(name, points, window): histogram(points, window, bins)
+        for name, points in shown.items()
+    }
+    tops = [density.max() for density in panels.values()]
     if truth is not None:
         density = np.exp(evaluate_on_grid(truth.log_prob, window, cells).values)
-        panels.append(DensityPanel("true density", np.nan_to_num(density), split))
+        panels["true density"] = np.nan_to_num(density)
     if data is None and energy is not None:
-        panels.append(
-            DensityPanel("density of the energy", boltzmann_density(energy, window, cells), split)
-        )
-    return _side_by_side(panels, window, title)
+        panels["density of the energy"] = boltzmann_density(energy, window, cells)
+    last = list(panels.values())[-1]
+    if len(panels) > len(shown):  # averaged over bins, comparable with a histogram
+        last = last.reshape(bins[1], split, bins[0], split).mean(axis=(1, 3))
+    return _side_by_side(panels, window, max(tops[0], last.max()), title)
 
 
 def bin_count(count: int) -> int:
@@ -97,43 +82,42 @@ def boltzmann_density(
 ) -> np.ndarray:
     """exp(-E) on a grid, with integral 1 over the window; 0 where the energy is not finite."""
     grid = evaluate_on_grid(energy, window, cells)
-    heights = np.where(np.isfinite(grid.values), grid.values, np.inf)
+    return normalized_density(grid.values, grid.cell)
+
+
+def normalized_density(energies: np.ndarray, cell: float) -> np.ndarray:
+    """exp(-E), of the shape of the energies, with integral 1 over cells of this size; 0 where the
+    energy is not finite.
+    """
+    heights = np.where(np.isfinite(energies), energies, np.inf)
     if not np.isfinite(heights).any():
         return np.zeros_like(heights)
     weights = np.exp(heights.min() - heights)
-    return weights / (weights.sum() * grid.cell)
+    return weights / (weights.sum() * cell)
 
 
-def _side_by_side(panels: list[DensityPanel], window: Window, title: str) -> Figure:
-    """One row of panels with the same view and one colour bar."""
+def _side_by_side(
+    panels: Mapping[str, np.ndarray], window: Window, top: float, title: str
+) -> Figure:
+    """One row of densities, (rows, columns) each, with the same view and one colour bar.
+
+    Args:
+        top: density of the last colour.
+    """
     width, height = window.shape
     aspect = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * aspect, title)
-    rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    top = max(_max_bin_density(panels[0]), _max_bin_density(panels[-1]))
+    (row,) = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
     image = None
-    for axes, panel in zip(rows[0], panels, strict=True):
-        image = _draw_density(axes, panel, window, top)
-    rows[0][0].set_ylabel(window.names[1], fontsize=LABEL_SIZE)
+    for axes, (name, density) in zip(row, panels.items(), strict=True):
+        image = axes.imshow(
+            density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLORMAP,
+            vmin=0.0, vmax=top or 1.0, interpolation="nearest",
+        )  # fmt: skip
+        label_axes(axes, title=name, x=window.names[0])
+    row[0].set_ylabel(window.names[1], fontsize=LABEL_SIZE)
     assert image is not None
-    bar = figure.colorbar(image, ax=list(rows[0]), pad=0.01, extend="max")
+    bar = figure.colorbar(image, ax=list(row), pad=0.01, extend="max")
     bar.ax.tick_params(labelsize=SMALL_SIZE)
     bar.set_label("probability per unit area", fontsize=LABEL_SIZE)
     return figure
-
-
-def _max_bin_density(panel: DensityPanel) -> float:
-    """The largest density after averaging over bins, comparable with a histogram."""
-    split = panel.split
-    rows, columns = (cells // split for cells in panel.density.shape)
-    return float(panel.density.reshape(rows, split, columns, split).mean(axis=(1, 3)).max())
-
-
-def _draw_density(axes: Axes, panel: DensityPanel, window: Window, top: float) -> AxesImage:
-    """One density on the given axes, with colours from 0 to `top`."""
-    image = axes.imshow(
-        panel.density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLORMAP,
-        vmin=0.0, vmax=top or 1.0, interpolation="nearest",
-    )  # fmt: skip
-    label_axes(axes, title=panel.name, x=window.names[0])
-    return image

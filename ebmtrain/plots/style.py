@@ -49,9 +49,8 @@ _MAX_LABEL_LETTERS = 24
 
 def short_label(name: str) -> str:
     """A column's name as an axis label, shortened to 24 characters."""
-    return escape_math(
-        name if len(name) <= _MAX_LABEL_LETTERS else f"{name[: _MAX_LABEL_LETTERS - 1]}…"
-    )
+    long = len(name) > _MAX_LABEL_LETTERS
+    return escape_math(f"{name[: _MAX_LABEL_LETTERS - 1]}…" if long else name)
 
 
 def escape_math(name: str) -> str:

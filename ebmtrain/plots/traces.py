@@ -45,7 +45,8 @@ def traces(
         ValueError: no sample is finite.
     """
     groups = {"data": data, "model samples": model_samples}
-    shown = {name: _finite_sequences(x) for name, x in groups.items() if x is not None}
+    doubles = {name: x.detach().cpu().double() for name, x in groups.items() if x is not None}
+    shown = {name: x[finite_mask(x)] for name, x in doubles.items()}
     if not len(shown["model samples"]):
         raise ValueError(f"traces need a finite sample, got none of {len(model_samples)}")
     values = {
@@ -64,21 +65,15 @@ def traces(
     for row, (name, x) in enumerate(shown.items()):
         indices = evenly_by_energy(values[name], N_SEQUENCES)
         for column, i in enumerate(indices):
-            axes = figure.add_subplot(grid[row, column])
-            colour = DATA if name == "data" else MODEL
-            _draw_trace(axes, x[i, :, :channels], view, colour, float(values[name][i]))
-            axes.tick_params(labelleft=column == 0, labelbottom=row == len(shown) - 1)
+            axes, last = figure.add_subplot(grid[row, column]), row == len(shown) - 1
+            _draw_trace(axes, x[i, :, :channels], view, DATA if name == "data" else MODEL)
+            axes.tick_params(labelleft=column == 0, labelbottom=last)
             label_axes(
-                axes, title=axes.get_title(), y=name if column == 0 else "",
-                x="step" if row == len(shown) - 1 else "",
+                axes, title=f"E = {float(values[name][i]):.4g}", y=name if column == 0 else "",
+                x="time step" if last else "",
             )  # fmt: skip
     draw_energy_histograms(figure.add_subplot(grid[:, N_SEQUENCES:]), values)
     return figure
-
-
-def _finite_sequences(x: Tensor) -> Tensor:
-    x = x.detach().cpu().double()
-    return x[finite_mask(x)]
 
 
 def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
@@ -88,9 +83,7 @@ def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
     return order[torch.from_numpy(places)].tolist()
 
 
-def _draw_trace(
-    axes: Axes, sequence: Tensor, view: tuple[float, float], colour: str, energy: float
-) -> None:
+def _draw_trace(axes: Axes, sequence: Tensor, view: tuple[float, float], colour: str) -> None:
     """One sequence, (length, channels), with markers if it has at most 64 steps."""
     marker = "o" if len(sequence) <= 64 else None
     axes.axhline(0, color=GREY, linewidth=0.5)
@@ -98,4 +91,3 @@ def _draw_trace(
         axes.plot(channel, style, color=colour, linewidth=1.1, marker=marker, markersize=2.2)
     axes.set_xlim(-0.05 * len(sequence), 1.05 * len(sequence) - 1)  # room for the longest sequence
     axes.set_ylim(*view)
-    axes.set_title(f"E = {energy:.4g}")
