@@ -22,8 +22,7 @@ def energy_runaway(row: Mapping[str, float], dimensions: int) -> str | None:
     """
     bound = _MAX_ENERGY_NATS + _MAX_ENERGY_PER_DIMENSION_NATS * dimensions
     for key, name in _ENERGY_NAMES.items():
-        value = row.get(key)
-        if value is not None and abs(value) > bound:
+        if abs(value := row.get(key, 0.0)) > bound:
             return (
                 f"energies run away: {name} is {value:.2g}; lower optimizer.lr, set model.base_std "
                 "or raise method.energy_regularization"

@@ -113,13 +113,14 @@ class Diagnostics:
         like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
         with freeze(inputs.energy), torch.no_grad():
             energy = in_chunks(lambda part: inputs.energy(part.to(like)).cpu(), flat, 4096)
-        quantities = choose_quantities(flat)
+        names, quantities = monitored_quantities(flat)
         energy = energy.double() / inputs.temperature
-        values = torch.cat([energy[:, None], quantities.of(flat).double()], 1)
+        values = torch.cat([energy[:, None], quantities.double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
-        names = ["energy", *quantities.names]
         rates = {k: v for k, v in walk.rates.items() if k in _RATES}
-        return _ChainRecord(names, series.numpy(), rates, walk.evaluations, walk.seconds)
+        return _ChainRecord(
+            ["energy", *names], series.numpy(), rates, walk.evaluations, walk.seconds
+        )
 
     def summary(self, inputs: EvaluationInput) -> ChainSummary | None:
         """Statistics of the chains for a figure; None if they do not move or are not finite."""
@@ -159,12 +160,10 @@ def chain_age_metrics(inputs: EvaluationInput) -> dict[str, Metric]:
     """Ages and restarts of the method's persistent chains, where the method keeps them."""
     metrics: dict[str, Metric] = {}
     kept = method_chains(inputs.method)
-    if kept is None:
-        return metrics
-    if kept.ages is not None:
+    if kept is not None and kept.ages is not None:
         metrics["chain_age_mean"] = float(kept.ages.double().mean())
         metrics["chain_age_max"] = float(kept.ages.max())
-    if kept.restarts is not None:
+    if kept is not None and kept.restarts is not None:
         metrics["restarts"] = float(kept.restarts)
     return metrics
 
@@ -197,14 +196,7 @@ def _has_clamp(sampler: Sampler) -> bool:
 def _mixing_warnings(
     result: Mixing, names: Sequence[str], draws: int, sampler: Sampler
 ) -> list[str]:
-    """A warning if R-hat or an effective sample size is out of bounds.
-
-    Args:
-        result: of each quantity.
-        names: of the quantities.
-        draws: of all chains.
-        sampler: for the advice.
-    """
+    """A warning if R-hat or an effective sample size is out of bounds; `draws` of all chains."""
     worst, smallest = int(result.rhat.argmax()), int(result.bulk.argmin())
     rhat, bulk = result.rhat[worst], result.bulk[smallest]
     if rhat <= MAX_RHAT and bulk >= MIN_ESS:
@@ -225,31 +217,18 @@ MAX_QUANTITIES = 8  # without the energy
 _MAX_AXES_POINTS = 500  # from which principal axes are computed
 
 
-class _Quantities(NamedTuple):
-    """Linear functions of a point that are monitored along chains."""
-
-    names: list[str]
-    axes: Tensor | None
-    """(d, quantities), orthonormal; None: every coordinate."""
-
-    def of(self, points: Tensor) -> Tensor:
-        """(n, *event) -> (n, quantities)."""
-        flat = points.flatten(1)
-        return flat if self.axes is None else flat @ self.axes.to(flat)
-
-
-def choose_quantities(points: Tensor) -> _Quantities:
-    """The quantities to monitor: each coordinate, or in more than MAX_QUANTITIES dimensions the
-    first principal axes, along which modes are farthest apart.
+def monitored_quantities(points: Tensor) -> tuple[list[str], Tensor]:
+    """Names and values, (n, quantities), of the quantities to monitor: each coordinate, or in more
+    than MAX_QUANTITIES dimensions the first principal axes, along which modes are farthest apart.
 
     Args:
         points: draws of the chains, (n, *event).
     """
-    flat = points.flatten(1).double()
+    flat = points.flatten(1)
     d = flat.shape[1]
     if d <= MAX_QUANTITIES:
-        return _Quantities([f"coordinate {i + 1}" for i in range(d)], None)
-    few = flat[:: -(-len(flat) // _MAX_AXES_POINTS)]
+        return [f"coordinate {i + 1}" for i in range(d)], flat
+    few = flat[:: -(-len(flat) // _MAX_AXES_POINTS)].double()
     _, _, axes = torch.linalg.svd(few - few.mean(0), full_matrices=False)
     kept = axes[:MAX_QUANTITIES].T
-    return _Quantities([f"principal axis {i + 1}" for i in range(kept.shape[1])], kept)
+    return [f"principal axis {i + 1}" for i in range(kept.shape[1])], flat @ kept.to(flat)

@@ -84,7 +84,8 @@ def draw_landscape(
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + below,
         ncols=2 if width > 0.7 * height else 1, columnspacing=1.5, fontsize=SMALL_SIZE,
-        borderaxespad=0.0, markerscale=1.7, facecolor="#31688e", edgecolor="none", framealpha=1.0, labelcolor="white",
+        borderaxespad=0.0, markerscale=1.7, facecolor="#31688e", edgecolor="none", framealpha=1.0,
+        labelcolor="white",
     )  # fmt: skip
 
 

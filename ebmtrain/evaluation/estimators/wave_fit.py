@@ -69,8 +69,7 @@ def _fit_chunk(x: Tensor) -> Waves:
     grid = torch.linspace(
         lowest, highest, round((highest - lowest) * _GRID_PER_PERIOD) + 1, dtype=torch.float64
     )
-    sin, cos = _basis(grid, length)
-    best = grid[_least_squares(sin, cos, x @ sin.T, x @ cos.T).explained.argmax(1)]
+    best = grid[_fit_at(x, grid, pairs=True).explained.argmax(1)]
     step = float(grid[1] - grid[0])
     low, high = (best - step).clamp(min=lowest), (best + step).clamp(max=highest)
     for _ in range(_GOLDEN_ITERATIONS):
@@ -100,26 +99,15 @@ class _Fit(NamedTuple):
     """A sin(phi)"""
 
 
-def _fit_at(x: Tensor, f: Tensor) -> _Fit:
-    """Fit at one frequency for each sequence, f of shape (n,)."""
-    sin, cos = _basis(f, x.shape[1])
-    return _least_squares(sin, cos, (sin * x).sum(1), (cos * x).sum(1))
-
-
-def _basis(f: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """sin and cos of 2 pi f t / L, (frequencies, L)."""
-    t = torch.arange(length, dtype=f.dtype)
-    angle = 2 * math.pi / length * f[:, None] * t
-    return angle.sin(), angle.cos()
-
-
-def _least_squares(sin: Tensor, cos: Tensor, sx: Tensor, cx: Tensor) -> _Fit:
-    """Solution of the normal equations.
-
-    Args:
-        sin, cos: (frequencies, L) each.
-        sx, cx: their products with the sequences.
+def _fit_at(x: Tensor, f: Tensor, *, pairs: bool = False) -> _Fit:
+    """Fit at one frequency for each sequence, (n,); if `pairs`, at every frequency for each one,
+    (n, frequencies).
     """
+    length = x.shape[1]
+    angle = 2 * math.pi / length * f[:, None] * torch.arange(length, dtype=f.dtype)
+    sin, cos = angle.sin(), angle.cos()
+    sx, cx = (x @ wave.T if pairs else (wave * x).sum(1) for wave in (sin, cos))
+    # The solution of the normal equations.
     ss, cc, sc = sin.square().sum(1), cos.square().sum(1), (sin * cos).sum(1)
     determinant = ss * cc - sc * sc
     a, b = (cc * sx - sc * cx) / determinant, (ss * cx - sc * sx) / determinant
