@@ -80,12 +80,12 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     data = np.frombuffer(read_bytes(path), np.uint8)
     row = 1 + _PIXELS
     if len(data) % row:
-        size = f"{len(data):,} bytes, which are no whole rows of {row:,}"
+        size = f"{len(data):,} bytes, not a multiple of {row:,}, the length of a row"
         raise DataError(f"{path} has {size}: get it again")
     rows = data.reshape(-1, row)
     if rows[:, 0].max() >= len(_CLASSES):
         raise DataError(
-            f"{path} has labels above 9: it is no binary file of CIFAR-10; get the original again"
+            f"{path} has labels above 9: it is not a binary file of CIFAR-10; get the original file"
         )
     return rows[:, 1:].reshape(-1, *_EVENT), rows[:, 0]
 
@@ -96,8 +96,8 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     array = byte_array(content, "data", str(path))
     if array.ndim != 2 or array.shape[1] != _PIXELS or not len(array):
         raise DataError(
-            f"{path} holds data of shape {array.shape}, not (images, {_PIXELS}): it is no file of "
-            "CIFAR-10"
+            f"{path} holds data of shape {array.shape}, not (images, {_PIXELS}): it is not a "
+            "file of CIFAR-10"
         )
     labels = whole_numbers(content, "labels", len(_CLASSES), str(path))
     if len(labels) != len(array):

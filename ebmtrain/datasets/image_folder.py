@@ -53,7 +53,7 @@ def image_folder(
     """
     files = _image_files(resolve_folder(path, _WANTED))
     if len(files) < 2:
-        raise DataError(f"{path} holds {len(files)} pictures, at least 2 are wanted: {_WANTED}")
+        raise DataError(f"{path} holds {len(files)} images, at least 2 are needed: {_WANTED}")
     first = _read_pixels(files[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
     for i, file in enumerate(files):
@@ -62,13 +62,13 @@ def image_folder(
             kinds = [("gray" if x.ndim == 2 else "coloured") for x in (image, first)]
             raise DataError(
                 f"{file} is {kinds[0]}, {files[0].name} is {kinds[1]}: give dataset.channels=1 "
-                "or 3, to which all are turned"
+                "or 3 to convert all images"
             )
         if image.shape != first.shape:
             sizes = [" x ".join(map(str, x.shape[-2:])) for x in (image, first)]
             raise DataError(
                 f"{file} has {sizes[0]} pixels, {files[0].name} has {sizes[1]}: give "
-                "dataset.size=[height,width], to which all are resized"
+                "dataset.size=[height,width] to resize all images"
             )
         images[i] = image
     return image_dataset(
@@ -111,8 +111,8 @@ def _read_pixels(file: Path, size: list[int] | None, channels: int | None) -> np
                     picture = picture.convert(_MODES[channels])
                 elif picture.mode not in _MODES.values():
                     raise DataError(
-                        f"{file} is of the kind {picture.mode}, neither gray nor RGB: give "
-                        "dataset.channels=1 or 3, to which all are turned"
+                        f"{file} has mode {picture.mode}, neither gray nor RGB: give "
+                        "dataset.channels=1 or 3 to convert all images"
                     )
                 if size is not None:
                     picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
@@ -122,5 +122,5 @@ def _read_pixels(file: Path, size: list[int] | None, channels: int | None) -> np
         if isinstance(error, DataError):
             raise
         reason = str(error).replace(str(file), "").splitlines()[0] if str(error) else "damaged"
-        raise DataError(f"{file} is no whole picture ({reason}): get it again") from error
+        raise DataError(f"{file} is not a complete image ({reason}): get it again") from error
     return array if array.ndim == 2 else array.transpose(2, 0, 1)

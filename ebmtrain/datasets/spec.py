@@ -100,7 +100,9 @@ class DataSpec(NamedTuple):
                 steps,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"the checkpoint has no frame of its data: {error}") from error
+            raise CheckpointError(
+                f"the checkpoint has no valid description of its data: {error}"
+            ) from error
 
     def check(self, dataset: Dataset) -> None:
         """Compares fingerprints.

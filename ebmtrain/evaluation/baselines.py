@@ -162,9 +162,7 @@ class Baselines:
 
 
 def _baseline_log_p(estimate, unit: Standardization, x: Tensor) -> Tensor:
-    """log p by a scikit-learn estimator of points in the data's units, (n,).
-
-    Args:
-        estimate: fitted to points in the units `unit`.
+    """log p of points in the data's units, (n,), by a scikit-learn estimator that is fitted in the
+    units `unit`.
     """
     return torch.from_numpy(estimate.score_samples(unit.to_standard(x).numpy())) - unit.log_volume

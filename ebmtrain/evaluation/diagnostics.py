@@ -220,9 +220,6 @@ _MAX_AXES_POINTS = 500  # from which principal axes are computed
 def monitored_quantities(points: Tensor) -> tuple[list[str], Tensor]:
     """Names and values, (n, quantities), of the quantities to monitor: each coordinate, or in more
     than MAX_QUANTITIES dimensions the first principal axes, along which modes are farthest apart.
-
-    Args:
-        points: draws of the chains, (n, *event).
     """
     flat = points.flatten(1)
     d = flat.shape[1]

@@ -124,11 +124,7 @@ class Quadrature:
         return Evaluation(checked, [*warnings, *below, *apart])
 
     def warnings(self, result: LogZ, known: float | None) -> list[str]:
-        """Warnings about the error of log Z.
-
-        Args:
-            known: log Z as the model gives it, over the same points.
-        """
+        """Warnings about the error of log Z, also by comparison with that of the model itself."""
         messages = []
         if not result.resolution_error <= self.tolerance:
             messages.append(
@@ -150,23 +146,14 @@ class Quadrature:
 
 
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
-    """log p(u) = -E(u) / T - log Z of points u, (n,).
-
-    Args:
-        reduced: E / T, (batch, *event) -> (batch,).
-        u: standardized, (n, *event), float64.
-        log_z: log Z.
-    """
+    """log p(u) = -E(u) / T - log Z of float64 points u, (n, *event) -> (n,); `reduced` is E / T."""
     with torch.no_grad():
         return -in_chunks(reduced, u, CHUNK) - log_z
 
 
 def mean_nll(log_p: Tensor) -> tuple[float, float]:
-    """NLL in nats and its standard error, std(log p) / sqrt(n); the error of a single point is
-    infinite.
-
-    Args:
-        log_p: log p of independent points, (n,).
+    """NLL in nats of independent points, from their log p, (n,), and its standard error,
+    std(log p) / sqrt(n); the error of a single point is infinite.
     """
     error = float(log_p.std()) / math.sqrt(len(log_p)) if len(log_p) > 1 else math.inf
     return -float(log_p.mean()), error
@@ -226,10 +213,8 @@ def _truth_on_grid(
     x: Tensor, model: _Model, truth: Density, tolerance: float
 ) -> _TruthPoints | None:
     """The points of the grid; None where it is too coarse for the true density: its mass on the
-    grid is not 1 within the tolerance, or half of the points give another KL.
-
-    Args:
-        x: points of the grid, (n, *event), in the data's units.
+    grid is not 1 within the tolerance, or half of the points give another KL. x are the points in
+    the data's units.
     """
     grid, volume, log_q = model.log_z.grid, model.units.log_volume, model.log_q
     log_p = in_chunks(truth.log_prob, x, 65_536)
@@ -254,9 +239,7 @@ def _truth_on_boxes(
     model: _Model, region: Region, truth: Density, tolerance: float
 ) -> tuple[_TruthPoints | None, list[str]]:
     """The points of the adaptive rule; None, and a warning, where its error is above the tolerance.
-
-    Args:
-        region: contains the data, standardized.
+    The region contains the standardized data.
     """
     seeds = truth.sample(_TRUTH_SAMPLES, torch.Generator().manual_seed(0))
     if truth.modes is not None:
@@ -326,13 +309,8 @@ def check_entropy_bound(
     metrics: Mapping[str, Metric], entropy: float, error: float, what: str
 ) -> Evaluation:
     """The metrics with `entropy` and `regret`; without regret and kl, and with a warning, if the
-    NLL is below the entropy by more than 4 standard errors.
-
-    Args:
-        metrics: with `nll`.
-        entropy: of the true density, in nats.
-        error: standard error of the NLL.
-        what: for the warning, what failed and which option to change.
+    NLL is below the entropy of the true density by more than 4 standard errors; `what` is what
+    failed and which option to change.
     """
     nll = metrics["nll"]
     assert isinstance(nll, float)

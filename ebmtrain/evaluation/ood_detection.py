@@ -90,11 +90,8 @@ class OutlierBaselines:
 
 
 def detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[str, list[float]]:
-    """AUROC between held-out points and outliers at each setting of each detector, by metric name
-    `auroc_<detector>`.
-
-    Args:
-        train, holdout, outliers: standardized, (n, d) each, float64.
+    """AUROC between held-out points and outliers, (n, d) each, at each setting of each detector, by
+    metric name `auroc_<detector>`.
     """
     aurocs: dict[str, list[float]] = {f"auroc_{name}": [] for name in DETECTORS}
     for name, detector in detectors(train):
@@ -106,10 +103,7 @@ def detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[st
 
 def detectors(train: Tensor) -> Iterator[tuple[str, Any]]:
     """(name, unfitted detector) for each detector and each of its settings. Lengths are in units of
-    r, the median distance from a training point to its nearest neighbour.
-
-    Args:
-        train: (n, d), standardized.
+    r, the median distance from a training point, (n, d), to its nearest neighbour.
     """
     neighbours, svm, ensemble = (
         import_sklearn(module, "evaluation=anomalies")

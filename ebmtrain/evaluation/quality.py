@@ -106,11 +106,7 @@ class Quality:
 
 
 def nonfinite_warning(finite: Tensor) -> str | None:
-    """A warning if some of the samples are not finite; None otherwise.
-
-    Args:
-        finite: whether each sample is finite, (n,).
-    """
+    """A warning unless all samples are `finite`, (n,) bool; None otherwise."""
     n_invalid = int((~finite).sum())
     if not n_invalid:
         return None

@@ -50,12 +50,8 @@ def animate(
 
 
 def encode_gif(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: int = 2000) -> bytes:
-    """Animated GIF of RGB images of equal size, which repeats indefinitely.
-
-    Args:
-        images: at least one.
-        frame_ms: duration of a frame, in milliseconds.
-        hold_ms: duration of the last frame, in milliseconds.
+    """Animated GIF of one or more RGB images of equal size, which repeats indefinitely; durations
+    of a frame and of the last one in milliseconds.
     """
     first, *rest = [i.quantize(256, _PALETTE, dither=Image.Dither.NONE) for i in images]
     buffer = BytesIO()

@@ -59,7 +59,6 @@ def chains(data: ChainSummary, limits: Mapping[str, float], title: str = "") -> 
     Args:
         limits: `rhat`, the largest R-hat, and `ess`, the smallest effective sample size, of chains
             that mix.
-        title: above the figure.
     """
     figure = new_figure(12.4, 6.1, title)
     panels = [figure.add_subplot(2, 3, i + 1) for i in range(5 + (data.ages is not None))]

@@ -29,12 +29,8 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
-    """PNG of all tiles, row by row; without tiles, of a line that says so. Unreadable pictures are
-    grey.
-
-    Args:
-        tiles: pictures and captions.
-        footer: below the tiles.
+    """PNG of all tiles, row by row, above a footer; without tiles, of a line that says so.
+    Unreadable pictures are grey.
     """
     font = ImageFont.truetype(str(FONT), TEXT_PX)
     columns = max(1, min(_MAX_COLUMNS, len(tiles), math.ceil(math.sqrt(1.2 * len(tiles)))))

@@ -86,7 +86,6 @@ def curves(rows: MetricRows, title: str = "", target: float | None = None) -> Fi
         rows: each with `step` and any metrics. A key may be missing in some rows, since evaluations
             are rarer than log rows. Values that are not finite are left out, and the step of the
             first is marked.
-        title: above the figure.
         target: acceptance that the sampler's step size is adapted to.
     """
     panels = [panel for panel in (ENERGIES, LOSS, _GRADIENT, quality_panel(rows), _CHAIN, _SIZES)

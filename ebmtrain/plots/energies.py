@@ -34,10 +34,8 @@ def draw_energy_histograms(axes: Axes, groups: Mapping[str, Tensor]) -> None:
     """Histograms of energies on the same bins, each with integral 1.
 
     The view is that of the first group, extended for the others. Energies outside of the view are
-    counted in the outermost bin, and their number is given in the legend.
-
-    Args:
-        groups: name -> energies, (n,), in nats, of up to three groups; the data first.
+    counted in the outermost bin, and their number is given in the legend. There are up to three
+    groups of energies, (n,), in nats, the data first.
     """
     finite_energies = {
         name: finite_points(e.detach().cpu().double()[:, None])[:, 0] for name, e in groups.items()

@@ -32,12 +32,8 @@ class Grid(NamedTuple):
 def evaluate_on_grid(
     function: Callable[[Tensor], Tensor], window: Window, shape: tuple[int, int]
 ) -> Grid:
-    """Values of a function at the cell centres of a grid.
-
-    Args:
-        function: (n, 2) -> (n,); called on float64 points on the CPU.
-        window: that the cells tile.
-        shape: (columns, rows).
+    """Values of a function, (n, 2) -> (n,), at the centres of (columns, rows) cells that tile the
+    window. It is called on float64 points on the CPU.
     """
     (columns, rows), (width, height) = shape, window.size
     x = window.low[0] + (torch.arange(columns, dtype=torch.float64) + 0.5) * (width / columns)

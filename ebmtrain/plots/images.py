@@ -94,8 +94,6 @@ def image_samples(
     Args:
         data: training images, (n, *event), in the data's own units.
         model_samples: (m, *event).
-        pixels: range of pixel values to show.
-        title: above the figure.
         holdout: (k, *event).
     """
     n = min(_MAX_IMAGES, len(data), len(model_samples))
@@ -112,11 +110,7 @@ def image_samples(
 
 
 def _mosaics(groups: Mapping[str, Tensor], pixels: PixelRange, title: str) -> Figure:
-    """Three panels of at most 64 images each.
-
-    Args:
-        groups: title of the panel -> images, (n, *event).
-    """
+    """Three panels, by title, of at most 64 images, (n, *event), each."""
     figure = new_figure(12.6, 5.0, title)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
     for axes, (name, images) in zip(panels, groups.items(), strict=True):
@@ -145,8 +139,6 @@ def class_panels(
         data: for each class (n, *event), in the data's own units; n may be 0.
         samples: for each class (m, *event), with the same m.
         names: of the classes.
-        pixels: range of pixel values to show.
-        title: above the figure.
     """
     columns = len(samples[0])
     height, width = samples[0].shape[-2:]
@@ -172,8 +164,6 @@ def denoising(
 
     Args:
         noisy, mean, draws: (n, *event), in the data's own units; the first 64 are shown.
-        pixels: range of pixel values to show.
-        title: above the figure.
     """
     groups = {"noisy": noisy, "denoised: the mean of p(x | y)": mean, "a draw of p(x | y)": draws}
     return _mosaics(groups, pixels, title)
@@ -187,8 +177,6 @@ def chain_strip(
     Args:
         frames: (len(steps), chains, *event), in the data's own units.
         steps: number of chain steps of each frame.
-        pixels: range of pixel values to show.
-        title: above the figure.
     """
     columns, rows = frames.shape[:2]
     images = pixels.to_rgb(frames.transpose(0, 1).flatten(0, 1))

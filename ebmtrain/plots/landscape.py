@@ -44,7 +44,6 @@ def landscape(
         window: the view; points outside of it are counted in the legend.
         data: (n, 2); also determines where the colours are clipped, see `contour_data`.
         samples: samples of the model, (m, 2).
-        title: above the figure.
     """
     width, height = window.shape
     longest = max(width, height)
@@ -90,10 +89,8 @@ def draw_landscape(
 
 
 def _draw_contours(axes: Axes, grid: Grid, contours: ContourData | None, aspect: float) -> None:
-    """Contours and their colour bar; grey where the energy is undefined.
-
-    Args:
-        aspect: height / width of the axes.
+    """Contours and their colour bar; grey where the energy is undefined. The aspect is height /
+    width of the axes.
     """
     axes.set_facecolor("#c8c8c8")
     if contours is None:

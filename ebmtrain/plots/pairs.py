@@ -27,7 +27,6 @@ def pairs(data: Tensor, model_samples: Tensor, names: Sequence[str], title: str 
         data: (n, d), d >= 2, in the data's own units.
         model_samples: (m, d).
         names: of the d columns.
-        title: above the figure.
     """
     data = data.detach().cpu().double()
     samples = model_samples.detach().cpu().double()
@@ -69,11 +68,7 @@ def _draw_pair(
     columns: tuple[int, int],
     views: Sequence[tuple[float, float]],
 ) -> None:
-    """Scatter plot of two columns of (n, d) points, that of the x axis first.
-
-    Args:
-        views: interval shown of each column.
-    """
+    """Scatter plot of two columns of (n, d) points, that of the x axis first, in their views."""
     (left, right), (bottom, top) = (views[j] for j in columns)
     draw_data(axes, points[:, columns], Window((left, bottom), (right, top)), colour)
     axes.set(xlim=(left, right), ylim=(bottom, top))

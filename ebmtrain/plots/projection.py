@@ -39,7 +39,6 @@ def projection(
     Args:
         data: (n, *event) or None.
         model_samples: (m, *event).
-        title: above the figure.
         energy: (batch, *event) -> (batch,); used in one dimension only.
         names: of the coordinates, in the order of a flattened point.
     """
@@ -108,10 +107,8 @@ def widest_coordinates(points: Tensor) -> list[int]:
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
-    """The first two principal axes of standardized coordinates; constant coordinates are ignored.
-
-    Args:
-        points: (n, d).
+    """The first two principal axes of the standardized coordinates of points, (n, d); constant
+    coordinates are ignored.
 
     Returns:
         (mean (d,), projection matrix (d, 2), fractions of the standardized variance along both

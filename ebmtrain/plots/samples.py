@@ -35,7 +35,6 @@ def samples(
             estimates the density.
         truth: the distribution of the data.
         energy: drawn as exp(-E), normalised on the window, if `data` is None.
-        title: above the figure.
     """
     groups = {"data": data, "model samples": model_samples}
     shown = {name: points for name, points in groups.items() if points is not None}
@@ -99,10 +98,8 @@ def normalized_density(energies: np.ndarray, cell: float) -> np.ndarray:
 def _side_by_side(
     panels: Mapping[str, np.ndarray], window: Window, top: float, title: str
 ) -> Figure:
-    """One row of densities, (rows, columns) each, with the same view and one colour bar.
-
-    Args:
-        top: density of the last colour.
+    """One row of densities, (rows, columns) each, with the same view and one colour bar up to the
+    density `top`.
     """
     width, height = window.shape
     aspect = min(max(height / width, 0.45), 1.6)

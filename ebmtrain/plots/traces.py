@@ -38,7 +38,6 @@ def traces(
         data: (n, length, channels), or None; NaN at missing steps at the end of a sequence, where
             its curve ends.
         model_samples: (m, length, channels), in the data's units.
-        title: above the figure.
         energy: (batch, length, channels) -> (batch,), in nats.
 
     Raises:

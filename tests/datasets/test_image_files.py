@@ -63,13 +63,13 @@ BAD_IDX = {
     "labels": (idx_bytes(TRAIN[:, 0, 0]), "has 1 axes and holds labels"),
     "two axes": (idx_bytes(TRAIN[0]), "has 2 axes and holds no images"),
     "half a header": (GOOD[:10], "truncated within its header"),
-    "truncated": (GOOD[:-1], "promises 120 bytes"),
-    "too long": (GOOD + b"\0", "promises 120 bytes .* more follow"),
+    "truncated": (GOOD[:-1], "states 120 bytes"),
+    "too long": (GOOD + b"\0", "states 120 bytes .* more follow"),
     "none": (idx_bytes(TRAIN[:0]), r"holds no images \(shape \(0, 5, 4\)\)"),
-    "terabytes": (GOOD[:4] + b"\x7f" * 12, "promises [0-9,]{20,} bytes"),
+    "terabytes": (GOOD[:4] + b"\x7f" * 12, "states [0-9,]{20,} bytes"),
     "truncated gz": (ZIPPED[:-12], "cannot be unpacked"),
     "flipped gz": (ZIPPED[:-6] + b"\xff" + ZIPPED[-5:], "cannot be unpacked"),
-    "terabytes of gz": (gzip.compress(GOOD[:4] + b"\x7f" * 12), "promises [0-9,]{20,} bytes"),
+    "terabytes of gz": (gzip.compress(GOOD[:4] + b"\x7f" * 12), "states [0-9,]{20,} bytes"),
     "other size": (idx_bytes(TRAIN[:, :4]), "images of 4 x 4, t10k.* of 5 x 4"),
 }
 
@@ -130,11 +130,11 @@ BAD_LABELS = {
     "too few": (idx_bytes(LABELS[:5]), "holds 5 labels for 6 images: take labels and images"),
     "too many": (idx_bytes(LABELS.repeat(2)), "holds 12 labels for 6 images"),
     "wrong magic": (b"\x89PNG" + Y[4:], "begins with 89 50 4e 47, not with 00 00 08 01"),
-    "images": (GOOD, "has 3 axes and holds images: 1 is wanted, as in idx1: get"),
+    "images": (GOOD, "has 3 axes and holds images: 1 is expected, as in idx1: get"),
     "floats": (idx_bytes(LABELS, 0x0D), "type 0x0d, .*: write labels as bytes$"),
     "half a header": (Y[:6], "truncated within its header"),
-    "truncated": (Y[:-1], "promises 6 bytes"),
-    "too long": (Y + b"\0", "promises 6 bytes .* more follow"),
+    "truncated": (Y[:-1], "states 6 bytes"),
+    "too long": (Y + b"\0", "states 6 bytes .* more follow"),
     "none": (idx_bytes(LABELS[:0]), r"holds no labels \(shape \(0,\)\)"),
     "empty": (b"", "is empty: get it again"),
     "truncated gz": (gzip.compress(Y)[:-12], "cannot be unpacked"),
@@ -235,7 +235,7 @@ def test_binary_cifar_files_are_read(tmp_path):
     assert classes_of(points) == {bytes(row): label for label, row in enumerate(ROWS)}
     assert points.labels is not None
     assert points.labels.holdout.tolist() == [0, 1, 2, 3]
-    for data, saying in ((rows[:-1], "no whole rows of 3,073"), (b"", "is empty"),
+    for data, saying in ((rows[:-1], "not a multiple of 3,073"), (b"", "is empty"),
                          (b"\x0a" + rows[1:], "labels above 9")):  # fmt: skip
         assert_refused(saying, write_cifar, tmp_path, data, rows, ".bin")
 
@@ -256,7 +256,7 @@ BAD_PICKLES = {
     "a builtin": (b"\x80\x02cbuiltins\neval\nU\x011\x85R.", "asks for builtins.eval"),
     "NumPy's own": (b"\x80\x02cnumpy\nload\nU\x01x\x85R.", "asks for numpy.load"),
     "objects": (pickled({"data": OBJECTS}), "asks for pathlib"),
-    "plain objects": (pickled({"data": np.array([[None]])}), "no unsigned bytes"),
+    "plain objects": (pickled({"data": np.array([[None]])}), "not unsigned bytes"),
     "escapes in a name": (b"\x80\x02c\x1b[2J\nx\n.", r"asks for \?\[2J.x"),
     "persistent": (b"\x80\x02U\x01xQ.", "damaged pickle"),
     "registry": (b"\x80\x02\x82\x01.", "damaged pickle"),
@@ -264,8 +264,8 @@ BAD_PICKLES = {
     "no pickle": (b"<html>not found</html>", "damaged pickle"),
     "a list": (pickled([ROWS]), "no mapping with data"),
     "no data": (pickled({"labels": [1]}), "no array data"),
-    "NaN": (pickled({"data": np.full((4, 3072), np.nan)}), "no unsigned bytes"),
-    "wide numbers": (pickled({"data": ROWS.astype(np.int64)}), "no unsigned bytes"),
+    "NaN": (pickled({"data": np.full((4, 3072), np.nan)}), "not unsigned bytes"),
+    "wide numbers": (pickled({"data": ROWS.astype(np.int64)}), "not unsigned bytes"),
     "wrong shape": (pickled({"data": ROWS[:, :3000].copy()}), r"shape \(4, 3000\), not"),
     "three axes": (pickled({"data": ROWS[None]}), r"shape \(1, 4, 3072\), not"),
     "no content": (
@@ -364,13 +364,13 @@ def huge(path: Path) -> None:
 
 BAD_PICTURES = {
     "empty": (broken(b""), "z.png is empty"),
-    "no picture": (broken(b"<html>not found</html>"), "z.png is no whole picture"),
-    "gif in disguise": (broken(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"), "is no whole picture"),
-    "truncated": (cut, "z.png is no whole picture"),
+    "no picture": (broken(b"<html>not found</html>"), "z.png is not a complete image"),
+    "gif in disguise": (broken(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"), "is not a complete image"),
+    "truncated": (cut, "z.png is not a complete image"),
     "mixed channels": (lambda path: picture(path, "L"), "z.png is gray, a.png is coloured: give"),
     "mixed sizes": (lambda path: picture(path, size=(7, 4)), "z.png has 4 x 7 .* a.png has 4 x 6"),
-    "transparent": (lambda path: picture(path, "RGBA"), "kind RGBA, neither gray nor RGB"),
-    "too large": (huge, "z.png (has 50000 x 50000 pixels, more|is no whole .*decompression)"),
+    "transparent": (lambda path: picture(path, "RGBA"), "mode RGBA, neither gray nor RGB"),
+    "too large": (huge, "z.png (has 50000 x 50000 pixels, more|is not a complete .*decompression)"),
 }  # fmt: skip
 
 
@@ -384,7 +384,7 @@ def test_bad_pictures_are_refused(tmp_path, case):
 
 def test_a_single_picture_is_refused(tmp_path):
     picture(tmp_path / "a.png")
-    assert_refused("holds 1 pictures, at least 2", image_folder, path=str(tmp_path), seed=1)
+    assert_refused("holds 1 images, at least 2", image_folder, path=str(tmp_path), seed=1)
 
 
 def test_every_image_format_supports_augmentation(tmp_path):

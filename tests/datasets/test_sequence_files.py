@@ -77,7 +77,7 @@ BAD = {
     "time in words": ("id,t,v\na,noon,1\nb,0,2\n", "line 2, column 2 (t) is 'noon', not a number"),
     "missing value": ("id,t,v\na,0,1\nb,0,NA\n", "line 3, column 3 (v) is NA, a missing value"),
     "ragged": ("id,t,v\na,0,1\nb,0\n", "line 3 has 2 columns, the first row has 3"),
-    "id twice": ("id,id,t,v\na,a,0,1\nb,b,0,2\n", "x.csv is there twice"),
+    "id twice": ("id,id,t,v\na,a,0,1\nb,b,0,2\n", "x.csv occurs twice"),
 }
 
 

@@ -104,12 +104,12 @@ def test_a_data_spec_keeps_the_matrix_and_the_names():
         again.standardization.to_standard(x), points.standardization.to_standard(x)
     )
     for name in saved:
-        with pytest.raises(CheckpointError, match="no frame of its data"):
+        with pytest.raises(CheckpointError, match="no valid description of its data"):
             DataSpec.from_state({k: v for k, v in saved.items() if k != name})
     for bad in (
         {"mixing": torch.eye(3)}, {"mixing": "x"}, {"mixing": torch.full((2, 2), torch.nan)},
         {"mixing": torch.ones(2, 2).double()}, {"mixing": torch.eye(2)},
         {"names": ["one"]}, {"names": "ab"}, {"names": [1, 2]}, {"names": ["a\x1b", "b"]},
     ):  # fmt: skip
-        with pytest.raises(CheckpointError, match="no frame of its data"):
+        with pytest.raises(CheckpointError, match="no valid description of its data"):
             DataSpec.from_state(saved | bad)

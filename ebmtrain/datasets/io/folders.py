@@ -24,7 +24,7 @@ def resolve_folder(path: str, wanted: str) -> Path:
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise DataError(f"{path!r} cannot be read ({reason}): {wanted}") from error
     if not stat.S_ISDIR(kind):
-        raise DataError(f"{path} is no folder: {wanted}")
+        raise DataError(f"{path} is not a folder: {wanted}")
     return folder
 
 
@@ -36,7 +36,7 @@ def read_bytes(file: Path) -> bytes:
     """
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would block
-            raise DataError(f"{file} is no regular file: copy the data to one")
+            raise DataError(f"{file} is not a regular file: copy the data to one")
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}): check the file") from error

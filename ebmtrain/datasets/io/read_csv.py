@@ -105,7 +105,7 @@ def _positions(path: Path, names: list[str] | None, columns: Sequence[str]) -> l
             near = suggestion(name, names) or f"; it has {len(names)} columns"
             raise DataError(f"{path} has no column {name}: check the names{near}")
         if names.count(name) > 1 or list(columns).count(name) > 1:
-            raise DataError(f"column {name} of {path} is there twice: rename or leave out one")
+            raise DataError(f"column {name} of {path} occurs twice: rename or leave out one")
     return [names.index(name) for name in columns]
 
 
@@ -125,7 +125,7 @@ def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
         for number, line in kept:
             yield number, next(csv.reader([line], delimiter=delimiter))
     except csv.Error as error:
-        raise DataError(f"{path} is no table of text ({error}): save it as CSV") from error
+        raise DataError(f"{path} is not a text table ({error}): save it as CSV") from error
 
 
 def _is_number(cell: str) -> bool:

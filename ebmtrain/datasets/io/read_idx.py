@@ -28,11 +28,8 @@ def find_idx_file(folder: Path, start: str, axes: int) -> Path | None:
 
 
 def read_idx(path: Path, *, axes: int = 3) -> np.ndarray:
-    """Unsigned bytes of a plain or compressed file: images (n, height, width) or labels (n,), n >=
-    1.
-
-    Args:
-        axes: 3 for images, 1 for labels.
+    """Unsigned bytes of a plain or compressed file, n >= 1: images (n, height, width) with `axes` 3
+    or labels (n,) with `axes` 1.
 
     Raises:
         DataError: the file is damaged or holds other data.
@@ -50,8 +47,8 @@ def _parse(data: bytes, name: str, axes: int) -> np.ndarray:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
         raise DataError(
-            f"{name} begins with {head.hex(' ') or 'nothing'}, not with 00 00 08 0{axes}: it is no "
-            f"IDX file of {what}; get the original again"
+            f"{name} begins with {head.hex(' ') or 'nothing'}, not with 00 00 08 0{axes}: it is "
+            f"not an IDX file of {what}; get the original again"
         )
     if head[2] != _UNSIGNED_BYTES:
         instead = ", or others as an npy file and dataset=file" if axes == 3 else ""
@@ -62,7 +59,7 @@ def _parse(data: bytes, name: str, axes: int) -> np.ndarray:
     if head[3] != axes:
         raise DataError(
             f"{name} has {head[3]} axes and holds {_CONTENTS.get(head[3], f'no {what}')}: {axes} "
-            f"{'is' if axes == 1 else 'are'} wanted, as in idx{axes}: get the original {what}"
+            f"{'is' if axes == 1 else 'are'} expected, as in idx{axes}: get the original {what}"
         )
     lengths = stream.read(4 * axes)
     if len(lengths) < 4 * axes:
@@ -73,12 +70,12 @@ def _parse(data: bytes, name: str, axes: int) -> np.ndarray:
         raise DataError(f"{name} holds no {what} (shape {shape}): get it again")
     # Before memory is allocated.
     if claimed > len(data) * (_MAX_COMPRESSION_RATIO if compressed else 1):
-        raise DataError(f"{name} is truncated: its header promises {claimed:,} bytes: get it again")
+        raise DataError(f"{name} is truncated: its header states {claimed:,} bytes: get it again")
     values = stream.read(claimed + 1)
     if len(values) != claimed:
         held = f"{len(values):,}" if len(values) < claimed else "more"
         raise DataError(
-            f"{name} is damaged: its header promises {claimed:,} bytes for shape {shape}, {held} "
+            f"{name} is damaged: its header states {claimed:,} bytes for shape {shape}, {held} "
             "follow: get it again"
         )
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -38,7 +38,9 @@ def read_npz(path: Path, array: str | None) -> np.ndarray:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is no npz archive ({error}): write it with numpy.savez") from error
+        raise DataError(
+            f"{path} is not an npz archive ({error}): write it with numpy.savez"
+        ) from error
     with archive:
         members = {
             info.filename.removesuffix(".npy"): info
@@ -127,7 +129,7 @@ def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if claimed != held:
         raise DataError(
-            f"{name} is damaged: its header promises {claimed:,} bytes for shape {shape}, "
+            f"{name} is damaged: its header states {claimed:,} bytes for shape {shape}, "
             f"{held:,} follow: write it again"
         )
     try:

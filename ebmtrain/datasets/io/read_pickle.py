@@ -95,7 +95,7 @@ def byte_array(content: Mapping[str, Any], key: str, name: str) -> np.ndarray:
         raise DataError(f"{name} holds an array {key} without content: get the original again")
     _, shape, kind, fortran, pixels = array.state
     if not isinstance(kind, _DtypeStub) or kind.arguments[:1] not in ((b"u1",), ("u1",)):
-        raise DataError(f"{name} holds {key} that are no unsigned bytes: get the original again")
+        raise DataError(f"{name} holds {key} that are not unsigned bytes: get the original again")
     held = len(pixels) if isinstance(pixels, bytes) else -1
     is_shape = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
     if not is_shape or held != math.prod(shape):

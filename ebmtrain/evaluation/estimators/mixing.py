@@ -27,10 +27,8 @@ class Mixing(NamedTuple):
 
 
 def mixing(series: np.ndarray) -> Mixing:
-    """Mixing diagnostics.
-
-    Args:
-        series: (quantities, chains, draws), finite; at least 2 chains and 4 draws.
+    """Mixing diagnostics of finite series, (quantities, chains, draws), of at least 2 chains and 4
+    draws.
     """
     from arviz_stats.base.array import array_stats  # scipy.stats takes a second to import
 
@@ -46,11 +44,8 @@ def mixing(series: np.ndarray) -> Mixing:
 
 
 def ess_growth(trace: np.ndarray, lengths: list[int]) -> tuple[list[float], list[float]]:
-    """Bulk and tail effective sample sizes of the first draws of one quantity.
-
-    Args:
-        trace: (chains, draws).
-        lengths: numbers of draws, at least 4 each.
+    """Bulk and tail effective sample sizes of the first draws of one quantity, (chains, draws), for
+    each number of draws in `lengths`, at least 4.
     """
     parts = [mixing(trace[None, :, :n]) for n in lengths]
     return [float(part.bulk[0]) for part in parts], [float(part.tail[0]) for part in parts]

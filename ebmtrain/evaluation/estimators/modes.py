@@ -13,11 +13,7 @@ _MIN_RELATIVE_MASS = 0.1  # of its true weight; below it a mode counts as missed
 
 def mode_masses(x: Tensor, mass: Tensor, modes: Modes) -> Tensor:
     """Mass of the points nearest to the centre of each mode, (modes,), in the order of the modes.
-
-    Args:
-        x: (n, *event), in the data's units.
-        mass: of each point, (n,).
-        modes: with their centres.
+    The points are (n, *event) in the data's units, their masses (n,).
     """
     centres = modes.centres.to(x).flatten(1)
     parts = x.flatten(1).split(_ROWS)
@@ -32,10 +28,7 @@ def mass_kl(p: Tensor, q: Tensor) -> float:
 
 def mode_coverage(true: Tensor, weights: Tensor) -> float:
     """Fraction of the modes whose weight in the samples is at least a tenth of their true weight,
-    in [0, 1]. Modes of zero true weight do not count.
-
-    Args:
-        true, weights: (modes,) each, with sum 1.
+    in [0, 1]. Modes of zero true weight do not count. Both are (modes,), with sum 1.
     """
     present = true > 0
     return float((weights >= _MIN_RELATIVE_MASS * true)[present].double().mean())

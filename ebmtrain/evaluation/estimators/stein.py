@@ -62,9 +62,6 @@ def true_scores(dataset: Dataset, u: Tensor) -> Tensor | None:
 
 def fisher_divergence(s: Tensor, true: Tensor) -> float:
     """Fisher divergence mean ||s - s_true||^2 over points of the true density, without the factor
-    1/2 that some authors include; in inverse squared units of x.
-
-    Args:
-        s, true: scores of the model and of the true density, (n, *event) each.
+    1/2 that some authors include; in inverse squared units of x. Both scores are (n, *event).
     """
     return float((s - true).flatten(1).square().sum(1).mean())

@@ -49,10 +49,8 @@ def fit_waves(x: Tensor) -> Waves:
 
 def fit_ragged_waves(x: Tensor) -> Waves:
     """`fit_waves` for sequences of different lengths, each fitted on the steps that it has; f is in
-    periods per L steps for all of them. Sequences of fewer than 5 steps are left out.
-
-    Args:
-        x: (n, L), finite up to the end of each sequence and NaN after it.
+    periods per L steps for all of them. x, (n, L), is finite up to the end of each sequence and NaN
+    after it. Sequences of fewer than 5 steps are left out.
     """
     longest, steps = x.shape[1], (~x.isnan()).sum(1)
     fits = [Waves(*x.new_zeros(4, 0, dtype=torch.float64))]

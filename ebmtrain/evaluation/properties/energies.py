@@ -17,12 +17,7 @@ _MAX_ENERGY_ERROR = 1e-6  # in float64
 
 
 def check_energy(energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
-    """Checks an energy.
-
-    Args:
-        energy: the checks use a copy in float64.
-        x: standardized points, (n, *event), n >= 4.
-    """
+    """Checks a float64 copy of an energy at standardized points, (n, *event), n >= 4."""
     exact, x = copy.deepcopy(energy).cpu().double(), x.cpu().double()
     yield _check_score(exact, x)
     yield _check_closed_form(exact, x)

@@ -49,13 +49,8 @@ class _QuadraticEnergy(nn.Module):
 def check_method(
     method: Method, energy: nn.Module, x: Tensor, y: Tensor | None = None, size: int = 256
 ) -> Iterator[PropertyResult]:
-    """Checks a method.
-
-    Args:
-        energy: the user's.
-        x: standardized training points, (n, *event).
-        y: their classes, (n,); None: no labels.
-        size: of a batch.
+    """Checks a method on a quadratic energy, and on the user's energy with batches of `size`
+    standardized training points x, (n, *event), and their classes y, if any.
     """
     yield from check_optimum(method, size)
     yield from _check_update(method, energy, x, y, size)
@@ -208,7 +203,7 @@ def _check_state(new: Tensors, old: Tensors) -> PropertyResult:
     ]
     names = ", ".join(sorted(faults))
     return PropertyResult(
-        "state can be saved and carried on",
+        "state can be saved and resumed",
         not faults,
         f"changed or attached: {names}" if faults else f"{len(new)} tensors",
         "same names, shapes, types; detached",

@@ -41,11 +41,8 @@ class _GaussianTarget(nn.Module):
 
 
 def check_sampler(sampler: Sampler, energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
-    """Checks a sampler.
-
-    Args:
-        energy: the user's, for side effects of chains on it.
-        x: standardized points from which chains may start.
+    """Checks a sampler on Gaussians, and for side effects of its chains from standardized points x
+    on the user's energy.
     """
     yield _check_stationary(sampler) if _has_rejection(sampler) else _check_bias(sampler)
     yield _check_side_effects(sampler, energy, x)
@@ -134,8 +131,8 @@ def _check_side_effects(sampler: Sampler, energy: nn.Module, x: Tensor) -> Prope
     }
     errors = [name for name, broken in faults.items() if broken]
     return PropertyResult(
-        "chains leave the model alone",
+        "chains do not change the model",
         not errors,
-        "; ".join(errors) or "nothing moved",
-        "nothing moves",
+        "; ".join(errors) or "no change",
+        "no change",
     )

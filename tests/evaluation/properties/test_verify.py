@@ -196,7 +196,7 @@ STATIONARY = "sampler is stationary on a Gaussian"
         (MeanGradient(step_size=0.05), STATIONARY),
         (NoRatio(step_size=0.05), STATIONARY),
         (StaleEnergy(step_size=0.05), STATIONARY),
-        (MovesItsStart(step_size=0.05), "chains leave the model alone"),
+        (MovesItsStart(step_size=0.05), "chains do not change the model"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
@@ -289,7 +289,7 @@ ALONE = "loss depends on its arguments alone and changes none"
         (Swapped(sampler=Mala(step_size=0.1)), OPTIMUM),
         (InPlace(), ALONE),
         (GlobalNoise(), ALONE),
-        (Attached(), "state can be saved and carried on"),
+        (Attached(), "state can be saved and resumed"),
         (Detached(), "loss is finite and moves the parameters"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
