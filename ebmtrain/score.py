@@ -134,9 +134,9 @@ def quadratic_loss(
     """Value and metrics of a loss that is quadratic, elementwise, in E(x), or in dE/dx and
     curvatures. The value is differentiable once in the parameters.
 
-    An energy that is `HasQuadraticLoss` computes each block of points forward and backward before
-    the next block, since the derivatives at a point do not depend on the other points. Any other
-    energy takes autograd, which uses only `loss`.
+    An energy with a method `quadratic_loss` computes each block of points forward and backward
+    before the next block, since the derivatives at a point do not depend on the other points. Any
+    other energy takes autograd, which uses only `loss`.
 
     Args:
         loss: function of E(x), (batch,); of dE/dx, (batch, *event), if `derivatives.gradient` is

@@ -24,20 +24,16 @@ from ebmtrain.types import (
     HasClamp,
     LossOutput,
     NonNegative,
-    Placement,
     Positive,
     Probability,
     Sampler,
     StateSchema,
     Tensors,
+    per_rank,
     schema_of,
 )
 
-WALKER_SCHEMA: StateSchema = {
-    "chains": Placement.PER_RANK,
-    "energies": Placement.PER_RANK,
-    "log_weights": Placement.PER_RANK,
-}
+WALKER_SCHEMA: StateSchema = per_rank("chains", "energies", "log_weights")
 """State of the walkers; the other keys are those of the sampler's adaptation."""
 
 

@@ -8,11 +8,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.types import Placement, StateSchema, Tensors
-
-
-def _replicated(*names: str) -> StateSchema:
-    return dict.fromkeys(names, Placement.REPLICATED)
+from ebmtrain.types import StateSchema, Tensors, replicated
 
 
 class _NoiseDistribution(Protocol):
@@ -40,7 +36,7 @@ class _NoiseDistribution(Protocol):
 class _GaussianNoise:
     """N(mean, width^2 C), with the full covariance C of the points."""
 
-    state_schema: ClassVar[StateSchema] = _replicated("noise_mean", "noise_root")
+    state_schema: ClassVar[StateSchema] = replicated("noise_mean", "noise_root")
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         mean, root = _moments(x)
@@ -63,7 +59,7 @@ class _UniformNoise:
     Outside of the box there is no training signal; the energy there is the network's extrapolation.
     """
 
-    state_schema: ClassVar[StateSchema] = _replicated("noise_low", "noise_high")
+    state_schema: ClassVar[StateSchema] = replicated("noise_low", "noise_high")
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
         low, high = x.amin(0), x.amax(0)
@@ -90,7 +86,7 @@ class _KernelNoise:
     h = width * (4 / (K (d + 2)))^(1 / (d + 4)), Silverman's rule (1986).
     """
 
-    state_schema: ClassVar[StateSchema] = _replicated("noise_centres", "noise_root")
+    state_schema: ClassVar[StateSchema] = replicated("noise_centres", "noise_root")
     MAX_KERNELS = 256  # the cost per point is proportional to it
 
     def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:

@@ -16,10 +16,10 @@ from ebmtrain.types import (
     Count,
     Energy,
     LossOutput,
-    Placement,
     Positive,
     StateSchema,
     Tensors,
+    replicated,
 )
 
 
@@ -49,7 +49,7 @@ class NoiseContrastiveEstimation:
 
     @property
     def state_schema(self) -> StateSchema:
-        return {"log_z_learnt": Placement.REPLICATED} | NOISE_DISTRIBUTIONS[self.noise].state_schema
+        return replicated("log_z_learnt") | NOISE_DISTRIBUTIONS[self.noise].state_schema
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         log_z = x.new_zeros(()).requires_grad_()

@@ -18,16 +18,16 @@ from ebmtrain.types import (
     Count,
     Energy,
     NonNegative,
-    Placement,
     Positive,
     Probability,
     Sampler,
     StateSchema,
     Tensors,
+    per_rank,
     schema_of,
 )
 
-_BUFFER_SCHEMA: StateSchema = dict.fromkeys(("chains", "ages", "restarts"), Placement.PER_RANK)
+_BUFFER_SCHEMA: StateSchema = per_rank("chains", "ages", "restarts")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 from ebmtrain.types import (
     NonNegative,
     OpenUnit,
-    Placement,
     Positive,
     Sampler,
     StateSchema,
     Tensors,
+    replicated,
 )
 
 
@@ -35,10 +35,7 @@ class StepSizeAdaptation:
         decay: >= 0, exponent of the gain.
     """
 
-    state_schema: ClassVar[StateSchema] = {
-        "step_size": Placement.REPLICATED,
-        "updates": Placement.REPLICATED,
-    }
+    state_schema: ClassVar[StateSchema] = replicated("step_size", "updates")
 
     target: OpenUnit
     rate: Positive = 0.1

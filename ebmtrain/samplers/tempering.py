@@ -14,12 +14,12 @@ from ebmtrain.types import (
     Adaptation,
     Count,
     Energy,
-    Placement,
     Positive,
     Sampler,
     StateSchema,
     StepInfo,
     Tensors,
+    per_rank,
     schema_of,
 )
 
@@ -81,8 +81,8 @@ class Tempering:
         return temperature_of(self.sampler)
 
     @property
-    def adaptation(self) -> HotReplicas:
-        return HotReplicas(adaptation_of(self.sampler))
+    def adaptation(self) -> _HotReplicas:
+        return _HotReplicas(adaptation_of(self.sampler))
 
     @property
     def temperatures(self) -> list[float]:
@@ -103,7 +103,7 @@ class Tempering:
 
 
 @dataclass(frozen=True)
-class TemperingKernel:
+class _TemperingKernel:
     """A tempering sampler with its hot chains: the kernel that makes the steps."""
 
     samplers: tuple[Sampler, ...]
@@ -171,7 +171,7 @@ def exchange(cold: Any, hot: Any, difference: float, g: Generator) -> tuple[Any,
 
 
 @dataclass(frozen=True)
-class HotReplicas:
+class _HotReplicas:
     """Adaptation of `Tempering`: it keeps the hot chains from run to run (`replicas`), and the
     state of the inner sampler's adaptation at each level: of the cold level under its own names, of
     the hot levels stacked, as `hot_<name>`."""
@@ -182,7 +182,7 @@ class HotReplicas:
     def state_schema(self) -> StateSchema:
         inner = schema_of(self.inner)
         hot = {f"hot_{name}": placement for name, placement in inner.items()}
-        return inner | hot | {"replicas": Placement.PER_RANK}
+        return inner | hot | per_rank("replicas")
 
     def start(self, sampler: Any, like: Tensor) -> Tensors:
         rows = torch.arange(sampler.replicas, device=like.device) % len(like)
@@ -194,14 +194,14 @@ class HotReplicas:
         }
         return cold | stacked | {"replicas": hot}
 
-    def apply(self, sampler: Any, adaptation_state: Tensors) -> TemperingKernel:
+    def apply(self, sampler: Any, adaptation_state: Tensors) -> _TemperingKernel:
         samplers = []
         for r, t in enumerate(sampler.temperatures):
             level = sampler.sampler
             if self.inner is not None:
                 level = self.inner.apply(level, _state_at_level(adaptation_state, r))
             samplers.append(replace(level, temperature=t))  # type: ignore[type-var]
-        return TemperingKernel(tuple(samplers), adaptation_state["replicas"], sampler.swap_every)
+        return _TemperingKernel(tuple(samplers), adaptation_state["replicas"], sampler.swap_every)
 
     def update(
         self, adaptation_state: Tensors, acceptance: Tensor | None, state: TemperingState

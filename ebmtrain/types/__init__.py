@@ -30,7 +30,6 @@ from ebmtrain.types.energies import (
     Affine,
     ChainKernels,
     Energy,
-    HasQuadraticLoss,
     ImageEnergy,
     Joint,
     Landscape,
@@ -81,5 +80,7 @@ from ebmtrain.types.state import (
     Tensors,
     TrainingItems,
     method_chains,
+    per_rank,
+    replicated,
     schema_of,
 )

@@ -18,7 +18,9 @@ class Energy(Protocol):
     in chains, where no parameter gradient is needed; `differentiable_gradient(x)`, dE/dx
     differentiable once in the parameters, or None where autograd has to compute it, for losses;
     `differentiable_gradient_and_curvatures(x, directions)`, the same with v' (d2E/dx2) v for each v
-    of directions (n, batch, *event), shape (n, batch); the protocols below.
+    of directions (n, batch, *event), shape (n, batch); `quadratic_loss(x, loss, derivatives)`,
+    value and metrics of `score.quadratic_loss` with the gradient in the parameters in one pass, or
+    None where autograd has to compute it; the protocols below.
 
     If the constructor has an argument `training_points: Tensor | None`, it gets the standardized
     training points, (n, *event), for the initialisation, or None if weights are loaded afterwards.
@@ -78,17 +80,6 @@ class LossDerivatives(NamedTuple):
 
 QuadraticLoss = Callable[..., tuple[Tensor, Tensors]]
 """The loss, shape (), and metrics, from E(x), or from dE/dx, or from dE/dx and the curvatures."""
-
-
-@runtime_checkable
-class HasQuadraticLoss(Protocol):
-    """An energy that computes a quadratic loss and its gradient in the parameters in one pass."""
-
-    def quadratic_loss(
-        self, x: Tensor, loss: QuadraticLoss, derivatives: LossDerivatives
-    ) -> tuple[Tensor, Tensors] | None:
-        """See `score.quadratic_loss`; None: autograd computes it."""
-        ...
 
 
 @runtime_checkable

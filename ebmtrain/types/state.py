@@ -25,6 +25,14 @@ StateSchema = dict[str, Placement]
 """Every tensor of a state, by its name."""
 
 
+def per_rank(*names: str) -> StateSchema:
+    return dict.fromkeys(names, Placement.PER_RANK)
+
+
+def replicated(*names: str) -> StateSchema:
+    return dict.fromkeys(names, Placement.REPLICATED)
+
+
 class TrainingItems(TypedDict):
     """The items of a checkpoint that training saves and restores. A run adds its own to them: see
     `runs.storage.checkpoint_schema`, which validates all of them."""

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,19 +152,8 @@ class SingleGraph:
         return [(Metrics(update.metrics, vector), update.points)]
 
 
-class GraphProgram(Protocol):
-    """A program that runs a graph of an update."""
-
-    update: UpdateGraph
-    run: Run
-
-    def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]: ...
-
-
-def record_cuda_graph(
-    program: GraphProgram, group: Sequence[StepRequest], record: Recorder | None
-) -> None:
-    """Replaces the program's `run` by a recording of it, if the device has a recorder."""
+def record_cuda_graph(program: Any, group: Sequence[StepRequest], record: Recorder | None) -> None:
+    """Replaces `run` of a program with a graph by a recording, if the device has a recorder."""
     if record is None:
         return
     changed = mutated_inputs(program.update, group[0].state)

@@ -24,7 +24,7 @@ from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import Batch
 
 
-class RandomCall(NamedTuple):
+class _RandomCall(NamedTuple):
     """One call of a random operation with the generator of training."""
 
     function: Callable[..., Tensor]
@@ -49,7 +49,7 @@ class RandomCalls(TorchDispatchMode):
         super().__init__()
         self.generator = generator
         self.given = given
-        self.noted: list[RandomCall] = []
+        self.noted: list[_RandomCall] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -62,7 +62,7 @@ class RandomCalls(TorchDispatchMode):
         if any(isinstance(value, Tensor) for value in [*arguments, *kwargs.values()]):
             raise ValueError(f"{func} draws random numbers of a distribution that is computed")
         filled = torch.empty_like(args[0], device=args[0].device) if fills else None
-        self.noted.append(RandomCall(func, arguments, kwargs, filled))
+        self.noted.append(_RandomCall(func, arguments, kwargs, filled))
         if self.given is None:
             return func(*args, **kwargs, generator=self.generator)
         value = self.given[len(self.noted) - 1]
@@ -74,7 +74,7 @@ class UpdateGraph(NamedTuple):
     of metrics and the new tensors of the method's state. All other results are written in place."""
 
     graph: GraphModule
-    draws: list[RandomCall]
+    draws: list[_RandomCall]
     metrics: tuple[str, ...]
     """Their names."""
     replaced: list[str]
