@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import itertools
 import re
@@ -143,13 +144,12 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
     Raises:
         ConfigError: an unknown key, or an unknown option of a group.
     """
-    new = OmegaConf.to_container(OmegaConf.create(dict(config)))
-    assert isinstance(new, dict)
-    known_presets = Presets()
-    chosen = {k: v for k, v in options.items() if k in new and k in known_presets.groups()}
+    new: dict[str, Any] = copy.deepcopy(dict(config))
+    presets = Presets()
+    chosen = {k: v for k, v in options.items() if k in new and k in presets.groups()}
     for group, name in chosen.items():
-        if name not in known_presets.options(group):
-            near = suggestion(str(name), known_presets.options(group))
+        if name not in presets.options(group):
+            near = suggestion(str(name), presets.options(group))
             raise ConfigError(f"unknown option {group}={name}{near}")
         new[group] = to_plain(compose_config([f"{group}={name}", f"seed={config['seed']}"]))[group]
     known = list(dotted_keys(new))
@@ -163,7 +163,7 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
         for parent in parents:
             node = node[parent]
         node[last] = value
-    return {str(k): v for k, v in new.items()}
+    return new
 
 
 def warn(note: str) -> None:
@@ -228,8 +228,8 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
     groups = known.groups()
     lists = [o for o in overrides if o.is_sweep_override()]
     if lists and not {"-m", "--multirun"} & set(arguments):
-        text = lists[0].input_line
-        return f"{text} has several values: add -m to run them all, or write a list as [a,b]"
+        several = f"{lists[0].input_line} has several values"
+        return f"{several}: add -m to run them all, or write a list as [a,b]"
     chosen = [o for o in overrides if o.key_or_group in groups and o not in lists]
     if not all(isinstance(o.value(), str | list) for o in chosen):
         return "a group cannot be null or a number: give the name of an option"

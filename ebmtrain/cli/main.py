@@ -73,12 +73,8 @@ _FOLDER_DELETED = "; the current folder was deleted: change to another, or give 
 
 
 def _flush_stdout() -> None:
-    """Writes buffered output now, while a failure can still be reported.
-
-    Raises:
-        BrokenPipeError: the reader closed the pipe.
-        OutputError: standard output cannot be written for another reason.
-    """
+    """Writes buffered output now, while a failure can still be reported. Raises BrokenPipeError if
+    the reader closed the pipe, and OutputError for another reason."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -89,11 +85,7 @@ def _flush_stdout() -> None:
 
 
 def _is_verb(argument: str) -> bool:
-    """True for a known verb, False for what Hydra reads.
-
-    Raises:
-        ConfigError: for a bare argument that is neither.
-    """
+    """True for a verb, False for an argument of Hydra; raises ConfigError for any other."""
     if argument in VERBS:
         return True
     if argument.startswith(("-", "+", "~")) or "=" in argument:

@@ -1,4 +1,4 @@
-"""What the verbs on a trained run share: opening it with other options, and encoding arrays."""
+"""Opening a run with other options and encoding arrays, for the verbs on a trained run."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _part_types(hint: Any) -> list[Any]:
 
 
 def _is_open(kind: Any) -> bool:
-    """True for Any, which counts as a class, and for what is no class, such as a type variable."""
+    """True for Any and for annotations that are no classes, such as type variables."""
     return kind is Any or not inspect.isclass(kind)
 
 

@@ -10,16 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ebmtrain.config import schema
 from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.instantiate import initialize_model, instantiate_part
-from ebmtrain.config.schema import (
-    CheckpointSettings,
-    PlotSettings,
-    SampleSettings,
-    TrainSettings,
-)
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec
@@ -84,9 +79,9 @@ def build(
         data_spec=built.data_spec,
         data=built.data,
         evaluators=_build_evaluators(config, built.data_spec),
-        checkpoint=CheckpointSettings(**config["checkpoint"]),
-        plots=PlotSettings(**config["plots"]),
-        samples=SampleSettings(**config["samples"]),
+        checkpoint=schema.CheckpointSettings(**config["checkpoint"]),
+        plots=schema.PlotSettings(**config["plots"]),
+        samples=schema.SampleSettings(**config["samples"]),
         device=device,
         dtype=dtype,
         compile=settings.compile,
@@ -97,17 +92,14 @@ def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, 
     first: Evaluator = instantiate_part(config, "evaluation")
     if isinstance(first, ChecksDimensions):
         first.check_dimensions(len(data_spec.region.low))
+    found: dict[str, Evaluator] = {"evaluation": first}
     if data_spec.ragged:
-        taken = {"evaluation": first} if takes_ragged(first) else {}
-        return taken | {
-            "left_out": RaggedDiagnostics(every=first.every),
-            "quality": RaggedQuality(**config["quality"]),
-        }
-    found: dict[str, Evaluator] = {
-        "evaluation": first,
-        "quality": Quality(**config["quality"]),
-        "diagnostics": Diagnostics(**config["diagnostics"]),
-    }
+        found = found if takes_ragged(first) else {}
+        found["left_out"] = RaggedDiagnostics(every=first.every)
+        found["quality"] = RaggedQuality(**config["quality"])
+        return found
+    found["quality"] = Quality(**config["quality"])
+    found["diagnostics"] = Diagnostics(**config["diagnostics"])
     if needs_labels(get_target(config["method"])):
         found["classification"] = Classification(every=first.every)
     return found
@@ -227,7 +219,7 @@ def check_width(energy: nn.Module, points: Tensor) -> None:
 
 
 def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
-    settings = TrainSettings(**config["train"])
+    settings = schema.TrainSettings(**config["train"])
     n_train = len(dataset.train)
     if settings.batch_size > n_train:
         raise ConfigError(
@@ -266,7 +258,7 @@ def _check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
     wanted = len(labels.names)
     if not isinstance(energy, Joint):
         raise ConfigError(
-            f"model {type(energy).__name__} tells no classes apart, which method "
+            f"model {type(energy).__name__} has no classes, which method "
             f"{type(method).__name__} needs: model=mlp model.classes={wanted}"
         )
     found = energy.classes

@@ -15,13 +15,11 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
     Args:
         parts: the sections that name a class; a class may add its own checks, see `HasConflicts`.
     """
-    problems = []
+    problems = [*_leave_one_out_problems(config), *_sampler_problems(config)]
     if config["train"]["steps"] is None and config["train"]["epochs"] is None:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
         )
-    problems += _leave_one_out_problems(config)
-    problems += _sampler_problems(config)
     for name in parts:
         part = get_target(config[name])
         problems += part.conflicts(config) if isinstance(part, HasConflicts) else []

@@ -47,12 +47,8 @@ def load_config(
     loader: ConfigLoader, overrides: Sequence[str], *, name: str = "config", multirun: bool = False
 ) -> DictConfig:
     """The composed configuration, with Hydra's own section `hydra`."""
-    return loader.load_configuration(
-        config_name=name,
-        overrides=list(overrides),
-        run_mode=RunMode.MULTIRUN if multirun else RunMode.RUN,
-        from_shell=True,
-    )
+    mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+    return loader.load_configuration(name, list(overrides), mode, from_shell=True)
 
 
 def flag_names() -> list[str]:
@@ -72,13 +68,7 @@ def show_information(loader: ConfigLoader, flags: argparse.Namespace, name: str)
     if flags.hydra_help:
         app.hydra_help(config_name=name, args_parser=get_args_parser(), args=flags)
     elif flags.cfg:
-        app.show_cfg(
-            config_name=name,
-            overrides=flags.overrides,
-            cfg_type=flags.cfg,
-            package=flags.package,
-            resolve=flags.resolve,
-        )
+        app.show_cfg(name, flags.overrides, flags.cfg, flags.package, flags.resolve)
     elif flags.shell_completion:
         app.shell_completion(config_name=name, overrides=flags.overrides)
     elif flags.info is not None:

@@ -86,12 +86,10 @@ class Presets:
     def check_targets(self, config: DictConfig) -> None:
         """Raises ConfigError for a chosen preset without a `_target_`, with the name of its file,
         which the validator does not know."""
-        for group, option in config.hydra.runtime.choices.items():
-            path = self.options(str(group)).get(str(option))
-            node = config.get(str(group))
-            if path is None or group not in ("model", "sampler", "method", "dataset"):
-                continue
-            if not OmegaConf.is_dict(node) or "_target_" not in node:
+        choices = config.hydra.runtime.choices
+        for group in ("model", "sampler", "method", "dataset"):
+            path, node = self.options(group).get(str(choices.get(group))), config.get(group)
+            if path and not (OmegaConf.is_dict(node) and "_target_" in node):
                 raise ConfigError(f"{path} names no class: give it a line _target_: package.Class")
 
 

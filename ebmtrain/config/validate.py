@@ -65,12 +65,8 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
         refuse_hostile(config, trust)
     problems: list[str] = []
     known = [*PARTS, *_SECTIONS, *_SCALARS]
-    for name in config:
-        if name not in known:
-            problems.append(f"unknown key {name}{suggestion(name, known)}")
-    for name in known:
-        if name not in config:
-            problems.append(f"{name} is missing")
+    problems += [f"unknown key {k}{suggestion(k, known)}" for k in config if k not in known]
+    problems += [f"{name} is missing" for name in known if name not in config]
     seed_problems = value_problems("seed", config.get("seed"), Seed)
     problems += value_problems("supervisor", config.get("supervisor"), _Supervisor)
     for name, cls in _SECTIONS.items():
@@ -159,11 +155,7 @@ def _argument_problems(path: str, value: Any, hint: Any, trust: Trust) -> list[s
         inside = {f"{path}[{i}]": item for i, item in enumerate(value)}
     else:
         inside = {f"{path}.{key}": item for key, item in value.items()}
-    return [
-        problem
-        for here, item in inside.items()
-        for problem in _argument_problems(here, item, Any, trust)
-    ]
+    return [p for here, item in inside.items() for p in _argument_problems(here, item, Any, trust)]
 
 
 def _type_problems(path: str, name: str, hint: Any, trust: Trust) -> list[str]:
@@ -220,20 +212,15 @@ def _adapter_of(hint: Any) -> TypeAdapter[Any] | None:
 
 
 def _messages(path: str, value: Any, errors: list[Any], hint: Any) -> list[str]:
-    """Pydantic's messages; for a union of booleans and strings, one message in place of one for
-    each."""
+    """Pydantic's messages; a single one for a union of booleans and strings."""
     words = [w for part in typing.get_args(hint) for w in typing.get_args(part)]
+    messages = [error["msg"].replace("Input should be", "must be") for error in errors]
+    if any(error["type"] == "dataclass_type" for error in errors):
+        messages = ["must be a mapping with a _target_"]
     if bool in typing.get_args(hint) and words and all(isinstance(w, str) for w in words):
-        choices = " or ".join([", ".join(["true", "false", *words[:-1]]), words[-1]])
-        return [f"{path} must be {choices}, got {_format_value(value)}"]
-    return list(dict.fromkeys(_message(path, value, error) for error in errors))
-
-
-def _message(path: str, value: Any, error: Any) -> str:
-    message = error["msg"].replace("Input should be", "must be")
-    if error["type"] == "dataclass_type":
-        message = "must be a mapping with a _target_"
-    return f"{path} {message[0].lower()}{message[1:]}, got {_format_value(value)}"
+        messages = [f"must be {', '.join(['true', 'false', *words[:-1]])} or {words[-1]}"]
+    got = f"got {_format_value(value)}"
+    return [f"{path} {m[0].lower()}{m[1:]}, {got}" for m in dict.fromkeys(messages)]
 
 
 def _format_value(value: Any) -> str:

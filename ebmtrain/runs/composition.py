@@ -1,4 +1,4 @@
-"""Compositions of the energies of finished runs."""
+"""Products and mixtures of the models of finished runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ebmtrain.runs.loading import load
 from ebmtrain.runs.trained_run import Run
 from ebmtrain.types import Standardization
 
-_MAX_TERMS = 256  # energies of a composition, those of compositions in it included
-_MAX_DEPTH = 16  # compositions within each other
+_MAX_TERMS = 256  # energies of a composition, including those of nested compositions
+_MAX_DEPTH = 16  # nested compositions
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class _Opening:
     """The runs that the outermost composition opens."""
 
     chain: tuple[Path, ...] = ()
-    """Runs that are being opened, each a part of the one before it."""
+    """Runs that are being opened, each a part of the previous one."""
     opened: dict[Path, Run] = field(default_factory=dict)
 
 
@@ -33,15 +33,15 @@ _OPENING: ContextVar[_Opening | None] = ContextVar("OPENING", default=None)
 
 
 class Composition(nn.Module):
-    """product: E(x) = sum_i w_i E_i(x) / T_i, so that p is proportional to prod_i p_i^w_i: what all
-    of the runs find likely (Du, Li & Mordatch, NeurIPS 2020).
+    """product: E(x) = sum_i w_i E_i(x) / T_i, so that p is proportional to prod_i p_i^w_i
+    (Du, Li & Mordatch, NeurIPS 2020).
     mixture: E(x) = -log sum_i w_i exp(-E_i(x) / T_i) / Z_i, so that p = sum_i w_i p_i and
-    log Z = 0: what any of them finds likely.
+    log Z = 0.
 
     Nothing is trained; x is in the data's own units, which are the same for all runs.
 
     Args:
-        runs: run directories, at least one; of each the newest weights.
+        runs: run directories, at least one; each with its newest weights.
         kind: product or mixture.
         weights: w_i, one for each run; null: 1 each in a product, equal ones in a mixture. Those of
             a mixture are positive, and divided by their sum.
@@ -69,44 +69,51 @@ class Composition(nn.Module):
             )
         if kind == "mixture" and weights is not None and min(weights) <= 0:
             raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")
-        opened = _open_runs(runs)
+        opening = _OPENING.get() or _Opening()
+        opened = [_open_run(path, opening) for path in runs]
         self.n_terms = sum(
             part.n_terms if isinstance(part := run.standard_energy, Composition) else 1
             for run in opened
         )
         if self.n_terms > _MAX_TERMS:
             raise ConfigError(
-                f"model.runs adds up to {self.n_terms} energies, those of compositions in it "
-                f"included: name at most {_MAX_TERMS}"
+                f"model.runs adds up to {self.n_terms} energies, with those of nested "
+                f"compositions: name at most {_MAX_TERMS}"
             )
         self.units: list[Standardization] = [run.experiment.standardization for run in opened]
         self.event_shape = tuple(self.units[0].shift.shape)
         for path, run in zip(runs, opened, strict=True):
+            shape = tuple(run.experiment.standardization.shift.shape)
             if run.experiment.data_spec.ragged:
                 raise ConfigError(
                     f"{path} is of sequences of different lengths, which have no common space to "
                     "compose energies in: name runs on points of one shape"
                 )
-        for path, units in zip(runs, self.units, strict=True):
-            if tuple(units.shift.shape) != self.event_shape:
+            if shape != self.event_shape:
                 raise ConfigError(
-                    f"{path} is of points of shape {tuple(units.shift.shape)}, {runs[0]} of "
-                    f"{self.event_shape}: compose runs of the same kind of points"
+                    f"{path} is of points of shape {shape}, {runs[0]} of {self.event_shape}: "
+                    "compose runs of the same kind of points"
                 )
         self.parts = nn.ModuleList(run.standard_energy for run in opened)
         self.temperatures = [run.temperature for run in opened]
         self.kind = kind
         w = torch.ones(len(runs)) if weights is None else torch.tensor([float(v) for v in weights])
         if kind == "mixture":
-            known = [_log_z_of(path, run) for path, run in zip(runs, opened, strict=True)]
-            w = (w / w.sum()).log() - torch.tensor(known)  # of exp(-E_i / T_i)
+            log_z = [run.log_z for run in opened]
+            if None in log_z:
+                path = runs[log_z.index(None)]
+                raise ConfigError(
+                    f"log Z of {path} is not known, and a mixture needs it: ebmtrain evaluate "
+                    f"{path}, or model.kind=product"
+                )
+            w = (w / w.sum()).log() - torch.tensor(log_z)
         self.register_buffer("weights", w)
         self.window = _bounding_window([run.experiment.region for run in opened], self.units)
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = torch.stack(
             [
-                # In float64, see `Standardization`; the energies are in the type of their weights.
+                # Units are in float64 and energies in the type of their weights.
                 part(units.to_standard(x).to(x)) / t
                 for part, units, t in zip(self.parts, self.units, self.temperatures, strict=True)
             ],
@@ -118,13 +125,8 @@ class Composition(nn.Module):
         return -torch.logsumexp(weights - reduced, 1)
 
 
-def _open_runs(paths: Sequence[str]) -> list[Run]:
-    """The runs; each is opened once, however often this composition and those in it name it."""
-    opening = _OPENING.get() or _Opening()
-    return [_open_run(path, opening) for path in paths]
-
-
 def _open_run(path: str, opening: _Opening) -> Run:
+    """The run, which is opened once even if several compositions name it."""
     here = Path(path).resolve()
     if here in opening.opened:
         return opening.opened[here]
@@ -133,7 +135,7 @@ def _open_run(path: str, opening: _Opening) -> Run:
     if len(opening.chain) >= _MAX_DEPTH:
         raise ConfigError(
             f"{path} is in more than {_MAX_DEPTH} compositions within each other: name the runs "
-            "that they are composed of in model.runs"
+            "of the innermost ones in model.runs"
         )
     if len(opening.opened) >= _MAX_TERMS:
         raise ConfigError(f"model.runs leads to more than {_MAX_TERMS} runs: name fewer")
@@ -147,16 +149,6 @@ def _open_run(path: str, opening: _Opening) -> Run:
     finally:
         _OPENING.reset(token)
     return opening.opened[here]
-
-
-def _log_z_of(path: str, run: Run) -> float:
-    """log of the integral of exp(-E / T) in the data's units."""
-    if run.log_z is None:
-        raise ConfigError(
-            f"log Z of {path} is not known, and a mixture needs it: ebmtrain evaluate {path}, or "
-            "model.kind=product"
-        )
-    return run.log_z
 
 
 def _bounding_window(regions: Sequence[Any], units: Sequence[Standardization]) -> tuple[Any, Any]:

@@ -36,9 +36,8 @@ def _run_members(
     """Trains the members in these folders; returns the signal that stopped them, or None.
 
     Args:
-        members: experiments that differ in their seed, each with a training specification.
-        ended: called with the number of each member that ends, and its result or its exception.
-            The exception of one member does not stop the others.
+        ended: called with the number of each member that ends, and its result or its exception,
+            which does not stop the others.
         quiet: prints nothing; otherwise the lines of the first member are printed.
     """
     first = members[0]

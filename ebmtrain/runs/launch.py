@@ -120,7 +120,7 @@ def resume(
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):
             raise ConfigError(
-                f"{path} is at step {state['step']} of {n_steps}: to go on, give "
+                f"{path} is at step {state['step']} of {n_steps}: to continue, give "
                 f"train.steps={2 * state['step']}, say"
             )
         _check_resumable(experiment, state)
@@ -152,7 +152,7 @@ def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"the run cannot go on with this configuration ({reason}): change less of it"
+                f"the run cannot continue with this configuration ({reason}): change less of it"
             ) from error
 
 

@@ -53,10 +53,8 @@ def open_run(
     """The trained run of a run directory, under this configuration.
 
     Args:
-        run: the run directory.
         config: the saved configuration, or one that differs in how the model is evaluated.
-        checkpoint: as for `load`.
-        trust: see `validate`.
+        checkpoint: see `load`.
         on_notice: receives one line for each damaged checkpoint that was skipped.
         set_up_process: see `build`.
     """

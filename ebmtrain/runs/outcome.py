@@ -54,7 +54,7 @@ def error_message(error: Exception) -> str:
     return ("; ".join(str(error).splitlines()) or type(error).__name__) + location
 
 
-def record_failure(
+def _record_failure(
     path: Path,
     config: dict[str, Any],
     choices: dict[str, str],
@@ -62,10 +62,7 @@ def record_failure(
     command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Writes result.json and run.log of a job that could not start or failed; returns the result.
-
-    Args:
-        command: see `run_experiment`.
-    """
+    Arguments are those of `report_outcome`."""
     run = RunDir(path)
     if before := run.read_json("result.json"):  # of the session, with its step and numbers
         return before
@@ -98,7 +95,7 @@ def report_outcome(
     """
     result = found
     if isinstance(result, Exception):
-        result = record_failure(path, config, choices, result, command)
+        result = _record_failure(path, config, choices, result, command)
     metrics = result["metrics"]
     summary = "  ".join(
         f"{label} {metrics[metric]:.4f}"

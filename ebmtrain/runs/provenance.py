@@ -1,4 +1,4 @@
-"""What made a run: command, versions, commit, device."""
+"""The provenance of a run: command, versions, commit, device."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def run_info(
 def git_state() -> dict[str, Any] | None:
     """Commit of the current directory's git repository; None outside of one.
 
-    The files of the repository are read here, as git itself would execute programs that its
-    configuration names: core.fsmonitor, filters. Whether there are changes, `dirty`, is None:
-    comparing the files takes those filters.
+    The files of the repository are read without git, which would execute programs that the
+    repository's configuration names: core.fsmonitor, filters. `dirty` is None, as comparing files
+    takes those filters.
     """
     with suppress(OSError, ValueError):
         here = Path.cwd()
@@ -65,11 +65,8 @@ def _git_directory(found: Path) -> Path:
 
 
 def _head_commit(directory: Path) -> str:
-    """The commit that HEAD names, itself or by a branch.
-
-    Raises:
-        OSError, ValueError: there is none yet, or the files are not as git writes them.
-    """
+    """The commit that HEAD names, directly or by a branch. Raises OSError or ValueError if there is
+    none, or the files are not git's."""
     common = directory  # of all worktrees
     if (file := directory / "commondir").exists():
         common = directory / _read_small_file(file)
@@ -90,11 +87,8 @@ def _head_commit(directory: Path) -> str:
 
 
 def _read_small_file(path: Path, largest: int = _MAX_LINK_BYTES) -> str:
-    """The text of a regular file, without a final newline.
-
-    Raises:
-        ValueError: it is none, as reading a pipe would block, is too large or is no text.
-    """
+    """The text of a regular file, without a final newline. Raises ValueError if it is no regular
+    file, such as a pipe, too large or no text."""
     if not path.is_file() or path.stat().st_size > largest:
         raise ValueError(f"{path} is no file of git")
     return path.read_text(encoding="utf-8").rstrip("\n")

@@ -59,27 +59,21 @@ class Session:
         stepper: Stepper | None = None,
         stop: StopRequest | None = None,
     ):
-        self.experiment = experiment
-        self.name = name
-        self.run = run
-        self.stop = stop or StopRequest()
-        self.resumed = resumed
-        self.best = BestCheckpoint(experiment.checkpoint.best, resumed["best"] if resumed else {})
-        self._restore_measurements(resumed["measured"] if resumed else {})
-        self.retries: list[dict[str, Any]] = resumed["retries"] if resumed else []
+        self.experiment, self.run, self.console, self.name = experiment, run, console, name
+        self.resumed, self.stepper, self.stop = resumed, stepper, stop or StopRequest()
+        saved: Mapping[str, Any] = resumed or {}
+        self.step: int = saved.get("step", 0)
+        self.energy_evaluations: int = saved.get("evaluations", 0)
+        self.retries: list[dict[str, Any]] = saved.get("retries", [])
+        self.best = BestCheckpoint(experiment.checkpoint.best, saved.get("best", {}))
+        self.began = time.perf_counter() - saved.get("seconds", 0.0)
+        self._restore_measurements(saved.get("measured", {}))
         self.timings: dict[str, Any] = {}
         self.model: EvaluationInput | None = None
-        self.stepper = stepper
-        self.finished = False
-        self.step = resumed["step"] if resumed else 0
-        self.console = console
         self.loggers: list[Logger] = [FileLogger(run), console]
         self.figures = RunFigures(experiment, run, self.loggers)
-        self.energy_evaluations = resumed["evaluations"] if resumed else 0
-        self.seconds_before = resumed["seconds"] if resumed else 0.0
-        self.began = time.perf_counter()
+        self.finished, self.alarmed = False, False
         self.warned: set[str] = set()
-        self.alarmed = False
 
     def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
         """Sets the results of the last evaluation."""
@@ -90,7 +84,7 @@ class Session:
     @property
     def seconds(self) -> float:
         """Wall clock of this run, earlier sessions included."""
-        return self.seconds_before + time.perf_counter() - self.began
+        return time.perf_counter() - self.began
 
     def run_steps(self) -> StepRequests[dict[str, Any]]:
         """Trains, evaluates and draws figures; returns the content of result.json.
@@ -111,7 +105,10 @@ class Session:
         except DivergedError as caught:
             status, error = "diverged", caught
         except Exception as caught:  # written to result.json before it is raised
-            status, error = "failed", self._explain(caught)
+            status, error = (
+                "failed",
+                self._out_of_memory_error() if out_of_memory(caught) else caught,
+            )
         finally:
             for logger in self.loggers:
                 logger.close()
@@ -129,10 +126,7 @@ class Session:
             raise error
         return result
 
-    def _explain(self, error: Exception) -> Exception:
-        """The error, with a remedy if memory ran out."""
-        if not out_of_memory(error):
-            return error
+    def _out_of_memory_error(self) -> ConfigError:
         saved = self.run.checkpoints / "last.pt"
         found = f"; the last checkpoint is {relative_to_cwd(saved)}" if saved.exists() else ""
         return ConfigError(
@@ -189,9 +183,8 @@ class Session:
         metrics, warnings = run_evaluations(self.experiment, self.model, due)
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
-        if self.experiment.train_spec is not None and (
-            due is None or len(due) == len(self.experiment.evaluators)
-        ):
+        every = due is None or len(due) == len(self.experiment.evaluators)
+        if self.experiment.train_spec is not None and every:
             self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
             if warning not in self.warned:
@@ -223,8 +216,7 @@ class Session:
     def save(self, state: TrainState, now: bool) -> None:
         settings = self.experiment.checkpoint
         due = now or state.step % settings.every == 0
-        measured = self.measured_at == state.step
-        improved = measured and self.best.update(self.numbers, state.step)
+        improved = self.measured_at == state.step and self.best.update(self.numbers, state.step)
         if not (due or improved):
             return
         self._check_divergence(state)
@@ -265,12 +257,9 @@ class Session:
         self.retries, latest = state.retries, state.retries[-1]
         LOG.warning(
             "warning: training diverged by step %d; retry %d of %d: back to step %d, at lr=%g",
-            latest["step"],
-            len(state.retries),
-            self.experiment.train_spec.retries,
-            latest["back_to"],
-            latest["lr"],
-        )
+            latest["step"], len(state.retries), self.experiment.train_spec.retries,
+            latest["back_to"], latest["lr"],
+        )  # fmt: skip
         self.save(state, now=True)
 
     def should_stop(self) -> bool:
@@ -291,7 +280,7 @@ class Session:
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
     def _write_samples_and_figures(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
-        """Final samples and all pictures."""
+        """Writes the final samples and all figures."""
         experiment, wanted = self.experiment, self.experiment.samples
         samples = draw_samples(experiment, energy, method, wanted, experiment.generator("samples"))
         x = experiment.standardization.to_data(samples)

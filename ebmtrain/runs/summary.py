@@ -56,12 +56,10 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     typed = shlex.quote(str(shown))
     lines = []
     if result["status"] == "interrupted" and not trains:
-        return ["stopped; a landscape has no state to resume: start it again"]
+        return ["stopped; a landscape saves no state: start it again"]
     if result["status"] == "interrupted":
-        return [
-            f"stopped at step {result['step']}, saved",
-            f"next     ebmtrain resume {typed}{trust}",
-        ]
+        saved = f"stopped at step {result['step']}, saved"
+        return [saved, f"next     ebmtrain resume {typed}{trust}"]
     if "kl" in metrics:
         how = "exact by quadrature"
         if "kl_se" in metrics:
@@ -80,19 +78,16 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
     landscape = "plots/landscape_final.png"
     picture = landscape if (path / landscape).exists() else "plots"
-    lines += [
+    return [
+        *lines,
         f"run      {shown}  ({result['seconds']:.1f} s)",
         f"picture  {shown / picture}",
         f"next     ebmtrain sample {typed} count=1000{trust}",
         f"         ebmtrain evaluate {typed}{trust}",
     ]
-    return lines
 
 
 def figure_title(name: str, step: int, numbers: Mapping[str, Any]) -> str:
     """Title of the figures: name, step and main metric of the run."""
-    number = next(
-        (f"{label} {numbers[key]:.4g} nats" for key, label in HEADLINES.items() if key in numbers),
-        "",
-    )
-    return "  ".join(filter(None, [name, f"step {step}", number]))
+    found = [f"{label} {numbers[k]:.4g} nats" for k, label in HEADLINES.items() if k in numbers]
+    return "  ".join(filter(None, [name, f"step {step}", *found[:1]]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import SampleSettings
@@ -99,19 +99,14 @@ class Run:
         Raises:
             ConfigError: a value out of its range, or a label for a model without classes.
         """
-        settings, number = self._sample_settings(
-            seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
+        settings, generator = self._settings(
+            "sample", seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
         )
-        if label is not None and not self.classes:
-            raise ConfigError(
-                f"label is {label}, but this model has no classes: leave it out, or train with "
-                "method=jem"
-            )
-        if label is not None and label not in range(self.classes or 0):
-            raise ConfigError(
-                f"label is {label}; classes of this model are 0 to {(self.classes or 0) - 1}"
-            )
-        generator = self.experiment.generator("sample", number)
+        n_classes = self.classes or 0
+        if label is not None and label not in range(n_classes):
+            no_classes = "this model has no classes: leave it out, or train with method=jem"
+            known = f"classes of this model are 0 to {n_classes - 1}"
+            raise ConfigError(f"label is {label}; {known if n_classes else no_classes}")
         points = draw_samples(
             self.experiment, self.standard_energy, self.method_state, settings, generator, label
         )
@@ -140,8 +135,8 @@ class Run:
         Raises:
             ConfigError: a value out of its range, or points or a mask that do not fit.
         """
-        settings, number = self._sample_settings(
-            seed, count=count, burn_in=burn_in, thin=thin, chains=chains
+        settings, generator = self._settings(
+            "inpaint", seed, count=count, burn_in=burn_in, thin=thin, chains=chains
         )
         points, mask = self._check_points(x, "inpainting fills in"), torch.as_tensor(known).bool()
         if mask.shape != points.shape[1:]:
@@ -151,7 +146,6 @@ class Run:
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
-        generator = self.experiment.generator("inpaint", number)
         return draw_missing_values(self, points, mask, settings, generator)
 
     def denoise(
@@ -178,8 +172,8 @@ class Run:
         Raises:
             ConfigError: a value out of its range, points that do not fit, or chains at T = 0.
         """
-        settings, number = self._sample_settings(
-            seed, count=count, burn_in=burn_in, thin=thin, chains=chains
+        settings, generator = self._settings(
+            "denoise", seed, count=count, burn_in=burn_in, thin=thin, chains=chains
         )
         points = self._check_points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
@@ -187,7 +181,6 @@ class Run:
             problems.append("sampler.temperature is 0: such chains descend and draw no samples")
         if problems:
             raise ConfigError("; ".join(problems))
-        generator = self.experiment.generator("denoise", number)
         return draw_clean_points(self, points, noise, settings, generator)
 
     def _check_points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
@@ -211,8 +204,10 @@ class Run:
             )
         return points
 
-    def _sample_settings(self, seed: int | None, **given: Any) -> tuple[SampleSettings, int]:
-        """The sampling settings and the seed. Raises ConfigError for a value out of its range."""
+    def _settings(
+        self, purpose: str, seed: int | None, **given: Any
+    ) -> tuple[SampleSettings, Generator]:
+        """The sampling settings and a generator; ConfigError for a value out of its range."""
         chosen = {name: value for name, value in given.items() if value is not None}
         settings = replace(self.experiment.samples, **chosen)
         number: int = self.config["seed"] if seed is None else seed
@@ -220,7 +215,7 @@ class Run:
         problems += value_problems("sample.seed", number, Seed)
         if problems:
             raise ConfigError("; ".join(problem.removeprefix("sample.") for problem in problems))
-        return settings, number
+        return settings, self.experiment.generator(purpose, number)
 
     @property
     def classes(self) -> int | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def use_disk_cache() -> None:
-    """Lets inductor keep compiled graphs in the user's cache folder, so that later runs reuse them.
-    Torch's own choice stays if TORCHINDUCTOR_CACHE_DIR is set or the folder is not usable."""
+    """Lets inductor keep compiled graphs in the user's cache folder for later runs, unless
+    TORCHINDUCTOR_CACHE_DIR is set or the folder is not usable."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
     if folder := cache_folder("inductor"):
@@ -34,11 +34,8 @@ def cache_folder(kind: str) -> Path | None:
 
 
 def processor_id() -> str:
-    """A hash of the architecture, the processor's model and its instruction sets.
-
-    Torch compiles for the exact processor, and its cache does not distinguish processors: on a home
-    directory shared by machines, one would run the code of another and crash.
-    """
+    """A hash of the architecture, the processor's model and its instruction sets: torch's own cache
+    does not distinguish processors, and machines may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

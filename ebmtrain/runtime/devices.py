@@ -1,4 +1,4 @@
-"""Where and how the arithmetic is done."""
+"""Device, number type, threads and determinism."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Device:
     """An accelerator, threads and a number type.
 
     Args:
-        accelerator: auto takes cuda where there is one, else cpu. (Not mps by itself: for networks
-            of this size its launches cost more than the CPU's arithmetic.)
-        threads: of the CPU; null leaves torch's own choice. The presets say 1: where the cores are
-            shared, threads wait for each other and lose a factor of ten. Where they are idle, a
-            second one helps perceptrons (docs/performance.md).
+        accelerator: auto selects cuda if there is one, else cpu. (Not mps: for networks of this
+            size its launches cost more than the CPU's arithmetic.)
+        threads: of the CPU; null: torch's choice. The presets set 1: on shared cores threads wait
+            for each other and lose a factor of ten. On idle cores a second one helps perceptrons
+            (docs/performance.md).
         dtype: of parameters, data and chains.
-        deterministic: refuse operations that may give other bits from run to run.
+        deterministic: refuse operations whose results may differ from run to run.
         compile: compile each update into one graph; auto: only in runs long enough to repay the
             compilation; cuda_graph: also record it as a CUDA graph on an NVIDIA GPU. On the CPU
             the compilation needs a C++ compiler.
@@ -46,27 +46,24 @@ class Device:
     compile: CompileOption = False
     native: bool | Literal["triton"] = True
 
-    def problems(self) -> list[str]:
-        """Why this machine cannot do it; empty if it can."""
-        found = []
-        if self.accelerator == "cuda" and not torch.cuda.is_available():
-            found.append("device.accelerator is cuda, but torch finds no CUDA device: device=cpu")
-        if self.accelerator == "mps":
-            if not torch.backends.mps.is_available():
-                found.append("device.accelerator is mps, but torch finds none: device=cpu")
-            if self.dtype == "float64":
-                found.append(
-                    "device.dtype is float64, which mps does not have: device.dtype=float32"
-                )
-        return found
-
     def select(self) -> tuple[torch.device, torch.dtype]:
         """The torch device and the floating-point type. Changes nothing in the process.
 
         Raises:
             ConfigError: this machine has no such accelerator.
         """
-        if problems := self.problems():
+        problems = []
+        if self.accelerator == "cuda" and not torch.cuda.is_available():
+            problems.append(
+                "device.accelerator is cuda, but torch finds no CUDA device: device=cpu"
+            )
+        if self.accelerator == "mps" and not torch.backends.mps.is_available():
+            problems.append("device.accelerator is mps, but torch finds none: device=cpu")
+        if self.accelerator == "mps" and self.dtype == "float64":
+            problems.append(
+                "device.dtype is float64, which mps does not have: device.dtype=float32"
+            )
+        if problems:
             raise ConfigError("; ".join(problems))
         name = self.accelerator
         if name == "auto":
@@ -74,12 +71,8 @@ class Device:
         return torch.device(name), _DTYPES[self.dtype]
 
     def set_up_process(self) -> None:
-        """Sets threads, determinism, native code and the precision of float32 products, all of
-        which hold for the whole process: for a program that owns its process.
-
-        Raises:
-            ConfigError: this machine has no such accelerator.
-        """
+        """Sets threads, determinism, native code and the precision of float32 products of the whole
+        process, for a program that owns its process. Raises as `select` does."""
         device, _ = self.select()
         if self.threads is not None:
             torch.set_num_threads(self.threads)

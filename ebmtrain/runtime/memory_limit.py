@@ -13,9 +13,9 @@ DRIVER = Path("/dev/nvidiactl")
 def limit_to_free_memory(meminfo: Path = MEMINFO) -> None:
     """Limits the data segment of this process (RLIMIT_DATA) to the memory that is free now.
 
-    Linux grants more memory than there is and kills a process when the memory is used. With a limit
-    an allocation fails instead, and the run can report it: "out of memory: lower ...". No limit is
-    set on machines with an NVIDIA driver, which maps more memory than it uses.
+    Linux grants more memory than there is and kills the process that uses it. With a limit the
+    allocation fails, and the run reports it. No limit is set on machines with an NVIDIA driver,
+    which maps more memory than it uses.
     """
     if DRIVER.exists():
         return

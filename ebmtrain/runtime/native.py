@@ -1,8 +1,7 @@
 """The package's C++ libraries, compiled on this machine at first use: `device.native`.
 
-A compilation takes some seconds, once: the library is kept in the user's cache folder, by kind of
-processor. It is optional: without a compiler, or if the compilation fails, torch's operations
-compute the same in more time.
+A library is kept in the user's cache folder, by kind of processor. Without a compiler, or if the
+compilation fails, torch's operations compute the same in more time.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ def set_enabled(value: bool, *, triton: bool = False) -> None:
 
 
 def enabled() -> bool:
-    """Whether C++ libraries are allowed in this process."""
+    """True if C++ libraries are allowed in this process."""
     return _enabled
 
 
 def triton_enabled() -> bool:
-    """Whether the Triton kernel is allowed in this process."""
+    """True if the Triton kernel is allowed in this process."""
     return _triton_enabled
 
 
@@ -60,11 +59,8 @@ def reject(source: Path, reason: str) -> None:
 
 
 def rejections() -> list[str]:
-    """One message for each source that is allowed but not used.
-
-    They are not logged at once: the first caller of `library` is the constructor of a model, when
-    the run has no log yet. Training logs them when a run begins or resumes.
-    """
+    """One message for each source that is allowed but not used. A run logs them when it begins or
+    resumes: `library` is first called when it has no log yet."""
     if not _enabled:
         return []
     return [
@@ -74,7 +70,7 @@ def rejections() -> list[str]:
     ]
 
 
-class CompilerError(Exception):
+class _CompilerError(Exception):
     """There is no compiler, or the compilation failed."""
 
 
@@ -84,7 +80,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     try:
         with library_folder() as folder:
             found = _open(source, folder)
-    except (CompilerError, OSError) as error:
+    except (_CompilerError, OSError) as error:
         reject(source, str(error))
         return None
     _rejected.pop(source.name, None)
@@ -103,12 +99,7 @@ def library_folder() -> Iterator[Path]:
 
 
 def _open(source: Path, folder: Path) -> ctypes.CDLL:
-    """Loads the library. A file that cannot be loaded is compiled again, once.
-
-    Raises:
-        CompilerError, OSError: see `compile_library`.
-        OSError: the compiled library cannot be loaded.
-    """
+    """Loads the library. A file that cannot be loaded is compiled again, once."""
     try:
         return ctypes.CDLL(str(compile_library(source, folder)))
     except OSError:  # damaged, or linked on another machine that shares this home directory
@@ -117,15 +108,11 @@ def _open(source: Path, folder: Path) -> ctypes.CDLL:
 
 
 def compile_library(source: Path, folder: Path) -> Path:
-    """Path of the library in this folder, compiled if it does not exist.
-
-    Raises:
-        CompilerError: the compilation failed.
-        OSError: the folder cannot be written.
-    """
+    """Path of the library in this folder, compiled if it does not exist. Raises _CompilerError if
+    the compilation fails, and OSError if the folder cannot be written."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)
     if compiler is None:
-        raise CompilerError("no C++ compiler: " + ", ".join(_COMPILERS))
+        raise _CompilerError("no C++ compiler: " + ", ".join(_COMPILERS))
     files = [source, *sorted(source.parent.glob("*.h"))]
     text = [file.read_bytes() for file in files]
     inputs = text, compiler, _COMMON_OPTIONS, _OPTION_SETS, _TORCH_DIR, torch.__version__
@@ -142,34 +129,25 @@ def compile_library(source: Path, folder: Path) -> Path:
 
 
 def _run_compiler(output: Path, source: Path, compiler: str) -> None:
-    """Compiles the source with the first set of options that the compiler accepts.
-
-    Raises:
-        CompilerError: no set of options works, or the compiler was stopped.
-    """
+    """Compiles the source with the first set of options that the compiler accepts."""
+    include, lib = str(_TORCH_DIR / "include"), str(_TORCH_DIR / "lib")
+    files = ["-isystem", include, str(source), "-o", str(output)]
+    # Not -Wl,-rpath,PATH: a comma in the path would end it.
+    linking = ["-L", lib, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", lib]
     reason = ""
-    for command in _commands(output, source, compiler):
+    for options in _OPTION_SETS:
+        command = [*compiler.split(), *_COMMON_OPTIONS, *options, *files, *linking]
         try:
             # A session of its own: a signal that interrupts training does not stop the compiler.
             process = subprocess.run(
                 command, capture_output=True, timeout=COMPILE_TIMEOUT_S, start_new_session=True
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise CompilerError(f"{compiler}: {error}") from error
+            raise _CompilerError(f"{compiler}: {error}") from error
         if process.returncode == 0 and output.exists():
             return
         if process.returncode < 0:  # not caused by the options: no other set is tried
-            raise CompilerError(f"{compiler}: stopped by signal {-process.returncode}")
+            raise _CompilerError(f"{compiler}: stopped by signal {-process.returncode}")
         stderr = " ".join(process.stderr.decode(errors="replace").split())[:200]
         reason = stderr or f"exit code {process.returncode}, and no output file"
-    raise CompilerError(f"{compiler}: {reason}")
-
-
-def _commands(output: Path, source: Path, compiler: str) -> Iterator[list[str]]:
-    """The compiler's command line with each set of options."""
-    include, lib = str(_TORCH_DIR / "include"), str(_TORCH_DIR / "lib")
-    # Not -Wl,-rpath,PATH: a comma in the path would end it.
-    linking = ["-L", lib, "-ltorch_cpu", "-Xlinker", "-rpath", "-Xlinker", lib]
-    for options in _OPTION_SETS:
-        files = ["-isystem", include, str(source), "-o", str(output)]
-        yield [*compiler.split(), *_COMMON_OPTIONS, *options, *files, *linking]
+    raise _CompilerError(f"{compiler}: {reason}")

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,9 +27,8 @@ def _raise(number: int, frame: FrameType | None = None) -> None:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`, including
-    SIGTERM, which ends a process by default, and SIGINT in a background job, where the shell
-    ignores it."""
+    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`,
+    SIGINT also in a background job, where the shell ignores it."""
     before = _install(_raise)
     try:
         yield
@@ -41,9 +40,9 @@ def raise_on_signals() -> Iterator[None]:
 def block_signals() -> Iterator[None]:
     """Blocks these signals in this thread and in the processes that it starts.
 
-    A signal sent in the meantime is delivered at the end, or at once if another thread can receive
-    it. A terminal sends signals to all processes of a command, and a compiler stopped by one would
-    change how the run continues.
+    A signal sent in the meantime is delivered at the end, or at once to another thread. A terminal
+    sends signals to all processes of a command, and a compiler stopped by one would change how the
+    run continues.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -73,22 +72,13 @@ class StopRequest:
         self._depth += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
             _restore(self._previous)
 
     def raise_from_now_on(self) -> None:
-        """From now on a signal raises `TerminationSignal` at once, whatever is running.
-
-        Raises:
-            TerminationSignal: a signal was received before.
-        """
+        """From now on a signal raises `TerminationSignal` at once, as does one received before."""
         self.raises = True
         if self.signal is not None:
             _raise(self.signal)

@@ -1,4 +1,4 @@
-"""What a process finds at its start: closed streams, narrow encodings, a deleted folder."""
+"""Repairs closed streams, narrow encodings and a deleted current folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import sys
 
 
 def repair_streams() -> None:
-    """Opens closed streams (`>&-`) on the null device, and prints `?` for characters that the
-    encoding of a stream does not have.
-
-    Without this the next file that is opened, such as a checkpoint, would become standard output.
-    """
+    """Opens closed streams (`>&-`) on the null device, as the next file to be opened would become
+    standard output. Prints `?` for characters that the encoding of a stream does not have."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -31,12 +28,8 @@ def silence_stdout() -> None:
 
 
 def leave_deleted_folder() -> bool:
-    """Leaves the current folder if it was deleted, as libraries ask for its name.
-
-    Returns:
-        True if it was deleted. The process is then in a folder in which nothing can be created:
-        absolute paths work, relative ones fail.
-    """
+    """True if the current folder was deleted. As libraries ask for its name, the process then moves
+    to a folder in which nothing can be created: absolute paths work, relative ones fail."""
     try:
         os.getcwd()  # noqa: PTH109  this module imports no pathlib
     except FileNotFoundError:

@@ -201,7 +201,7 @@ def test_a_directory_of_a_run_is_not_reused(command, folder: Path, tiny, no_pict
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     outcome = command(*tiny, "hydra.run.dir=run", "seed=1")
     assert outcome.code == 2
-    assert "run holds a run already: go on with 'ebmtrain resume run'" in outcome.err
+    assert "run holds a run already: continue it, 'ebmtrain resume run'" in outcome.err
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -427,7 +427,7 @@ def test_an_interrupted_sweep_reports_its_finished_jobs(folder: Path, tiny, numb
     os.kill(process.pid, number)
     out, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number
-    assert b"sweep    sweep  (1 of 3 jobs, 0 failed)" in out
+    assert b"sweep    sweep  (1 of 3 jobs, 0 failed, 1 interrupted)" in out
     assert (folder / "sweep/summary.csv").exists()
     assert [path.name for path in (folder / "sweep").glob("*_seed=*")] == ["0_seed=0"]
     assert result(folder / "sweep/0_seed=0")["status"] == "interrupted"

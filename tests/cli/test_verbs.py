@@ -230,7 +230,7 @@ def test_damaged_checkpoints_are_reported(command, run: Path):
     for verb in ("resume", "evaluate", "sample", "plot"):
         outcome = command(verb, run)
         assert outcome.code == 4
-        assert "no checkpoint to go on from" in outcome.err
+        assert "no usable checkpoint" in outcome.err
         assert outcome.err.count("SHA-256") == 1
         assert outcome.err.endswith("restore one from a copy, or train again\n")
         assert "Traceback" not in outcome.err

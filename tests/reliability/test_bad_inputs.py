@@ -26,6 +26,7 @@ from processes import HANG_S
 from same_state import load, result
 
 from ebmtrain.cli.main import main
+from ebmtrain.errors import ConfigError
 from ebmtrain.runs.session import Session
 from ebmtrain.runtime.devices import Device
 
@@ -217,8 +218,9 @@ def test_a_missing_device(command, folder: Path, tiny, name):
 
 
 def test_float64_on_mps():
-    problems = Device(accelerator="mps", dtype="float64").problems()
-    assert "device.dtype is float64, which mps does not have: device.dtype=float32" in problems
+    reason = "device.dtype is float64, which mps does not have: device.dtype=float32"
+    with pytest.raises(ConfigError, match=reason):
+        Device(accelerator="mps", dtype="float64").select()
 
 
 @pytest.mark.slow

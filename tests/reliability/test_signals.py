@@ -188,7 +188,7 @@ IN_A_SWEEP = {
     "first job is built": ("ebmtrain.config.build.check_width", 0, 0),
     "first job": ("ebmtrain.samplers.mala.Mala.step", 5, 1),
     "its end": ("ebmtrain.runs.session.draw_samples", 9, 1),
-    "between": ("ebmtrain.runs.loggers.console.print_line", 9, 1),
+    "between": ("ebmtrain.runs.outcome.print_line", 9, 1),
     "second job is built": ("ebmtrain.config.build.check_width", 9, 1),
 }
 

@@ -402,7 +402,7 @@ def test_a_configuration_that_fails_its_first_step_is_not_written(
     config["train"]["steps"] = 40
     with monkeypatch.context() as patch:
         patch.setattr(DenoisingScoreMatching, "loss", broken)
-        with pytest.raises(CheckpointError, match=r"cannot go on .*\(shapes do not match\)"):
+        with pytest.raises(CheckpointError, match=r"cannot continue .*\(shapes do not match\)"):
             resume(run, config, quiet=True)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert resume(run, config, quiet=True)["step"] == 40

@@ -193,7 +193,7 @@ def test_a_missing_good_checkpoint_ends_the_run(configured, tmp_path, monkeypatc
 
     monkeypatch.setattr(Session, "should_stop", remove_checkpoint)
     config = configured("method=pcd", "optimizer.lr=1e6", "train.log_every=1", *LENGTH)
-    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
         run_experiment(build(config), tmp_path / "run", {}, quiet=True)
 
 

@@ -1,4 +1,4 @@
-"""Reads untrusted run directories into entries. An unreadable run is listed with its reason."""
+"""Reads untrusted run directories into entries, unreadable ones with the reason."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ebmtrain.runs.storage.rundir import RunDir
 
 _STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
 _UNEXPLAINED = {
-    "interrupted": "stopped by a signal: ebmtrain resume goes on",
-    "running": "still at work, or killed: ebmtrain resume tells, and goes on",
+    "interrupted": "stopped by a signal: ebmtrain resume continues it",
+    "running": "still running, or killed: ebmtrain resume reports which, and continues it",
 }
 _METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
 _AXES = ("step", SECONDS, EVALUATIONS)
@@ -28,29 +28,18 @@ def read_entries(folder: Path) -> list[Entry]:
     found = []
     for path in sort_by_job_number(folder, [*links, *find_runs(folder)]):
         name = printable(path.relative_to(folder).as_posix())
-        if path in links:
-            found.append(_unreadable(path, name, "a link, which is not followed"))
-        else:
-            found.append(_entry_of(path, name))
+        try:
+            if path in links:
+                raise ValueError("a link, which is not followed")
+            found.append(_read(RunDir.open(path), name))
+        except (EbmtrainError, OSError, ValueError) as error:
+            reason = printable(str(error).replace(str(path), name))
+            found.append(Entry(path=path, name=name, status="unreadable", reason=reason))
     return found
 
 
-def _entry_of(path: Path, name: str) -> Entry:
-    try:
-        return _read(RunDir.open(path), name)
-    except (EbmtrainError, OSError, ValueError) as error:
-        return _unreadable(path, name, str(error).replace(str(path), name))
-
-
-def _unreadable(path: Path, name: str, reason: str) -> Entry:
-    return Entry(path=path, name=name, status="unreadable", reason=printable(reason))
-
-
 def _read(run: RunDir, name: str) -> Entry:
-    """
-    Raises:
-        EbmtrainError, OSError, ValueError: it is damaged, or not what ebmtrain writes.
-    """
+    """Raises EbmtrainError, OSError or ValueError for files that ebmtrain does not write."""
     result, config = run.read_json("result.json"), run.config()
     status = result.get("status", "killed")
     if result and status not in _STATUSES:
@@ -79,21 +68,16 @@ def _read(run: RunDir, name: str) -> Entry:
 
 
 def _curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
-    """The rows of evaluations, with what was finite in them."""
-    found = []
-    for row in run.iter_rows():
-        if metrics & set(row):
-            wanted = {k: v for k, v in row.items() if k in metrics or k in _AXES}
-            found.append(_numbers(wanted, "metrics.jsonl"))
-    return found
+    """The finite numbers of the rows of evaluations."""
+    return [
+        _numbers({k: v for k, v in row.items() if k in metrics or k in _AXES}, "metrics.jsonl")
+        for row in run.iter_rows()
+        if metrics & set(row)
+    ]
 
 
 def _numbers(content: Any, where: str) -> dict[str, float]:
-    """Finite numbers by name; lists, and null for what is not finite, are left out.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """Finite numbers by name, without lists and null. Raises ValueError for other content."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where} are no mapping")
     found = {}
@@ -110,11 +94,7 @@ def _numbers(content: Any, where: str) -> dict[str, float]:
 
 
 def _whole(result: Mapping[str, Any], key: str) -> float:
-    """A cost: finite and not negative; 0 where it was not written.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """A cost, finite and not negative; 0 if it is missing. Raises ValueError for other content."""
     value = _numbers({key: result.get(key)}, "result.json").get(key, 0.0)
     if value < 0:
         raise ValueError(f"result.json: {key} is negative")
@@ -122,8 +102,8 @@ def _whole(result: Mapping[str, Any], key: str) -> float:
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and their values as text. Without seeds, and without what only says when a
-    picture or a checkpoint is due."""
+    """Dotted keys and their values as text, without seeds and without the sections that only set
+    when figures and checkpoints are due."""
     found: dict[str, str] = {}
     for key, value in config.items():
         dotted = f"{prefix}{printable(str(key))}"
@@ -137,6 +117,6 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def printable(text: str, longest: int = 1000) -> str:
-    """One line without control characters: what a terminal or a table may be shown."""
+    """One line without control characters, for a terminal or a table."""
     line = " ".join(text[: 4 * longest].split())
     return "".join(c if c.isprintable() else "?" for c in line)[:longest]

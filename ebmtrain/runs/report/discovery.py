@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 PRESETS_FOLDER = "presets"  # folder of a sweep that holds configurations and no runs
@@ -15,35 +16,38 @@ def find_runs(folder: Path) -> list[Path]:
     A run has a config.yaml or a result.json, links included. Links to folders are not followed.
     """
     found = []
-    for name, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if f not in _INSIDE]
-        if {"config.yaml", "result.json"} & {*files, *folders} and Path(name) != folder:
-            found.append(Path(name))
-    return sort_by_job_number(folder, [path for path in found if not _holds_runs(path)])
-
-
-def _holds_runs(path: Path) -> bool:
-    """True if the folder is no run itself: its result.json summarizes the runs in it."""
-    if (path / "config.yaml").exists():
-        return False
-    return any((inner / "config.yaml").exists() for inner in path.iterdir() if inner.is_dir())
+    for path, folders, files in _walk(folder):
+        if {"config.yaml", "result.json"} & {*files, *folders} and path != folder:
+            # Without a configuration, a result may summarize the runs in the folder.
+            inner = (path / name / "config.yaml" for name in folders)
+            if "config.yaml" in {*files, *folders} or not any(file.exists() for file in inner):
+                found.append(path)
+    return sort_by_job_number(folder, found)
 
 
 def find_links(folder: Path) -> list[Path]:
     """Links to folders below `folder`, which may hold runs stored elsewhere."""
-    found = []
-    for name, folders, _ in os.walk(folder):
+    return [
+        path / name
+        for path, folders, _ in _walk(folder)
+        for name in folders
+        if (path / name).is_symlink()
+    ]
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders below `folder` that may hold runs, each with the names of its folders and files."""
+    for name, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if f not in _INSIDE]
-        found += [Path(name, f) for f in folders if Path(name, f).is_symlink()]
-    return sort_by_job_number(folder, found)
+        yield Path(name), folders, files
 
 
 def sort_by_job_number(folder: Path, paths: list[Path]) -> list[Path]:
-    names = {path: path.relative_to(folder).as_posix() for path in paths}
-    return sorted(paths, key=lambda path: (_number(names[path]), names[path]))
+    """The paths in the order of the numbers at the start of their names; others come first."""
 
+    def key(path: Path) -> tuple[int, str]:
+        name = path.relative_to(folder).as_posix()
+        head = name.split("_", 1)[0]
+        return int(head) if head.isdecimal() and len(head) < 10 else -1, name
 
-def _number(name: str) -> int:
-    """The job number at the start of a job directory's name; -1 for others, which come first."""
-    head = name.split("_", 1)[0]
-    return int(head) if head.isdecimal() and len(head) < 10 else -1
+    return sorted(paths, key=key)

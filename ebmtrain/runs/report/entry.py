@@ -25,8 +25,8 @@ class Entry:
         choices: the preset of each group.
         settings: the resolved configuration as dotted keys and text, without seeds.
         metrics: finite numbers at the end.
-        curve: the evaluations during training, each with `step`, `seconds`,
-            `energy_evaluations` as far as they were logged, and the metrics that were finite.
+        curve: finite numbers of the evaluations during training, with `step`, `seconds` and
+            `energy_evaluations` if they were logged.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def dataset(self) -> str:
-        """The name of its data set; that of all landscapes for a run without training."""
+        """The name of the data set; all landscapes have the same."""
         if self.finished and not self.curve and "nll" not in self.metrics:
             return _LANDSCAPES
         target = self.settings.get("dataset._target_", "unknown").rpartition(".")[2]

@@ -1,8 +1,7 @@
 """Ranked groups of runs with mean and standard deviation over seeds.
 
-Only finished runs enter the numbers; the number of unfinished runs of a group is shown next to
-them, as a method that diverges for two seeds of three is not described by the third. Only runs
-whose data have the same distribution are compared.
+Only finished runs enter the numbers, next to which the number of unfinished ones is shown: a method
+may diverge for two seeds of three. Only runs on the same data distribution are compared.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ebmtrain.errors import ConfigError, suggestion
@@ -30,10 +29,9 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        if not values:
-            return None
+        """None of no values."""
         std = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), std, len(values))
+        return cls(statistics.fmean(values), std, len(values)) if values else None
 
 
 def _order(spread: Spread | None) -> tuple[bool, float]:
@@ -43,7 +41,7 @@ def _order(spread: Spread | None) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone; `rank` from 1 in its section."""
+    """Runs that differ in their seed only; `rank` counts from 1 in its section."""
 
     label: str
     runs: Sequence[Entry]
@@ -126,7 +124,7 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
     """One per data set.
 
     Args:
-        sort: a metric, ascending; None: KL, else regret, else NLL, whichever a section has.
+        sort: a metric, ascending; None: KL, else regret, else NLL.
 
     Raises:
         ConfigError: no finished run has that metric.
@@ -134,17 +132,17 @@ def sections(entries: Sequence[Entry], sort: str | None = None) -> list[Section]
     known = {name for entry in entries if entry.finished for name in entry.numbers}
     if sort is not None and sort not in known:
         raise ConfigError(f"no finished run has the metric {sort}{suggestion(sort, known)}")
-    by_law: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    by_data: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry in entries:
         if entry.settings:
-            by_law.setdefault(entry.data_settings, []).append(entry)
+            by_data.setdefault(entry.data_settings, []).append(entry)
     # A data set without a finished run has nothing to compare.
-    boards = [runs for runs in by_law.values() if any(run.finished for run in runs)]
+    boards = [runs for runs in by_data.values() if any(run.finished for run in runs)]
     return [_section(name, runs, sort) for name, runs in zip(_names(boards), boards, strict=True)]
 
 
 def _names(boards: Sequence[Sequence[Entry]]) -> list[str]:
-    """Names of data sets; those with equal names, e.g. files, get the settings that differ."""
+    """Names of data sets, with the settings in which data sets of equal names differ."""
     found = []
     for runs in boards:
         first = runs[0]
@@ -158,9 +156,9 @@ def _section(dataset: str, runs: Sequence[Entry], sort: str | None) -> Section:
     same: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for run in runs:
         same.setdefault(tuple(sorted(run.settings.items())), []).append(run)
-    texts = group_labels([members[0] for members in same.values()])
-    groups = [Group(text, members) for text, members in zip(texts, same.values(), strict=True)]
+    labels = group_labels([members[0] for members in same.values()])
+    groups = [Group(label, members) for label, members in zip(labels, same.values(), strict=True)]
     measured = {name for run in runs if run.finished for name in run.metrics}
     by = sort or next((name for name in HEADLINES if name in measured), "step")
     ranked = enumerate(sorted(groups, key=lambda group: _order(group.spread(by))), 1)
-    return Section(dataset, by, [Group(g.label, g.runs, rank) for rank, g in ranked])
+    return Section(dataset, by, [replace(group, rank=rank) for rank, group in ranked])

@@ -1,4 +1,4 @@
-"""Runs that left out one class each (`train.leave_one_out`) -> one result in their folder."""
+"""The common result of runs that leave out one class each (`train.leave_one_out`)."""
 
 from __future__ import annotations
 
@@ -22,36 +22,32 @@ def write_leave_one_out(
     """Writes result.json next to the runs, prints its numbers as a table and returns it. Returns
     None and writes nothing if no AUROC was measured.
 
-    metrics.auroc_mean, auroc_per_class       of the energy; classes in their order
-    metrics.auroc_kde_mean, ...               of each peer likewise, see `OutlierBaselines`, with
-                                              the one setting, for all classes, of the largest mean
-    metrics.auroc_best_peer_mean              the largest mean of a peer
-    metrics.gain_over_best_peer               auroc_mean minus that
+    metrics.auroc_mean, auroc_per_class   of the energy; classes in their order
+    metrics.auroc_kde_mean, ...           of each peer, see `OutlierBaselines`, with its setting of
+                                          the largest mean over all classes
+    metrics.auroc_best_peer_mean          the largest mean of a peer
+    metrics.gain_over_best_peer           auroc_mean minus that
 
     Args:
-        folder: that the runs are in.
-        results: of the runs, in the order of the classes. Unless all have finished and found a
-            number, there are no means.
-        seconds: that all of them took.
-
-    Raises:
-        OutputError: it cannot be written.
+        folder: the folder of the runs.
+        results: of the runs, in the order of the classes. There are no means unless all runs have
+            finished and measured an AUROC.
+        seconds: duration of all runs.
     """
-    finished = [result["status"] == "finished" for result in results]
     if not any("auroc" in result["metrics"] for result in results):
         return None
+    statuses = [result["status"] for result in results]
+    finished = statuses.count("finished")
     numbers = (result["metrics"].get("auroc") for result in results)
     known = all(value is not None and isfinite(value) for value in numbers)
-    metrics = _means(results) if all(finished) and known else {}
-    status = "finished" if all(finished) else "failed"
-    if any(result["status"] == "interrupted" for result in results):
-        status = "interrupted"
+    metrics = _means(results) if finished == len(results) and known else {}
+    status = "finished" if finished == len(results) else "failed"
     result = {
-        "status": status,
+        "status": "interrupted" if "interrupted" in statuses else status,
         "seconds": round(seconds, 3),
         "metrics": metrics,
         "runs": len(results),
-        "finished": sum(finished),
+        "finished": finished,
     }
     write_file(folder, "result.json", (json.dumps(result, indent=2) + "\n").encode())
     if metrics:
@@ -82,5 +78,5 @@ def _table(metrics: Mapping[str, Any]) -> Table:
         for key, name in names.items()
     ]
     classes = [str(i) for i in range(len(metrics["auroc_per_class"]))]
-    note = "Peers with the one setting that suits the very points they are asked about."
+    note = "Each peer has the setting that is best for these very points."
     return Table("AUROC of a class left out", ["", "mean", *classes], rows, 1, [note])

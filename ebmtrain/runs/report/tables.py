@@ -24,7 +24,7 @@ _BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text; the first `left` columns hold words, the others numbers."""
+    """Cells of text; the first `left` columns are aligned to the left, the others to the right."""
 
     title: str
     headings: Sequence[str]
@@ -45,8 +45,7 @@ class Table:
             table.add_column(heading, justify="left" if i < self.left else "right")
         for row in self.rows:  # as Text: brackets in the name of a run are no markup
             table.add_row(*map(Text, row))
-        for line in ("", self.title, *self.notes):
-            print(line)
+        print("", self.title, *self.notes, sep="\n")
         columns = zip(self.headings, *self.rows, strict=True)
         width = sum(2 * max(map(len, cells)) + 2 for cells in columns)  # letters may be wide
         Console(width=width).print(table)
@@ -56,7 +55,7 @@ def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
     """The leaderboards, the table of all runs and the table of unfinished runs."""
     found = []
     for section in board:
-        found.append(_groups(section))
+        found.append(_leaderboard(section))
         found += [_equal(section, b) for b in map(section.at_equal, _BUDGETS) if b is not None]
     found.append(_runs(entries))
     if failed := [entry for entry in entries if not entry.finished]:
@@ -65,7 +64,7 @@ def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
     return found
 
 
-def _groups(section: Section) -> Table:
+def _leaderboard(section: Section) -> Table:
     measured = {name for run in section.finished for name in run.numbers}
     names = [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
     rows = []
@@ -93,8 +92,8 @@ def _equal(section: Section, budget: Budget) -> Table:
         f"which all have reached; #{budget.set_by} went no further."
     )
     if budget.name == SECONDS:
-        note += " Wall clock, evaluations and pictures included."
-    midway = "Longer runs were midway there, their learning rate not decayed as in one so long."
+        note += " Wall clock, with evaluations and figures."
+    midway = "Longer runs were not at their end: their learning rate had not yet decayed."
     headings = ["#", "group", "runs", metric, f"{words} when measured"]
     return Table(f"{section.dataset} at equal {words}", headings, rows, 2, [note, midway])
 
@@ -112,7 +111,7 @@ def _runs(entries: Sequence[Entry]) -> Table:
 
 
 def to_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
-    """CSV with a row per run and all its metrics; `group` is its label in the leaderboard."""
+    """CSV with a row per run and all metrics; `group` is the label in the leaderboard."""
     of = {id(run): (s.dataset, g.label) for s in board for g in s.groups for run in g.runs}
     names = dict.fromkeys(name for entry in entries for name in sorted(entry.metrics))
     columns = [*(n for n in HEADLINES if n in names), *(n for n in names if n not in HEADLINES)]
@@ -129,20 +128,17 @@ def to_csv(board: Sequence[Section], entries: Sequence[Entry]) -> str:
 
 def to_markdown(title: str, found: Sequence[Table], pictures: Sequence[str], count: str) -> str:
     images = [f"![{name}]({name})" for name in pictures]
-    parts = [f"# {_escaped(title)}", f"{count}", *(t.markdown() for t in found), *images]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"# {_escaped(title)}", count, *(t.markdown() for t in found), *images, ""])
 
 
 def status_counts(entries: Sequence[Entry]) -> str:
     """`runs: 6, of which 4 finished, 2 diverged`"""
-    by_status = Counter(entry.status for entry in entries)
-    return f"runs: {len(entries)}, of which " + ", ".join(
-        f"{n} {s}" for s, n in by_status.most_common()
-    )
+    counts = Counter(entry.status for entry in entries).most_common()
+    return f"runs: {len(entries)}, of which {', '.join(f'{n} {status}' for status, n in counts)}"
 
 
 def _cell(name: str, spread: Spread | None, of: int | None) -> str:
-    """A table cell; it shows the number of values if it is smaller than `of`."""
+    """A cell: mean and deviation, and the number of values if it is smaller than `of`."""
     if spread is None:
         return "–"
     deviation = f" ± {_number(name, spread.std)}" if spread.n > 1 and spread.std > 0 else ""

@@ -28,9 +28,14 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         ConfigError: there are no runs, or none has that metric.
         OutputError: a file cannot be written.
     """
-    entries = read_entries(folder)
+    entries, shown = read_entries(folder), relative_to_cwd(folder)
+    if not entries and (folder / "config.yaml").exists():
+        raise ConfigError(
+            f"{shown} is a run, and a report compares the runs below a folder: give "
+            f"{shown.parent}, say"
+        )
     if not entries:
-        raise ConfigError(_nothing_in(folder))
+        raise ConfigError(f"there are no runs below {shown}: give a sweep, or outputs")
     board = sections(entries, sort)
     every = tables(board, entries)
     for table in () if quiet else every:
@@ -48,12 +53,3 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
     for name, picture in figures(board):
         write_file(folder, name, picture)
     return entries
-
-
-def _nothing_in(folder: Path) -> str:
-    if (folder / "config.yaml").exists():
-        return (
-            f"{relative_to_cwd(folder)} is a run, and a report compares the runs below a folder: "
-            f"give {relative_to_cwd(folder).parent}, say"
-        )
-    return f"there are no runs below {relative_to_cwd(folder)}: give a sweep, or outputs"

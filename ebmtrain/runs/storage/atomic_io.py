@@ -15,7 +15,8 @@ leave temporary files, which the next writer removes (`remove_temporary_files`).
 
 Each function takes a folder, which the user names and which may be reached through links, and the
 name of a file below it. No link below the folder is followed, and only a regular file with one name
-that belongs to this user is opened for writing (`_open_checked`).
+that belongs to this user is opened for writing (`_open_checked`): all functions raise UnsafeError
+otherwise, and OutputError if the disk is full or a folder is missing or not writable.
 """
 
 from __future__ import annotations
@@ -38,12 +39,8 @@ _TEMPORARY = ".tmp"
 
 
 def write_file(folder: Path, name: str, data: bytes) -> None:
-    """Writes a whole file or nothing; the file is durable when this returns.
-
-    Raises:
-        OutputError: the disk is full, the folder is gone or not writable. The old file is intact.
-        UnsafeError: the old file is a link, pipe, socket or device, or a link leads to it.
-    """
+    """Writes a whole file or, if it raises an error, nothing; the file is durable when this
+    returns."""
     path = folder / name
     with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
         with suppress(FileNotFoundError):
@@ -62,12 +59,7 @@ def write_file(folder: Path, name: str, data: bytes) -> None:
 
 
 def append_to_file(folder: Path, name: str, data: bytes) -> None:
-    """Appends to a file. Not durable before `sync_file`; a failure may leave a part of `data`.
-
-    Raises:
-        OutputError: the disk is full, the folder is gone or not writable.
-        UnsafeError: see `_open_checked`.
-    """
+    """Appends to a file. Not durable before `sync_file`; a failure may leave a part of `data`."""
     path = folder / name
     with (
         _output_errors(path),
@@ -78,7 +70,7 @@ def append_to_file(folder: Path, name: str, data: bytes) -> None:
 
 
 def open_log(folder: Path, name: str) -> TextIO:
-    """A text file to which lines are appended. Raises as `append_to_file` does."""
+    """A text file to which lines are appended."""
     path = folder / name
     with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
         descriptor = _open_checked(parent, file, _NEW | os.O_APPEND, path)
@@ -86,12 +78,7 @@ def open_log(folder: Path, name: str) -> TextIO:
 
 
 def sync_file(folder: Path, name: str) -> None:
-    """Makes appended data and the file's name durable; does nothing if there is no such file.
-
-    Raises:
-        OutputError: the disk reports an error.
-        UnsafeError: it is no regular file, or a link leads to it.
-    """
+    """Makes appended data and the file's name durable; does nothing if there is no such file."""
     path = folder / name
     with _output_errors(path), suppress(FileNotFoundError), _parent(folder, name) as (parent, file):
         with _open_file(parent, file, os.O_RDONLY, path) as descriptor:
@@ -100,12 +87,7 @@ def sync_file(folder: Path, name: str) -> None:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Removes files durably. Call it after the files to keep were written.
-
-    Raises:
-        OutputError: they cannot be removed.
-        UnsafeError: a link leads to them.
-    """
+    """Removes files durably. Call it after the files to keep were written."""
     for name in names:
         with (
             _output_errors(folder / name, "remove"),
@@ -160,13 +142,9 @@ def check_file_type(path: Path, status: os.stat_result) -> None:
 
 
 def _open_checked(parent: int, name: str, flags: int, path: Path) -> int:
-    """A descriptor of a file in the open folder `parent`. All writing of a run opens files here.
-
-    Raises:
-        UnsafeError: it is a link, pipe, socket or device. If it is opened for writing: it has
-            another name, so that a file elsewhere would change too, or it belongs to another user
-            and this one is not root.
-    """
+    """A descriptor of a file in the open folder `parent`. Raises UnsafeError if it is a link, pipe,
+    socket or device; for writing also if it has another name, so that a file elsewhere would change
+    too, or belongs to another user and this one is not root."""
     with suppress(FileNotFoundError):  # before opening, which may block or have effects
         check_file_type(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
     safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -264,15 +242,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_directory(path: Path) -> Iterator[None]:
-    """Holds the lock of a run directory, which is created if it does not exist.
+    """Holds the lock of a run directory, which is created if it does not exist; raises LockedError
+    if another process holds it.
 
     The system releases the lock when its process ends in any way, so no lock is stale. The lock
     file stays: if it were removed, two processes could hold two locks of one name.
-
-    Raises:
-        LockedError: another process holds it.
-        OutputError: the folder cannot be written.
-        UnsafeError: see `_open_checked`.
     """
     file = path / ".lock"
     with _output_errors(file), _parent(path, file.name, create=True) as (parent, name):

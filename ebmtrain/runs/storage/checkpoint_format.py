@@ -90,7 +90,7 @@ def _check_archive(body: bytes) -> None:
 
 
 def _check_tensors(content: Any) -> None:
-    """Raises ValueError for a tensor that is not dense plain numbers with a storage of its own: a
+    """Raises ValueError for a tensor that is not dense plain numbers and all of its storage: a
     stride of 0 makes a terabyte of four bytes."""
     for value in leaves(content):
         if isinstance(value, Tensor):

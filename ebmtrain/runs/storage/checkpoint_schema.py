@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
 from torch import Tensor
 from typing_extensions import TypedDict  # pydantic's own: it needs it before Python 3.12
@@ -80,17 +79,11 @@ class _Retry(TypedDict):
     lr: float
 
 
-@_exact
-class _Empty(TypedDict):
-    """Before the first evaluation."""
-
-
 # Items that are copied into result.json and printed.
 _PRINTED: dict[str, TypeAdapter[Any]] = {
-    "best": TypeAdapter(_Best | _Empty),
+    "best": TypeAdapter(_Best),
     "measured": TypeAdapter(_Measured),
     "retries": TypeAdapter(list[_Retry]),
-    "seconds": TypeAdapter(Annotated[float, Ge(0)]),
 }
 
 
@@ -117,13 +110,14 @@ def validate_state(state: dict[str, Any]) -> Checkpoint:
         if not 0 <= state[name] < 2**63:  # NaN compares false
             raise CheckpointError(f"the checkpoint's {name} is {state[name]}")
     for name, value in _PRINTED.items():
+        if any(isinstance(leaf, Tensor) for leaf in leaves(state[name])):  # passes for a float
+            raise CheckpointError(f"the checkpoint's {name} holds a tensor")
         try:
-            value.validate_python(state[name], strict=True)
-            if any(isinstance(leaf, Tensor) for leaf in leaves(state[name])):  # passes for a float
-                raise CheckpointError(f"the checkpoint's {name} holds a tensor")
+            if state[name] or name != "best":
+                value.validate_python(state[name], strict=True)
         except ValidationError as error:
             reason = " ".join(str(error.errors()[0]["msg"]).split())
-            raise CheckpointError(f"the checkpoint's {name} is not what it was: {reason}") from None
+            raise CheckpointError(f"the checkpoint's {name} is invalid: {reason}") from None
     return cast(Checkpoint, state)
 
 

@@ -39,24 +39,18 @@ class RunDir:
     """The folder of one run: reads and writes its files."""
 
     def __init__(self, path: Path):
-        self.path = path
-        self.plots = path / "plots"
-        self.checkpoints = path / "checkpoints"
+        self.path, self.plots, self.checkpoints = path, path / "plots", path / "checkpoints"
         self._columns: list[str] = []
 
     # Opening
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> RunDir:
-        """Creates a run in a locked folder.
-
-        Raises:
-            ConfigError: the folder holds a run already.
-        """
+        """Creates a run in a locked folder; raises ConfigError if it holds a run already."""
         if (path / "config.yaml").exists():
             shown = relative_to_cwd(path)
             raise ConfigError(
-                f"{shown} holds a run already: go on with 'ebmtrain resume {shown}', or choose "
+                f"{shown} holds a run already: continue it, 'ebmtrain resume {shown}', or choose "
                 "another hydra.run.dir"
             )
         run = cls(path)
@@ -69,12 +63,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """Opens an existing run.
-
-        Raises:
-            ConfigError: the folder holds no run.
-            UnsafeError: see `check_files`.
-        """
+        """Opens an existing run. Raises ConfigError if there is none, and as `check_files` does."""
         check_files(path)
         if not (path / "config.yaml").is_file():
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
@@ -141,11 +130,8 @@ class RunDir:
         return content
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The mapping in a JSON file; empty if there is no such file.
-
-        Raises:
-            ConfigError: it cannot be read or is no mapping.
-        """
+        """The mapping in a JSON file; empty if there is no such file. Raises ConfigError if it
+        cannot be read or is no mapping."""
         path = self.path / name
         if not path.is_file():  # reading a pipe would block
             return {}
@@ -171,11 +157,9 @@ class RunDir:
         line = json.dumps(_json_safe(row)) + "\n"
         atomic_io.append_to_file(self.path, "metrics.jsonl", line.encode())
         if set(row) <= set(self._columns):
-            text = io.StringIO()
-            csv.DictWriter(text, self._columns, lineterminator="\n").writerow(dict(row))
-            atomic_io.append_to_file(self.path, "metrics.csv", text.getvalue().encode())
+            atomic_io.append_to_file(self.path, "metrics.csv", self._csv([row]))
         else:  # a new column: the table is rewritten
-            self._write_table(self.rows())
+            self._write_table()
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics up to the first damaged line; null is read as NaN."""
@@ -187,12 +171,8 @@ class RunDir:
         return found
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of metrics.
-
-        Raises:
-            ConfigError: a line is no row of metrics.
-            UnsafeError: the file is too large.
-        """
+        """The rows of metrics. Raises ConfigError for a line that is no row, and UnsafeError if the
+        file is too large."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return
@@ -219,15 +199,18 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         if path.exists():
             atomic_io.write_file(self.path, path.name, path.read_bytes()[:size])
-        self._write_table(self.rows())
+        self._write_table()
 
-    def _write_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _write_table(self) -> None:
+        rows = self.rows()
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        header = dict(zip(self._columns, self._columns, strict=True))
+        self.write_bytes("metrics.csv", self._csv([header, *rows]))
+
+    def _csv(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([dict(row) for row in rows])
-        self.write_bytes("metrics.csv", text.getvalue().encode())
+        csv.DictWriter(text, self._columns, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
 
     # Checkpoints
 
@@ -274,10 +257,7 @@ class RunDir:
 
     def load_checkpoint(self, path: Path | None = None) -> tuple[dict[str, Any], list[str]]:
         """The state in `path`, or in the newest whole checkpoint, and a note for each skipped one.
-
-        Raises:
-            CheckpointError: none is whole.
-        """
+        Raises CheckpointError if none is whole."""
         if path is not None:
             return decode(_read(path), str(path)), []
         newest_first = [
@@ -300,7 +280,7 @@ class RunDir:
         others = f", nor are the {len(skipped) - 1} others whole" if len(skipped) > 1 else ""
         found = f"{skipped[0]}{others}" if skipped else f"{self.checkpoints} holds none"
         raise CheckpointError(
-            f"no checkpoint to go on from: {found}; restore one from a copy, or train again"
+            f"no usable checkpoint: {found}; restore one from a copy, or train again"
         )
 
 

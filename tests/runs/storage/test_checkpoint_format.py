@@ -197,7 +197,7 @@ def test_items_have_the_types_of_the_schema():
         ("measured", {"step": 1, "metrics": {}, "warnings": [], "x": 1}, "measured.'x'"),
         ("measured", {"step": 1, "metrics": {"nll": torch.zeros(())}, "warnings": []},
          "measured holds a tensor"),
-        ("retries", [{"step": 1, "back_to": 0, "lr": 0.1, "x": 1}], "retries is not what it was"),
+        ("retries", [{"step": 1, "back_to": 0, "lr": 0.1, "x": 1}], "retries is invalid"),
         ("window", [["loss"]], "window"), ("window", [(["a", "b"], torch.ones(2, 1))], "window"),
         ("extra", 1, "holds 'extra', which is not known"),
     ],

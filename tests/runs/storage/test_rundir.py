@@ -91,7 +91,7 @@ def test_a_created_run_is_opened(tmp_path):
     assert run.config() == {"seed": 1, "b": {"a": None}}
     assert list(run.config()) == ["seed", "b"]
     assert RunDir.open(tmp_path / "run").read_json("run.json") == {"command": ["x"]}
-    with pytest.raises(ConfigError, match=r"holds a run already: go on with 'ebmtrain resume"):
+    with pytest.raises(ConfigError, match=r"holds a run already: continue it, 'ebmtrain resume"):
         RunDir.create(tmp_path / "run", {}, {})
     with pytest.raises(ConfigError, match=r"is not a run directory: it has no config.yaml"):
         RunDir.open(tmp_path)
@@ -304,7 +304,8 @@ def test_the_newest_intact_checkpoint_is_loaded_and_damaged_ones_named(tmp_path)
     assert passed[1].endswith("step_00000005.pt is used instead")
     (run.checkpoints / "step_00000005.pt").write_bytes(b"")
     flip(run.checkpoints / "step_00000000.pt")
-    with pytest.raises(CheckpointError, match=r"from: .*last\.pt is damaged.*nor are the 3 others"):
+    reason = r"checkpoint: .*last\.pt is damaged.*nor are the 3 others"
+    with pytest.raises(CheckpointError, match=reason):
         run.load_checkpoint()
 
 
