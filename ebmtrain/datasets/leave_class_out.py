@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -11,21 +9,12 @@ from ebmtrain.errors import DataError
 from ebmtrain.types import Labels
 
 
-class _ClassSplit(NamedTuple):
-    """Training and held-out points without one class, and the points of that class."""
-
-    train: Tensor
-    holdout: Tensor
-    labels: Labels | None
-    anomalies: Tensor | None
-    """None: no class was excluded."""
-
-
 def leave_class_out(
     without: int | None, train: Tensor, holdout: Tensor, labels: Labels | None
-) -> _ClassSplit:
-    """The data without one class. The other classes keep their numbers and their split, so runs of
-    one seed that exclude different classes share it.
+) -> tuple[Tensor, Tensor, Labels | None, Tensor | None]:
+    """Training points, held-out points and labels without one class, and the points of that class,
+    or None if no class is excluded. The other classes keep their numbers and their split, so runs
+    of one seed that exclude different classes share it.
 
     Args:
         without: a class, from 0; None: no change.
@@ -36,7 +25,7 @@ def leave_class_out(
         DataError: there are no classes, the class does not exist, or nothing remains without it.
     """
     if without is None:
-        return _ClassSplit(train, holdout, labels, None)
+        return train, holdout, labels, None
     if labels is None:
         raise DataError(
             f"dataset.without is {without}, and these data have no classes to leave out: "
@@ -55,4 +44,4 @@ def leave_class_out(
             "dataset.without={} leaves {} points to train on, {} held out and {} anomalies, of "
             "which none may be 0: leave out another class".format(without, *counts)
         )
-    return _ClassSplit(train[~out_train], holdout[~out_holdout], kept, anomalies)
+    return train[~out_train], holdout[~out_holdout], kept, anomalies

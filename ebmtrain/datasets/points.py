@@ -139,8 +139,8 @@ class Points:
             y = None if self._classes is None else self._classes.index_select(0, rows)
             return Batch(self._standardized.index_select(0, rows), y)
         x, y = self.source(self, step, size, seed)
-        x = to_device(self.standardization.to_standard(x), self.device, self.dtype)
-        return Batch(x, None if y is None else to_device(y, self.device))
+        x = _to_device(self.standardization.to_standard(x), self.device, self.dtype)
+        return Batch(x, None if y is None else _to_device(y, self.device))
 
     def rows(self, step: int, size: int, seed: int) -> Tensor:
         """Indices of the training points in the batch of one update, (size,); arguments as of
@@ -163,11 +163,11 @@ class Points:
         if self._shuffled is None or self._shuffled[:2] != (seed, epoch):
             # Drawn on the CPU, so that every device gets the same batches.
             order = torch.randperm(self.train.shape[0], generator=stream(seed, "epoch", epoch))
-            self._shuffled = seed, epoch, order if self.source else to_device(order, self.device)
+            self._shuffled = seed, epoch, order if self.source else _to_device(order, self.device)
         return self._shuffled[2]
 
 
-def to_device(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+def _to_device(x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
     """x on a device, cast to `dtype` (None: its own), without synchronisation.
 
     A copy from pageable memory may wait for all work that is queued on a GPU. A copy from pinned

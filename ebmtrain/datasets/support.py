@@ -51,7 +51,7 @@ class Continuous:
         low, high = region.low.to(uniform), region.high.to(uniform)
         return (low + uniform * (high - low)).view(like.shape)
 
-    def base(self, points: Tensor) -> GaussianBase:
+    def base(self, points: Tensor) -> _GaussianBase:
         """The Gaussian with mean and covariance of (n, d) points. A thousandth of the mean variance
         is added to each variance, so that the covariance of few or degenerate points is positive
         definite.
@@ -60,7 +60,7 @@ class Continuous:
         covariance = torch.cov(points.T).view(d, d)
         ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
         covariance = covariance + ridge * torch.eye(d).to(points)
-        return GaussianBase(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
+        return _GaussianBase(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
     def integration_box(self, region: Region, margin: float) -> Region:
         """The region with `margin` of its width added on each side."""
@@ -77,7 +77,7 @@ def support_of(dataset: object) -> Support:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianBase:
+class _GaussianBase:
     """The Gaussian N(mean, L L') with lower triangular L, float64."""
 
     mean: Tensor

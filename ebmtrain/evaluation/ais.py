@@ -67,7 +67,7 @@ class AnnealedImportanceSampling:
     weights are computed, so that the weights are unbiased.
 
     Args:
-        every: updates between two evaluations; the last update always makes one.
+        every: updates between two evaluations, see `Evaluator`.
         chains: number of chains of each side.
         temperatures: steps of the annealing schedule; the variance of log w is proportional to the
             inverse of their number.

@@ -64,8 +64,7 @@ class Diagnostics:
     mode that no chain has visited.
 
     Args:
-        every: updates between two evaluations; none before the first update, the last update always
-            makes one.
+        every: updates between two evaluations, see `Evaluator`.
         chains: number of parallel chains.
         draws: of each chain. Below 50 the metrics are given without warnings about mixing.
         thin: steps between two draws. They contain at least one jump step.

@@ -52,7 +52,7 @@ class Quadrature:
                   weights of the modes
 
     Args:
-        every: updates between two evaluations; the last update always makes one.
+        every: updates between two evaluations, see `Evaluator`.
         resolution: initial number of cells per axis in two dimensions (64 times as many in one, a
             quarter in three); at most 8192, and at most 67 million cells in all.
         margin: width added to the data's range on each side, as a fraction of it.

@@ -45,7 +45,7 @@ class OutlierBaselines:
     is a choice in hindsight, in favour of the detector. For data of up to some thousand points.
 
     Args:
-        every: updates between two evaluations; the last update always makes one.
+        every: updates between two evaluations, see `Evaluator`.
 
     Raises:
         ConfigError: scikit-learn is not installed.

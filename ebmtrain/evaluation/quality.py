@@ -59,8 +59,7 @@ class Quality:
     so if `points` is larger than `samples.chains`: floors and errors are then slightly too small.
 
     Args:
-        every: updates between two evaluations; none before the first update, the last update always
-            makes one.
+        every: updates between two evaluations, see `Evaluator`.
         points: largest number of samples, of held-out points and of training points; from 2 to
             100,000.
         projections: random directions of the sliced Wasserstein distance.

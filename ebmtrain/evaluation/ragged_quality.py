@@ -87,7 +87,7 @@ class RaggedDiagnostics:
     metrics that are left out.
 
     Args:
-        every: updates between two evaluations; the last update always makes one.
+        every: updates between two evaluations, see `Evaluator`.
     """
 
     at_start: ClassVar[bool] = False

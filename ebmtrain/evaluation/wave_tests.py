@@ -38,8 +38,7 @@ class WaveTests:
     independent of its start.
 
     Args:
-        every: updates between two evaluations; none before the first update, the last update always
-            makes one.
+        every: updates between two evaluations, see `Evaluator`.
         points: number of samples, and the largest number of held-out sequences; from 10 to 100,000.
     """
 

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.properties.result import PropertyResult, not_applicable, seeded_generator
+from ebmtrain.evaluation.properties.result import (
+    PropertyResult,
+    no_faults,
+    not_applicable,
+    seeded_generator,
+)
 from ebmtrain.types import Batch, HasEnergyRegularization, Method, Tensors
 
 _BURN_IN_UPDATES = 60  # of the first block, in which chains and learnt constants equilibrate
@@ -162,12 +167,8 @@ def _check_update(
         "the same generator gives another loss": not same,
         "gradients arrive before backward()": has_gradients,
     }
-    names = [name for name, broken in faults.items() if broken]
-    yield PropertyResult(
-        "loss depends on its arguments alone and changes none",
-        not names,
-        "; ".join(names) or "no side effect",
-        "no side effect",
+    yield no_faults(
+        "loss depends on its arguments alone and changes none", faults, "no side effect"
     )
     yield _check_gradient(out.loss, energy)
     yield _check_state(out.state, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,12 @@ class PropertyResult(NamedTuple):
 def below(name: str, what: str, error: float, bound: float) -> PropertyResult:
     """The result of the property that an error, named `what`, is below its bound."""
     return PropertyResult(name, error < bound, f"{what} {error:.1e}", f"< {bound:g}")
+
+
+def no_faults(name: str, faults: Mapping[str, bool], none: str) -> PropertyResult:
+    """The result of the property that no fault is present, which `none` describes."""
+    present = [fault for fault, found in faults.items() if found]
+    return PropertyResult(name, not present, "; ".join(present) or none, none)
 
 
 def seeded_generator(seed: int = 0) -> torch.Generator:

@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.evaluation.properties.result import PropertyResult, not_applicable, seeded_generator
+from ebmtrain.evaluation.properties.result import (
+    PropertyResult,
+    no_faults,
+    not_applicable,
+    seeded_generator,
+)
 from ebmtrain.samplers.chain import run_chain, temperature_of
 from ebmtrain.types import HasStepSize, Sampler
 
@@ -125,14 +130,8 @@ def _check_side_effects(sampler: Sampler, energy: nn.Module, x: Tensor) -> Prope
     faults = {
         "gradients arrive at the parameters": any(p.grad is not None for p in model.parameters()),
         "points carry a graph": end.requires_grad,
-        "weights or statistics moved": changed,
+        "weights or statistics changed": changed,
         "the mode changed": not model.training,
-        "the starting points moved": not torch.equal(first, x),
+        "the starting points changed": not torch.equal(first, x),
     }
-    errors = [name for name, broken in faults.items() if broken]
-    return PropertyResult(
-        "chains do not change the model",
-        not errors,
-        "; ".join(errors) or "no change",
-        "no change",
-    )
+    return no_faults("chains do not change the model", faults, "no change")
