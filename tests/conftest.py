@@ -21,6 +21,7 @@ TINY = (
     "samples.burn_in=5", "samples.thin=2", "evaluation.resolution=32", "checkpoint.every=10",
     "optimizer.schedule.warmup_steps=0", "device.threads=1", "quality.points=50",
     "quality.shuffles=20", "diagnostics.chains=4", "diagnostics.draws=8", "diagnostics.thin=1",
+    "evaluation.tolerance=1",
 )  # fmt: skip
 TINY_POINTS = ("dataset.n_train=200", "dataset.n_holdout=200")
 TINY_BUFFER = ("method.slots=64",)

@@ -31,7 +31,7 @@ LENGTH = (f"train.steps={STEPS}", f"checkpoint.every={EVERY}", "checkpoint.keep=
           "evaluation.every=6")  # fmt: skip
 
 TRAININGS = {
-    "pcd_mala": ("method=pcd", "sampler=mala"),
+    "pcd_mala": ("method=pcd", "sampler=mala", "evaluation.tolerance=1e-3"),
     "pcd_langevin": ("method=pcd", "sampler=langevin"),
     "pcd_hmc": ("method=pcd", "sampler=hmc"),
     "pcd_restarts": ("method=pcd", "method.reinit=0.3", "method.data_noise=0.1"),

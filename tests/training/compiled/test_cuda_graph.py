@@ -160,34 +160,42 @@ def stuck(run, inputs, changed):
     return lambda: outputs
 
 
+def recording_warnings(lines: list[str]) -> list[str]:
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert all("not recorded as a CUDA graph" in w and "differs from" in w for w in warnings)
+    return warnings
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "differs from")])
-def test_compiled_updates_are_recorded(configured, lines, monkeypatch, tmp_path, record, told):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    spec, state = warm(configured("method=dsm", "model.depth=1"))
-    other = clone_state(spec, state)
-    directly, played = CompiledTrainStep(), CompiledTrainStep(cuda_graph=True)
-    made = []
+@pytest.mark.usefixtures("compiler_cache")
+def test_compiled_updates_are_recorded(configured, lines, monkeypatch):
+    # The update of test_no_waiting.py: it is compiled once and found in the cache.
+    spec, state = warm(configured("method=pcd", "method.k=2", "model.depth=1"))
+    initial, directly, made = clone_state(spec, state), CompiledTrainStep(), []
     for _ in range(3):
         run_step(spec, state, directly)
-    monkeypatch.setattr(
-        compiled, "recorder", lambda _: lambda *words: made.append(1) or record(*words)
-    )
-    for _ in range(3):
-        run_step(spec, other, played)
-    assert made
-    assert differences(state.state_dict(), other.state_dict()) == []
-    warnings = [line for line in lines() if line.startswith("warning")]
-    assert len(warnings) == (told is not None)
-    assert all("not recorded as a CUDA graph" in w and told in w for w in warnings)
+    for record, count in ((tape, 0), (stuck, 1)):
+        other, played = clone_state(spec, initial), CompiledTrainStep(cuda_graph=True)
+        made.clear()
+        monkeypatch.setattr(
+            compiled,
+            "recorder",
+            lambda _, record=record: lambda *words: made.append(1) or record(*words),
+        )
+        for _ in range(3):
+            run_step(spec, other, played)
+        assert made
+        assert differences(state.state_dict(), other.state_dict()) == []
+        assert len(recording_warnings(lines())) == count
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("record", "told"), [(tape, None), (stuck, "differs from")])
-def test_vmapped_updates_are_recorded(configured, lines, monkeypatch, record, told):
+def test_vmapped_updates_are_recorded(configured, lines, monkeypatch):
     monkeypatch.setattr(together, "compile_graph", lambda graph, _: graph)  # half a minute less
     made, ends = [], []
-    for by in (None, lambda *words: made.append(1) or record(*words)):
+    for record, count in ((None, 0), (tape, 0), (stuck, 1)):
+        by = record and (lambda *words, record=record: made.append(1) or record(*words))
+        made.clear()
         monkeypatch.setattr(together, "recorder", lambda _, by=by: by)
         members = start_members(configured, 2, "method=pcd", "method.k=2")
         stepper = VmapTrainStep(compile=True, cuda_graph=True)
@@ -197,12 +205,10 @@ def test_vmapped_updates_are_recorded(configured, lines, monkeypatch, record, to
         members[0][1].load_state_dict(saved)
         run_updates(members, stepper, 3)
         assert stepper.compiled
+        assert bool(made) == (record is not None)
         ends.append([state.state_dict() for _, state in members])
-    assert made
-    assert differences(*ends) == []
-    warnings = [line for line in lines() if line.startswith("warning")]
-    assert len(warnings) == (told is not None)
-    assert all("not recorded as a CUDA graph" in w and told in w for w in warnings)
+        assert differences(ends[0], ends[-1]) == []
+        assert len(recording_warnings(lines())) == count
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

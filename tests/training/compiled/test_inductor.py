@@ -91,18 +91,8 @@ def test_the_traced_graph_is_the_update(configured, words):
     assert compiled._parameter_distance(plain, before) > 0
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache of its own: what is tested is not what an earlier run has left."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
-    yield
-    patch.undo()
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures", "cache")
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "compiler_cache")
 def test_a_compiled_run_agrees_with_the_eager_run(configured, tmp_path, lines):
     """Close to the ordinary run, and the same to the bit where it was stopped between."""
     words = ("sampler=langevin", "method.k=2", "model.depth=1", "train.steps=20")

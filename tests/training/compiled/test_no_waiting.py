@@ -82,8 +82,8 @@ def test_an_update_does_not_synchronize(configured, words):
 
 
 @pytest.mark.slow
-def test_a_compiled_update_does_not_synchronize(configured, monkeypatch, tmp_path, lines):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+@pytest.mark.usefixtures("compiler_cache")
+def test_a_compiled_update_does_not_synchronize(configured, lines):
     spec, state = warm(configured, "method=pcd method.k=2 model.depth=1")
     stepper = CompiledTrainStep()
     run_step(spec, state, stepper)
