@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PRESETS = sorted((ROOT / "configs").rglob("*.yaml"))
 EXAMPLE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+FORMER_EXAMPLE = (ROOT / "tests/fixtures/extending_of_0fcc4f4.md").read_text(encoding="utf-8")
 NAMED_BLOCK = re.compile(r"^```\w+ (\S+\.\w+)\n(.*?)^```$", re.M | re.S)
 FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
 SHELL = ("", "console", "sh", "bash")
@@ -35,8 +36,9 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 SHORT = (
     "train.steps=4", "train.batch_size=32", "train.log_every=2", "dataset.n_train=200",
-    "dataset.n_holdout=200", "evaluation.resolution=32", "plots.points=50", "samples.count=50",
-    "samples.chains=50", "samples.burn_in=5", "samples.thin=1", "device.threads=1",
+    "dataset.n_holdout=200", "evaluation.resolution=32", "evaluation.tolerance=1",
+    "plots.points=50", "samples.count=50", "samples.chains=50", "samples.burn_in=5",
+    "samples.thin=1", "device.threads=1",
 )  # fmt: skip
 
 
@@ -59,11 +61,11 @@ def commands_of(paths: list[Path]) -> list[str]:
     return list(found)
 
 
-@pytest.fixture
-def example(folder, monkeypatch) -> Iterator[Path]:
-    """The worked example's files, in the working directory."""
+@pytest.fixture(params=[EXAMPLE], ids=[""])
+def example(request, folder, monkeypatch) -> Iterator[Path]:
+    """The files of the example, in the working directory."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name, content in NAMED_BLOCK.findall(EXAMPLE):
+    for name, content in NAMED_BLOCK.findall(request.param):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
@@ -181,6 +183,19 @@ def test_the_example_trains_and_is_opened_by_who_trusts_it(example, command):
 def test_the_method_of_the_example_trains_the_built_in_model(example, command):
     run = small_run(command, "method=cnce", "dataset=banana", "model.width=8")
     assert (run / "checkpoints/last.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("example", [FORMER_EXAMPLE], ids=["0fcc4f4"], indirect=True)
+def test_the_example_of_an_earlier_version_trains(example, command):
+    """Its file imports functions by former names, which gives one notice."""
+    words = ("model=mixture", "sampler=random_walk", "dataset=banana", "method.slots=64")
+    with pytest.warns(FutureWarning) as notices:
+        small_run(command, *words)
+    (notice,) = {str(each.message) for each in notices}
+    assert "accepted is now accept_mask" in notice
+    assert command("sample", "run", "count=10", "--trust", "my_parts").code == 0
 
 
 def test_the_presets_of_the_example_are_listed_with_where_they_come_from(example, command):
