@@ -8,6 +8,7 @@ those of all who took part.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import resource
@@ -131,8 +132,10 @@ def race(path: Path, config: dict[str, Any] | None, runners: int) -> list[int]:
 
 
 def warm(config: dict[str, Any]) -> None:
-    """Imports what torch imports when it is first needed: two seconds, once instead of per job. No
-    derivative is taken: autograd does not like to be forked after that."""
+    """Imports what a run imports when it first needs it: two seconds, once instead of in each job.
+    No derivative is taken: autograd cannot be forked after that."""
+    for name in ("arviz_stats.base.array", "sklearn.datasets"):
+        importlib.import_module(name)
     experiment = build(config, set_up_process=True)
     assert experiment.train_spec is not None
     initial_state(experiment.train_spec, experiment.energy, experiment.generator("train"))

@@ -356,19 +356,19 @@ def test_a_path_that_is_too_long(command, folder: Path, tiny):
     assert list(folder.iterdir()) == []
 
 
-def process(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ebmtrain", *words], cwd=folder, text=True,
-                          timeout=HANG_S, stderr=subprocess.PIPE, **options)  # fmt: skip
-
-
 @pytest.mark.slow
 def test_a_read_only_home(folder: Path, tiny):
-    """Not even by root. matplotlib and others want to keep something there."""
+    """Not even root can write there. matplotlib and the C++ compiler would keep files there."""
+    compiler = folder / "c++"
+    compiler.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')  # takes less time to compile
+    compiler.chmod(0o700)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
-    environment["HOME"] = "/proc/nowhere"
-    words = [*tiny, "hydra.run.dir=run", "train.steps=2"]
-    done = process(words, folder, env=environment, stdout=subprocess.PIPE)
+    environment |= {"HOME": "/proc/nowhere", "CXX": str(compiler)}
+    words = [*tiny, "hydra.run.dir=run", "train.steps=2", "plots.gif=false"]
+    done = subprocess.run([sys.executable, "-m", "ebmtrain", *words], env=environment,
+                          capture_output=True, text=True, timeout=HANG_S)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+    assert "is not used" not in (folder / "run/run.log").read_text()
     assert (folder / "run/plots/landscape_final.png").exists()
 
 
@@ -397,21 +397,31 @@ def test_too_many_open_files(finished_run, folder: Path, tiny):
 # Process
 
 
+WITHOUT_PICTURES = """
+from ebmtrain.cli.main import entry
+from ebmtrain.runs.figures import RunFigures
+RunFigures.draw_landscape = lambda *_: None
+RunFigures.draw_all = lambda *_: []
+entry()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["closed", "ascii", "full"])
 def test_closed_and_ascii_streams(folder: Path, tiny, case):
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = [*tiny, "hydra.run.dir='é数'", "train.steps=2", "plots.gif=false"]
+    words = ["-c", WITHOUT_PICTURES, *tiny, "hydra.run.dir='é数'", "train.steps=2"]
+    command, environment = [sys.executable, *words], None
     if case == "closed":
-        shell = f'exec "{sys.executable}" -m ebmtrain "$@" >&-'
-        done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=folder, text=True,
-                              timeout=HANG_S,
-                              stderr=subprocess.PIPE)  # fmt: skip
-    elif case == "full":
-        with Path("/dev/full").open("w") as full:
-            done = process(words, folder, stdout=full)
-    else:
-        done = process(words, folder, env=environment, stdout=subprocess.PIPE)
+        command = ["sh", "-c", f'exec "{sys.executable}" "$@" >&-', "sh", *words]
+    elif case == "ascii":
+        ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        environment = os.environ | ascii_only
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, text=True, timeout=HANG_S,
+            stdout=full if case == "full" else subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    if case == "ascii":
         assert "KL  " in done.stdout
         assert all(ord(letter) < 128 for letter in done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
@@ -419,6 +429,7 @@ def test_closed_and_ascii_streams(folder: Path, tiny, case):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("variable", ["TERM=dumb", "NO_COLOR=1", "COLUMNS=1"])
 def test_terminals_of_each_kind(finished_run, folder: Path, tiny, variable):
     name, _, value = variable.partition("=")
@@ -426,7 +437,7 @@ def test_terminals_of_each_kind(finished_run, folder: Path, tiny, variable):
 
     def work() -> int:
         os.environ.update({"TERM": "xterm", name: value})
-        return main([*tiny, "hydra.run.dir=run", "train.steps=30", "plots.gif=false"])
+        return main([*tiny, "hydra.run.dir=run", "train.steps=30"])
 
     child = Child(work, folder, terminal=follower)
     os.close(follower)
