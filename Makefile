@@ -24,10 +24,10 @@ train: $(VENV)/.for-use
 	@echo "         . $(BIN)/activate   once per shell, to put ebmtrain on the PATH"
 
 test: $(VENV)/.for-development
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.for-development
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 soak: $(VENV)/.for-development
 	PYTHONPATH=tests:tests/runs/storage nice -n 10 $(BIN)/python -u tests/reliability/soak.py $(COUNTS)

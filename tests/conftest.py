@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -97,12 +99,13 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="session")
 def configured() -> Callable[..., dict[str, Any]]:
-    """The plain configuration that these words make, on top of the small default run."""
+    """The plain configuration of these words, on top of the small default run."""
 
-    def config(*words: str) -> dict[str, Any]:
+    @functools.cache
+    def compose(words: tuple[str, ...]) -> dict[str, Any]:
         chosen = [w for w in words if w.startswith("method=")]
         buffer = [] if chosen and chosen[-1] != "method=pcd" else TINY_BUFFER
         points = [] if set(words) & {"dataset=iris", "dataset=wine"} else TINY_POINTS
         return presets.to_plain(presets.compose_config([*TINY, *points, *buffer, *words]))
 
-    return config
+    return lambda *words: copy.deepcopy(compose(words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from repeats import normal
 from torch import Tensor, nn
 
 from ebmtrain.masks import truncate
@@ -45,11 +46,6 @@ def resized(energy: nn.Module, length: int, ragged: bool = False) -> nn.Module:
         read = lambda h: nn.functional.linear(h, weight, energy.output.bias)  # noqa: E731
         object.__setattr__(twin, "output", read)
     return twin
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
 def padded(steps: list[int], seed: int = 0) -> Tensor:

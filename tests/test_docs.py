@@ -6,6 +6,7 @@ import csv
 import functools
 import importlib
 import json
+import pydoc
 import re
 import shlex
 import sys
@@ -122,6 +123,44 @@ def test_each_link_leads_somewhere(path):
     for target in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+SOURCES = sorted((ROOT / "ebmtrain").rglob("*.py"))
+PLACEHOLDERS = {"ebmtrain/samplers/full_name.py", "configs/sampler/short.yaml"}
+
+
+def names_nothing(code: str) -> bool:
+    """Whether inline code is the dotted name of a part of ebmtrain, or the path of a source file or
+    document, that does not exist."""
+    if re.fullmatch(r"ebmtrain(\.\w+)+", code):
+        try:
+            pydoc.locate(code) or importlib.import_module(code)
+        except ImportError:
+            return True
+        return False
+    path = re.fullmatch(r"([\w-]+)/([\w.-]+/)*([\w-]+\.(py|cpp|h|yaml|md))?", code)
+    if path is None or path[1] == "outputs":  # that of runs
+        return False
+    folders = [folder for folder in (ROOT, ROOT / "ebmtrain") if (folder / path[1]).is_dir()]
+    return bool(folders) and not any((folder / code).exists() for folder in folders)
+
+
+def test_names_of_what_does_not_exist_are_recognised():
+    for code in ("ebmtrain.load", "ebmtrain.runs.launch.resume", "a.b", "run/x.py", "types/",
+                 "models/perceptron/perceptron.cpp", "docs/guide.md"):  # fmt: skip
+        assert not names_nothing(code)
+    for code in ("ebmtrain.lod", "ebmtrain.runs.launch.resum", "runs/lanch.py", "docs/guid.md",
+                 "ebmtrain/runs/lanch.py", "tests/runz/"):  # fmt: skip
+        assert names_nothing(code)
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *SOURCES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_source_file_and_part_that_is_named_exists(path):
+    if path.name == "CHANGELOG.md":
+        return  # it has names of earlier versions
+    text = path.read_text(encoding="utf-8")
+    named = {code for code in INLINE.findall(text) if names_nothing(code)}
+    assert named <= PLACEHOLDERS
 
 
 def layout(text: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from ragged import normal, padded
+from ragged import padded
+from repeats import normal
 from torch import Tensor
 
 from ebmtrain.masks import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from repeats import seeded
 
 from ebmtrain.datasets.digits import digits
 from ebmtrain.datasets.images import image_dataset
@@ -17,10 +18,6 @@ from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region, Standardization
 
 LEVELS = 17
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def images(standardize="range") -> Points:
@@ -44,7 +41,7 @@ def test_range_standardization_maps_bounds_to_minus_one_and_one():
 
 @pytest.mark.parametrize("scaling", [True, False, "whiten"])
 def test_other_standardizations_ignore_bounds(scaling):
-    x = torch.randn(50, 3, generator=generator(), dtype=torch.float64)
+    x = torch.randn(50, 3, generator=seeded(), dtype=torch.float64)
     one, two = (s.standardization(x, scaling) for s in (REAL, Continuous((-9.0, 9.0))))
     assert all(a is b or torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
@@ -63,7 +60,7 @@ def test_standardization_transforms_the_support():
     assert support_of(changing) == Continuous((0.0, 17.0))
     assert DataSpec.of(plain).support == plain.support
     table = random_split(
-        torch.randn(9, 2, generator=generator()), holdout=0.2, standardize=True, seed=0
+        torch.randn(9, 2, generator=seeded()), holdout=0.2, standardize=True, seed=0
     )
     assert DataSpec.of(table).support is REAL
 
@@ -76,9 +73,9 @@ def test_the_default_support_is_real():
 def test_chains_start_uniform_in_the_region():
     region = Region(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0]))
     like = torch.empty(4000, 2, dtype=torch.float64)
-    x = REAL.chain_starts(like, region, generator())
+    x = REAL.chain_starts(like, region, seeded())
     assert (x.shape, x.dtype) == (like.shape, like.dtype)
-    assert torch.equal(x, REAL.chain_starts(like, region, generator()))
+    assert torch.equal(x, REAL.chain_starts(like, region, seeded()))
     assert ((x >= region.low) & (x <= region.high)).all()
     width = region.high - region.low
     error = 4 * width / 12**0.5 / 4000**0.5
@@ -86,7 +83,7 @@ def test_chains_start_uniform_in_the_region():
 
 
 def test_the_base_distribution_has_the_moments_of_the_points():
-    x = torch.randn(500, 2, generator=generator(), dtype=torch.float64) @ torch.tensor(
+    x = torch.randn(500, 2, generator=seeded(), dtype=torch.float64) @ torch.tensor(
         [[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64
     )
     z = REAL.base(x).whiten(x)

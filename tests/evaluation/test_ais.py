@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from repeats import seeded
 from torch import Tensor, nn
 
 from ebmtrain.config import presets
@@ -44,10 +45,6 @@ WEIGHTS = [0.5, 0.3, 0.2]
 OFFSET = 7.0
 
 
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def unused_trace(*_):
     raise AssertionError("records no chains")
 
@@ -67,7 +64,7 @@ def perfect_input(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> 
     """A model equal to the truth, in other units; its own samples are `heat` times too wide about
     each mode.
     """
-    g = stream(100 + seed)
+    g = seeded(100 + seed)
     x = 3 * truth.sample(1000, g) + 50
     standard = fit_standardization(x, True)
     own = replace(truth, std=3 * truth.std,
@@ -85,7 +82,7 @@ def perfect_input(truth, *, temperature=1.0, heat=1.0, holdout=None, seed=0) -> 
         sampler=Mala(step_size=0.1),
         method={},
         trace=unused_trace,
-        generator=lambda purpose: stream(seed + sum(map(ord, purpose))),
+        generator=lambda purpose: seeded(seed + sum(map(ord, purpose))),
     )
 
 
@@ -108,7 +105,7 @@ def ais():
 
 def make_path(target=MIXTURE):
     energy = MixtureEnergy(centres=target.centres, weights=target.weights, std=target.std).double()
-    base = REAL.base(target.sample(2000, stream(3)))
+    base = REAL.base(target.sample(2000, seeded(3)))
     return base, lambda beta: GeometricPath(
         beta=beta, base=base, energy=energy, temperature=1.0, shape=(D,)
     )
@@ -121,7 +118,7 @@ def test_path_energy_and_gradient(beta):
     """
     base, path = make_path()
     here = replace(path(beta), temperature=1.7)
-    z = torch.randn(20, D, dtype=torch.float64, generator=stream(5)).requires_grad_()
+    z = torch.randn(20, D, dtype=torch.float64, generator=seeded(5)).requires_grad_()
     u = base.unwhiten(z)
     gaussian = torch.distributions.MultivariateNormal(base.mean, scale_tril=base.factor)
     density = gaussian.log_prob(u) + base.log_volume
@@ -140,7 +137,7 @@ def test_weights_are_unbiased_for_any_schedule(kernel):
     """
     base, path = make_path()
     ladder = AnnealingSchedule([0.0, 0.3, 0.7, 1.0], [0.0, kernel.step_size, kernel.step_size, 0.1])
-    g, n = stream(1), 20_000
+    g, n = seeded(1), 20_000
     up = anneal(path, torch.randn(n, D, dtype=torch.float64, generator=g), ladder, kernel, 2, g)
     w = (up + base.log_volume).exp()
     assert w.std() > 0.3  # the ladder is short: the weights have work to do
@@ -158,7 +155,7 @@ def test_adaptive_schedule_keeps_the_requested_ess():
     """
     _, path = make_path()
     kernel = Hmc(step_size=0.3, adaptation=None)
-    g = stream(2)
+    g = seeded(2)
     z = torch.randn(2000, D, dtype=torch.float64, generator=g)
     ladder = adaptive_schedule(path, z, kernel, 0.8, g)
     assert ladder.betas[0] == 0 and ladder.betas[-1] == 1  # noqa: PT018
@@ -199,8 +196,8 @@ def test_each_temperature_has_its_step_size_in_both_directions():
         torch.zeros(2, D).double(),
     )
     up, down = _RecordingKernel(), _RecordingKernel()
-    anneal(path, z, ladder, up, 1, stream(0))
-    anneal(path, z, reversed_schedule(ladder), down, 1, stream(0))
+    anneal(path, z, ladder, up, 1, seeded(0))
+    anneal(path, z, reversed_schedule(ladder), down, 1, seeded(0))
     assert up.seen == [(0.2, 0.2), (0.7, 0.3), (1.0, 0.4)]
     assert down.seen == [(0.7, 0.3), (0.2, 0.2), (0.0, 0.1)]
 
@@ -230,8 +227,8 @@ def test_resampled_pilot_chains_have_equal_weights(monkeypatch):
         annealing, "next_beta_step", lambda w, *rest: seen.append(w) or next_beta_step(w, *rest)
     )
     _, path = make_path(replace(MIXTURE, std=0.1))
-    z = torch.randn(500, D, dtype=torch.float64, generator=stream(2))
-    adaptive_schedule(path, z, Hmc(step_size=0.1), 0.8, stream(3))
+    z = torch.randn(500, D, dtype=torch.float64, generator=seeded(2))
+    adaptive_schedule(path, z, Hmc(step_size=0.1), 0.8, seeded(3))
     alike = [not w.any() for w in seen]
     assert alike[0]
     assert 1 < sum(alike) < len(alike)
@@ -239,7 +236,7 @@ def test_resampled_pilot_chains_have_equal_weights(monkeypatch):
 
 def test_next_beta_step_accounts_for_current_weights():
     """(sum W v)^2 / sum W v^2 at the step found, for unequal W."""
-    log_w, fall = (s * torch.randn(500, generator=stream(i)).double() for i, s in ((1, 2), (2, 9)))
+    log_w, fall = (s * torch.randn(500, generator=seeded(i)).double() for i, s in ((1, 2), (2, 9)))
     step = next_beta_step(log_w, fall, 1.0, 0.7)
     assert 0 < step < 1
     weights, v = log_w.softmax(0), (step * fall).exp()
@@ -251,7 +248,7 @@ def test_each_bound_has_the_confidence():
     normal approximation; a quantile of n resamplings is accurate to 0.4 / (0.28 sqrt(n)) of one.
     Mean weights of 0.95 leave a gap, so that the bounds keep their order.
     """
-    n, g = 4_000, stream(1)
+    n, g = 4_000, seeded(1)
     check = AnnealedImportanceSampling(
         every=1, kernel=Hmc(step_size=0.3), bootstrap=n, confidence=0.8
     )
@@ -267,7 +264,7 @@ def test_each_bound_has_the_confidence():
 
 def test_standard_error_is_at_least_half_of_the_gap():
     """A gap of 0.4 nats, with a bootstrap error of a hundredth."""
-    g = stream(1)
+    g = seeded(1)
     check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
     up, down = 0.01 * torch.randn(2, 500, generator=g, dtype=torch.float64) - 0.2
     for sign in (1, -1):  # forward below reverse, and above
@@ -283,11 +280,11 @@ def test_gap_warning_uses_the_errors_of_both_sides(swapped):
     may be chance, one of 0.5 may not.
     """
     check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
-    noise = torch.randn(400, generator=stream(7), dtype=torch.float64)
+    noise = torch.randn(400, generator=seeded(7), dtype=torch.float64)
     sure, unsure = torch.zeros_like(noise), noise - log_mean_exp(noise)
     for gap, complaints in ((0.15, 0), (0.5, 1)):
         up, down = (unsure, sure) if swapped else (sure, unsure)
-        _, warnings = check.summarize(LogWeights(up, down - gap, unused_trace), stream(1))
+        _, warnings = check.summarize(LogWeights(up, down - gap, unused_trace), seeded(1))
         assert len(warnings) == complaints
 
 
@@ -295,7 +292,7 @@ def test_bennett_combines_both_sides():
     """Normal log weights, which satisfy Crooks' relation: f ~ N(L - s^2/2, s^2), r ~ N(-L - s^2/2,
     s^2). Each side alone is biased, the combined estimate is not.
     """
-    g, s, n = stream(4), 3.0, 4000
+    g, s, n = seeded(4), 3.0, 4000
     noise = torch.randn(50, 2, n, dtype=torch.float64, generator=g)
     up, down = 5 - s**2 / 2 + s * noise[:, 0], -5 - s**2 / 2 + s * noise[:, 1]
     joined = bennett_log_z(up, down[:, : n // 2])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from repeats import normal, stream
+from repeats import normal, seeded
 
 from ebmtrain.cli.main import main
 from ebmtrain.config import presets
@@ -51,7 +51,7 @@ def perfect(
     truth=FIVE, *, seed=0, n=2_000, model=None, drawn=None, temperature=1.0
 ) -> EvaluationInput:
     """Data of the true density, and a model and samples that are equal to it unless given."""
-    g = stream(seed)
+    g = seeded(seed)
     train, holdout = truth.sample(n, g), truth.sample(n, g)
     units = fit_standardization(train, True)
     u = units.to_standard(train)
@@ -65,7 +65,7 @@ def perfect(
         sampler=Mala(step_size=0.1),  # nothing of it is run here
         method={},
         trace=unused_trace,
-        generator=lambda purpose: stream(1_000 + seed + sum(map(ord, purpose))),
+        generator=lambda purpose: seeded(1_000 + seed + sum(map(ord, purpose))),
     )
 
 
@@ -154,20 +154,20 @@ def test_any_event_shape_few_points_and_no_true_density(shape, n):
         sampler=Mala(step_size=0.1),
         method={},
         trace=unused_trace,
-        generator=lambda purpose: stream(0),
+        generator=lambda purpose: seeded(0),
     )
     found, _ = CHECK(one)
     floors = {f"{name}_floor" for name in (*COMPARED, "ksd2")}
     temperature = {"temperature_fitted", "temperature_fitted_se"}
     assert set(found) == {*COMPARED, "ksd2", *floors, *temperature}
     assert all(math.isfinite(v) for v in found.values())  # type: ignore[arg-type]
-    train, holdout = choose_real_points(one.dataset, 10_000, stream(0))  # type: ignore[arg-type]
+    train, holdout = choose_real_points(one.dataset, 10_000, seeded(0))  # type: ignore[arg-type]
     assert len(train) == len(holdout) == n
 
 
 def test_a_single_held_out_point():
     one = perfect()
-    x = FIVE.sample(40, stream(0))
+    x = FIVE.sample(40, seeded(0))
     data = Points(x, x[:1], standardization=one.standardization)
     found, warnings = CHECK(replace(one, dataset=data))
     assert set(found) == {"temperature_fitted", "temperature_fitted_se"}

@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from repeats import normal, stream
+from repeats import normal, seeded
 
 from ebmtrain.evaluation.temperature import (
     Temperature,
@@ -43,22 +43,22 @@ def assert_temperature(fitted: Temperature | None, truth: float) -> None:
 def test_langevin_is_hotter_than_its_temperature(eta, temperature):
     """T / (1 - eta a / 2): 4 / 3 at eta a = 0.5, 2 at eta a = 1."""
     sampler = Langevin(step_size=eta, temperature=temperature)
-    x = run_chain(sampler, bowl, normal(4_000, 2), round(2 / eta), stream(1)).x
-    assert_temperature(configurational_temperature(bowl, x, stream(2)), temperature / (1 - 2 * eta))
+    x = run_chain(sampler, bowl, normal(4_000, 2), round(2 / eta), seeded(1)).x
+    assert_temperature(configurational_temperature(bowl, x, seeded(2)), temperature / (1 - 2 * eta))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_mala_has_its_temperature(temperature):
     sampler = Mala(step_size=0.1, temperature=temperature)
     # From within: far out, where the slope is steep, every step would be refused.
-    x = run_chain(sampler, quartic, normal(4_000, 3) / 2, 60, stream(1)).x
-    assert_temperature(configurational_temperature(quartic, x, stream(2)), temperature)
+    x = run_chain(sampler, quartic, normal(4_000, 3) / 2, 60, seeded(1)).x
+    assert_temperature(configurational_temperature(quartic, x, seeded(2)), temperature)
 
 
 def test_standard_error_matches_repetitions():
     """Exact points of N(0, 1 / 4); the spread of 300 estimates equals their standard errors."""
     found = [
-        configurational_temperature(bowl, normal(200, 1, seed=i) / 2, stream(0)) for i in range(300)
+        configurational_temperature(bowl, normal(200, 1, seed=i) / 2, seeded(0)) for i in range(300)
     ]
     z = torch.tensor([(f.value - 1) / f.error for f in found if f is not None])
     assert len(z) == 300
@@ -76,7 +76,7 @@ def test_trace_of_a_network():
         x = 2 * normal(400, *shape)
         s, divergence = score_and_divergence(net, x)
         expected = (s.square().flatten(1).sum(1).mean() / -divergence.mean()).detach()
-        found = configurational_temperature(net, x, stream(1))
+        found = configurational_temperature(net, x, seeded(1))
         assert found is not None
         tolerance = 1e-6 if math.prod(shape) <= 8 else 0.05
         assert found.value == pytest.approx(float(expected), rel=tolerance)
@@ -88,16 +88,16 @@ def test_random_directions_estimate_the_trace():
     z = normal(4_000, 20, seed=1)
     x = torch.linalg.solve(a.T, z.T).T.reshape(4_000, 4, 5)
     energy = lambda u: (u.flatten(1) @ a).square().sum(1) / 2  # noqa: E731
-    assert len(probe_vectors(x, stream(2))) == 8
-    assert_temperature(configurational_temperature(energy, x, stream(2)), 1.0)
+    assert len(probe_vectors(x, seeded(2))) == 8
+    assert_temperature(configurational_temperature(energy, x, seeded(2)), 1.0)
 
 
 def test_an_energy_with_a_kink():
     """E = |x| has its second derivative only where it has no first: Laplace distribution, T = 1."""
-    u = torch.rand(400_000, 1, generator=stream(0), dtype=torch.float64) * 2 - 1
+    u = torch.rand(400_000, 1, generator=seeded(0), dtype=torch.float64) * 2 - 1
     x = -u.sign() * (1 - u.abs()).log()
     energy = lambda v: v.abs().sum(1)  # noqa: E731
-    assert_temperature(configurational_temperature(energy, x, stream(1)), 1.0)
+    assert_temperature(configurational_temperature(energy, x, seeded(1)), 1.0)
 
 
 def test_a_network_of_leaky_relu():
@@ -109,17 +109,17 @@ def test_a_network_of_leaky_relu():
     ).double()  # fmt: skip
     net.requires_grad_(False)
     net.output.weight *= 8
-    x = run_chain(Mala(step_size=0.1), net, normal(8_000, 2), 240, stream(1)).x
+    x = run_chain(Mala(step_size=0.1), net, normal(8_000, 2), 240, seeded(1)).x
     base_alone = gradients(net, x).square().sum(1).mean() / 2
     assert float(base_alone) > 1.5
-    assert_temperature(configurational_temperature(net, x, stream(2)), 1.0)
+    assert_temperature(configurational_temperature(net, x, seeded(2)), 1.0)
 
 
 def test_no_temperature_without_curvature():
-    assert configurational_temperature(lambda x: x.sum(1), normal(100, 2), stream(0)) is None
-    assert configurational_temperature(lambda x: -bowl(x), normal(100, 2), stream(0)) is None
+    assert configurational_temperature(lambda x: x.sum(1), normal(100, 2), seeded(0)) is None
+    assert configurational_temperature(lambda x: -bowl(x), normal(100, 2), seeded(0)) is None
     assert (
-        configurational_temperature(lambda x: bowl(x) * math.nan, normal(100, 2), stream(0)) is None
+        configurational_temperature(lambda x: bowl(x) * math.nan, normal(100, 2), seeded(0)) is None
     )
 
 

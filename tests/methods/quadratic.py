@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from repeats import seeded
 from torch import Tensor, nn
 
 from ebmtrain.types import Batch, Method
@@ -20,14 +21,6 @@ class Quadratic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a * x.flatten(1).square().sum(1) / 2 + self.c
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def loss_and_slope(method: Method, a: float, x: Tensor, seed: int = 0) -> tuple[float, float]:
@@ -47,12 +40,3 @@ def minimisers(method: Method, draw: Callable[[int], Tensor], n: int = 60) -> Te
         at_0, at_1 = (loss_and_slope(method, a, x, seed=i)[1] for a in (0.0, 1.0))
         found.append(at_0 / (at_0 - at_1))
     return torch.tensor(found, dtype=torch.float64)
-
-
-def assert_mean(values: Tensor, truth: float, sigmas: float = 4.0) -> None:
-    """The mean of independent values is the truth, within `sigmas` standard errors."""
-    error = values.std().item() / len(values) ** 0.5
-    distance = abs(values.mean().item() - truth)
-    assert distance < sigmas * error, (
-        f"mean {values.mean().item():.4f}, expected {truth:.4f} +- {error:.4f}"
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, normal, seeded
+from quadratic import Quadratic
+from repeats import assert_mean, normal, seeded
 from test_contrastive_laws import AddOne
 
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence

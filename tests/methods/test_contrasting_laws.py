@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, loss_and_slope, normal, seeded
+from quadratic import Quadratic, loss_and_slope
+from repeats import assert_mean, normal, seeded
 
 from ebmtrain.methods.conditional_noise_contrastive_estimation import (
     ConditionalNoiseContrastiveEstimation as Conditional,

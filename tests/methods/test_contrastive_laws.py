@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, normal, seeded
+from quadratic import Quadratic
+from repeats import assert_mean, normal, seeded
 from torch import Tensor
 
 from ebmtrain.methods.contrast import add_noise, contrastive_loss

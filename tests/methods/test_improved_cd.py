@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, normal, seeded
+from quadratic import Quadratic
+from repeats import assert_mean, normal, seeded
 
 from ebmtrain.methods.improved_contrastive_divergence import (
     ImprovedContrastiveDivergence,

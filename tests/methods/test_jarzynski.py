@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, normal, seeded
+from quadratic import Quadratic
+from repeats import assert_mean, normal, seeded
 
 from ebmtrain.config.build import build
 from ebmtrain.methods.contrast import contrastive_loss

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from quadratic import normal, seeded
+from repeats import normal, seeded
 from torch import nn
 
 from ebmtrain.datasets.points import Points

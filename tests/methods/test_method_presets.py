@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from hydra.utils import get_object, instantiate
-from quadratic import seeded
+from repeats import seeded
 
 from ebmtrain.methods.jarzynski import leaves_target_invariant
 from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, normal, seeded
+from quadratic import Quadratic
+from repeats import assert_mean, normal, seeded
 from torch import Tensor
 
 from ebmtrain.config.validate import validate

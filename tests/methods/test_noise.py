@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from quadratic import assert_mean, normal, seeded
+from repeats import assert_mean, normal, seeded
 
 from ebmtrain.methods.noise import NOISE_DISTRIBUTIONS
 

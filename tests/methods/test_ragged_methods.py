@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ragged import KINDS, alone, model, padded, resized
+from repeats import seeded
 from torch import Tensor
 
 from ebmtrain.masks import lengths
@@ -19,10 +20,6 @@ from ebmtrain.types import Batch
 EVERY = pytest.mark.parametrize("which", sorted(KINDS))
 STEPS = [4, 16, 9, 12, 9]
 DESCENT = Langevin(step_size=0.05, temperature=0.0)  # draws noise that it does not use
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def gradients(energy, loss: Tensor) -> list[Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quadratic import Quadratic, assert_mean, loss_and_slope, minimisers, normal, seeded
+from quadratic import Quadratic, loss_and_slope, minimisers
+from repeats import assert_mean, normal, seeded
 
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.methods.finite_difference_score_matching import FiniteDifferenceScoreMatching

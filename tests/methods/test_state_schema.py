@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quadratic import seeded
+from repeats import seeded
 from test_method_presets import build, names
 
 from ebmtrain.methods.jarzynski import leaves_target_invariant

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from ragged import CHANNELS, FEWEST, KINDS, LONGEST, alone, model, normal, padded, resized
+from ragged import CHANNELS, FEWEST, KINDS, LONGEST, alone, model, padded, resized
+from repeats import normal
 from torch import Tensor, nn
 
 from ebmtrain.score import score

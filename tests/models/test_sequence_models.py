@@ -8,7 +8,8 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 from model_presets import SEQUENCES, preset
-from torch import Tensor, nn
+from repeats import normal
+from torch import nn
 from torch.nn.functional import silu
 
 from ebmtrain.models.conv1d import Conv1d
@@ -16,11 +17,6 @@ from ebmtrain.models.lstm import Lstm
 from ebmtrain.models.transformer import Transformer, _TransformerBlock
 
 EVERY = pytest.mark.parametrize("which", sorted(SEQUENCES))
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
 def seeded(kind: type[nn.Module], seed: int = 0, **options) -> nn.Module:

@@ -27,16 +27,3 @@ class Quartic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.pow(4).flatten(1).sum(1) / 4
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def assert_mean(values: Tensor, truth: float, sigmas: float = 4.0) -> None:
-    """The mean of independent values is the truth, within `sigmas` standard errors."""
-    error = values.std().item() / len(values) ** 0.5
-    distance = abs(values.mean().item() - truth)
-    assert distance < sigmas * error, (
-        f"mean {values.mean().item():.4f}, expected {truth:.4f} +- {error:.4f}"
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact_energies import Quadratic, assert_mean, seeded
+from exact_energies import Quadratic
+from repeats import assert_mean, seeded
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.annealed import Annealed

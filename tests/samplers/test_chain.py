@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from exact_energies import Quadratic, seeded
+from exact_energies import Quadratic
+from repeats import seeded
 from torch import Tensor, nn
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation

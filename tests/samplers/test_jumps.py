@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from exact_energies import seeded
+from repeats import seeded
 from torch import Tensor
 
 from ebmtrain.models.gaussian_mixture import GaussianMixture

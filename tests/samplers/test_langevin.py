@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact_energies import Quadratic, assert_mean, seeded
+from exact_energies import Quadratic
+from repeats import assert_mean, seeded
 
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.langevin import Langevin

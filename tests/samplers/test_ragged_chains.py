@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact_energies import assert_mean, seeded
-from ragged import normal
+from repeats import assert_mean, normal, seeded
 from torch import nn
 
 from ebmtrain.masks import fill_zeros, lengths, step_mask, truncate

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from exact_energies import seeded
 from hydra.utils import get_object, instantiate
+from repeats import seeded
 
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.score import freeze

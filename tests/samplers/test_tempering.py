@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exact_energies import Quadratic, Quartic, assert_mean, seeded
+from exact_energies import Quadratic, Quartic
+from repeats import assert_mean, seeded
 
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
 from ebmtrain.samplers.chain import init_adaptation, run_chain

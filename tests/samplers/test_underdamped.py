@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from exact_energies import Quadratic, Quartic, assert_mean, seeded
+from exact_energies import Quadratic, Quartic
+from repeats import assert_mean, seeded
 
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.underdamped import Underdamped

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from repeats import assert_mean, assert_share, normal, stream
+from repeats import assert_mean, assert_share, normal, seeded
 from scipy.stats import wasserstein_distance
 
 from ebmtrain.evaluation.estimators.discrepancies import (
@@ -23,7 +23,7 @@ LENGTHS = [2.0, 1.0, 0.5, 0.25, 0.125]
 
 def test_wasserstein_in_one_dimension_equals_scipy():
     x, y = normal(300, 1), 1.3 * normal(300, 1, seed=1).exp()
-    along = random_directions(7, 1, stream(2))
+    along = random_directions(7, 1, seeded(2))
     assert along.abs().tolist() == [[1.0]]
     found = float(sliced_wasserstein(x, y, along, unit_signs(300)))
     expected = wasserstein_distance(x[:, 0].numpy(), y[:, 0].numpy())
@@ -32,7 +32,7 @@ def test_wasserstein_in_one_dimension_equals_scipy():
 
 def test_sliced_wasserstein_is_the_mean_over_directions():
     x, y = normal(200, 3), normal(200, 3, seed=1) * 2 + 1
-    along = random_directions(20, 3, stream(2))
+    along = random_directions(20, 3, seeded(2))
     assert torch.allclose(along.norm(dim=1), torch.ones(20).double())
     lines = [wasserstein_distance((x @ v).numpy(), (y @ v).numpy()) for v in along]
     found = float(sliced_wasserstein(x, y, along, unit_signs(200)))
@@ -41,7 +41,7 @@ def test_sliced_wasserstein_is_the_mean_over_directions():
 
 def test_directions_are_uniform():
     """E v v' = I / d."""
-    v = random_directions(20_000, 3, stream(0))
+    v = random_directions(20_000, 3, seeded(0))
     for i in range(3):
         assert_mean(v[:, i], 0.0)
         assert_mean(v[:, i].square(), 1 / 3)
@@ -102,8 +102,8 @@ def test_unbiased_between_gaussians():
 
 def test_a_negative_sign_exchanges_a_pair():
     x, y = normal(50, 2), normal(50, 2, seed=1) + 0.5
-    w = random_signs(50, 3, stream(2))
-    along = random_directions(5, 2, stream(3))
+    w = random_signs(50, 3, seeded(2))
+    along = random_directions(5, 2, seeded(3))
     together = (
         kernel_discrepancies(x, y, LENGTHS, w),
         sliced_wasserstein(x, y, along, w),
@@ -120,7 +120,7 @@ def test_a_negative_sign_exchanges_a_pair():
 
 
 def statistics(x, y, signs) -> torch.Tensor:
-    along = random_directions(10, 2, stream(0))
+    along = random_directions(10, 2, seeded(0))
     pairs = kernel_discrepancies(x, y, LENGTHS, signs)
     return torch.cat([pairs, sliced_wasserstein(x, y, along, signs)[None]])
 
@@ -132,7 +132,7 @@ def test_one_in_twenty_null_samples_exceeds_its_floor():
         model, holdout, train = (normal(60, 2, seed=3 * i + j) for j in range(3))
         found = statistics(model, holdout, unit_signs(60))[:, 0]
         means.append(found)
-        shuffled = statistics(train, holdout, random_signs(60, 60, stream(i)))
+        shuffled = statistics(train, holdout, random_signs(60, 60, seeded(i)))
         above += found > torch.tensor([null_quantile(row) for row in shuffled])
     for hits in above.tolist():
         assert_share(int(hits), trials, 0.05)
@@ -148,7 +148,7 @@ def test_floors_decrease_with_the_number_of_points():
         for i in range(6):
             x, y = normal(n, 2, seed=2 * i), normal(n, 2, seed=2 * i + 1)
             found.append(
-                [null_quantile(r) for r in statistics(x, y, random_signs(n, 100, stream(i)))]
+                [null_quantile(r) for r in statistics(x, y, random_signs(n, 100, seeded(i)))]
             )
         return torch.tensor(found).mean(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from repeats import assert_mean, assert_share, normal, stream
+from repeats import assert_mean, assert_share, normal, seeded
 
 from ebmtrain.config.instantiate import instantiate_part
 from ebmtrain.config.presets import BUILT_IN
@@ -62,7 +62,7 @@ def test_one_in_twenty_exceeds_its_floor_for_the_true_score():
     trials, above = 300, 0
     for i in range(trials):
         x = normal(60, 2, seed=i)
-        w = torch.cat([unit_signs(60), random_signs(60, 100, stream(i))], 1)
+        w = torch.cat([unit_signs(60), random_signs(60, 100, seeded(i))], 1)
         found = stein_discrepancies(x, -x, LENGTHS, w)
         above += bool(found[0] > null_quantile(found[1:]))
     assert_share(above, trials, 0.05)
@@ -107,14 +107,14 @@ def test_both_are_insensitive_to_weights_of_separated_modes():
     far = [[-8.0], [8.0]]
     truth = GaussianMixture(centres=far, std=1.0, weights=[0.2, 0.8])
     model = GaussianMixture(centres=far, std=1.0)
-    x = truth.sample(1_000, stream(0))
+    x = truth.sample(1_000, seeded(0))
     data = Points(x, x, standardization=fit_standardization(x, False), truth=truth)
     s, true = scores(lambda u: -model.log_prob(u), x), true_scores(data, x)
     assert true is not None
     assert fisher_divergence(s, true) < 1e-6
-    w = torch.cat([unit_signs(1_000), random_signs(1_000, 50, stream(1))], 1)
+    w = torch.cat([unit_signs(1_000), random_signs(1_000, 50, seeded(1))], 1)
     found = stein_discrepancies(x, s, [1.0], w)
     exact = stein_discrepancies(x, true, [1.0], w)
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
-    shares = _mode_weights(model.sample(1_000, stream(2)), truth.modes)
+    shares = _mode_weights(model.sample(1_000, seeded(2)), truth.modes)
     assert mass_kl(truth.modes.weights, shares) > 0.1
