@@ -97,6 +97,13 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("ebmtrain.runs.report.write.figures", lambda *_: [])
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made but not rendered, which takes a second each: for tests whose figures are of
+    kinds that tests/plots renders."""
+    monkeypatch.setattr("ebmtrain.plots.encode.encode_png", lambda *_: b"")
+
+
 @pytest.fixture(scope="session")
 def configured() -> Callable[..., dict[str, Any]]:
     """The plain configuration of these words, on top of the small default run."""

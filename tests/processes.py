@@ -9,6 +9,15 @@ from pathlib import Path
 HANG_S = 1800
 """A process that has not ended after this time hangs. No test passes or fails by a shorter time."""
 
+WITHOUT_PICTURES = """
+from ebmtrain.cli.main import entry
+from ebmtrain.runs.figures import RunFigures
+RunFigures.draw_landscape = lambda *_: None
+RunFigures.draw_all = lambda *_: []
+entry()
+"""
+"""The console script, for `python -c`; drawing takes most of the time of a small run."""
+
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     """Returns once the file exists. Fails once the process has ended without it."""

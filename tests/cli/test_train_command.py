@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from processes import HANG_S, wait_for
+from processes import HANG_S, WITHOUT_PICTURES, wait_for
 
 import ebmtrain
 from ebmtrain.cli import multirun as sweep
@@ -421,7 +421,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
 def test_an_interrupted_sweep_reports_its_finished_jobs(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
              "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", "-m", *words], cwd=folder,
+    process = subprocess.Popen([sys.executable, "-c", WITHOUT_PICTURES, "-m", *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(folder / "sweep/0_seed=0/checkpoints/step_00000020.pt", process)
     os.kill(process.pid, number)
@@ -436,8 +436,8 @@ def test_an_interrupted_sweep_reports_its_finished_jobs(folder: Path, tiny, numb
 @pytest.mark.slow
 def test_a_closed_pipe_does_not_stop_the_training(folder: Path, tiny):
     """As `ebmtrain | head -1`."""
-    words = [*tiny, "hydra.run.dir=run", "plots.gif=false"]
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", *words], cwd=folder,
+    words = [*tiny, "hydra.run.dir=run"]
+    process = subprocess.Popen([sys.executable, "-c", WITHOUT_PICTURES, *words], cwd=folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)  # fmt: skip
     assert process.stdout is not None
@@ -456,7 +456,7 @@ def test_a_terminal_shows_a_progress_bar(folder: Path, tiny):
     words = [*tiny, "hydra.run.dir=run", "train.steps=60"]
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
-    process = subprocess.Popen([sys.executable, "-m", "ebmtrain", *words], cwd=folder,
+    process = subprocess.Popen([sys.executable, "-c", WITHOUT_PICTURES, *words], cwd=folder,
                                stdout=follower, stderr=follower, env=environment)  # fmt: skip
     os.close(follower)
     shown = b""

@@ -514,6 +514,7 @@ def test_checkpoints_are_selected_by_name_and_number(command, run: Path, verb, n
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 3), (300, 5), (300, 4, 3)])
 def test_points_may_have_any_shape(command, folder: Path, tiny_file, shape):
     x = np.random.default_rng(0).normal(size=shape) * 7 + 100

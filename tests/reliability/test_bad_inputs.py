@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from forked import Child, Ended
-from processes import HANG_S
+from processes import HANG_S, WITHOUT_PICTURES
 from same_state import load, result
 
 from ebmtrain.cli.main import main
@@ -395,15 +395,6 @@ def test_too_many_open_files(finished_run, folder: Path, tiny):
 
 
 # Process
-
-
-WITHOUT_PICTURES = """
-from ebmtrain.cli.main import entry
-from ebmtrain.runs.figures import RunFigures
-RunFigures.draw_landscape = lambda *_: None
-RunFigures.draw_all = lambda *_: []
-entry()
-"""
 
 
 @pytest.mark.slow

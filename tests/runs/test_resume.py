@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from processes import HANG_S, wait_for
+from forked import Child
 from same_state import differences, load, result, rows, run_differences
 
 import ebmtrain
@@ -223,14 +223,6 @@ def test_a_run_may_stop_at_any_step(configured, tmp_path, monkeypatch, step):
     assert run_differences(whole, tmp_path / "run") == []
 
 
-PROGRAM = """
-import sys
-from ebmtrain.cli.main import main
-from ebmtrain.runs.figures import RunFigures
-RunFigures.draw_landscape = lambda *_: None
-RunFigures.draw_all = lambda *_: []
-sys.exit(main(sys.argv[1:]))
-"""
 LONG = ("train.steps=120", "checkpoint.every=10", "evaluation.every=90", "train.log_every=35",
         "method.k=20")  # fmt: skip
 
@@ -250,19 +242,17 @@ def long_run(configured, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_saves_and_the_run_resumes(long_run, tiny, folder, capsys, number):
     words = [*tiny, *LONG, "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words], cwd=folder,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored under nohup
-    )  # fmt: skip
-    wait_for(folder / "run/checkpoints/step_00000020.pt", process)
-    os.kill(process.pid, number)
-    process.communicate(timeout=HANG_S)
+    child = Child(lambda: main(words), folder)
+    while not (folder / "run/checkpoints/step_00000020.pt").exists():
+        assert os.waitpid(child.pid, os.WNOHANG) == (0, 0), "ended before the checkpoint"
+        time.sleep(0.01)
+    os.kill(child.pid, number)
+    code = child.ended().code
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert code == -number
         assert result(folder / "run")["status"] == "running"
     else:
-        assert process.returncode == 128 + number
+        assert code == 128 + number
         assert result(folder / "run")["status"] == "interrupted"
         assert json.loads((folder / "run/result.json").read_text())["signal"] == number
         saved = load(folder / "run/checkpoints/last.pt")
