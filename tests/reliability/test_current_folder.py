@@ -125,4 +125,4 @@ LINE = "dataset.density.centres=[[0]]"
 @pytest.mark.parametrize("words", [("1624", CUBE), ("8192",), ("8192", LINE)])
 def test_the_largest_resolution_is_allowed_in_each_dimension(configured, tiny, words):
     others = [word for word in tiny if not word.startswith("evaluation.resolution")]
-    assert build(configured(*others, f"evaluation.resolution={words[0]}", *words[1:])).evaluations
+    assert build(configured(*others, f"evaluation.resolution={words[0]}", *words[1:])).evaluators
