@@ -42,11 +42,12 @@ def _run_members(
     """
     first = members[0]
     assert first.train_spec is not None
+    stop = StopRequest()
     stepper = VmapTrainStep(
         compile=should_compile(first.compile, first.train_spec),
         cuda_graph=first.compile == "cuda_graph",
+        interruptible=stop.interruptible,
     )
-    stop = StopRequest()
 
     def member_steps(number: int) -> StepRequests[_Result]:
         experiment, hidden = members[number], quiet or number > 0
@@ -56,7 +57,7 @@ def _run_members(
             )
 
     def on_end(number: int, result: _Result | Exception) -> None:
-        stop.raises = False  # it applied to the member that has ended; the others must save
+        stop.raises = None  # it applied to the member that has ended; the others must save
         ended(number, result)
 
     with stop:

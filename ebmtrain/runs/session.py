@@ -23,7 +23,7 @@ from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
 from ebmtrain.runs.summary import figure_title
-from ebmtrain.runtime.signals import StopRequest, TerminationSignal
+from ebmtrain.runtime.signals import StopRequest, TerminationSignal, interruptible
 from ebmtrain.samplers.draw import draw
 from ebmtrain.score import energies
 from ebmtrain.training.divergence import check_divergence
@@ -95,7 +95,7 @@ class Session:
         error: Exception | None = None
         self.run.write_json("result.json", self._result("running", None))
         try:
-            with self.stop:
+            with self.stop, self.stop.in_this_context():
                 yield from self._train_and_finish()
             status = "finished" if self.finished else "interrupted"
         except TerminationSignal:
@@ -147,14 +147,12 @@ class Session:
         )
         if self.resumed:
             state.load_state_dict(self.resumed)
-            # A killed run may have left old checkpoints, and rows after this one. The callbacks
-            # before the first update run again and log their row again.
+            # A killed run may have left old checkpoints, and rows after this one.
             self.run.prune_checkpoints(state.step, experiment.checkpoint.keep)
-            began = state.step or state.retries
-            self.run.truncate_metrics(self.resumed["metrics_size"] if began else 0)
+            self.run.truncate_metrics(self.resumed["metrics_size"])
         yield from training_loop(experiment.train_spec, state, self)
         self.step, self.energy_evaluations = state.step, state.evaluations
-        if state.step < experiment.train_spec.n_steps:
+        if state.step < experiment.train_spec.n_steps or state.pending is not None:
             return
         self.stop.raise_from_now_on()
         if self.measured_at != state.step:  # killed after the last update, then resumed
@@ -180,7 +178,8 @@ class Session:
         self, energy: nn.Module, method: Mapping[str, Tensor], due: Collection[str] | None = None
     ) -> dict[str, Any]:
         self.model = evaluation_input(self.experiment, energy, method)
-        metrics, warnings = run_evaluations(self.experiment, self.model, due)
+        with interruptible():
+            metrics, warnings = run_evaluations(self.experiment, self.model, due)
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         every = due is None or len(due) == len(self.experiment.evaluators)
@@ -210,8 +209,9 @@ class Session:
             self._check_divergence(state)
             self.run.check_exists()
             title, name = f"step {state.step}", f"{state.step:08d}"
-            points = self._figure_points(state)
-            self.figures.draw_landscape(state.eval_model, points, title, name)
+            with interruptible():
+                points = self._figure_points(state)
+                self.figures.draw_landscape(state.eval_model, points, title, name)
 
     def save(self, state: TrainState, now: bool) -> None:
         settings = self.experiment.checkpoint

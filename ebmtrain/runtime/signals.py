@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,10 @@ class TerminationSignal(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__()
         self.signal = number
+
+
+class Interruption(TerminationSignal):
+    """The first signal, received within `interruptible`: the run saves its state and ends."""
 
 
 def _raise(number: int, frame: FrameType | None = None) -> None:
@@ -36,21 +41,6 @@ def raise_on_signals() -> Iterator[None]:
         _restore(before)
 
 
-@contextmanager
-def block_signals() -> Iterator[None]:
-    """Blocks these signals in this thread and in the processes that it starts.
-
-    A signal sent in the meantime is delivered at the end, or at once to another thread. A terminal
-    sends signals to all processes of a command, and a compiler stopped by one would change how the
-    run continues.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class StopRequest:
     """Within this context, `signal` is the first termination signal received, or None.
 
@@ -61,8 +51,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.raises = False
-        """Whether a signal raises `TerminationSignal` at once."""
+        self.raises: type[TerminationSignal] | None = None
+        """What a signal raises at once; None: it is noted in `signal` only."""
         self._previous: dict[int, Any] = {}
         self._depth = 0
 
@@ -79,15 +69,58 @@ class StopRequest:
 
     def raise_from_now_on(self) -> None:
         """From now on a signal raises `TerminationSignal` at once, as does one received before."""
-        self.raises = True
+        self.raises = TerminationSignal
         if self.signal is not None:
             _raise(self.signal)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within this context a signal raises `Interruption` at once.
+
+        Raises:
+            Interruption: a signal was received, before or within the context.
+        """
+        before, self.raises = self.raises, self.raises or Interruption
+        try:
+            if self.signal is not None:
+                raise self.raises(self.signal)
+            yield
+        finally:
+            self.raises = before
+
+    @contextmanager
+    def in_this_context(self) -> Iterator[None]:
+        """Within this context the function `interruptible` refers to this request."""
+        _current.set(self)
+        try:
+            yield
+        finally:
+            _current.set(None)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         _restore(self._previous)  # the next signal has its default effect
         if self.raises:
-            _raise(number)
+            raise self.raises(number)
+
+
+_current: ContextVar[StopRequest | None] = ContextVar("the run's stop request", default=None)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within this context a signal interrupts the run's work at once: it raises `Interruption`.
+
+    For work that changes nothing that a checkpoint holds, or whose caller restores it: evaluations,
+    figures, chains, compilation. Without effect outside of a run (see
+    `StopRequest.in_this_context`).
+    """
+    stop = _current.get()
+    if stop is None:
+        yield
+        return
+    with stop.interruptible():
+        yield
 
 
 def _install(handler: Any) -> dict[int, Any]:

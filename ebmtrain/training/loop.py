@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.errors import DivergedError
+from ebmtrain.runtime.signals import Interruption, interruptible
 from ebmtrain.score import attached_gradient, count_evaluations
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
@@ -85,9 +86,10 @@ def run_to_completion(run: StepRequests[_T], step: _StepFunction) -> _T:
 
 
 def training_loop(spec: TrainSpec, state: TrainState, callbacks: Callbacks) -> StepRequests[None]:
-    """Updates until `spec.n_steps`, with the callbacks between them.
+    """Updates until `spec.n_steps`, with the callbacks after each of them and before the first.
 
-    A run that is stopped early saves its state and does nothing else, so that a resumed run logs
+    A run that is stopped early saves its state and does nothing else. If the callbacks of its last
+    step have not run, they run when it is resumed: `state.pending`. A resumed run therefore logs
     the same rows as one that was never stopped.
 
     Raises:
@@ -95,14 +97,22 @@ def training_loop(spec: TrainSpec, state: TrainState, callbacks: Callbacks) -> S
             retry is left. Earlier checkpoints are good: the state is checked before each save.
     """
     stopping = False
-    if state.step == 0 and not state.retries:  # after a retry from step 0 they have run
-        run_callbacks(state, callbacks, {}, last=spec.n_steps == 0)
-    while state.step < spec.n_steps and not stopping:
-        metrics = yield from request_step(spec, state)
-        last, stopping = state.step == spec.n_steps, callbacks.should_stop()
+    while True:
+        last = state.step == spec.n_steps
         try:
-            row = collect_metrics(spec, state, metrics, last=last)
-            run_callbacks(state, callbacks, row, last=last, stopping=stopping)
+            if stopping:
+                callbacks.save(state, True)
+                return
+            if state.pending is not None:
+                run_callbacks(state, callbacks, state.pending, last=last)
+            if last:
+                return
+            metrics = yield from request_step(spec, state)
+            stopping = callbacks.should_stop()
+            last = state.step == spec.n_steps
+            state.pending = collect_metrics(spec, state, metrics, last=last)
+        except Interruption:
+            stopping = True
         except DivergedError as error:
             _retry(spec, state, callbacks, error)
 
@@ -143,19 +153,18 @@ def collect_metrics(
 
 
 def run_callbacks(
-    state: TrainState,
-    callbacks: Callbacks,
-    row: dict[str, float],
-    *,
-    last: bool,
-    stopping: bool = False,
+    state: TrainState, callbacks: Callbacks, row: dict[str, float], *, last: bool
 ) -> None:
-    """Call each callback for this step, the last step included."""
+    """Call each callback for this step, the last step included.
+
+    Evaluations and figures come first: they may be interrupted and then run again.
+    """
     row = row | callbacks.evaluate(state, last)
+    callbacks.plot(state, last)
     if row:
         callbacks.log(state, row)
-    callbacks.plot(state, last)
-    callbacks.save(state, last or stopping)
+    state.pending = None
+    callbacks.save(state, last)
 
 
 def run_step(spec: TrainSpec, state: TrainState, step: _StepFunction | None = None) -> Metrics:
@@ -168,14 +177,23 @@ def run_step(spec: TrainSpec, state: TrainState, step: _StepFunction | None = No
 
 
 def request_step(spec: TrainSpec, state: TrainState) -> StepRequests[Metrics]:
-    """Request one update with its batch, learning rate and average's weight; its metrics."""
+    """Request one update with its batch, learning rate and average's weight; its metrics.
+
+    Raises:
+        Interruption: a signal stopped the update; the state is that before it.
+    """
     batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
     rate = spec.optimizer.lr * spec.optimizer.schedule.factor(state.step, spec.n_steps)
     rate *= 0.5 ** len(state.retries)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
-    metrics, points = yield StepRequest(spec, state, batch, weight)
+    before = state.snapshot()
+    try:
+        metrics, points = yield StepRequest(spec, state, batch, weight)
+    except Interruption:
+        state.restore(before)
+        raise
     # A checkpoint stores them contiguous, and another memory layout may be summed in another order.
     state.method = {name: value.contiguous() for name, value in state.method.items()}
     state.evaluations += points
@@ -214,17 +232,16 @@ def train_step(
 
 def _backward(spec: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
     """Loss and gradient of the batch; replaces the method's state."""
-    with count_evaluations(state.energy) as tally:
-        loss, metrics, state.method = spec.method.loss(
-            state.energy, batch, state.method, state.generator
-        )
     tensors = state.trainable
-    gradient = attached_gradient(loss, tensors)
-    if gradient is None:
-        found = torch.autograd.grad(loss, tensors, allow_unused=True)
-        pairs = [(t, g) for t, g in zip(tensors, found, strict=True) if g is not None]
-        tensors = [t for t, _ in pairs]
-        gradient = torch.cat([g.flatten() for _, g in pairs])
+    with interruptible(), count_evaluations(state.energy) as tally:
+        loss, metrics, method = spec.method.loss(state.energy, batch, state.method, state.generator)
+        gradient = attached_gradient(loss, tensors)
+        if gradient is None:
+            found = torch.autograd.grad(loss, tensors, allow_unused=True)
+            pairs = [(t, g) for t, g in zip(tensors, found, strict=True) if g is not None]
+            tensors = [t for t, _ in pairs]
+            gradient = torch.cat([g.flatten() for _, g in pairs])
+    state.method = method
     names = sorted(metrics, key=lambda name: not name.startswith("energy"))
     numbers = {"loss": loss.detach()} | {name: metrics[name] for name in names}
     return _Backward(tensors, gradient, numbers, tally.points)
@@ -276,7 +293,7 @@ def run_interleaved(
 
     Args:
         step: computes one update of each run that is not at its end. If it raises, each of these
-            runs does.
+            runs does; an `Interruption` only before the first of these updates.
         ended: called with the number of a run and what it returned or raised.
     """
     contexts = [copy_context() for _ in runs]
@@ -298,7 +315,7 @@ def run_interleaved(
             current = dict(requests)
             try:
                 results = step(list(current.values()))
-            except Exception as error:
+            except (Exception, Interruption) as error:
                 for number in current:
                     resume(number, runs[number].throw, error)
             else:

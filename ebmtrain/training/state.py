@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -33,6 +33,13 @@ class TrainSpec:
     """How often a run that diverges goes back to its last good state; see `retry`."""
 
 
+class Snapshot(NamedTuple):
+    """See `TrainState.snapshot`."""
+
+    generator: Tensor
+    buffers: dict[nn.Module, dict[str, Tensor | None]]
+
+
 @dataclass(kw_only=True)
 class TrainState:
     """Everything that changes: what a checkpoint holds, and nothing that it could derive."""
@@ -47,6 +54,9 @@ class TrainState:
     window: dict[tuple[str, ...], list[Tensor]]
     """One vector of metrics per update since the last row, by their names, which a resumed run
     may change: a row is their mean, whether or not the run was stopped between."""
+    pending: dict[str, float] | None
+    """The row of metrics of this step, {} if none is due, while its callbacks have not run; None:
+    they have."""
     evaluations: int
     """Of the energy, in all updates so far: see `score.count_evaluations`."""
     retries: list[dict[str, Any]]
@@ -86,6 +96,25 @@ class TrainState:
         """The weights that are shown to the user: the average where one is kept."""
         return self.energy if self.average is None else self.average
 
+    def snapshot(self) -> Snapshot:
+        """What a loss changes in place: the generator, and buffers of the energy."""
+        buffers = {module: vars(module)["_buffers"] for module in self._modules_with_buffers}
+        copies = {
+            module: {name: None if b is None else b.clone() for name, b in found.items()}
+            for module, found in buffers.items()
+        }
+        return Snapshot(self.generator.get_state(), copies)
+
+    def restore(self, before: Snapshot) -> None:
+        """Undoes a loss that was interrupted."""
+        self.generator.set_state(before.generator)
+        for module, buffers in before.buffers.items():
+            vars(module)["_buffers"].update(buffers)
+
+    @cached_property
+    def _modules_with_buffers(self) -> list[nn.Module]:
+        return [m for m in self.energy.modules() if any(True for _ in m.buffers(recurse=False))]
+
     def state_dict(self) -> TrainingItems:
         return {
             "step": self.step,
@@ -97,6 +126,7 @@ class TrainState:
             "evaluations": self.evaluations,
             "retries": [dict(retry) for retry in self.retries],
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
+            "pending": self.pending,
         }
 
     def load_state_dict(self, saved: TrainingItems) -> None:
@@ -130,6 +160,7 @@ class TrainState:
             self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
             self.step, self.evaluations = saved["step"], saved["evaluations"]
             self.retries = [dict(retry) for retry in saved["retries"]]
+            self.pending = saved["pending"]
             self.diverged.zero_()  # it was looked at before the state was saved
             self.checked_at = None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
@@ -194,6 +225,7 @@ def initial_state(spec: TrainSpec, energy: nn.Module, generator: Generator) -> T
         method=method,
         generator=generator,
         window={},
+        pending={},
         evaluations=0,
         retries=[],
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),

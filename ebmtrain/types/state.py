@@ -53,6 +53,8 @@ class TrainingItems(TypedDict):
     """step, back_to and lr of each."""
     window: list[tuple[list[str], Tensor]]
     """Names and values, (rows, names), of metrics since the last row."""
+    pending: dict[str, float] | None
+    """The row of metrics of this step while its callbacks have not run; None: they have."""
 
 
 @runtime_checkable

@@ -16,21 +16,27 @@ from same_state import load, result, run_differences
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runtime.signals import StopRequest
-from ebmtrain.training.loop import StepRequests, request_step
+from ebmtrain.training import loop
+from ebmtrain.training.loop import StepRequests
 from ebmtrain.training.state import TrainSpec, TrainState
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LENGTH = ("train.steps=9", "evaluation.every=4", "plots.every=4", "checkpoint.every=3",
           "train.log_every=2", "hydra.run.dir=run")  # fmt: skip
 
-# Where the signals arrive: in the first call of this function in this step.
-PHASES = {
-    "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5),
-    "evaluation": ("ebmtrain.runs.session.run_evaluations", 4),
-    "plotting": ("ebmtrain.runs.figures.RunFigures.draw_landscape", 4),
-    "saving": ("ebmtrain.runs.storage.rundir.encode", 6),
-    "writing": ("os.fsync", 6),
+# Where the signals arrive: in the first call of this function in this step. The last number is the
+# step whose state is saved.
+INTERRUPTED = {
+    "inner chain": ("ebmtrain.samplers.mala.Mala.step", 5, 4),
+    "evaluation": ("ebmtrain.runs.session.run_evaluations", 4, 4),
+    "plotting": ("ebmtrain.runs.figures.RunFigures.draw_landscape", 4, 4),
 }
+NOT_INTERRUPTED = {
+    "optimizer": ("ebmtrain.training.loop.ema_update", 5, 5),
+    "saving": ("ebmtrain.runs.storage.rundir.encode", 6, 6),
+    "writing": ("os.fsync", 6, 6),
+}
+PHASES = INTERRUPTED | NOT_INTERRUPTED
 # What follows the last save: there is nothing left to save, and it may take long.
 AFTER = {
     "samples": ("ebmtrain.runs.session.draw_samples", 9),
@@ -42,6 +48,7 @@ def send_signals_at(patch: pytest.MonkeyPatch, place: str, step: int, numbers: l
     """The process sends itself these signals when the function is called in this step."""
     owner, name = function_at(place)
     original, now, left = getattr(owner, name), [0], [*numbers]
+    request_step = loop.request_step
 
     def counted(spec: TrainSpec, state: TrainState) -> StepRequests[dict[str, Any]]:
         now[0] = state.step + 1
@@ -98,12 +105,12 @@ def each_phase(phases: dict[str, Any]) -> list[tuple[str, int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("phase", "number"), each_phase(PHASES))
 def test_a_signal_saves_within_one_step(uninterrupted_run, folder: Path, tiny, phase, number):
-    place, step = PHASES[phase]
+    place, step, saved_step = PHASES[phase]
     ended = child(folder, (*tiny, *LENGTH), (place, step), [number]).ended()
     assert (ended.code, ended.err) == (128 + number, "")
     told = json.loads((folder / "run/result.json").read_text())
     assert (told["status"], told["signal"]) == ("interrupted", number)
-    assert step <= told["step"] <= step + 1
+    assert told["step"] == saved_step
     assert load(folder / "run/checkpoints/last.pt")["step"] == told["step"]
     assert f"stopped at step {told['step']}, saved" in ended.out
     assert main(["resume", "run"]) == 0
@@ -128,12 +135,33 @@ def test_a_signal_after_the_last_save_ends_at_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "second"), [*((p, signal.SIGINT) for p in PHASES), ("writing", signal.SIGTERM)]
+    ("phase", "second"),
+    [*((p, signal.SIGINT) for p in NOT_INTERRUPTED), ("writing", signal.SIGTERM)],
 )
 def test_a_second_signal_leaves_at_once(uninterrupted_run, folder: Path, tiny, phase, second):
-    place, step = PHASES[phase]
+    place, step, _ = NOT_INTERRUPTED[phase]
     ended = child(folder, (*tiny, *LENGTH), (place, step), [signal.SIGINT, second]).ended()
     assert (ended.code, ended.err) == (128 + second, "")
+    assert_left_at_step_3(uninterrupted_run, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", INTERRUPTED)
+def test_a_second_signal_while_the_state_is_saved(uninterrupted_run, folder: Path, tiny, phase):
+    place, step, _ = INTERRUPTED[phase]
+
+    def work() -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            send_signals_at(patch, place, step, [signal.SIGTERM])
+            send_signals_at(patch, NOT_INTERRUPTED["saving"][0], step, [signal.SIGINT])
+            return main([*tiny, *LENGTH])
+
+    ended = Child(work, folder).ended()
+    assert (ended.code, ended.err) == (128 + signal.SIGINT, "")
+    assert_left_at_step_3(uninterrupted_run, folder)
+
+
+def assert_left_at_step_3(uninterrupted_run: Path, folder: Path) -> None:
     assert result(folder / "run")["status"] == "running"
     assert load(folder / "run/checkpoints/last.pt")["step"] == 3  # the one before
     assert not list((folder / "run").rglob(".*.pt.*"))  # nor half of the next

@@ -19,6 +19,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.errors import DivergedError
 from ebmtrain.runs.launch import run_experiment
+from ebmtrain.runtime.signals import Interruption
 from ebmtrain.score import freeze
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_pairs, ema_update, ema_weight
@@ -99,8 +100,37 @@ def spec_of(method: Indices, **changes) -> TrainSpec:
     return replace(spec, **changes)
 
 
-def train(spec: TrainSpec, callbacks: Recorder | None = None) -> tuple[TrainState, Recorder]:
-    state, callbacks = initial_state(spec, Linear(), torch.Generator()), callbacks or Recorder()
+class Counting(Linear):
+    """Changes a buffer at each call in training, as a spectral norm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls.add_(1.0)
+        return super().forward(x)
+
+
+class Stochastic(Indices):
+    """A method that draws random numbers and counts its updates."""
+
+    def init(self, x, generator):
+        return {"count": torch.zeros(())}
+
+    def loss(self, energy, batch: Batch, state, generator) -> LossOutput:
+        noise = torch.empty_like(batch.x).normal_(generator=generator)
+        loss = energy(batch.x + noise).mean()
+        return LossOutput(loss, {"energy_data": loss.detach()}, {"count": state["count"] + 1})
+
+
+def train(
+    spec: TrainSpec, callbacks: Recorder | None = None, energy: nn.Module | None = None
+) -> tuple[TrainState, Recorder]:
+    callbacks = callbacks or Recorder()
+    state = initial_state(spec, energy or Linear(), torch.Generator())
+    run_to_completion(training_loop(spec, state, callbacks), train_step)
+    return state, callbacks
     run_to_completion(training_loop(spec, state, callbacks), train_step)
     return state, callbacks
 
@@ -125,11 +155,58 @@ def test_a_stop_only_saves():
     state, callbacks = train(spec_of(Indices()), Recorder(stop_after=5))
     assert state.step == 5
     assert callbacks.saved[-1] == (5, True)
-    assert callbacks.eval_model[-1] == callbacks.plotted[-1] == (5, False)
+    assert callbacks.eval_model[-1] == callbacks.plotted[-1] == (4, False)
     assert list(callbacks.rows) == [3]
+    assert state.pending == {}
     assert [len(rows) for rows in state.window.values()] == [
         2
     ]  # the updates since the last row, kept for the next
+
+
+@pytest.mark.parametrize("place", ["evaluate", "plot", "update", "should_stop"])
+@pytest.mark.parametrize("step", [0, 3, 7, 10])
+def test_an_interrupted_run_continues_with_the_same_rows_and_weights(place, step, monkeypatch):
+    """The callbacks of the step that was interrupted run again; its row appears once."""
+    spec = spec_of(Stochastic(), n_steps=10, log_every=3)
+    state, expected = train(spec, energy=Counting())
+    if (place == "update" and step == 10) or (place == "should_stop" and step == 0):
+        return  # there is no update after the last one, and no stop before the first
+    interrupted = Recorder()
+    if place == "should_stop":
+        interrupted.stop_after = step
+    elif place == "update":
+        loss = Stochastic.loss
+
+        def raising(self, energy, batch, state, generator):
+            found = loss(self, energy, batch, state, generator)
+            if state["count"] == step:
+                energy.calls.add_(100)
+                raise Interruption(2)
+            return found
+
+        monkeypatch.setattr(Stochastic, "loss", raising)
+    else:
+        function = getattr(interrupted, place)
+
+        def stop(state, last):
+            if state.step == step:
+                raise Interruption(2)
+            return function(state, last)
+
+        monkeypatch.setattr(interrupted, place, stop)
+    first, _ = train(spec, interrupted, Counting())
+    monkeypatch.undo()
+    assert first.step == step
+    assert interrupted.saved[-1] == (step, True)
+    second = initial_state(spec, Counting(), torch.Generator())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    rest = Recorder()
+    run_to_completion(training_loop(spec, second, rest), train_step)
+    assert interrupted.rows.keys().isdisjoint(rest.rows)
+    assert interrupted.rows | rest.rows == expected.rows
+    assert weight(second.energy) == weight(state.energy)
+    assert second.energy.calls == state.energy.calls
+    assert torch.equal(second.generator.get_state(), state.generator.get_state())
 
 
 def test_a_row_is_the_mean_over_its_updates():

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ebmtrain.errors import CheckpointError, UnsafeError
 
-FORMAT = 4
+FORMAT = 5
+_OLDEST_FORMAT = 4  # without the item `pending`: see `checkpoint_schema.validate_state`
 _MARK = b"\nebmtrain-sha256:"
 TRAILER_BYTES = len(_MARK) + 64
 _DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -72,9 +73,10 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
         raise UnsafeError(
             f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train again"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else None
-        raise CheckpointError(f"{name} has format {found}, this version reads {FORMAT}")
+    found = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(found, int) or not _OLDEST_FORMAT <= found <= FORMAT:
+        known = f"{_OLDEST_FORMAT} and {FORMAT}"
+        raise CheckpointError(f"{name} has format {found}, this version reads {known}")
     return state
 
 

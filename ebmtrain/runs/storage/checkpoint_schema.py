@@ -15,7 +15,7 @@ from ebmtrain.runs.storage.checkpoint_format import leaves
 
 
 class Checkpoint(TypedDict):
-    """The items of a checkpoint, in order. The first nine are `types.TrainingItems`."""
+    """The items of a checkpoint, in order. The first ten are `types.TrainingItems`."""
 
     step: int
     energy: dict[str, Tensor]
@@ -26,6 +26,7 @@ class Checkpoint(TypedDict):
     evaluations: int
     retries: list[dict[str, Any]]
     window: list[tuple[list[str], Tensor]]
+    pending: dict[str, float] | None
     frame: dict[str, Any]
     """The data spec."""
     best: dict[str, Any]
@@ -84,6 +85,8 @@ _PRINTED: dict[str, TypeAdapter[Any]] = {
     "best": TypeAdapter(_Best),
     "measured": TypeAdapter(_Measured),
     "retries": TypeAdapter(list[_Retry]),
+    "pending": TypeAdapter(dict[_Text, float] | None),
+    "seconds": TypeAdapter(Annotated[float, Ge(0)]),
 }
 
 
@@ -96,6 +99,8 @@ def validate_state(state: dict[str, Any]) -> Checkpoint:
     Raises:
         CheckpointError: an item is missing, unknown or of another type.
     """
+    if state.get("format") == 4:  # the callbacks ran before each save
+        state = {"pending": None, **state}
     _require(state, {"format": (int,), **KINDS}, "")
     for name, kinds in _ITEMS.items():
         if state[name] or name != "best":  # {} before the first evaluation

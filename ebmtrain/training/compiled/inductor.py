@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.devices import CompileOption
-from ebmtrain.runtime.signals import block_signals
+from ebmtrain.runtime.signals import interruptible
 from ebmtrain.runtime.torch_private import compile_with_inductor
 from ebmtrain.training.compiled.cuda_graph import Recorded, Recorder, Run, recorder
 from ebmtrain.training.compiled.trace import (
@@ -31,9 +31,7 @@ from ebmtrain.training.state import TrainSpec, TrainState
 from ebmtrain.types import Batch
 
 LOG = logging.getLogger("ebmtrain")
-COMPILING_MESSAGE = (
-    "compiling the update: a minute or so, less where the cache knows it; signals wait for the end"
-)
+COMPILING_MESSAGE = "compiling the update: about a minute, less with a filled cache"
 MAX_GRAPHS = 8  # one for each set of shapes; with more, compilation is abandoned
 NOT_COMPILED = (
     "warning: device.compile: the update is not compiled and training goes on without (%s)"
@@ -75,12 +73,13 @@ class CompiledTrainStep:
         key = shape_key(request)
         if key not in self.programs:
             try:
-                with block_signals():
-                    self.programs[key] = self.compile(request)
+                with interruptible():
+                    program = self.compile(request)
             except Exception as error:  # of a part, of torch or of the C++ compiler
                 self.failed = True
                 LOG.warning(NOT_COMPILED, reason(error))
                 return train_step(*request)
+            self.programs[key] = program
         return self.programs[key]([request])[0]
 
     def compile(self, request: StepRequest) -> Program:

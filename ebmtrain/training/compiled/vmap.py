@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
-from ebmtrain.runtime.signals import block_signals
 from ebmtrain.runtime.torch_private import no_vmap_fallback_warnings
 from ebmtrain.training.compiled.cuda_graph import Run, recorder
 from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
@@ -61,10 +61,18 @@ class VmapTrainStep:
     Args:
         compile: compile the graph; if that fails, it is used without compilation.
         cuda_graph: capture the compiled graph as a CUDA graph on an NVIDIA GPU.
+        interruptible: a context for tracing and compilation, see `StopRequest.interruptible`.
     """
 
-    def __init__(self, *, compile: bool, cuda_graph: bool = False):
+    def __init__(
+        self,
+        *,
+        compile: bool,
+        cuda_graph: bool = False,
+        interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
         self.compile = compile
+        self.interruptible = interruptible
         self.cuda_graph = cuda_graph
         self.programs: dict[Any, Program] = {}
         self.failed = False
@@ -79,11 +87,14 @@ class VmapTrainStep:
             separate = self.failed or update.state.step == 0
             shapes = None if separate else shape_key(update)
             groups.setdefault(shapes, []).append(i)
-        results: dict[int, StepResult] = {}
-        for shapes, indices in groups.items():
+        calls = []
+        for shapes, indices in groups.items():  # all programs are built before the first update
             group = [requests[i] for i in indices]
             separate = shapes is None or len(group) == 1
             program = run_one_by_one if separate else self.program(shapes, group)
+            calls.append((program, group, indices))
+        results: dict[int, StepResult] = {}
+        for program, group, indices in calls:
             results |= zip(indices, program(group), strict=True)
         return [results[i] for i in range(len(requests))]
 
@@ -96,8 +107,9 @@ class VmapTrainStep:
                 if self.compile and not self.programs:
                     LOG.info(COMPILING_MESSAGE)
                 began = time.perf_counter()
-                with block_signals():
-                    self.programs[key] = self._build(group)
+                with self.interruptible():
+                    program = self._build(group)
+                self.programs[key] = program
                 LOG.info(
                     "the updates of %d members are made as one (the graph: %.1f s)",
                     len(group), time.perf_counter() - began,

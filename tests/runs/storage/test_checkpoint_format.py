@@ -127,7 +127,7 @@ class Hostile:
         (saved(Hostile()), UnsafeError, "is refused: it is not a checkpoint of ebmtrain"),
         (saved({"format": FORMAT, "x": Hostile()}), UnsafeError, "is refused"),
         (saved({"format": FORMAT + 1}), CheckpointError,
-         f"has format {FORMAT + 1}, this version reads {FORMAT}"),
+         f"has format {FORMAT + 1}, this version reads 4 and {FORMAT}"),
         (saved({"step": 1}), CheckpointError, "has format None"),
         (saved([1, 2]), CheckpointError, "has format None"),
         (sealed(b"not a zip"), UnsafeError, "is refused"),
@@ -153,6 +153,7 @@ RUN = {
     "evaluations": 5,
     "retries": [],
     "window": [(["loss"], torch.ones(2, 1))],
+    "pending": {"loss": 1.0},
     "frame": {},
     "best": {},
     "measured": {"step": None, "metrics": {}, "warnings": []},
@@ -199,6 +200,9 @@ def test_items_have_the_types_of_the_schema():
          "measured holds a tensor"),
         ("retries", [{"step": 1, "back_to": 0, "lr": 0.1, "x": 1}], "retries is invalid"),
         ("window", [["loss"]], "window"), ("window", [(["a", "b"], torch.ones(2, 1))], "window"),
+        ("pending", {"loss": torch.zeros(())}, "pending holds a tensor"),
+        ("pending", {"loss": "1"}, "pending is not what it was"),
+        ("pending", [], "pending is list"),
         ("extra", 1, "holds 'extra', which is not known"),
     ],
 )  # fmt: skip
@@ -239,3 +243,8 @@ def test_tensors_of_other_dtypes_are_refused():
 def test_a_parameter_instead_of_a_tensor_is_refused():
     with pytest.raises(UnsafeError, match="holds a parameter"):
         decode(saved({"format": FORMAT, "x": torch.nn.Parameter(torch.ones(2))}), "x.pt")
+
+
+def test_a_state_of_format_4_has_no_pending_row():
+    state = {k: v for k, v in RUN.items() if k != "pending"} | {"format": 4}
+    assert validate_state(state)["pending"] is None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -22,6 +20,7 @@ from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runtime.compiler_cache import processor_id, use_disk_cache
+from ebmtrain.runtime.signals import Interruption, StopRequest
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled.inductor import (
     MIN_STEPS_TO_COMPILE,
@@ -145,9 +144,6 @@ class Dropout(DenoisingScoreMatching):
         )
 
 
-BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [Dropout(), DataDependent()])
 def test_a_failed_compilation_gives_one_warning_and_runs_eagerly(configured, method, lines):
@@ -185,26 +181,23 @@ def test_without_a_compiler_training_runs_eagerly(configured, lines, monkeypatch
     assert "compiler" in warnings[0].lower()
 
 
-@pytest.mark.slow
-def test_a_signal_waits_for_the_compiler_to_end(configured, monkeypatch):
-    """A terminal sends it to the C++ compiler too, which would die of it."""
-    heard = []
-    before = signal.signal(signal.SIGINT, lambda *_: heard.append("signal"))
-
-    def compile_it(*_):
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or another thread may take it
-        child = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
-        heard.append(child.stdout.strip())
-        return lambda group: [train_step(*group[0])]
-
+def test_a_signal_interrupts_the_compilation(configured, monkeypatch):
     spec, state = warm(configured("method=dsm"))
-    stepper = CompiledTrainStep()
+    before = copy.deepcopy(state.state_dict())
+
+    def compile_it(request):
+        torch.randn(3, generator=state.generator)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the compilation went on")
+
+    stepper, stop = CompiledTrainStep(), StopRequest()
     monkeypatch.setattr(stepper, "compile", compile_it)
-    try:
+    with stop, stop.in_this_context(), pytest.raises(Interruption):
         run_step(spec, state, stepper)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert heard == ["True", "signal"]
+    assert stop.signal == signal.SIGTERM
+    assert differences(before, state.state_dict()) == []
+    assert not stepper.programs
+    assert not stepper.failed
 
 
 @pytest.mark.slow
