@@ -1,4 +1,4 @@
-"""Termination signals: a run that receives one finishes its step, saves a checkpoint and exits."""
+"""Termination signals: a run that receives one saves a checkpoint and exits."""
 
 from __future__ import annotations
 

@@ -86,7 +86,6 @@ _PRINTED: dict[str, TypeAdapter[Any]] = {
     "measured": TypeAdapter(_Measured),
     "retries": TypeAdapter(list[_Retry]),
     "pending": TypeAdapter(dict[_Text, float] | None),
-    "seconds": TypeAdapter(Annotated[float, Ge(0)]),
 }
 
 
