@@ -119,7 +119,9 @@ TRAINING = {
         "ebmtrain.training.compiled.trace.trace_update", (*SMALL, "device.compile=true")
     ),
     "landscape": ("ebmtrain.runs.figures.RunFigures.draw_landscape", (*SMALL, "plots.every=1")),
-    "samples": ("ebmtrain.runs.session.draw_samples", (*SMALL, "samples.count=4000", "samples.thin=1000000")),
+    "samples": (
+        "ebmtrain.runs.session.draw_samples", (*SMALL, "samples.count=4000", "samples.thin=1000000")
+    ),
     "pictures": ("ebmtrain.runs.figures.RunFigures.draw_all", SMALL),
     "animation": (
         "ebmtrain.plots.animation.animate",
