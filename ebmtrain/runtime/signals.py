@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class TerminationSignal(KeyboardInterrupt):
     """A signal asked this process to end, and there is nothing to save first."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, request: StopRequest | None = None):
         super().__init__()
         self.signal = number
+        self.request = request
+        """The request that raised it; None: `raise_on_signals` did."""
 
 
 class Interruption(TerminationSignal):
@@ -34,11 +37,30 @@ def _raise(number: int, frame: FrameType | None = None) -> None:
 def raise_on_signals() -> Iterator[None]:
     """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`,
     SIGINT also in a background job, where the shell ignores it."""
-    before = _install(_raise)
+    before, hook = _install(_raise), sys.unraisablehook
+    sys.unraisablehook = _raise_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         _restore(before)
+
+
+def _raise_again(dropped: Any) -> None:
+    """A hook for exceptions that Python drops, as those in a callback of a weak reference: raises
+    a termination signal again 10 ms later, outside of the callback."""
+    error = dropped.exc_value
+    if not isinstance(error, TerminationSignal):
+        sys.__unraisablehook__(dropped)
+        return
+
+    def on_alarm(*_: object) -> None:
+        kind = error.request.raises if error.request else type(error)
+        if kind is not None:
+            raise kind(error.signal, error.request)
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 class StopRequest:
@@ -54,17 +76,20 @@ class StopRequest:
         self.raises: type[TerminationSignal] | None = None
         """What a signal raises at once; None: it is noted in `signal` only."""
         self._previous: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
         self._depth = 0
 
     def __enter__(self) -> StopRequest:
         if not self._depth:
             self._previous = _install(self._receive)
+            self._hook, sys.unraisablehook = sys.unraisablehook, _raise_again
         self._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
+            sys.unraisablehook = self._hook
             _restore(self._previous)
 
     def raise_from_now_on(self) -> None:
@@ -83,7 +108,7 @@ class StopRequest:
         before, self.raises = self.raises, self.raises or Interruption
         try:
             if self.signal is not None:
-                raise self.raises(self.signal)
+                raise self.raises(self.signal, self)
             yield
         finally:
             self.raises = before
@@ -101,7 +126,7 @@ class StopRequest:
         self.signal = number
         _restore(self._previous)  # the next signal has its default effect
         if self.raises:
-            raise self.raises(number)
+            raise self.raises(number, self)
 
 
 _current: ContextVar[StopRequest | None] = ContextVar("the run's stop request", default=None)

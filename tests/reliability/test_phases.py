@@ -30,6 +30,9 @@ from ebmtrain.cli import main as cli
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
 
+# Torch's compiler, to itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
 LIMIT_S = 2.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

@@ -107,10 +107,11 @@ def test_a_diverged_member_does_not_stop_the_others(members, configured, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("place", "step"),
-    [("ebmtrain.runs.session.Session.log", 1), ("ebmtrain.runs.session.draw_samples", 20)],
-)
-def test_a_signal_saves_and_stops_every_member(two, tmp_path, monkeypatch, place, step):
+    ("place", "steps"),
+    [("ebmtrain.runs.session.Session.log", (1, 0)),
+     ("ebmtrain.runs.session.draw_samples", (20, 20))],
+)  # fmt: skip
+def test_a_signal_saves_and_stops_every_member(two, tmp_path, monkeypatch, place, steps):
     """While one of them begins, or draws its final samples, which it need not finish."""
     from hydra.utils import get_object
 
@@ -129,7 +130,7 @@ def test_a_signal_saves_and_stops_every_member(two, tmp_path, monkeypatch, place
     assert signal.getsignal(signal.SIGTERM) == before
     assert stopped == signal.SIGTERM
     assert [r["status"] for r in results] == ["interrupted"] * 2
-    for number in (3, 4):
+    for number, step in zip((3, 4), steps, strict=True):
         assert load(tmp_path / f"{number}/checkpoints/last.pt")["step"] == step
     assert resume(tmp_path / "4", quiet=True)["status"] == "finished"
 

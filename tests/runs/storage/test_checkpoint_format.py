@@ -201,7 +201,7 @@ def test_items_have_the_types_of_the_schema():
         ("retries", [{"step": 1, "back_to": 0, "lr": 0.1, "x": 1}], "retries is invalid"),
         ("window", [["loss"]], "window"), ("window", [(["a", "b"], torch.ones(2, 1))], "window"),
         ("pending", {"loss": torch.zeros(())}, "pending holds a tensor"),
-        ("pending", {"loss": "1"}, "pending is not what it was"),
+        ("pending", {"loss": "1"}, "pending is invalid"),
         ("pending", [], "pending is list"),
         ("extra", 1, "holds 'extra', which is not known"),
     ],

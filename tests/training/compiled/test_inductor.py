@@ -184,6 +184,7 @@ def test_without_a_compiler_training_runs_eagerly(configured, lines, monkeypatch
 def test_a_signal_interrupts_the_compilation(configured, monkeypatch):
     spec, state = warm(configured("method=dsm"))
     before = copy.deepcopy(state.state_dict())
+    del before["optimizer"]["param_groups"]  # the learning rate is set at each update
 
     def compile_it(request):
         torch.randn(3, generator=state.generator)
@@ -195,7 +196,9 @@ def test_a_signal_interrupts_the_compilation(configured, monkeypatch):
     with stop, stop.in_this_context(), pytest.raises(Interruption):
         run_step(spec, state, stepper)
     assert stop.signal == signal.SIGTERM
-    assert differences(before, state.state_dict()) == []
+    after = state.state_dict()
+    del after["optimizer"]["param_groups"]
+    assert differences(before, after) == []
     assert not stepper.programs
     assert not stepper.failed
 
