@@ -130,6 +130,23 @@ PART: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Beyond the list.
 MORE: dict[str, dict[str, Any]] = {
+    "exec": {"_target_": "builtins.exec", "_args_": ["open('executed', 'w')"]},
+    "subprocess": {"_target_": "subprocess.run", "args": ["touch", "executed"]},
+    "a library of C": {"_target_": "ctypes.CDLL", "name": "./evil.so"},
+    "a script": {"_target_": "runpy.run_path", "path_name": "evil.py"},
+    "an import": {"_target_": "importlib.import_module", "name": "evil"},
+    "a compiler": {"_target_": "torch.utils.cpp_extension.load", "name": "x", "sources": ["x.cpp"]},
+    "a pickle": {"_target_": "pickle.loads", "_args_": ["x"]},
+    "instantiate": {
+        "_target_": "hydra.utils.instantiate",
+        "config": {"_target_": "os.system", "command": "touch executed"},
+    },
+    "through __globals__": {"_target_": "ebmtrain.models.mlp.MLP.__init__.__globals__"},
+    "through __builtins__": {
+        "_target_": "ebmtrain.models.mlp.__builtins__.exec",
+        "_args_": ["open('executed', 'w')"],
+    },
+    "a factory of functions": {"_target_": "functools.partial", "_args_": ["os.system"]},
     "through ebmtrain": {"_target_": "ebmtrain.models.mlp.torch.load", "f": "x"},
     "a verb": {"_target_": "ebmtrain.cli.main.main", "argv": ["init", "executed"]},
     "a package beside it": {"_target_": "evil.Thing"},
@@ -252,6 +269,17 @@ CHECKPOINTS = {
     "quantized": lambda s: torch_saved(s | {"x": quantized()}),
     "length lie": lambda s: with_wrong_length(torch_saved(s)),
 }  # fmt: skip
+# Beyond the list.
+MORE_CHECKPOINTS = {
+    "a function": lambda s: torch_saved(s | {"x": os.system}),
+    "an array of objects": lambda s: torch_saved(
+        s | {"x": np.array([Runs(os.system, ("touch executed",))], dtype=object)}
+    ),
+    "overlapping rows": lambda s: torch_saved(
+        s | {"method": {"chains": torch.ones(70).as_strided((64, 2), (1, 1))}}
+    ),
+    "another storage": lambda s: torch_saved(s | {"x": torch.ones(10**6)[:1]}),
+}  # fmt: skip
 # What another program could have written: exit code 4.
 MISFITS = {
     "not finite": lambda s: torch_saved(
@@ -291,9 +319,10 @@ def assert_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CHECKPOINTS)
+@pytest.mark.parametrize("case", [*CHECKPOINTS, *MORE_CHECKPOINTS])
 def test_a_hostile_checkpoint_is_refused(command, run_copy: Path, case):
-    assert_refused(command, run_copy, sealed(CHECKPOINTS[case](state_of(run_copy))), 7)
+    content = (CHECKPOINTS | MORE_CHECKPOINTS)[case](state_of(run_copy))
+    assert_refused(command, run_copy, sealed(content), 7)
 
 
 @pytest.mark.slow
@@ -341,11 +370,13 @@ def test_a_link_or_pipe_instead_of_a_file_is_refused(
 
 
 def test_there_are_36_kinds_of_hostile_directories():
-    """36: the 25 configurations, and of checkpoints what CHECKPOINTS has and two in its place."""
+    """36: the 25 configurations, and of checkpoints what CHECKPOINTS has and two in its place; and
+    19 beyond the list."""
     assert len(PART) + len(HYDRA) + len(TEXT) == 25
     kinds = {"meta": "tensor", "sparse": "tensor", "quantized": "tensor",
              "giant elsewhere": "giant chains"}  # fmt: skip
-    assert len({kinds.get(case, case) for case in CHECKPOINTS} | {"link", "pipe"}) == 12
+    assert len({kinds.get(case, case) for case in CHECKPOINTS} | {"link", "pipe"}) == 11
+    assert len(MORE) + len(MORE_CHECKPOINTS) == 19
 
 
 @pytest.mark.parametrize("name", ["run.log", "metrics.jsonl", "plots", ".lock", "result.json"])
