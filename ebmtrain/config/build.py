@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.instantiate import initialize_model, instantiate_part
+from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec
@@ -122,6 +124,7 @@ def _build_model_and_data(
     """The model and its data. A landscape has none, and those of a trained model are not read."""
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
+        check_sizes(config, math.prod(energy.event_shape), dtype.itemsize, 0)
         return _ModelAndData(energy, _landscape_spec(energy, config))
     if saved is not None:
         data_spec = saved()
@@ -129,6 +132,7 @@ def _build_model_and_data(
         return _ModelAndData(energy or _initialize_for_data(config, data_spec), data_spec, data)
     dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
     data_spec = DataSpec.of(dataset)
+    check_sizes(config, dataset.train[0].numel(), dtype.itemsize, len(dataset.holdout))
     if data_spec.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
     units = data_spec.standardization

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.config.sizes import chain_steps
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.storage.rundir import relative_to_cwd
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
@@ -32,6 +33,9 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
         f"{n_parameters:,} parameters  {experiment.device} x{torch.get_num_threads()} "
         f"{str(experiment.dtype).removeprefix('torch.')}  seed {experiment.seed}",
     ]
+    for name, steps in chain_steps(experiment.config).items():
+        if steps > _MANY_CHAIN_STEPS:
+            lines.append(f"{name} take {steps:,} steps of each chain")
     if (spec := experiment.train_spec) is not None:
         data = spec.dataset
         lines.append(
@@ -47,6 +51,7 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
     return lines
 
 
+_MANY_CHAIN_STEPS = 100_000  # a minute or more
 _SHOWN = ("model", "sampler", "method", "dataset", "optimizer")
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from contextlib import suppress
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 DRIVER = Path("/dev/nvidiactl")
+
+
+def memory_bytes() -> int:
+    """Bytes that this process may use: its limit if it has one, else the memory of the machine."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return installed if soft == resource.RLIM_INFINITY else min(soft, installed)
 
 
 def limit_to_free_memory(meminfo: Path = MEMINFO) -> None:

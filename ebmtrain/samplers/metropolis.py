@@ -30,7 +30,7 @@ class MetropolisState(NamedTuple):
 
     @classmethod
     def start(cls, energy: Energy, x: Tensor, gradient_clip: float | None) -> MetropolisState:
-        e, gradient = sanitize_start(*energy_and_gradient(energy, x))
+        e, gradient = _sanitize_start(*energy_and_gradient(energy, x))
         return cls(x, e, *clip_gradient(gradient, gradient_clip), 0)
 
 
@@ -62,7 +62,7 @@ def acceptance_probability(log_ratio: Tensor) -> Tensor:
     return log_ratio.nan_to_num(-torch.inf, posinf=0.0).clamp(max=0.0).exp()
 
 
-def sanitize_start(energy: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def _sanitize_start(energy: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Energy and gradient at a chain's first point, with a NaN energy replaced by +inf and gradient
     elements that are not finite by 0.
 
@@ -77,15 +77,15 @@ def choose(accept: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(unsqueeze_like(accept, yes), yes, no)
 
 
-def choose_optional(accept: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
+def _choose_optional(accept: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
     """`choose` for values that are optional: both are tensors, or both None."""
     return None if yes is None or no is None else choose(accept, yes, no)
 
 
 _FORMER_NAMES = {
     "accepted": "accept_mask",
-    "choose_if": "choose_optional",
-    "escapable": "sanitize_start",
+    "choose_if": "_choose_optional",
+    "escapable": "_sanitize_start",
     "probability": "acceptance_probability",
 }
 
