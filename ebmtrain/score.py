@@ -167,10 +167,9 @@ def attached_gradient(loss: Tensor, tensors: Sequence[Tensor]) -> Tensor | None:
 
     It replaces a call of `torch.autograd.grad`, 0.15 ms.
     """
-    node: Any = loss.grad_fn
-    known = getattr(node, "tensors", ())
+    flat, known = getattr(loss.grad_fn, "attached_gradient", (None, ()))
     same = len(known) == len(tensors) and all(a is b for a, b in zip(known, tensors, strict=True))
-    return node.flat if same and tensors else None
+    return flat if same else None
 
 
 class _AttachGradient(torch.autograd.Function):
@@ -178,14 +177,15 @@ class _AttachGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, flat: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.flat, ctx.tensors = flat, tensors
+        ctx.attached_gradient = flat, tensors
         return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        parts = (gradients[0] * ctx.flat).split([t.numel() for t in ctx.tensors])
-        return None, None, *(part.view_as(t) for part, t in zip(parts, ctx.tensors, strict=True))
+        flat, tensors = ctx.attached_gradient
+        parts = (gradients[0] * flat).split([t.numel() for t in tensors])
+        return None, None, *(part.view_as(t) for part, t in zip(parts, tensors, strict=True))
 
 
 @contextmanager

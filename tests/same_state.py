@@ -38,12 +38,17 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 
 def run_differences(a: Path, b: Path) -> list[str]:
-    """Between what two runs left: last checkpoint, metrics, samples, result."""
-    one, two = (load(run / "checkpoints/last.pt") for run in (a, b))
-    for state in (one, two):
-        for name in NOT_COMPARED:
-            del state[name]
-    found = differences(one, two, "checkpoint")
+    """Between what two runs left: last and best checkpoint, metrics, samples, result."""
+    found = []
+    for file in ("last.pt", "best.pt"):
+        states = [load(path) for run in (a, b) if (path := run / "checkpoints" / file).exists()]
+        if len(states) == 1:
+            found.append(f"{file}: one of the runs has none")
+        for state in states:
+            for name in NOT_COMPARED:
+                del state[name]
+        if len(states) == 2:
+            found += differences(*states, file)
     found += differences(rows(a), rows(b), "metrics.jsonl")
     found += differences(table(a), table(b), "metrics.csv")
     found += differences(result(a), result(b), "result.json")

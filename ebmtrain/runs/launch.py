@@ -91,7 +91,8 @@ def resume(
 
     Raises:
         ConfigError: the run is complete, or the configuration asks for several runs.
-        CheckpointError: there is no checkpoint, or it does not fit the configuration.
+        CheckpointError: no checkpoint is intact, or it does not fit the configuration; or the run
+            shows an analytic landscape.
         DataError: the data are not those of the run.
     """
     run = RunDir.open(path)

@@ -98,8 +98,8 @@ class Session:
             with self.stop, self.stop.in_this_context():
                 yield from self._train_and_finish()
             status = "finished" if self.finished else "interrupted"
-        except TerminationSignal:
-            if not self.stop.raises:  # the second signal ends the process without saving
+        except TerminationSignal as caught:
+            if caught.request is not self.stop:  # the second signal ends the process, unsaved
                 raise
             status = "interrupted"
         except DivergedError as caught:
@@ -216,7 +216,11 @@ class Session:
     def save(self, state: TrainState, now: bool) -> None:
         settings = self.experiment.checkpoint
         due = now or state.step % settings.every == 0
-        improved = self.measured_at == state.step and self.best.update(self.numbers, state.step)
+        improved = (
+            state.pending is None
+            and self.measured_at == state.step
+            and self.best.update(self.numbers, state.step)
+        )
         if not (due or improved):
             return
         self._check_divergence(state)

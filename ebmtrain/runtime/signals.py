@@ -5,17 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminationSignal(KeyboardInterrupt):
-    """A signal asked this process to end, and there is nothing to save first."""
+    """A signal asked this process to end."""
 
     def __init__(self, number: int, request: StopRequest | None = None):
         super().__init__()
@@ -37,27 +38,42 @@ def _raise(number: int, frame: FrameType | None = None) -> None:
 def raise_on_signals() -> Iterator[None]:
     """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`,
     SIGINT also in a background job, where the shell ignores it."""
-    before, hook = _install(_raise), sys.unraisablehook
-    sys.unraisablehook = _raise_again
-    try:
+    with _handle_signals(_raise):
         yield
+
+
+@contextmanager
+def _handle_signals(handler: Any) -> Iterator[dict[int, Any]]:
+    """Within this context the handler receives the signals; yields the previous handlers. If Python
+    drops the exception that the handler raises, it is raised again."""
+    before, hook = _install(handler), sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, hook)
+    try:
+        yield before
     finally:
         sys.unraisablehook = hook
         _restore(before)
 
 
-def _raise_again(dropped: Any) -> None:
+def _raise_again(hook: Callable[[Any], Any], dropped: Any) -> None:
     """A hook for exceptions that Python drops, as those in a callback of a weak reference: raises
-    a termination signal again 10 ms later, outside of the callback."""
+    a termination signal again 10 ms later, outside of the callback.
+
+    Args:
+        hook: for all other exceptions.
+    """
     error = dropped.exc_value
     if not isinstance(error, TerminationSignal):
-        sys.__unraisablehook__(dropped)
+        hook(dropped)
         return
+    before = signal.getsignal(signal.SIGALRM)
 
     def on_alarm(*_: object) -> None:
-        kind = error.request.raises if error.request else type(error)
-        if kind is not None:
-            raise kind(error.signal, error.request)
+        signal.signal(signal.SIGALRM, before)
+        if error.request is None:
+            _raise(error.signal)
+        elif not error.request.delivered and error.request.raises is not None:
+            error.request.deliver(error.request.raises)
 
     signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -75,28 +91,35 @@ class StopRequest:
         self.signal: int | None = None
         self.raises: type[TerminationSignal] | None = None
         """What a signal raises at once; None: it is noted in `signal` only."""
+        self.delivered = False
+        """Whether the signal was raised outside of its handler."""
+        self._handlers = _handle_signals(self._receive)
         self._previous: dict[int, Any] = {}
-        self._hook = sys.unraisablehook
         self._depth = 0
 
     def __enter__(self) -> StopRequest:
         if not self._depth:
-            self._previous = _install(self._receive)
-            self._hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+            self._handlers = _handle_signals(self._receive)
+            self._previous = self._handlers.__enter__()
         self._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
-            sys.unraisablehook = self._hook
-            _restore(self._previous)
+            self._handlers.__exit__(None, None, None)
 
     def raise_from_now_on(self) -> None:
         """From now on a signal raises `TerminationSignal` at once, as does one received before."""
         self.raises = TerminationSignal
         if self.signal is not None:
-            _raise(self.signal)
+            self.deliver(TerminationSignal)
+
+    def deliver(self, kind: type[TerminationSignal]) -> NoReturn:
+        """Raises the signal that was received."""
+        assert self.signal is not None
+        self.delivered = True
+        raise kind(self.signal, self)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -105,10 +128,11 @@ class StopRequest:
         Raises:
             Interruption: a signal was received, before or within the context.
         """
-        before, self.raises = self.raises, self.raises or Interruption
+        before = self.raises
         try:
+            self.raises = before or Interruption
             if self.signal is not None:
-                raise self.raises(self.signal, self)
+                self.deliver(self.raises)
             yield
         finally:
             self.raises = before
@@ -116,11 +140,12 @@ class StopRequest:
     @contextmanager
     def in_this_context(self) -> Iterator[None]:
         """Within this context the function `interruptible` refers to this request."""
+        before = _current.get()
         _current.set(self)
         try:
             yield
         finally:
-            _current.set(None)
+            _current.set(before)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

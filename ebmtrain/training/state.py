@@ -30,7 +30,7 @@ class TrainSpec:
     log_every: int
     seed: int
     retries: int = 0
-    """How often a run that diverges goes back to its last good state; see `retry`."""
+    """How often a run that diverges returns to its last checkpoint, at half the learning rate."""
 
 
 class Snapshot(NamedTuple):
@@ -109,7 +109,9 @@ class TrainState:
         """Undoes a loss that was interrupted."""
         self.generator.set_state(before.generator)
         for module, buffers in before.buffers.items():
-            vars(module)["_buffers"].update(buffers)
+            for name, value in buffers.items():
+                if value is not None:
+                    vars(module)["_buffers"][name].copy_(value)
 
     @cached_property
     def _modules_with_buffers(self) -> list[nn.Module]:
@@ -178,7 +180,7 @@ class TrainState:
         for group, mine in zip(saved["param_groups"], groups, strict=True):
             if set(group) != set(mine):
                 raise ValueError("it is of another optimizer")
-            if group["params"] != mine["params"]:  # torch would hand out the moments by them
+            if group["params"] != mine["params"]:  # torch assigns the moments by them
                 raise ValueError("its optimizer has the parameters in another order")
         parameters = dict(enumerate(p for g in self.optimizer.param_groups for p in g["params"]))
         for index, moments in saved["state"].items():

@@ -1,8 +1,8 @@
 """torch's optimizers without torch's compiler and without most of their cost per step.
 
-Importing: each of their methods asks the compiler to keep off, and imports it in order to ask: 1.5
+Importing: each of their methods is wrapped to disable dynamo, and the wrapper imports dynamo: 1.5
 to 2 s at the first update of a run that compiles nothing (torch/_compile.py and
-torch/optim/optimizer.py of torch 2.13). `without_dynamo` calls the methods below that wrapper.
+torch/optim/optimizer.py of torch 2.13). `without_dynamo` calls the methods inside of that wrapper.
 
 Stepping: `torch.optim.Adam.step` spends three quarters of its time on options that are not used
 here. `fused_adam` calls the kernel that it ends in.

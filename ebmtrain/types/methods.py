@@ -27,6 +27,9 @@ class Method(Protocol):
     noise-contrastive estimation) is trained together with the energy's parameters and must be
     returned as the same object; all others are plain values.
 
+    `loss` returns new tensors. Of what it is given it changes in place only the generator and
+    buffers of the energy, which are restored if a signal interrupts it.
+
     Optional capabilities are the protocols below and `DeclaresState`. A method that `NeedsLabels`
     is given an energy that is `Joint`, with as many classes as the data have; a `Ragged` one also
     gets sequences with NaN at missing steps. What a method that `EstimatesLogZ` returns is reported

@@ -1,4 +1,4 @@
-"""Signals, in every phase of a run: saved within one step, exit code 128 + n, exact resume."""
+"""Signals in every phase of a run: the state is saved, exit code 128 + n, exact resume."""
 
 from __future__ import annotations
 
