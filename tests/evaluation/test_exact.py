@@ -311,6 +311,9 @@ def test_evaluation_does_not_modify_the_model(configured):
         assert torch.equal(value, before[name])
 
 
+EXACT = ("train.steps=40", "evaluation.resolution=256", "evaluation.tolerance=1e-3")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("words", [("dataset=five_gaussians",), ("dataset=moons",),
@@ -318,7 +321,7 @@ def test_evaluation_does_not_modify_the_model(configured):
 def test_an_independent_grid_gives_the_same_values(configured, tmp_path: Path, words):
     """numpy, the public energy and the true density, without the code of the evaluation."""
     run_experiment(
-        build(configured("train.steps=40", "evaluation.resolution=256", *words)),
+        build(configured(*EXACT, *words)),
         tmp_path / "run",
         {},
         quiet=True,

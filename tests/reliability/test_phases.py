@@ -119,7 +119,7 @@ TRAINING = {
     "build": ("ebmtrain.config.build.check_width", SMALL),
     "update": ("ebmtrain.samplers.mala.Mala.step", (*SMALL, "method.k=100000")),
     "compilation": (
-        "ebmtrain.training.compiled.trace.trace_update", (*SMALL, "device.compile=true")
+        "ebmtrain.training.compiled.inductor.trace_update", (*SMALL, "device.compile=true")
     ),
     "landscape": ("ebmtrain.runs.figures.RunFigures.draw_landscape", (*SMALL, "plots.every=1")),
     "samples": (

@@ -16,7 +16,7 @@ native._COMMON_OPTIONS = tuple(
 folder, count = sys.argv[1:]
 ops.SOURCE = selfcheck.SOURCE = Path(folder, "perceptron.cpp")
 for number in range(int(count) + 1):
-    cpp = ops.library()
+    cpp = native.library(ops.SOURCE)
     assert cpp is not None, native.rejections()
     cpp.select_mutation(number)
     selfcheck.self_check.cache_clear()
