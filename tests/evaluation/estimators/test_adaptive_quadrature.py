@@ -15,8 +15,9 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators import adaptive_quadrature
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
-from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.exact import Quadrature, _disagreement
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Density, Region
 
@@ -47,10 +48,17 @@ def mixture(d: int, std: float) -> GaussianMixture:
     return GaussianMixture(centres=centres, std=std, weights=[0.3, 0.7])
 
 
-def points(truth: Density, n: int = 500) -> Points:
-    generator = torch.Generator().manual_seed(2)
-    train, holdout = truth.sample(n, generator), truth.sample(n, generator)
-    return Points(train, holdout, standardization=fit_standardization(train, True), truth=truth)
+def points(
+    truth: Density,
+    n: int = 500,
+    *,
+    seed: int = 2,
+    standardize: bool = True,
+    train: Density | None = None,
+) -> Points:
+    generator = torch.Generator().manual_seed(seed)
+    x, holdout = (train or truth).sample(n, generator), truth.sample(n, generator)
+    return Points(x, holdout, standardization=fit_standardization(x, standardize), truth=truth)
 
 
 def evaluate(energy: nn.Module, data: Points, **options) -> Evaluation:
@@ -99,6 +107,141 @@ def test_kl_of_narrow_modes(model, d, std):
     true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
     print(f"{model} d={d} std={std}: {found['kl'] - true:+.1e} nats")  # type: ignore[operator]
     assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+class Correlated(nn.Module):
+    """A Gaussian with a full precision matrix, whose log Z is known up to an error."""
+
+    precision = torch.tensor([[1.5, 0.4, -0.2], [0.4, 1.1, 0.3], [-0.2, 0.3, 0.8]])
+
+    def __init__(self, d: int, error: float = 0.0):
+        super().__init__()
+        self.register_buffer("a", self.precision[:d, :d].double())
+        self.error = error
+
+    def forward(self, u):
+        return ((u - 0.1) @ self.a.to(u) * (u - 0.1)).sum(1) / 2
+
+    def log_z(self, temperature):
+        d = len(self.a)
+        return torch.tensor(
+            (d * math.log(2 * math.pi) - float(torch.logdet(self.a))) / 2 + self.error
+        )
+
+
+def gaussian_model(d: int) -> Gaussian:
+    """With a random mean and covariance."""
+    model, generator = Gaussian(event_shape=(d,), initial_std=0.9), torch.Generator().manual_seed(3)
+    model.mean.data = torch.randn(d, generator=generator) * 0.3
+    model.lower.data = torch.randn(d, d, generator=generator) * 0.5
+    model.log_diagonal.data += torch.randn(d, generator=generator) * 0.2
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("centres", "std", "weight", "seed"),
+    [
+        ([[0.0595, -0.2198], [-1.378, -0.918]], 0.0318, 0.23, 63),
+        ([[-1.274, -1.424], [-0.854, -1.091]], 0.0244, 0.22, 208),
+        ([[-1.143, -0.369, 0.025], [0.457, -0.491, -0.754]], 0.1215, 0.11, 6),
+    ],
+)
+def test_a_grid_that_agrees_with_half_of_it_by_chance_is_not_used(centres, std, weight, seed):
+    """The halves across each axis differ. Found among 310 random mixtures."""
+    truth = GaussianMixture(centres=centres, std=std, weights=[weight, 1 - weight])
+    data = points(truth, seed=seed, standardize=False)
+    energy = gaussian_model(len(centres[0]))
+    found, warnings = evaluate(energy, data)
+    true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+    assert warnings == []
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_random_mixtures_have_their_kl_or_none():
+    """With standard deviations for which the grid is just too coarse; some agree by chance."""
+    generator, n_with_kl = np.random.default_rng(0), 0
+    energy = gaussian_model(2)
+    for seed in range(70):
+        centres = generator.uniform(-1.5, 1.5, (2, 2)).tolist()
+        std = float(np.exp(generator.uniform(math.log(0.006), math.log(0.035))))
+        weight = generator.uniform(0.1, 0.9)
+        truth = GaussianMixture(centres=centres, std=std, weights=[weight, 1 - weight])
+        data = points(truth, seed=seed, standardize=False)
+        found, warnings = evaluate(energy, data)
+        if not warnings:
+            true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+            assert found["kl"] == pytest.approx(true, abs=1e-3), (seed, std)
+            n_with_kl += 1
+    assert n_with_kl > 60
+
+
+class Unknown(GaussianMixture):
+    """A density that does not know its modes."""
+
+    modes = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [GaussianMixture, Unknown])
+@pytest.mark.parametrize(
+    ("d", "far", "weight"), [(1, 30.0, 8e-4), (2, 12.0, 8e-4), (1, 30.0, 0.02)]
+)
+def test_a_rare_mode_outside_of_the_grid_is_part_of_kl(kind, d, far, weight):
+    """None of the training points is in it."""
+    centres = [[0.0] * d, [far] + [0.0] * (d - 1)]
+    truth = GaussianMixture(centres=centres, std=0.5, weights=[1 - weight, weight])
+    same = kind(centres=centres, std=0.5, weights=[1 - weight, weight])
+    near = GaussianMixture(centres=centres[:1], std=0.5)
+    data, energy = points(same, n=20, train=near), Bowl()
+    found, _ = evaluate(energy, data)
+    true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+    assert true > 0.1
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+def test_a_narrow_rare_mode_is_found_by_its_centre():
+    truth = GaussianMixture(centres=[[0.0], [30.0]], std=1e-5, weights=[0.9999, 1e-4])
+    near = GaussianMixture(centres=[[0.0]], std=1e-5)
+    data, energy = points(truth, n=20, train=near, standardize=False), Correlated(1)
+    found, _ = evaluate(energy, data)
+    true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+def test_kl_uses_the_log_z_of_the_model():
+    data = points(mixture(2, 0.3))
+    right, wrong = (evaluate(Correlated(2, error), data).metrics for error in (0.0, 0.005))
+    assert wrong["kl"] - right["kl"] == pytest.approx(0.005, abs=1e-6)  # type: ignore[operator]
+
+
+class Spike(GaussianMixture):
+    """N(0, I) with 5 % of its mass narrower than any grid."""
+
+    def log_prob(self, x):
+        broad = math.log(0.95) - x.square().sum(1) / 2 - math.log(2 * math.pi)
+        narrow = -(x - torch.tensor([0.513, 0.317]).to(x)).square().sum(1) / 2e-6
+        narrow = narrow + math.log(0.05) - math.log(2 * math.pi) + 2 * math.log(1e3)
+        return torch.logaddexp(broad, narrow)
+
+
+class SpikeEnergy(nn.Module):
+    def forward(self, u):
+        return -Spike(centres=[[0.0, 0.0]], std=1.0).log_prob(u)
+
+
+def test_a_negative_kl_is_left_out():
+    """The model is the truth, and the grid of log Z misses a part of it."""
+    truth = Spike(centres=[[0.0, 0.0]], std=1.0)
+    found, warnings = evaluate(SpikeEnergy(), points(truth, standardize=False))
+    assert "kl" not in found
+    assert any("a KL is at least 0" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(("regret", "warns"), [(0.05, False), (0.1, True)])
+def test_the_disagreement_is_measured_in_standard_errors(regret, warns):
+    metrics = {"kl": 0.0, "regret": regret}
+    assert bool(_disagreement(metrics, 0.01, 1e-3)) == warns
 
 
 def test_a_resolved_truth_is_integrated_on_the_grid(monkeypatch):
