@@ -177,23 +177,26 @@ def test_random_mixtures_have_their_kl_or_none():
     assert n_with_kl > 60
 
 
-class Unknown(GaussianMixture):
-    """A density that does not know its modes."""
+class WithoutModes:
+    """The same density, which does not know its modes."""
 
-    modes = None  # type: ignore[assignment]
+    modes = None
+
+    def __init__(self, truth: GaussianMixture):
+        self.sample, self.log_prob, self.entropy = truth.sample, truth.log_prob, truth.entropy
 
 
-@pytest.mark.parametrize("kind", [GaussianMixture, Unknown])
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
     ("d", "far", "weight"), [(1, 30.0, 8e-4), (2, 12.0, 8e-4), (1, 30.0, 0.02)]
 )
-def test_a_rare_mode_outside_of_the_grid_is_part_of_kl(kind, d, far, weight):
+def test_a_rare_mode_outside_of_the_grid_is_part_of_kl(known, d, far, weight):
     """None of the training points is in it."""
     centres = [[0.0] * d, [far] + [0.0] * (d - 1)]
     truth = GaussianMixture(centres=centres, std=0.5, weights=[1 - weight, weight])
-    same = kind(centres=centres, std=0.5, weights=[1 - weight, weight])
     near = GaussianMixture(centres=centres[:1], std=0.5)
-    data, energy = points(same, n=20, train=near), Bowl()
+    seen = truth if known else WithoutModes(truth)
+    data, energy = points(seen, n=20, train=near), Bowl()
     found, _ = evaluate(energy, data)
     true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
     assert true > 0.1
