@@ -159,6 +159,31 @@ def test_a_grid_that_agrees_with_half_of_it_by_chance_is_not_used(centres, std, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("seed", "standardize"), [(20, True), (7, False)])
+def test_a_checkerboard_between_the_lines_of_the_grid(seed, standardize):
+    """Every second point in turns agrees with the grid by chance, the halves across an axis do not.
+    Reference: Gauss-Legendre nodes in each square."""
+    truth = Checkerboard(squares=6, side=0.7)
+    data = points(truth, seed=seed, standardize=standardize)
+    energy = gaussian_model(2)
+    found, warnings = evaluate(energy, data)
+    assert warnings == []
+    z, w = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(20))
+    corner = torch.arange(6, dtype=torch.float64) * 0.7 - 2.1
+    axis = (corner[:, None] + 0.35 * (z + 1)).flatten()
+    weight = (0.35 * w).repeat(6)
+    x, weights = torch.cartesian_prod(axis, axis), torch.cartesian_prod(weight, weight).prod(1)
+    log_p = truth.log_prob(x)
+    p = weights * log_p.exp()
+    assert float(p.sum()) == pytest.approx(1)
+    with torch.no_grad():
+        e = energy.double()(data.standardization.to_standard(x))
+    ratio = torch.where(p > 0, log_p + e, 0.0)
+    true = float(p @ ratio) + found["log_z"]  # type: ignore[operator]
+    assert found["kl"] == pytest.approx(true, abs=1e-3)
+
+
+@pytest.mark.slow
 def test_random_mixtures_have_their_kl_or_none():
     """With standard deviations for which the grid is just too coarse; some agree by chance."""
     generator, n_with_kl = np.random.default_rng(0), 0
