@@ -105,19 +105,37 @@ def test_metrics_of_a_gaussian_in_the_units_of_the_data(d, temperature):
 class WrongBowl(nn.Module):
     """||x||^2 / 2 in two dimensions, with a wrong log Z."""
 
+    def __init__(self, error: float):
+        super().__init__()
+        self.error = error
+
     def forward(self, x):
         return x.square().sum(1) / 2
 
     def log_z(self, temperature: float):
-        return torch.tensor(math.log(2 * math.pi * temperature) + 0.1)
+        return torch.tensor(math.log(2 * math.pi * temperature) + self.error)
 
 
-def test_a_wrong_log_z_of_the_model_gives_a_warning():
+@pytest.mark.parametrize("width", [0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("centre", [(0.1, 0.2), (0.05, 0.45), (0.25, 0.25), (0.2, -0.2)])
+def test_the_grid_is_refined_until_half_of_it_agrees(width, tolerance, centre):
+    """From cells of width 1. At the second and third centre the errors of the two axes cancel in
+    the half that begins with the first points."""
+    region = Region(torch.full((2,), -8.0).double(), torch.full((2,), 8.0).double())
+    at = torch.tensor(centre).double()
+    found = integrate_log_z(lambda u: ((u - at) / width).square().sum(1) / 2, region, 16, tolerance)
+    assert found.resolution_error <= tolerance
+    assert found.value == pytest.approx(math.log(2 * math.pi * width**2), abs=tolerance)
+
+
+@pytest.mark.parametrize(("error", "value"), [(0.1, 1.9379), (-0.1, 1.7379)])
+def test_a_wrong_log_z_of_the_model_gives_a_warning(error, value):
     x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     points = Points(x, x, standardization=fit_standardization(x, False))
-    found, (warning,) = Quadrature(every=1, resolution=64)(make_input(WrongBowl(), points))
-    assert "log Z is 1.9379 by the model's own log_z and 1.8379 by quadrature" in warning
-    assert found["log_z"] == pytest.approx(1.9379, abs=1e-4)
+    found, (warning,) = Quadrature(every=1, resolution=64)(make_input(WrongBowl(error), points))
+    assert f"log Z is {value} by the model's own log_z and 1.8379 by quadrature" in warning
+    assert found["log_z"] == pytest.approx(value, abs=1e-4)
 
 
 class Rbm(nn.Module):

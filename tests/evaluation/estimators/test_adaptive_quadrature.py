@@ -370,6 +370,14 @@ def test_changes_of_opposite_signs_do_not_cancel():
     assert adaptive_quadrature._error(same_sign) == pytest.approx(0.06)
 
 
+def test_missing_mass_counts_six_standard_deviations_of_the_function():
+    """One box that holds 0.9999 of the mass, with standard deviation 30 of f: 1e-4 * 6 * 30."""
+    one = torch.ones(1, 1).double()
+    integrals = torch.tensor([[0.9999, 0.0, 0.9999 * 900.0]]).double()
+    boxes = adaptive_quadrature._Boxes(one, one, one, integrals, torch.zeros(1, 2).double())
+    assert adaptive_quadrature._error(boxes) == pytest.approx(0.018, rel=1e-3)
+
+
 def test_a_constant_added_to_the_function_costs_nothing():
     """E[f + c] = E[f] + c: the error of the integral of p does not count c times."""
     truth = Checkerboard()
