@@ -118,15 +118,31 @@ class WrongBowl(nn.Module):
 
 @pytest.mark.parametrize("width", [0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4])
-@pytest.mark.parametrize("centre", [(0.1, 0.2), (0.05, 0.45), (0.25, 0.25), (0.2, -0.2)])
-def test_the_grid_is_refined_until_half_of_it_agrees(width, tolerance, centre):
-    """From cells of width 1. At the second and third centre the errors of the two axes cancel in
-    the half that begins with the first points."""
-    region = Region(torch.full((2,), -8.0).double(), torch.full((2,), 8.0).double())
-    at = torch.tensor(centre).double()
-    found = integrate_log_z(lambda u: ((u - at) / width).square().sum(1) / 2, region, 16, tolerance)
+def test_the_grid_is_refined_until_half_of_it_agrees(width, tolerance):
+    """From cells of width 1."""
+    at = torch.tensor([0.1, 0.2]).double()
+    found = integrate_log_z(
+        lambda u: ((u - at) / width).square().sum(1) / 2, CELLS_OF_1, 16, tolerance
+    )
     assert found.resolution_error <= tolerance
     assert found.value == pytest.approx(math.log(2 * math.pi * width**2), abs=tolerance)
+
+
+CELLS_OF_1 = Region(torch.full((2,), -8.0).double(), torch.full((2,), 8.0).double())
+
+
+def test_a_half_that_agrees_by_chance_does_not_end_the_refinement():
+    """The half that begins with the first points agrees to 1e-3, the others differ by up to 2, and
+    log Z is wrong by 0.017: found among 20,000 pairs of modes."""
+    modes = torch.tensor([[-0.05118296, -1.41269026], [1.28533892, 1.37172539]]).double()
+    weights, width = torch.tensor([0.71239860, 0.28760140]).double(), 0.33629292
+
+    def energy(u):
+        distances = (u[:, None] - modes).square().sum(2) / (2 * width**2)
+        return -torch.logsumexp(weights.log() - distances, 1)
+
+    found = integrate_log_z(energy, CELLS_OF_1, 16, 1e-3)
+    assert found.value == pytest.approx(math.log(2 * math.pi * width**2), abs=1e-3)
 
 
 @pytest.mark.parametrize(("error", "value"), [(0.1, 1.9379), (-0.1, 1.7379)])
