@@ -59,15 +59,22 @@ def test_an_old_run_resumes_to_the_end(runs, no_pictures, name, steps):
     assert ebmtrain.load(runs / name).step == steps
 
 
-@pytest.mark.parametrize(
-    ("name", "metric"), [("default", "nll"), ("composition", "log_z"), ("landscape", "log_z")]
-)
+@pytest.mark.parametrize(("name", "metric"), [("default", "nll"), ("composition", "log_z")])
 def test_an_old_run_is_evaluated(runs, command, name, metric):
     code, _, error = command("evaluate", runs / name)
     assert code == 0, error
     found = json.loads((runs / name / "evaluation.json").read_text())["metrics"]
     before = json.loads((runs / name / "result.json").read_text())["metrics"]
     assert found[metric] == pytest.approx(before[metric], rel=1e-4, abs=1e-4)
+
+
+def test_an_old_landscape_is_evaluated(runs, command):
+    """Its saved log Z, -0.8084, is wrong: on 32 cells per axis the halves of a Rastrigin function
+    agree by symmetry. The true value is from 2001 points per axis of [-8, 8]."""
+    code, _, error = command("evaluate", runs / "landscape")
+    assert code == 0, error
+    found = json.loads((runs / "landscape/evaluation.json").read_text())["metrics"]
+    assert found["log_z"] == pytest.approx(-0.480682, abs=1e-3)
 
 
 def test_an_evaluator_under_a_former_path_runs(runs, command):

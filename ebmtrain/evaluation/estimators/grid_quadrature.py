@@ -17,9 +17,10 @@ CHUNK = 4_096  # points at once: activations stay in cache
 _MAX_POINTS = 2_000_000
 
 
-# Of a grid three times as coarse. A Gaussian that reaches it is narrower than 0.93 cells; the error
-# of the grid itself is then above 2e-7 nats.
-_MAX_COARSE_ERROR = 0.3
+# Errors of a grid three times as coarse, in nats: above the first the grid is refined, above the
+# second its error is not known. Gaussians in two dimensions exceed them below a width of 1.65 and
+# of 1.3 cells; below 1.3 cells a grid twice as coarse has an error of more than 1e-3.
+_REFINED_ABOVE, _UNKNOWN_ABOVE = 0.01, 0.1
 
 
 class _QuadratureGrid(NamedTuple):
@@ -47,12 +48,12 @@ class _QuadratureGrid(NamedTuple):
 
         All of them agree by symmetry with an energy that is even about the centre of the region,
         however narrow it is. From every third point they do not; where these differ by more than
-        0.3 nats, that is the error.
+        0.1 nats, that is the error.
         """
-        third = self._coarse_error(3)
-        return max(self._coarse_error(2), third if not third <= _MAX_COARSE_ERROR else 0.0)
+        third = self.coarse_error(3)
+        return max(self.coarse_error(2), third if not third <= _UNKNOWN_ABOVE else 0.0)
 
-    def _coarse_error(self, stride: int) -> float:
+    def coarse_error(self, stride: int) -> float:
         """The largest |log Z - log Z from every stride-th point of each axis|, over all offsets."""
         d = self.points.shape[1]
         cube = self.energy.view([self.n_per_axis] * d)
@@ -103,8 +104,9 @@ def integrate_log_z(
 
     The box grows by half while more than `tolerance` of the mass of the box of twice the width is
     outside of it; then the resolution doubles while half the resolution differs by more than
-    `tolerance` nats. Both stop after `attempts` changes, the resolution also at 2,000,000 points.
-    The remaining errors are returned, and the caller warns about them.
+    `tolerance` nats, or a third of it by more than 0.01. Both stop after `attempts` changes, the
+    resolution also at 2,000,000 points. The remaining errors are returned, and the caller warns
+    about them.
 
     Args:
         energy: (batch, d) float64 -> (batch,), in units of the temperature; d <= 3.
@@ -121,11 +123,11 @@ def integrate_log_z(
         log_outside = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
         total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), log_outside)
         outside = float((log_outside - total).exp())
-        error = grid.resolution_error
+        error, is_smooth = grid.resolution_error, grid.coarse_error(3) <= _REFINED_ABOVE
         too_fine = (2 * grid.n_per_axis) ** d > _MAX_POINTS
         if remaining and not outside <= tolerance:
             grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
-        elif remaining and not error <= tolerance and not too_fine:
+        elif remaining and not (error <= tolerance and is_smooth) and not too_fine:
             grid = quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
             return LogZ(grid, grid.log_z, error, outside)
