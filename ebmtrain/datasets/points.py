@@ -86,6 +86,7 @@ class Points:
         pixels: smallest and largest value of a pixel; None: points are not images.
         anomalies: (k, *event), of the class that was left out; None: none was.
         source: of the batches, with `train` as an example of them; None: the training points.
+        notes: on the data, shown as warnings before training.
         dtype, device: of the batches.
     """
 
@@ -100,6 +101,7 @@ class Points:
     pixels: tuple[float, float] | None = None
     anomalies: Tensor | None = None
     source: BatchSource | None = None
+    notes: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
 

@@ -14,6 +14,7 @@ from ebmtrain.config.sizes import chain_steps
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.storage.rundir import relative_to_cwd
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
+from ebmtrain.types import notes_of
 
 
 def run_title(experiment: Experiment, choices: dict[str, str]) -> str:
@@ -42,6 +43,7 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
             f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
             f"{len(data.holdout):,} held out  {spec.n_steps:,} steps of {spec.batch_size}"
         )
+        lines += [f"warning: {note}" for note in notes_of(data)]
         extent = max(experiment.region.low.abs().max(), experiment.region.high.abs().max())
         if extent > MAX_ABS_COORDINATE:
             lines.append(

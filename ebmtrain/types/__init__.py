@@ -25,6 +25,7 @@ from ebmtrain.types.data import (
     check_mixture,
     labels_of,
     names_of,
+    notes_of,
 )
 from ebmtrain.types.energies import (
     Affine,

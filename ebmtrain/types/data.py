@@ -98,8 +98,8 @@ class Standardization(NamedTuple):
 class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
-    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies` and `HasPixels`, each
-    of which is optional. Labels are then in the batches too.
+    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies`, `HasPixels` and
+    `HasNotes`, each of which is optional. Labels are then in the batches too.
     """
 
     train: Tensor
@@ -203,6 +203,18 @@ class HasAnomalies(Protocol):
 class HasPixels(Protocol):
     pixels: tuple[float, float] | None
     """Points are images; the least and the largest value of a pixel."""
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    notes: tuple[str, ...]
+    """What the reader found in the data that the user should know before training; one line each,
+    with the remedy."""
+
+
+def notes_of(dataset: object) -> tuple[str, ...]:
+    """Notes on the data, shown as warnings before training; empty: there are none."""
+    return dataset.notes if isinstance(dataset, HasNotes) else ()
 
 
 def names_of(dataset: object) -> tuple[str, ...] | None:
