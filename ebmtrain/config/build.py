@@ -74,7 +74,7 @@ def build(
     sampler = instantiate_part(config, "sampler")
     built = _build_model_and_data(config, sampler, saved, device, dtype)
     return Experiment(
-        config=config,
+        config=built.config,
         energy=built.energy.to(device=device, dtype=dtype),
         sampler=sampler,
         train_spec=built.train_spec,
@@ -108,6 +108,7 @@ def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, 
 
 
 class _ModelAndData(NamedTuple):
+    config: dict[str, Any]
     energy: nn.Module
     data_spec: DataSpec
     data: Callable[[], Dataset] | None = None
@@ -125,13 +126,14 @@ def _build_model_and_data(
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
         check_sizes(config, math.prod(energy.event_shape), dtype.itemsize, 0)
-        return _ModelAndData(energy, _landscape_spec(energy, config))
+        return _ModelAndData(config, energy, _landscape_spec(energy, config))
     if saved is not None:
         data_spec = saved()
         data = partial(_read_checked_dataset, config, data_spec)
-        return _ModelAndData(energy or _initialize_for_data(config, data_spec), data_spec, data)
+        energy = energy or _initialize_for_data(config, data_spec)
+        return _ModelAndData(config, energy, data_spec, data)
     dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
-    data_spec = DataSpec.of(dataset)
+    config, data_spec = _with_classes(config, dataset), DataSpec.of(dataset)
     check_sizes(config, dataset.train[0].numel(), dtype.itemsize, len(dataset.holdout))
     if data_spec.ragged and (problems := ragged_problems(config)):
         raise ConfigError("\n".join(problems))
@@ -141,7 +143,7 @@ def _build_model_and_data(
     check_width(energy.to(device=device, dtype=dtype), two)
     train_spec = _build_train_spec(config, sampler, dataset)
     _check_classes(train_spec.method, energy, dataset)
-    return _ModelAndData(energy, data_spec, lambda: dataset, train_spec)
+    return _ModelAndData(config, energy, data_spec, lambda: dataset, train_spec)
 
 
 def _initialize_for_data(
@@ -159,6 +161,16 @@ def _initialize_for_data(
     if accepts_argument(config["model"], "training_points"):
         supplied["training_points"] = points
     return initialize_model(config, **supplied)
+
+
+def _with_classes(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """The configuration with model.classes of the data, if the method needs it and it is null."""
+    model, labels = config["model"], labels_of(dataset)
+    if labels is None or model.get("classes", 0) is not None:
+        return config
+    if not needs_labels(get_target(config["method"])):
+        return config
+    return {**config, "model": {**model, "classes": len(labels.names)}}
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
@@ -263,11 +275,10 @@ def _check_classes(method: Method, energy: nn.Module, dataset: Dataset) -> None:
     if not isinstance(energy, Joint):
         raise ConfigError(
             f"model {type(energy).__name__} has no classes, which method "
-            f"{type(method).__name__} needs: model=mlp model.classes={wanted}"
+            f"{type(method).__name__} needs: model=mlp"
         )
     found = energy.classes
     if found != wanted:
         raise ConfigError(
-            f"model.classes is {'null' if found is None else found}, the data have {wanted} "
-            f"classes: model.classes={wanted}"
+            f"model.classes is {found}, the data have {wanted} classes: model.classes={wanted}"
         )

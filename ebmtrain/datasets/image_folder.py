@@ -1,27 +1,26 @@
-"""PNG and JPEG images in a folder and its subfolders."""
+"""Pictures in a folder and its subfolders."""
 
 from __future__ import annotations
 
 import os
-import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Len
-from PIL import Image
 
 from ebmtrain.datasets.images import PixelScaling, image_dataset
-from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
+from ebmtrain.datasets.io.folders import resolve_folder
+from ebmtrain.datasets.io.read_picture import ENDINGS, read_picture
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
 _LEVELS = 256
-_ENDINGS = (".png", ".jpg", ".jpeg")
-_MODES = {1: "L", 3: "RGB"}
 _WANTED = "give dataset.path=FOLDER with .png or .jpg files in it or in its subfolders"
-_MAX_PIXELS = 50_000_000  # per image
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")  # copies and previews of the pictures
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "holdout"}
 
 
 def image_folder(
@@ -35,29 +34,99 @@ def image_folder(
     dequantize: bool = True,
     shift: WholeNumber = 0,
     flip: bool = False,
+    without: WholeNumber | None = None,
     seed: WholeNumber,
 ) -> Points:
-    """All .png, .jpg and .jpeg files in a folder and its subfolders (symbolic links to folders are
-    not followed), split at random. Event (height, width) for gray images, else (3, height, width).
+    """All pictures (png, jpg, gif, bmp, tif, webp) in a folder and its subfolders, as a viewer
+    shows them, split at random. Event (height, width) for gray pictures, else (3, height, width).
+
+    If every picture is in a subfolder, the names of the subfolders, sorted, are the classes.
+    Symbolic links to folders are not followed; hidden files are not read.
 
     Args:
         path: the folder.
-        size: height and width that every image is resized to; null: all have the same size.
-        channels: 1: convert every image to gray, 3: to RGB; null: all are of one kind.
+        size: height and width that every picture is resized to; null: all have the same size.
+        channels: 1: convert every picture to gray, 3: to RGB; null: all are of one kind, and none
+            is transparent.
         n_train: number of training images, selected at random; null: all that are not held out.
         holdout: fraction of held-out images, in (0, 1).
-        standardize, dequantize, shift, flip, seed: see `image_dataset`.
+        standardize, dequantize, shift, flip, without, seed: see `image_dataset`.
 
     Raises:
-        DataError: an image is invalid; one line with the reason and the remedy.
+        DataError: a picture is invalid; one line with the reason and the remedy.
     """
-    files = _image_files(resolve_folder(path, _WANTED))
+    folder = resolve_folder(path, _WANTED)
+    files, others = _list_files(folder)
     if len(files) < 2:
         raise DataError(f"{path} holds {len(files)} images, at least 2 are needed: {_WANTED}")
-    first = _read_pixels(files[0], size, channels)
+    images, n_deep = _read_all(files, size, channels)
+    classes, numbers = _classes(folder, files)
+    points = image_dataset(
+        images,
+        levels=_LEVELS,
+        holdout=holdout,
+        n_train=n_train,
+        standardize=standardize,
+        dequantize=dequantize,
+        shift=shift,
+        flip=flip,
+        seed=seed,
+        labels=numbers,
+        classes=classes,
+        without=without,
+    )
+    return replace(points, notes=_notes(path, others, n_deep, set(classes)))
+
+
+def _notes(path: str, others: list[str], n_deep: int, classes: set[str]) -> tuple[str, ...]:
+    notes = []
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        notes.append(
+            f"{path} has files that are not read as pictures: {', '.join(others[:5])}{more}; "
+            "move them away, or save them as .png if they are pictures"
+        )
+    if n_deep:
+        notes.append(
+            f"{n_deep} pictures in {path} have 16 bits per pixel, which are scaled to 8 "
+            "(0 ... 65535 to 0 ... 255): dataset=file with an npy file keeps all bits"
+        )
+    if classes and {name.lower() for name in classes} <= _PARTS:
+        notes.append(
+            f"the classes of {path} are its subfolders {', '.join(sorted(classes))}, which are "
+            f"named as parts of a split: dataset.path={Path(path) / min(classes)} if so"
+        )
+    return tuple(notes)
+
+
+def _list_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures, sorted by path, and the names of all other files, relative to the folder."""
+    pictures, others = [], []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [x for x in folders if not x.startswith(".") and x not in _SYSTEM_FOLDERS]
+        for name in names:
+            file = Path(place, name)
+            if name.lower().endswith(ENDINGS) and not name.startswith("."):
+                pictures.append(file)
+            else:
+                others.append(_printable(str(file.relative_to(folder))))
+    return sorted(pictures), sorted(others)
+
+
+def _printable(name: str) -> str:
+    """The name without control characters, which a terminal would execute."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _read_all(
+    files: list[Path], size: list[int] | None, channels: int | None
+) -> tuple[np.ndarray, int]:
+    """All pictures, (n, *event) bytes, and the number of those that have 16 bits per pixel."""
+    first, depth = read_picture(files[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
-    for i, file in enumerate(files):
-        image = first if i == 0 else _read_pixels(file, size, channels)
+    images[0], n_deep = first, int(depth == 16)
+    for i, file in enumerate(files[1:], 1):
+        image, depth = read_picture(file, size, channels)
         if image.ndim != first.ndim:
             kinds = [("gray" if x.ndim == 2 else "coloured") for x in (image, first)]
             raise DataError(
@@ -71,56 +140,16 @@ def image_folder(
                 "dataset.size=[height,width] to resize all images"
             )
         images[i] = image
-    return image_dataset(
-        images,
-        levels=_LEVELS,
-        holdout=holdout,
-        n_train=n_train,
-        standardize=standardize,
-        dequantize=dequantize,
-        shift=shift,
-        flip=flip,
-        seed=seed,
-    )
+        n_deep += depth == 16
+    return images, n_deep
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """The image files, sorted by path."""
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(_ENDINGS)
-    )
-
-
-def _read_pixels(file: Path, size: list[int] | None, channels: int | None) -> np.ndarray:
-    """Pixels as bytes, (height, width) for a gray image, (3, height, width) for RGB."""
-    from io import BytesIO
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(read_bytes(file)), formats=["PNG", "JPEG"]) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
-                    raise DataError(
-                        f"{file} has {picture.width} x {picture.height} pixels, more than "
-                        f"{_MAX_PIXELS:,}: make it smaller"
-                    )
-                if channels is not None:
-                    picture = picture.convert(_MODES[channels])
-                elif picture.mode not in _MODES.values():
-                    raise DataError(
-                        f"{file} has mode {picture.mode}, neither gray nor RGB: give "
-                        "dataset.channels=1 or 3 to convert all images"
-                    )
-                if size is not None:
-                    picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-                array = np.asarray(picture)
-    # Pillow raises any of these for an invalid file.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = str(error).replace(str(file), "").splitlines()[0] if str(error) else "damaged"
-        raise DataError(f"{file} is not a complete image ({reason}): get it again") from error
-    return array if array.ndim == 2 else array.transpose(2, 0, 1)
+def _classes(folder: Path, files: list[Path]) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Names of the subfolders, sorted, and the one of each file, from 0; nothing if a file is in
+    the folder itself, or all are in one subfolder."""
+    names = [file.relative_to(folder).parts[:-1] for file in files]
+    classes = sorted({parts[0] for parts in names if parts})
+    if not all(names) or len(classes) < 2:
+        return (), None
+    numbers = np.searchsorted(classes, [parts[0] for parts in names])
+    return tuple(map(_printable, classes)), numbers
