@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import check_options, parse_run_and_options
+from ebmtrain.cli.arguments import check_options, parse_run_and_options, warn
 from ebmtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,5 +82,5 @@ def _ood_auroc(run: Run, others: Tensor) -> dict[str, float]:
     found = {name: energies(run.energy, x) / run.temperature for name, x in groups.items()}
     value, error = auroc(found["held-out data"], found["out of distribution"])
     title = f"step {run.step}  AUROC {value:.4f}"
-    RunFigures(run.experiment, run.directory).draw_energies("ood", found, title)
+    RunFigures(run.experiment, run.directory, warn=warn).draw_energies("ood", found, title)
     return {"ood_auroc": value, "ood_auroc_se": error}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import signal
 import sys
 
@@ -126,6 +127,7 @@ def print_error(error: Exception, arguments: list[str], remark: str = "") -> int
 def entry() -> None:
     """The console script."""
     repair_streams()
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened; matplotlib refuses an unknown name
     limit_to_free_memory()
     raise SystemExit(main())
 

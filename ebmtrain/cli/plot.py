@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ebmtrain.cli.arguments import check_options, parse_run_and_options
+from ebmtrain.cli.arguments import check_options, parse_run_and_options, warn
 from ebmtrain.cli.run_files import open_with_options
 from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.runs.figures import RunFigures
@@ -24,8 +24,8 @@ def main(arguments: list[str]) -> int:
     is_last = checkpoint is None or run.step == run.result.get("step")
     state = "final" if is_last else f"step_{run.step:08d}"
     model = evaluation_input(run.experiment, run.standard_energy, run.method_state)
-    figures = RunFigures(run.experiment, run.directory)
+    figures = RunFigures(run.experiment, run.directory, warn=warn)
     for notice in figures.draw_all(model, final_samples(run), title, state):
         print(notice)
     print(f"pictures: {path / 'plots'}")
-    return 0
+    return 1 if figures.failures else 0

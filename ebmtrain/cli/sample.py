@@ -5,7 +5,7 @@ ones."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,8 +35,8 @@ class _Output(NamedTuple):
     """Name of the file in the folder samples."""
     extra_arrays: Mapping[str, Tensor] = {}
     """Further arrays of an npz file."""
-    picture: bytes | None = None
-    """PNG."""
+    draw: Callable[[Path], None] | None = None
+    """Draws a picture into a file, if there is one of such points."""
 
 
 def main(arguments: list[str]) -> int:
@@ -71,9 +71,8 @@ def main(arguments: list[str]) -> int:
     table = arrays["x"].reshape(len(points), -1)
     run.directory.write_output(target, encode_arrays(target.suffix, arrays, table, spec.names))
     print(f"{output.description}: {target}")
-    if output.picture is not None:
-        run.directory.write_output(target.with_suffix(".png"), output.picture)
-        print(f"picture: {target.with_suffix('.png')}")
+    if output.draw is not None:
+        output.draw(target.with_suffix(".png"))
     return 0
 
 
@@ -108,19 +107,24 @@ def _read_rows(run: Run, data: str, options: dict[str, Any]) -> Tensor:
 
 
 def _denoise(run: Run, data: str, options: dict[str, Any]) -> _Output:
-    """Clean points for each row of the file, their mean, and a figure of images."""
+    """Clean points for each row of the file, and their mean."""
     from ebmtrain.runs.figures import RunFigures
 
     noise, y = options.pop("noise"), _read_rows(run, data, options)
     found = run.denoise(y, noise, options.pop("count", 1), **options)
     text = f"{len(y)} points ({data}), freed of noise {noise:g}, {found.draws.shape[1]} times each"
-    picture = None
-    if y.ndim > 2:  # rows of a table are no images
+
+    def draw(file: Path) -> None:
+        figures = RunFigures(run.experiment, run.directory, warn=warn)
         try:
-            picture = RunFigures(run.experiment, run.directory).denoising_png(y, found, noise)
+            if figures.draw_denoising(file, y, found, noise):
+                print(f"picture: {file}")
         except DataError as error:  # the dataset, which is missing, knows if points are images
             warn(f"no picture: {error}")
-    return _Output(found.draws, text, "denoised.npz", {"mean": found.mean}, picture)
+
+    is_table = y.ndim <= 2
+    mean = {"mean": found.mean}
+    return _Output(found.draws, text, "denoised.npz", mean, None if is_table else draw)
 
 
 def _inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> _Output:

@@ -7,6 +7,7 @@ used leaves nothing behind.
 from __future__ import annotations
 
 import errno
+import math
 import statistics
 import sys
 import tempfile
@@ -89,8 +90,9 @@ def run_job(
         members: the experiments of this configuration, where they have been built already.
 
     Returns:
-        The least value of `checkpoint.best`, or of its fallback nll; the mean over an ensemble;
-        None where nothing was measured, and for a job of a sweep that failed.
+        The least value of `checkpoint.best`, or of its fallback nll, or the last energy distance;
+        the mean over an ensemble. Where none was measured, infinity for a job of a sweep, whose
+        sweeper may minimize the value, and None otherwise.
 
     Raises:
         TerminationSignal: a signal ended the job, after its state was saved.
@@ -111,20 +113,22 @@ def run_job(
     try:
         members = members or build_members(config)
         if len(members) > 1:
-            return _objective(run_ensemble(members, path, choices, name=name, **options))
+            results = run_ensemble(members, path, choices, name=name, **options)
+            return _objective(results, in_sweep=in_sweep)
         found: dict[str, Any] | Exception = run_experiment(members[0], path, choices, **options)
         if not in_sweep:
-            return _objective([found])
+            return _objective([found], in_sweep=False)
     except Exception as error:
         if not in_sweep:
             raise
         found = error
     plain = members[0].config if members else presets.to_plain(config)
-    return _objective([report_outcome(name, found, path, plain, choices, began, command)])
+    result = report_outcome(name, found, path, plain, choices, began, command)
+    return _objective([result], in_sweep=True)
 
 
-def _objective(results: list[dict[str, Any]]) -> float | None:
-    """The mean of the best values.
+def _objective(results: list[dict[str, Any]], *, in_sweep: bool) -> float | None:
+    """The mean of the best values, or of the energy distances: see `run_job`.
 
     Raises:
         TerminationSignal: a signal stopped one of the runs.
@@ -132,8 +136,12 @@ def _objective(results: list[dict[str, Any]]) -> float | None:
     for result in results:
         if result["signal"]:
             raise TerminationSignal(result["signal"])
-    values = [result["best"]["value"] for result in results if result["best"]]
-    return statistics.fmean(values) if values else None
+    values = [
+        result["best"]["value"] if result["best"] else result["metrics"].get("energy_distance")
+        for result in results
+    ]
+    measured = [value for value in values if value is not None]
+    return statistics.fmean(measured) if measured else math.inf if in_sweep else None
 
 
 def _ensemble(config: DictConfig, members: list[Experiment], start: Callable[[], object]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,8 +140,9 @@ def _build_model_and_data(
         raise ConfigError("\n".join(problems))
     units = data_spec.standardization
     energy = energy or _initialize_for_data(config, data_spec, units.to_standard(dataset.train))
-    two = torch.zeros(2, *units.shift.shape, device=device, dtype=dtype)
-    check_width(energy.to(device=device, dtype=dtype), two)
+    check_energy(energy.to(device=device, dtype=dtype), units.shift.shape)
+    if not any(p.requires_grad for p in energy.parameters()):
+        raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
     train_spec = _build_train_spec(config, sampler, dataset)
     _check_classes(train_spec.method, energy, dataset)
     return _ModelAndData(config, energy, data_spec, lambda: dataset, train_spec)
@@ -207,31 +209,61 @@ def _landscape_spec(energy: Landscape, config: dict[str, Any]) -> DataSpec:
             f"model {type(energy).__name__} has no parameters to train: give train.steps=0 to "
             "sample and draw it as it is"
         )
-    low, high = energy.window
+    region = _window_region(energy)
     zero = torch.zeros(energy.event_shape, dtype=torch.float64)
-    region = Region(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
+    check_energy(energy, energy.event_shape)
     return DataSpec(Standardization(zero, zero + 1), region)
 
 
-def check_width(energy: nn.Module, points: Tensor) -> None:
-    """Raises ConfigError unless the energy is trainable and maps these points to (batch,)."""
-    with torch.no_grad():
+def _window_region(energy: Landscape) -> Region:
+    """The box of a landscape; ConfigError unless its corners have a number for each coordinate."""
+    d, found = math.prod(energy.event_shape), energy.window
+    try:
+        low, high = (torch.tensor(end, dtype=torch.float64) for end in found)
+    except (TypeError, ValueError):
+        low = high = torch.zeros(())
+    right = low.shape == high.shape == (d,) and bool((high - low).isfinite().all())
+    if not right or not bool((low < high).all()):
+        corners = tuple([-3.0] * min(d, 3)), tuple([3.0] * min(d, 3))
+        raise ConfigError(
+            f"model {type(energy).__name__}: window must be the lower and the upper corner of a "
+            f"box, {d} numbers each, say {corners}; got {found!r}"
+        )
+    return Region(low, high)
+
+
+def check_energy(energy: nn.Module, event_shape: Sequence[int]) -> None:
+    """Raises ConfigError unless the energy maps points of this shape to (batch,), and each of them
+    whatever the rest of the batch, in training too.
+    """
+    parameter = next(energy.parameters(), torch.zeros(()))
+    x = torch.randn(4, *event_shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    # BatchNorm changes its buffers, and dropout draws from the global generator.
+    with torch.no_grad(), torch.random.fork_rng():
         try:
-            out = energy.eval()(points)
+            joint = copy.deepcopy(energy).train()(x)
+            separate = copy.deepcopy(energy).train()(x[:2])
         except (RuntimeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"model {type(energy).__name__} does not take points of shape "
-                f"{tuple(points.shape[1:])}: {str(error).splitlines()[0]}"
+                f"{tuple(event_shape)}: {str(error).splitlines()[0]}"
                 f"{own_code_location(error)}; choose another model or dataset"
             ) from error
-    energy.train()
-    if out.shape != (len(points),):
+    if joint.shape != (len(x),):
         raise ConfigError(
             f"model {type(energy).__name__} must return one energy per point, shape (batch,); "
-            f"for a batch of {len(points)} it returned {tuple(out.shape)}"
+            f"for a batch of {len(x)} it returned {tuple(joint.shape)}"
         )
-    if not any(p.requires_grad for p in energy.parameters()):
-        raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
+    change = float((joint[:2] - separate).abs().max())
+    if change > _MAX_BATCH_EFFECT * max(1.0, float(joint.abs().max())):
+        raise ConfigError(
+            f"model {type(energy).__name__} has an energy of a point that changes by {change:.2g} "
+            "with the other points of the batch, or from call to call, as with BatchNorm and "
+            "dropout: it is no density; leave them out, or use LayerNorm"
+        )
+
+
+_MAX_BATCH_EFFECT = 1e-3  # of an energy, relative; rounding in float32 gives about 1e-6
 
 
 def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:

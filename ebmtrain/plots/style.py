@@ -1,7 +1,12 @@
-"""Colours, font sizes and axis labels of all figures, always passed as arguments."""
+"""Settings, colours, font sizes and axis labels of all figures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,10 +22,22 @@ PURPLE = "#CC79A7"
 GREY = "#666666"
 COLORMAP = "viridis"
 DPI = 110
+_SETTINGS: Any = {k: v for k, v in rcParamsDefault.items() if not k.startswith("backend")} | {
+    "pdf.fonttype": 42,  # TrueType: publishers refuse type 3
+    "svg.hashsalt": "ebmtrain",  # equal figures give equal files
+}
 _TITLE_SIZE = 12
 PANEL_SIZE = 10.5
 LABEL_SIZE = 9.5
 SMALL_SIZE = 8.5
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Within this context matplotlib's settings are its defaults, whatever a matplotlibrc sets.
+    Both the drawing of a figure and its encoding read them."""
+    with rc_context(_SETTINGS):
+        yield
 
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:

@@ -306,7 +306,7 @@ class Session:
             metrics=self.numbers,
             metrics_step=self.measured_at,
             timings=self.timings,
-            warnings=self.warnings,
+            warnings=[*self.warnings, *self.figures.failures.values()],
             best=self.best.record or None,
             retries=self.retries,
             compiled=self.stepper is not None and self.stepper.compiled,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ebmtrain.cli.train import run_job
@@ -102,3 +103,41 @@ def test_the_package_runs_as_a_module(folder: Path):
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "DenoisingScoreMatching" in done.stdout
+
+
+SWEEPER = """
+from hydra.plugins.sweeper import Sweeper
+
+class Grid(Sweeper):
+    def __init__(self, jobs, **_): self.jobs = jobs
+    def setup(self, *, hydra_context, task_function, config):
+        from hydra.core.plugins import Plugins
+        self.launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function)
+    def sweep(self, arguments):
+        done = self.launcher.launch([[*arguments, *job] for job in self.jobs], 0)
+        open("objectives.txt", "w").write(repr([one.return_value for one in done]))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweeper_gets_a_number_from_every_job(folder: Path, tiny_file):
+    """An optimising sweeper compares them: nll where it is measured, the energy distance of five
+    columns, whose NLL is not; and infinity for a job that diverges or cannot start."""
+    (folder / "hydra_plugins/grid").mkdir(parents=True)
+    (folder / "hydra_plugins/grid/__init__.py").write_text(SWEEPER)
+    for d in (2, 5):
+        np.save(f"d{d}.npy", np.random.default_rng(0).normal(size=(60, d)))
+    quick = [*tiny_file, "dataset=file", "train.steps=2", "plots.gif=false"]
+    jobs = [["dataset.path=d2.npy"], ["dataset.path=d5.npy"], ["dataset.path=none.npy"]]
+    own = ["hydra.sweeper._target_=hydra_plugins.grid.Grid", f"+hydra.sweeper.jobs={jobs}"]
+    own = [*own, "hydra.sweep.dir=sweep"]
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    arguments = [sys.executable, "-m", "ebmtrain", "-m", *quick, *own]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 1, done.stderr  # of the third job
+    told = [result(folder / f"sweep/{i}_{job[0]}") for i, job in enumerate(jobs[:2])]
+    wanted = [told[0]["best"]["value"], told[1]["metrics"]["energy_distance"], float("inf")]
+    assert told[0]["best"]["metric"] == "nll"
+    assert (folder / "objectives.txt").read_text() == repr(wanted)

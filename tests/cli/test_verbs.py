@@ -37,6 +37,56 @@ def test_check_writes_nothing(command, folder: Path, tiny):
     assert command("check", "+experiment=pcd_swissroll", *tiny).code == 0
 
 
+OWN_ENERGIES = """
+import math
+from torch import nn
+
+class Layers(nn.Module):
+    def __init__(self, event_shape, layer):
+        super().__init__()
+        width = math.prod(event_shape)
+        self.layers = nn.Sequential(nn.Linear(width, 16), layer, nn.Linear(16, 1))
+    def forward(self, x):
+        return self.layers(x.flatten(1))[:, 0]
+
+def batch_norm(*, event_shape): return Layers(event_shape, nn.BatchNorm1d(16))
+def dropout(*, event_shape): return Layers(event_shape, nn.Dropout())
+def layer_norm(*, event_shape): return Layers(event_shape, nn.LayerNorm(16))
+
+class Scalars(nn.Module):
+    window, event_shape = (-4.0, 4.0), (2,)
+    def forward(self, x): return x.square().sum(1)
+
+class Swapped(Scalars): window = ((4.0, 4.0), (-4.0, -4.0))
+class Long(Scalars): window = ((-4.0, -4.0, -4.0), (4.0, 4.0, 4.0))
+class Infinite(Scalars): window = ((-math.inf, -4.0), (4.0, 4.0))
+class Fitting(Scalars): window = ((-4.0, -4.0), (4.0, 4.0))
+class Column(Fitting):
+    def forward(self, x): return x.square().sum(1, keepdim=True)
+"""
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [("batch_norm", "changes by"), ("dropout", "changes by"), ("layer_norm", ""),
+     ("Scalars", "window must be"), ("Swapped", "window must be"), ("Long", "window must be"),
+     ("Infinite", "window must be"), ("Column", "one energy per point"), ("Fitting", "")],
+)  # fmt: skip
+def test_check_refuses_what_the_run_refuses(command, folder: Path, tiny, part: str, fault: str):
+    (folder / "own_energies.py").write_text(OWN_ENERGIES)
+    (folder / "own/model").mkdir(parents=True)
+    (folder / "own/model/part.yaml").write_text(f"_target_: own_energies.{part}")
+    steps = "train.steps=0" if part[0].isupper() else "train.steps=1"
+    words = [w for w in tiny if not w.startswith(("model.", "train.steps"))]
+    words = ["--config-dir", "own", *words, "model=part", steps]
+    checked, run = command("check", *words), command(*words, "hydra.run.dir=run")
+    assert checked.code == run.code == (2 if fault else 0), checked.err
+    assert fault in checked.err
+    assert checked.err == run.err
+    assert (folder / "run").exists() == (not fault)
+
+
 @pytest.mark.slow
 def test_every_experiment_passes_its_check(command):
     for name in presets.Presets().options("experiment"):

@@ -116,7 +116,7 @@ EVALUATORS = {
     "ragged_quality.RaggedDiagnostics": LENGTHS,
 }
 TRAINING = {
-    "build": ("ebmtrain.config.build.check_width", SMALL),
+    "build": ("ebmtrain.config.build.check_energy", SMALL),
     "update": ("ebmtrain.samplers.mala.Mala.step", (*SMALL, "method.k=100000")),
     "compilation": (
         "ebmtrain.training.compiled.inductor.trace_update", (*SMALL, "device.compile=true")

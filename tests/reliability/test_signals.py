@@ -173,7 +173,7 @@ def assert_left_at_step_3(uninterrupted_run: Path, folder: Path) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_run_is_built_leaves_nothing(folder: Path, tiny, number):
     ended = child(
-        folder, (*tiny, *LENGTH), ("ebmtrain.config.build.check_width", 0), [number]
+        folder, (*tiny, *LENGTH), ("ebmtrain.config.build.check_energy", 0), [number]
     ).ended()
     assert ended == (128 + number, "", "")
     assert not (folder / "run").exists()
@@ -213,11 +213,11 @@ def test_an_interrupted_verb_exits_with_its_signal(uninterrupted_run, folder: Pa
 # Sweeps
 
 IN_A_SWEEP = {
-    "first job is built": ("ebmtrain.config.build.check_width", 0, 0),
+    "first job is built": ("ebmtrain.config.build.check_energy", 0, 0),
     "first job": ("ebmtrain.samplers.mala.Mala.step", 5, 1),
     "its end": ("ebmtrain.runs.session.draw_samples", 9, 1),
     "between": ("ebmtrain.runs.outcome.print_line", 9, 1),
-    "second job is built": ("ebmtrain.config.build.check_width", 9, 1),
+    "second job is built": ("ebmtrain.config.build.check_energy", 9, 1),
 }
 
 

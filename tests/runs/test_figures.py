@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cycler import cycler
+from matplotlib import rc_context
+from processes import HANG_S
 from torch import Tensor, nn
 
 import ebmtrain
@@ -108,3 +115,59 @@ def test_snapshot_steps_are_geometric_and_end_at_the_last(last):
     assert few == sorted(set(few))
     assert (few[0], few[-1]) == (0, last)
     assert len(few) <= 12
+
+
+HOSTILE_SETTINGS: Any = {
+    "text.usetex": True, "font.size": 30, "font.family": "cursive", "axes.facecolor": "red",
+    "axes.unicode_minus": False, "lines.linewidth": 9, "savefig.dpi": 7, "axes.grid": True,
+    "image.cmap": "hot", "text.color": "red", "axes.prop_cycle": cycler(color=["red"]),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plane", "images"])
+def test_figures_do_not_follow_the_users_settings(command, tiny, kind):
+    """The same bytes in a process whose matplotlib has other settings."""
+    own = [*tiny, "train.steps=10", "plots.every=10"] if kind == "plane" else SMALL
+    data = "five_gaussians" if kind == "plane" else "digits"
+    assert command(*own, f"dataset={data}", "hydra.run.dir=run").code == 0
+    drawn = {path: path.read_bytes() for path in Path("run/plots").glob("*[a-z].png")}
+    with rc_context(HOSTILE_SETTINGS):
+        assert command("plot", "run").code == 0
+        assert command("report", ".").code == 0
+    for path, content in drawn.items():
+        assert path.read_bytes() == content, path
+    curves = Path("curves.png").read_bytes()
+    assert command("report", ".").code == 0
+    assert Path("curves.png").read_bytes() == curves
+
+
+@pytest.mark.slow
+def test_a_figure_that_cannot_be_drawn_is_one_warning(folder: Path, tiny):
+    """Here matplotlib cannot be imported: the working directory has a matplotlibrc that is not
+    UTF-8. The run ends as any other, and `plot`, which has nothing else to do, with code 1."""
+    Path("matplotlibrc").write_bytes(b"text.color: \xff\n")
+    start = [sys.executable, "-m", "ebmtrain"]
+    words = [*tiny, "plots.every=10", "hydra.run.dir=run"]
+    done = subprocess.run([*start, *words], capture_output=True, text=True, timeout=HANG_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    warnings = [line for line in done.stdout.splitlines() if "could not be drawn" in line]
+    assert len(warnings) == 1
+    assert "plots/landscape_00000000.png could not be drawn: UnicodeDecodeError" in warnings[0]
+    told = json.loads(Path("run/result.json").read_text())
+    assert told["status"] == "finished"
+    assert [w for w in told["warnings"] if "could not be drawn" in w]
+    assert Path("run/samples/final.npz").exists()
+    done = subprocess.run([*start, "plot", "run"], capture_output=True, text=True, timeout=HANG_S)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("could not be drawn") == 1
+
+
+@pytest.mark.slow
+def test_an_unknown_backend_in_the_environment_changes_nothing(folder: Path, tiny, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    words = [*tiny, "train.steps=2", "hydra.run.dir=run"]
+    start = [sys.executable, "-m", "ebmtrain"]
+    done = subprocess.run([*start, *words], capture_output=True, text=True, timeout=HANG_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("run/plots/chains.png").exists()

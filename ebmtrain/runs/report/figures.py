@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.plots.attempt import attempt
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.report.leaderboard import COSTS, Group, Section, curve_points
 
@@ -15,10 +16,14 @@ _TILE_FILES = ("landscape_final.png", "samples_final.png")  # the latter where d
 _LABELS = {"kl": "KL(data || model) in nats", "regret": "regret in nats", "nll": "NLL in nats"}
 
 
-def figures(board: Sequence[Section]) -> Iterator[tuple[str, bytes]]:
-    """File name and PNG of each figure."""
-    yield FIGURE_FILES[0], _landscapes(board)
-    yield FIGURE_FILES[1], _curves(board)
+def figures(
+    board: Sequence[Section], on_failure: Callable[[str, str], None]
+) -> Iterator[tuple[str, bytes]]:
+    """File name and PNG of each figure; `on_failure` gets the name and the reason of one that
+    cannot be drawn."""
+    for name, draw in zip(FIGURE_FILES, (_landscapes, _curves), strict=True):
+        with attempt(name, on_failure):
+            yield name, draw(board)
 
 
 def _landscapes(board: Sequence[Section]) -> bytes:

@@ -50,6 +50,10 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         f"Report on {printable(folder.resolve().name)}", every, FIGURE_FILES, status_counts(entries)
     )
     write_file(folder, "summary.md", text.encode())
-    for name, picture in figures(board):
+    for name, picture in figures(board, _warn_of_picture):
         write_file(folder, name, picture)
     return entries
+
+
+def _warn_of_picture(name: str, why: str) -> None:
+    print(f"warning: {name} could not be drawn: {why}")
