@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.types import Count, Positive
+from ebmtrain.types import Positive, SmallCount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Checkerboard:
         side: > 0, length of a square's side, in units of x.
     """
 
-    squares: Count = 4
+    squares: SmallCount = 4
     side: Positive = 2.0
     modes: ClassVar[None] = None
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.quadrature import log_gaussian_sum
-from ebmtrain.types import Count, Modes, Positive, check_mixture
+from ebmtrain.types import Modes, Positive, SmallCount, check_mixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +75,16 @@ class GaussianMixture:
         return one_mode + float(weights @ torch.stack(excess))
 
 
-def ring_of_gaussians(*, count: Count, radius: Positive, std: Positive) -> GaussianMixture:
+def ring_of_gaussians(*, count: SmallCount, radius: Positive, std: Positive) -> GaussianMixture:
     """`count` equal Gaussians, evenly spaced on a circle in the plane."""
     angles = [2 * math.pi * k / count for k in range(count)]
     centres = [[radius * math.cos(a), radius * math.sin(a)] for a in angles]
     return GaussianMixture(centres=centres, std=std)
 
 
-def grid_of_gaussians(*, per_side: Count, spacing: Positive, std: Positive) -> GaussianMixture:
+def grid_of_gaussians(
+    *, per_side: Annotated[int, Gt(0), Le(100)], spacing: Positive, std: Positive
+) -> GaussianMixture:
     """per_side^2 equal Gaussians on a square lattice around the origin of the plane."""
     axis = [spacing * (k - (per_side - 1) / 2) for k in range(per_side)]
     return GaussianMixture(centres=[list(c) for c in product(axis, axis)], std=std)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from ebmtrain.datasets.quadrature import gauss_legendre
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Modes, Positive
+from ebmtrain.types import Modes, Positive, SmallCount
 
 _MAX_ITERATIONS = 30
 
@@ -36,7 +36,7 @@ class Pinwheel:
         rate: > 0, of the rotation, in radians.
     """
 
-    arms: Count = 5
+    arms: SmallCount = 5
     radial_std: Positive = 0.3
     tangential_std: Positive = 0.1
     rate: Positive = 0.25

@@ -24,7 +24,7 @@ from ebmtrain.evaluation.protocol import (
     Metric,
 )
 from ebmtrain.runtime.optional import import_sklearn
-from ebmtrain.types import Count, Dataset, Standardization
+from ebmtrain.types import Dataset, SmallCount, Standardization
 
 _COVARIANCES = ("full", "tied", "diag", "spherical")
 
@@ -64,10 +64,10 @@ class Baselines:
 
     at_start: ClassVar[bool] = False
     ours: Evaluator
-    components: Count = 10
-    fewest: Count = 1
-    bandwidths: Count = 40
-    folds: Count = 5
+    components: SmallCount = 10
+    fewest: SmallCount = 1
+    bandwidths: SmallCount = 40
+    folds: SmallCount = 5
     _cache: WeakKeyDictionary[Dataset, dict[str, Tensor]] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from ebmtrain.types import Count, Positive
+from ebmtrain.types import Count, Positive, SmallCount
 
 
 class Mixtures(nn.Module):
@@ -41,8 +43,8 @@ class Mixtures(nn.Module):
         self,
         *,
         event_shape: tuple[int, ...],
-        mixtures: Count = 1,
-        components: Count = 50,
+        mixtures: SmallCount = 1,
+        components: Annotated[int, Gt(0), Le(100_000)] = 50,
         rank: Count = 2,
         std: Positive = 0.5,
         training_points: Tensor | None = None,

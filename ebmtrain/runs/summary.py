@@ -36,7 +36,7 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
     ]
     for name, steps in chain_steps(experiment.config).items():
         if steps > _MANY_CHAIN_STEPS:
-            lines.append(f"{name} take {steps:,} steps of each chain")
+            lines.append(f"{name}: {steps:,} steps of each chain")
     if (spec := experiment.train_spec) is not None:
         data = spec.dataset
         lines.append(

@@ -16,6 +16,7 @@ from ebmtrain.types import (
     Energy,
     Positive,
     Sampler,
+    SmallCount,
     StateSchema,
     StepInfo,
     Tensors,
@@ -63,7 +64,7 @@ class Tempering:
 
     sampler: Sampler
     hottest: Positive
-    levels: Count
+    levels: SmallCount
     replicas: Count
     swap_every: Count = 1
 

@@ -54,6 +54,7 @@ from ebmtrain.types.ranges import (
     OpenUnit,
     Positive,
     Probability,
+    SmallCount,
     WholeNumber,
 )
 from ebmtrain.types.samplers import (

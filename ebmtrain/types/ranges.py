@@ -12,4 +12,6 @@ Probability = Annotated[float, Ge(0), Le(1)]
 OpenUnit = Annotated[float, Gt(0), Lt(1)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Gt(0)]
+SmallCount = Annotated[int, Gt(0), Le(1000)]
+"""The number of a few things, each with a cost of its own."""
 WholeNumber = Annotated[int, Ge(0)]

@@ -38,8 +38,9 @@ NOT_COMPILED = (
 )
 # A first compilation takes 60 s, and each update saves 2 ms.
 MIN_STEPS_TO_COMPILE = 30_000
-# A program is selected by the shapes of its inputs, so it need not assert them.
-_OPTIONS: dict[str, Any] = {"size_asserts": False}
+# A program is selected by the shapes of its inputs, so it need not assert them. Precompiled headers
+# are kept in /tmp/torchinductor_USER, which another user can create first.
+_OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp_cache_precompile_headers": False}
 Program = Callable[[Sequence[StepRequest]], list[StepResult]]
 """Makes the updates of a group of runs, which have the same shapes."""
 
