@@ -89,18 +89,19 @@ def nearest(name: str, names: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest of `names`, or nothing if none is
     near.
 
-    The nearest to a dotted name is one of the same section with the same last part:
-    sampler.target gives sampler.adaptation.target.
+    The nearest to a dotted name is one of the same section with the same last part, else of
+    another section: sampler.target gives sampler.adaptation.target, and lr optimizer.lr.
     """
     section, _, end = name.rpartition(".")
-    if section:
-        head = section.split(".")[0]
-        deeper = [n for n in names if n.split(".")[0] == head and n.rpartition(".")[2] == end]
-        if deeper:
-            return f"; did you mean {min(deeper, key=len)}?"
-    # The last part weighs most: train.stps is train.steps and not train.
-    close = difflib.get_close_matches(name, names, 1, 0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    head = section.split(".")[0]
+    same_end = [n for n in names if "." in n and n.rpartition(".")[2] == end]
+    deeper = [n for n in same_end if section and n.split(".")[0] == head]
+    if deeper or same_end:
+        return f"; did you mean {min(deeper or same_end, key=len)}?"
+    # The last part weighs most: train.stps is train.steps and not train. Case is ignored: PCD.
+    lowered = {n.lower(): n for n in reversed(names) if not name.startswith(f"{n}.")}
+    close = difflib.get_close_matches(name.lower(), lowered, 1, 0.6)
+    return f"; did you mean {lowered[close[0]]}?" if close else ""
 
 
 def own_code_location(error: BaseException) -> str:

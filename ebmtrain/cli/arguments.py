@@ -6,6 +6,7 @@ import copy
 import errno
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ebmtrain.cli.habits import key_habit, refuse_habits
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
-from ebmtrain.errors import ConfigError, out_of_memory, own_code_location, suggestion
+from ebmtrain.errors import ConfigError, nearest, out_of_memory, own_code_location, suggestion
 
 _MAX_JOBS_TO_EXPLAIN = 64  # of a sweep, each composed to find an override that does not fit
 
@@ -40,7 +42,7 @@ def split_flags(
         name, _, value = argument.partition("=")
         if name not in flags:
             if name.startswith("-") and not others:
-                raise ConfigError(f"unknown flag {name}{suggestion(name, flags)}")
+                raise ConfigError(_unknown_flag_message(argument, next(rest, ""), flags))
             plain.append(argument)
             continue
         value = value or next(rest, "")
@@ -48,6 +50,15 @@ def split_flags(
             raise ConfigError(f"{name} needs a value")
         given[name] = f"{given[name]},{value}" if name in given else value
     return plain, given
+
+
+def _unknown_flag_message(argument: str, following: str, flags: tuple[str, ...]) -> str:
+    name = argument.partition("=")[0]
+    if answer := key_habit(argument, following):
+        return f"unknown flag {name}: give {answer}"
+    near = nearest(name, flags)
+    flagged = f"; flags: {', '.join(flags)}" if flags else ""
+    return f"unknown flag {name}{near or f'; options are given as key=value{flagged}'}"
 
 
 def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list[str], Path | None]:
@@ -72,6 +83,7 @@ def compose_arguments(arguments: list[str]) -> DictConfig:
     overrides, folder = parse_overrides(arguments)
     extend_import_path(folder)
     presets = Presets(user=folder)
+    refuse_habits(overrides, presets)
     config = presets.compose(overrides)
     presets.check_targets(config)
     return config
@@ -103,21 +115,38 @@ def parse_run_and_options(
 
 
 def quoting_hint(argument: str) -> str | None:
-    """How to quote an argument whose value holds special characters of Hydra's grammar, such as the
-    folder of a job, 0_seed=0, or a repeated download, table(1).csv; None if it holds none."""
+    """How to quote an argument whose value holds characters of Hydra's grammar, such as the folder
+    of a job, 0_seed=0, or a repeated download, table(1).csv; None if it can be read as it is, or if
+    quotes do not help."""
     key, _, value = argument.partition("=")
-    if not key or not re.search(r"[=()]|[^\0-\x7f]", value) or re.search(r"['\"]", value):
+    if not key or _read(argument) is not _UNREADABLE:
         return None
     listed = re.fullmatch(r"\[(.*)\]", value)
-    inner = f"[{','.join(map(_quote, listed[1].split(',')))}]" if listed else _quote(value)
-    return (
-        "put values with =, (, ) or letters outside of ASCII into quotes, and the whole argument "
-        f"for the shell: '{key}={inner}'"
-    )
+    items = [item.strip() for item in listed[1].split(",")] if listed else []
+    spellings: list[tuple[str, Any]] = [(_quote(value), value)]
+    if listed:  # a list of names, rather than a name in brackets
+        spellings.insert(0, (f"[{','.join(map(_quote, items))}]", items))
+    for written, wanted in spellings:
+        if _read(f"{key}={written}") == wanted:
+            quoted = shlex.quote(f"{key}={written}")
+            return f"quote the value, and the whole argument for the shell: {quoted}"
+    return None
+
+
+def _read(argument: str) -> Any:
+    """The value of an argument by Hydra's grammar."""
+    try:
+        return OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return _UNREADABLE
+
+
+_UNREADABLE = object()
 
 
 def _quote(text: str) -> str:
-    return f'"{text.strip()}"'
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _parse_value(key: str, text: str) -> Any:
@@ -183,10 +212,7 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     known = _presets_of(arguments)
     if isinstance(error, OverrideParseException):
-        hint = quoting_hint(error.override) or text
-        if error.override.endswith(","):
-            hint = "remove the comma at its end, or add values after it and -m to run them all"
-        return [f"{error.override} cannot be read: {hint}"], 2
+        return [f"{error.override} cannot be read: {_parse_remedy(error.override, text)}"], 2
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return [_unknown_option_message(error.missing_cfg_file, text, known)], 2
     if isinstance(error, UnicodeDecodeError):
@@ -206,6 +232,15 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
     where = own_code_location(error)
     remedy = "traceback: add --debug" if where else "where: add --debug"
     return [f"unexpected {type(error).__name__}: {text}{where} ({remedy})"], 1
+
+
+def _parse_remedy(argument: str, text: str) -> str:
+    """What to change in an argument that Hydra's parser refuses, for a reason `text`."""
+    if argument.endswith(","):
+        return "remove the comma at its end, or add values after it and -m to run them all"
+    if "=" not in argument:
+        return "it is no key=value, and a verb comes first: ebmtrain -h"
+    return quoting_hint(argument) or text.partition(" See https://hydra.cc")[0]
 
 
 def _presets_of(arguments: list[str]) -> Presets:
@@ -228,8 +263,10 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
     groups = known.groups()
     lists = [o for o in overrides if o.is_sweep_override()]
     if lists and not {"-m", "--multirun"} & set(arguments):
-        several = f"{lists[0].input_line} has several values"
-        return f"{several}: add -m to run them all, or write a list as [a,b]"
+        several = f"{lists[0].input_line} has several values: add -m to run them all, or write a"
+        key, _, value = str(lists[0].input_line).partition("=")
+        one = shlex.quote(f"{key}={_quote(value)}")
+        return f"{several} list as [a,b], or a single value with commas as {one}"
     chosen = [o for o in overrides if o.key_or_group in groups and o not in lists]
     if not all(isinstance(o.value(), str | list) for o in chosen):
         return "a group cannot be null or a number: give the name of an option"
@@ -260,6 +297,8 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
 
 def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:
     """A message about a key that the chosen presets do not have."""
+    if answer := key_habit(key):
+        return f"unknown key {key}: give {answer}"
     group, _, rest = key.partition(".")
     owners = [n for n, path in known.options(group).items() if rest in _keys_of(path)]
     if rest and owners:
@@ -286,10 +325,11 @@ def find_key(name: str) -> str | None:
 
 def _unknown_option_message(name: str, text: str, known: Presets) -> str:
     """A message about `group/option`, which is no preset."""
-    group, _, option = name.rpartition("/")
+    group = next((g for g in known.groups() if name.startswith(f"{g}/")), "")
+    option = name.removeprefix(f"{group}/")
     options = list(known.options(group)) if group else []
     if not options:
         return text
-    if group == "dataset" and Path(option).suffix:
+    if group == "dataset" and (Path(option).suffix or "/" in option):
         return f"unknown option {group}={option}; did you mean dataset=file dataset.path={option}?"
     return f"unknown option {group}={option}{suggestion(option, options)}"

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = _verb_first([argument for argument in arguments if argument != "--debug"])
     gone = leave_deleted_folder()
     try:
         with raise_on_signals():
@@ -85,6 +85,21 @@ def _flush_stdout() -> None:
         raise OutputError(f"cannot write standard output: {error.strerror}") from error
 
 
+def _verb_first(arguments: list[str]) -> list[str]:
+    """The arguments with a verb that follows `--config-dir DIR` at their start."""
+    for i, argument in enumerate(arguments):
+        if argument in ("--config-dir", "-cd"):
+            continue
+        if i and arguments[i - 1] in ("--config-dir", "-cd"):
+            continue
+        if argument.startswith(("--config-dir=", "-cd=")):
+            continue
+        if argument in VERBS:
+            return [argument, *arguments[:i], *arguments[i + 1 :]]
+        break
+    return arguments
+
+
 def _is_verb(argument: str) -> bool:
     """True for a verb, False for an argument of Hydra; raises ConfigError for any other."""
     if argument in VERBS:
@@ -94,10 +109,13 @@ def _is_verb(argument: str) -> bool:
     if argument == "train":
         raise ConfigError("there is no verb train: ebmtrain alone trains, say ebmtrain method=pcd")
     from ebmtrain.cli.arguments import dotted_keys
+    from ebmtrain.cli.habits import verb_habit
     from ebmtrain.config.presets import Presets, compose_config, to_plain
 
     if argument in {*dotted_keys(to_plain(compose_config())), *Presets().groups()}:
         raise ConfigError(f"{argument} is given no value: {argument}=...")
+    if answer := verb_habit(argument):
+        raise ConfigError(f"there is no verb {argument}: {answer}")
     raise ConfigError(
         f"unknown verb {argument}{suggestion(argument, VERBS)} (to train, give key=value)"
     )

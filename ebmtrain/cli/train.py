@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ebmtrain.cli.arguments import find_key, parse_overrides
+from ebmtrain.cli.habits import refuse_habits
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.aliases import FORMER_CALLBACKS
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Trains, or prints what Hydra's flags ask for; returns the exit code."""
     rest, user = parse_overrides(arguments, others=True)
+    refuse_habits(rest, Presets(user=user))
     _check_flags(rest)
     try:
         flags = hydra_private.parse_flags(rest)

@@ -18,6 +18,7 @@ from ebmtrain.evaluation.properties.methods import check_method
 from ebmtrain.evaluation.properties.result import PropertyResult
 from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
+from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.sampling import chain_starts, draw_samples, uniform_noise
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import count_evaluations
@@ -113,7 +114,8 @@ def run_evaluations(
         own["log_z_running"] = spec.method.log_z(model.energy, method)
     volume = experiment.standardization.log_volume
     own_numbers = {k: float(v) + volume for k, v in own.items()}
-    return _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
+    found = _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
+    return found._replace(warnings=[fit_advice(w, experiment.config) for w in found.warnings])
 
 
 def _drop_nonfinite(evaluation: Evaluation) -> Evaluation:

@@ -13,6 +13,7 @@ from ebmtrain.errors import ConfigError, DivergedError, EbmtrainError, OutputErr
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
 from ebmtrain.masks import lengths
+from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.loggers.console import LOG, RunConsole
@@ -157,7 +158,8 @@ class Session:
         self.stop.raise_from_now_on()
         if self.measured_at != state.step:  # killed after the last update, then resumed
             self.numbers = self._run_evaluations(state.eval_model, state.method)
-        for warning in self.best.final_warnings(self.numbers):
+        for text in self.best.final_warnings(self.numbers):
+            warning = fit_advice(text, experiment.config)
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
         self._write_samples_and_figures(state.eval_model, state.method)
@@ -200,7 +202,8 @@ class Session:
         alarm = energy_runaway(row, self.experiment.standardization.shift.numel())
         alarm = alarm or regularization_gap(row, regularization)
         if alarm is not None and not self.alarmed:
-            LOG.warning("warning: %s (step %d)", alarm, state.step)
+            advised = fit_advice(alarm, self.experiment.config)
+            LOG.warning("warning: %s (step %d)", advised, state.step)
             self.alarmed = True
 
     def plot(self, state: TrainState, last: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import pty
@@ -21,7 +22,9 @@ import yaml
 from processes import HANG_S, WITHOUT_PICTURES, wait_for
 
 import ebmtrain
+from ebmtrain.cli import habits
 from ebmtrain.cli import multirun as sweep
+from ebmtrain.cli.arguments import dotted_keys
 from ebmtrain.config import presets
 
 SOURCE = Path(ebmtrain.__file__).parents[1]
@@ -158,8 +161,29 @@ def test_an_unwritable_output_folder_is_refused(command, folder: Path, tiny, no_
         (["method.walkers=5"], "unknown key method.walkers: add method=jarzynski, which has it"),
         (["dataset=odd.csv"], "did you mean dataset=file dataset.path=odd.csv?"),
         (["dataset=mons"], "did you mean moons?"),
-        (["--steps", "10"], "unknown flag --steps; did you mean train.steps=10?"),
-        (["--batch-size=3"], "did you mean train.batch_size=3?"),
+        (["--steps", "10"], "--steps is unknown: give train.steps=10"),
+        (["--batch-size=3"], "--batch-size=3 is unknown: give train.batch_size=3"),
+        (["--width", "4"], "--width is unknown: give model.width=4"),
+        (["--resume", "old"], "--resume is unknown: give ebmtrain resume old"),
+        (["--no-plots"], "--no-plots is unknown: give plots.every=0"),
+        (["device=gpu"], "device=gpu is unknown: give device=cuda"),
+        (["check", "device=gpu"], "device=gpu is unknown: give device=cuda"),
+        (["check", "--epochs", "3"], "unknown flag --epochs: give train.epochs=3"),
+        (["-m", "seed=0,1", "dataset=MNIST"], "give dataset=idx dataset.path=FOLDER"),
+        (["lr=0.1"], "lr=0.1 is unknown: give optimizer.lr=0.1"),
+        (["-m", "learning_rate=1,2"], "give optimizer.lr=1,2"),
+        (["model.hidden=3"], "unknown key model.hidden: give model.width=..."),
+        (["model.lr=3"], "unknown key model.lr; did you mean optimizer.lr?"),
+        (["plots=none"], "plots=none is unknown: give plots.every=0"),
+        (["method=PCD"], "unknown option method=PCD; did you mean pcd?"),
+        (["dataset=data/odd.csv"], "did you mean dataset=file dataset.path=data/odd.csv?"),
+        (["method=pcd", "list"], "list cannot be read: it is no key=value, and a verb comes first"),
+        (
+            ["dataset=file", "dataset.path=a,b.csv"],
+            "a single value with commas as 'dataset.path=\"a",
+        ),
+        (["help"], "there is no verb help: ebmtrain -h"),
+        (["eval", "x"], "there is no verb eval: ebmtrain evaluate RUN"),
         (["--multirn"], "did you mean --multirun?"),
         (["train.steps"], "train.steps is given no value: train.steps=..."),
         (["method"], "method is given no value: method=..."),
@@ -555,3 +579,27 @@ def test_a_sweep_without_a_temporary_directory_is_refused(command, folder, monke
     assert "set TMPDIR to a folder that can be written" in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not any(folder.iterdir())
+
+
+def test_what_the_table_of_habits_proposes_exists():
+    """Every key and option of its answers, which a user may copy."""
+    known, keys = presets.Presets(), set()
+    groups = {group: known.options(group) for group in known.groups()}
+    for method, sampler, optimizer in itertools.product(
+        ("pcd", "cd"), ("mala",), ("adamw", "adam")
+    ):
+        words = [f"method={method}", f"sampler={sampler}", f"optimizer={optimizer}", "dataset=file"]
+        keys |= set(dotted_keys(presets.to_plain(presets.compose_config(words))))
+    answers = [*habits._KEYS.values(), *(a for g in habits._OPTIONS.values() for a in g.values())]
+    for word in (word for answer in set(answers) for word in answer.split() if "=" in word):
+        key, _, value = word.partition("=")
+        if key == "key" or key.startswith("hydra."):
+            continue
+        assert value in groups[key] if key in groups else key in keys, word
+
+
+def test_a_preset_of_the_users_may_have_the_name_of_a_habit(command, folder: Path, tiny):
+    (folder / "own/device").mkdir(parents=True)
+    text = (presets.BUILT_IN / "device/cpu.yaml").read_text()
+    (folder / "own/device/gpu.yaml").write_text(text)
+    assert command("--config-dir", "own", "--cfg", "job", "device=gpu").code == 0

@@ -166,6 +166,10 @@ def test_a_bad_configuration_is_refused(command, folder: Path, name):
         ("dataset.path", "t (1).csv"),
         ("hydra.run.dir", "é数"),
         ("model.runs", ["0_s=0", "b"]),
+        ("dataset.columns", ["é", "b c#"]),
+        *(("dataset.path", f"a{c}b.csv") for c in "#'\"[]{}~!;&`^<>\n()=é数"),
+        ("dataset.path", 'it\'s "both"'),
+        ("dataset.path", "[a.csv"),
     ],
 )
 def test_the_proposed_quotes_work(key, value):
@@ -173,6 +177,7 @@ def test_the_proposed_quotes_work(key, value):
     advice = quoting_hint(f"{key}={written}")
     assert advice is not None
     (word,) = shlex.split(advice.partition(": ")[2])
+    assert word.startswith(f"{key}=")
     assert OverridesParser.create().parse_override(word).value() == value
     assert quoting_hint(word) is None
 
