@@ -127,7 +127,9 @@ def _build_model_and_data(
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
     if isinstance(energy, Landscape):
         check_sizes(config, math.prod(energy.event_shape), dtype.itemsize, 0)
-        return _ModelAndData(config, energy, _landscape_spec(energy, config))
+        spec = _landscape_spec(energy, config)
+        check_energy(energy, energy.event_shape)
+        return _ModelAndData(config, energy, spec)
     if saved is not None:
         data_spec = saved()
         data = partial(_read_checked_dataset, config, data_spec)
