@@ -134,7 +134,7 @@ def _inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> 
     from ebmtrain.datasets.io.read_points import read_points
 
     event = tuple(run.experiment.standardization.shift.shape)
-    known = torch.from_numpy(read_points(mask).values)
+    known = torch.from_numpy(read_points(mask, header=False).values)
     if known.numel() != math.prod(event) or not ((known == 0) | (known == 1)).all():
         raise DataError(
             f"{mask} must hold {math.prod(event)} zeros and ones, one for each number of a point: "

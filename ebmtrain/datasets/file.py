@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -9,8 +13,9 @@ from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.points import Points, random_split
 from ebmtrain.datasets.standardization import Standardize
+from ebmtrain.datasets.table_checks import check_table, leave_rows_out
 from ebmtrain.errors import ConfigError, DataError
-from ebmtrain.types import OpenUnit, WholeNumber
+from ebmtrain.types import Count, OpenUnit, WholeNumber
 
 
 def from_file(
@@ -18,26 +23,39 @@ def from_file(
     path: str,
     array: str | None = None,
     columns: list[str] | None = None,
+    header: bool | None = None,
+    missing: list[float] | None = None,
+    labels: str | None = None,
+    without: WholeNumber | None = None,
     id: str | None = None,
     time: str | None = None,
+    n_train: Count | None = None,
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
     seed: WholeNumber,
 ) -> Points:
-    """Rows of a .npy, .npz, .csv, .tsv or .txt file, split at random.
+    """Rows of a .npy, .npz, .csv, .tsv, .txt, .csv.gz, .parquet, .h5, .mat, .pt or .safetensors
+    file, split at random.
 
     Args:
         path: the file. The first axis of its array counts the points, the others are the shape of
             one point. A one-dimensional array is n points of one coordinate. Sequences
             (n, length, channels) may be of different lengths: NaN at the end of the shorter ones,
             or an array `lengths` next to them in a .npz file.
-        array: name of the array in a .npz file that holds several.
-        columns: names of the columns of a text table to use, in this order; null: all.
-        id, time: names of two columns of a text table in long format, whose rows are steps: the
+        array: name of the array in a file that holds several.
+        columns: names of the columns of a table to use, in this order; null: all.
+        header: whether the first row of a text table holds names; null: names if none of its cells
+            is a number, or if they are 0, 1, 2, ... above other numbers.
+        missing: numbers that stand for a missing value; points with them are left out. null: none,
+            and values that look like such a code are refused.
+        labels: name of the column, or of the array, of the classes; null: none.
+        id, time: names of two columns of a table in long format, whose rows are steps: the
             sequence of a step, and its time. A point is then (length, channels), one channel per
             other column. All sequences have the same times, up to their length, in any order of
             the rows. null: a row is a point.
-        holdout, standardize, seed: see `random_split`.
+        n_train: number of training points, selected at random, and of held-out points in
+            proportion; null: all. Of a .npy file no other points are read.
+        holdout, standardize, without, seed: see `random_split`.
 
     Raises:
         ConfigError: only one of id and time is given, or both name the same column.
@@ -49,21 +67,67 @@ def from_file(
             "sequences: give both, or neither"
         )
     long = None if id is None or time is None else LongColumns(id, time)
-    values, names, _ = read_points(path, array, columns, long, ragged=True)
+    select = partial(_select_rows, n_train=n_train, holdout=holdout, seed=seed)
+    values, names, words, found = read_points(
+        path, array, columns, long, labels=labels, header=header, select=select, ragged=True
+    )
+    notes = list(found)
+    if missing:
+        count = len(values)
+        values, words = leave_rows_out(values, words, missing)
+        notes.append(
+            f"{count - len(values)} of {count} points of {path} have missing values and "
+            "are left out"
+        )
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
-    _check_columns(path, values, names)
-    points = torch.from_numpy(values)
-    return random_split(points, holdout=holdout, standardize=standardize, seed=seed, names=names)
+    if values.ndim == 2:
+        notes += check_table(
+            path,
+            values,
+            names,
+            columns_chosen=columns is not None,
+            codes_known=missing is not None,
+        )
+    classes, numbers = _classes(path, labels, words)
+    points = random_split(
+        torch.from_numpy(values),
+        holdout=holdout,
+        standardize=standardize,
+        seed=seed,
+        names=names,
+        labels=numbers,
+        classes=classes,
+        without=without,
+    )
+    return replace(points, notes=tuple(notes))
 
 
-def _check_columns(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> None:
-    """Refuses a constant column of a table, whose density would be infinite."""
-    if values.ndim != 2:
-        return
-    constant = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
-    if constant.any():
-        j = int(np.argmax(constant))
-        what = "leave it out" if values.shape[1] > 1 else "there is nothing to learn"
-        which = f"{j + 1} ({names[j]})" if names else f"{j + 1}"
-        raise DataError(f"{path} column {which} is constant ({values[0, j]:.12g}): {what}")
+def _select_rows(n: int, *, n_train: int | None, holdout: float, seed: int) -> np.ndarray | None:
+    """A random subset of n rows, sorted, of which `n_train` are left after the split; None: all."""
+    if n_train is None or (size := max(2, round(n_train / (1 - holdout)))) >= n:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(n, size, replace=False, shuffle=False))
+
+
+def _classes(
+    path: str, name: str | None, words: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    """Names of the classes, sorted as numbers if all are, and the class of each point, from 0."""
+    if words is None:
+        return (), None
+    distinct = sorted(set(words), key=_label_key)
+    if len(distinct) < 2 or 2 * len(distinct) > len(words):
+        raise DataError(
+            f"{path} has {len(distinct)} different labels {name} of {len(words)} points: name a "
+            "column of classes, each with several points"
+        )
+    number = {word: i for i, word in enumerate(distinct)}
+    return tuple(distinct), torch.tensor([number[word] for word in words])
+
+
+def _label_key(word: str) -> tuple[float, str]:
+    try:
+        return float(word), word
+    except ValueError:
+        return math.inf, word

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmtrain.datasets.images import check_pixel_values
 from ebmtrain.datasets.io.long_format import LongColumns
-from ebmtrain.datasets.io.read_csv import UnnamedColumnsError
+from ebmtrain.datasets.io.point_table import UnnamedColumnsError
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import DataError
@@ -26,9 +26,10 @@ def read_for_model(
     model of sequences of different lengths, shorter sequences are padded with NaN at their ends.
 
     Args:
-        path: a .npy, .npz, .csv, .tsv or .txt file.
-        array: name of the array in a .npz file that holds several.
-        options: the section `dataset` of the configuration, with id, time, columns, dequantize.
+        path: see `read_points`.
+        array: name of the array in a file that holds several.
+        options: the section `dataset` of the configuration, with id, time, columns, header and
+            dequantize.
         spec: of the training data.
 
     Raises:
@@ -37,12 +38,13 @@ def read_for_model(
     """
     names, ragged, long = spec.names, spec.ragged, None
     columns = names if names is not None and len(set(names)) == len(names) else None
+    header = options.get("header")
     if options.get("id") is not None and options.get("time") is not None:
         columns, long = options.get("columns"), LongColumns(options["id"], options["time"])
     try:
-        values = read_points(path, array, columns, long, ragged=ragged).values
+        values = read_points(path, array, columns, long, header=header, ragged=ragged).values
     except UnnamedColumnsError:
-        values = read_points(path, array, ragged=ragged).values
+        values = read_points(path, array, header=header, ragged=ragged).values
     event = tuple(spec.standardization.shift.shape)
     if ragged and values.ndim == 3 and values.shape[1] < event[0]:
         n_missing = event[0] - values.shape[1]

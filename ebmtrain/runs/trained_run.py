@@ -239,7 +239,7 @@ class Run:
         `datasets.read_for_model`.
 
         Args:
-            path: a .npy, .npz, .csv, .tsv or .txt file.
+            path: see `datasets.io.read_points`.
             array: name of the array in a .npz file that holds several.
 
         Raises:

@@ -9,18 +9,28 @@ from ebmtrain.errors import ConfigError
 
 
 def import_sklearn(module: str, wanted_by: str) -> ModuleType:
-    """The module `sklearn.<module>`.
+    """The module `sklearn.<module>`, see `import_optional`."""
+    return import_optional(f"sklearn.{module}", wanted_by, "data")
+
+
+def import_optional(module: str, wanted_by: str, extra: str) -> ModuleType:
+    """A module of an optional package.
 
     Args:
-        wanted_by: the option that needs it, for the message.
+        wanted_by: the option or file that needs it, for the message.
+        extra: the extra of ebmtrain that installs it.
 
     Raises:
-        ConfigError: scikit-learn cannot be imported.
+        ConfigError: it cannot be imported.
     """
     try:
-        return importlib.import_module(f"sklearn.{module}")
+        return importlib.import_module(module)
     except ImportError as error:
+        package = _PACKAGES.get(module.split(".")[0], module.split(".")[0])
         raise ConfigError(
-            f"{wanted_by} needs scikit-learn, which cannot be imported ({error}): "
-            "pip install 'ebmtrain[data]'"
+            f"{wanted_by} needs {package}, which cannot be imported ({error}): "
+            f"pip install 'ebmtrain[{extra}]'"
         ) from error
+
+
+_PACKAGES = {"sklearn": "scikit-learn"}

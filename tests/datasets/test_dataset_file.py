@@ -223,7 +223,8 @@ BAD = {
     "terabytes.npz": (npz_of(header((2**40, 2)) + b"\0" * 64), "states 17,592,186,044,416"),
     "flipped.npz": (flip_bit(npz_bytes(x=GOOD), 250), "Bad CRC-32"),
     "flipped-late.npz": (flip_bit(npz_bytes(x=np.ones(10_000)), 50_000), "cannot be read .*CRC"),
-    "model.pt": (b"PK", "no known kind"),
+    "model.pt": (b"PK", "is damaged, or holds more than tensors"),
+    "model.ckpt": (b"PK", "no known kind"),
     "noextension": (b"1,2\n3,4\n", "no known kind"),
 }
 

@@ -108,7 +108,10 @@ BAD_LENGTHS = {
     "fractions": ({"x": VALUES, "lengths": STEPS / 1.0}, "float64 of shape (10,): save a whole"),
     "too few": ({"x": VALUES, "lengths": STEPS[:9]}, "int64 of shape (9,): save a whole number"),
     "no sequences": ({"x": VALUES[..., 0], "lengths": STEPS}, "its points have shape (10, 6)"),
-    "two": ({"x": VALUES, "y": VALUES, "lengths": STEPS}, "2 arrays: choose one with array=NAME"),
+    "two": (
+        {"x": VALUES, "y": VALUES, "lengths": STEPS},
+        "2 arrays: choose one with dataset.array=NAME",
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ebmtrain.datasets.io.read_csv import PointTable
+from ebmtrain.datasets.io.point_table import PointTable
 from ebmtrain.errors import DataError
 
 _TIME_TOLERANCE = 1e-6  # relative to the span of the times

@@ -1,0 +1,30 @@
+"""Data that do not fit into memory are refused before they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ebmtrain.errors import DataError
+from ebmtrain.runtime.memory_limit import memory_bytes
+
+_BYTES_PER_NUMBER = 24  # float64 of all points, of the parts of the split, and standardized
+
+
+def points_bytes(shape: Sequence[int]) -> int:
+    """Bytes that points of this shape take in training."""
+    return _BYTES_PER_NUMBER * math.prod(shape)
+
+
+def check_memory(name: object, needed: int) -> None:
+    """Raises DataError if `needed` bytes are more than this process may use."""
+    if needed > (available := memory_bytes()):
+        raise DataError(
+            f"{name} does not fit into memory: it takes {_gigabytes(needed)}, and there are "
+            f"{_gigabytes(available)}; give fewer points, as dataset.n_train=N selects them from "
+            "an npy file"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,143 @@
+"""Numbers in a table that are not data: an index, codes for missing values, a row of totals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ebmtrain.datasets.io.point_table import columns_option
+from ebmtrain.errors import DataError
+
+_MIN_ROWS = 6  # fewer are no evidence of a pattern
+_MIN_VALUES = 10  # of a column that has other values than a few classes
+_FAR = 3.0  # ranges of all other values, from them to a repeated extreme value
+_CODES = (-1e20, 1e20, 1e30, -1e30, 1e36, -1e36, 9.96921e36, -32768, 32767, 65535, -2147483648,
+          2147483647, 4294967295)  # fmt: skip
+
+
+def check_table(
+    path: str,
+    values: np.ndarray,
+    names: tuple[str, ...] | None,
+    *,
+    columns_chosen: bool,
+    codes_known: bool,
+) -> list[str]:
+    """Notes on columns and values that may not be data.
+
+    Args:
+        values: (rows, columns).
+        columns_chosen: the user named the columns, so that an index among them is meant.
+        codes_known: the user named the codes for missing values.
+
+    Raises:
+        DataError: a column is constant or an index; values are codes for missing values; the last
+            row is the total.
+    """
+    notes: list[str] = []
+    _refuse_constant(path, values, names)
+    if len(values) < _MIN_ROWS:
+        return notes
+    if values.shape[1] > 1 and not columns_chosen:
+        notes += _check_index(path, values, names)
+    _refuse_total(path, values)
+    if not codes_known:
+        notes += _check_codes(path, values, names)
+    return notes
+
+
+def leave_rows_out(
+    values: np.ndarray, labels: Sequence[str] | None, missing: Sequence[float]
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The points without those that hold a code for a missing value, and their labels."""
+    kept = ~np.isin(values, missing).reshape(len(values), -1).any(1)
+    return values[kept], None if labels is None else tuple(np.array(labels)[kept].tolist())
+
+
+def _column(j: int, names: tuple[str, ...] | None) -> str:
+    return f"column {j + 1} ({names[j]})" if names else f"column {j + 1}"
+
+
+def _refuse_constant(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> None:
+    """Refuses a constant column, whose density would be infinite."""
+    constant = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
+    if constant.any():
+        j = int(np.argmax(constant))
+        what = "leave it out" if values.shape[1] > 1 else "there is nothing to learn"
+        raise DataError(f"{path} {_column(j, names)} is constant ({values[0, j]:.12g}): {what}")
+
+
+def _check_index(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
+    """A note on a column that numbers the rows; of a table with names it is refused."""
+    notes, low = [], values.min(0)
+    whole = np.isin(low, (0, 1)) & (values.max(0) - low == len(values) - 1)
+    for j in np.flatnonzero(whole).tolist():
+        if not np.array_equal(np.sort(values[:, j]), low[j] + np.arange(len(values))):
+            continue
+        what = f"{path} {_column(j, names)} numbers the rows from {low[j]:.0f}, as an index does"
+        if names is None:
+            notes.append(f"{what}, and is learnt as data: write the file without it if it is one")
+            continue
+        others = [name for i, name in enumerate(names) if i != j]
+        raise DataError(
+            f"{what}: {columns_option(others)} leaves it out, and with {names[j]} among them it is "
+            "data"
+        )
+    return notes
+
+
+def _refuse_total(path: str, values: np.ndarray) -> None:
+    """Refuses a last row that is the sum or the mean of all rows above, as spreadsheets have it."""
+    above, last = values[:-1], values[-1]
+    total = above.sum(0)
+    if np.allclose(last, total, rtol=1e-6, atol=0) and (np.abs(last) > np.abs(above).max(0)).any():
+        what = "sum"
+    elif values.shape[1] > 1 and np.allclose(last, above.mean(0), rtol=1e-6, atol=0):
+        what = "mean"
+    else:
+        return
+    raise DataError(
+        f"{path} has a last row, row {len(values)} (counted from 1), that is the {what} of all "
+        "rows above: leave it out of the file"
+    )
+
+
+def _check_codes(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
+    """Refuses codes for missing values; a note on other extreme values that are repeated."""
+    notes = []
+    for end in (values.min(0), values.max(0)):
+        at_end = values == end
+        known = np.array([_is_code(v) for v in end])
+        for j in np.flatnonzero(known | (at_end.sum(0) > 1)).tolist():
+            x = values[:, j]
+            codes = [v for v in np.unique(x) if _is_code(v)] if known[j] else [end[j]]
+            others = x[~np.isin(x, codes)]
+            if len(others) < _MIN_ROWS - 2:
+                continue
+            if not known[j] and len(np.unique(others)) < _MIN_VALUES:
+                continue
+            gap = max(others.min() - end[j], end[j] - others.max())
+            if gap <= (1 if known[j] else _FAR) * np.ptp(others):
+                continue
+            count, row = int(at_end[:, j].sum()), int(np.argmax(at_end[:, j])) + 1
+            what = (
+                f"{path} {_column(j, names)} is {end[j]:.12g} in row {row} (counted from 1) and "
+                f"{count - 1} others, far from {others.min():.6g} ... {others.max():.6g}"
+            )
+            remedy = f"dataset.missing=[{end[j]:.12g}] leaves such rows out"
+            if known[j]:
+                raise DataError(
+                    f"{what}, as a code for a missing value: {remedy}, dataset.missing=[] keeps "
+                    "them as data"
+                )
+            notes.append(f"{what}: if it stands for a missing value, {remedy}")
+    return notes
+
+
+def _is_code(value: float) -> bool:
+    """True for -99, 999, -9999, ..., and the fill values of integer types and file formats."""
+    return bool(re.fullmatch(r"-?99+(\.0)?", repr(float(value)))) or any(
+        np.isclose(value, code, rtol=1e-5, atol=0) for code in _CODES
+    )

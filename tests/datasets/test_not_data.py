@@ -1,0 +1,243 @@
+"""Cells of a table that are not data are told from data, named, or asked about."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ebmtrain.datasets.file import from_file
+from ebmtrain.errors import DataError
+
+X = np.random.default_rng(0).normal(20, 3, (40, 3)).round(3)
+
+
+def read(path, **options) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
+    """Rows sorted by the last column, names, notes."""
+    points = from_file(path=str(path), seed=1, standardize=False, **options)
+    rows = np.concatenate([points.train.numpy(), points.holdout.numpy()])
+    return rows[np.argsort(rows[:, -1])], points.names, points.notes
+
+
+def write(path, x=X, header=None, lines=(), **options):
+    """A text table by numpy, `header` above and `lines` below."""
+    np.savetxt(path, x, "%.12g", delimiter=",")
+    body = path.read_text()
+    path.write_text(
+        ("" if header is None else f"{header}\n") + body + "".join(f"{s}\n" for s in lines)
+    )
+    return path
+
+
+ORDERED = X[np.argsort(X[:, -1])]
+
+
+@pytest.mark.parametrize("header", ["0,1,2", "1,2,3"])
+def test_a_header_that_counts_the_columns_is_told_from_data(tmp_path, header):
+    file = write(tmp_path / "x.csv", header=header)
+    rows, names, (note,) = read(file)
+    np.testing.assert_array_equal(rows, ORDERED)
+    assert names == tuple(header.split(","))
+    assert f"({header.replace(',', ', ')}) is read as the names" in note
+    assert "dataset.header=false if it is a point" in note
+    assert len(read(file, header=False)[0]) == 41
+    chosen, names, _ = read(file, columns=["1", "2"])
+    assert names == ("1", "2")
+    assert len(chosen) == 40
+
+
+MAY_BE = {
+    "whole numbers below": ("0,1,2", np.round(X)),
+    "one whole column": ("0,1,2", np.column_stack([X[:, :2], X[:, 2].round()])),
+    "years": ("2001,2002,2004", X),
+    "a single zero": ("0", X[:, :1] + 0.0005),
+    "wave lengths": ("400.5,401,401.5,402,402.5,403", np.tile(X, 2) + np.arange(6)),
+}
+
+
+@pytest.mark.parametrize("case", MAY_BE)
+def test_a_first_row_that_may_be_a_header_is_asked_about(tmp_path, case):
+    header, x = MAY_BE[case]
+    file = write(tmp_path / "x.csv", x, header)
+    with pytest.raises(DataError, match=r"dataset\.header=true or dataset\.header=false"):
+        read(file)
+    assert len(read(file, header=True)[0]) == 40
+    assert len(read(file, header=False)[0]) == 41
+    assert read(file, header=True)[1] == tuple(header.split(","))
+
+
+def test_first_rows_of_numbers_are_data(tmp_path):
+    for first in ([0.5, 1.0, 2.0], [20.5, 21.0, 22.0], [0.5, 1.0, 3.0]):
+        x = np.vstack([first, X])
+        assert len(read(write(tmp_path / "x.csv", x))[0]) == 41
+    bits = np.random.default_rng(0).integers(0, 2, (40, 2))
+    bits[0] = 0, 1
+    assert len(read(write(tmp_path / "x.csv", bits))[0]) == 40
+
+
+@pytest.mark.parametrize("first", ["temp,2020,x", "temp,nan,inf"])
+def test_a_header_with_numbers_among_names_is_asked_about(tmp_path, first):
+    file = write(tmp_path / "x.csv", header=first)
+    with pytest.raises(DataError, match=r"line 1, column 1 is 'temp', .* dataset\.header=true if"):
+        read(file)
+    assert read(file, header=True)[1] == tuple(first.split(","))
+
+
+@pytest.mark.parametrize(
+    "first", ["NA,NA,NA", ",,", "?,?,?", "1.5;2;3", '"1,5","2,5","3,5"', "1 000,2 000,3 000"]
+)
+def test_a_row_of_data_that_cannot_be_read_is_not_taken_for_a_header(tmp_path, first):
+    file = write(tmp_path / "x.csv", header=first)
+    if ";" in first:
+        file.write_text(file.read_text().replace(",", ";").replace("1.5", "1,5"))
+    with pytest.raises(DataError, match=r"line 1, column 1|without a name"):
+        read(file)
+
+
+def pandas_index(path, **options):
+    frame = pd.DataFrame(X, columns=["temp", "power", "a b"])
+    frame.to_csv(path, **options)
+    return path
+
+
+def test_an_index_column_is_named(tmp_path):
+    left_out = re.escape("""dataset.columns='["temp","power","a b"]'""")
+    file = pandas_index(tmp_path / "x.csv")
+    with pytest.raises(DataError, match=f"has an index, .* {left_out}"):
+        read(file)
+    twice = tmp_path / "y.csv"
+    pd.read_csv(file).to_csv(twice)
+    with pytest.raises(DataError, match=f"has an index, .* {left_out}"):
+        read(twice)
+    once = tmp_path / "z.csv"
+    pd.read_csv(file).to_csv(once, index=False)
+    with pytest.raises(DataError, match=f"has an index, .* {left_out}"):
+        read(once)
+    rows, names, _ = read(once, columns=["temp", "power", "a b"])
+    np.testing.assert_allclose(rows, ORDERED)
+    assert names == ("temp", "power", "a b")
+
+
+def test_row_names_of_r_are_an_index(tmp_path):
+    lines = [f'"{i}" {a} {b} {c}' for i, (a, b, c) in enumerate(X.tolist(), 1)]
+    (tmp_path / "x.txt").write_text("\n".join(['"temp" "power" "z"', *lines]))
+    with pytest.raises(DataError, match=r"has an index.* dataset\.columns=\[temp,power,z\]"):
+        read(tmp_path / "x.txt")
+    np.testing.assert_array_equal(
+        read(tmp_path / "x.txt", columns=["temp", "power", "z"])[0], ORDERED
+    )
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_column_that_numbers_the_rows_is_named(tmp_path, start, shuffled):
+    number = np.arange(40.0) + start
+    if shuffled:
+        number = np.random.default_rng(0).permutation(number)
+    x = np.column_stack([X[:, :1], number, X[:, 1:]])
+    file = write(tmp_path / "x.csv", x, "a,id,b,c")
+    with pytest.raises(
+        DataError,
+        match=rf"column 2 \(id\) numbers the rows from {start}.* dataset.columns=\[a,b,c\]",
+    ):
+        read(file)
+    np.testing.assert_array_equal(read(file, columns=["a", "b", "c"])[0], ORDERED)
+    assert read(file, columns=["a", "id", "b", "c"])[0].shape == (40, 4)
+    np.save(tmp_path / "x.npy", x)
+    _, _, (note,) = read(tmp_path / "x.npy")
+    assert f"column 2 numbers the rows from {start}" in note
+
+
+def test_a_header_of_numbers_is_not_repeated(tmp_path):
+    file = write(tmp_path / "x.csv", header="0,1,2", lines=["", "# part 2", "0,1,2", "3.5,4.5,5.5"])
+    with pytest.raises(DataError, match="line 44 repeats the names of the columns: leave it out"):
+        read(file)
+
+
+CODES = [-999, -9999, 9999, -99, 1e20, -1e30, 9.96920996839e36, -32768, 2147483647]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("count", [1, 5])
+def test_codes_for_missing_values_are_named(tmp_path, code, count):
+    x = X.copy()
+    x[3 : 3 + count, 1] = code
+    np.save(tmp_path / "x.npy", x)
+    file = write(tmp_path / "x.csv", x, "a,b,c")
+    for path, column in ((file, r"column 2 \(b\)"), (tmp_path / "x.npy", "column 2")):
+        with pytest.raises(
+            DataError, match=f"{column} is .* in row 4 .*a code for a missing"
+        ) as got:
+            read(path)
+        typed = re.search(r"dataset\.missing=\[(.+?)\] leaves such", str(got.value))
+        assert typed
+        rows, _, (note,) = read(path, missing=[code])
+        np.testing.assert_allclose(rows, ORDERED[~np.isin(ORDERED[:, 2], x[3 : 3 + count, 2])])
+        assert f"{count} of 40 points" in note
+    assert len(read(file, missing=[])[0]) == 40
+
+
+def test_several_codes_in_one_column_are_named(tmp_path):
+    x = X.copy()
+    x[3, 1], x[5, 1] = -999, 9999
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(DataError, match="-999 in row 4"):
+        read(tmp_path / "x.npy")
+    x[3, 1] = 20
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(DataError, match="9999 in row 6"):
+        read(tmp_path / "x.npy")
+
+
+def test_a_repeated_extreme_value_is_noted(tmp_path):
+    x = X.copy()
+    x[3:8, 1] = -1
+    x[:, 1] += 60 * (x[:, 1] > 0)
+    np.save(tmp_path / "x.npy", x)
+    _, _, (note,) = read(tmp_path / "x.npy")
+    assert "column 2 is -1 in row 4 (counted from 1) and 4 others" in note
+    assert "dataset.missing=[-1] leaves such rows out" in note
+
+
+def test_values_near_the_others_are_data(tmp_path):
+    x = np.abs(np.random.default_rng(0).normal(0, 600, (200, 2))).round()
+    x[0] = 999, 99
+    onehot = np.eye(3)[np.random.default_rng(0).integers(0, 3, 60)]
+    for data in (x, onehot, x - 999):
+        np.save(tmp_path / "x.npy", data)
+        assert read(tmp_path / "x.npy")[2] == ()
+
+
+def test_a_row_of_totals_is_named(tmp_path):
+    for what, row in (("sum", X.sum(0)), ("mean", X.mean(0))):
+        np.save(tmp_path / "x.npy", np.vstack([X, row]))
+        with pytest.raises(DataError, match=f"row 41 .* is the {what} of all rows above: leave"):
+            read(tmp_path / "x.npy")
+
+
+REFUSED = {
+    "units": ("a,b,c\nkg,m,s", "line 2, column 1 (a) is 'kg', not a number: .* rows of units"),
+    "names again": ("a,b,c\n1,2,3\na,b,c", "line 3 repeats the names of the columns: leave it"),
+    "total": ("a,b,c\n1,2,3\nTotal,4,6", "line 3, column 1 (a) is 'Total', .* totals"),
+    "thousands": ('a;b;c\n1,234.5;2;3', "line 2, column 1 (a) is '1,234.5', .* separators of thou"),
+    "points in thousands": ('a;b;c\n1.234.567;2;3', "'1.234.567', .* separators of thousands"),
+    "apostrophes": ("a;b;c\n1'234;2;3", "1'234\", not a number: .* separators of thousands"),
+    "decimal comma": ("a;b;c\n1,5;2;3", "column 1 (a) is '1,5', .* a decimal point"),
+    "truth": ("a,b,c\nTrue,2,3", "column 1 (a) is 'True', not a number: write 1 and 0"),
+    "error of a spreadsheet": ("a,b,c\n#DIV/0!,2,3", "line 2, column 1 (a) is #DIV/0!, a missing"),
+    "pandas' missing value": ("a,b,c\n1,<NA>,3", "line 2, column 2 (b) is <NA>, a missing value"),
+    "percent": ("a,b,c\n5%,2,3", "column 1 (a) is '5%', not a number"),
+    "date": ("a,b,c\n2020-01-01,2,3", "column 1 (a) is '2020-01-01', not a number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_cells_that_are_not_numbers_are_refused_by_line_and_column(tmp_path, case):
+    text, message = REFUSED[case]
+    mark = ";" if ";" in text else ","
+    (tmp_path / "x.csv").write_text(text + f"\n4{mark}5{mark}6.5" * 3)
+    escaped = re.escape(message).replace(r"\.\*", ".*")
+    with pytest.raises(DataError, match=escaped):
+        read(tmp_path / "x.csv")
