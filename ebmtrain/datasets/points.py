@@ -52,8 +52,9 @@ def random_split(
     train, held_out, both, anomalies = leave_class_out(without, points[kept], points[held], both)
     units = REAL.standardization(train, standardize)
     return Points(
-        train, held_out, standardization=units, names=names, labels=both, anomalies=anomalies
-    )
+        train, held_out, standardization=units, names=names, labels=both, anomalies=anomalies,
+        row_numbers=torch.cat([kept, held]) if without is None else None,
+    )  # fmt: skip
 
 
 class BatchSource(Protocol):
@@ -82,6 +83,7 @@ class Points:
         truth: density of the points, where known.
         support: space of the points.
         names: of the columns of a table.
+        row_numbers: see `HasRowNumbers`; None: they are not known.
         labels: classes of the points; None: they have none.
         pixels: smallest and largest value of a pixel; None: points are not images.
         anomalies: (k, *event), of the class that was left out; None: none was.
@@ -97,6 +99,7 @@ class Points:
     truth: Density | None = None
     support: Support = REAL
     names: tuple[str, ...] | None = None
+    row_numbers: Tensor | None = None
     labels: Labels | None = None
     pixels: tuple[float, float] | None = None
     anomalies: Tensor | None = None

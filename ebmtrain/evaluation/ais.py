@@ -19,7 +19,15 @@ from ebmtrain.evaluation.estimators.annealing import (
     refine_schedule,
     reversed_schedule,
 )
-from ebmtrain.evaluation.exact import check_entropy_bound, log_density, mean_nll, model_log_z
+from ebmtrain.evaluation.exact import (
+    LOG_Z_LEFT_OUT,
+    check_entropy_bound,
+    log_density,
+    mean_nll,
+    model_log_z,
+    without_log_z,
+)
+from ebmtrain.evaluation.extremes import extreme_values
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.samplers.chain import jumps_of, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp
@@ -60,7 +68,9 @@ class AnnealedImportanceSampling:
                                least half of the gap between the two sides
     nll, nll_se                NLL with log_z; its error includes that of the held-out mean
     entropy, regret            where the true density is known
-    ess, ess_reverse           effective sample size of the chains of each side
+    ess, ess_reverse           effective sample size of the chains of each side. Where it is too
+                               small, or the sides do not agree, log_z, nll and regret are left out
+                               with a warning, and the bounds remain
     log_z_exact                where the energy itself gives log Z (`Normalised`), for comparison
 
     The annealing schedule and the step sizes are chosen by pilot chains and fixed before the
@@ -114,12 +124,14 @@ class AnnealedImportanceSampling:
         metrics, warnings = self.summarize(sides, inputs.cpu_generator("bootstrap"))
         known = model_log_z(float64_copy(inputs.energy), inputs.temperature)
         if known is not None:
-            apart = abs(metrics["log_z"] - known)
-            if not apart <= max(_MAX_GAP_SE * metrics["log_z_se"], _MAX_GAP_NATS):
-                warnings.append(
-                    f"the estimate of log Z is {apart:.2g} nats from the model's own log_z; raise "
-                    "evaluation.temperatures or evaluation.chains"
-                )
+            if "log_z" in metrics:
+                apart = abs(metrics["log_z"] - known)
+                if not apart <= max(_MAX_GAP_SE * metrics["log_z_se"], _MAX_GAP_NATS):
+                    warnings.append(
+                        f"{LOG_Z_LEFT_OUT}: it is {apart:.2g} nats from the model's own log_z; "
+                        "raise evaluation.temperatures or evaluation.chains"
+                    )
+                    metrics = without_log_z(metrics)
             metrics["log_z_exact"] = known
         for name in {"log_z", "log_z_lower", "log_z_upper", "log_z_exact"} & metrics.keys():
             metrics[name] += inputs.standardization.log_volume
@@ -128,13 +140,12 @@ class AnnealedImportanceSampling:
             return Evaluation(metrics, warnings)
         u = inputs.standardization.to_standard(dataset.holdout)
         mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0))
-        nll_se = math.hypot(se, metrics["log_z_se"])
-        metrics |= {
-            "nll": mean + metrics["log_z"],
-            "nll_se": nll_se,
-            "nll_lower": mean + metrics["log_z_lower"],
-            "nll_upper": mean + metrics["log_z_upper"],
-        }
+        for end in ("", "_lower", "_upper"):
+            if f"log_z{end}" in metrics:
+                metrics[f"nll{end}"] = mean + metrics[f"log_z{end}"]
+        if "nll" not in metrics:
+            return Evaluation(metrics, [*warnings, *extreme_values(dataset)])
+        metrics["nll_se"] = nll_se = math.hypot(se, metrics["log_z_se"])
         if dataset.truth is None:
             return Evaluation(metrics, warnings)
         failed = "log Z is estimated too low; raise evaluation.temperatures"
@@ -187,7 +198,8 @@ class AnnealedImportanceSampling:
     def summarize(
         self, sides: LogWeights, generator: Generator
     ) -> tuple[dict[str, float], list[str]]:
-        """Estimate, bounds and effective sample sizes over standardized points, and warnings."""
+        """Estimate, bounds and effective sample sizes over standardized points, without those that
+        are known to be wrong, and warnings."""
         forward, reverse, _ = sides
 
         def resample(x: Tensor) -> Tensor:
@@ -221,15 +233,17 @@ class AnnealedImportanceSampling:
                     "samples.burn_in or change the sampler"
                 )
             warnings.append(
-                f"log Z is uncertain: the forward side is {abs(gap):.2g} nats {where} the reverse "
+                f"{LOG_Z_LEFT_OUT}: the forward side is {abs(gap):.2g} nats {where} the reverse "
                 f"side; {reason}"
             )
         for name in ("ess", "ess_reverse"):
             if not metrics[name] >= min(_MIN_ESS, self.chains):
                 warnings.append(
-                    f"log Z is uncertain: {name} is {metrics[name]:.1f} of {self.chains} chains; "
+                    f"{LOG_Z_LEFT_OUT}: {name} is {metrics[name]:.1f} of {self.chains} chains; "
                     "raise evaluation.temperatures"
                 )
+        if warnings:
+            del metrics["log_z"], metrics["log_z_se"]
         return metrics, warnings
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import torch
 from annotated_types import Le
@@ -15,8 +15,15 @@ from torch import Tensor, nn
 
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
-from ebmtrain.evaluation.estimators.grid_quadrature import CHUNK, LogZ, integrate_log_z
+from ebmtrain.evaluation.estimators.grid_quadrature import (
+    CHUNK,
+    LogZ,
+    check_points,
+    integrate_log_z,
+    refine_log_z,
+)
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
+from ebmtrain.evaluation.extremes import extreme_values
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Density, Normalised, Positive, Region, Standardization
@@ -28,6 +35,9 @@ _MAX_GRID_POINTS = _MAX_RESOLUTION**2  # 67 million
 _MAX_GRID_DIMENSIONS = 3
 # Largest difference between log Z by quadrature and the model's own, in multiples of the tolerance.
 _MAX_TOLERANCES = 10.0
+# In nats, above which the tree of boxes takes the place of a finer grid.
+_MAX_GRID_ERROR = 1.0
+_N_SEEDS = 1_000  # training points, near which the model is expected to have mass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +49,8 @@ class Quadrature:
     log_z         log Z
     nll, nll_se   -mean log p(x) over the held-out points, and its standard error
     entropy       of the true density, where known: a lower bound of the NLL of any model
-    regret        nll - entropy. If nll is below the entropy by more than chance, log Z is wrong:
-                  regret and kl are left out and a warning is given
+    regret        nll - entropy. If nll is below the entropy by more than chance, log Z is wrong,
+                  and all that depends on it is left out with a warning
     kl            KL(data || model) = integral of p_true (log p_true - log p), on the grid of log Z
                   if that resolves p_true, else by an adaptive rule. If its error is above the
                   tolerance, kl and mode_kl are left out and a warning is given. In more than three
@@ -51,12 +61,17 @@ class Quadrature:
     mode_kl       KL(true masses || mode_weights), at most kl: the part of kl that is due to wrong
                   weights of the modes
 
+    Where the grid does not resolve exp(-E / T) or does not hold its mass, log Z is computed on a
+    tree of boxes that are divided where the mass is. If its error is above the tolerance there too,
+    or it disagrees with that of the model itself, all numbers are left out, with a warning that
+    names extreme values of the data.
+
     Args:
         every: updates between two evaluations, see `Evaluator`.
         resolution: initial number of cells per axis in two dimensions (64 times as many in one, a
             quarter in three); at most 8192, and at most 67 million cells in all.
         margin: width added to the data's range on each side, as a fraction of it.
-        tolerance: largest error of log Z in nats that gives no warning, and of KL.
+        tolerance: largest error of log Z and of KL, in nats.
     """
 
     every: Count
@@ -85,12 +100,14 @@ class Quadrature:
         """The metrics of the model; for an analytic landscape log Z only."""
         units, dataset = inputs.standardization, inputs.dataset
         d, reduced = len(inputs.region.low), inputs.reduced_energy()
-        result, warnings = None, []
+        result = None
         log_z = model_log_z(float64_copy(inputs.energy).cpu(), inputs.temperature)
         if d <= _MAX_GRID_DIMENSIONS:
-            box = inputs.support.integration_box(inputs.region, self.margin)
-            result = integrate_log_z(reduced, box, self.cells_per_axis(d), self.tolerance)
-            warnings = self.warnings(result, log_z)
+            result = self.integrate(reduced, inputs)
+            wrong = self.warnings(result, log_z)
+            if wrong and (log_z is None or result.is_known(self.tolerance)):
+                cause = [] if dataset is None else extreme_values(dataset)
+                return Evaluation({}, [*wrong, *cause])
             log_z = result.value if log_z is None else log_z
         if log_z is None:
             notice = (
@@ -99,6 +116,7 @@ class Quadrature:
             )
             return Evaluation({}, [notice])
         metrics: dict[str, Metric] = {"log_z": log_z + units.log_volume}
+        warnings: list[str] = []
         if dataset is None:
             return Evaluation(metrics, warnings)
         log_p = log_density(reduced, units.to_standard(dataset.holdout), log_z + units.log_volume)
@@ -129,26 +147,45 @@ class Quadrature:
         apart = [] if result is None else _disagreement(checked, nll_se, self.tolerance)
         return Evaluation(checked, [*warnings, *below, *apart])
 
+    def integrate(self, reduced: Callable[[Tensor], Tensor], inputs: EvaluationInput) -> LogZ:
+        """log Z of standardized points on the grid, or on a tree of boxes if the grid does not
+        resolve it or does not hold its mass; `reduced` is E / T."""
+        d, dataset = len(inputs.region.low), inputs.dataset
+        box = inputs.support.integration_box(inputs.region, self.margin)
+        cells = self.cells_per_axis(d)
+        result = integrate_log_z(reduced, box, cells, self.tolerance, limit=_MAX_GRID_ERROR)
+        points = torch.empty(0, d, dtype=torch.float64)
+        if dataset is not None:
+            points = inputs.standardization.to_standard(dataset.train[:_N_SEEDS]).flatten(1)
+        result = check_points(reduced, result, points)
+        if result.is_known(self.tolerance):
+            return result
+        return refine_log_z(reduced, result, points, self.tolerance)
+
     def warnings(self, result: LogZ, known: float | None) -> list[str]:
         """Warnings about the error of log Z, also by comparison with that of the model itself."""
         messages = []
         if not result.resolution_error <= self.tolerance:
             messages.append(
-                f"log Z is uncertain: half the resolution differs by {result.resolution_error:.2g} "
+                f"{LOG_Z_LEFT_OUT}: half the resolution differs by {result.resolution_error:.2g} "
                 "nats; raise evaluation.resolution"
             )
         if not result.outside <= self.tolerance:
             messages.append(
-                f"log Z is uncertain: {result.outside:.1%} of the mass is outside of the box; "
+                f"{LOG_Z_LEFT_OUT}: {result.outside:.1%} of the mass is outside of the box; "
                 "set model.base_std, or train longer"
             )
         apart = 0.0 if known is None else abs(known - result.value)
         if not messages and not apart <= _MAX_TOLERANCES * self.tolerance:
             messages.append(
-                f"log Z is {known:.4f} by the model's own log_z and {result.value:.4f} by "
-                "quadrature: one is wrong; raise evaluation.resolution, or correct the model"
+                f"{LOG_Z_LEFT_OUT}: it is {known:.4f} by the model's own log_z and "
+                f"{result.value:.4f} by quadrature, and one is wrong; raise evaluation.resolution, "
+                "or correct the model"
             )
         return messages
+
+
+LOG_Z_LEFT_OUT = "log Z is uncertain, and it and NLL and KL are left out"
 
 
 def log_density(reduced: Callable[[Tensor], Tensor], u: Tensor, log_z: float) -> Tensor:
@@ -172,7 +209,7 @@ def nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
 
 
 class _Model(NamedTuple):
-    """A model on the grid of its log Z."""
+    """A model on the points of its log Z."""
 
     reduced: Callable[[Tensor], Tensor]
     """E / T of standardized points, float64."""
@@ -201,14 +238,16 @@ class _TruthPoints(NamedTuple):
 
 def _truth_metrics(model: _Model, region: Region, truth: Density, tolerance: float) -> Evaluation:
     """kl and, where modes are known, mode_weights and mode_kl. kl and mode_kl are left out, with a
-    warning, if neither the grid of log Z nor the adaptive rule resolves the true density."""
-    x = model.to_data(model.log_z.grid.points)
-    points, warnings = _truth_on_grid(x, model, truth, tolerance), []
+    warning, if neither the grid of log Z nor the adaptive rule resolves the true density; mode_kl
+    and mode_weights if the points do not resolve a model that knows its log Z itself."""
+    x, points, warnings = model.to_data(model.log_z.points), None, []
+    if model.log_z.tree is None:
+        points = _truth_on_grid(x, model, truth, tolerance)
     if points is None:
         points, warnings = _truth_on_boxes(model, region, truth, tolerance)
     metrics: dict[str, Metric] = {} if points is None else {"kl": points.kl}
-    if truth.modes is not None:
-        own = mode_masses(x, torch.softmax(model.log_q, 0), truth.modes)
+    if truth.modes is not None and model.log_z.is_known(tolerance):
+        own = mode_masses(x, model.log_z.masses, truth.modes)
         metrics["mode_weights"] = own.tolist()
         if points is not None:
             metrics["mode_kl"] = mass_kl(mode_masses(points.x, points.p, truth.modes), own)
@@ -323,15 +362,26 @@ def _disagreement(metrics: Mapping[str, Metric], nll_se: float, tolerance: float
 
 
 _MAX_BELOW_ENTROPY_SE = 4.0
-_BOUNDED_METRICS = ("kl", "regret")  # >= 0 for a correct log Z
+M = TypeVar("M", bound=Metric)
+
+# What depends on an estimate of log Z, also where several evaluators give it.
+_OF_LOG_Z = (
+    "log_z", "log_z_se", "log_z_lower", "log_z_upper", "nll", "nll_se", "nll_lower", "nll_upper",
+    "regret", "kl", "kl_se", "log_density_mse", "mode_weights", "mode_kl",
+)  # fmt: skip
+
+
+def without_log_z(metrics: Mapping[str, M]) -> dict[str, M]:
+    """The metrics that do not depend on an estimate of log Z."""
+    return {k: v for k, v in metrics.items() if k not in _OF_LOG_Z}
 
 
 def check_entropy_bound(
     metrics: Mapping[str, Metric], entropy: float, error: float, what: str
 ) -> Evaluation:
-    """The metrics with `entropy` and `regret`; without regret and kl, and with a warning, if the
-    NLL is below the entropy of the true density by more than 4 standard errors; `what` is what
-    failed and which option to change.
+    """The metrics with `entropy` and `regret`; without those that depend on log Z, and with a
+    warning, if the NLL is below the entropy of the true density by more than 4 standard errors;
+    `what` is what failed and which option to change.
     """
     nll = metrics["nll"]
     assert isinstance(nll, float)
@@ -339,7 +389,7 @@ def check_entropy_bound(
     if not nll < entropy - _MAX_BELOW_ENTROPY_SE * error:
         return Evaluation(full, [])
     warning = (
-        f"the NLL of {nll:.4f} is {entropy - nll:.2g} nats below the entropy of the data, which "
-        f"is impossible: {what}"
+        f"no NLL or KL: the NLL of {nll:.4f} is {entropy - nll:.2g} nats below the entropy of the "
+        f"data, which is impossible: {what}"
     )
-    return Evaluation({k: v for k, v in full.items() if k not in _BOUNDED_METRICS}, [warning])
+    return Evaluation(without_log_z(full), [warning])

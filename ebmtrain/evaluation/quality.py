@@ -27,6 +27,7 @@ from ebmtrain.evaluation.estimators.stein import (
 from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_signs, unit_signs
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
+from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Dataset, Density, Modes
 
 _N_TRUE_POINTS = 50_000  # to estimate the true weight of each mode
@@ -54,6 +55,8 @@ class Quality:
         samples is about (modes - 1) / (2 points). `mode_weights` and `mode_kl` are those of the
         model itself: where only those of the samples are wrong, the chains do not mix.
     temperature_fitted, temperature_fitted_se   of the samples; see `temperature.py`
+    energy_gap   mean E / T of the samples minus that of the held-out points, in nats; near 0 for a
+        model of the data whose chains are in equilibrium
 
     Everything is at the temperature T of the run. Samples of chains are not quite independent, less
     so if `points` is larger than `samples.chains`: floors and errors are then slightly too small.
@@ -98,10 +101,18 @@ class Quality:
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
+        metrics["energy_gap"] = energy_gap(energy, samples, holdout, inputs.temperature)
         fitted = configurational_temperature(energy, samples, generator)
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
         return Evaluation(metrics, warnings + temperature_warnings(fitted, inputs.temperature))
+
+
+def energy_gap(energy: nn.Module, samples: Tensor, holdout: Tensor, temperature: float) -> float:
+    """mean E / T of samples, (m, *event), minus that of held-out points, (n, *event), in nats."""
+    with torch.no_grad():
+        means = [in_chunks(energy, x, 4096).mean() for x in (samples, holdout)]
+    return float(means[0] - means[1]) / temperature
 
 
 def nonfinite_warning(finite: Tensor) -> str | None:

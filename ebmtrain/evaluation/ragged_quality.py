@@ -12,10 +12,11 @@ from torch import Tensor
 from ebmtrain.evaluation.diagnostics import chain_age_metrics
 from ebmtrain.evaluation.estimators.discrepancies import random_directions
 from ebmtrain.evaluation.estimators.u_statistics import random_signs
-from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
+from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.evaluation.quality import (
     TOO_FEW_HOLDOUT,
     choose_real_points,
+    energy_gap,
     nonfinite_warning,
     sample_metrics,
 )
@@ -25,7 +26,7 @@ from ebmtrain.types import Count
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedQuality:
-    """mmd2, energy_distance and sliced_wasserstein of `Quality`, each with its floor, between
+    """energy_gap, mmd2, energy_distance and sliced_wasserstein of `Quality`, with floors, between
     samples and held-out sequences, both embedded in one space by `pad_and_flatten`. The distances
     compare lengths and values jointly: both must be as in the data.
 
@@ -53,10 +54,12 @@ class RaggedQuality:
             return Evaluation({}, [TOO_FEW_HOLDOUT])
         if warning := nonfinite_warning(finite_mask(samples)):
             return Evaluation({}, [warning])
+        gap = energy_gap(float64_copy(inputs.energy).cpu(), samples, real[1], inputs.temperature)
         samples, train, holdout = map(pad_and_flatten, (samples, *real))
         signs = random_signs(len(holdout), self.shuffles, generator)
         directions = random_directions(self.projections, holdout.shape[1], generator)
-        return Evaluation(sample_metrics(samples, train, holdout, directions, signs), [])
+        distances = sample_metrics(samples, train, holdout, directions, signs)
+        return Evaluation({**distances, "energy_gap": gap}, [])
 
 
 def pad_and_flatten(x: Tensor) -> Tensor:

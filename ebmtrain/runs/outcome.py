@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ebmtrain.errors import EbmtrainError, own_code_location
+from ebmtrain.config.experiment import Experiment
+from ebmtrain.errors import DivergedError, EbmtrainError, own_code_location
+from ebmtrain.evaluation.alarms import GaussianReference, divergence
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.loggers.console import LOG, RunConsole, print_line
 from ebmtrain.runs.storage.rundir import RunDir
@@ -52,6 +54,39 @@ def error_message(error: Exception) -> str:
     """The message on one line; with file and line if code of the user's raised it."""
     location = "" if isinstance(error, EbmtrainError) else own_code_location(error)
     return ("; ".join(str(error).splitlines()) or type(error).__name__) + location
+
+
+def divergence_error(
+    experiment: Experiment, step: int, metrics: Mapping[str, Any], row: Mapping[str, float]
+) -> DivergedError | None:
+    """The error of a trained model that is not one of the data, with its remedy; see `divergence`.
+
+    Args:
+        metrics: of the evaluation at this step.
+        row: metrics of the last updates.
+    """
+    dataset, config = experiment.dataset, experiment.config
+    if dataset is None or step == 0 or experiment.data_spec.ragged:
+        return None
+    reference = GaussianReference.of(dataset.train, experiment.standardization)
+    found = divergence(metrics, row, reference, config["diagnostics"]["chains"])
+    if found is None:
+        return None
+    remedies = []
+    if found.slow and "step_size" in config["sampler"]:
+        remedies.append("lower sampler.step_size")
+    if found.slow and config["sampler"].get("adaptation", "") is None:
+        remedies.append("give sampler.adaptation")
+    remedies.append("lower optimizer.lr")
+    if "base_std" in config["model"] and config["model"]["base_std"] is None:
+        remedies.append("set model.base_std")
+    if "energy_regularization" in config["method"]:
+        remedies.append("raise method.energy_regularization")
+    if config["supervisor"] is None:
+        remedies.append("give supervisor=retry")
+    return DivergedError(
+        f"training diverged by step {step}: {found.cause}; {', or '.join(remedies)}"
+    )
 
 
 def _record_failure(

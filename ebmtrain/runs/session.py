@@ -18,7 +18,7 @@ from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.loggers.console import LOG, RunConsole
 from ebmtrain.runs.loggers.files import FileLogger
-from ebmtrain.runs.outcome import RunResult, error_message
+from ebmtrain.runs.outcome import RunResult, divergence_error, error_message
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
@@ -74,6 +74,7 @@ class Session:
         self.loggers: list[Logger] = [FileLogger(run), console]
         self.figures = RunFigures(experiment, run, self.loggers)
         self.finished, self.alarmed = False, False
+        self.row: Mapping[str, float] = {}
         self.warned: set[str] = set()
 
     def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
@@ -162,7 +163,11 @@ class Session:
             warning = fit_advice(text, experiment.config)
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
+        error = divergence_error(experiment, state.step, self.numbers, self.row)
+        self.name += "  diverged" if error is not None else ""
         self._write_samples_and_figures(state.eval_model, state.method)
+        if error is not None:  # its figures show what happened
+            raise error
         self.finished = True
 
     # Callbacks of the training loop
@@ -174,6 +179,9 @@ class Session:
             return {}
         self._check_divergence(state)
         self.numbers = self._run_evaluations(state.eval_model, state.method, due)
+        error = divergence_error(self.experiment, self.step, self.numbers, self.row)
+        if error is not None and self._retries_left(state):
+            raise error
         return {k: v for k, v in self.numbers.items() if isinstance(v, float)}
 
     def _run_evaluations(
@@ -193,7 +201,12 @@ class Session:
             self.warned.add(warning)
         return numbers
 
+    def _retries_left(self, state: TrainState) -> bool:
+        spec = self.experiment.train_spec
+        return spec is not None and len(state.retries) < spec.retries
+
     def log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        self.row = row
         self.energy_evaluations = state.evaluations
         so_far = {"seconds": round(self.seconds, 3), "energy_evaluations": state.evaluations}
         for logger in self.loggers:

@@ -16,6 +16,7 @@ from ebmtrain.types.data import (
     HasLabels,
     HasNames,
     HasPixels,
+    HasRowNumbers,
     HasSupport,
     Labels,
     Modes,

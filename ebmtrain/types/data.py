@@ -98,8 +98,8 @@ class Standardization(NamedTuple):
 class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
-    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies`, `HasPixels` and
-    `HasNotes`, each of which is optional. Labels are then in the batches too.
+    May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies`, `HasPixels`,
+    `HasNotes` and `HasRowNumbers`, each of which is optional. Labels are then in the batches too.
     """
 
     train: Tensor
@@ -185,6 +185,13 @@ class HasSupport(Protocol):
 class HasNames(Protocol):
     names: tuple[str, ...] | None
     """Of the columns of a table."""
+
+
+@runtime_checkable
+class HasRowNumbers(Protocol):
+    row_numbers: Tensor | None
+    """(n + m,), int64: the row of each training point, then of each held-out point, in the file
+    that they were read from, counted from 0."""
 
 
 @runtime_checkable

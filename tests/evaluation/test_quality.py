@@ -19,7 +19,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_coverage
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.evaluation.quality import Quality, choose_real_points
+from ebmtrain.evaluation.quality import Quality, choose_real_points, energy_gap
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.runs.launch import run_experiment
@@ -159,10 +159,22 @@ def test_any_event_shape_few_points_and_no_true_density(shape, n):
     found, _ = CHECK(one)
     floors = {f"{name}_floor" for name in (*COMPARED, "ksd2")}
     temperature = {"temperature_fitted", "temperature_fitted_se"}
-    assert set(found) == {*COMPARED, "ksd2", *floors, *temperature}
+    assert set(found) == {*COMPARED, "ksd2", *floors, *temperature, "energy_gap"}
     assert all(math.isfinite(v) for v in found.values())  # type: ignore[arg-type]
     train, holdout = choose_real_points(one.dataset, 10_000, seeded(0))  # type: ignore[arg-type]
     assert len(train) == len(holdout) == n
+
+
+def test_the_energy_gap_is_in_units_of_the_temperature():
+    """Samples of twice the width on E = u^2 / 2 + 7: (4 - 1) / 2 per coordinate over T = 2."""
+    found = energy_gap(Offset(), 2 * normal(40_000, 3, seed=0), normal(40_000, 3, seed=1), 2.0)
+    error = math.sqrt(3 * (16 + 1) / 2 / 40_000) / 2
+    assert found == pytest.approx(3 * (4 - 1) / 2 / 2, abs=4 * error)
+
+
+class Offset(torch.nn.Module):
+    def forward(self, x):
+        return x.square().sum(1) / 2 + 7
 
 
 def test_a_single_held_out_point():
@@ -170,7 +182,7 @@ def test_a_single_held_out_point():
     x = FIVE.sample(40, seeded(0))
     data = Points(x, x[:1], standardization=one.standardization)
     found, warnings = CHECK(replace(one, dataset=data))
-    assert set(found) == {"temperature_fitted", "temperature_fitted_se"}
+    assert set(found) == {"temperature_fitted", "temperature_fitted_se", "energy_gap"}
     assert warnings == ["no sample quality: there is a single held-out point; hold out more points"]
 
 

@@ -25,6 +25,9 @@ _GAUSS_LOBATTO = torch.tensor(
     dtype=torch.float64,
 )
 _FIRST_BOXES_PER_AXIS = 4
+# For densities that are not known as well as their samples.
+_INTEGRAL_BOXES_PER_AXIS = {1: 256, 2: 24, 3: 6}
+_MAX_INTEGRAL_POINTS = 500_000
 # A box with so many samples, or more, is too wide where their standard deviation along an axis is a
 # smaller part of its width. That of a uniform density is 0.29, that of a Gaussian 12 std wide 0.08.
 _MIN_SAMPLES = 16
@@ -92,6 +95,9 @@ def expectation(
     samples: Tensor,
     tolerance: float,
     max_points: int = _MAX_POINTS,
+    *,
+    normalised: bool = True,
+    boxes_per_axis: int = _FIRST_BOXES_PER_AXIS,
 ) -> _Expectation:
     """E_p[f] over a tree of boxes, each with a product of Gauss-Lobatto rules.
 
@@ -110,6 +116,9 @@ def expectation(
             sample may be missed: `mass` is then less than 1.
         tolerance: of the result and of log integral p; > 0.
         max_points: largest number of evaluations of log p.
+        normalised: whether p integrates to 1. If not, the error is relative to its integral, and
+            the samples are points where p may be large.
+        boxes_per_axis: at first.
     """
     d = samples.shape[1]
     nodes, weights = (torch.cartesian_prod(*[row] * d).view(-1, d) for row in _GAUSS_LOBATTO)
@@ -118,11 +127,11 @@ def expectation(
     around = torch.cat([samples, _beyond(samples).clamp(region.low, region.high)])
     log_peaks = log_density(around)
     log_peaks = log_peaks.where(log_peaks > -math.inf, -math.inf)  # NaN: no peak
-    is_sample = torch.arange(len(around)) < len(samples)
+    is_sample = torch.arange(len(around)) < (len(samples) if normalised else 0)
     width = (region.high - region.low).double()
-    axis = (torch.arange(_FIRST_BOXES_PER_AXIS, dtype=torch.float64) + 0.5) / _FIRST_BOXES_PER_AXIS
+    axis = (torch.arange(boxes_per_axis, dtype=torch.float64) + 0.5) / boxes_per_axis
     centre = region.low.double() + width * torch.cartesian_prod(*[axis] * d).view(-1, d)
-    half = (width / _FIRST_BOXES_PER_AXIS / 2).expand_as(centre)
+    half = (width / boxes_per_axis / 2).expand_as(centre)
     owner = torch.cdist(around / width, centre / width, p=math.inf).argmin(1)
     known = _Samples(around, log_peaks, is_sample, owner)
     boxes = evaluate(centre, half, known)
@@ -131,7 +140,7 @@ def expectation(
     corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5]).double()] * d).view(-1, d)
     for _ in range(_MAX_ROUNDS):
         most = max(0, max_points - used) // (len(corners) * len(nodes))
-        if _error(boxes) <= tolerance / 2:
+        if _error(boxes, normalised=normalised) <= tolerance / 2:
             break
         rows = _boxes_to_divide(_changes(boxes))[:most]
         if not len(rows):
@@ -159,23 +168,61 @@ def expectation(
     return _Expectation(
         value=value / mass if mass > 0 else math.nan,
         mass=mass,
-        error=_error(boxes),
+        error=_error(boxes, normalised=normalised),
         points=(boxes.centre[:, None] + boxes.half[:, None] * nodes).view(-1, d),
         masses=boxes.mass.flatten() / mass,
         evaluations=used,
     )
 
 
-def _error(boxes: _Boxes) -> float:
+def integrate_adaptively(
+    energy: Callable[[Tensor], Tensor],
+    region: Region,
+    samples: Tensor,
+    log_z: float,
+    tolerance: float,
+    max_points: int = _MAX_INTEGRAL_POINTS,
+) -> tuple[float, _Expectation]:
+    """log integral of exp(-energy) over a region by the tree of boxes of `expectation`, and the
+    tree: for an integrand that is finer than a uniform grid. `mass` of the tree is not 1.
+
+    Args:
+        energy: (n, d) float64 -> (n,); NaN counts as infinite.
+        samples: where exp(-energy) may be large, (m, d), float64, in the region.
+        log_z: a first estimate, which sets the scale.
+        tolerance: of the result, in nats.
+    """
+    d, found = samples.shape[1], None
+    for points in (max_points // 4, max_points, max_points):
+
+        def log_density(x: Tensor, shift: float = log_z) -> Tensor:
+            return -energy(x).double().nan_to_num(math.inf, posinf=math.inf) - shift
+
+        found = expectation(
+            log_density, lambda x, _: torch.zeros_like(x[:, 0]), region, samples, tolerance, points,
+            normalised=False, boxes_per_axis=_INTEGRAL_BOXES_PER_AXIS[d],
+        )  # fmt: skip
+        change = math.log(found.mass) if 0 < found.mass < math.inf else math.nan
+        log_z += change
+        if (found.error <= tolerance and abs(change) < 1) or math.isnan(change):
+            break
+    assert found is not None
+    return log_z, found
+
+
+def _error(boxes: _Boxes, *, normalised: bool = True) -> float:
     """The largest of: the sum of the changes, with their signs, as those at jumps have either one;
     their root sum of squares; the difference of the mass to 1; and what the mass that is missing
     contributes to the result if it is in tails, where f is some standard deviations from its mean.
+    The first two relative to the mass, without the others, if p is not normalised.
     """
     changes = _changes(boxes)
     change = torch.maximum(changes.sum(0).abs(), changes.square().sum(0).sqrt())
     mass, value, square = boxes.integrals.sum(0).tolist()
     if not mass > 0:
         return math.inf
+    if not normalised:
+        return float(change.max()) / mass
     std = math.sqrt(max(0.0, square / mass - (value / mass) ** 2))
     missing = abs(math.log(mass)) * max(1.0, _TAIL_STD * std)
     return max(float(change.max()), missing)

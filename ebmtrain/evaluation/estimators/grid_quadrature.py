@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ebmtrain.evaluation.estimators.adaptive_quadrature import integrate_adaptively
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Region
 
@@ -70,9 +72,84 @@ class LogZ(NamedTuple):
     value: float
     """log Z in nats, of exp(-energy) over the coordinates of the region."""
     resolution_error: float
-    """|log Z - log Z at half the resolution|, in nats."""
+    """|log Z - log Z at half the resolution|, in nats; of the adaptive rule its estimated error."""
     outside: float
-    """Fraction of the mass in the region of twice the width that is outside of the region."""
+    """Fraction of the mass in a wider region (of twice the width; of the adaptive rule four times)
+    that is outside of the region."""
+    tree: tuple[Tensor, Tensor] | None = None
+    """Points, (n, d), and their masses, (n,), of the adaptive rule, where the grid is too coarse or
+    too small; None: the grid is used."""
+
+    @property
+    def points(self) -> Tensor:
+        """(n, d), float64."""
+        return self.grid.points if self.tree is None else self.tree[0]
+
+    @property
+    def masses(self) -> Tensor:
+        """(n,), with sum 1."""
+        return torch.softmax(-self.grid.energy, 0) if self.tree is None else self.tree[1]
+
+    def is_known(self, tolerance: float) -> bool:
+        """Whether both errors are within the tolerance; NaN is not."""
+        return self.resolution_error <= tolerance and self.outside <= tolerance
+
+
+def check_points(energy: Callable[[Tensor], Tensor], found: LogZ, points: Tensor) -> LogZ:
+    """log Z whose error is at least what the lowest energy of points of the data, (m, d), is below
+    that of the grid, where this is more than half a nat: there is a well between its points."""
+    if not len(points):
+        return found
+    below = float(found.grid.energy.min() - in_chunks(energy, points, CHUNK).min())
+    if not below > _MAX_BELOW_GRID_NATS:
+        return found
+    return found._replace(resolution_error=max(found.resolution_error, below))
+
+
+def refine_log_z(
+    energy: Callable[[Tensor], Tensor],
+    found: LogZ,
+    points: Tensor,
+    tolerance: float,
+) -> LogZ:
+    """log Z by the adaptive rule, for structure finer than the grid and for heavy tails; `found` if
+    its error is not within the tolerance either.
+
+    It is integrated over a region four times as wide as the grid, which grows by four as long as
+    that makes the fraction outside of the narrower one fall.
+
+    Args:
+        energy: as of `integrate_log_z`.
+        found: by the grid.
+        points: of the data, (m, d), where mass is expected.
+        tolerance: in nats.
+    """
+    evaluate = partial(in_chunks, energy, size=CHUNK)
+    n_peaks = min(_N_PEAKS, len(found.grid.points))
+    lowest = found.grid.points[found.grid.energy.topk(n_peaks, largest=False).indices]
+    seeds, region = torch.cat([points, lowest]), found.grid.region
+    value = max(found.value, float(-evaluate(seeds).min()) + found.grid.log_cell)
+    before = 1.0
+    for _ in range(_MAX_GROWTHS if math.isfinite(value) else 0):
+        wide = region.grown(4.0)
+        inside = ((seeds >= wide.low) & (seeds <= wide.high)).all(1)
+        value, tree = integrate_adaptively(evaluate, wide, seeds[inside], value, tolerance)
+        within = ((tree.points >= region.low) & (tree.points <= region.high)).all(1)
+        outside = float(tree.masses[~within].sum())
+        result = LogZ(found.grid, value, tree.error, outside, (tree.points, tree.masses))
+        if result.is_known(tolerance):
+            return result
+        if not (tree.error <= tolerance and outside < _MIN_DECREASE * before):
+            return found
+        region, before = wide, outside
+    return found
+
+
+# A Gaussian of 1.65 cells is 0.05 nats per dimension lower at its centre than at a corner of cells.
+_MAX_BELOW_GRID_NATS = 0.5
+_N_PEAKS = 64  # points of the grid with the lowest energies, near which boxes are divided
+_MAX_GROWTHS = 5
+_MIN_DECREASE = 0.8  # of the fraction outside, from one region to the next
 
 
 def quadrature_grid(
@@ -98,6 +175,7 @@ def integrate_log_z(
     n_per_axis: int,
     tolerance: float,
     attempts: int = 8,
+    limit: float = math.inf,
 ) -> LogZ:
     """Log integral of exp(-energy) by the midpoint rule. It converges faster than any power of the
     cell width for smooth energies whose mass is well inside the box.
@@ -105,8 +183,8 @@ def integrate_log_z(
     The box grows by half while more than `tolerance` of the mass of the box of twice the width is
     outside of it; then the resolution doubles while half the resolution differs by more than
     `tolerance` nats, or a third of it by more than 0.01. Both stop after `attempts` changes, the
-    resolution also at 2,000,000 points. The remaining errors are returned, and the caller warns
-    about them.
+    resolution also at 2,000,000 points, or where half of it differs by more than `limit`
+    nats. The remaining errors are returned, and the caller warns about them.
 
     Args:
         energy: (batch, d) float64 -> (batch,), in units of the temperature; d <= 3.
@@ -114,6 +192,7 @@ def integrate_log_z(
         n_per_axis: initial resolution.
         tolerance: in nats.
         attempts: largest number of changes of box and resolution.
+        limit: in nats.
     """
     d = len(region.low)
     grid = quadrature_grid(energy, region, n_per_axis)
@@ -127,7 +206,9 @@ def integrate_log_z(
         too_fine = (2 * grid.n_per_axis) ** d > _MAX_POINTS
         if remaining and not outside <= tolerance:
             grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
-        elif remaining and not (error <= tolerance and is_smooth) and not too_fine:
+        elif (
+            remaining and not (error <= tolerance and is_smooth) and not (too_fine or error > limit)
+        ):
             grid = quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
             return LogZ(grid, grid.log_z, error, outside)
