@@ -12,6 +12,7 @@ from annotated_types import Len
 
 from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.io.folders import resolve_folder
+from ebmtrain.datasets.io.memory import check_memory, points_bytes
 from ebmtrain.datasets.io.read_picture import ENDINGS, read_picture
 from ebmtrain.datasets.points import Points
 from ebmtrain.errors import DataError
@@ -59,7 +60,8 @@ def image_folder(
     files, others = _list_files(folder)
     if len(files) < 2:
         raise DataError(f"{path} holds {len(files)} images, at least 2 are needed: {_WANTED}")
-    images, n_deep = _read_all(files, size, channels)
+    n_points = min(len(files), (n_train or len(files)) + round(holdout * len(files)))
+    images, n_deep = _read_all(files, size, channels, n_points)
     classes, numbers = _classes(folder, files)
     points = image_dataset(
         images,
@@ -119,10 +121,19 @@ def _printable(name: str) -> str:
 
 
 def _read_all(
-    files: list[Path], size: list[int] | None, channels: int | None
+    files: list[Path], size: list[int] | None, channels: int | None, n_points: int
 ) -> tuple[np.ndarray, int]:
-    """All pictures, (n, *event) bytes, and the number of those that have 16 bits per pixel."""
+    """All pictures, (n, *event) bytes, and the number of those that have 16 bits per pixel.
+
+    Args:
+        n_points: number of pictures that will be trained on or held out.
+    """
     first, depth = read_picture(files[0], size, channels)
+    check_memory(
+        f"{files[0].parent} with {len(files):,} pictures of {first.size:,} numbers",
+        len(files) * first.size + points_bytes((n_points, *first.shape)),
+        "dataset.size=[height,width] makes them smaller, dataset.n_train=N selects some",
+    )
     images = np.empty((len(files), *first.shape), np.uint8)
     images[0], n_deep = first, int(depth == 16)
     for i, file in enumerate(files[1:], 1):

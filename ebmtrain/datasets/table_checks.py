@@ -91,8 +91,10 @@ def _check_index(path: str, values: np.ndarray, names: tuple[str, ...] | None) -
 def _refuse_total(path: str, values: np.ndarray) -> None:
     """Refuses a last row that is the sum or the mean of all rows above, as spreadsheets have it."""
     above, last = values[:-1], values[-1]
-    total = above.sum(0)
-    if np.allclose(last, total, rtol=1e-6, atol=0) and (np.abs(last) > np.abs(above).max(0)).any():
+    # A small sum of few or whole numbers may be a point by chance.
+    several = values.shape[1] > 1 and bool((last % 1 != 0).any())
+    beyond = bool((np.abs(last) > np.abs(above).max(0)).any())
+    if (several or beyond) and np.allclose(last, above.sum(0), rtol=1e-6, atol=0):
         what = "sum"
     elif values.shape[1] > 1 and np.allclose(last, above.mean(0), rtol=1e-6, atol=0):
         what = "mean"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from png import png
 
 from ebmtrain.datasets.image_folder import image_folder
 from ebmtrain.datasets.io.read_picture import read_picture
@@ -21,29 +21,6 @@ RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (4, 6), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
 ALPHA = np.array([[0, 128, 255, 7, 1, 254]] * 4, np.uint8)
-
-
-def png(path: Path, samples: np.ndarray, kind: int, bits: int = 8, **chunks: bytes) -> Path:
-    """A PNG without a library: samples (height, width, ...), `kind` and `bits` of its standard."""
-    height, width = samples.shape[:2]
-    if bits == 16:
-        rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    elif bits == 8:
-        rows = samples.reshape(height, -1)
-    else:
-        single = np.unpackbits(samples[..., None], axis=-1)[..., 8 - bits :]
-        rows = np.packbits(single.reshape(height, -1), axis=1)
-    raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    parts = {"IHDR": struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0), **chunks}
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(data)) + name.encode() + data
-            + struct.pack(">I", zlib.crc32(name.encode() + data))
-            for name, data in {**parts, "IDAT": zlib.compress(raw), "IEND": b""}.items()
-        )
-    )  # fmt: skip
-    return path
 
 
 def pixels(path: Path, channels: int | None = None) -> np.ndarray:
@@ -303,3 +280,14 @@ def test_a_run_learns_the_classes_of_subfolders(command, tiny_file, folder):
     assert "files that are not read as pictures: notes.txt; move" in " ".join(outcome.out.split())
     assert 0 <= json.loads((folder / "run/result.json").read_text())["metrics"]["accuracy"] <= 1
     assert command("sample", "run", "label=2", "count=2", "out=x.npy").code == 0
+
+
+def test_pictures_that_do_not_fit_into_memory_are_refused_before_they_are_read(
+    tmp_path, monkeypatch
+):
+    png(tmp_path / "0.png", GRAY, 0)
+    for i in range(1, 10):
+        (tmp_path / f"{i}.png").write_bytes(b"not read")
+    monkeypatch.setattr("ebmtrain.datasets.io.memory.memory_bytes", lambda: 24 * 240)
+    with pytest.raises(DataError, match=r"10 pictures of 24 numbers does not fit .*dataset\.size"):
+        image_folder(path=str(tmp_path), seed=1)

@@ -16,13 +16,19 @@ def points_bytes(shape: Sequence[int]) -> int:
     return _BYTES_PER_NUMBER * math.prod(shape)
 
 
-def check_memory(name: object, needed: int) -> None:
+def points_in_memory(event: Sequence[int]) -> int:
+    """A round number of points of shape `event` that leaves half of the memory for training."""
+    count = max(1, memory_bytes() // (2 * points_bytes(event)))
+    digit = 10 ** (len(str(count)) - 1)
+    return count // digit * digit
+
+
+def check_memory(name: object, needed: int, remedy: str = "save fewer points") -> None:
     """Raises DataError if `needed` bytes are more than this process may use."""
     if needed > (available := memory_bytes()):
         raise DataError(
-            f"{name} does not fit into memory: it takes {_gigabytes(needed)}, and there are "
-            f"{_gigabytes(available)}; give fewer points, as dataset.n_train=N selects them from "
-            "an npy file"
+            f"{name} does not fit into memory: its points take {_gigabytes(needed)}, and there are "
+            f"{_gigabytes(available)}: {remedy}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,8 @@ def read_parquet(
     try:
         with parquet.ParquetFile(path) as file:
             schema, n_rows = file.schema_arrow, file.metadata.num_rows
-            metadata = schema.pandas_metadata or {}
-            marked = [x for x in metadata.get("index_columns", ()) if isinstance(x, str)]
-            names = [name for name in schema.names if columns is not None or name not in marked]
+            index = _index_columns(schema)
+            names = [name for name in schema.names if columns is not None or name not in index]
             if columns is None:
                 refuse_index(path, names)
                 columns = [name for name in names if name != label]
@@ -58,6 +58,16 @@ def read_parquet(
         values[:, j] = _numbers(path, schema, table.column(name), name)
     labels = None if label is None else _words(path, table.column(label), label)
     return PointTable(values, tuple(map(printable, columns)), labels)
+
+
+def _index_columns(schema: Any) -> list[str]:
+    """The columns that pandas restores as an index."""
+    metadata = schema.pandas_metadata or {}
+    marked = [name for name in metadata.get("index_columns", ()) if isinstance(name, str)]
+    return [*marked, *(name for name in schema.names if re.fullmatch(_INDEX, name))]
+
+
+_INDEX = r"__index_level_\d+__"
 
 
 def _numbers(path: Path, schema: Any, column: Any, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ebmtrain.datasets.io.long_format import LongColumns, to_sequences
-from ebmtrain.datasets.io.memory import check_memory, points_bytes
+from ebmtrain.datasets.io.memory import check_memory, points_bytes, points_in_memory
 from ebmtrain.datasets.io.named_arrays import check_numbers, read_named
 from ebmtrain.datasets.io.point_table import PointTable, UnnamedColumnsError
 from ebmtrain.datasets.io.read_archive import ARCHIVES, open_archive
@@ -151,7 +151,11 @@ def _validate(path: str, values: np.ndarray, ragged: bool) -> np.ndarray:
         values = values[:, None]
     if values.size == 0:
         raise DataError(f"{path} holds no numbers (shape {values.shape}): write the data again")
-    check_memory(path, points_bytes(values.shape))
+    subset = f"dataset.n_train={points_in_memory(values.shape[1:])} reads a random subset"
+    remedy = (
+        subset if path.lower().endswith(".npy") else f"save it as an npy file, of which {subset}"
+    )
+    check_memory(path, points_bytes(values.shape), remedy)
     values = np.require(values, np.float64, ["C", "W"])
     with np.errstate(invalid="ignore"):
         valid = np.abs(values) <= np.finfo(np.float32).max  # NaN compares false
