@@ -1,4 +1,4 @@
-"""Random augmentations of images: shift, flip and dequantization."""
+"""Random augmentations: shift and flip of images, dequantization."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def augment(
 
 
 @dataclass(frozen=True, eq=False)
-class AugmentedImages:
-    """A `BatchSource` of training images that are augmented independently in each batch, since a
+class AugmentedPoints:
+    """A `BatchSource` of training points that are augmented independently in each batch, since a
     model overfits noise that is the same in every epoch.
 
     Args:
-        images: the original images, (n, *event), whole numbers.
+        points: as they are observed, (n, *event).
         augmentations: applied to each batch in this order; the last returns float64.
     """
 
-    images: Tensor
+    points: Tensor
     augmentations: Sequence[Augmentation]
 
     def __call__(self, points: Points, step: int, size: int, seed: int) -> Batch:
         rows = points.rows(step, size, seed)
-        x = augment(self.images[rows], self.augmentations, seed, "batch", step)
+        x = augment(self.points[rows], self.augmentations, seed, "batch", step)
         return Batch(x, None if points.labels is None else points.labels.train[rows])
 
 
@@ -94,16 +94,23 @@ class RandomFlip:
         return torch.where(mirrored.view(-1, *[1] * (pixels.ndim - 1)), pixels.flip(-1), pixels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dequantization:
-    """x = k + u for whole numbers k, with u uniform in [0, 1), float64."""
+    """x = k + h u, with u uniform in [0, 1), float64.
+
+    Args:
+        step: h >= 0, the distance of neighbouring values of an element, of a shape that broadcasts
+            to (*event); 0: no noise. None: 1, for whole numbers k.
+    """
 
     purpose: ClassVar[str] = "dequantize"
+    step: Tensor | None = None
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
         # In place: a large set of images takes gigabytes.
         noise = torch.empty(pixels.shape, dtype=torch.float64)
-        return noise.uniform_(generator=generator).add_(pixels)
+        noise.uniform_(generator=generator)
+        return (noise if self.step is None else noise.mul_(self.step)).add_(pixels)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.split import random_split
 from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.types import OpenUnit, WholeNumber

@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from ebmtrain.datasets.discrete import discrete_notes, lattice_steps
 from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.read_points import read_points
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.split import random_split
 from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.datasets.table_checks import check_table, leave_rows_out
 from ebmtrain.errors import ConfigError, DataError
@@ -32,6 +34,7 @@ def from_file(
     n_train: Count | None = None,
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
+    dequantize: bool = False,
     seed: WholeNumber,
 ) -> Points:
     """Rows of a .npy, .npz, .csv, .tsv, .txt, .csv.gz, .parquet, .h5, .mat, .pt or .safetensors
@@ -56,6 +59,10 @@ def from_file(
         n_train: number of training points, selected at random, and of held-out points in
             proportion; null: all. Of a .npy file no other points are read.
         holdout, standardize, without, seed: see `random_split`.
+        dequantize: add uniform noise of one step, h u with u in [0, 1), to elements whose values
+            are whole numbers or multiples of a step h, anew in each training batch. The NLL of a
+            density of x + h u, in nats, minus the sum of log h, is an upper bound on the NLL of the
+            discrete values (Theis, van den Oord & Bethge, ICLR 2016).
 
     Raises:
         ConfigError: only one of id and time is given, or both name the same column.
@@ -89,6 +96,14 @@ def from_file(
             columns_chosen=columns is not None,
             codes_known=missing is not None,
         )
+    steps = lattice_steps(values)
+    if not dequantize:
+        notes += discrete_notes(path, values, names, steps)
+    elif not steps.any():
+        raise DataError(
+            f"{path} has no values that are whole numbers or multiples of a step: leave "
+            "dataset.dequantize out"
+        )
     classes, numbers = _classes(path, labels, words)
     points = random_split(
         torch.from_numpy(values),
@@ -99,8 +114,9 @@ def from_file(
         labels=numbers,
         classes=classes,
         without=without,
+        steps=torch.from_numpy(steps) if dequantize else None,
     )
-    return replace(points, notes=tuple(notes))
+    return replace(points, notes=(*notes, *points.notes))
 
 
 def _select_rows(n: int, *, n_train: int | None, holdout: float, seed: int) -> np.ndarray | None:

@@ -77,7 +77,7 @@ def image_folder(
         classes=classes,
         without=without,
     )
-    return replace(points, notes=_notes(path, others, n_deep, set(classes)))
+    return replace(points, notes=(*_notes(path, others, n_deep, set(classes)), *points.notes))
 
 
 def _notes(path: str, others: list[str], n_deep: int, classes: set[str]) -> tuple[str, ...]:

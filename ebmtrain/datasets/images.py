@@ -7,7 +7,7 @@ import torch
 
 from ebmtrain.datasets.augmentation import (
     Augmentation,
-    AugmentedImages,
+    AugmentedPoints,
     Dequantization,
     PixelCentre,
     RandomFlip,
@@ -16,6 +16,7 @@ from ebmtrain.datasets.augmentation import (
 )
 from ebmtrain.datasets.leave_class_out import leave_class_out
 from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.split import Split, split_rows
 from ebmtrain.datasets.standardization import PixelScaling
 from ebmtrain.datasets.support import Continuous
 from ebmtrain.errors import DataError
@@ -77,13 +78,13 @@ def image_dataset(
             f"dataset.shift is {shift}, and images have {height} x {width} pixels: give at most "
             f"{min(height, width) - 1}"
         )
-    order = torch.randperm(len(images), generator=stream(seed, "split")).numpy()
     if isinstance(holdout, np.ndarray):
-        held_out, held, kept = order[:0], holdout, order[:n_train]
+        split = Split(torch.randperm(len(images), generator=stream(seed, "split")), 0, ())
     else:
-        n_holdout = min(max(1, round(holdout * len(images))), len(images) - 1)
-        held_out, kept = order[:n_holdout], order[n_holdout:][:n_train]
-        held = images[held_out]
+        split = split_rows(images, holdout, seed)
+    order, n_holdout = split.order.numpy(), split.n_holdout
+    held_out, kept = order[:n_holdout], order[n_holdout:][:n_train]
+    held = holdout if isinstance(holdout, np.ndarray) else images[held_out]
     # Copies: an array from a file may be read-only, which tensors do not support.
     y = None
     if labels is not None:
@@ -113,7 +114,8 @@ def image_dataset(
         support=support,
         labels=known,
         pixels=support.bounds,
-        source=None if fixed else AugmentedImages(pixels, augmentations),
+        notes=split.notes,
+        source=None if fixed else AugmentedPoints(pixels, augmentations),
     )
 
 

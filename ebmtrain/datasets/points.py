@@ -9,52 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.leave_class_out import leave_class_out
-from ebmtrain.datasets.standardization import Standardize
 from ebmtrain.datasets.support import REAL
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.types import Batch, Density, Labels, Standardization, Support
-
-
-def random_split(
-    points: Tensor,
-    *,
-    holdout: float,
-    standardize: Standardize,
-    seed: int,
-    names: tuple[str, ...] | None = None,
-    labels: Tensor | None = None,
-    classes: tuple[str, ...] = (),
-    without: int | None = None,
-) -> Points:
-    """A random split into training and held-out points.
-
-    Args:
-        points: (n, *event), n >= 2.
-        holdout: fraction of held-out points, in (0, 1). At least one point is held out and at
-            least one is for training.
-        standardize: scale each coordinate to mean 0 and standard deviation 1 over the training
-            points; whiten: also uncorrelated; see `fit_standardization`.
-        seed: of the split.
-        names: names of the columns.
-        labels: (n,), class of each point, from 0; None: no classes.
-        classes: names of the classes.
-        without: a class, from 0, that is excluded from both parts; its points are the anomalies of
-            evaluation=anomalies. None: none.
-
-    Raises:
-        DataError: the class does not exist, or too few points remain without it.
-    """
-    order = torch.randperm(len(points), generator=stream(seed, "split"))
-    n_holdout = min(max(1, round(holdout * len(points))), len(points) - 1)
-    kept, held = order[n_holdout:], order[:n_holdout]
-    both = None if labels is None else Labels(labels[kept], labels[held], classes)
-    train, held_out, both, anomalies = leave_class_out(without, points[kept], points[held], both)
-    units = REAL.standardization(train, standardize)
-    return Points(
-        train, held_out, standardization=units, names=names, labels=both, anomalies=anomalies,
-        row_numbers=torch.cat([kept, held]) if without is None else None,
-    )  # fmt: skip
 
 
 class BatchSource(Protocol):
@@ -89,6 +46,7 @@ class Points:
         anomalies: (k, *event), of the class that was left out; None: none was.
         source: of the batches, with `train` as an example of them; None: the training points.
         notes: on the data, shown as warnings before training.
+        steps: see `HasSteps`; None: the points are as they are observed.
         dtype, device: of the batches.
     """
 
@@ -105,6 +63,7 @@ class Points:
     anomalies: Tensor | None = None
     source: BatchSource | None = None
     notes: tuple[str, ...] = ()
+    steps: Tensor | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebmtrain.datasets.augmentation import Dequantization, augment
+from ebmtrain.datasets.discrete import on_lattice
 from ebmtrain.datasets.images import check_pixel_values
 from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.point_table import UnnamedColumnsError
@@ -24,12 +26,13 @@ def read_for_model(
 
     From a table with named columns, the columns of the training data are read, in any order. For a
     model of sequences of different lengths, shorter sequences are padded with NaN at their ends.
+    For a model of a dequantized table, discrete values are dequantized likewise.
 
     Args:
         path: see `read_points`.
         array: name of the array in a file that holds several.
-        options: the section `dataset` of the configuration, with id, time, columns, header and
-            dequantize.
+        options: the section `dataset` of the configuration, with id, time, columns, header,
+            dequantize and seed.
         spec: of the training data.
 
     Raises:
@@ -59,6 +62,18 @@ def read_for_model(
         raise DataError(
             f"{path} holds points of shape {values.shape[1:]}, the model takes {event}: {remedy}"
         )
-    if isinstance(dequantize := options.get("dequantize"), bool):
+    dequantize = options.get("dequantize")
+    if isinstance(dequantize, bool) and "flip" in options:  # as data sets of images have
         check_pixel_values(values, path, dequantize=dequantize)
-    return torch.from_numpy(values)
+    if spec.steps is None:
+        return torch.from_numpy(values)
+    return _dequantize(values, spec.steps, int(options.get("seed", 0)))
+
+
+def _dequantize(values: np.ndarray, steps: Tensor, seed: int) -> Tensor:
+    """The points with the noise of the training points on elements that are discrete in this file
+    too; in samples of the model they are not."""
+    flat, width = values.reshape(len(values), -1), steps.flatten().tolist()
+    discrete = [h > 0 and on_lattice(flat[:, j], h) for j, h in enumerate(width)]
+    noise = Dequantization(steps * torch.tensor(discrete).view(steps.shape))
+    return augment(torch.from_numpy(values), [noise], seed, "file")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebmtrain.datasets.support import REAL, support_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import channel_range, lengths
-from ebmtrain.types import Dataset, Region, Standardization, Support, labels_of, names_of
+from ebmtrain.types import Dataset, Region, Standardization, Support, labels_of, names_of, steps_of
 
 
 class DataSpec(NamedTuple):
@@ -29,6 +29,9 @@ class DataSpec(NamedTuple):
     lengths: Tensor | None = None
     """(length,), int64: the numbers of training sequences with 1, 2, ... steps, if their lengths
     differ; None: all points have the same shape."""
+    steps: Tensor | None = None
+    """(*event), float64: the widths of the uniform noise that was added to discrete elements; None:
+    none was."""
     support: Support = REAL
     """The space of the points. It is not saved: for a continuous space, units and region hold all
     that a trained model needs."""
@@ -42,20 +45,19 @@ class DataSpec(NamedTuple):
     def of(cls, dataset: Dataset) -> DataSpec:
         units = dataset.standardization
         u = units.to_standard(dataset.train)
-        names, support = names_of(dataset), support_of(dataset)
+        names, support, noise = names_of(dataset), support_of(dataset), steps_of(dataset)
         if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
             u = u.reshape(len(u), -1)
-            return cls(
-                units, Region(u.amin(0), u.amax(0)), fingerprint(dataset), names, support=support
-            )
+            region = Region(u.amin(0), u.amax(0))
+            return cls(units, region, fingerprint(dataset), names, None, noise, support)
         region = Region(*(end.flatten() for end in channel_range(u)))
         steps = torch.bincount(lengths(u), minlength=u.shape[1] + 1)[1:]
-        return cls(units, region, fingerprint(dataset), names, steps, support)
+        return cls(units, region, fingerprint(dataset), names, steps, noise, support)
 
     def state_dict(self) -> dict[str, Any]:
-        # Without `lengths` for points of one shape, as in checkpoints of earlier versions.
-        lengths = {} if self.lengths is None else {"lengths": self.lengths}
-        return lengths | {
+        # What only some data have is left out for others, as in checkpoints of earlier versions.
+        optional = {"lengths": self.lengths, "steps": self.steps}
+        return {k: v for k, v in optional.items() if v is not None} | {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
             "mixing": self.standardization.mixing,
@@ -92,12 +94,16 @@ class DataSpec(NamedTuple):
             steps = saved.get("lengths")
             if steps is not None and not _valid_lengths(steps, shift):
                 raise ValueError("its lengths are not counts of sequences")
+            noise = saved.get("steps")
+            if noise is not None and not _valid_noise(noise, shift):
+                raise ValueError("its steps are not one width of noise per element")
             return cls(
                 Standardization(shift, scale, mixing),
                 Region(low, high),
                 saved["fingerprint"],
                 None if names is None else tuple(names),
                 steps,
+                noise,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
@@ -132,6 +138,13 @@ def _valid_lengths(steps: Any, shift: Tensor) -> bool:
     if shift.ndim != 2 or not isinstance(steps, Tensor) or steps.dtype != torch.int64:
         return False
     return steps.shape == shift.shape[:1] and bool((steps >= 0).all() and steps.any())
+
+
+def _valid_noise(noise: Any, shift: Tensor) -> bool:
+    """True for one finite width >= 0 for each element."""
+    if not isinstance(noise, Tensor) or (noise.shape, noise.dtype) != (shift.shape, shift.dtype):
+        return False
+    return bool((noise.isfinite() & (noise >= 0)).all())
 
 
 def fingerprint(dataset: Dataset, *, labelled: bool = True) -> str:

@@ -17,6 +17,7 @@ from ebmtrain.types.data import (
     HasNames,
     HasPixels,
     HasRowNumbers,
+    HasSteps,
     HasSupport,
     Labels,
     Modes,
@@ -27,6 +28,7 @@ from ebmtrain.types.data import (
     labels_of,
     names_of,
     notes_of,
+    steps_of,
 )
 from ebmtrain.types.energies import (
     Affine,

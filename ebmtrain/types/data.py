@@ -99,7 +99,8 @@ class Dataset(Protocol):
     """Points to train on and points held out, both in the data's own units, on the CPU.
 
     May also be one of `HasSupport`, `HasNames`, `HasLabels`, `HasAnomalies`, `HasPixels`,
-    `HasNotes` and `HasRowNumbers`, each of which is optional. Labels are then in the batches too.
+    `HasNotes`, `HasRowNumbers` and `HasSteps`, each of which is optional. Labels are then in the
+    batches too.
     """
 
     train: Tensor
@@ -195,6 +196,13 @@ class HasRowNumbers(Protocol):
 
 
 @runtime_checkable
+class HasSteps(Protocol):
+    steps: Tensor | None
+    """(*event), float64: the widths of the uniform noise that was added to each element; None:
+    none was."""
+
+
+@runtime_checkable
 class HasLabels(Protocol):
     labels: Labels | None
 
@@ -227,6 +235,11 @@ def notes_of(dataset: object) -> tuple[str, ...]:
 def names_of(dataset: object) -> tuple[str, ...] | None:
     """Names of a table's columns; None: they have none."""
     return dataset.names if isinstance(dataset, HasNames) else None
+
+
+def steps_of(dataset: object) -> Tensor | None:
+    """Widths of the noise that was added to discrete elements; None: none was."""
+    return dataset.steps if isinstance(dataset, HasSteps) else None
 
 
 def labels_of(dataset: object) -> Labels | None:

@@ -9,8 +9,9 @@ from repeats import seeded
 
 from ebmtrain.datasets.digits import digits
 from ebmtrain.datasets.images import image_dataset
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.split import random_split
 from ebmtrain.datasets.support import REAL, Continuous, support_of
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import EvaluationInput

@@ -11,8 +11,9 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.split import random_split
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation import baselines as peers
 from ebmtrain.evaluation.baselines import Baselines

@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KernelDensity
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.split import random_split
 from ebmtrain.evaluation.ood_detection import (
     DETECTORS,
     OutlierBaselines,

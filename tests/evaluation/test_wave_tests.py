@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from ebmtrain.datasets.points import Points, random_split
+from ebmtrain.datasets.points import Points
+from ebmtrain.datasets.split import random_split
 from ebmtrain.evaluation.estimators.wave_fit import fit_ragged_waves, fit_waves
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.evaluation.wave_tests import WaveTests, kuiper_test, wave_metrics
