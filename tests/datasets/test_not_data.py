@@ -207,7 +207,7 @@ def test_values_near_the_others_are_data(tmp_path):
     onehot = np.eye(3)[np.random.default_rng(0).integers(0, 3, 60)]
     for data in (x, onehot, x - 999):
         np.save(tmp_path / "x.npy", data)
-        assert read(tmp_path / "x.npy")[2] == ()
+        assert not any("missing" in note for note in read(tmp_path / "x.npy")[2])
 
 
 def test_a_row_of_totals_is_named(tmp_path):
