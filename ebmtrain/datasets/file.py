@@ -23,14 +23,14 @@ from ebmtrain.types import Count, OpenUnit, WholeNumber
 def from_file(
     *,
     path: str,
-    array: str | None = None,
-    columns: list[str] | None = None,
+    array: str | int | None = None,
+    columns: list[str | int] | None = None,
     header: bool | None = None,
     missing: list[float] | None = None,
-    labels: str | None = None,
+    labels: str | int | None = None,
     without: WholeNumber | None = None,
-    id: str | None = None,
-    time: str | None = None,
+    id: str | int | None = None,
+    time: str | int | None = None,
     n_train: Count | None = None,
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
@@ -68,6 +68,8 @@ def from_file(
         ConfigError: only one of id and time is given, or both name the same column.
         DataError: the file is invalid; one line with the reason and the remedy.
     """
+    array, labels, id, time = (None if x is None else str(x) for x in (array, labels, id, time))
+    names = None if columns is None else [str(name) for name in columns]
     if (id is None) != (time is None) or (id is not None and id == time):
         raise ConfigError(
             "dataset.id and dataset.time are two columns of a table whose rows are steps of "
@@ -76,7 +78,7 @@ def from_file(
     long = None if id is None or time is None else LongColumns(id, time)
     select = partial(_select_rows, n_train=n_train, holdout=holdout, seed=seed)
     values, names, words, found = read_points(
-        path, array, columns, long, labels=labels, header=header, select=select, ragged=True
+        path, array, names, long, labels=labels, header=header, select=select, ragged=True
     )
     notes = list(found)
     if missing:

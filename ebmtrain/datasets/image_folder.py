@@ -59,7 +59,10 @@ def image_folder(
     folder = resolve_folder(path, _WANTED)
     files, others = _list_files(folder)
     if len(files) < 2:
-        raise DataError(f"{path} holds {len(files)} images, at least 2 are needed: {_WANTED}")
+        found = f", and {_shown(others)}, not read as pictures" if others else ""
+        raise DataError(
+            f"{path} holds {len(files)} images{found}; at least 2 are needed: {_WANTED}"
+        )
     n_points = min(len(files), (n_train or len(files)) + round(holdout * len(files)))
     images, n_deep = _read_all(files, size, channels, n_points)
     classes, numbers = _classes(folder, files)
@@ -83,9 +86,8 @@ def image_folder(
 def _notes(path: str, others: list[str], n_deep: int, classes: set[str]) -> tuple[str, ...]:
     notes = []
     if others:
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         notes.append(
-            f"{path} has files that are not read as pictures: {', '.join(others[:5])}{more}; "
+            f"{path} has files that are not read as pictures: {_shown(others)}; "
             "move them away, or save them as .png if they are pictures"
         )
     if n_deep:
@@ -99,6 +101,10 @@ def _notes(path: str, others: list[str], n_deep: int, classes: set[str]) -> tupl
             f"named as parts of a split: dataset.path={Path(path) / min(classes)} if so"
         )
     return tuple(notes)
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _list_files(folder: Path) -> tuple[list[Path], list[str]]:

@@ -13,6 +13,7 @@ from ebmtrain.datasets.augmentation import Dequantization, augment
 from ebmtrain.datasets.discrete import on_lattice
 from ebmtrain.datasets.images import check_pixel_values
 from ebmtrain.datasets.io.long_format import LongColumns
+from ebmtrain.datasets.io.numeric_header import AmbiguousHeaderError
 from ebmtrain.datasets.io.point_table import UnnamedColumnsError
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.spec import DataSpec
@@ -43,11 +44,15 @@ def read_for_model(
     columns = names if names is not None and len(set(names)) == len(names) else None
     header = options.get("header")
     if options.get("id") is not None and options.get("time") is not None:
-        columns, long = options.get("columns"), LongColumns(options["id"], options["time"])
+        selected = options.get("columns")
+        columns = None if selected is None else [str(name) for name in selected]
+        long = LongColumns(str(options["id"]), str(options["time"]))
     try:
         values = read_points(path, array, columns, long, header=header, ragged=ragged).values
     except UnnamedColumnsError:
         values = read_points(path, array, header=header, ragged=ragged).values
+    except AmbiguousHeaderError:  # numbers that are no names of the model's columns
+        values = read_points(path, array, header=False, ragged=ragged).values
     event = tuple(spec.standardization.shift.shape)
     if ragged and values.ndim == 3 and values.shape[1] < event[0]:
         n_missing = event[0] - values.shape[1]

@@ -170,7 +170,10 @@ BAD = {
     ),
     "cut.parquet": (lambda p: p.write_bytes(b"PAR1"), "cannot be read as Parquet .*: write it"),
     "cut.csv.gz": (lambda p: p.write_bytes(gzip.compress(b"1,2\n" * 99)[:-9]), "cannot be unpack"),
-    "no.csv.gz": (lambda p: p.write_bytes(b"1,2\n3,4\n"), "cannot be unpacked"),
+    "flipped.csv.gz": (
+        lambda p: p.write_bytes(gzip.compress(b"1,2\n3,4\n")[:-6] + b"xxxxxx"),
+        "cannot be unpacked",
+    ),
     "x.npy.gz": (lambda p: p.write_bytes(b"1"), "of no known kind: give .npy"),
     "cut.h5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n"), "cannot be read as HDF5 .*: write"),
     "cut.mat": (lambda p: p.write_bytes(b"MATLAB 5.0"), "cannot be read as a MATLAB file"),

@@ -291,3 +291,10 @@ def test_pictures_that_do_not_fit_into_memory_are_refused_before_they_are_read(
     monkeypatch.setattr("ebmtrain.datasets.io.memory.memory_bytes", lambda: 24 * 240)
     with pytest.raises(DataError, match=r"10 pictures of 24 numbers does not fit .*dataset\.size"):
         image_folder(path=str(tmp_path), seed=1)
+
+
+def test_a_folder_without_pictures_names_what_it_has(tmp_path):
+    for i in range(7):
+        (tmp_path / f"{i}.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"0 images, and 0.heic, .*, 4.heic and 2 more, not"):
+        image_folder(path=str(tmp_path), seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 
 from ebmtrain.datasets.file import from_file
+from ebmtrain.datasets.read_for_model import read_for_model
+from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import DataError
 
 X = np.random.default_rng(0).normal(20, 3, (40, 3)).round(3)
@@ -241,3 +244,37 @@ def test_cells_that_are_not_numbers_are_refused_by_line_and_column(tmp_path, cas
     escaped = re.escape(message).replace(r"\.\*", ".*")
     with pytest.raises(DataError, match=escaped):
         read(tmp_path / "x.csv")
+
+
+def test_columns_and_labels_are_selected_by_numbers_as_names(command, folder):
+    """As the command line gives them."""
+    pd.DataFrame(X).to_csv("x.csv", index=False)
+    np.savez("x.npz", **{"0": X, "1": np.arange(40) % 3})
+    small = ("train.batch_size=8", "method.slots=16", "model.width=8")
+    outcome = command(
+        "check", *small, "dataset=file", "dataset.path=x.csv", "dataset.columns=[0,2]"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "32 points of shape (2,)" in outcome.out
+    outcome = command("check", *small, "dataset=file", "dataset.path=x.npz", "dataset.array=0",
+                      "dataset.labels=1", "method=jem")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+
+
+def test_rows_to_score_are_read_without_questions(tmp_path):
+    spec = DataSpec.of(from_file(path=str(write(tmp_path / "x.csv")), seed=1))
+    whole = write(tmp_path / "whole.csv", X.round(), "0,1,2")
+    assert read_for_model(str(whole), None, {}, spec).shape == (41, 3)
+    counted = write(tmp_path / "counted.csv", X, "0,1,2")
+    assert read_for_model(str(counted), None, {}, spec).shape == (40, 3)
+    assert read_for_model(str(whole), None, {"header": True}, spec).shape == (40, 3)
+    named = DataSpec.of(from_file(path=str(counted), seed=1))
+    np.testing.assert_array_equal(read_for_model(str(whole), None, {}, named), X.round())
+
+
+def test_compressed_text_is_known_by_its_bytes(tmp_path):
+    text = write(tmp_path / "x.csv", header="a,b,c").read_bytes()
+    (tmp_path / "z.csv").write_bytes(gzip.compress(text))
+    (tmp_path / "plain.csv.gz").write_bytes(text)
+    for name in ("z.csv", "plain.csv.gz"):
+        np.testing.assert_array_equal(read(tmp_path / name)[0], ORDERED)

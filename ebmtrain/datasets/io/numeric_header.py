@@ -13,6 +13,10 @@ from ebmtrain.errors import DataError
 _MIN_ROWS = 3  # below a first row: fewer say nothing
 
 
+class AmbiguousHeaderError(DataError):
+    """The first row may be a header or a point."""
+
+
 def is_header(path: Path, cells: Sequence[str], values: np.ndarray) -> bool:
     """True if the first row holds 0, 1, 2, ... or 1, 2, 3, ..., as pandas names columns, above
     columns with other than whole numbers.
@@ -23,7 +27,7 @@ def is_header(path: Path, cells: Sequence[str], values: np.ndarray) -> bool:
         values: (rows, columns), the numbers of all rows.
 
     Raises:
-        DataError: it may be a header or a point.
+        AmbiguousHeaderError: it may be a header or a point.
     """
     first, rest = values[0], values[1:]
     if len(rest) < _MIN_ROWS:
@@ -35,7 +39,7 @@ def is_header(path: Path, cells: Sequence[str], values: np.ndarray) -> bool:
         return True
     if _may_be_header(first, rest, whole=whole, counts=bool(counts), fractions=fractions):
         shown = ", ".join(cell.strip() for cell in cells[:4]) + (", ..." if len(cells) > 4 else "")
-        raise DataError(
+        raise AmbiguousHeaderError(
             f"{path} begins with the row {shown}, which may hold the names of the columns or a "
             "point: dataset.header=true or dataset.header=false"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 import zlib
@@ -30,6 +31,7 @@ _MISSING = (
     "na", "n/a", "<na>", "nan", "nat", "null", "none", "nil", "missing", "unknown", "?", "-", "--",
     "---", ".", "*", *_ERRORS,
 )  # fmt: skip
+_GZIP = b"\x1f\x8b"
 _COPIES_OF_TEXT = 4  # the bytes, the decoded text, its lines
 
 
@@ -70,9 +72,9 @@ def read_csv(
             is a number, or if they are the whole numbers 0, 1, 2, ... above other numbers.
 
     Raises:
+        AmbiguousHeaderError: the first row may hold names or a point, and `header` is None.
         DataError: a cell is not a finite number, or a row has another length (with its line); a
-            column does not exist; the first row may hold names or numbers; the first column is an
-            index, and all columns are read.
+            column does not exist; the first column is an index, and all columns are read.
     """
     every = _read_lines(path)
     kept = [line for line in every if _is_row(line)]
@@ -100,14 +102,9 @@ def _read_lines(path: Path) -> list[str]:
     """All lines of the file. A larger file than the memory holds is refused before it is read."""
     check_memory(path, _COPIES_OF_TEXT * path.stat().st_size)
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as stream:
-                data = b""
-                while chunk := stream.read(1 << 24):
-                    data += chunk
-                    check_memory(path, _COPIES_OF_TEXT * len(data))
-        else:
-            data = path.read_bytes()
+        data = path.read_bytes()
+        if data.startswith(_GZIP):
+            data = _unzip(path, data)
         text = data.decode("utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be unpacked ({error}): write it again") from error
@@ -116,6 +113,16 @@ def _read_lines(path: Path) -> list[str]:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.split("\n")
+
+
+def _unzip(path: Path, data: bytes) -> bytes:
+    parts, size = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        while chunk := stream.read(1 << 24):
+            parts.append(chunk)
+            size += len(chunk)
+            check_memory(path, _COPIES_OF_TEXT * size)
+    return b"".join(parts)
 
 
 def _delimiter(lines: list[str]) -> str | None:
