@@ -69,7 +69,7 @@ def energies(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
 
 def chain_kernels(energy: Energy, x: Tensor) -> ChainKernels | None:
     """The energy, if it implements chain steps itself for points like these; else None."""
-    supports: Any = getattr(energy, "at_once", None)
+    supports: Any = getattr(energy, "supports_chains", None)
     return cast(ChainKernels, energy) if supports is not None and supports(x) else None
 
 

@@ -60,17 +60,14 @@ def _step_function(
     states: list[tuple[TrainSpec, TrainState]], compiles: CompileOption
 ) -> Callable[[], object]:
     """A function that makes one update of each state."""
-    from ebmtrain.training.compiled.inductor import select, should_compile
-    from ebmtrain.training.compiled.vmap import VmapTrainStep
+    from ebmtrain.training.compiled.select import select_ensemble_stepper, select_stepper
     from ebmtrain.training.loop import request_step, run_interleaved, run_step
 
     spec, state = states[0]
     if len(states) == 1:
-        stepper = select(compiles, spec)
+        stepper = select_stepper(compiles, spec)
         return lambda: run_step(spec, state, stepper)
-    batched = VmapTrainStep(
-        compile=should_compile(compiles, spec), cuda_graph=compiles == "cuda_graph"
-    )
+    batched = select_ensemble_stepper(compiles, spec)
 
     def on_end(_: int, result: object) -> None:
         if isinstance(result, Exception):

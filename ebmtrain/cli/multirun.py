@@ -41,7 +41,7 @@ class Sweep:
         """Copies the YAML files of the jobs into the sweep's directory."""
         return frozen.freeze((self.path / PRESETS_FOLDER).absolute())
 
-    def tidy(self) -> None:
+    def remove_empty(self) -> None:
         """Removes the files of a sweep that started no job, and folders that are then empty."""
         if not self.path.is_dir() or find_runs(self.path):
             return
@@ -78,6 +78,6 @@ def run_and_report(sweep: Sweep, start: Callable[[], object]) -> int:
     except KeyboardInterrupt as stop:
         stopped = getattr(stop, "signal", signal.SIGINT)
     finally:
-        sweep.tidy()
+        sweep.remove_empty()
     code = sweep.report() if find_runs(sweep.path) else 0
     return 128 + stopped if stopped else code

@@ -17,7 +17,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ebmtrain.config import hydra_private
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, OutputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel has the presets inside the package, a checkout has them next to it.
@@ -52,15 +52,22 @@ class Presets:
         return hydra_private.load_config(self.loader(), overrides)
 
     def freeze(self, target: Path) -> Presets:
-        """Copies the presets to `target`, so that an edit during a sweep changes no later job."""
+        """Copies the presets to `target`, so that an edit during a sweep changes no later job.
+
+        Raises:
+            OutputError: a copy cannot be written.
+        """
         copies = Presets(target / "built_in", target / "user" if self.user else None)
-        shutil.copytree(self.built_in, copies.built_in)
-        if self.user and copies.user:
-            copies.user.mkdir()
-            for path in _yaml_files(self.user):
-                copy = copies.user / path.relative_to(self.user)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+        try:
+            for folder, copy in zip(self.folders, copies.folders, strict=True):
+                copy.mkdir(parents=True)
+                for path in _yaml_files(folder):
+                    file = copy / path.relative_to(folder)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, file)
+        except OSError as error:
+            raise OutputError(f"cannot write {error.filename2 or error.filename}: "
+                              f"{error.strerror}") from error  # fmt: skip
         return copies
 
     def groups(self) -> list[str]:

@@ -234,7 +234,7 @@ class MLP(nn.Module):
             gradient = gradient.add(flat, alpha=self.base_precision)
         return add_base_energy(f, flat, self.base_precision), gradient.view_as(x)
 
-    def at_once(self, x: Tensor) -> bool:
+    def supports_chains(self, x: Tensor) -> bool:
         """See `ChainKernels`."""
         return self.classes is None and perceptron.supports_chains(x.flatten(1), self.network())
 

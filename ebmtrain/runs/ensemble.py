@@ -17,8 +17,7 @@ from ebmtrain.runs.loggers.console import print_line
 from ebmtrain.runs.outcome import report_outcome
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
 from ebmtrain.runtime.signals import StopRequest, TerminationSignal
-from ebmtrain.training.compiled.inductor import should_compile
-from ebmtrain.training.compiled.vmap import VmapTrainStep
+from ebmtrain.training.compiled.select import select_ensemble_stepper
 from ebmtrain.training.loop import StepRequests, run_interleaved
 
 _Result = dict[str, Any]
@@ -43,11 +42,7 @@ def _run_members(
     first = members[0]
     assert first.train_spec is not None
     stop = StopRequest()
-    stepper = VmapTrainStep(
-        compile=should_compile(first.compile, first.train_spec),
-        cuda_graph=first.compile == "cuda_graph",
-        interruptible=stop.interruptible,
-    )
+    stepper = select_ensemble_stepper(first.compile, first.train_spec, stop.interruptible)
 
     def member_steps(number: int) -> StepRequests[_Result]:
         experiment, hidden = members[number], quiet or number > 0

@@ -23,7 +23,7 @@ from ebmtrain.runs.storage.rundir import RunDir, check_files
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
 from ebmtrain.runtime.signals import StopRequest
-from ebmtrain.training.compiled.inductor import select
+from ebmtrain.training.compiled.select import select_stepper
 from ebmtrain.training.loop import (
     StepRequests,
     collect_metrics,
@@ -58,7 +58,7 @@ def _run_session(
 ) -> dict[str, Any]:
     """Runs a single session to its end; returns the result."""
     spec = experiment.train_spec
-    stepper = None if spec is None else select(experiment.compile, spec)
+    stepper = None if spec is None else select_stepper(experiment.compile, spec)
     steps = session_steps(experiment, run, choices, stepper, **options)
     return run_to_completion(steps, stepper or train_step)
 

@@ -174,7 +174,8 @@ class TrainState:
             ) from error
 
     def load_optimizer(self, saved: dict[str, Any]) -> None:
-        """Its moments; everything else of it stays as it is configured now."""
+        """Its moments, and the learning rate of the last update, which a row that is still to be
+        logged contains; everything else of it stays as it is configured now."""
         self.__dict__.pop("moments", None)
         groups = self.optimizer.state_dict()["param_groups"]
         for group, mine in zip(saved["param_groups"], groups, strict=True):
@@ -182,6 +183,7 @@ class TrainState:
                 raise ValueError("it is of another optimizer")
             if group["params"] != mine["params"]:  # torch assigns the moments by them
                 raise ValueError("its optimizer has the parameters in another order")
+            mine["lr"] = float(group["lr"])
         parameters = dict(enumerate(p for g in self.optimizer.param_groups for p in g["params"]))
         for index, moments in saved["state"].items():
             # torch does not look, and its fused kernels would write beyond a moment that is short.

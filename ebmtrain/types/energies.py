@@ -37,7 +37,7 @@ class ChainKernels(Protocol):
     """What an energy may offer that makes many steps of a chain faster in one go than one by one.
     Without autograd."""
 
-    def at_once(self, x: Tensor) -> bool:
+    def supports_chains(self, x: Tensor) -> bool:
         """Whether the others are to be used for these points."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Child
 from kills import Reference, left, server
 from same_state import load
 
+from ebmtrain.cli.main import main
 from ebmtrain.errors import OutputError
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -156,6 +159,20 @@ def test_a_disk_full_before_the_first_checkpoint(reference: Reference, small_dis
     before = len(lines(reference))
     assert reference.do(small_disk / "run", config=reference.config) == 6
     assert len(lines(reference)) == before + 1
+
+
+@pytest.mark.parametrize("size", [100, 1500])  # below the first preset, and between them
+def test_a_sweep_whose_presets_cannot_be_written(folder: Path, tiny, size):
+    def work() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        return main(["-m", *tiny, "seed=0,1", "hydra.sweep.dir=sweep"])
+
+    ended = Child(work, folder.parent).ended()
+    assert ended.code == 6
+    assert ended.err.startswith("ebmtrain: cannot write ")
+    assert ended.err.endswith(".yaml: File too large\n")
+    assert ended.err.count("\n") == 1
+    assert not (folder / "sweep").exists()
 
 
 def test_temporary_files_of_a_killed_process_are_removed(reference: Reference):

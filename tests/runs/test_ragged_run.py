@@ -19,7 +19,7 @@ from ebmtrain.errors import DivergedError
 from ebmtrain.masks import finite_mask, lengths
 from ebmtrain.runs.loading import load
 from ebmtrain.runs.sampling import uniform_noise
-from ebmtrain.training.compiled.inductor import _allclose
+from ebmtrain.training.compiled.verify import _allclose
 from ebmtrain.training.divergence import check_divergence
 from ebmtrain.training.state import initial_state
 

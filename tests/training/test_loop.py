@@ -171,7 +171,8 @@ def test_a_stop_only_saves():
 )  # fmt: skip
 def test_an_interrupted_run_continues_with_the_same_rows_and_weights(place, step, monkeypatch):
     """The callbacks of the step that was interrupted run again; its row appears once."""
-    spec = spec_of(Stochastic(), n_steps=10, log_every=3)
+    optimizer = Sgd(lr=0.1, momentum=0.0, schedule=Schedule(shape="linear", warmup_steps=3))
+    spec = spec_of(Stochastic(), n_steps=10, log_every=3, optimizer=optimizer)
     state, expected = train(spec, energy=Counting())
     interrupted = Recorder()
     if place == "should_stop":
@@ -208,6 +209,7 @@ def test_an_interrupted_run_continues_with_the_same_rows_and_weights(place, step
     assert interrupted.rows | rest.rows == expected.rows
     assert weight(second.energy) == weight(state.energy)
     assert second.energy.calls == state.energy.calls
+    assert differences(second.optimizer.state_dict(), state.optimizer.state_dict()) == []
     assert torch.equal(second.generator.get_state(), state.generator.get_state())
 
 

@@ -16,16 +16,16 @@ from ebmtrain.errors import reason
 from ebmtrain.runtime.torch_private import foreach_copy
 
 LOG = logging.getLogger("ebmtrain")
-Run = Callable[..., Sequence[Tensor]]
-_Player = Callable[[], Sequence[Tensor]]
+TensorFunction = Callable[..., Sequence[Tensor]]
+Replay = Callable[[], Sequence[Tensor]]
 """Replays the update: reads the inputs from the same tensors and overwrites the outputs."""
 
-Recorder = Callable[[Run, Sequence[Tensor], Collection[int]], _Player]
+Recorder = Callable[[TensorFunction, Sequence[Tensor], Collection[int]], Replay]
 """Records a function, given its inputs and the indices of those that it changes. It may run the
 function, but leaves the inputs as they are."""
 
 
-class Recorded:
+class CudaGraphFunction:
     """A function with the results of `run`, by replaying a recording of it.
 
     Inputs that are changed in place are used at their addresses. If an address changes, as those of
@@ -41,35 +41,38 @@ class Recorded:
         record: makes a recording.
     """
 
-    def __init__(self, run: Run, changed: Collection[int], record: Recorder) -> None:
+    def __init__(self, run: TensorFunction, changed: Collection[int], record: Recorder) -> None:
         self.run = run
         self.changed = frozenset(changed)
         self.record = record
         self.inputs: list[Tensor] = []
         """Inputs of the recording; the references keep their memory from being reused."""
-        self.places: list[int] = []
-        self.play: _Player | None = None
+        self.addresses: list[int] = []
+        self.replay: Replay | None = None
         self.failed = False
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        places = [inputs[i].data_ptr() for i in self.changed]
-        if not self.failed and (self.play is None or places != self.places):
-            self.begin(inputs, places)
-        if self.play is None:
+        addresses = [inputs[i].data_ptr() for i in self.changed]
+        if not self.failed and (self.replay is None or addresses != self.addresses):
+            self.capture(inputs, addresses)
+        if self.replay is None:
             return self.run(*inputs)
         self.copy_in(inputs)
-        return [output.clone() for output in self.play()]
+        return [output.clone() for output in self.replay()]
 
-    def begin(self, inputs: Sequence[Tensor], places: list[int]) -> None:
+    def capture(self, inputs: Sequence[Tensor], addresses: list[int]) -> None:
         """Records the function for changed inputs at these addresses."""
-        self.play = None  # free its memory before the next recording allocates
+        self.replay = None  # free its memory before the next recording allocates
         self.inputs = [
             x.detach() if i in self.changed else x.detach().clone() for i, x in enumerate(inputs)
         ]
         try:
-            self.play, self.places = self.record(self.run, self.inputs, self.changed), places
+            self.replay, self.addresses = (
+                self.record(self.run, self.inputs, self.changed),
+                addresses,
+            )
         except Exception as error:  # of torch or of the driver
-            self.give_up(reason(error))
+            self.disable(reason(error))
 
     def copy_in(self, inputs: Sequence[Tensor]) -> None:
         """Copies the inputs that are not changed in place, in one launch for each type."""
@@ -81,21 +84,21 @@ class Recorded:
             targets = [self.inputs[i] for i in group]
             foreach_copy(targets, [inputs[i] for i in group])
 
-    def give_up(self, why: str) -> None:
+    def disable(self, why: str) -> None:
         """Warns, and calls `run` from now on."""
-        self.failed, self.play, self.inputs = True, None, []
+        self.failed, self.replay, self.inputs = True, None, []
         LOG.warning(
             "warning: device.compile: the compiled update is not recorded as a CUDA graph and "
             "training goes on without (%s)", why,
         )  # fmt: skip
 
 
-def apart(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
+def clone_changed(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
     """The inputs, with copies of those that a run changes."""
     return [x.clone() if i in changed else x for i, x in enumerate(inputs)]
 
 
-def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> _Player:
+def cuda_graph(run: TensorFunction, inputs: Sequence[Tensor], changed: Collection[int]) -> Replay:
     """Captures `run` as a CUDA graph; returns the function that replays it.
 
     Raises:
@@ -112,17 +115,17 @@ def cuda_graph(run: Run, inputs: Sequence[Tensor], changed: Collection[int]) -> 
     with torch.cuda.stream(stream):  # `torch.cuda.graph` does not leave the stream after a failure
         # Libraries initialize themselves and kernels are loaded at first use on each stream, which
         # is not allowed during capture.
-        run(*apart(inputs, changed))
+        run(*clone_changed(inputs, changed))
         # thread_local: other threads may use the GPU in the meantime.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             outputs = run(*inputs)
     before.wait_stream(stream)
 
-    def play() -> Sequence[Tensor]:
+    def replay() -> Sequence[Tensor]:
         graph.replay()
         return outputs
 
-    return play
+    return replay
 
 
 def recorder(device: torch.device) -> Recorder | None:

@@ -42,14 +42,14 @@ class _RandomCall(NamedTuple):
 
 
 class RandomCalls(TorchDispatchMode):
-    """Records the calls of random operations within this context. With `given`, they return these
+    """Records the calls of random operations within this context. With `values`, they return these
     tensors in turn instead of random numbers."""
 
-    def __init__(self, generator: Generator, given: Sequence[Tensor] | None = None):
+    def __init__(self, generator: Generator, values: Sequence[Tensor] | None = None):
         super().__init__()
         self.generator = generator
-        self.given = given
-        self.noted: list[_RandomCall] = []
+        self.values = values
+        self.calls: list[_RandomCall] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -62,10 +62,10 @@ class RandomCalls(TorchDispatchMode):
         if any(isinstance(value, Tensor) for value in [*arguments, *kwargs.values()]):
             raise ValueError(f"{func} draws random numbers of a distribution that is computed")
         filled = torch.empty_like(args[0], device=args[0].device) if fills else None
-        self.noted.append(_RandomCall(func, arguments, kwargs, filled))
-        if self.given is None:
+        self.calls.append(_RandomCall(func, arguments, kwargs, filled))
+        if self.values is None:
             return func(*args, **kwargs, generator=self.generator)
-        value = self.given[len(self.noted) - 1]
+        value = self.values[len(self.calls) - 1]
         return args[0].copy_(value) if fills else value
 
 
@@ -121,11 +121,9 @@ def scalar_inputs(state: TrainState, weight: float | None) -> list[float]:
 def clone_state(spec: TrainSpec, state: TrainState) -> TrainState:
     """A copy of the state."""
     generator = Generator(state.generator.device)
-    twin = initial_state(spec, copy.deepcopy(state.energy), generator)
-    twin.load_state_dict(copy.deepcopy(state.state_dict()))
-    for mine, group in zip(twin.optimizer.param_groups, state.optimizer.param_groups, strict=True):
-        mine["lr"] = group["lr"]
-    return twin
+    clone = initial_state(spec, copy.deepcopy(state.energy), generator)
+    clone.load_state_dict(copy.deepcopy(state.state_dict()))
+    return clone
 
 
 def trace_update(
@@ -146,36 +144,36 @@ def trace_update(
         Exception: of any kind, if the update cannot be traced: it reads the value of a tensor,
             draws from torch's global random numbers, ...
     """
-    trial = clone_state(spec, state)
-    with RandomCalls(trial.generator) as draws:
-        train_step(spec, trial, batch, weight)
-    twin = clone_state(spec, state)
-    drawn = [draw.replay(twin.generator) for draw in draws.noted]
-    arguments = graph_inputs(twin, batch, weight, drawn)
-    before, found = dict(twin.method), {}
+    scratch = clone_state(spec, state)
+    with RandomCalls(scratch.generator) as draws:
+        train_step(spec, scratch, batch, weight)
+    clone = clone_state(spec, state)
+    drawn = [draw.replay(clone.generator) for draw in draws.calls]
+    arguments = graph_inputs(clone, batch, weight, drawn)
+    before, found = dict(clone.method), {}
     first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
     scalars = first - len(before) - len(scalar_inputs(state, weight))
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-        # The tensors are those of `twin`, which the tracer knows as inputs.
-        for group in twin.optimizer.param_groups:
+        # The tensors are those of `clone`, which the tracer knows as inputs.
+        for group in clone.optimizer.param_groups:
             group["lr"] = tensors[scalars]
         share: Any = None if weight is None else tensors[scalars + 1]
-        with torch.enable_grad(), RandomCalls(twin.generator, tensors[first:]):
-            metrics, points = train_step(spec, twin, batch, share)
-        for p in twin.trainable:
+        with torch.enable_grad(), RandomCalls(clone.generator, tensors[first:]):
+            metrics, points = train_step(spec, clone, batch, share)
+        for p in clone.trainable:
             p.grad = None
-        replaced = [name for name in twin.method if twin.method[name] is not before.get(name)]
+        replaced = [name for name in clone.method if clone.method[name] is not before.get(name)]
         found.update(metrics=metrics.names, points=points, replaced=replaced)
-        return metrics.vector, *(twin.method[n].detach() for n in replaced)
+        return metrics.vector, *(clone.method[n].detach() for n in replaced)
 
-    kept = len(twin.optimizer.state)
-    decompositions = optimizer_decompositions(twin.optimizer) | dict(table or {})
+    kept = len(clone.optimizer.state)
+    decompositions = optimizer_decompositions(clone.optimizer) | dict(table or {})
     graph = make_fx(step, decomposition_table=decompositions)(*arguments)
-    if len(twin.optimizer.state) != kept:  # the graph would initialize its moments each time
+    if len(clone.optimizer.state) != kept:  # the graph would initialize its moments each time
         raise ValueError("a parameter has its first gradient in an update that is not the first")
     for node in reversed(graph.graph.nodes):
         if "profiler" in str(node.target):  # profiling marks of torch's optimizers
             graph.graph.erase_node(node)
     graph.recompile()
-    return UpdateGraph(graph, draws.noted, found["metrics"], found["replaced"], found["points"])
+    return UpdateGraph(graph, draws.calls, found["metrics"], found["replaced"], found["points"])

@@ -23,18 +23,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ebmtrain.errors import reason
 from ebmtrain.runtime.compiler_cache import use_disk_cache
 from ebmtrain.runtime.torch_private import no_vmap_fallback_warnings
-from ebmtrain.training.compiled.cuda_graph import Run, recorder
+from ebmtrain.training.compiled.cuda_graph import TensorFunction, recorder
 from ebmtrain.training.compiled.decompositions import VMAP_DECOMPOSITIONS
 from ebmtrain.training.compiled.inductor import (
     COMPILING_MESSAGE,
     NOT_COMPILED,
-    Program,
     check_graph_count,
-    clone_requests,
     compile_graph,
     record_cuda_graph,
     shape_key,
-    verify,
 )
 from ebmtrain.training.compiled.trace import (
     UpdateGraph,
@@ -42,6 +39,7 @@ from ebmtrain.training.compiled.trace import (
     scalar_inputs,
     trace_update,
 )
+from ebmtrain.training.compiled.verify import Program, clone_requests, verify
 from ebmtrain.training.loop import StepRequest, StepResult, train_step
 from ebmtrain.training.metrics import Metrics
 
@@ -158,14 +156,14 @@ class _BatchedGraph:
         self.rows = _MemberRows()
         examples = self.inputs(clone_requests(group))
         graph = _vmap_graph(update.graph, examples)
-        self.run: Run = compile_graph(graph, examples) if compile else graph
+        self.run: TensorFunction = compile_graph(graph, examples) if compile else graph
 
     def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
         update, states = self.update, [u.state for u in group]
         with torch.no_grad():
             vectors, *new = self.run(*self.inputs(group))
         for name, value in zip(update.replaced, new, strict=True):
-            for state, row in zip(states, self.rows.given(name, value), strict=True):
+            for state, row in zip(states, self.rows.assign(name, value), strict=True):
                 state.method[name] = row
         return [(Metrics(update.metrics, row), update.points) for row in vectors.unbind()]
 
@@ -173,7 +171,7 @@ class _BatchedGraph:
         """The inputs of `trace.graph_inputs`, each with a row per member."""
         states = [u.state for u in group]
         columns = zip(*(mutable_tensors(state) for state in states), strict=True)
-        kept = [self.rows.of(i, column) for i, column in enumerate(columns)]
+        kept = [self.rows.stack(i, column) for i, column in enumerate(columns)]
         batches = ([part for part in u.batch if part is not None] for u in group)
         seen = [torch.stack(parts) for parts in zip(*batches, strict=True)]
         like = next(states[0].energy.parameters())
@@ -183,7 +181,7 @@ class _BatchedGraph:
         ]
         for state in states:  # copies: `__call__` assigns rows to them
             state.method = dict(state.method)
-        method = [self.rows.of(k, [s.method[k] for s in states]) for k in states[0].method]
+        method = [self.rows.stack(k, [s.method[k] for s in states]) for k in states[0].method]
         drawn = [
             torch.stack([draw.replay(s.generator) for s in states]) for draw in self.update.draws
         ]
@@ -195,23 +193,23 @@ class _MemberRows:
     graph changes in place changes in the members."""
 
     def __init__(self) -> None:
-        self.known: dict[int | str, tuple[Tensor, list[int]]] = {}
+        self.stacks: dict[int | str, tuple[Tensor, list[int]]] = {}
 
-    def of(self, key: int | str, members: Sequence[Tensor]) -> Tensor:
+    def stack(self, key: int | str, members: Sequence[Tensor]) -> Tensor:
         """The tensor of this key. If the members' tensors are not its rows, they are moved there: a
         member that was restored from a checkpoint has new moments."""
-        places = [tensor.data_ptr() for tensor in members]
-        if key not in self.known or self.known[key][1] != places:
-            rows = self.given(key, torch.stack([tensor.detach() for tensor in members]))
+        addresses = [tensor.data_ptr() for tensor in members]
+        if key not in self.stacks or self.stacks[key][1] != addresses:
+            rows = self.assign(key, torch.stack([tensor.detach() for tensor in members]))
             for tensor, row in zip(members, rows, strict=True):
                 tensor.data = row
-        return self.known[key][0]
+        return self.stacks[key][0]
 
-    def given(self, key: int | str, whole: Tensor) -> tuple[Tensor, ...]:
+    def assign(self, key: int | str, whole: Tensor) -> tuple[Tensor, ...]:
         """The rows of an output of the graph, which becomes the tensor of this key."""
         whole = whole.contiguous()
         rows = whole.unbind()
-        self.known[key] = whole, [row.data_ptr() for row in rows]
+        self.stacks[key] = whole, [row.data_ptr() for row in rows]
         return rows
 
 

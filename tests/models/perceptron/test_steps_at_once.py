@@ -53,7 +53,7 @@ def final_points(sampler, energy, x: Tensor, n_steps: int) -> tuple[Tensor, Tens
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["langevin", "annealed", "hmc"])
 def test_chains_agree_with_torch(sampler, activation, sizes):
     energy, x = model(sizes, activation), points(sizes)
-    assert energy.at_once(x)
+    assert energy.supports_chains(x)
     found, after = final_points(sampler, energy, x, 6)
     exact, after_exact = final_points(sampler, WithoutNative(energy), x, 6)
     assert torch.equal(after, after_exact)
@@ -156,9 +156,9 @@ def test_a_long_run_is_split(limit, monkeypatch):
     whole = final_points(SAMPLERS[1], energy, x, 7)
     most = 3 if limit == "MAX_STEPS_PER_CALL" else 3 * x.numel() + 1
     monkeypatch.setattr(f"ebmtrain.samplers.langevin._{limit}", most)
-    parts, at_once = [], energy.langevin
+    parts, langevin = [], energy.langevin
     energy.langevin = lambda x, noise, *others: (
-        parts.append(len(noise)) or at_once(x, noise, *others)
+        parts.append(len(noise)) or langevin(x, noise, *others)
     )
     assert all(map(torch.equal, final_points(SAMPLERS[1], energy, x, 7), whole))
     assert parts == [3, 3, 1]

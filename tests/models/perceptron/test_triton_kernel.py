@@ -225,7 +225,7 @@ class TestSelection:
         with torch.no_grad():
             # Energies and gradients are computed by torch.
             assert not energy.native_supports(x, energy.network())
-            return energy.at_once(x)
+            return energy.supports_chains(x)
 
     def test_selected_on_hopper(self, monkeypatch):
         assert self.selects(monkeypatch)
@@ -273,7 +273,7 @@ class TestSelection:
         with RandomCalls(torch.Generator()) as draws, torch.inference_mode():
             assert selfcheck.self_check_on(torch.device("cpu"), Layout("silu", 2, 3, (5, 4)))
         selfcheck.self_check_on.cache_clear()
-        assert draws.noted == []
+        assert draws.calls == []
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_chains_on_a_gpu(sampler, lines):
     sizes = (2, 64, 128, 2, 256)
     energy, x = model(sizes, "silu"), points(sizes)
     energy, x = energy.cuda(), x.cuda()
-    assert energy.at_once(x), lines()
+    assert energy.supports_chains(x), lines()
     found, exact = (final_points(sampler, e, x) for e in (energy, WithoutNative(energy)))
     assert torch.allclose(found, exact, rtol=1e-3, atol=1e-3)
 

@@ -18,8 +18,9 @@ from ebmtrain.config.build import build
 from ebmtrain.training.compiled import cuda_graph as recorded
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled import vmap as together
-from ebmtrain.training.compiled.cuda_graph import Recorded, apart, recorder
-from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph, select
+from ebmtrain.training.compiled.cuda_graph import CudaGraphFunction, clone_changed, recorder
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph
+from ebmtrain.training.compiled.select import select_stepper
 from ebmtrain.training.compiled.trace import clone_state, mutated_inputs, trace_update
 from ebmtrain.training.compiled.vmap import VmapTrainStep
 from ebmtrain.training.ema import ema_weight
@@ -31,14 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 
 def tape(run, inputs, changed):
-    outputs = [x.clone() for x in run(*apart(inputs, changed))]
+    outputs = [x.clone() for x in run(*clone_changed(inputs, changed))]
 
-    def play():
+    def replay():
         for there, value in zip(outputs, run(*inputs), strict=True):
             there.copy_(value)
         return outputs
 
-    return play
+    return replay
 
 
 def warm(config):
@@ -55,7 +56,7 @@ def eager_and_recorded(spec, state):
     batch = spec.dataset.batch(state.step, spec.batch_size, spec.seed)
     weight = None if spec.ema is None else ema_weight(spec.ema, state.step + 1)
     graph = trace_update(spec, state, batch, weight)
-    recording = Recorded(graph.graph, mutated_inputs(graph, state), tape)
+    recording = CudaGraphFunction(graph.graph, mutated_inputs(graph, state), tape)
     makers = [SingleGraph(graph, run) for run in (graph.graph, recording)]
     return recording, *(lambda *r, make=make: make([StepRequest(*r)])[0] for make in makers)
 
@@ -84,15 +85,15 @@ def test_recorded_updates_agree_with_eager_ones(configured, words):
         expected, metrics = run_step(spec, state, directly), run_step(spec, other, played)
         kept.append((expected, metrics))
         method.append((dict(other.method), copy.deepcopy(other.method)))
-    play = recording.play
-    assert play is not None
-    # Back to what was saved: the moments are other tensors now, at other places.
+    replay = recording.replay
+    assert replay is not None
+    # Back to what was saved: the moments are other tensors now, at other addresses.
     for one in (state, other):
         one.load_state_dict(copy.deepcopy(saved))
     for _ in range(3):
         expected, metrics = run_step(spec, state, directly), run_step(spec, other, played)
         kept.append((expected, metrics))
-    assert recording.play is not play
+    assert recording.replay is not replay
     assert differences(state.state_dict(), other.state_dict()) == []
     assert differences(saved, other.state_dict()) != []
     for expected, metrics in kept:  # looked at last: no later update has overwritten them
@@ -121,10 +122,10 @@ def test_recording_does_not_change_the_state(configured):
     found = []
 
     def inspecting_tape(run, inputs, changed):
-        play = tape(run, inputs, changed)
+        replay = tape(run, inputs, changed)
         found.extend(differences(before.energy.state_dict(), state.energy.state_dict()))
         found.extend(differences(before.method, state.method))
-        return play
+        return replay
 
     recording.record = inspecting_tape
     run_step(spec, state, played)
@@ -156,7 +157,7 @@ def test_a_failed_recording_gives_one_warning_and_runs_eagerly(configured, lines
 
 def stuck(run, inputs, changed):
     """Plays, but does nothing."""
-    outputs = run(*apart(inputs, changed))
+    outputs = run(*clone_changed(inputs, changed))
     return lambda: outputs
 
 
@@ -247,7 +248,9 @@ def test_recorded_only_on_request(configured, monkeypatch):
         compiled, "recorder", lambda _: lambda *words: made.append(1) or tape(*words)
     )
     long = replace(spec, n_steps=30_000)
-    steppers = select(True, spec), select("auto", long), select("cuda_graph", spec)
+    steppers = [
+        select_stepper(*choice) for choice in ((True, spec), ("auto", long), ("cuda_graph", spec))
+    ]
     for stepper, expected in zip(steppers, (False, False, True), strict=True):
         assert stepper is not None
         run_step(spec, state, stepper)

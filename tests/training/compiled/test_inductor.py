@@ -21,16 +21,10 @@ from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.runs.launch import resume, run_experiment
 from ebmtrain.runtime.compiler_cache import processor_id, use_disk_cache
 from ebmtrain.runtime.signals import Interruption, StopRequest
-from ebmtrain.training.compiled import inductor as compiled
-from ebmtrain.training.compiled.inductor import (
-    MIN_STEPS_TO_COMPILE,
-    CompiledTrainStep,
-    SingleGraph,
-    _allclose,
-    select,
-    verify,
-)
+from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph
+from ebmtrain.training.compiled.select import MIN_STEPS_TO_COMPILE, select_stepper
 from ebmtrain.training.compiled.trace import clone_state, graph_inputs, trace_update
+from ebmtrain.training.compiled.verify import _allclose, _parameter_distance, verify
 from ebmtrain.training.ema import ema_weight
 from ebmtrain.training.loop import StepRequest, run_step, train_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
@@ -84,10 +78,8 @@ def test_the_traced_graph_is_the_update(configured, words):
     torch.testing.assert_close(vector, metrics.vector, rtol=1e-9, atol=1e-9)
     for name, value in plain.method.items():
         torch.testing.assert_close(other.method[name], value, rtol=1e-9, atol=1e-9)
-    assert compiled._parameter_distance(plain, other) < 1e-6 * compiled._parameter_distance(
-        plain, before
-    )
-    assert compiled._parameter_distance(plain, before) > 0
+    assert _parameter_distance(plain, other) < 1e-6 * _parameter_distance(plain, before)
+    assert _parameter_distance(plain, before) > 0
 
 
 @pytest.mark.slow
@@ -297,7 +289,7 @@ def test_auto_compiles_long_runs(configured):
         (True, 10, True), (False, 10**9, False), ("auto", MIN_STEPS_TO_COMPILE - 1, False),
         ("auto", MIN_STEPS_TO_COMPILE, True),
     ]:  # fmt: skip
-        assert (select(wanted, replace(spec, n_steps=n_steps)) is not None) == compiles
+        assert (select_stepper(wanted, replace(spec, n_steps=n_steps)) is not None) == compiles
 
 
 def test_the_cache_is_private_to_the_user(monkeypatch, tmp_path):

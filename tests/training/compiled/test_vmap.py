@@ -11,7 +11,7 @@ from same_state import differences
 
 from ebmtrain.config.build import build
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.training.compiled.inductor import verify
+from ebmtrain.training.compiled.verify import verify
 from ebmtrain.training.compiled.vmap import VmapTrainStep, run_one_by_one
 from ebmtrain.training.loop import StepRequest, StepResult, request_step, run_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
