@@ -35,6 +35,7 @@ from ebmtrain.training.state import initial_state
 
 def fingerprint(figures: RunFigures, energy: torch.nn.Module, points: torch.Tensor) -> bytes:
     """In place of a picture, which takes a second: a number that tells what it would show."""
+    points = points.to(next(energy.parameters()))
     shown = energies(energy, points).detach().cpu().numpy().tobytes()
     return hashlib.sha256(shown + figures.to_data(points).cpu().numpy().tobytes()).digest()
 

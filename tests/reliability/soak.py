@@ -21,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import chaos
 import leaks
 import test_ablation
 import test_checkpoint_format
@@ -167,6 +168,17 @@ def flat(what: str, unit: str, per: int, watch: leaks.Watch) -> Finding:
     )
 
 
+def chaos_rounds(count: int, folder: Path) -> Finding:
+    wrong, _ = chaos.chaos(count, folder / "chaos")
+    return Finding(
+        "disturbed at random (kills, signals, full disks, renames, links, clock steps) while "
+        "training, resuming, evaluating, sweeping or reporting, then resumed: not bit-identical, "
+        "or code executed, files written outside, an unexpected error",
+        f"{count} rounds",
+        f"{wrong} of {count}",
+    )
+
+
 def steps(count: int, folder: Path) -> Finding:
     watch = leaks.steps(count, folder)
     return flat("updates, with 1,000 saves and rows", "updates", 100_000, watch)
@@ -189,6 +201,7 @@ SECTIONS: dict[str, tuple[Callable[[int, Path], Finding], int]] = {
     "races": (races, 100),
     "configurations": (configurations, 10_000),
     "checkpoints": (checkpoints, 10_000),
+    "chaos": (chaos_rounds, 200),
     "steps": (steps, 1_000_000),
     "resumes": (resumes, 1000),
     "figures": (figures, 1000),
