@@ -237,8 +237,11 @@ def disturbed(world: World, draw: random.Random, run: Path, command: list[str]) 
     child.ended_after, child.faults = None, []
     meddle(child)
     ended: Ended = child.ended_after or child.ended()
-    faults = [*child.faults, *world.found_outside()]
-    if ended.code not in CODES:
+    # A run keeps to the directory that it opened; a sweep and a report write where they are told.
+    of_run = [] if command[0] in ("-m", "report") else child.faults
+    faults = [*of_run, *world.found_outside()]
+    # A sweep ends with 1 if one of its jobs failed, which report's table shows.
+    if ended.code not in CODES and not (ended.code == 1 and command[0] == "-m" and not ended.err):
         faults.append(f"exit code {ended.code}: {ended.err[-300:]}")
     if "unexpected" in ended.err or "Traceback" in ended.err:
         faults.append(f"{ended.err[-500:]}")
