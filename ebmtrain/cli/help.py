@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 
 from ebmtrain.cli.arguments import parse_overrides
+from ebmtrain.cli.list import preset_page
 from ebmtrain.config.presets import Presets
 
 _FLAGS = ("-h", "--help")
@@ -23,8 +24,8 @@ ebmtrain trains and evaluates energy-based models.
 verbs (`ebmtrain VERB -h` for one)
   ebmtrain check [key=value ...]             compose, build, a few steps; writes nothing
   ebmtrain verify [key=value ...]            test properties of model, sampler, method
-  ebmtrain list [GROUP]                      the options of each group
-  ebmtrain init DIR [GROUP/OPTION ...]       copy presets, to edit them
+  ebmtrain list [GROUP[/OPTION]]             the options of each group, or of a preset
+  ebmtrain init DIR [GROUP[/OPTION] ...]     copy presets, to edit them
   ebmtrain resume RUN                        continue from the exact state
   ebmtrain evaluate|plot RUN                 metrics and figures of a checkpoint
   ebmtrain sample RUN count=1000             points from the model
@@ -41,9 +42,13 @@ options of each group
 
 
 def general_help(arguments: list[str]) -> str:
-    """The general page, with the options of the user's folder."""
+    """The general page, with the options of the user's folder; or the pages of the presets that the
+    arguments choose: method=pcd."""
     arguments = [argument for argument in arguments if argument not in _FLAGS]
-    known = Presets(user=parse_overrides(arguments, others=True)[1])
+    words, folder = parse_overrides(arguments, others=True)
+    known = Presets(user=folder)
+    if chosen := [w.replace("=", "/", 1) for w in words if w.partition("=")[0] in known.groups()]:
+        return "\n".join(preset_page(known, name) for name in chosen) + "\n"
     lines = [f"{group}: {', '.join(known.options(group))}" for group in known.groups()]
     return _PAGE.format(groups="\n".join(lines))
 

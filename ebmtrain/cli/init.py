@@ -1,4 +1,4 @@
-"""`ebmtrain init DIR [GROUP/OPTION ...]`: copies presets, to be edited and used by --config-dir."""
+"""`ebmtrain init DIR [GROUP[/OPTION] ...]`: copies presets, to be edited and used by --config-dir."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, suggestion
 from ebmtrain.runs.storage.atomic_io import write_file
 
-USAGE = "ebmtrain init DIR [GROUP/OPTION ...] [--force]"
+USAGE = "ebmtrain init DIR [GROUP | GROUP/OPTION ...] [--force]"
 
 
 def main(arguments: list[str]) -> int:
@@ -20,9 +20,12 @@ def main(arguments: list[str]) -> int:
     known = {
         f"{group}/{k}": v for group in presets.groups() for k, v in presets.options(group).items()
     }
+    whole = {name: [k for k in known if k.startswith(f"{name}/")] for name in presets.groups()}
     for name in wanted:
-        if name not in known:
-            raise ConfigError(f"unknown preset {name}{suggestion(name, known)}")
+        if name not in known and name not in whole:
+            near = suggestion(name, known if "/" in name else whole)
+            raise ConfigError(f"unknown preset {name}{near}")
+    wanted = [preset for name in wanted for preset in whole.get(name, [name])]
     originals = {f"{name}.yaml": known[name] for name in wanted or known}
     existing = [target / name for name in originals if (target / name).exists()]
     if existing and not force:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -129,14 +129,52 @@ def extend_import_path(*folders: Path | str | None) -> None:
             sys.path.append(str(folder))
 
 
-def describe(path: Path) -> str:
-    """The first comment of a preset, its description."""
+def header(path: Path) -> list[str]:
+    """The comments at the start of a preset: its description, a command, and more."""
+    found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):  # which Hydra requires on the first line
-            return line.lstrip("# ").strip()
-    return ""
+            found.append(line.removeprefix("#").removeprefix(" "))
+    return found
+
+
+def describe(path: Path) -> str:
+    """The first comment of a preset, its description."""
+    return next(iter(header(path)), "").strip()
+
+
+class PresetOption(NamedTuple):
+    """An option of a preset, as its file writes it."""
+
+    key: str
+    """Dotted, within the file."""
+    value: str
+    """Empty if options follow that are nested in it."""
+    comment: str
+
+
+_LINE = re.compile(r"( *)([\w/]+): *((?:[^#\s]|\s+(?=[^#\s])|(?<!\s)#)*) *(?:# *(.*))?")
+
+
+def read_options(path: Path) -> list[PresetOption]:
+    """The options of a preset with their comments, in order. Lists of several lines, such as
+    `defaults`, are left out, and so is the class of the preset itself."""
+    found: list[PresetOption] = []
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if found and re.fullmatch(r" +#.*", line):  # a comment of several lines
+            more = line.lstrip(" #")
+            found[-1] = found[-1]._replace(comment=f"{found[-1].comment}; {more}".lstrip("; "))
+        if not (match := _LINE.fullmatch(line)):
+            continue
+        indent, key, value, comment = len(match[1]), match[2], match[3], match[4] or ""
+        parents = [*(p for p in parents if p[0] < indent), (indent, key)]
+        dotted = ".".join(name for _, name in parents)
+        if dotted not in ("_target_", "defaults"):
+            found.append(PresetOption(dotted, value, comment))
+    return found
 
 
 def _yaml_files(folder: Path) -> Iterator[Path]:
@@ -163,15 +201,34 @@ def _stamp() -> str:
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+_NAMED_BY_PATH = ("file", "image_folder", "idx")
+
+
+def dataset_name(option: str, path: Any) -> str:
+    """The name of the data in titles and folders: the option of `dataset`, or the name of the
+    file or folder that it reads."""
+    if option not in _NAMED_BY_PATH or not isinstance(path, str):
+        return option
+    stem = Path(path).name.partition(".")[0]
+    printable = "".join(c for c in stem if c.isprintable()).strip()
+    return _folder_name(printable) or option
+
+
+def _data_name(option: str, *, _root_: DictConfig) -> str:
+    return dataset_name(option, OmegaConf.select(_root_, "dataset.path", default=None))
+
+
 def _place(dataset: str, method: str, model: str, *, _root_: DictConfig) -> str:
     """The folders of a run below outputs/."""
     places = {"landscape": f"landscapes/{model}", "ensemble": "sweeps"}
-    return places.get(_kind_of(_root_), f"{dataset}/{method}_{model}")
+    data = _data_name(dataset, _root_=_root_)
+    return places.get(_kind_of(_root_), f"{data}/{method}_{model}")
 
 
 def _tail(seed: int, dataset: str, *, _root_: DictConfig) -> str:
     """The end of the name of a directory, after the stamp."""
-    return dataset if _kind_of(_root_) == "ensemble" else f"s{seed}"
+    is_ensemble = _kind_of(_root_) == "ensemble"
+    return _data_name(dataset, _root_=_root_) if is_ensemble else f"s{seed}"
 
 
 def _folder_name(text: str) -> str:
@@ -180,6 +237,7 @@ def _folder_name(text: str) -> str:
 
 
 OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
 OmegaConf.register_new_resolver("place", _place, replace=True)
 OmegaConf.register_new_resolver("tail", _tail, replace=True)
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)

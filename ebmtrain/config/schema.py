@@ -57,14 +57,19 @@ class PlotSettings:
     """When figures are drawn.
 
     Args:
-        every: updates between two landscapes; the last update always makes one.
+        every: updates between two landscapes; the last update always makes one. 0: no figures.
         gif: joins them into landscape.gif at the end.
         points: samples shown in each landscape.
+        format: of the figures at the end; pdf and svg are written next to png, which reports join.
+            Runs of earlier versions do not have it.
+        dpi: of png files and of images in the others, in pixels per inch.
     """
 
-    every: Count
+    every: WholeNumber
     gif: bool
     points: Count
+    format: Literal["png", "pdf", "svg"] = "png"
+    dpi: Annotated[int, Ge(30), Le(600)] = 110
 
 
 @dataclass(frozen=True, kw_only=True)

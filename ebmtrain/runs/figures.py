@@ -319,9 +319,12 @@ class RunFigures:
             self.warn(self.failures[why])
 
     def _save(self, name: str, figure: Figure) -> None:
-        from ebmtrain.plots.encode import encode_png
+        from ebmtrain.plots.encode import encode_png, encode_vector
 
-        self._write(name, "png", encode_png(figure))
+        plots = self.experiment.plots
+        self._write(name, "png", encode_png(figure, plots.dpi))
+        if plots.format != "png":
+            self._write(name, plots.format, encode_vector(figure, plots.format, plots.dpi))
 
     def _write(self, name: str, suffix: str, data: bytes) -> None:
         """Writes plots/<name>.<suffix> and calls the loggers."""

@@ -220,7 +220,8 @@ class Session:
             self.alarmed = True
 
     def plot(self, state: TrainState, last: bool) -> None:
-        due = last or state.step % self.experiment.plots.every == 0
+        every = self.experiment.plots.every
+        due = every and (last or state.step % every == 0)
         if due and self.figures.is_planar:
             self._check_divergence(state)
             self.run.check_exists()
@@ -306,6 +307,8 @@ class Session:
         x = experiment.standardization.to_data(samples)
         also = {"lengths": lengths(x)} if experiment.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
+        if not experiment.plots.every:
+            return
         # With the chains of the evaluation of this state, if it was evaluated.
         known = self.model if self.measured_at == self.step else None
         model = known or evaluation_input(experiment, energy, method)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.config.presets import dataset_name
 from ebmtrain.config.sizes import chain_steps
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.storage.rundir import relative_to_cwd
@@ -21,7 +22,11 @@ def run_title(experiment: Experiment, choices: dict[str, str]) -> str:
     """Data set, method and model of the run; the model alone for a landscape."""
     if experiment.data is None:
         return choices.get("model", "")
-    return " / ".join(choices[k] for k in ("dataset", "method", "model") if k in choices)
+    path = experiment.config["dataset"].get("path")
+    named = {k: choices[k] for k in ("dataset", "method", "model") if k in choices}
+    if "dataset" in named:
+        named["dataset"] = dataset_name(named["dataset"], path)
+    return " / ".join(named.values())
 
 
 def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
@@ -88,7 +93,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     return [
         *lines,
         f"run      {shown}  ({result['seconds']:.1f} s)",
-        f"picture  {shown / picture}",
+        *([f"picture  {shown / picture}"] if (path / picture).exists() else []),
         f"next     ebmtrain sample {typed} count=1000{trust}",
         f"         ebmtrain evaluate {typed}{trust}",
     ]
