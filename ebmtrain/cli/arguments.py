@@ -181,7 +181,7 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
             near = suggestion(str(name), presets.options(group))
             raise ConfigError(f"unknown option {group}={name}{near}")
         new[group] = to_plain(compose_config([f"{group}={name}", f"seed={config['seed']}"]))[group]
-    known = list(dotted_keys(new))
+    known = [*dotted_keys(new), *_keys_of_sections()]
     for key, value in options.items():
         if key in chosen:
             continue
@@ -193,6 +193,14 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
             node = node[parent]
         node[last] = value
     return new
+
+
+def _keys_of_sections() -> Iterator[str]:
+    """Dotted keys of the sections without a class: a run of an earlier version has fewer."""
+    config = to_plain(compose_config())
+    return dotted_keys(
+        {k: v for k, v in config.items() if isinstance(v, dict) and "_target_" not in v}
+    )
 
 
 def warn(note: str) -> None:

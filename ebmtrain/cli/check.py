@@ -3,10 +3,10 @@ nothing."""
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ebmtrain.cli.arguments import compose_arguments
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ebmtrain.training.state import TrainSpec, TrainState
 
 _N_WARM_UP, _N_TIMED = 2, 3  # updates; the first ones compile and fill caches
+_MAX_SECONDS = 10.0  # after which no further update is made
+_SLOW_SECONDS = 1.0  # of an update that is reported
+_N_FEW_POINTS = 8
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
     members = build_members(config)
     for line in opening_lines(members[0], group_choices(config.hydra.runtime.choices)):
-        print(line)
+        print(line, flush=True)
     spec = members[0].train_spec
     if spec is not None and spec.n_steps > 0:
         states = [
@@ -38,13 +41,9 @@ def main(arguments: list[str]) -> int:
             for m in members
             if m.train_spec
         ]
+        _announce_slow_update(*states[0])
         step = _step_function(states, members[0].compile)
-        times = [time.perf_counter()]
-        for _ in range(_N_WARM_UP + _N_TIMED):
-            step()
-            times.append(time.perf_counter())
-        durations = [end - start for start, end in itertools.pairwise(times)]
-        seconds = statistics.median(durations[_N_WARM_UP:])
+        seconds = _seconds_per_step(step)
         for one, state in states:
             check_divergence(one, state)
         whose = f" of {len(members)} members" if len(members) > 1 else ""
@@ -54,6 +53,31 @@ def main(arguments: list[str]) -> int:
         print(line)
     print("ok")
     return 0
+
+
+def _announce_slow_update(spec: TrainSpec, state: TrainState) -> None:
+    """Says how long an update may take if it takes seconds, from updates with few points."""
+    from ebmtrain.training.loop import run_step
+
+    few = replace(spec, batch_size=min(_N_FEW_POINTS, spec.batch_size))
+    run_step(few, state)  # fills caches
+    began = time.perf_counter()
+    run_step(few, state)
+    seconds = (time.perf_counter() - began) * spec.batch_size / few.batch_size
+    if seconds > _SLOW_SECONDS:
+        print(f"an update takes about {seconds:.0f} s, which is being measured", flush=True)
+
+
+def _seconds_per_step(step: Callable[[], object]) -> float:
+    """Time of an update after the first ones, or of the last of few; slow ones are reported."""
+    durations: list[float] = []
+    while len(durations) < _N_WARM_UP + _N_TIMED and sum(durations) < _MAX_SECONDS:
+        began = time.perf_counter()
+        step()
+        durations.append(time.perf_counter() - began)
+        if durations[-1] > _SLOW_SECONDS:
+            print(f"update {len(durations)} took {durations[-1]:.1f} s", flush=True)
+    return statistics.median(durations[_N_WARM_UP:] or durations[-1:])
 
 
 def _step_function(

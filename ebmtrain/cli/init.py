@@ -1,4 +1,5 @@
-"""`ebmtrain init DIR [GROUP[/OPTION] ...]`: copies presets, to be edited and used by --config-dir."""
+"""`ebmtrain init DIR [GROUP[/OPTION] ...]`: copies presets, to be edited and used by
+--config-dir."""
 
 from __future__ import annotations
 

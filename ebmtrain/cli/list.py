@@ -1,12 +1,11 @@
-"""`ebmtrain list [GROUP[/OPTION]]`: the options of each group, with their descriptions and origin; or
-those of one preset, such as method/pcd, or of a section, such as train, with their values."""
+"""`ebmtrain list [GROUP[/OPTION]]`: the options of each group, with their descriptions and origin;
+or the options of one preset, such as method/pcd, or of a section, such as train."""
 
 from __future__ import annotations
 
 from ebmtrain.cli.arguments import parse_overrides
 from ebmtrain.config.presets import BUILT_IN, Presets, describe, header, read_options
 from ebmtrain.errors import ConfigError, suggestion
-
 
 USAGE = "ebmtrain list [GROUP | GROUP/OPTION | SECTION] [--config-dir DIR]"
 
@@ -49,6 +48,7 @@ def preset_page(available: Presets, name: str) -> str:
     else:
         known = [*available.groups(), *sections]
         raise ConfigError(f"unknown group {name}{suggestion(name, known)}")
+    shown = [o for o in shown if o.value or o.comment]
     words = [f"{o.key}={o.value}" if o.value else o.key for o in shown]
     width = min(max(map(len, words), default=0), _MAX_WIDTH)
     rows = [f"  {w:{width}}  {o.comment}".rstrip() for w, o in zip(words, shown, strict=True)]

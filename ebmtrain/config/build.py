@@ -270,14 +270,10 @@ _MAX_BATCH_EFFECT = 1e-3  # of an energy, relative; rounding in float32 gives ab
 def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
     settings = schema.TrainSettings(**config["train"])
     n_train = len(dataset.train)
-    if settings.batch_size > n_train:
-        raise ConfigError(
-            f"train.batch_size is {settings.batch_size}, but there are {n_train} training points: "
-            f"lower it to at most {n_train}"
-        )
+    batch_size = min(settings.batch_size, n_train)  # `opening_lines` says so
     steps = settings.steps
     if settings.epochs is not None:
-        steps = -(-settings.epochs * n_train // settings.batch_size)
+        steps = -(-settings.epochs * n_train // batch_size)
     assert steps is not None  # checked by `validate`
     supplied = {"sampler": sampler} if accepts_argument(config["method"], "sampler") else {}
     return TrainSpec(
@@ -285,7 +281,7 @@ def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset
         dataset=dataset,
         optimizer=instantiate_part(config, "optimizer"),
         n_steps=steps,
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         ema=settings.ema,
         log_every=settings.log_every,
         seed=config["seed"],

@@ -17,7 +17,7 @@ class TrainSettings:
     Args:
         steps: updates of the parameters; 0 evaluates the untrained model.
         epochs: passes over the training points; replaces `steps` unless null.
-        batch_size: points per update.
+        batch_size: points per update; all training points if there are fewer.
         ema: decay of the averaged weights, which are then evaluated and sampled; null: the weights
             themselves are.
         log_every: updates per row of metrics, which is a mean over them.

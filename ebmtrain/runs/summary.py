@@ -48,6 +48,11 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
             f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
             f"{len(data.holdout):,} held out  {spec.n_steps:,} steps of {spec.batch_size}"
         )
+        if (wanted := experiment.config["train"]["batch_size"]) > spec.batch_size:
+            lines.append(
+                f"train.batch_size is {wanted}, and there are {spec.batch_size} training points: "
+                "each batch holds all of them"
+            )
         lines += [f"warning: {note}" for note in notes_of(data)]
         extent = max(experiment.region.low.abs().max(), experiment.region.high.abs().max())
         if extent > MAX_ABS_COORDINATE:

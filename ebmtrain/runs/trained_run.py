@@ -56,7 +56,13 @@ class Run:
         if checkpoint is not None:
             self.method_state = _load_weights(experiment, checkpoint)
             self.step = checkpoint["step"]
-        self.energy = to_data_units(self.standard_energy, experiment.standardization)
+        self._energy = to_data_units(self.standard_energy, experiment.standardization)
+
+    @property
+    def energy(self) -> nn.Module:
+        """E(x) of points in the data's own units, (batch, *event) -> (batch,), with the evaluated
+        weights: a module that takes tensors, arrays and lists, and returns a tensor."""
+        return self._energy
 
     def __repr__(self) -> str:
         """Its path, model, method, step and status, on one line."""

@@ -26,6 +26,7 @@ from ebmtrain.cli import habits
 from ebmtrain.cli import multirun as sweep
 from ebmtrain.cli.arguments import dotted_keys
 from ebmtrain.config import presets
+from ebmtrain.runs.summary import run_title
 
 SOURCE = Path(ebmtrain.__file__).parents[1]
 FILES = {
@@ -603,3 +604,33 @@ def test_a_preset_of_the_users_may_have_the_name_of_a_habit(command, folder: Pat
     text = (presets.BUILT_IN / "device/cpu.yaml").read_text()
     (folder / "own/device/gpu.yaml").write_text(text)
     assert command("--config-dir", "own", "--cfg", "job", "device=gpu").code == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_is_named_after_its_file(command, folder: Path, tiny_file):
+    """Folders and titles; the report too. The name may hold any character."""
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    for name, shown in [("ages.csv", "ages"), ("a b.v2.npy", "a_b")]:
+        np.savetxt(name, rows, delimiter=",") if name.endswith("csv") else np.save(name, rows)
+        outcome = command(*tiny_file, "train.steps=1", "dataset=file", f"dataset.path={name}")
+        assert outcome.code == 0, outcome.err
+        (run,) = Path(f"outputs/{shown}/pcd_mlp").iterdir()
+        experiment = ebmtrain.load(run).experiment
+        assert run_title(experiment, {"dataset": "file", "method": "pcd"}) == f"{shown} / pcd"
+    assert command("report", "outputs").code == 0
+    table = csv.DictReader(Path("outputs/summary.csv").read_text().splitlines())
+    assert {row["dataset"] for row in table} == {"ages", "a_b"}
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("data", ["wine", "iris"])
+def test_a_small_table_works_as_the_guide_lists_it(command, data):
+    """A batch of at most all points, in the run as in `check`."""
+    words = [f"dataset={data}", "train.steps=1", "samples.count=20", "samples.burn_in=1"]
+    words += ["quality.points=10", "quality.shuffles=5", "diagnostics.draws=8", "samples.thin=1"]
+    outcome = command(*words, "diagnostics.thin=1", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    n = len(ebmtrain.load("run").experiment.dataset.train)
+    told = f"train.batch_size is 256, and there are {n} training points"
+    assert told in Path("run/run.log").read_text()
+    assert told in command("check", *words).out

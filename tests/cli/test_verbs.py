@@ -109,6 +109,75 @@ def test_list_shows_every_option_with_a_description(command):
     assert (wrong.code, "did you mean method?" in wrong.err) == (2, True)
 
 
+def test_the_comments_of_a_preset_are_the_help_of_its_options(command, folder: Path):
+    """By `list` and by --help, in either order of --config-dir; every option of every built-in part
+    has a comment, and every method says what its loss is."""
+    page = command("list", "method/pcd").out
+    assert page.startswith("method=pcd\n  Persistent contrastive divergence")
+    assert re.search(r"^  method.slots=4096 +chains in the buffer, at least the batch$", page, re.M)
+    assert command("method=pcd", "--help").out == page
+    both = command("method=pcd", "sampler=hmc", "-h").out
+    assert page in both
+    assert re.search(r"^  sampler.adaptation.target=0.7 +acceptance rate$", both, re.M)
+    assert "  train.ema=0.999" in command("list", "train").out
+    assert "  model.width=64" in command("list", "experiment/wine").out
+    known = presets.Presets()
+    for group in set(known.groups()) - {"experiment"}:
+        for name, path in known.options(group).items():
+            bare = [o.key for o in presets.read_options(path) if o.value and not o.comment]
+            assert {key.rpartition(".")[2] for key in bare} <= {"_target_", "seed"}, (name, bare)
+    for name in known.options("method"):
+        assert "\n  loss: " in command("list", f"method/{name}").out
+    (folder / "own/method").mkdir(parents=True)
+    (folder / "own/method/mine.yaml").write_text("# Mine\n_target_: mine.Mine\na: 3  # three\n")
+    wanted = "method=mine\n  Mine\n  method.a=3  three\n"
+    assert command("list", "--config-dir", "own", "method/mine").out == wanted
+    assert command("--config-dir", "own", "list", "method/mine").out == wanted
+    assert command("--config-dir=own", "method=mine", "--help").out == wanted
+    wrong = command("list", "method/PCD")
+    assert (wrong.code, "did you mean pcd?" in wrong.err) == (2, True)
+
+
+def test_options_are_read_as_yaml_reads_them():
+    """The value, nested keys, comments of several lines."""
+    for group in presets.Presets().groups():
+        for path in presets.Presets().options(group).values():
+            content = yaml.safe_load(path.read_text())
+            for option in presets.read_options(path):
+                node = content
+                for key in option.key.split("."):
+                    node = node[key]
+                if option.value:
+                    assert yaml.safe_load(option.value) == node, (path, option)
+
+
+def test_init_copies_a_group(command, folder: Path):
+    assert command("init", "own", "method", "model/mlp").code == 0
+    copied = {p.relative_to("own").as_posix() for p in Path("own").rglob("*.yaml")}
+    methods = presets.Presets().options("method")
+    assert copied == {"model/mlp.yaml", *(f"method/{name}.yaml" for name in methods)}
+    assert "did you mean method?" in command("init", "other", "metod").err
+    assert "did you mean method/pcd?" in command("init", "other", "method/PCD").err
+
+
+def test_a_verb_may_follow_the_users_folder(command, folder: Path):
+    (folder / "own/model").mkdir(parents=True)
+    (folder / "own/model/mine.yaml").write_text("# Mine\n_target_: mine.Mine\n")
+    for words in (["--config-dir", "own"], ["--config-dir=own"], ["-cd", "own"]):
+        assert "Mine" in command(*words, "list", "model").out
+    assert command("--config-dir", "own", "check", "model=none_such").code == 2
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_check_announces_a_slow_update(command, monkeypatch, tiny):
+    monkeypatch.setattr("ebmtrain.cli.check._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("ebmtrain.cli.check._MAX_SECONDS", 1e-9)
+    lines = command("check", *tiny).lines
+    (announced,) = [i for i, line in enumerate(lines) if line.startswith("an update takes about")]
+    assert lines[announced + 1].startswith("update 1 took ")
+    assert lines[announced + 2].startswith("one step ")
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_a_usage_line(command, folder: Path, verb: str):
     for flag in ("-h", "--help"):

@@ -75,9 +75,6 @@ BAD = {
     "buffer below batch": (
         ["method.slots=10", "train.batch_size=64"],
         ["method.slots is 10, fewer than train.batch_size=64", "raise method.slots"]),
-    "batch over data": (
-        ["dataset.n_train=20", "train.batch_size=32"],
-        ["train.batch_size is 32", "there are 20 training points", "at most 20"]),
     "probability": (["method.reinit=1.5"], ["method.reinit must be less than or equal to 1"]),
     "probability negative": (
         ["method.reinit=-0.1"], ["method.reinit must be greater than or equal to 0, got -0.1"]),

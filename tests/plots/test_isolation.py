@@ -7,8 +7,9 @@ import pytest
 import torch
 from processes import HANG_S
 
-from ebmtrain.plots.encode import encode_png
+from ebmtrain.plots.encode import encode_png, encode_vector
 from ebmtrain.plots.landscape import landscape
+from ebmtrain.plots.style import own_settings
 from ebmtrain.plots.window import Window
 
 PROGRAM = """
@@ -37,12 +38,14 @@ def test_no_pyplot_and_no_global_settings():
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=HANG_S)
 
 
-def test_the_same_figure_gives_the_same_bytes():
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_the_same_figure_gives_the_same_bytes(suffix):
     def draw():
-        figure = landscape(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)))
-        return encode_png(figure, 30)
+        with own_settings():
+            figure = landscape(lambda x: x.square().sum(1), Window((-1.0, -1.0), (1.0, 1.0)))
+            return encode_png(figure, 30) if suffix == "png" else encode_vector(figure, suffix, 30)
 
     first = draw()
     assert first == draw()
-    assert first.startswith(b"\x89PNG")
+    assert first.startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix])
     assert torch.is_grad_enabled()

@@ -89,7 +89,7 @@ LISTED = {
     "width that the model does not take":
         "config/test_validate.py::test_a_model_of_another_event_shape_is_refused",
     "constant column": f"{FILE}[constant.csv]",
-    "batch over the data": f"{VALIDATE}[batch over data]",
+    "word of another tool": "cli/test_train_command.py::test_misspelt_arguments_get_a_proposal",
     "one row": f"{FILE}[one-row.csv]",
     "landscape of data that is not 2-D": "cli/test_verbs.py::test_points_may_have_any_shape",
     "image too large": f"{HERE}test_a_model_larger_than_memory",

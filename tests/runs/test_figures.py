@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from cycler import cycler
 from matplotlib import rc_context
+from PIL import Image
 from processes import HANG_S
 from torch import Tensor, nn
 
@@ -170,4 +172,39 @@ def test_an_unknown_backend_in_the_environment_changes_nothing(folder: Path, tin
     start = [sys.executable, "-m", "ebmtrain"]
     done = subprocess.run([*start, *words], capture_output=True, text=True, timeout=HANG_S)
     assert (done.returncode, done.stderr) == (0, "")
+    assert Path("run/plots/chains.png").exists()
+
+
+@pytest.mark.slow
+def test_figures_in_other_formats(command, tiny):
+    """In training and by `plot`, next to PNG files of the resolution that is asked for. A run of an
+    earlier version, without these options, has them too."""
+    small = [*tiny, "train.steps=2", "plots.gif=false", "hydra.run.dir=run"]
+    assert command(*small, "plots.format=pdf").code == 0
+    plots, width = Path("run/plots"), figure_width("run/plots/curves.png")
+    named = {path.stem for path in plots.glob("*.png")}
+    assert {path.stem for path in plots.glob("*.pdf")} == named
+    assert (plots / "curves.pdf").read_bytes().startswith(b"%PDF-")
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    del config["plots"]["format"], config["plots"]["dpi"]
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    assert command("plot", "run", "plots.format=svg", "plots.dpi=55").code == 0
+    assert figure_width("run/plots/curves.png") == width // 2
+    assert (plots / "curves.svg").read_bytes().startswith(b"<?xml")
+    assert "plots.format must be" in command("plot", "run", "plots.format=gif").err
+
+
+def figure_width(file: str) -> int:
+    with Image.open(file) as picture:
+        return picture.width
+
+
+@pytest.mark.slow
+def test_a_run_without_figures(command, tiny):
+    outcome = command(*tiny, "plots.every=0", "hydra.run.dir=run")
+    assert outcome.code == 0
+    assert not Path("run/plots").exists()
+    assert "picture" not in outcome.out
+    assert command("report", ".").code == 0
+    assert command("plot", "run").code == 0
     assert Path("run/plots/chains.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pydoc
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,10 @@ def test_a_composition_has_the_settings_of_its_own_configuration(
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.get_num_threads() == 2
     assert native.enabled()
+
+
+def test_the_interface_can_be_explored():
+    """As in a notebook."""
+    assert {"load", "Run"} <= set(dir(ebmtrain))
+    for name in ("energy", "sample", "inpaint", "denoise", "log_z"):
+        assert "units" in (pydoc.render_doc(getattr(ebmtrain.Run, name)))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ebmtrain.config.presets import dataset_name
+
 EVALUATIONS, SECONDS = "energy_evaluations", "seconds"
 _LANDSCAPES = "landscapes"  # the data set of runs without data
 # Settings of a data set that change its size, units or augmentation, not its distribution.
@@ -58,7 +60,8 @@ class Entry:
         if self.finished and not self.curve and "nll" not in self.metrics:
             return _LANDSCAPES
         target = self.settings.get("dataset._target_", "unknown").rpartition(".")[2]
-        return self.choices.get("dataset", target)
+        name = self.choices.get("dataset", target)
+        return dataset_name(name, self.settings.get("dataset.path"))
 
     @property
     def data_settings(self) -> tuple[tuple[str, str], ...]:
