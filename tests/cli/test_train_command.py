@@ -630,7 +630,8 @@ def test_a_small_table_works_as_the_guide_lists_it(command, data):
     words += ["quality.points=10", "quality.shuffles=5", "diagnostics.draws=8", "samples.thin=1"]
     outcome = command(*words, "diagnostics.thin=1", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
-    n = len(ebmtrain.load("run").experiment.dataset.train)
-    told = f"train.batch_size is 256, and there are {n} training points"
+    dataset = ebmtrain.load("run").experiment.dataset
+    assert dataset is not None
+    told = f"train.batch_size is 256, and there are {len(dataset.train)} training points"
     assert told in Path("run/run.log").read_text()
     assert told in command("check", *words).out

@@ -30,6 +30,9 @@ def test_regret_takes_the_place_of_a_kl_that_is_left_out(tmp_path):
     assert shown[1] == "NLL      2.5000 +- 0.0200 nats  entropy floor 2.3000"
     assert not any("KL  " in line for line in shown)
     shown = lines(tmp_path, *EXACT)
+    assert [line.split()[0] for line in shown] == ["run", "next", "ebmtrain"]
+    (tmp_path / "plots").mkdir()
+    shown = lines(tmp_path, *EXACT)
     assert [line.split()[0] for line in shown] == ["run", "picture", "next", "ebmtrain"]
 
 
