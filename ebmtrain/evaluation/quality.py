@@ -17,7 +17,13 @@ from ebmtrain.evaluation.estimators.discrepancies import (
     random_directions,
     sliced_wasserstein,
 )
-from ebmtrain.evaluation.estimators.modes import mass_kl, mode_coverage, mode_masses
+from ebmtrain.evaluation.estimators.modes import (
+    find_clusters,
+    mass_kl,
+    mode_coverage,
+    mode_masses,
+    weight_error,
+)
 from ebmtrain.evaluation.estimators.stein import (
     fisher_divergence,
     scores,
@@ -30,6 +36,7 @@ from ebmtrain.evaluation.temperature import configurational_temperature, tempera
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Dataset, Density, Modes
 
+_MAX_CLUSTERED = 2_000  # real points in which modes are looked for
 _N_TRUE_POINTS = 50_000  # to estimate the true weight of each mode
 TOO_FEW_HOLDOUT = "no sample quality: there is a single held-out point; hold out more points"
 
@@ -54,6 +61,11 @@ class Quality:
         as the true density, keeps the value finite if a mode is missed; its expectation for exact
         samples is about (modes - 1) / (2 points). `mode_weights` and `mode_kl` are those of the
         model itself: where only those of the samples are wrong, the chains do not mix.
+    mode_weights_data, mode_weights_samples   where no modes are known and the real points fall into
+        parts that are far apart (`find_clusters`): the fraction of real points and of samples in
+        each
+    mode_weight_error, mode_weight_error_se   of either kind of weights, the largest difference, in
+        standard errors, and its standard error
     temperature_fitted, temperature_fitted_se   of the samples; see `temperature.py`
     energy_gap   mean E / T of the samples minus that of the held-out points, in nats; near 0 for a
         model of the data whose chains are in equilibrium
@@ -101,6 +113,8 @@ class Quality:
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
+        elif comparable:
+            metrics |= _cluster_metrics(samples, torch.cat([train, holdout]))
         metrics["energy_gap"] = energy_gap(energy, samples, holdout, inputs.temperature)
         fitted = configurational_temperature(energy, samples, generator)
         if fitted is not None:
@@ -189,7 +203,26 @@ def _mode_metrics(
         "mode_coverage": mode_coverage(true, weights),
         "mode_weights_samples": weights.tolist(),
         "mode_kl_samples": mass_kl(true, (n * weights + true) / (n + 1)),
+        **_weight_error(true, weights, _N_TRUE_POINTS, n),
     }
+
+
+def _cluster_metrics(samples: Tensor, real: Tensor) -> dict[str, Metric]:
+    """Weights of the parts of real points in themselves and in samples; none if they have none."""
+    real, samples = real[:_MAX_CLUSTERED].flatten(1), samples.flatten(1)
+    if (clusters := find_clusters(real)) is None:
+        return {}
+    weights = clusters.weights_of(samples)
+    return {
+        "mode_weights_data": clusters.weights.tolist(),
+        "mode_weights_samples": weights.tolist(),
+        **_weight_error(clusters.weights, weights, len(clusters.points), len(samples)),
+    }
+
+
+def _weight_error(true: Tensor, weights: Tensor, n_true: int, n: int) -> dict[str, Metric]:
+    found = weight_error(true, weights, n_true, n)
+    return {"mode_weight_error": found.value, "mode_weight_error_se": found.error}
 
 
 def _mode_weights(x: Tensor, modes: Modes) -> Tensor:

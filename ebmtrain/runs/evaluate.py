@@ -18,6 +18,7 @@ from ebmtrain.evaluation.properties.methods import check_method
 from ebmtrain.evaluation.properties.result import PropertyResult
 from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
+from ebmtrain.evaluation.verdict import verdict
 from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.sampling import chain_starts, draw_samples, uniform_noise
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
@@ -104,6 +105,8 @@ def run_evaluations(
             found = evaluate(model)
             metrics |= found.metrics
             warnings += found.warnings
+    method_name = experiment.config["method"].get("_target_", "").rpartition(".")[2]
+    warnings += verdict(metrics, method_name, model.dataset)
     own = {k: v.detach() for k, v in method.items() if k.startswith("log_z")}
     for name, value in own.items():
         if value.numel() != 1:

@@ -13,6 +13,7 @@ from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import DivergedError, EbmtrainError, own_code_location
 from ebmtrain.evaluation.alarms import GaussianReference, divergence
 from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.loggers.console import LOG, RunConsole, print_line
 from ebmtrain.runs.storage.rundir import RunDir
 
@@ -72,21 +73,12 @@ def divergence_error(
     found = divergence(metrics, row, reference, config["diagnostics"]["chains"])
     if found is None:
         return None
-    remedies = []
-    if found.slow and "step_size" in config["sampler"]:
-        remedies.append("lower sampler.step_size")
-    if found.slow and config["sampler"].get("adaptation", "") is None:
-        remedies.append("give sampler.adaptation")
-    remedies.append("lower optimizer.lr")
-    if "base_std" in config["model"] and config["model"]["base_std"] is None:
-        remedies.append("set model.base_std")
-    if "energy_regularization" in config["method"]:
-        remedies.append("raise method.energy_regularization")
-    if config["supervisor"] is None:
-        remedies.append("give supervisor=retry")
-    return DivergedError(
-        f"training diverged by step {step}: {found.cause}; {', or '.join(remedies)}"
+    sampler = "lower sampler.step_size, give sampler.adaptation, " if found.slow else ""
+    message = (
+        f"training diverged by step {step}: {found.cause}; {sampler}lower optimizer.lr, set "
+        "model.base_std, raise method.energy_regularization, or give supervisor=retry"
     )
+    return DivergedError(fit_advice(message, config))
 
 
 def _record_failure(

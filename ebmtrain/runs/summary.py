@@ -13,6 +13,7 @@ from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.presets import dataset_name
 from ebmtrain.config.sizes import chain_steps
 from ebmtrain.evaluation.headlines import HEADLINES
+from ebmtrain.evaluation.verdict import distance_text
 from ebmtrain.runs.storage.rundir import relative_to_cwd
 from ebmtrain.training.divergence import MAX_ABS_COORDINATE
 from ebmtrain.types import notes_of
@@ -71,7 +72,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     """Lines after the run: its numbers, its figures and the commands to run next."""
     metrics, shown = result["metrics"], relative_to_cwd(path)
     typed = shlex.quote(str(shown))
-    lines = []
+    lines, offers_ais = [], any("evaluation=ais" in warning for warning in result["warnings"])
     if result["status"] == "interrupted" and not trains:
         return ["stopped; a landscape saves no state: start it again"]
     if result["status"] == "interrupted":
@@ -88,11 +89,22 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         floor = f"  entropy floor {metrics['entropy']:.4f}" if "entropy" in metrics else ""
         error = f" +- {metrics['nll_se']:.4f}" if "nll_se" in metrics else ""
         lines.append(f"NLL      {metrics['nll']:.4f}{error} nats{floor}")
+    elif "nll_lower" in metrics and "nll_upper" in metrics:
+        lines.append(
+            f"NLL      {metrics['nll_lower']:.4g} to {metrics['nll_upper']:.4g} nats: bounds, the "
+            "estimate is left out"
+        )
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
+    elif any("left out" in warning for warning in result["warnings"]):
+        lines.append("NLL      left out: see the warning")
+    elif offers_ais:
+        lines.append("NLL      not measured in so many dimensions: see the last line")
     if "accuracy" in metrics:
         error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
         lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
+    if text := distance_text(metrics):
+        lines.append(f"samples  {text}")
     landscape = "plots/landscape_final.png"
     picture = landscape if (path / landscape).exists() else "plots"
     return [
@@ -100,7 +112,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         f"run      {shown}  ({result['seconds']:.1f} s)",
         *([f"picture  {shown / picture}"] if (path / picture).exists() else []),
         f"next     ebmtrain sample {typed} count=1000{trust}",
-        f"         ebmtrain evaluate {typed}{trust}",
+        f"         ebmtrain evaluate {typed}{' evaluation=ais' if offers_ais else ''}{trust}",
     ]
 
 

@@ -77,6 +77,7 @@ def test_a_run_writes_its_files(command, folder: Path, tiny):
         "mode_coverage", "mode_weights_samples", "mode_kl_samples", "temperature_fitted",
         "temperature_fitted_se", "chain_acceptance", "chain_jump_acceptance", "chain_age_mean",
         "chain_age_max", "restarts", "rhat", "ess_bulk", "ess_tail", "ess_per_evaluation",
+        "energy_gap", "mode_weight_error", "mode_weight_error_se",
     }  # fmt: skip
     assert set(told["timings"]) == {"ess_per_second"}
     assert len(told["metrics"]["mode_weights"]) == 5

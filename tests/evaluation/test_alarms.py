@@ -82,7 +82,7 @@ def test_a_run_whose_chains_do_not_follow_ends_with_3(command, folder, tiny):
     assert outcome.code == 3
     (line,) = outcome.err.splitlines()
     assert "training diverged by step 60" in line
-    assert "lower sampler.step_size, or give sampler.adaptation" in line
+    assert "; lower sampler.step_size, give sampler.adaptation, lower optimizer.lr" in line
     result = json.loads((folder / "run/result.json").read_text())
     assert result["status"] == "diverged"
     assert result["step"] == 60

@@ -238,7 +238,7 @@ def test_a_run_with_too_hot_chains(tiny, tmp_path: Path, capsys):
     told = json.loads((tmp_path / "right/result.json").read_text())
     fitted, error = (told["metrics"][f"temperature_fitted{end}"] for end in ("", "_se"))
     assert abs(fitted - 0.5) < 4 * error
-    assert told["warnings"] == []
+    assert not any("temperature" in warning for warning in told["warnings"])
 
 
 def test_quality_has_its_own_period(configured, tmp_path: Path, monkeypatch):

@@ -36,6 +36,28 @@ def test_regret_takes_the_place_of_a_kl_that_is_left_out(tmp_path):
     assert [line.split()[0] for line in shown] == ["run", "picture", "next", "ebmtrain"]
 
 
+def test_distances_stand_beside_their_floors(tmp_path):
+    metrics = {**EXACT, "energy_distance": 0.09, "energy_distance_floor": 0.003}
+    result = vars(RunResult(status="finished", step=20, metrics=metrics))
+    shown = closing_lines(tmp_path, result, "", trains=True)
+    assert shown[2] == "samples  energy distance 0.09 (floor 0.003)"
+
+
+def test_a_run_without_a_likelihood_says_so_and_offers_one(tmp_path):
+    def closing(metrics, *warnings):
+        result = vars(RunResult(status="finished", step=20, metrics=metrics, warnings=warnings))
+        return closing_lines(tmp_path, result, " --trust a", trains=True)
+
+    shown = closing({}, "no exact evaluation: the data have 50; choose evaluation=ais")
+    assert shown[0] == "NLL      not measured in so many dimensions: see the last line"
+    assert shown[-1].endswith("evaluation=ais --trust a")
+    shown = closing({}, "log Z is uncertain, and it and NLL and KL are left out: half of it")
+    assert shown[0] == "NLL      left out: see the warning"
+    assert "evaluation=ais" not in shown[-1]
+    shown = closing({"nll_lower": 90.0, "nll_upper": 120.5}, "log Z is uncertain, ... left out")
+    assert shown[0].startswith("NLL      90 to 120.5 nats: bounds")
+
+
 @pytest.mark.parametrize(
     ("metrics", "title"),
     [
