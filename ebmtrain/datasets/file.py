@@ -15,7 +15,7 @@ from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.split import random_split
 from ebmtrain.datasets.standardization import Standardize
-from ebmtrain.datasets.table_checks import check_table, leave_rows_out
+from ebmtrain.datasets.table_checks import check_codes, check_table, leave_rows_out
 from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
@@ -91,13 +91,9 @@ def from_file(
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
     if values.ndim == 2:
-        notes += check_table(
-            path,
-            values,
-            names,
-            columns_chosen=columns is not None,
-            codes_known=missing is not None,
-        )
+        notes += check_table(path, values, names, columns_chosen=columns is not None)
+    if missing is None:
+        notes += check_codes(path, values, names)
     steps = lattice_steps(values)
     if not dequantize:
         notes += discrete_notes(path, values, names, steps)

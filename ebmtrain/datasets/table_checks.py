@@ -10,6 +10,7 @@ import numpy as np
 from ebmtrain.datasets.io.point_table import columns_option
 from ebmtrain.errors import DataError
 
+_MAX_NOTES = 3
 _MIN_ROWS = 6  # fewer are no evidence of a pattern
 _MIN_VALUES = 10  # of a column that has other values than a few classes
 _FAR = 3.0  # ranges of all other values, from them to a repeated extreme value
@@ -23,18 +24,15 @@ def check_table(
     names: tuple[str, ...] | None,
     *,
     columns_chosen: bool,
-    codes_known: bool,
 ) -> list[str]:
     """Notes on columns and values that may not be data.
 
     Args:
         values: (rows, columns).
         columns_chosen: the user named the columns, so that an index among them is meant.
-        codes_known: the user named the codes for missing values.
 
     Raises:
-        DataError: a column is constant or an index; values are codes for missing values; the last
-            row is the total.
+        DataError: a column is constant or an index, or the last row is the total.
     """
     notes: list[str] = []
     _refuse_constant(path, values, names)
@@ -43,8 +41,6 @@ def check_table(
     if values.shape[1] > 1 and not columns_chosen:
         notes += _check_index(path, values, names)
     _refuse_total(path, values)
-    if not codes_known:
-        notes += _check_codes(path, values, names)
     return notes
 
 
@@ -52,7 +48,9 @@ def leave_rows_out(
     values: np.ndarray, labels: Sequence[str] | None, missing: Sequence[float]
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """The points without those that hold a code for a missing value, and their labels."""
-    kept = ~np.isin(values, missing).reshape(len(values), -1).any(1)
+    x = values.reshape(len(values), -1)
+    # Nearly equal: a code in float32 is not the number that is typed.
+    kept = ~np.any([(np.abs(x - v) <= 1e-6 * abs(v)).any(1) for v in missing], axis=0)
     return values[kept], None if labels is None else tuple(np.array(labels)[kept].tolist())
 
 
@@ -66,6 +64,9 @@ def _refuse_constant(path: str, values: np.ndarray, names: tuple[str, ...] | Non
     if constant.any():
         j = int(np.argmax(constant))
         what = "leave it out" if values.shape[1] > 1 else "there is nothing to learn"
+        if names and len(names) > 1:
+            others = [name for i, name in enumerate(names) if not constant[i]]
+            what = f"{columns_option(others)} leaves it out"
         raise DataError(f"{path} {_column(j, names)} is constant ({values[0, j]:.12g}): {what}")
 
 
@@ -106,16 +107,23 @@ def _refuse_total(path: str, values: np.ndarray) -> None:
     )
 
 
-def _check_codes(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
-    """Refuses codes for missing values; a note on other extreme values that are repeated."""
-    notes = []
-    for end in (values.min(0), values.max(0)):
-        at_end = values == end
-        known = np.array([_is_code(v) for v in end])
-        for j in np.flatnonzero(known | (at_end.sum(0) > 1)).tolist():
-            x = values[:, j]
-            codes = [v for v in np.unique(x) if _is_code(v)] if known[j] else [end[j]]
-            others = x[~np.isin(x, codes)]
+def check_codes(path: str, values: np.ndarray, names: tuple[str, ...] | None = None) -> list[str]:
+    """Notes on extreme values that are repeated, far from all others, in a table.
+
+    Args:
+        values: (n, *event), NaN after the end of a sequence.
+
+    Raises:
+        DataError: such a value is one that other programs write for a missing value.
+    """
+    x, notes = values.reshape(len(values), -1), []
+    for end in (np.fmin.reduce(x, 0), np.fmax.reduce(x, 0)):
+        at_end = x == end
+        known = np.array([_is_code(v, values.ndim) for v in end])
+        repeated = at_end.sum(0) > 1 if values.ndim == 2 else known
+        for j in np.flatnonzero(known | repeated).tolist():
+            codes = [v for v in np.unique(x[:, j]) if _is_code(v, values.ndim)]
+            others = x[~(np.isin(x[:, j], codes if known[j] else end[j]) | np.isnan(x[:, j])), j]
             if len(others) < _MIN_ROWS - 2:
                 continue
             if not known[j] and len(np.unique(others)) < _MIN_VALUES:
@@ -123,23 +131,38 @@ def _check_codes(path: str, values: np.ndarray, names: tuple[str, ...] | None) -
             gap = max(others.min() - end[j], end[j] - others.max())
             if gap <= (1 if known[j] else _FAR) * np.ptp(others):
                 continue
-            count, row = int(at_end[:, j].sum()), int(np.argmax(at_end[:, j])) + 1
+            event = values.shape[1:]
+            element = _column(j, names) if len(event) == 1 else f"element {_element(j, event)}"
             what = (
-                f"{path} {_column(j, names)} is {end[j]:.12g} in row {row} (counted from 1) and "
-                f"{count - 1} others, far from {others.min():.6g} ... {others.max():.6g}"
+                f"{path} {element} is {_exact(end[j])} in row {int(np.argmax(at_end[:, j])) + 1} "
+                f"(counted from 1) and {int(at_end[:, j].sum()) - 1} others, far from "
+                f"{others.min():.6g} ... {others.max():.6g}"
             )
-            remedy = f"dataset.missing=[{end[j]:.12g}] leaves such rows out"
+            remedy = f"dataset.missing=[{_exact(end[j])}] leaves such rows out"
             if known[j]:
                 raise DataError(
                     f"{what}, as a code for a missing value: {remedy}, dataset.missing=[] keeps "
                     "them as data"
                 )
             notes.append(f"{what}: if it stands for a missing value, {remedy}")
-    return notes
+    return notes[:_MAX_NOTES]
 
 
-def _is_code(value: float) -> bool:
-    """True for -99, 999, -9999, ..., and the fill values of integer types and file formats."""
+def _element(j: int, event: tuple[int, ...]) -> str:
+    return ", ".join(str(int(i) + 1) for i in np.unravel_index(j, event))
+
+
+def _exact(value: float) -> str:
+    """The number in as few digits as give the same number."""
+    short = f"{value:.12g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def _is_code(value: float, axes: int) -> bool:
+    """True for -99, 999, -9999, ..., and the fill values of integer types and file formats. Of
+    arrays with more than two axes only for those that are no pixels."""
+    if axes > 2 and 0 <= value < 1e10:
+        return False
     return bool(re.fullmatch(r"-?99+(\.0)?", repr(float(value)))) or any(
         np.isclose(value, code, rtol=1e-5, atol=0) for code in _CODES
     )

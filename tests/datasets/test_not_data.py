@@ -278,3 +278,55 @@ def test_compressed_text_is_known_by_its_bytes(tmp_path):
     (tmp_path / "plain.csv.gz").write_bytes(text)
     for name in ("z.csv", "plain.csv.gz"):
         np.testing.assert_array_equal(read(tmp_path / name)[0], ORDERED)
+
+
+def test_codes_in_sequences_are_named(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 5, 2))
+    x[3, 4, 1] = -9999
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(
+        DataError, match=r"element 5, 2 is -9999 in row 4 .* dataset\.missing=\[-99"
+    ):
+        from_file(path=str(tmp_path / "x.npy"), seed=1)
+    points = from_file(path=str(tmp_path / "x.npy"), missing=[-9999], seed=1)
+    assert len(points.train) + len(points.holdout) == 19
+    x[2, 3:] = np.nan  # a shorter sequence
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(DataError, match="element 5, 2 is -9999 in row 4"):
+        from_file(path=str(tmp_path / "x.npy"), seed=1)
+    pixels = np.random.default_rng(0).integers(0, 5, (40, 4, 4))
+    pixels[7, 0, 0], pixels[8, 0, 1] = 99, 65535
+    np.save(tmp_path / "y.npy", pixels)
+    assert len(from_file(path=str(tmp_path / "y.npy"), seed=1).train) == 32
+
+
+def test_codes_in_single_precision_are_left_out(tmp_path):
+    x = X.astype(np.float32)
+    x[3, 1], x[5, 1] = 1e20, -999.1
+    np.save(tmp_path / "x.npy", x)
+    assert len(read(tmp_path / "x.npy", missing=[1e20, -999.1])[0]) == 38
+
+
+def test_a_column_of_text_is_left_out_by_the_argument_in_the_message(tmp_path):
+    body = "".join(f"{a},{b},city {i},\n" for i, (a, b, _) in enumerate(X.tolist()))
+    (tmp_path / "x.csv").write_text("temp,power,place,\n" + body)
+    with pytest.raises(DataError, match=r"column 3 \(place\) is 'city 0', .*=\[temp,power\]$"):
+        read(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_text(("temp,power,place,\n" + body).replace("city", ""))
+    with pytest.raises(DataError, match=r"column 4 .* is empty: .*=\[temp,power,place\]$"):
+        read(tmp_path / "y.csv")
+    rows, _, _ = read(tmp_path / "x.csv", columns=["temp", "power"])
+    np.testing.assert_array_equal(rows, X[np.argsort(X[:, 1]), :2])
+    constant = write(tmp_path / "z.csv", np.column_stack([X, np.ones(40)]), "a,b,c,d")
+    with pytest.raises(
+        DataError, match=r"column 4 \(d\) is constant \(1\): .*=\[a,b,c\] leaves it"
+    ):
+        read(constant)
+
+
+def test_a_hint_of_the_delimiter_is_no_header(tmp_path):
+    file = write(tmp_path / "x.csv", X)
+    file.write_text("sep=;\n" + file.read_text().replace(",", ";"))
+    rows, names, _ = read(file)
+    np.testing.assert_array_equal(rows, ORDERED)
+    assert names is None

@@ -20,6 +20,7 @@ from ebmtrain.datasets.io.numeric_header import is_header
 from ebmtrain.datasets.io.point_table import (
     PointTable,
     UnnamedColumnsError,
+    columns_option,
     positions,
     printable,
     refuse_index,
@@ -215,7 +216,7 @@ def _parse_cells(
     values, labels = [], []
     for i in range(first, len(text.lines)):
         cells = text.cells(i)
-        place = _Place(text.path, i, every, names)
+        place = _Place(text.path, i, every, names, cells)
         if len(cells) != width:
             raise DataError(
                 f"{place.line()} has {len(cells)} columns, the first row has {width}: "
@@ -237,6 +238,7 @@ class _Place(NamedTuple):
     row: int
     every: list[str]
     names: list[str] | None
+    cells: list[str]
 
     def line(self) -> str:
         return f"{self.path} line {_line_number(self.every, self.row)}"
@@ -244,9 +246,18 @@ class _Place(NamedTuple):
     def cell(self, j: int) -> str:
         return f"{self.line()}, column {j + 1}" + (f" ({self.names[j]})" if self.names else "")
 
+    def remedy(self) -> str:
+        """The end of a message about a cell that is no number."""
+        cells = zip(self.names or [""] * len(self.cells), self.cells, strict=True)
+        numeric = [name for name, cell in cells if name and _is_number(cell)]
+        rest = f", or leave the column out by {columns_option(numeric)}" if numeric else ""
+        return rest + "; dataset.header=true if the first row holds names" * (self.row == 0)
+
 
 def _is_row(line: str) -> bool:
     """True unless a line is blank or a comment; a spreadsheet's errors, #N/A, begin like one."""
+    if line.startswith("sep=") and len(line) == 5:  # a spreadsheet's hint
+        return False
     if line.startswith("#"):
         return line.lower().startswith(_ERRORS)
     return bool(line.strip())
@@ -271,17 +282,13 @@ def _number(cell: str, place: _Place, j: int) -> float:
     if _is_number(cell) and math.isfinite(value := float(cell)):
         return value
     where = place.cell(j)
-    if not text:
-        raise DataError(f"{where} is empty: fill it in or leave the row out")
-    if text.lower() in _MISSING:
-        raise DataError(f"{where} is {text}, a missing value: fill it in or leave the row out")
+    if not text or text.lower() in _MISSING:
+        what = f"{text}, a missing value" if text else "empty"
+        raise DataError(f"{where} is {what}: fill it in or leave the row out{place.remedy()}")
     if _is_number(cell):
         raise DataError(f"{where} is {text}: leave out rows that are not finite")
     remedy = next(remedy for pattern, remedy in _REMEDIES if pattern.fullmatch(text))
-    others = ", or choose other columns" if place.names else ""
-    if place.row == 0:
-        others += "; dataset.header=true if the first row holds names"
-    raise DataError(f"{where} is {cell[:40]!r}, not a number: {remedy}{others}")
+    raise DataError(f"{where} is {cell[:40]!r}, not a number: {remedy}{place.remedy()}")
 
 
 _REMEDIES = (
