@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ebmtrain.datasets.discrete import discrete_notes, lattice_steps
+from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.points import Points
@@ -114,6 +115,8 @@ def from_file(
         without=without,
         steps=torch.from_numpy(steps) if dequantize else None,
     )
+    if values.ndim == 2 and standardize != "robust":
+        notes += extreme_values(points)
     return replace(points, notes=(*notes, *points.notes))
 
 

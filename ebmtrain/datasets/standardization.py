@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,9 +12,10 @@ from ebmtrain.errors import DataError
 from ebmtrain.masks import step_mask
 from ebmtrain.types import Standardization
 
-Standardize = Literal[True, False, "whiten"]
+Standardize = Literal[True, False, "robust", "whiten"]
 PixelScaling = Literal["range", True, False, "whiten"]
 """Of data with bounds, which `range` takes to -1 and 1."""
+_QUARTILES_OF_GAUSSIAN = 1.3489795  # width of the middle half of N(0, 1)
 _MIN_RELATIVE_VARIANCE = 1e-9  # of a direction, relative to the mean; below it counts as 0
 
 
@@ -27,10 +29,12 @@ def fit_standardization(points: Tensor, standardize: Standardize) -> Standardiza
 
     Args:
         points: (n, *event), n >= 1.
-        standardize: False: shift 0 and scale 1. `whiten`: also multiply by the inverse root of the
-            correlation matrix, so that coordinates are uncorrelated. Of all whitening transforms
-            this one (ZCA-cor) keeps each coordinate closest to its original column (Kessy, Lewin &
-            Strimmer, Am. Stat. 72, 2018).
+        standardize: False: shift 0 and scale 1. `robust`: median and interquartile range divided
+            by that of N(0, 1), which few extreme values do not change; where half of a coordinate
+            is one value, mean and standard deviation. `whiten`: also multiply by the inverse root
+            of the correlation matrix, so that coordinates are uncorrelated. Of all whitening
+            transforms this one (ZCA-cor) keeps each coordinate closest to its original column
+            (Kessy, Lewin & Strimmer, Am. Stat. 72, 2018).
 
     Raises:
         DataError: whitening of linearly dependent columns, or of sequences of different lengths.
@@ -39,15 +43,16 @@ def fit_standardization(points: Tensor, standardize: Standardize) -> Standardiza
     if not standardize:
         zero = torch.zeros_like(exact[0])
         return Standardization(zero, zero + 1)
+    fit = _fit_quartiles if standardize == "robust" else _fit_elements
     if exact.isnan().any():
         if standardize == "whiten":
             raise DataError(
                 "sequences of different lengths cannot be whitened: dataset.standardize=true"
             )
-        channels = _fit_elements(exact[step_mask(exact)])
+        channels = fit(exact[step_mask(exact)])
         shift, scale = (v.expand(exact.shape[1:]).clone() for v in channels[:2])
         return Standardization(shift, scale)
-    simple = _fit_elements(exact)
+    simple = fit(exact)
     if standardize != "whiten":
         return simple
     return simple._replace(mixing=_correlation_root(simple.to_standard(exact).flatten(1)))
@@ -60,6 +65,16 @@ def _fit_elements(exact: Tensor) -> Standardization:
     # The mean of equal numbers is rounded, so a constant column has a deviation of that order.
     constant = scale <= 1e-12 * exact.abs().amax(0)
     return Standardization(mean, torch.where(constant, torch.ones_like(scale), scale))
+
+
+def _fit_quartiles(exact: Tensor) -> Standardization:
+    """Median and scaled interquartile range of each element of (n, *event) points."""
+    low, median, high = torch.from_numpy(np.quantile(exact.numpy(), (0.25, 0.5, 0.75), axis=0))
+    scale, mean = (high - low) / _QUARTILES_OF_GAUSSIAN, _fit_elements(exact)
+    regular = scale > 1e-12 * exact.abs().amax(0)
+    return Standardization(
+        torch.where(regular, median, mean.shift), torch.where(regular, scale, mean.scale)
+    )
 
 
 def _correlation_root(u: Tensor) -> Tensor:

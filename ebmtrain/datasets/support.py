@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.datasets.standardization import PixelScaling, fit_standardization
+from ebmtrain.datasets.standardization import PixelScaling, Standardize, fit_standardization
 from ebmtrain.types import HasSupport, Region, Standardization, Support
 
 
@@ -26,7 +26,9 @@ class Continuous:
 
     bounds: tuple[float, float] | None = None
 
-    def standardization(self, points: Tensor, scaling: PixelScaling) -> Standardization:
+    def standardization(
+        self, points: Tensor, scaling: Standardize | PixelScaling
+    ) -> Standardization:
         """
         Args:
             points: (n, *event), to train on.

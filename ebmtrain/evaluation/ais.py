@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.evaluation.estimators.annealing import (
     GeometricPath,
     adaptive_schedule,
@@ -27,7 +28,6 @@ from ebmtrain.evaluation.exact import (
     model_log_z,
     without_log_z,
 )
-from ebmtrain.evaluation.extremes import extreme_values
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.samplers.chain import jumps_of, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp

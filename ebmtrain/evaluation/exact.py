@@ -13,6 +13,7 @@ import torch
 from annotated_types import Le
 from torch import Tensor, nn
 
+from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.estimators.grid_quadrature import (
@@ -23,7 +24,6 @@ from ebmtrain.evaluation.estimators.grid_quadrature import (
     refine_log_z,
 )
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
-from ebmtrain.evaluation.extremes import extreme_values
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
 from ebmtrain.types import Count, Density, Normalised, Positive, Region, Standardization

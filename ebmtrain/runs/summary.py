@@ -57,9 +57,11 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
         lines += [f"warning: {note}" for note in notes_of(data)]
         extent = max(experiment.region.low.abs().max(), experiment.region.high.abs().max())
         if extent > MAX_ABS_COORDINATE:
+            scaled = experiment.config["dataset"].get("standardize")
+            remedy = "remove or clip extreme values" if scaled else "dataset.standardize=true"
             lines.append(
                 f"warning: coordinates reach {extent:.3g} in the units of training, more than the "
-                "presets are tuned for: dataset.standardize=true"
+                f"presets are tuned for: {remedy}"
             )
     return lines
 

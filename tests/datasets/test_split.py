@@ -15,9 +15,8 @@ R = np.random.default_rng(0)
 
 
 def sides(points) -> tuple[set, set]:
-    return tuple(
-        {tuple(x.flatten().tolist()) for x in part} for part in (points.train, points.holdout)
-    )
+    train = {tuple(x.flatten().tolist()) for x in points.train}
+    return train, {tuple(x.flatten().tolist()) for x in points.holdout}
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])

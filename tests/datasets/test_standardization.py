@@ -1,13 +1,15 @@
-"""Whitened coordinates: uncorrelated, and undone in everything that is shown."""
+"""Robust scales. Whitened coordinates: uncorrelated, and undone in everything that is shown."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ebmtrain.datasets.file import from_file
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.datasets.standardization import fit_standardization
@@ -113,3 +115,41 @@ def test_a_data_spec_keeps_the_matrix_and_the_names():
     ):  # fmt: skip
         with pytest.raises(CheckpointError, match="no valid description of its data"):
             DataSpec.from_state(saved | bad)
+
+
+def test_median_and_quartiles_are_not_changed_by_extreme_values():
+    z = torch.randn(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = MEAN + z * torch.tensor([3.0, 0.1]).double()
+    x[:40, 0] = 1e6
+    units = fit_standardization(x, "robust")
+    # Standard errors: 1.25 sigma / sqrt(n) of the median, 1.17 sigma / sqrt(n) of the scaled range.
+    torch.testing.assert_close(units.shift, MEAN, atol=4 * 1.25 * 3 / 63 + 0.05, rtol=0)
+    assert 2.7 < float(units.scale[0]) < 3.3
+    assert 0.09 < float(units.scale[1]) < 0.11
+    assert units.log_volume == pytest.approx(float(units.scale.log().sum()))
+    torch.testing.assert_close(units.to_data(units.to_standard(x)), x)
+
+
+def test_robust_units_of_columns_of_few_values_are_finite():
+    x = torch.zeros(100, 2).double()
+    x[:20, 0] = 5.0  # quartiles are equal
+    units, plain = fit_standardization(x, "robust"), fit_standardization(x, True)
+    assert torch.equal(units.shift, plain.shift)
+    assert torch.equal(units.scale, plain.scale)
+    ragged = torch.randn(20, 5, 1, dtype=torch.float64)
+    ragged[3, 2:] = torch.nan
+    units = fit_standardization(ragged, "robust")
+    steps = ragged[~ragged.isnan()]
+    torch.testing.assert_close(units.shift, steps.quantile(0.5).expand(5, 1))
+
+
+def test_extreme_values_are_named_before_training_with_the_remedy(tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    x[17, 1] = 1e4
+    np.save(tmp_path / "x.npy", x)
+    (note,) = from_file(path=str(tmp_path / "x.npy"), seed=0).notes
+    assert "1e+04 (row 18, column 2" in note
+    assert "dataset.standardize=robust" in note
+    robust = from_file(path=str(tmp_path / "x.npy"), seed=0, standardize="robust")
+    assert not robust.notes
+    assert (robust.standardization.scale < 1.2).all()
