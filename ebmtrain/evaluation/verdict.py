@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS
-from ebmtrain.evaluation.extremes import extreme_values
 from ebmtrain.types import Dataset
 
 # Multiples of the floor that a distance of perfect samples exceeds less than once in a thousand

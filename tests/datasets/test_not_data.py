@@ -199,7 +199,7 @@ def test_a_repeated_extreme_value_is_noted(tmp_path):
     x[3:8, 1] = -1
     x[:, 1] += 60 * (x[:, 1] > 0)
     np.save(tmp_path / "x.npy", x)
-    _, _, (note,) = read(tmp_path / "x.npy")
+    _, _, (note, _) = read(tmp_path / "x.npy")
     assert "column 2 is -1 in row 4 (counted from 1) and 4 others" in note
     assert "dataset.missing=[-1] leaves such rows out" in note
 
