@@ -232,6 +232,7 @@ REFUSED = {
     "error of a spreadsheet": ("a,b,c\n#DIV/0!,2,3", "line 2, column 1 (a) is #DIV/0!, a missing"),
     "pandas' missing value": ("a,b,c\n1,<NA>,3", "line 2, column 2 (b) is <NA>, a missing value"),
     "percent": ("a,b,c\n5%,2,3", "column 1 (a) is '5%', not a number"),
+    "open quote": ('a,b,c\n1,2,"3', "not a text table (unexpected end of data in '1,2,\"3')"),
     "date": ("a,b,c\n2020-01-01,2,3", "column 1 (a) is '2020-01-01', not a number"),
 }  # fmt: skip
 

@@ -45,16 +45,17 @@ class _Text(NamedTuple):
     """None: spaces."""
 
     def cells(self, i: int) -> list[str]:
-        """The cells of a line. An unclosed quote does not extend beyond it."""
+        """The cells of a line, in which every quote must be closed."""
         words = self.lines[i].split()
         if self.delimiter is None and '"' not in self.lines[i]:
             return words
         line = self.lines[i] if self.delimiter else " ".join(words)
         try:
-            return next(csv.reader([line], delimiter=self.delimiter or " "))
+            return next(csv.reader([line], delimiter=self.delimiter or " ", strict=True))
         except csv.Error as error:
-            reason = f"{self.path} is not a text table ({error}): save it as CSV"
-            raise DataError(reason) from error
+            raise DataError(
+                f"{self.path} is not a text table ({error} in {line[:40]!r}): save it as CSV"
+            ) from error
 
 
 def read_csv(
@@ -175,10 +176,11 @@ def _positions(text: _Text, names: list[str] | None, columns: Sequence[str]) -> 
 def _parse_fast(
     text: _Text, first: int, width: int, wanted: list[int], at: int | None
 ) -> PointTable | None:
-    """The table by NumPy's reader in C; None: a cell is quoted or not a finite number, or rows are
-    of different lengths."""
+    """The table by NumPy's reader in C; None: a cell is not a finite number, a quote is not closed
+    in its line, or rows may be of different lengths."""
     lines = text.lines[first:]
-    if not lines or not wanted or any('"' in line for line in lines):
+    quoted = any('"' in line for line in lines)
+    if not lines or not wanted or (quoted and any(line.count('"') % 2 for line in lines)):
         return None
     selects = len(wanted) < width
     if selects and text.delimiter and any(s.count(text.delimiter) != width - 1 for s in lines):
@@ -190,6 +192,7 @@ def _parse_fast(
             lines,
             delimiter=text.delimiter,
             comments=None,
+            quotechar='"' if quoted else None,
             usecols=wanted if selects or wanted != sorted(wanted) else None,
             ndmin=2,
         )
@@ -199,7 +202,9 @@ def _parse_fast(
         return None
     if at is None:
         return PointTable(values)
-    labels = tuple(printable(line.split(text.delimiter)[at]) for line in lines)
+    rows = range(first, len(text.lines))
+    words = (text.cells(i) if quoted else text.lines[i].split(text.delimiter) for i in rows)
+    labels = tuple(printable(cells[at]) for cells in words)
     return PointTable(values, labels=labels) if all(labels) else None
 
 
