@@ -33,8 +33,9 @@ class RunResult:
     energy_evaluations: int = 0
     """Number of points at which training evaluated the energy."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Of the last evaluation, at step `metrics_step`."""
+    """Of the evaluation at this step; empty if there was none."""
     metrics_step: int | None = None
+    """The step, if there are metrics."""
     timings: Mapping[str, Any] = field(default_factory=dict)
     """Wall clock of parts of the last evaluation, in s."""
     warnings: Sequence[str] = ()
@@ -131,7 +132,7 @@ def report_outcome(
     )
     if result["error"]:
         summary = f"{result['status']}: {str(result['error']).splitlines()[0]}"
-    elif result["status"] == "interrupted":  # its metrics are those of an earlier step
+    elif result["status"] == "interrupted":
         summary = f"interrupted at step {result['step']}"
     print_line(f"{name}  {summary or result['status']}  {time.perf_counter() - began:.1f} s")
     return result

@@ -317,14 +317,17 @@ class Session:
             LOG.info("%s", notice)
 
     def _result(self, status: str, error: Exception | None) -> dict[str, Any]:
+        """The content of result.json, without metrics if the last evaluation is of an earlier
+        step."""
+        current = self.measured_at == self.step
         result = RunResult(
             status=status,
             step=self.step,
             seconds=round(self.seconds, 3),
             energy_evaluations=self.energy_evaluations,
-            metrics=self.numbers,
-            metrics_step=self.measured_at,
-            timings=self.timings,
+            metrics=self.numbers if current else {},
+            metrics_step=self.measured_at if current else None,
+            timings=self.timings if current else {},
             warnings=[*self.warnings, *self.figures.failures.values()],
             best=self.best.record or None,
             retries=self.retries,
