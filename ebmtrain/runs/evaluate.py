@@ -20,6 +20,7 @@ from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Trace
 from ebmtrain.evaluation.verdict import verdict
 from ebmtrain.runs.advice import fit_advice
+from ebmtrain.runs.loggers.console import progress_lines
 from ebmtrain.runs.sampling import chain_starts, draw_samples, uniform_noise
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import count_evaluations
@@ -102,7 +103,8 @@ def run_evaluations(
     metrics, warnings, method = {}, [], model.method
     for name, evaluate in experiment.evaluators.items():
         if due is None or name in due:
-            found = evaluate(model)
+            with progress_lines(f"evaluation: {name}"):
+                found = evaluate(model)
             metrics |= found.metrics
             warnings += found.warnings
     method_name = experiment.config["method"].get("_target_", "").rpartition(".")[2]

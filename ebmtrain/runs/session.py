@@ -14,9 +14,10 @@ from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
 from ebmtrain.evaluation.protocol import EvaluationInput, Evaluator, HasAtStart, split_timings
 from ebmtrain.masks import lengths
 from ebmtrain.runs.advice import fit_advice
+from ebmtrain.runs.costs import cost_lines
 from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
-from ebmtrain.runs.loggers.console import LOG, RunConsole
+from ebmtrain.runs.loggers.console import LOG, RunConsole, progress_lines
 from ebmtrain.runs.loggers.files import FileLogger
 from ebmtrain.runs.outcome import RunResult, divergence_error, error_message
 from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
@@ -74,6 +75,7 @@ class Session:
         self.loggers: list[Logger] = [FileLogger(run), console]
         self.figures = RunFigures(experiment, run, self.loggers)
         self.finished, self.alarmed = False, False
+        self.told_costs = False
         self.row: Mapping[str, float] = {}
         self.warned: set[str] = set()
 
@@ -174,6 +176,12 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
+        if not self.told_costs:
+            with interruptible():
+                lines = cost_lines(self.experiment, state.eval_model)
+            for line in lines:
+                LOG.info("%s", line)
+            self.told_costs = True
         due = [k for k, e in self.experiment.evaluators.items() if last or _is_due(e, state.step)]
         if not due:
             return {}
@@ -226,7 +234,7 @@ class Session:
             self._check_divergence(state)
             self.run.check_exists()
             title, name = f"step {state.step}", f"{state.step:08d}"
-            with interruptible():
+            with interruptible(), progress_lines("landscape"):
                 points = self._figure_points(state)
                 self.figures.draw_landscape(state.eval_model, points, title, name)
 
@@ -303,7 +311,9 @@ class Session:
     def _write_samples_and_figures(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:
         """Writes the final samples and all figures."""
         experiment, wanted = self.experiment, self.experiment.samples
-        samples = draw_samples(experiment, energy, method, wanted, experiment.generator("samples"))
+        with progress_lines("final samples"):
+            generator = experiment.generator("samples")
+            samples = draw_samples(experiment, energy, method, wanted, generator)
         x = experiment.standardization.to_data(samples)
         also = {"lengths": lengths(x)} if experiment.data_spec.ragged else {}
         self.run.write_arrays("samples/final.npz", x=x, energy=energies(energy, samples), **also)
@@ -313,7 +323,9 @@ class Session:
         known = self.model if self.measured_at == self.step else None
         model = known or evaluation_input(experiment, energy, method)
         title = figure_title(self.name, self.step, self.numbers)
-        for notice in self.figures.draw_all(model, samples, title):
+        with progress_lines("figures"):
+            notices = self.figures.draw_all(model, samples, title)
+        for notice in notices:
             LOG.info("%s", notice)
 
     def _result(self, status: str, error: Exception | None) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from ebmtrain.runs.loggers.console import RunConsole
+from ebmtrain.runs.loggers.console import LOG, RunConsole, progress_lines
 from ebmtrain.runs.loggers.files import FileLogger
 from ebmtrain.runs.session import Session
 from ebmtrain.runs.storage.rundir import RunDir
@@ -87,3 +89,29 @@ def test_every_logger_gets_every_row_and_figure(command, monkeypatch, folder: Pa
     assert [json.loads(line) for line in lines] == third.rows
     assert set(third.figures) == {path.name for path in (folder / "run" / "plots").iterdir()}
     assert third.closed == 1
+
+
+def test_a_long_phase_tells_that_it_is_in_progress(monkeypatch, tmp_path):
+    monkeypatch.setattr("ebmtrain.runs.loggers.console._FIRST_LINE_SECONDS", 0.1)
+    monkeypatch.setattr("ebmtrain.runs.loggers.console._NEXT_LINE_SECONDS", 0.1)
+    with RunConsole(tmp_path / "run.log", quiet=True):
+        with progress_lines("short"):
+            pass
+        with progress_lines("figures"):
+            time.sleep(0.6)
+        with suppress(KeyError), progress_lines("broken"):
+            raise KeyError
+        time.sleep(0.2)
+    told = (tmp_path / "run.log").read_text().splitlines()
+    assert len(told) >= 2
+    assert all("figures: " in line and line.endswith(" s so far") for line in told)
+
+
+def test_outside_of_a_run_progress_goes_to_stderr(capsys, monkeypatch):
+    monkeypatch.setattr("ebmtrain.runs.loggers.console._FIRST_LINE_SECONDS", 0.05)
+    monkeypatch.setattr(LOG, "handlers", [])
+    with progress_lines("evaluation: ais"):
+        time.sleep(0.2)
+    captured = capsys.readouterr()
+    assert captured.err == "evaluation: ais: 0 s so far\n"
+    assert captured.out == ""

@@ -432,7 +432,10 @@ def test_the_last_evaluation_is_restored(configured, tmp_path, monkeypatch):
     second = resume(tmp_path / "run", quiet=True)
     assert (first["step"], second["step"]) == (8, 10)
     for told in (first, second):
-        assert (told["metrics"], told["metrics_step"]) == ({}, None)  # those of step 6 are not of it
+        assert (told["metrics"], told["metrics_step"]) == (
+            {},
+            None,
+        )  # those of step 6 are not of it
         assert told["warnings"] == ["uncertain"]
     measured = load(tmp_path / "run/checkpoints/last.pt")["measured"]
     assert (measured["step"], measured["metrics"]) == (6, {"nll": 1.5})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -138,6 +139,34 @@ class _PlainHandler(logging.StreamHandler):
             silence_stdout()
         else:
             super().handleError(record)
+
+
+@contextmanager
+def progress_lines(phase: str) -> Iterator[None]:
+    """Tells that a phase without lines of its own is in progress: after 2 s, then every 30 s; on
+    stderr outside of a run."""
+    began, ended = time.perf_counter(), threading.Event()
+
+    def tell() -> None:
+        wait = _FIRST_LINE_SECONDS
+        while not ended.wait(wait):
+            line = f"{phase}: {time.perf_counter() - began:.0f} s so far"
+            if LOG.handlers:
+                LOG.info("%s", line)
+            else:
+                print(line, file=sys.stderr, flush=True)
+            wait = _NEXT_LINE_SECONDS
+
+    # In a copy of the context, whose console receives the lines.
+    thread = threading.Thread(target=copy_context().run, args=(tell,), daemon=True)
+    try:
+        thread.start()
+        yield
+    finally:
+        ended.set()
+
+
+_FIRST_LINE_SECONDS, _NEXT_LINE_SECONDS = 2.0, 30.0
 
 
 def print_line(line: str) -> None:
