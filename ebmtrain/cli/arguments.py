@@ -7,14 +7,14 @@ import errno
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ebmtrain.cli.habits import key_habit, refuse_habits
@@ -70,6 +70,8 @@ def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list
     plain, given = split_flags(arguments, ("--config-dir", "-cd"), others=others)
     # Hydra's users type +experiment=x where the default is null; here it needs no plus.
     plain = [w[1:] if w.startswith("+experiment=") else w for w in plain]
+    # No preset has it: it belongs to every model.
+    plain = [f"++{w}" if w.startswith("model.init=") else w for w in plain]
     if not given:
         return plain, None
     folder = Path(next(iter(given.values()))).resolve()
@@ -86,7 +88,23 @@ def compose_arguments(arguments: list[str]) -> DictConfig:
     refuse_habits(overrides, presets)
     config = presets.compose(overrides)
     presets.check_targets(config)
+    adopt_model(config, config.hydra.overrides.task)
     return config
+
+
+def adopt_model(config: DictConfig, typed: Sequence[str]) -> None:
+    """With `model.init=RUN` and no other option of the model among the words that the user typed,
+    the model of that run."""
+    path = OmegaConf.select(config, "model.init")
+    words = [word.lstrip("+~") for word in typed]
+    own = [w for w in words if w.startswith(("model=", "model.")) and w[:11] != "model.init="]
+    if not isinstance(path, str) or own:
+        return
+    from ebmtrain.runs.initial_weights import read_model
+
+    if model := read_model(path):
+        with open_dict(config):
+            config.model = {**model, "init": path}
 
 
 def parse_run_and_options(
@@ -187,6 +205,8 @@ def apply_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict
             continue
         if key not in known:
             raise ConfigError(f"unknown key {key}{suggestion(key, known)}")
+        if key == "dataset.path" and isinstance(value, str) and Path(value).expanduser().exists():
+            value = str(Path(value).expanduser().absolute())  # the run may be opened elsewhere
         *parents, last = key.split(".")
         node = new
         for parent in parents:

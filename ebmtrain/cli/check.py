@@ -26,14 +26,15 @@ _N_FEW_POINTS = 8
 def main(arguments: list[str]) -> int:
     config = compose_arguments(arguments)
 
+    from ebmtrain.runs.initial_weights import with_initial_weights
     from ebmtrain.runs.summary import opening_lines
     from ebmtrain.runtime import native
     from ebmtrain.training.divergence import check_divergence
     from ebmtrain.training.state import initial_state
 
-    members = build_members(config)
-    for line in opening_lines(members[0], group_choices(config.hydra.runtime.choices)):
-        print(line, flush=True)
+    members = [with_initial_weights(member) for member in build_members(config)]
+    lines = opening_lines(members[0], group_choices(config.hydra.runtime.choices))
+    print("\n".join(lines), flush=True)
     spec = members[0].train_spec
     if spec is not None and spec.n_steps > 0:
         states = [

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 USAGE = (
     "ebmtrain evaluate RUN [evaluation=ais] [evaluation.KEY=V] [ood=FILE] [checkpoint=best] "
-    "[--trust P]"
+    "[dataset.path=MOVED] [--trust P]"
 )
 # Sections that do not change the model.
-_OPTIONS = ("evaluation.*", "quality.*", "diagnostics.*", "device.*")
+_OPTIONS = ("evaluation.*", "quality.*", "diagnostics.*", "device.*", "dataset.path")
 
 
 def main(arguments: list[str]) -> int:

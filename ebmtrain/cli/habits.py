@@ -78,6 +78,7 @@ _KEYS = _by_word(
         "optimizer.clip_norm={}": "clip_norm clip grad_clip",
         "optimizer=adamw optimizer.weight_decay={}": "weight_decay",
         "ebmtrain resume {}": "resume continue resume_from",
+        "model.init={}": "init pretrained load_from weights ckpt checkpoint_path",
         "device=cuda": "gpu gpus cuda",
         "device=cpu": "cpu no_cuda",
         "device.threads={}": "threads num_threads",

@@ -11,14 +11,14 @@ from ebmtrain.runs.trained_run import final_samples
 
 USAGE = (
     "ebmtrain plot RUN [plots.format=pdf] [plots.dpi=300] [checkpoint=best] "
-    "[device.accelerator=cpu] [--trust PACKAGE]"
+    "[dataset.path=MOVED] [device.accelerator=cpu] [--trust PACKAGE]"
 )
 
 
 def main(arguments: list[str]) -> int:
     path, options, trust = parse_run_and_options(arguments, USAGE)
     checkpoint = options.pop("checkpoint", None)
-    check_options(options, ("checkpoint", "plots.*", "device.*"))
+    check_options(options, ("checkpoint", "plots.*", "device.*", "dataset.path"))
     run = open_with_options(path, options, checkpoint, trust)
     rows = reversed(run.directory.rows())
     metrics = next((row for row in rows if row.get("step") == run.step), {})

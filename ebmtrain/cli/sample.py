@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.masks import lengths
     from ebmtrain.score import energies
 
-    device = {name: options.pop(name) for name in list(options) if name.split(".")[0] == "device"}
-    run = open_with_options(path, device, options.pop("checkpoint", None), trust)
+    of_run = {name: options.pop(name) for name in list(options) if "." in name}
+    run = open_with_options(path, of_run, options.pop("checkpoint", None), trust)
     if "--inpaint" in files:
         output = _inpaint(run, files["--inpaint"], files.get("--data"), options)
     elif "--denoise" in files:
@@ -83,7 +83,7 @@ def _check_arguments(options: dict[str, Any], files: Mapping[str, str]) -> str |
         raise ConfigError("--inpaint and --denoise exclude each other: give one of them")
     own = ("array",) if mask else ("array", "noise") if noisy else ("start", "label")
     shared = [name for name in _MINIMA if name != "label"]
-    check_options(options, (*shared, *own, "out", "checkpoint", "device.*"))
+    check_options(options, (*shared, *own, "out", "checkpoint", "device.*", "dataset.path"))
     for name, least in _MINIMA.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

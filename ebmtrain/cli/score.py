@@ -15,7 +15,7 @@ USAGE = "ebmtrain score RUN --data FILE --out FILE.csv|npy|npz [array=NAME] [che
 def main(arguments: list[str]) -> int:
     rest, files = split_flags(arguments, ("--data", "--out"), others=True)
     path, options, trust = parse_run_and_options(rest, USAGE)
-    check_options(options, ("array", "checkpoint", "device.*"))
+    check_options(options, ("array", "checkpoint", "device.*", "dataset.path"))
     for flag in ("--data", "--out"):
         if flag not in files:
             raise ConfigError(f"{flag} FILE is missing; usage: {USAGE}")

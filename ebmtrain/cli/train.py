@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ebmtrain.cli.arguments import find_key, parse_overrides
+from ebmtrain.cli.arguments import adopt_model, find_key, parse_overrides
 from ebmtrain.cli.habits import refuse_habits
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets
@@ -60,7 +60,13 @@ def main(arguments: list[str]) -> int:
     config = hydra_private.load_config(loader, flags.overrides, name=name)
     hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
     chosen.check_targets(config)
+    adopt_model(config, config.hydra.overrides.task)
     members = build_members(config)
+
+    from ebmtrain.runs.initial_weights import with_initial_weights
+
+    for member in members:
+        with_initial_weights(member)  # what cannot be used is refused before anything is written
     start = partial(
         hydra_private.run, loader, config, partial(run_job, members=members, command=command)
     )
@@ -113,7 +119,9 @@ def run_job(
     options: dict[str, Any] = {"quiet": in_sweep, "command": command}
     presets.extend_import_path(*import_path)
     try:
-        members = members or build_members(config)
+        if members is None:
+            adopt_model(config, settings.overrides.task)
+            members = build_members(config)
         if len(members) > 1:
             results = run_ensemble(members, path, choices, name=name, **options)
             return _objective(results, in_sweep=in_sweep)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from ebmtrain.config.instantiate import initialize_model, instantiate_part
 from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
-from ebmtrain.datasets.spec import DataSpec
-from ebmtrain.errors import ConfigError, own_code_location
+from ebmtrain.datasets.spec import DataSpec, in_units
+from ebmtrain.errors import ConfigError, DataError, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.protocol import ChecksDimensions, Evaluator
@@ -73,7 +74,7 @@ def build(
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")
-    built = _build_model_and_data(config, sampler, saved, device, dtype)
+    built = _build_model_and_data(config, sampler, saved, device, dtype, resumed=trust is not None)
     return Experiment(
         config=built.config,
         energy=built.energy.to(device=device, dtype=dtype),
@@ -122,6 +123,8 @@ def _build_model_and_data(
     saved: Callable[[], DataSpec] | None,
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    resumed: bool,
 ) -> _ModelAndData:
     """The model and its data. A landscape has none, and those of a trained model are not read."""
     energy = None if accepts_argument(config["model"], "event_shape") else initialize_model(config)
@@ -135,7 +138,8 @@ def _build_model_and_data(
         data = partial(_read_checked_dataset, config, data_spec)
         energy = energy or _initialize_for_data(config, data_spec)
         return _ModelAndData(config, energy, data_spec, data)
-    dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
+    with _moved_data_remedy(config) if resumed else nullcontext():
+        dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
     config, data_spec = _with_classes(config, dataset), DataSpec.of(dataset)
     check_sizes(config, dataset.train[0].numel(), dtype.itemsize, len(dataset.holdout))
     if data_spec.ragged and (problems := ragged_problems(config)):
@@ -183,6 +187,8 @@ def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     dataset, model = config["dataset"], config["model"]
     if isinstance(dataset.get("path"), str):
         dataset = {**dataset, "path": _absolute(dataset["path"])}
+    if isinstance(model.get("init"), str):
+        model = {**model, "init": _absolute(model["init"])}
     if isinstance(model.get("runs"), list):
         model = {**model, "runs": [_absolute(run) for run in model["runs"]]}
     return {**config, "dataset": dataset, "model": model}
@@ -198,9 +204,24 @@ def _absolute(path: Any) -> Any:
 
 
 def _read_checked_dataset(config: dict[str, Any], data_spec: DataSpec) -> Dataset:
-    dataset = instantiate_part(config, "dataset")
+    with _moved_data_remedy(config):
+        dataset = instantiate_part(config, "dataset")
+    if config["model"].get("init") is not None:  # whose units the run has taken over
+        dataset = in_units(dataset, data_spec.standardization)
     data_spec.check(dataset)
     return dataset
+
+
+@contextmanager
+def _moved_data_remedy(config: dict[str, Any]) -> Iterator[None]:
+    """Adds a remedy to a DataError about the data of a run, which may have moved."""
+    try:
+        yield
+    except DataError as error:
+        path = config["dataset"].get("path")
+        if not isinstance(path, str) or Path(path).exists():
+            raise
+        raise DataError(f"{error}; if the data have moved, add dataset.path=PLACE") from error
 
 
 def _landscape_spec(energy: Landscape, config: dict[str, Any]) -> DataSpec:

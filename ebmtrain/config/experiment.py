@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ebmtrain.config.schema import CheckpointSettings, PlotSettings, SampleSettings
-from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.spec import DataSpec, in_units
 from ebmtrain.evaluation.protocol import Evaluator
 from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.seeding import stream
@@ -63,6 +63,18 @@ class Experiment:
             DataError: they cannot be read, or are not the training data of the model.
         """
         return None if self.data is None else self.data()
+
+    def with_units(self, units: Standardization) -> Experiment:
+        """The same experiment, whose data are standardized in these units."""
+        assert self.dataset is not None
+        assert self.train_spec is not None
+        dataset = in_units(self.dataset, units)
+        return replace(
+            self,
+            data_spec=DataSpec.of(dataset),
+            data=lambda: dataset,
+            train_spec=replace(self.train_spec, dataset=dataset),
+        )
 
     @property
     def temperature(self) -> float:

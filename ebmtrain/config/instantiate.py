@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from ebmtrain.config.annotations import accepts_argument
 from ebmtrain.errors import ConfigError, EbmtrainError, out_of_memory, own_code_location
 from ebmtrain.runtime.seeding import stream
 
@@ -20,11 +21,15 @@ class _Kind(NamedTuple):
     """That a part of this kind has."""
     supplied: frozenset[str] = frozenset()
     """Arguments that the builder passes and a configuration may not contain."""
+    general: frozenset[str] = frozenset()
+    """Options of the section that are not arguments of the class, unless it has them too."""
 
 
 PARTS = {
     "model": _Kind(
-        ("forward", "parameters"), frozenset({"event_shape", "ragged", "training_points"})
+        ("forward", "parameters"),
+        frozenset({"event_shape", "ragged", "training_points"}),
+        frozenset({"init"}),
     ),
     "sampler": _Kind(("init", "step")),
     "method": _Kind(("init", "loss"), frozenset({"sampler"})),
@@ -33,6 +38,12 @@ PARTS = {
     "evaluation": _Kind(("every", "__call__")),
 }
 """The sections that name a class."""
+
+
+def arguments_of(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The section without its general options, see `PARTS`."""
+    general = [k for k in PARTS[name].general if k in node and not accepts_argument(node, k)]
+    return {k: v for k, v in node.items() if k not in general} if general else node
 
 
 def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
@@ -47,7 +58,9 @@ def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     assert PARTS[name].supplied.issuperset(supplied), supplied.keys()
     try:
         # Called here, because Hydra would turn a dataclass among the arguments into a mapping.
-        part = instantiate(config[name], _convert_="all", _partial_=True)(**supplied)
+        part = instantiate(arguments_of(name, config[name]), _convert_="all", _partial_=True)(
+            **supplied
+        )
     except (InstantiationException, EbmtrainError, *_PLAIN) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, EbmtrainError):

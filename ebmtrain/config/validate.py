@@ -19,7 +19,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ebmtrain.config.aliases import resolve_aliases
-from ebmtrain.config.annotations import is_plain, may_be_collection, missing_type, type_hints
+from ebmtrain.config.annotations import (
+    accepts_argument,
+    is_plain,
+    may_be_collection,
+    missing_type,
+    type_hints,
+)
 from ebmtrain.config.cross_checks import conflicts
 from ebmtrain.config.instantiate import PARTS
 from ebmtrain.config.schema import CheckpointSettings, PlotSettings, SampleSettings, TrainSettings
@@ -74,7 +80,7 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
             problems += call_problems(name, config[name], cls, frozenset(), trust)
     for name, kind in PARTS.items():
         if name in config:
-            problems += _part_problems(name, config[name], kind.supplied, trust)
+            problems += _part_problems(name, config[name], kind.supplied, trust, kind.general)
     if seed_problems:  # dataset.seed interpolates it and is reported once
         got = f".seed must be .*got {re.escape(_format_value(config.get('seed')))}$"
         problems = seed_problems + [p for p in problems if not re.search(got, p)]
@@ -85,8 +91,14 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
     return ValidConfig(config)
 
 
-def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust) -> list[str]:
-    """Problems of a mapping with a `_target_`."""
+def _part_problems(
+    path: str,
+    node: Any,
+    supplied: frozenset[str],
+    trust: Trust,
+    general: frozenset[str] = frozenset(),
+) -> list[str]:
+    """Problems of a mapping with a `_target_`; for `general` see `PARTS`."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         return [f"{path} must be a mapping with a _target_, got {node!r}"]
     try:
@@ -98,7 +110,10 @@ def _part_problems(path: str, node: Any, supplied: frozenset[str], trust: Trust)
     if not callable(target):
         return [f"{path}._target_: {node['_target_']!r} is not a class or function"]
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return call_problems(path, arguments, target, supplied, trust)
+    problems = []
+    for key in [key for key in general if key in arguments and not accepts_argument(node, key)]:
+        problems += value_problems(f"{path}.{key}", arguments.pop(key), str | None)
+    return problems + call_problems(path, arguments, target, supplied, trust)
 
 
 def call_problems(

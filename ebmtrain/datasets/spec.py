@@ -3,6 +3,8 @@ be used without the data."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 from typing import Any, NamedTuple
 
@@ -121,7 +123,8 @@ class DataSpec(NamedTuple):
         if self.fingerprint not in (found, fingerprint(dataset, labelled=False)):
             raise DataError(
                 f"the data are not those the model was trained on (fingerprint {found[:12]}, not "
-                f"{(self.fingerprint or 'none')[:12]}): restore the original data, or train again"
+                f"{(self.fingerprint or 'none')[:12]}): restore the original data, or begin a "
+                "new run with these weights, on these data: model.init=RUN"
             )
 
 
@@ -145,6 +148,15 @@ def _valid_noise(noise: Any, shift: Tensor) -> bool:
     if not isinstance(noise, Tensor) or (noise.shape, noise.dtype) != (shift.shape, shift.dtype):
         return False
     return bool((noise.isfinite() & (noise >= 0)).all())
+
+
+def in_units(dataset: Dataset, units: Standardization) -> Dataset:
+    """The data set with another standardization of its points."""
+    if dataclasses.is_dataclass(dataset) and not isinstance(dataset, type):
+        return dataclasses.replace(dataset, standardization=units)  # type: ignore[type-var]
+    copied = copy.copy(dataset)
+    copied.standardization = units
+    return copied
 
 
 def fingerprint(dataset: Dataset, *, labelled: bool = True) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.runs.initial_weights import with_initial_weights
 from ebmtrain.runs.launch import create_run, session_steps
 from ebmtrain.runs.loggers.console import print_line
 from ebmtrain.runs.outcome import report_outcome
@@ -87,6 +88,7 @@ def run_ensemble(
         TerminationSignal: a signal stopped it, after the members were saved.
     """
     began, each = time.perf_counter(), member_overrides(members)
+    members = [with_initial_weights(member) for member in members]
     paths = [path / f"{i}_{override}" for i, override in enumerate(each)]
     results: dict[int, _Result] = {}
 

@@ -14,6 +14,7 @@ from ebmtrain.config.trust import Trust, trust_flags
 from ebmtrain.config.validate import validate
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
+from ebmtrain.runs.initial_weights import with_initial_weights
 from ebmtrain.runs.loggers.console import LOG, RunConsole
 from ebmtrain.runs.provenance import run_info
 from ebmtrain.runs.session import Session, Stepper
@@ -49,6 +50,7 @@ def run_experiment(
         quiet: prints nothing.
         command: for run.json; None: the arguments of this process.
     """
+    experiment = with_initial_weights(experiment)
     with create_run(experiment, path, choices, command) as run:
         return _run_session(experiment, run, choices, quiet=quiet)
 
@@ -114,9 +116,13 @@ def resume(
                 run.write_config(config)
             run.truncate_metrics(0)
             notes = ["there is no checkpoint: the run had not begun, and begins now"]
+            experiment = with_initial_weights(experiment)
             return _run_session(experiment, run, choices, quiet=quiet, notes=notes)
         saved, skipped = run.load_checkpoint()
         state = validate_state(saved)
+        if valid["model"].get("init") is not None:
+            experiment = experiment.with_units(DataSpec.from_state(state["frame"]).standardization)
+        assert experiment.train_spec is not None
         n_steps, result = experiment.train_spec.n_steps, run.read_json("result.json")
         finished = result.get("status") == "finished" and result.get("step") == state["step"]
         if state["step"] > n_steps or (state["step"] == n_steps and finished):
