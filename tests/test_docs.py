@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from ebmtrain.cli.arguments import dotted_keys, parse_overrides
 from ebmtrain.cli.main import VERBS
 from ebmtrain.config import presets
+from ebmtrain.config.instantiate import PARTS
 from ebmtrain.config.validate import validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def known_keys() -> set[str]:
     for path in PRESETS:
         if path.parent.name not in ("configs", "experiment"):
             keys |= set(dotted_keys(yaml.safe_load(path.read_text()), f"{path.parent.name}."))
-    return keys
+    return keys | {f"{name}.{key}" for name, kind in PARTS.items() for key in kind.general}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

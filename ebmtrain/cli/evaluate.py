@@ -38,12 +38,6 @@ def main(arguments: list[str]) -> int:
     metrics, warnings = run_evaluations(run.experiment, model)
     if others is not None:
         metrics = {**metrics, **_ood_auroc(run, others)}
-    width = max(map(len, metrics), default=0)
-    for name, value in metrics.items():
-        shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
-        print(f"{name:{width}} {shown}")
-    for warning in warnings:
-        print(f"warning: {warning}")
     numbers, timings = split_timings(metrics)
     content = {
         "step": run.step,
@@ -54,6 +48,12 @@ def main(arguments: list[str]) -> int:
         "warnings": warnings,
     }
     run.directory.write_json("evaluation.json", content)
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
+        shown = " ".join(f"{v:.4f}" for v in value) if isinstance(value, list) else f"{value:.6g}"
+        print(f"{name:{width}} {shown}")
+    for warning in warnings:
+        print(f"warning: {warning}")
     print(f"step {run.step}: {path / 'evaluation.json'}")
     return 0
 
@@ -68,6 +68,7 @@ def _read_ood_points(run: Run, path: str) -> Tensor:
 def _ood_auroc(run: Run, others: Tensor) -> dict[str, float]:
     """AUROC of the energy between held-out points and others; draws plots/ood.png."""
     from ebmtrain.evaluation.estimators.auroc import auroc
+    from ebmtrain.evaluation.estimators.threshold import false_positive_rate
     from ebmtrain.runs.figures import RunFigures
     from ebmtrain.runs.trained_run import final_samples
     from ebmtrain.score import energies
@@ -83,4 +84,5 @@ def _ood_auroc(run: Run, others: Tensor) -> dict[str, float]:
     value, error = auroc(found["held-out data"], found["out of distribution"])
     title = f"step {run.step}  AUROC {value:.4f}"
     RunFigures(run.experiment, run.directory, warn=warn).draw_energies("ood", found, title)
-    return {"ood_auroc": value, "ood_auroc_se": error}
+    fpr95 = false_positive_rate(found["held-out data"], found["out of distribution"])
+    return {"ood_auroc": value, "ood_auroc_se": error, "ood_fpr95": fpr95}

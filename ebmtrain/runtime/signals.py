@@ -12,7 +12,10 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The last three are those with which batch systems announce the end of a job's time.
+SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
+)  # fmt: skip
 
 
 class TerminationSignal(KeyboardInterrupt):
@@ -36,8 +39,8 @@ def _raise(number: int, frame: FrameType | None = None) -> None:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Within this context each of SIGINT, SIGTERM and SIGHUP raises `TerminationSignal`,
-    SIGINT also in a background job, where the shell ignores it."""
+    """Within this context each of SIGNALS raises `TerminationSignal`, SIGINT also in a background
+    job, where the shell ignores it."""
     with _handle_signals(_raise):
         yield
 
@@ -181,7 +184,7 @@ def _install(handler: Any) -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    numbers = [n for n in _SIGNALS if not (ignored and n == signal.SIGHUP)]
+    numbers = [n for n in SIGNALS if not (ignored and n == signal.SIGHUP)]
     return {number: signal.signal(number, handler) for number in numbers}
 
 

@@ -65,6 +65,40 @@ def test_each_row_gets_its_energy_and_density(command, folder: Path, run: Path):
         assert file["neg_log_p"].mean() == pytest.approx(nll, abs=1e-4)
     assert command("score", run, "--data", "holdout.npy", "--out", "x.npy").code == 0
     assert np.load("x.npy").shape == (12,)
+    outcome = command("score", run, "--data", "holdout.npy", "--out", "x.npy")
+    assert outcome.lines[-1] == "12 rows, energy: x.npy"  # and no density, which npz files have
+
+
+def test_a_threshold_has_its_false_positive_rate(command, run: Path):
+    """From the held-out rows; without --data these are scored. If there are too few of them, or if
+    they are gone, a line says so, and the energies are written."""
+    outcome = command("score", run, "--out", "x.npz", "fpr=0.25")
+    assert outcome.code == 0, outcome.err
+    with np.load("x.npz") as file:
+        found = dict(file)
+    energy, limit = found["energy"], float(found["threshold"])
+    assert (len(energy), float(found["fpr"])) == (12, 0.25)
+    assert limit == np.sort(energy)[9]  # the tenth of twelve: ceil(13 * 3/4) = 10
+    assert found["anomaly"].tolist() == (energy > limit).astype(int).tolist()
+    assert "threshold" in outcome.lines[0]
+    assert "at most 25.00% false positives, from 12 held-out rows" in outcome.lines[0]
+    table = np.genfromtxt("table.csv", delimiter=",", skip_header=1)[:, [0, 2]]
+    dataset = ebmtrain.load(run).experiment.dataset
+    assert dataset is not None
+    np.testing.assert_allclose(table[found["row"]], dataset.holdout)
+    few = command("score", run, "--out", "x.csv")
+    assert "no threshold: a false-positive rate of 0.05 needs 19 held-out rows" in few.out
+    assert "anomaly" not in read("x.csv")
+    assert "threshold" not in command("score", run, "--out", "x.csv", "fpr=null").out
+    Path("table.csv").rename("moved.csv")
+    Path("new.csv").write_text("mass,length\n5000,3.0\n9000,3.0\n")
+    words = ("score", run, "--data", "new.csv", "--out", "x.csv", "fpr=0.25")
+    outcome = command(*words)
+    assert (outcome.code, "no threshold: " in outcome.out) == (0, True)
+    assert "add dataset.path=PLACE" in outcome.out
+    assert command(*words, "dataset.path=moved.csv").code == 0
+    assert read("x.csv")["anomaly"].tolist() == [0, 1]
+    assert "add dataset.path=PLACE" in command("score", run, "--out", "x.csv").err
 
 
 @pytest.mark.slow
@@ -113,7 +147,7 @@ def test_unusable_files_are_refused(command, folder: Path, run: Path):
 
 def test_invalid_arguments_are_refused(command, folder: Path, run: Path):
     for words, message in [
-        (["--out", "x.csv"], "--data FILE is missing"),
+        (["--out", "x.csv", "fpr=2"], "fpr must be between 0 and 1, or null"),
         (["--data", "table.csv"], "--out FILE is missing"),
         (["--data", "table.csv", "--out", "x.txt"], "--out must end in .csv, .npy or .npz"),
         (["--data", "table.csv", "--out", "./table.csv"], "it would be overwritten"),
@@ -133,6 +167,7 @@ def test_energies_separate_other_points_from_the_data(command, run: Path):
     assert outcome.code == 0
     told = json.loads((run / "evaluation.json").read_text())
     assert told["metrics"]["ood_auroc"] == 1.0
+    assert told["metrics"]["ood_fpr95"] == 0.0
     assert told["options"] == {"ood": "far.csv"}
     assert (run / "plots/ood.png").stat().st_size > 1000
     refused = command("evaluate", run, "odd=far.csv")

@@ -443,7 +443,7 @@ def test_a_run_and_its_resumption_import_no_compiler(folder: Path, tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_an_interrupted_sweep_reports_its_finished_jobs(folder: Path, tiny, number):
     words = [*tiny, "seed=0,1,2", "train.steps=100000", "checkpoint.every=10",
              "hydra.sweep.dir=sweep", "evaluation.every=1000000"]  # fmt: skip

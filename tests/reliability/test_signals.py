@@ -15,7 +15,8 @@ from same_state import load, result, run_differences
 
 from ebmtrain.cli.main import main
 from ebmtrain.runs.figures import RunFigures
-from ebmtrain.runtime.signals import StopRequest
+from ebmtrain.runtime import signals
+from ebmtrain.runtime.signals import StopRequest, TerminationSignal, raise_on_signals
 from ebmtrain.training import loop
 from ebmtrain.training.loop import StepRequests
 from ebmtrain.training.state import TrainSpec, TrainState
@@ -259,3 +260,16 @@ def test_former_signal_handlers_are_restored(command: Callable, number):
     before = signal.getsignal(number)
     assert command("list", "model").code == 0
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_each_signal_is_received(number):
+    """Those of batch systems too: SIGUSR1 of Slurm and SGE, SIGUSR2, and SIGXCPU at the end of the
+    CPU time. The first ends the run, and a second one has its default effect."""
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.signal == number
+        assert signal.getsignal(number) == before
+    with pytest.raises(TerminationSignal), raise_on_signals():
+        os.kill(os.getpid(), number)

@@ -38,13 +38,6 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         raise ConfigError(f"there are no runs below {shown}: give a sweep, or outputs")
     board = sections(entries, sort)
     every = tables(board, entries)
-    for table in () if quiet else every:
-        if len(table.rows) <= _MAX_PRINTED_ROWS:
-            table.show()
-        else:
-            print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
-    if not quiet:
-        print()
     write_file(folder, "summary.csv", to_csv(board, entries).encode())
     text = to_markdown(
         f"Report on {printable(folder.resolve().name)}", every, FIGURE_FILES, status_counts(entries)
@@ -52,6 +45,14 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
     write_file(folder, "summary.md", text.encode())
     for name, picture in figures(board, _warn_of_picture):
         write_file(folder, name, picture)
+    # Last: whoever reads a pipe may close it.
+    for table in () if quiet else every:
+        if len(table.rows) <= _MAX_PRINTED_ROWS:
+            table.show()
+        else:
+            print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
+    if not quiet:
+        print()
     return entries
 
 

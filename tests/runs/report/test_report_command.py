@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import HANG_S
 
 from ebmtrain.cli import report as verb
 from ebmtrain.plots.comparison import comparison
@@ -260,3 +263,15 @@ def test_unfinished_runs_have_their_status(command, folder: Path, write_run):
         name: name for name in ("interrupted", "running", "killed")}  # fmt: skip
     assert "ebmtrain resume" in rows["running"]["error"]
     assert all((folder / "runs" / name).exists() for name in FILES)
+
+
+def test_the_files_are_written_if_the_reader_of_the_output_closes_it(folder: Path, write_run):
+    """As `| head -1` does; here before the first line."""
+    write_run(folder / "runs/a")
+    read, write = os.pipe()
+    os.close(read)
+    arguments = [sys.executable, "-m", "ebmtrain", "report", "runs"]
+    done = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, timeout=HANG_S)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {name for name in FILES if (folder / "runs" / name).stat().st_size} == set(FILES)
