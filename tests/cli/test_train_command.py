@@ -398,10 +398,10 @@ def test_an_invalid_sweep_keeps_files_of_others(tmp_path):
     (planned.path / "multirun.yaml").touch()
     (planned.path / "0_job").mkdir()
     (planned.path / "of_another.txt").touch()
-    planned.tidy()
+    planned.remove_empty()
     assert files_in(planned.path) == {"of_another.txt"}
     (planned.path / "of_another.txt").unlink()
-    planned.tidy()
+    planned.remove_empty()
     assert list(tmp_path.iterdir()) == []
 
 
