@@ -7,17 +7,17 @@ import errno
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ebmtrain.cli.habits import key_habit, refuse_habits
+from ebmtrain.cli.habits import key_habit
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
 from ebmtrain.errors import ConfigError, nearest, out_of_memory, own_code_location, suggestion
 
@@ -78,33 +78,6 @@ def parse_overrides(arguments: list[str], *, others: bool = False) -> tuple[list
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {folder} is not a directory")
     return plain, folder
-
-
-def compose_arguments(arguments: list[str]) -> DictConfig:
-    """The configuration that `[--config-dir DIR] key=value ...` describes."""
-    overrides, folder = parse_overrides(arguments)
-    extend_import_path(folder)
-    presets = Presets(user=folder)
-    refuse_habits(overrides, presets)
-    config = presets.compose(overrides)
-    presets.check_targets(config)
-    adopt_model(config, config.hydra.overrides.task)
-    return config
-
-
-def adopt_model(config: DictConfig, typed: Sequence[str]) -> None:
-    """With `model.init=RUN` and no other option of the model among the words that the user typed,
-    the model of that run."""
-    path = OmegaConf.select(config, "model.init")
-    words = [word.lstrip("+~") for word in typed]
-    own = [w for w in words if w.startswith(("model=", "model.")) and w[:11] != "model.init="]
-    if not isinstance(path, str) or own:
-        return
-    from ebmtrain.runs.initial_weights import read_model
-
-    if model := read_model(path):
-        with open_dict(config):
-            config.model = {**model, "init": path}
 
 
 def parse_run_and_options(

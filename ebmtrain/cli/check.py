@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import compose_arguments
+from ebmtrain.cli.compose import compose_arguments
 from ebmtrain.config.ensemble import build_members
 from ebmtrain.config.presets import group_choices
 

@@ -23,7 +23,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ebmtrain.cli.arguments import adopt_model, find_key, parse_overrides
+from ebmtrain.cli.arguments import find_key, parse_overrides
+from ebmtrain.cli.compose import adopt_model
 from ebmtrain.cli.habits import refuse_habits
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebmtrain.cli.arguments import compose_arguments
+from ebmtrain.cli.compose import compose_arguments
 from ebmtrain.config.presets import to_plain
 
 if TYPE_CHECKING:
