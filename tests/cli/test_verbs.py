@@ -540,6 +540,21 @@ def test_a_model_keeps_its_units_without_its_data(command, folder, run_of_file):
         assert command("sample", "run", "count=20").code == 0
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_out_of_distribution_points_are_compared_with_held_out_points(command, folder, run_of_file):
+    """Not with samples of the model, which here are far from the data."""
+    others = np.random.default_rng(2).normal(size=(50, 2)) * 14 + 100
+    np.save(folder / "others.npy", others)
+    outcome = command("evaluate", "run", "ood=others.npy")
+    assert outcome.code == 0, outcome.err
+    model = ebmtrain.load(run_of_file)
+    assert model.experiment.dataset is not None
+    usual, unusual = model.energy(model.experiment.dataset.holdout), model.energy(others)
+    pairs = unusual[:, None] > usual[None, :]
+    found = json.loads((run_of_file / "evaluation.json").read_text())["metrics"]["ood_auroc"]
+    assert found == pytest.approx(float(pairs.double().mean()), abs=1e-6)
+
+
 CHANGES = {
     "scaled": lambda x: x * 1.5,
     "row added": lambda x: np.concatenate([x, x[:1]]),

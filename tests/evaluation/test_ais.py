@@ -390,3 +390,52 @@ def test_evaluate_with_another_evaluation_than_that_of_the_run(command, folder, 
     assert found["nll"] == pytest.approx(own["nll"], abs=max(0.05, 4 * found["log_z_se"]))
     assert "did you mean ais?" in command("evaluate", "run", "evaluation=aiss").err
     assert "unknown key" in command("evaluate", "run", "evaluation.chains=100").err
+
+
+def test_the_ladder_is_at_least_that_of_the_pilot(ais):
+    """With one step asked for, those that the pilot chose still resolve a narrow model."""
+    one = ais("evaluation.temperatures=1", "evaluation.pilot_ess=0.99")
+    found, warnings = one(perfect_input(replace(MIXTURE, std=0.4)))
+    assert warnings == []
+    assert abs(found["log_z"] + OFFSET) < 4 * found["log_z_se"]
+    assert found["ess"] > 100
+
+
+def test_chains_of_ais_make_no_jumps(ais):
+    """Their weights would not be independent."""
+    few = ("evaluation.chains=50", "evaluation.temperatures=10", "evaluation.pilot_chains=50")
+    kernel = (
+        "evaluation.kernel._target_=ebmtrain.samplers.mala.Mala",
+        "~evaluation.kernel.n_leapfrog",
+    )
+    jumps = ("+evaluation.kernel.jumps={_target_: ebmtrain.samplers.jumps.DifferentialEvolution,"
+             " every: 1}",)  # fmt: skip
+    plain, jumping = (
+        ais(*few, *kernel, *more).bidirectional_ais(perfect_input(MIXTURE)) for more in ((), jumps)
+    )
+    assert torch.equal(plain.forward, jumping.forward)
+    assert torch.equal(plain.reverse, jumping.reverse)
+
+
+def test_the_base_is_fitted_to_the_data(ais):
+    """The forward side knows nothing of the samples of the model, however wide they are."""
+    few = ("evaluation.chains=50", "evaluation.temperatures=10", "evaluation.pilot_chains=50")
+    narrow, wide = (
+        ais(*few).bidirectional_ais(perfect_input(MIXTURE, heat=heat)) for heat in (1.0, 2.0)
+    )
+    assert torch.equal(narrow.forward, wide.forward)
+    assert not torch.equal(narrow.reverse, wide.reverse)
+
+
+def test_each_end_of_the_interval_is_of_its_own_side():
+    """Exact weights of one side: its end is its value, whatever the other side is."""
+    check = AnnealedImportanceSampling(every=1, kernel=Hmc(step_size=0.3))
+    noise = 0.1 * torch.randn(400, generator=seeded(3), dtype=torch.float64)
+    noise = noise - log_mean_exp(noise)
+    sure = torch.zeros_like(noise)
+    below, _ = check.summarize(LogWeights(sure - 0.01, noise - 0.01, unused_trace), seeded(1))
+    assert below["log_z_lower"] == pytest.approx(-0.01)
+    assert below["log_z_upper"] > 0.015
+    above, _ = check.summarize(LogWeights(noise - 0.01, sure - 0.01, unused_trace), seeded(1))
+    assert above["log_z_upper"] == pytest.approx(0.01)
+    assert above["log_z_lower"] < -0.015

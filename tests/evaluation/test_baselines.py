@@ -40,10 +40,10 @@ def points(scale: float = 1.0) -> Points:
     return random_split(1e3 + scale * (z @ MIX.T), holdout=0.4, standardize="whiten", seed=1)
 
 
-def evaluate(dataset: Points, **options) -> Evaluation:
+def evaluate(dataset: Points, temperature: float = 1.0, **options) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     inputs = EvaluationInput(
-        energy=Wide(), temperature=1.0, region=DataSpec.of(dataset).region,
+        energy=Wide(), temperature=temperature, region=DataSpec.of(dataset).region,
         standardization=dataset.standardization, dataset=dataset, draw=lambda n: u[:n],
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
@@ -66,6 +66,13 @@ def test_mixture_with_one_component_equals_the_gaussian():
     assert found["gain_over_gmm"] == pytest.approx(float(gain.mean()), abs=2e-3)
     assert found["gain_over_gmm"] == pytest.approx(found["peer_nll_gmm"] - found["nll"], abs=1e-9)
     assert found["gain_over_gmm_se"] == pytest.approx(float(gain.std()) / 120**0.5, abs=1e-3)
+
+
+def test_a_gain_is_at_the_temperature_of_the_model():
+    found = evaluate(points(), temperature=2.0, bandwidths=2, components=1).metrics
+    for name in ("gaussian", "kde", "gmm"):
+        difference = found[f"peer_nll_{name}"] - found["nll"]  # type: ignore[operator]
+        assert found[f"gain_over_{name}"] == pytest.approx(difference, abs=1e-9)
 
 
 @dataclass

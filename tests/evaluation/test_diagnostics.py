@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -323,3 +324,30 @@ def test_timings_are_separate_from_metrics(command, folder, tiny):
     assert "ess_per_second " in outcome.out
     assert {"rhat", "ess_bulk", "ess_tail"} <= set(again)
     assert np.isfinite(again["rhat"])
+
+
+def test_the_worst_quantity_is_reported(landscape):
+    """The first coordinate and the energy are nearly independent draws, the second moves slowly."""
+    experiment = landscape("diagnostics.chains=16", "diagnostics.draws=400")
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 16, 2, generator=g)
+    for i in range(1, 400):
+        x[i, :, 1] = 0.95 * x[i - 1, :, 1] + (1 - 0.95**2) ** 0.5 * x[i, :, 1]
+    inputs = evaluation_input(experiment, experiment.energy, {})
+    fixed = replace(inputs, energy=FirstCoordinate(), trace=lambda *_: Trace(x, {}, 100, 1.0))
+    found, (said,) = experiment.evaluators["diagnostics"](fixed)
+    assert found["ess_bulk"] == pytest.approx(16 * 400 * 0.05 / 1.95, rel=0.5)
+    assert found["ess_tail"] < 0.25 * 16 * 400
+    assert found["rhat"] > 1.04
+    assert found["ess_per_evaluation"] == found["ess_bulk"] / 100
+    assert "coordinate 2" in said
+    diagnostics = experiment.evaluators["diagnostics"]
+    assert isinstance(diagnostics, Diagnostics)
+    summary = diagnostics.summary(fixed)
+    assert summary is not None
+    assert summary.bulk[-1] == pytest.approx(found["ess_bulk"])
+
+
+class FirstCoordinate(torch.nn.Module):
+    def forward(self, x):
+        return x[:, 0]

@@ -91,6 +91,8 @@ def test_metrics_of_a_gaussian_in_the_units_of_the_data(d, temperature):
     assert found["nll"] == pytest.approx(-log_q.mean(), abs=1e-6)
     assert found["nll_se"] == pytest.approx(log_q.std(ddof=1) / math.sqrt(4000))
     assert found["regret"] == pytest.approx(found["nll"] - truth.entropy)
+    squares = (truth.log_prob(held).numpy() - log_q) ** 2
+    assert found["log_density_mse"] == pytest.approx(squares.mean())
     precision, difference = np.linalg.inv(covariance), mean - 1.0
     kl = (0.25 * np.trace(precision) + difference @ precision @ difference - d
           - d * math.log(0.25) + np.linalg.slogdet(covariance)[1]) / 2  # fmt: skip

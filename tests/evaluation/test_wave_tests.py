@@ -181,6 +181,33 @@ def test_samples_are_compared_in_the_units_of_the_data(channels):
     assert off["residual_data"] == pytest.approx(20, rel=0.05)
 
 
+def test_as_many_held_out_sequences_as_asked_for():
+    """At most `points`, chosen at random, and each statistic by scipy."""
+    held, samples = random_waves(100, 1), random_waves(100, 70, faster=0.3)
+    order = torch.randperm(100, generator=torch.Generator())
+    for n in (40, 100, 300):
+        found, _ = evaluate(held, samples, points=n)
+        real, ours = fit_waves(held[order[:n]]), fit_waves(samples[:n].float())
+        assert found["residual_data"] == pytest.approx(float(real.residual.median()), rel=1e-5)
+        tests = {
+            "amplitude": stats.ks_2samp(ours.amplitude, real.amplitude),
+            "frequency": stats.ks_2samp(ours.frequency, real.frequency),
+            "residual": stats.ks_2samp(ours.residual, real.residual),
+        }
+        for name, test in tests.items():
+            assert found[f"p_{name}"] == pytest.approx(test.pvalue, rel=0.02), name
+        statistics = [tests[k].statistic for k in ("amplitude", "frequency")]
+        largest = max(*statistics, kuiper_test(ours.phase, real.phase).statistic)
+        assert found["wave_distance"] == pytest.approx(largest, abs=0.011)
+
+
+def test_the_residual_is_no_part_of_the_distance():
+    """Waves of equal parameters and unequal noise, whose residuals do not overlap."""
+    found, _ = evaluate(random_waves(300, 1, std=0.01), random_waves(300, 70, std=0.1))
+    assert found["p_residual"] < 1e-6  # type: ignore[operator]
+    assert found["wave_distance"] < 0.25  # type: ignore[operator]
+
+
 def test_notices_for_other_shapes_and_nonfinite_samples():
     nothing, warnings = evaluate(torch.rand(40, 2).double(), torch.rand(40, 2))
     assert not nothing

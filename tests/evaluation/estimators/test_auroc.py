@@ -37,12 +37,13 @@ def test_nan_scores_give_nan():
     assert auroc(some, torch.tensor([torch.inf]))[0] == 1.0
 
 
-def test_standard_error_matches_repetitions():
+@pytest.mark.parametrize(("n_usual", "n_unusual"), [(60, 30), (20, 400), (400, 20)])
+def test_standard_error_matches_repetitions(n_usual, n_unusual):
     draw = torch.Generator().manual_seed(1)
     found = []
     for _ in range(400):
-        usual = torch.randn(60, generator=draw)
-        found.append(auroc(usual, torch.randn(30, generator=draw) + 1))
+        usual = torch.randn(n_usual, generator=draw)
+        found.append(auroc(usual, torch.randn(n_unusual, generator=draw) + 1))
     values, errors = torch.tensor(found).T
     # The spread of 400 repeats is known to 1 / sqrt(2 * 400) of itself.
     assert float(errors.mean() / values.std()) == pytest.approx(1, abs=4 * (1 / 800) ** 0.5)

@@ -86,3 +86,36 @@ def test_tail_is_of_the_outer_twentieth(sign):
         x[0, chain, first : first + 60] += 2
     tail = mixing(sign * x).tail[0]
     assert 16 * 1000 / 200 < tail < 16 * 1000 / 20
+
+
+def test_the_diagnostics_are_of_ranks():
+    """A monotonic map of heavy tails keeps all ranks, and so the bulk effective sample size; of the
+    values it is another."""
+    x = ar1(0.7, 1, 8, 500)
+    heavy = np.sinh(4 * x)
+    assert mixing(heavy).bulk == pytest.approx(mixing(x).bulk, rel=1e-6)
+    assert mixing(heavy).tail == pytest.approx(mixing(x).tail, rel=1e-6)
+
+
+def test_rhat_sees_shifts_under_heavy_tails_and_different_widths():
+    """The means of Cauchy draws do not exist, but half of the chains are one interquartile range to
+    the right; and all means are equal where half of the chains are twice as wide."""
+    rng, half = np.random.default_rng(1), (np.arange(16) < 8)[:, None]
+    shifted = rng.standard_cauchy((16, 400)) + 2 * half
+    wide = rng.normal(size=(16, 400)) * np.where(half, 2.0, 1.0)
+    assert np.all(mixing(np.stack([shifted, wide])).rhat > 1.05)
+
+
+def test_rhat_sees_chains_that_all_drift():
+    """Equal means of whole chains, different ones of their halves."""
+    drift = np.linspace(-1, 1, 400) + np.random.default_rng(2).normal(size=(1, 16, 400))
+    assert mixing(drift).rhat[0] > 1.05
+
+
+def test_tail_is_no_quartile():
+    """In every chain a stay of 80 among 2000 draws between the 5 % quantile and the quartile: the
+    quartile alone loses draws to it."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(size=(1, 16, 2000))
+    x[0, :, 900:980] = rng.uniform(0.06, 0.24, size=(16, 80))
+    assert mixing(x).tail[0] > 0.8 * 16 * 2000

@@ -9,7 +9,8 @@ import pytest
 
 from ebmtrain.errors import ConfigError
 from ebmtrain.runs.report.entry import Entry
-from ebmtrain.runs.report.leaderboard import Spread, sections
+from ebmtrain.runs.report.figures import _middle
+from ebmtrain.runs.report.leaderboard import COSTS, Group, Spread, curve_points, sections
 
 DATA = {"dataset._target_": "x.toy", "dataset.std": "1", "dataset.n_train": "100"}
 
@@ -158,3 +159,29 @@ def test_runs_that_logged_no_cost_set_no_budget():
     assert budget is not None
     assert budget.limit == 60
     assert [r.value is None for r in budget.reached] == [False, False, True]
+
+
+def test_costs_are_those_of_the_run():
+    run = entry(step=20, seconds=7.5, energy_evaluations=4000)
+    assert {name: run.numbers[name] for name in COSTS} == {
+        "step": 20, "seconds": 7.5, "energy_evaluations": 4000,
+    }  # fmt: skip
+
+
+def test_points_of_a_curve_are_cost_and_value_of_rows_that_have_both():
+    run = entry(curve=[(100, 0.1), (0, 2.0)])
+    object.__setattr__(run, "curve", [*run.curve, {"seconds": 3.0, "nll": 1.0}, {"kl": 9.0}])
+    assert curve_points(run, "energy_evaluations", "kl") == [(0, 2.0), (100, 0.1)]
+    assert curve_points(run, "seconds", "kl") == [(0, 2.0), (200, 0.1)]
+    assert curve_points(run, "seconds", "nll") == [(3, 1.0)]
+
+
+@pytest.mark.parametrize("values", [(0.3, 0.1, 0.2), (0.1, 0.2, 0.3, 0.4), (0.5,)])
+def test_the_middle_run_is_the_median_by_the_metric(values):
+    """Of an even number the better one of the two in the middle."""
+    runs = [entry(curve=[(9, kl)], metrics={"kl": kl, "nll": -kl}) for kl in values]
+    missing = entry(metrics={"nll": 0.0})
+    group = Group("a", [*runs, missing])
+    expected = sorted(values)[(len(values) - 1) // 2]
+    assert _middle(group, "kl").metrics["kl"] == expected
+    assert _middle(Group("a", [missing]), "kl") is missing

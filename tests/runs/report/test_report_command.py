@@ -16,6 +16,7 @@ from processes import HANG_S
 
 from ebmtrain.cli import report as verb
 from ebmtrain.plots.comparison import comparison
+from ebmtrain.runs.report.collect import read_entries
 
 FILES = ("summary.csv", "summary.md", "landscapes.png", "curves.png")
 
@@ -70,6 +71,46 @@ def test_the_curves_show_the_metric_that_the_table_sorts_by(
     (lines,) = curves.panels["energy evaluations"].values()
     assert [y for _, y in lines[0]] == [value + 2 * (metric == "nll") for value in (2.0, 0.5, 0.1)]
     assert curves.metric.lower().startswith(metric)
+
+
+def test_tables_and_figures_have_each_number_in_its_place(
+    command, folder: Path, write_run, monkeypatch
+):
+    """Costs of 100 evaluations and one second per step; the tiles show the metric of the table."""
+    curves, tiles = [], []
+    monkeypatch.setattr(
+        "ebmtrain.plots.comparison.comparison",
+        lambda found, note="": curves.extend(found) or comparison(found, note),
+    )
+    monkeypatch.setattr(
+        "ebmtrain.plots.contact_sheet.contact_sheet",
+        lambda found, footer="": tiles.extend(found) or b"",
+    )
+    write_run(folder / "runs/a", kl=(2.0, 0.5, 0.1))
+    write_run(folder / "runs/b", kl=(2.0, 0.6, 0.3), lr=0.01)
+    outcome = command("report", "runs", "--sort", "nll")
+    assert outcome.code == 0, outcome.err
+    row = rows_of(folder / "runs")["b"]
+    costs = [float(row[name]) for name in ("step", "energy_evaluations", "seconds")]
+    assert costs == [20, 2000, 20]
+    (dataset,) = curves
+    (line,) = dataset.panels["energy evaluations"]["1  optimizer.lr=0.001"]
+    assert line == [(0, 4.0), (1000, 2.5), (2000, 2.1)]
+    (line,) = dataset.panels["seconds of training"]["2  optimizer.lr=0.01"]
+    assert line == [(0, 4.0), (10, 2.6), (20, 2.3)]
+    assert [tile.head.split("  ")[:2] for tile in tiles] == [["#1", "nll 2.1"], ["#2", "nll 2.3"]]
+    words = outcome.out.split("five_gaussians at equal energy evaluations")[1].split("Runs")[0]
+    cells = [line.split() for line in words.splitlines() if line[:1] in "12" and line.strip()]
+    expected = [[kl, cost] for cost in ("2,000", "20.0") for kl in ("2.1000", "2.3000")]
+    assert [row[3:] for row in cells] == expected
+
+
+def test_rows_without_a_metric_are_no_evaluations(write_run, folder: Path):
+    """The rows of the updates between the evaluations have no metric of the result."""
+    write_run(folder / "runs/a")
+    (run,) = read_entries(folder / "runs")
+    assert [row["step"] for row in run.curve] == [0, 10, 20]
+    assert all({"kl", "nll", "seconds", "energy_evaluations"} <= set(row) for row in run.curve)
 
 
 def test_invalid_arguments_are_refused(command, folder: Path, write_run):
