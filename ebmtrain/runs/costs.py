@@ -17,7 +17,8 @@ from ebmtrain.runs.sampling import uniform_noise
 from ebmtrain.samplers.draw import run_burn_in
 
 _FEW_CHAINS = 16
-_MAX_TRIAL_SECONDS = 0.3
+_GROWTH = 8
+_MAX_TRIAL_SECONDS = 0.1
 _MIN_TOLD_SECONDS = 5.0
 _OPTIONS = {
     "diagnostics": "diagnostics.draws",
@@ -68,13 +69,14 @@ def _chains_and_steps(experiment: Experiment) -> dict[str, tuple[int, int]]:
 
 
 def _seconds_per_step(experiment: Experiment, energy: nn.Module, chains: int) -> float:
-    """Of so many chains, by one step of them, or of few of them where that takes long."""
+    """Of so many chains, by one step of them, or of fewer of them where that takes long."""
     few = min(chains, _FEW_CHAINS)
     _time_step(experiment, energy, few)  # fills caches
     seconds = _time_step(experiment, energy, few)
-    if seconds * chains / few > _MAX_TRIAL_SECONDS:
-        return seconds * chains / few
-    return _time_step(experiment, energy, chains)
+    while few < chains and seconds < _MAX_TRIAL_SECONDS:
+        few = min(chains, _GROWTH * few)
+        seconds = _time_step(experiment, energy, few)
+    return seconds * chains / few
 
 
 def _time_step(experiment: Experiment, energy: nn.Module, chains: int) -> float:

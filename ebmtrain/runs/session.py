@@ -201,7 +201,8 @@ class Session:
         numbers, self.timings = split_timings(metrics)
         self.warnings, self.measured_at = list(warnings), self.step
         every = due is None or len(due) == len(self.experiment.evaluators)
-        if self.experiment.train_spec is not None and every:
+        left_out = any("left out" in warning for warning in warnings)  # this once, or for good
+        if self.experiment.train_spec is not None and every and not left_out:
             self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
             if warning not in self.warned:

@@ -98,7 +98,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         )
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
-    elif any("left out" in warning for warning in result["warnings"]):
+    elif trains and any("left out" in warning for warning in result["warnings"]):
         lines.append("NLL      left out: see the warning")
     elif offers_ais:
         lines.append("NLL      not measured in so many dimensions: see the last line")

@@ -332,15 +332,15 @@ def test_the_worst_quantity_is_reported(landscape):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(400, 16, 2, generator=g)
     for i in range(1, 400):
-        x[i, :, 1] = 0.95 * x[i - 1, :, 1] + (1 - 0.95**2) ** 0.5 * x[i, :, 1]
+        x[i, :, 1] = 0.9 * x[i - 1, :, 1] + (1 - 0.9**2) ** 0.5 * x[i, :, 1]
     inputs = evaluation_input(experiment, experiment.energy, {})
     fixed = replace(inputs, energy=FirstCoordinate(), trace=lambda *_: Trace(x, {}, 100, 1.0))
     found, (said,) = experiment.evaluators["diagnostics"](fixed)
-    assert found["ess_bulk"] == pytest.approx(16 * 400 * 0.05 / 1.95, rel=0.5)
+    assert found["ess_bulk"] == pytest.approx(16 * 400 * 0.1 / 1.9, rel=0.3)
     assert found["ess_tail"] < 0.25 * 16 * 400
-    assert found["rhat"] > 1.04
+    assert 1.02 < found["rhat"] < 1.1
     assert found["ess_per_evaluation"] == found["ess_bulk"] / 100
-    assert "coordinate 2" in said
+    assert "of the coordinate 2 have an effective sample size of" in said
     diagnostics = experiment.evaluators["diagnostics"]
     assert isinstance(diagnostics, Diagnostics)
     summary = diagnostics.summary(fixed)

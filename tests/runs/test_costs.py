@@ -55,9 +55,16 @@ def test_the_time_of_a_step_is_measured(configured, monkeypatch):
 
     monkeypatch.setattr(type(experiment.energy), "forward", slow)
     monkeypatch.setattr(type(experiment.energy), "energy_and_gradient", None, raising=False)
-    monkeypatch.setattr(costs, "_MAX_TRIAL_SECONDS", 0.05)
     found = costs._seconds_per_step(experiment, experiment.energy, 2000)
     assert 0.2 <= found < 4  # some evaluations in each step
+
+
+def test_the_overhead_of_few_chains_is_not_multiplied(configured, monkeypatch):
+    """A step of 20 ms, however many chains it is of."""
+    experiment = build(configured())
+    monkeypatch.setattr(costs, "_time_step", lambda *_: 0.02)
+    assert costs._seconds_per_step(experiment, experiment.energy, 2000) == 0.02
+    assert costs._seconds_per_step(experiment, experiment.energy, 3) == 0.02
 
 
 @pytest.mark.usefixtures("no_pictures")
