@@ -78,8 +78,9 @@ def create_run(
         command: see `run_experiment`.
     """
     check_files(path)  # before anything is written, the lock included
-    with lock_directory(path):
-        yield RunDir.create(path, experiment.config, run_info(experiment, choices, command))
+    with lock_directory(path) as identity:
+        about = run_info(experiment, choices, command)
+        yield RunDir.create(path, experiment.config, about, identity)
 
 
 def resume(
@@ -106,7 +107,7 @@ def resume(
             "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
         )
         raise ConfigError(f"train.{several} begins new runs, and {path} is one: resume it without")
-    with lock_directory(path):
+    with lock_directory(path, run.identity):
         experiment = build(valid, trust, set_up_process=True)
         choices = run.group_choices()
         if experiment.train_spec is None:
@@ -183,9 +184,9 @@ def session_steps(
         notes: warnings to log before the run starts.
     """
     n_steps = experiment.train_spec.n_steps if experiment.train_spec else 0
-    step, log_file = resumed["step"] if resumed else 0, run.path / "run.log"
+    step = resumed["step"] if resumed else 0
     run.remove_temporary_files()
-    with RunConsole(log_file, quiet=quiet, n_steps=n_steps, step=step) as console:
+    with RunConsole(run, quiet=quiet, n_steps=n_steps, step=step) as console:
         for line in [*opening_lines(experiment, choices), *native.rejections()]:
             LOG.info("%s", line)
         for note in notes or []:

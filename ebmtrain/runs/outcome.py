@@ -82,6 +82,10 @@ def divergence_error(
     return DivergedError(fit_advice(message, config))
 
 
+_FIRST_FILES = {".lock", "run.json"}
+"""What a run that could not start may leave."""
+
+
 def _record_failure(
     path: Path,
     config: dict[str, Any],
@@ -96,10 +100,12 @@ def _record_failure(
         return before
     result = vars(RunResult(status="failed", error=error_message(error)))
     if not (path / "config.yaml").exists():
+        if path.is_dir() and {file.name for file in path.iterdir()} - _FIRST_FILES:
+            return result  # another folder has taken the place of the run
         run.write_config(config)
         run.write_json("run.json", {"command": list(command or sys.argv), "choices": choices})
     run.write_json("result.json", result)
-    with RunConsole(path / "run.log", quiet=True):
+    with RunConsole(run, quiet=True):
         LOG.error("%s", result["error"], exc_info=error)
     return result
 

@@ -118,7 +118,6 @@ class Session:
                 logger.close()
         result = self._result(status, error)
         try:
-            self.run.check_exists()
             self.run.write_json("result.json", result)
         except OutputError:
             if error is None:
@@ -233,7 +232,6 @@ class Session:
         due = every and (last or state.step % every == 0)
         if due and self.figures.is_planar:
             self._check_divergence(state)
-            self.run.check_exists()
             title, name = f"step {state.step}", f"{state.step:08d}"
             with interruptible(), progress_lines("landscape"):
                 points = self._figure_points(state)
@@ -262,7 +260,6 @@ class Session:
             "seconds": self.seconds,
             "metrics_size": self.run.metrics_size(),
         }
-        self.run.check_exists()
         self.run.save_checkpoint(saved, state.step, settings.keep, due=due, best=improved)
 
     def _check_divergence(self, state: TrainState) -> None:

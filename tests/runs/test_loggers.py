@@ -48,7 +48,7 @@ def test_a_row_is_written_as_a_json_line_and_a_table_row(tmp_path: Path):
 def test_the_console_counts_updates_from_the_restored_step(tmp_path: Path, monkeypatch):
     now = iter([100.0, 104.0, 105.0, 106.0, 110.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
-    with RunConsole(tmp_path / "run.log", quiet=True, step=10) as console:
+    with RunConsole(RunDir(tmp_path), quiet=True, step=10) as console:
         console.log(50, {"loss": 1.0})
         console.rewind(5)
         console.log(5, {"loss": 1.0})
@@ -62,7 +62,7 @@ def test_the_console_counts_updates_from_the_restored_step(tmp_path: Path, monke
 
 def test_the_bar_shows_no_speed_before_the_first_update(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    with RunConsole(tmp_path / "run.log", n_steps=10) as console:
+    with RunConsole(RunDir(tmp_path), n_steps=10) as console:
         console.log(0, {"loss": 1.0})
         assert console.progress is not None
         assert console.progress.tasks[0].fields["numbers"] == "loss 1"
@@ -94,7 +94,7 @@ def test_every_logger_gets_every_row_and_figure(command, monkeypatch, folder: Pa
 def test_a_long_phase_tells_that_it_is_in_progress(monkeypatch, tmp_path):
     monkeypatch.setattr("ebmtrain.runs.loggers.console._FIRST_LINE_SECONDS", 0.1)
     monkeypatch.setattr("ebmtrain.runs.loggers.console._NEXT_LINE_SECONDS", 0.1)
-    with RunConsole(tmp_path / "run.log", quiet=True):
+    with RunConsole(RunDir(tmp_path), quiet=True):
         with progress_lines("short"):
             pass
         with progress_lines("figures"):

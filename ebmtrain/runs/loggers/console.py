@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebmtrain.runs.storage.atomic_io import open_log
+from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.runtime.stdio import silence_stdout
 
 LOG = logging.getLogger("ebmtrain")
@@ -51,17 +52,17 @@ class RunConsole:
     the terminal and to run.log.
 
     Args:
-        log_file: run.log.
+        run: its run.log gets the lines.
         quiet: prints nothing to the terminal, as for jobs of a sweep.
         n_steps: length of the progress bar; 0: no bar.
         step: the first step of this session.
     """
 
-    def __init__(self, log_file: Path, *, quiet: bool = False, n_steps: int = 0, step: int = 0):
+    def __init__(self, run: RunDir, *, quiet: bool = False, n_steps: int = 0, step: int = 0):
         self.outer: RunConsole | None = None
         console = Console(stderr=False, soft_wrap=True)
         self.live = console.is_terminal and not quiet and n_steps > 0
-        self.handlers: list[logging.Handler] = [_LogFileHandler(log_file)]
+        self.handlers: list[logging.Handler] = [_LogFileHandler(run)]
         self.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         if not quiet:
             self.handlers.append(_terminal_handler(console, self.live))
@@ -121,9 +122,12 @@ class _LogFileHandler(logging.FileHandler):
     """Lines into run.log, without those that do not fit on a full disk. Raises OutputError or
     UnsafeError if the file cannot be opened."""
 
+    def __init__(self, run: RunDir):
+        self.run = run
+        super().__init__(run.path / "run.log")
+
     def _open(self) -> TextIO:
-        path = Path(self.baseFilename)
-        return open_log(path.parent, path.name)
+        return open_log(self.run.path, "run.log", self.run.identity)
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

@@ -18,7 +18,6 @@ class FileLogger:
 
     def log(self, step: int, row: Mapping[str, Any]) -> None:
         """Raises OutputError if the directory was removed or a file cannot be written."""
-        self.run.check_exists()
         self.run.log_row({"step": step, **row})
 
     def figure(self, name: str, path: Path) -> None:

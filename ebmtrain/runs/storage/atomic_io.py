@@ -16,7 +16,8 @@ leave temporary files, which the next writer removes (`remove_temporary_files`).
 Each function takes a folder, which the user names and which may be reached through links, and the
 name of a file below it. No link below the folder is followed, and only a regular file with one name
 that belongs to this user is opened for writing (`_open_checked`): all functions raise UnsafeError
-otherwise, and OutputError if the disk is full or a folder is missing or not writable.
+otherwise, and OutputError if the disk is full or a folder is missing, not writable, or, where its
+`identity` is given, another one than when the run began.
 """
 
 from __future__ import annotations
@@ -36,13 +37,23 @@ from ebmtrain.errors import LockedError, OutputError, UnsafeError
 _NEW = os.O_WRONLY | os.O_CREAT
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = ".tmp"
+Identity = tuple[int, int]
+"""Device and inode of a folder: the same one under any name."""
 
 
-def write_file(folder: Path, name: str, data: bytes) -> None:
+def folder_identity(folder: Path) -> Identity:
+    return _identity(os.stat(folder))  # noqa: PTH116  of an open folder too
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def write_file(folder: Path, name: str, data: bytes, identity: Identity | None = None) -> None:
     """Writes a whole file or, if it raises an error, nothing; the file is durable when this
     returns."""
     path = folder / name
-    with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
+    with _output_errors(path), _parent(folder, name, identity, create=True) as (parent, file):
         with suppress(FileNotFoundError):
             check_file_type(path, os.stat(file, dir_fd=parent, follow_symlinks=False))
         temporary = f".{file}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}"
@@ -58,41 +69,45 @@ def write_file(folder: Path, name: str, data: bytes) -> None:
         os.fsync(parent)
 
 
-def append_to_file(folder: Path, name: str, data: bytes) -> None:
+def append_to_file(folder: Path, name: str, data: bytes, identity: Identity | None = None) -> None:
     """Appends to a file. Not durable before `sync_file`; a failure may leave a part of `data`."""
     path = folder / name
     with (
         _output_errors(path),
-        _parent(folder, name, create=True) as (parent, file),
+        _parent(folder, name, identity, create=True) as (parent, file),
         _open_file(parent, file, _NEW | os.O_APPEND, path) as descriptor,
     ):
         _write_all(descriptor, data)
 
 
-def open_log(folder: Path, name: str) -> TextIO:
+def open_log(folder: Path, name: str, identity: Identity | None = None) -> TextIO:
     """A text file to which lines are appended."""
     path = folder / name
-    with _output_errors(path), _parent(folder, name, create=True) as (parent, file):
+    with _output_errors(path), _parent(folder, name, identity, create=True) as (parent, file):
         descriptor = _open_checked(parent, file, _NEW | os.O_APPEND, path)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
-def sync_file(folder: Path, name: str) -> None:
+def sync_file(folder: Path, name: str, identity: Identity | None = None) -> None:
     """Makes appended data and the file's name durable; does nothing if there is no such file."""
     path = folder / name
-    with _output_errors(path), suppress(FileNotFoundError), _parent(folder, name) as (parent, file):
+    with (
+        _output_errors(path),
+        suppress(FileNotFoundError),
+        _parent(folder, name, identity) as (parent, file),
+    ):
         with _open_file(parent, file, os.O_RDONLY, path) as descriptor:
             os.fsync(descriptor)
         os.fsync(parent)
 
 
-def remove_files(folder: Path, names: Iterable[str]) -> None:
+def remove_files(folder: Path, names: Iterable[str], identity: Identity | None = None) -> None:
     """Removes files durably. Call it after the files to keep were written."""
     for name in names:
         with (
             _output_errors(folder / name, "remove"),
             suppress(FileNotFoundError),
-            _parent(folder, name) as (parent, file),
+            _parent(folder, name, identity) as (parent, file),
         ):
             os.unlink(file, dir_fd=parent)
             os.fsync(parent)
@@ -185,17 +200,20 @@ def _output_errors(path: Path, act: str = "write") -> Iterator[None]:
 
 
 @contextmanager
-def _parent(folder: Path, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+def _parent(
+    folder: Path, name: str, identity: Identity | None = None, *, create: bool = False
+) -> Iterator[tuple[int, str]]:
     """A descriptor of the folder that holds the file `name` below `folder`, and the file's name in
-    it. Raises UnsafeError if one of the folders below `folder` is a link.
+    it. Raises UnsafeError if one of the folders below `folder` is a link, and OutputError if
+    `folder` is not the one of this identity.
 
     Args:
         create: creates the folders that do not exist.
     """
     *inner, file = PurePath(name).parts
-    if create:
+    if create and identity is None:
         make_folder(folder)
-    place, parent = folder, os.open(folder, _FOLDER)
+    place, parent = folder, _open_folder(folder, identity)
     try:
         for part in inner:
             place /= part
@@ -204,6 +222,22 @@ def _parent(folder: Path, name: str, *, create: bool = False) -> Iterator[tuple[
         yield parent, file
     finally:
         os.close(parent)
+
+
+def _open_folder(folder: Path, identity: Identity | None) -> int:
+    missing = OutputError(
+        f"cannot write {folder}: it was removed, renamed or replaced while the run worked in it"
+    )
+    try:
+        descriptor = os.open(folder, _FOLDER)
+    except FileNotFoundError:
+        if identity is None:
+            raise
+        raise missing from None
+    if identity not in (None, _identity(os.fstat(descriptor))):
+        os.close(descriptor)
+        raise missing
+    return descriptor
 
 
 def _open_subfolder(parent: int, name: str, path: Path, *, create: bool) -> int:
@@ -241,15 +275,16 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def lock_directory(path: Path) -> Iterator[None]:
-    """Holds the lock of a run directory, which is created if it does not exist; raises LockedError
-    if another process holds it.
+def lock_directory(path: Path, identity: Identity | None = None) -> Iterator[Identity]:
+    """Holds the lock of a run directory, which is created if it does not exist, and gives its
+    identity; raises LockedError if another process holds it.
 
     The system releases the lock when its process ends in any way, so no lock is stale. The lock
     file stays: if it were removed, two processes could hold two locks of one name.
     """
     file = path / ".lock"
-    with _output_errors(file), _parent(path, file.name, create=True) as (parent, name):
+    with _output_errors(file), _parent(path, file.name, identity, create=True) as (parent, name):
+        identity = _identity(os.fstat(parent))
         descriptor = _open_checked(parent, name, os.O_RDWR | os.O_CREAT, file)
     try:
         with _output_errors(file):
@@ -263,6 +298,6 @@ def lock_directory(path: Path) -> Iterator[None]:
                 ) from error
             os.ftruncate(descriptor, 0)
             _write_all(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
-        yield
+        yield identity
     finally:
         os.close(descriptor)

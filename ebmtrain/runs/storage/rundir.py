@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
+from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError
 from ebmtrain.runs.storage import atomic_io, safe_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
@@ -38,14 +38,21 @@ _MAX_METRICS_BYTES = 200_000_000  # a million rows
 class RunDir:
     """The folder of one run: reads and writes its files."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, identity: atomic_io.Identity | None = None):
         self.path, self.plots, self.checkpoints = path, path / "plots", path / "checkpoints"
+        self.identity = identity
         self._columns: list[str] = []
 
     # Opening
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> RunDir:
+    def create(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        about: Mapping[str, Any],
+        identity: atomic_io.Identity | None = None,
+    ) -> RunDir:
         """Creates a run in a locked folder; raises ConfigError if it holds a run already."""
         if (path / "config.yaml").exists():
             shown = relative_to_cwd(path)
@@ -53,7 +60,7 @@ class RunDir:
                 f"{shown} holds a run already: continue it, 'ebmtrain resume {shown}', or choose "
                 "another hydra.run.dir"
             )
-        run = cls(path)
+        run = cls(path, identity)
         run.write_json("run.json", about)
         run.write_config(config)  # written last: with it, the run can be resumed
         for folder in path.absolute().parents:  # Hydra may have made them
@@ -67,19 +74,10 @@ class RunDir:
         check_files(path)
         if not (path / "config.yaml").is_file():
             raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
-        return cls(path)
+        return cls(path, atomic_io.folder_identity(path))
 
     def remove_temporary_files(self) -> None:
         atomic_io.remove_temporary_files(self.path, _FOLDERS)
-
-    def check_exists(self) -> None:
-        """Raises OutputError if the run directory was removed: writing would create a new folder
-        with the end of a run only."""
-        if not (self.path / "config.yaml").exists():
-            raise OutputError(
-                f"cannot write {self.path}: No such file or directory; it was removed while the "
-                "run worked in it"
-            )
 
     # Small files
 
@@ -91,13 +89,13 @@ class RunDir:
         return self.write_bytes(name, (json.dumps(_json_safe(content), indent=2) + "\n").encode())
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        atomic_io.write_file(self.path, name, data)
+        atomic_io.write_file(self.path, name, data, self.identity)
         return self.path / name
 
     def write_output(self, file: Path, data: bytes) -> None:
         """Writes a file that the user names. Links outside of the run directory are followed."""
         if file.is_relative_to(self.path):
-            atomic_io.write_file(self.path, file.relative_to(self.path).as_posix(), data)
+            self.write_bytes(file.relative_to(self.path).as_posix(), data)
         else:
             file = Path(os.path.realpath(file))  # `Path.resolve` raises for a loop of links
             atomic_io.write_file(file.parent, file.name, data)
@@ -155,9 +153,9 @@ class RunDir:
     def log_row(self, row: Mapping[str, Any]) -> None:
         """Appends to metrics.jsonl and metrics.csv."""
         line = json.dumps(_json_safe(row)) + "\n"
-        atomic_io.append_to_file(self.path, "metrics.jsonl", line.encode())
+        atomic_io.append_to_file(self.path, "metrics.jsonl", line.encode(), self.identity)
         if set(row) <= set(self._columns):
-            atomic_io.append_to_file(self.path, "metrics.csv", self._csv([row]))
+            atomic_io.append_to_file(self.path, "metrics.csv", self._csv([row]), self.identity)
         else:  # a new column: the table is rewritten
             self._write_table()
 
@@ -198,7 +196,7 @@ class RunDir:
         """Removes the rows after the first `size` bytes, which the checkpoint does not count."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            atomic_io.write_file(self.path, path.name, path.read_bytes()[:size])
+            self.write_bytes(path.name, path.read_bytes()[:size])
         self._write_table()
 
     def _write_table(self) -> None:
@@ -223,7 +221,7 @@ class RunDir:
         removed last: at least two are whole at any time.
         """
         data = encode(state)
-        atomic_io.sync_file(self.path, "metrics.jsonl")
+        atomic_io.sync_file(self.path, "metrics.jsonl", self.identity)
         if best:
             self.write_bytes("checkpoints/best.pt", data)
         if due:
@@ -237,7 +235,7 @@ class RunDir:
         newest = f"step_{step:08d}.pt"
         whole = [p.name for p in self.checkpoints.glob("step_*.pt") if p.name <= newest]
         old = sorted(whole)[: -max(keep, 2)]
-        atomic_io.remove_files(self.path, [f"checkpoints/{name}" for name in old])
+        atomic_io.remove_files(self.path, [f"checkpoints/{name}" for name in old], self.identity)
 
     def has_started(self) -> bool:
         """False before the first checkpoint, which precedes the first update: a new start loses

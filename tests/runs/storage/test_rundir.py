@@ -16,7 +16,8 @@ import yaml
 from same_state import load
 
 from ebmtrain.errors import CheckpointError, ConfigError, OutputError, UnsafeError
-from ebmtrain.runs.storage.atomic_io import write_file
+from ebmtrain.runs.loggers.console import RunConsole
+from ebmtrain.runs.storage.atomic_io import lock_directory, write_file
 from ebmtrain.runs.storage.rundir import RunDir
 
 # Writing
@@ -29,6 +30,34 @@ def test_write_makes_folders_and_replaces(tmp_path):
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: run.write_bytes("plots/x", b"x"),
+        lambda run: run.log_row({"step": 1, "kl": 0.5}),
+        lambda run: run.truncate_metrics(0),
+        lambda run: run.save_checkpoint({"step": 1}, 1, 2, due=True, best=True),
+        lambda run: RunConsole(run, quiet=True),
+        lambda run: lock_directory(run.path, run.identity).__enter__(),
+    ],
+)
+def test_a_run_writes_into_its_own_folder_only(tmp_path, write, replaced):
+    path = tmp_path / "run"
+    with lock_directory(path) as identity:
+        RunDir.create(path, {"seed": 0}, {}, identity)
+    run = RunDir.open(path)
+    assert run.identity == identity
+    path.rename(tmp_path / "moved")
+    if replaced:
+        path.mkdir()
+        (path / "config.yaml").write_text("seed: 0\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="removed, renamed or replaced while the run worked in"):
+        write(run)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "write", "open"])
