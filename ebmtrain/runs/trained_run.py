@@ -22,6 +22,7 @@ from ebmtrain.masks import finite_mask
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
 from ebmtrain.runs.posterior import DenoisedDraws, draw_clean_points, draw_missing_values
 from ebmtrain.runs.sampling import draw_samples
+from ebmtrain.runs.storage.atomic_io import folder_identity
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
@@ -45,7 +46,7 @@ class Run:
 
     def __init__(self, path: Path, experiment: Experiment, checkpoint: Checkpoint | None = None):
         self.path = path
-        self.directory = RunDir(path)
+        self.directory = RunDir(path, folder_identity(path))
         self.experiment = experiment
         self.config = experiment.config
         self.result = self.directory.read_json("result.json")
