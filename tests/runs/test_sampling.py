@@ -30,7 +30,7 @@ def test_non_finite_metrics_are_left_out_with_warnings():
 )
 def test_axes_are_named_after_the_columns(tmp_path: Path, head, names):
     path = tmp_path / "table.csv"
-    path.write_text(head + "".join(f"{i},{i * i % 7}\n" for i in range(200)))
+    path.write_text(head + "".join(f"{i / 2},{i * i % 7}\n" for i in range(200)))
     words = ["dataset=file", f"dataset.path={path}", "train.batch_size=8"]
     figures = RunFigures(build(presets.to_plain(presets.compose_config(words))), RunDir(tmp_path))
     assert figures.data is not None
