@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,28 @@ def test_an_interrupted_run_shows_its_step_and_no_metrics_of_an_earlier_one(tmp_
     )
     report_outcome("member 0", result, tmp_path, {}, {}, 0.0)
     assert capsys.readouterr().out.startswith("member 0  interrupted at step 12  ")
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_a_number_that_is_left_out_is_nowhere(command, folder, tiny):
+    """Neither in result.json, nor in titles, rows and tables; and it chooses no best.pt."""
+    words = [word for word in tiny if not word.startswith("evaluation.tolerance")]
+    outcome = command(
+        *words, "evaluation.tolerance=1e-300", "plots.gif=false", "hydra.run.dir=runs/a"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "log Z is uncertain, and it and NLL and KL are left out" in outcome.out
+    assert "NLL      left out: see the warning" in outcome.out
+    assert "no best.pt" not in outcome.out
+    result = json.loads((folder / "runs/a/result.json").read_text())
+    headlines = {"kl", "regret", "nll", "log_z", "mode_weights", "mode_kl", "log_density_mse"}
+    assert headlines.isdisjoint(result["metrics"])
+    assert "energy_distance" in result["metrics"]
+    assert result["best"] is None
+    assert not (folder / "runs/a/checkpoints/best.pt").exists()
+    for row in (folder / "runs/a/metrics.jsonl").read_text().splitlines():
+        assert headlines.isdisjoint(json.loads(row))
+    assert figure_title("pcd", 20, result["metrics"]) == "pcd  step 20"
+    assert command("report", "runs").code == 0
+    header = (folder / "runs/summary.csv").read_text().splitlines()[0]
+    assert headlines.isdisjoint(header.split(","))
