@@ -39,11 +39,12 @@ def test_nan_scores_give_nan():
 
 @pytest.mark.parametrize(("n_usual", "n_unusual"), [(60, 30), (20, 400), (400, 20)])
 def test_standard_error_matches_repetitions(n_usual, n_unusual):
+    """The unusual scores are three times as wide, so that the two variances are different."""
     draw = torch.Generator().manual_seed(1)
     found = []
     for _ in range(400):
         usual = torch.randn(n_usual, generator=draw)
-        found.append(auroc(usual, torch.randn(n_unusual, generator=draw) + 1))
+        found.append(auroc(usual, 3 * torch.randn(n_unusual, generator=draw) + 1))
     values, errors = torch.tensor(found).T
     # The spread of 400 repeats is known to 1 / sqrt(2 * 400) of itself.
     assert float(errors.mean() / values.std()) == pytest.approx(1, abs=4 * (1 / 800) ** 0.5)
