@@ -331,3 +331,18 @@ def test_a_hint_of_the_delimiter_is_no_header(tmp_path):
     rows, names, _ = read(file)
     np.testing.assert_array_equal(rows, ORDERED)
     assert names is None
+
+
+@pytest.mark.parametrize("mark", [",", " "])
+def test_rows_of_other_lengths_are_refused_beside_selected_columns(tmp_path, mark):
+    file = write(tmp_path / "x.txt", header="a,b,c", lines=["1.5,2.5,3.5,4.5"])
+    file.write_text(file.read_text().replace(",", mark))
+    with pytest.raises(DataError, match="line 42 has 4 columns, the first row has 3"):
+        read(file, columns=["a", "b"])
+
+
+def test_classes_in_numbers_are_in_their_order(tmp_path):
+    write(tmp_path / "x.csv", np.column_stack([X, np.arange(40) % 12]), "a,b,c,y")
+    labels = from_file(path=str(tmp_path / "x.csv"), labels="y", seed=1).labels
+    assert labels is not None
+    assert labels.names == tuple(map(str, range(12)))
