@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import torch
 
-from ebmtrain.types import Dataset, HasRowNumbers, names_of
+from ebmtrain.types import Dataset, HasPixels, HasRowNumbers, names_of
 
 _MAX_SPREADS = 20.0  # of a million points, a Gaussian's reach 4, a Laplace distribution's 11
+_MAX_SHARE = 0.01  # of a column
 _MAX_NAMED = 3
+_ROWS = 4_096
 _MAX_QUANTILE_NUMBERS = 2**22  # from which quantiles are computed
 
 
 def extreme_values(dataset: Dataset) -> list[str]:
     """A warning that names the values farther from the median of their column than 20 times the
-    width of the middle half of the column; none if there are none, or if half of the column is one
-    value.
+    width of the middle half of the column. None if there are none, if half of the column is one
+    value, or if a hundredth of the column is as far: then it is its distribution, as of the pixels
+    of images, which are not tested.
     """
-    points = torch.cat([dataset.train, dataset.holdout]).flatten(1)
-    few = points[:: -(-points.numel() // _MAX_QUANTILE_NUMBERS)]  # shuffled by the split
+    if isinstance(dataset, HasPixels) and dataset.pixels is not None:
+        return []
+    parts = [x.flatten(1) for x in (dataset.train, dataset.holdout)]
+    numbers = sum(x.numel() for x in parts)
+    few = torch.cat([x[:: -(-numbers // _MAX_QUANTILE_NUMBERS)] for x in parts])
     low, median, high = few.nanquantile(torch.tensor([0.25, 0.5, 0.75]).to(few), 0)
     width = high - low
-    far = ((points - median).abs() > _MAX_SPREADS * width) & (width > 0)
-    if not far.any():
+    places, values, sizes, begin = [], [], [], 0
+    for part in (rows for x in parts for rows in x.split(_ROWS)):  # bounds the memory
+        size = (part - median).abs() / width.where(width > 0, torch.inf)
+        far = size > _MAX_SPREADS
+        places.append(far.nonzero() + torch.tensor([begin, 0]))
+        values.append(part[far])
+        sizes.append(size[far])
+        begin += len(part)
+    found, value, size = torch.cat(places), torch.cat(values), torch.cat(sizes)
+    rare = (torch.bincount(found[:, 1], minlength=len(width)) < _MAX_SHARE * begin)[found[:, 1]]
+    found, value, size = found[rare], value[rare], size[rare]
+    if not len(found):
         return []
-    names, found = names_of(dataset), far.nonzero()
-    sizes = ((points - median).abs() / width)[far]
+    names = names_of(dataset)
     rows = dataset.row_numbers if isinstance(dataset, HasRowNumbers) else None
     shown = []
-    for i, column in found[sizes.argsort(descending=True)[:_MAX_NAMED]].tolist():
+    for k in size.argsort(descending=True)[:_MAX_NAMED].tolist():
+        i, column = found[k].tolist()
         row = f"row {int(rows[i]) + 1}, " if rows is not None else ""
         name = f"column {column + 1}" if names is None else names[column]
         shown.append(
-            f"{points[i, column]:.4g} ({row}{name}; half of the column is within "
+            f"{value[k]:.4g} ({row}{name}; half of the column is within "
             f"{low[column]:.4g} to {high[column]:.4g})"
         )
     more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""

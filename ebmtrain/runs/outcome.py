@@ -17,6 +17,7 @@ from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.loggers.console import LOG, RunConsole, print_line
 from ebmtrain.runs.storage.rundir import RunDir
 
+_N_REFERENCE = 10_000  # training points, whose moments the NLL is compared with
 _SUMMARY_METRICS = {**HEADLINES, "auroc": "AUROC"}
 
 
@@ -70,7 +71,8 @@ def divergence_error(
     dataset, config = experiment.dataset, experiment.config
     if dataset is None or step == 0 or experiment.data_spec.ragged:
         return None
-    reference = GaussianReference.of(dataset.train, experiment.standardization)
+    some = dataset.train[:_N_REFERENCE]
+    reference = GaussianReference.of(some, experiment.standardization)
     found = divergence(metrics, row, reference, config["diagnostics"]["chains"])
     if found is None:
         return None

@@ -99,6 +99,9 @@ def test_tables_and_figures_have_each_number_in_its_place(
     (line,) = dataset.panels["seconds of training"]["2  optimizer.lr=0.01"]
     assert line == [(0, 4.0), (10, 2.6), (20, 2.3)]
     assert [tile.head.split("  ")[:2] for tile in tiles] == [["#1", "nll 2.1"], ["#2", "nll 2.3"]]
+    tiles.clear()
+    assert command("report", "runs").code == 0
+    assert [tile.head.split("  ")[:2] for tile in tiles] == [["#1", "kl 0.1"], ["#2", "kl 0.3"]]
     words = outcome.out.split("five_gaussians at equal energy evaluations")[1].split("Runs")[0]
     cells = [line.split() for line in words.splitlines() if line[:1] in "12" and line.strip()]
     expected = [[kl, cost] for cost in ("2,000", "20.0") for kl in ("2.1000", "2.3000")]
