@@ -7,7 +7,7 @@ import torch
 from ebmtrain.types import Dataset, HasPixels, HasRowNumbers, names_of
 
 _MAX_SPREADS = 20.0  # of a million points, a Gaussian's reach 4, a Laplace distribution's 11
-_MAX_SHARE = 0.01  # of a column
+_MAX_SHARE = 0.2  # of a column
 _MAX_NAMED = 3
 _ROWS = 4_096
 _MAX_QUANTILE_NUMBERS = 2**22  # from which quantiles are computed
@@ -16,8 +16,8 @@ _MAX_QUANTILE_NUMBERS = 2**22  # from which quantiles are computed
 def extreme_values(dataset: Dataset) -> list[str]:
     """A warning that names the values farther from the median of their column than 20 times the
     width of the middle half of the column. None if there are none, if half of the column is one
-    value, or if a hundredth of the column is as far: then it is its distribution, as of the pixels
-    of images, which are not tested.
+    value, or if a fifth of the column is as far: then it is its distribution. Pixels are not
+    tested.
     """
     if isinstance(dataset, HasPixels) and dataset.pixels is not None:
         return []

@@ -35,8 +35,9 @@ def test_the_row_and_the_column_are_named(row, rows_at_once, monkeypatch):
 
 def test_usual_values_are_no_extremes():
     assert extreme_values(points(normal(1000, 3, seed=0))) == []
-    heavy = normal(1000, 1, seed=1) / normal(1000, 1, seed=2)  # Cauchy: one in 60 is beyond
-    assert extreme_values(points(heavy)) == []
+    part = normal(1000, 1, seed=1)
+    part[::4] += 100
+    assert extreme_values(points(part)) == []
     constant = torch.zeros(1000, 2).double()
     constant[:300, 0] = 1e6
     assert extreme_values(points(constant)) == []
