@@ -187,8 +187,8 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
             frozen.loader(), overrides, name=flags.config_name or "config", multirun=True
         )
         hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
-        with hydra_private.current_config(config):
-            sweep = Sweep(Path(config.hydra.sweep.dir), hydra_private.sweep_jobs(config))
+        path = hydra_private.fix_sweep_directory(config)
+        sweep = Sweep(path, hydra_private.sweep_jobs(config))
         if sweep.jobs:
             from ebmtrain.config.validate import validate
 

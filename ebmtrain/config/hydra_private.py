@@ -97,6 +97,17 @@ def set_runtime(config: DictConfig, key: str, value: Any) -> None:
         runtime[key] = value
 
 
+def fix_sweep_directory(config: DictConfig) -> Path:
+    """`hydra.sweep.dir`, resolved once for all jobs: resolved for each of them, its name would
+    follow the values of the job."""
+    with current_config(config):
+        path = str(config.hydra.sweep.dir)
+    written = path.replace('"', '\\"')
+    with read_write(config.hydra):
+        config.hydra.overrides.hydra.append(f'hydra.sweep.dir="{written}"')
+    return Path(path)
+
+
 def run(loader: ConfigLoader, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
     """Creates `hydra.run.dir` and runs the task; returns its value or raises its error."""
     callbacks = _start(config, RunMode.RUN)

@@ -215,6 +215,9 @@ def dataset_name(option: str, path: Any) -> str:
 
 
 def _data_name(option: str, *, _root_: DictConfig) -> str:
+    typed = OmegaConf.select(_root_, "hydra.overrides.task", default=[])
+    if any(word.startswith("dataset=") and "," in word for word in typed):
+        return "datasets"  # a sweep over them
     return dataset_name(option, OmegaConf.select(_root_, "dataset.path", default=None))
 
 

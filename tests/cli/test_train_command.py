@@ -636,3 +636,20 @@ def test_a_small_table_works_as_the_guide_lists_it(command, data):
     told = f"train.batch_size is 256, and there are {len(dataset.train)} training points"
     assert told in Path("run/run.log").read_text()
     assert told in command("check", *words).out
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_sweep_over_data_has_one_folder_and_one_table(command, folder: Path, tiny, tiny_file):
+    """Whose name does not follow the values of its jobs."""
+    for name in ("a", "b"):
+        np.save(f"{name}.npy", np.random.default_rng(0).normal(size=(40, 2)))
+    quick = ("train.steps=1", "diagnostics.draws=8")
+    for words, name in [
+        ((*tiny, "dataset=moons,circles"), "datasets"),
+        ((*tiny_file, "dataset=file", "dataset.path=a.npy,b.npy"), "file"),
+    ]:
+        assert command("-m", *quick, *words).code == 0
+        (sweep,) = Path("outputs/sweeps").glob(f"*_{name}")
+        assert len(list(csv.DictReader((sweep / "summary.csv").read_text().splitlines()))) == 2
+        assert len(list(sweep.glob("[01]_*"))) == 2
+    assert len(list(Path("outputs/sweeps").iterdir())) == 2
