@@ -46,6 +46,12 @@ CONTRASTIVE = "methods/test_contrastive_laws.py"
 MATCHING = "methods/test_score_matching_laws.py"
 CONTRASTING = "methods/test_contrasting_laws.py"
 METROPOLIS = "samplers/test_metropolis.py"
+TEMPERING = "samplers/test_tempering.py"
+JARZYNSKI = "methods/test_jarzynski.py"
+POSTERIOR = "cli/test_inpaint.py cli/test_denoise.py"
+SAMPLING = "runs/test_sampling.py samplers/test_draw.py"
+PERCEPTRON = "models/perceptron/test_perceptron.py"
+PROPERTIES = "evaluation/properties"
 MUTANTS = (
     # Objectives
     Mutant("contrastive divergence: sign", "methods/contrast.py",
@@ -173,6 +179,57 @@ MUTANTS = (
            "lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)",
            "lowers, uppers = log_mean_exp(forwards), log_mean_exp(reverses)",
            "evaluation/test_ais.py"),
+    # Errors that tests once missed
+    Mutant("tempering: acceptance of the hottest chains", "samplers/tempering.py",
+           "return new, infos[0]._replace(swapped=swapped)",
+           "return new, infos[-1]._replace(swapped=swapped)", TEMPERING),
+    Mutant("tempering: exchanges of the last pair only", "samplers/tempering.py",
+           "swapped = torch.stack(rates).mean()", "swapped = rates[-1]", TEMPERING),
+    Mutant("jarzynski: sign of the teaching bias", "methods/jarzynski.py",
+           "log_z[0] - log_z[1]", "log_z[1] - log_z[0]", JARZYNSKI),
+    Mutant("jarzynski: effective sample size of the measuring group", "methods/jarzynski.py",
+           '"walkers_ess": ess[0]', '"walkers_ess": ess[1]', JARZYNSKI),
+    Mutant("jarzynski: weights of the measuring group", "methods/jarzynski.py",
+           "slice(None, self.walkers)", "slice(self.walkers, None)", JARZYNSKI),
+    Mutant("jarzynski: no data noise", "methods/jarzynski.py",
+           "x = add_noise(batch.x, self.data_noise, generator)", "x = batch.x", JARZYNSKI),
+    Mutant("conditional draws: not thinned", "runs/posterior.py",
+           "thin=settings.thin,", "thin=1,", POSTERIOR),
+    Mutant("conditional draws: no burn-in", "runs/posterior.py",
+           "burn_in=settings.burn_in,", "burn_in=0,", POSTERIOR),
+    Mutant("samples: start at held-out points", "runs/sampling.py",
+           "experiment.dataset.train)", "experiment.dataset.holdout)", SAMPLING),
+    Mutant("samples: not thinned", "runs/sampling.py", "thin=settings.thin,", "thin=1,", SAMPLING),
+    Mutant("samples: no burn-in", "runs/sampling.py",
+           "burn_in=settings.burn_in,", "burn_in=0,", SAMPLING),
+    Mutant("toys: held-out points are training points", "datasets/toy.py",
+           'density.sample(n_holdout, stream(seed, "holdout"))',
+           'density.sample(n_holdout, stream(seed, "train"))', "datasets/test_dataset_points.py"),
+    Mutant("sine waves: held-out points are training points", "datasets/sine_waves.py",
+           'sample(n_holdout, stream(seed, "holdout"))', 'sample(n_holdout, stream(seed, "train"))',
+           "datasets/test_sine_waves.py"),
+    Mutant("jumps: number of rounds", "samplers/chain.py",
+           "n_steps // jumps.every)", "n_steps // (2 * jumps.every))", "samplers/test_jumps.py"),
+    Mutant("jumps: a round after every step", "samplers/chain.py",
+           "max(1, n_steps // jumps.every)", "n_steps", "samplers/test_jumps.py"),
+    Mutant("exponential: a coefficient", "models/perceptron/lanes.h",
+           "8.3334519073e-3f", "8.3333333333e-3f", PERCEPTRON),
+    Mutant("exponential: the highest coefficient", "models/perceptron/lanes.h",
+           "broadcast(1.9875691500e-4f)", "broadcast(1.9e-4f)", PERCEPTRON),
+    Mutant("exponential: the lower end", "models/perceptron/lanes.h",
+           "x < -87.0f ? broadcast(-87.0f)", "x < -80.0f ? broadcast(-80.0f)", PERCEPTRON),
+    Mutant("exponential: the upper end", "models/perceptron/lanes.h",
+           "x > 88.0f ? broadcast(88.0f)", "x > 80.0f ? broadcast(80.0f)", PERCEPTRON),
+    Mutant("sine: a coefficient", "models/perceptron/lanes.h",
+           "8.3321608736e-3f", "8.3333333333e-3f", PERCEPTRON),
+    Mutant("verify: the global generator is not watched", "evaluation/properties/methods.py",
+           "not torch.equal(torch.get_rng_state(), rng_state)", "False", PROPERTIES),
+    Mutant("verify: the mean of a sampler is not watched", "evaluation/properties/samplers.py",
+           " and shift < _MAX_ERROR_SE * (2 * _N_CHAINS) ** -0.5", "", PROPERTIES),
+    Mutant("verify: the batch is not watched", "evaluation/properties/methods.py",
+           "not torch.equal(batch, x[:size])", "False", PROPERTIES),
+    Mutant("verify: the old state is not watched", "evaluation/properties/methods.py",
+           "any(not torch.equal(old[n], v) for n, v in state.items())", "False", PROPERTIES),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import ebmtrain
 from ebmtrain.models.wrappers import AffineSubspaceEnergy
+from ebmtrain.samplers.chain import run_chain
 
 
 class Quartic(nn.Module):
@@ -21,6 +22,21 @@ class Quartic(nn.Module):
 @pytest.fixture(scope="module", params=["true", "whiten"])
 def run(request, gaussian_run) -> Path:
     return gaussian_run(f"dataset.standardize={request.param}")
+
+
+def test_draws_are_thinned_after_the_burn_in(run: Path, monkeypatch):
+    """70 draws of 10 chains with a burn-in of 3 and 2 steps between draws: 3 + 6 * 2 steps."""
+    model, steps = ebmtrain.load(run), []
+    monkeypatch.setattr(
+        "ebmtrain.samplers.draw.run_chain",
+        lambda *arguments: steps.append(arguments[3]) or run_chain(*arguments),
+    )
+    x, settings = torch.zeros(1, 3), {"chains": 10, "burn_in": 3, "thin": 2}
+    model.inpaint(x, [True, False, False], 70, **settings)
+    assert steps == [3, *[2] * 6]
+    steps.clear()
+    model.sample(70, **settings)
+    assert steps == [3, *[2] * 6]
 
 
 @pytest.mark.slow

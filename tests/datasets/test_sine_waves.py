@@ -85,7 +85,8 @@ def test_samples_depend_on_the_seed():
     one, again, other = made(), made(), made(seed=4)
     assert torch.equal(one.train, again.train)
     assert not torch.equal(one.train, other.train)
-    assert not torch.equal(one.train[:500], one.holdout)
+    equal = made(n_train=500)  # from one stream they would be the same sequences
+    assert torch.cdist(equal.train.flatten(1), equal.holdout.flatten(1)).min() > 0
     assert one.truth is None
 
 

@@ -130,6 +130,31 @@ def test_weighted_contrast_is_its_formula():
     assert weights.grad is None  # a weight is no way to a smaller loss
 
 
+def test_metrics_are_those_of_the_training_walkers():
+    """Training walkers of unequal weights, measuring ones of equal weights, at the same points."""
+    method = build_method(resample_below=0.0)
+    state = method.init(normal(8, 2, seed=0), seeded(0))
+    points, energy = state["chains"][:40].repeat(2, 1), Quadratic(1.0)
+    weights = torch.linspace(-2.0, 2.0, 40)
+    equal = weights.exp().mean().log() - 0.7
+    state |= {"chains": points, "energies": energy(points).detach(),
+              "log_weights": torch.cat([weights, equal.expand(40)])}  # fmt: skip
+    metrics = method.loss(energy, Batch(normal(8, 2, seed=1)), state, seeded(1)).metrics
+    share = weights.exp().sum() ** 2 / weights.exp().square().sum() / 40
+    assert float(metrics["walkers_ess"]) == pytest.approx(float(share), rel=1e-4)
+    assert float(metrics["teaching_bias"]) == pytest.approx(0.7, rel=1e-4)
+
+
+def test_data_noise_is_added_to_the_batch():
+    """With far data and noise of variance s^2, E(data) = a (||x||^2 + d s^2) / 2 on average."""
+    method = build_method(data_noise=2.0)
+    state = method.init(normal(8, 2, seed=0), seeded(0))
+    batch, generator = Batch(torch.zeros(20_000, 2)), seeded(1)
+    metrics = method.loss(Quadratic(1.0), batch, state, generator).metrics
+    # The energies are s^2 chi^2(2) / 2: mean and standard deviation s^2.
+    assert abs(float(metrics["energy_data"]) - 4.0) < 4 * 4.0 / 20_000**0.5
+
+
 def test_measurement_walkers_do_not_affect_the_gradient():
     """Other measuring walkers: the same loss, the same teachers, the same step size learnt."""
     sampler = replace(MALA, adaptation=StepSizeAdaptation(target=0.5))

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
@@ -14,6 +15,7 @@ from ebmtrain.plots.landscape import landscape
 from ebmtrain.plots.samples import samples
 from ebmtrain.runs.evaluate import _drop_nonfinite
 from ebmtrain.runs.figures import RunFigures
+from ebmtrain.runs.sampling import chain_starts
 from ebmtrain.runs.storage.rundir import RunDir
 
 
@@ -23,6 +25,17 @@ def test_non_finite_metrics_are_left_out_with_warnings():
     assert kept == {"log_z": 1.0}
     assert [warning.split()[0] for warning in warnings] == ["log", "nll", "nll_se", "mode_weights"]
     assert "nll is -inf, left out" in warnings[1]
+
+
+def test_chains_that_start_at_data_start_at_training_points(configured):
+    experiment = build(configured("dataset.n_train=60", "dataset.n_holdout=60"))
+    first = chain_starts(experiment, "data", 60, {}, torch.Generator())
+    train, holdout = (
+        experiment.standardization.to_standard(x).to(first)
+        for x in (experiment.dataset.train, experiment.dataset.holdout)
+    )
+    assert torch.equal(first.sort(0).values, train.sort(0).values)
+    assert torch.cdist(first, holdout).min() > 0
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,29 @@ def test_the_target_is_stationary(sampler, batch):
         assert_mean(points.square().mean(1), t / A)
 
 
+def test_a_step_reports_the_cold_chains_and_all_pairs_of_levels(monkeypatch):
+    """Levels of very different acceptance, and pairs with very different rates of exchange."""
+    rates = []
+
+    def recorded(*arguments):
+        *states, rate = exchange(*arguments)
+        rates.append(rate)
+        return *states, rate
+
+    monkeypatch.setattr("ebmtrain.samplers.tempering.exchange", recorded)
+    tempering = replace(TEMPERING, sampler=Mala(step_size=1.2, temperature=0.5), hottest=50.0)
+    x = Quadratic(A).draw(500, seeded(1), 0.5)
+    state = tempering.init(Quadratic(A), x)
+    kernel = tempering.adaptation.apply(tempering, tempering.adaptation.start(tempering, x))
+    state, info = kernel.step(Quadratic(A), state, seeded(2))
+    cold, _, hottest = state.acceptances
+    assert info.acceptance.mean() == cold
+    assert abs(cold - hottest) > 0.1
+    assert len(rates) == 2
+    assert abs(rates[0] - rates[1]) > 0.02
+    torch.testing.assert_close(info.swapped, torch.stack(rates).mean().expand(500))
+
+
 @pytest.mark.slow
 def test_wells_have_their_exact_weights():
     """All chains begin in the lighter well: tempering finds the heavier, MALA alone never does."""

@@ -185,6 +185,15 @@ class MovesItsStart(Langevin):
         return new, info
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drifts(Mala):
+    """Every step ends a little to one side: the variance stays."""
+
+    def step(self, energy, state, generator):
+        new, info = super().step(energy, state, generator)
+        return self.init(energy, new.x + 0.02), info
+
+
 STATIONARY = "sampler is stationary on a Gaussian"
 
 
@@ -196,6 +205,7 @@ STATIONARY = "sampler is stationary on a Gaussian"
         (MeanGradient(step_size=0.05), STATIONARY),
         (NoRatio(step_size=0.05), STATIONARY),
         (StaleEnergy(step_size=0.05), STATIONARY),
+        (Drifts(step_size=0.05), STATIONARY),
         (MovesItsStart(step_size=0.05), "chains do not change the model"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
@@ -260,6 +270,23 @@ class GlobalNoise(ScoreMatching):
         return super().loss(energy, noised, state, generator)
 
 
+class DrawsFromTheGlobalGenerator(ScoreMatching):
+    """The loss is the same: only the numbers of others change."""
+
+    def loss(self, energy, batch, state, generator):
+        torch.rand(())
+        return super().loss(energy, batch, state, generator)
+
+
+class ChangesTheOldState(ScoreMatching):
+    def init(self, x, generator):
+        return {"count": torch.zeros(())}
+
+    def loss(self, energy, batch, state, generator):
+        out = super().loss(energy, batch, state, generator)
+        return out._replace(state={"count": state["count"].add_(1)})
+
+
 class Attached(ScoreMatching):
     def init(self, x, generator):
         return {"last": torch.zeros(())}
@@ -289,6 +316,8 @@ ALONE = "loss depends on its arguments alone and changes none"
         (Swapped(sampler=Mala(step_size=0.1)), OPTIMUM),
         (InPlace(), ALONE),
         (GlobalNoise(), ALONE),
+        (DrawsFromTheGlobalGenerator(), ALONE),
+        (ChangesTheOldState(), ALONE),
         (Attached(), "state can be saved and resumed"),
         (Detached(), "loss is finite and moves the parameters"),
     ],
