@@ -384,9 +384,7 @@ def test_bad_pictures_are_refused(tmp_path, case):
 
 def test_a_single_picture_is_refused(tmp_path):
     picture(tmp_path / "a.png")
-    assert_refused(
-        "holds 1 images; at least 2", image_folder, path=str(tmp_path), seed=1
-    )
+    assert_refused("holds 1 images; at least 2", image_folder, path=str(tmp_path), seed=1)
 
 
 def test_every_image_format_supports_augmentation(tmp_path):
