@@ -16,22 +16,24 @@ _MAX_QUANTILE_NUMBERS = 2**22  # from which quantiles are computed
 def extreme_values(dataset: Dataset) -> list[str]:
     """A warning that names the values farther from the median of their column than 20 times the
     width of the middle half of the column. None if there are none, if half of the column is one
-    value, or if a fifth of the column is as far: then it is its distribution. Pixels are not
-    tested.
+    value, or if a fifth of the column is as far: then it is its distribution. Columns with
+    bounds are compared after their map to the real line. Pixels are not tested.
     """
     if isinstance(dataset, HasPixels) and dataset.pixels is not None:
         return []
-    parts = [x.flatten(1) for x in (dataset.train, dataset.holdout)]
+    units, parts = dataset.standardization, (dataset.train, dataset.holdout)
     numbers = sum(x.numel() for x in parts)
     few = torch.cat([x[:: -(-numbers // _MAX_QUANTILE_NUMBERS)] for x in parts])
+    few = units.to_linear(few).flatten(1)
     low, median, high = few.nanquantile(torch.tensor([0.25, 0.5, 0.75]).to(few), 0)
     width = high - low
     places, values, sizes, begin = [], [], [], 0
-    for part in (rows for x in parts for rows in x.split(_ROWS)):  # bounds the memory
+    for x in (rows for part in parts for rows in part.split(_ROWS)):  # bounds the memory
+        part = units.to_linear(x).flatten(1)
         size = (part - median).abs() / width.where(width > 0, torch.inf)
         far = size > _MAX_SPREADS
         places.append(far.nonzero() + torch.tensor([begin, 0]))
-        values.append(part[far])
+        values.append(x.flatten(1)[far])
         sizes.append(size[far])
         begin += len(part)
     found, value, size = torch.cat(places), torch.cat(values), torch.cat(sizes)
@@ -40,6 +42,8 @@ def extreme_values(dataset: Dataset) -> list[str]:
     if not len(found):
         return []
     names = names_of(dataset)
+    ends = torch.stack([low, high]).view(2, *dataset.train.shape[1:])
+    low, high = units.from_linear(ends).flatten(1)
     rows = dataset.row_numbers if isinstance(dataset, HasRowNumbers) else None
     shown = []
     for k in size.argsort(descending=True)[:_MAX_NAMED].tolist():

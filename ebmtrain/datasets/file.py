@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from ebmtrain.datasets.bounds import SupportOption, check_inside, parse_support, support_notes
 from ebmtrain.datasets.discrete import discrete_notes, lattice_steps
 from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.datasets.io.long_format import LongColumns
@@ -36,6 +37,7 @@ def from_file(
     holdout: OpenUnit = 0.2,
     standardize: Standardize = True,
     dequantize: bool = False,
+    support: SupportOption | None = None,
     seed: WholeNumber,
 ) -> Points:
     """Rows of a .npy, .npz, .csv, .tsv, .txt, .csv.gz, .parquet, .h5, .mat, .pt or .safetensors
@@ -64,6 +66,8 @@ def from_file(
             are whole numbers or multiples of a step h, anew in each training batch. The NLL of a
             density of x + h u, in nats, minus the sum of log h, is an upper bound on the NLL of the
             discrete values (Theis, van den Oord & Bethge, ICLR 2016).
+        support: bounds of columns, which the model's density and samples do not cross, see
+            `parse_support`; null: none.
 
     Raises:
         ConfigError: only one of id and time is given, or both name the same column.
@@ -103,6 +107,11 @@ def from_file(
             f"{path} has no values that are whole numbers or multiples of a step: leave "
             "dataset.dequantize out"
         )
+    bounds = parse_support(support, values.shape[1:], names)
+    if bounds is not None:
+        check_inside(path, values, names, bounds, steps if dequantize else None)
+    if values.ndim == 2:
+        notes += support_notes(path, values, names, bounds, steps)
     classes, numbers = _classes(path, labels, words)
     points = random_split(
         torch.from_numpy(values),
@@ -114,6 +123,7 @@ def from_file(
         classes=classes,
         without=without,
         steps=torch.from_numpy(steps) if dequantize else None,
+        bounds=bounds,
     )
     if values.ndim == 2 and standardize != "robust":
         notes += extreme_values(points)

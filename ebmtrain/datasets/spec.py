@@ -14,7 +14,16 @@ from torch import Tensor
 from ebmtrain.datasets.support import REAL, support_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import channel_range, lengths
-from ebmtrain.types import Dataset, Region, Standardization, Support, labels_of, names_of, steps_of
+from ebmtrain.types import (
+    Bounds,
+    Dataset,
+    Region,
+    Standardization,
+    Support,
+    labels_of,
+    names_of,
+    steps_of,
+)
 
 
 class DataSpec(NamedTuple):
@@ -58,7 +67,13 @@ class DataSpec(NamedTuple):
 
     def state_dict(self) -> dict[str, Any]:
         # What only some data have is left out for others, as in checkpoints of earlier versions.
-        optional = {"lengths": self.lengths, "steps": self.steps}
+        bounds = self.standardization.bounds
+        optional = {
+            "lengths": self.lengths,
+            "steps": self.steps,
+            "bounds_low": None if bounds is None else bounds.low,
+            "bounds_high": None if bounds is None else bounds.high,
+        }
         return {k: v for k, v in optional.items() if v is not None} | {
             "shift": self.standardization.shift,
             "scale": self.standardization.scale,
@@ -99,8 +114,13 @@ class DataSpec(NamedTuple):
             noise = saved.get("steps")
             if noise is not None and not _valid_noise(noise, shift):
                 raise ValueError("its steps are not one width of noise per element")
+            bounds = None
+            if "bounds_low" in saved or "bounds_high" in saved:
+                bounds = Bounds(saved["bounds_low"], saved["bounds_high"])
+                if not _valid_bounds(bounds, shift):
+                    raise ValueError("its bounds are not a lower and an upper one per element")
             return cls(
-                Standardization(shift, scale, mixing),
+                Standardization(shift, scale, mixing, bounds),
                 Region(low, high),
                 saved["fingerprint"],
                 None if names is None else tuple(names),
@@ -151,12 +171,41 @@ def _valid_noise(noise: Any, shift: Tensor) -> bool:
 
 
 def in_units(dataset: Dataset, units: Standardization) -> Dataset:
-    """The data set with another standardization of its points."""
+    """The data set with another standardization of its points.
+
+    Raises:
+        DataError: the data have other bounds than the units.
+    """
+    own = dataset.standardization.bounds
+    if not _same_bounds(own, units.bounds):
+        raise DataError(
+            f"the bounds of the data are {_bounds_text(own)}, those of the run that the model "
+            f"begins with {_bounds_text(units.bounds)}: give the same dataset.support"
+        )
     if dataclasses.is_dataclass(dataset) and not isinstance(dataset, type):
         return dataclasses.replace(dataset, standardization=units)  # type: ignore[type-var]
     copied = copy.copy(dataset)
     copied.standardization = units
     return copied
+
+
+def _same_bounds(a: Bounds | None, b: Bounds | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _bounds_text(bounds: Bounds | None) -> str:
+    return "none" if bounds is None else " to ".join(str(end.tolist()) for end in bounds)
+
+
+def _valid_bounds(bounds: Bounds, shift: Tensor) -> bool:
+    """True for a lower and a greater upper bound for each element."""
+    if not all(isinstance(end, Tensor) for end in bounds):
+        return False
+    if any((end.shape, end.dtype) != (shift.shape, shift.dtype) for end in bounds):
+        return False
+    return bool((bounds.low < bounds.high).all())
 
 
 def fingerprint(dataset: Dataset, *, labelled: bool = True) -> str:
@@ -177,6 +226,7 @@ def fingerprint(dataset: Dataset, *, labelled: bool = True) -> str:
     for points in (dataset.train, dataset.holdout):
         digest.update(repr(tuple(points.shape)).encode())
         for part in points.split(65_536):
+            part = dataset.standardization.to_linear(part)
             digest.update(_quantize(part, quantum).numpy().tobytes())
     return digest.hexdigest()
 

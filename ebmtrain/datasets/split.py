@@ -13,9 +13,9 @@ from ebmtrain.datasets.discrete import lattice_steps
 from ebmtrain.datasets.leave_class_out import leave_class_out
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import Standardize
-from ebmtrain.datasets.support import REAL
+from ebmtrain.datasets.support import REAL, Bounded
 from ebmtrain.runtime.seeding import stream
-from ebmtrain.types import Labels
+from ebmtrain.types import Bounds, Labels
 
 _MIN_COPIES = 5  # per point on average, from which a data set is nothing but copies
 
@@ -31,6 +31,7 @@ def random_split(
     classes: tuple[str, ...] = (),
     without: int | None = None,
     steps: Tensor | None = None,
+    bounds: Bounds | None = None,
 ) -> Points:
     """A random split into training and held-out points, see `split_rows`.
 
@@ -48,6 +49,7 @@ def random_split(
             evaluation=anomalies. None: none.
         steps: widths of the uniform noise that is added to each element, see `Dequantization`:
             once to held-out points, anew in each training batch. None: no noise.
+        bounds: of the points, see `Bounded`; None: they are in R^d.
 
     Raises:
         DataError: the class does not exist, or too few points remain without it.
@@ -63,9 +65,11 @@ def random_split(
         train = augment(train, noise, seed, "train")
         held_out = augment(held_out, noise, seed, "holdout")
         anomalies = None if anomalies is None else augment(anomalies, noise, seed, "anomalies")
-    units = REAL.standardization(train, standardize)
+    support = REAL if bounds is None else Bounded(limits=bounds)
+    units = support.standardization(train, standardize)
     return Points(
-        train, held_out, standardization=units, names=names, labels=both, anomalies=anomalies,
+        train, held_out, standardization=units, support=support, names=names, labels=both,
+        anomalies=anomalies,
         row_numbers=torch.cat([kept, held]) if without is None else None, source=source,
         steps=None if steps is None else steps.double().expand(points.shape[1:]).clone(),
         notes=split.notes,

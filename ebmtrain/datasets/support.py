@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.standardization import PixelScaling, Standardize, fit_standardization
-from ebmtrain.types import HasSupport, Region, Standardization, Support
+from ebmtrain.types import Bounds, HasSupport, Region, Standardization, Support
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,25 @@ class Continuous:
     def integration_box(self, region: Region, margin: float) -> Region:
         """The region with `margin` of its width added on each side."""
         return region.grown(1 + 2 * margin)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bounded(Continuous):
+    """Points whose elements have bounds that a model cannot cross, as the units hold the map from
+    there to R^d. It is R^d for all that lives in standardized units.
+
+    Args:
+        limits: of each element, in the data's units.
+    """
+
+    limits: Bounds
+
+    def standardization(
+        self, points: Tensor, scaling: Standardize | PixelScaling
+    ) -> Standardization:
+        """That of the points mapped to R^d, with the map."""
+        units = super().standardization(self.limits.to_real(points.double()), scaling)
+        return units._replace(bounds=self.limits)
 
 
 REAL = Continuous()

@@ -139,7 +139,8 @@ class AnnealedImportanceSampling:
         if dataset is None:
             return Evaluation(metrics, warnings)
         u = inputs.standardization.to_standard(dataset.holdout)
-        mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0))
+        slope = inputs.standardization.log_slope(dataset.holdout)
+        mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0).cpu() + slope)
         for end in ("", "_lower", "_upper"):
             if f"log_z{end}" in metrics:
                 metrics[f"nll{end}"] = mean + metrics[f"log_z{end}"]

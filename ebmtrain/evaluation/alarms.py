@@ -134,10 +134,10 @@ class GaussianReference(NamedTuple):
 
     @classmethod
     def of(cls, points: Tensor, units: Standardization) -> GaussianReference:
-        """Of the moments of points, (n, *event), in the data's units. A standard deviation counts
-        as at least 1e-3 of the units."""
+        """Of the moments of points, (n, *event), in the data's units, or mapped to R^d if they have
+        bounds. A standard deviation counts as at least 1e-3 of the units."""
         u = units.to_standard(points).flatten(1)
         std = u.std(0, correction=0).clamp(min=1e-3)
         d = u.shape[1]
         nll = float(std.log().sum()) + d / 2 * math.log(2 * math.pi * math.e) + units.log_volume
-        return cls(nll, d)
+        return cls(nll - float(units.log_slope(points).mean()), d)

@@ -33,8 +33,9 @@ _COVARIANCES = ("full", "tied", "diag", "spherical")
 class Baselines:
     """An evaluation of the model, and the NLL of three scikit-learn estimators on the same split.
 
-    All estimators are fitted to the training points only, once in standardized and once in whitened
-    units, and the units that suit the training points better are used:
+    All estimators are fitted to the training points only, mapped to R^d where they have bounds,
+    once in standardized and once in whitened units, and the units that suit the training points
+    better are used:
 
     - KernelDensity with Gaussian kernels: bandwidth and units of the largest log-likelihood in
       cross-validation;
@@ -104,6 +105,7 @@ class Baselines:
         if isinstance(log_z, float) and isinstance(log_z_se, float):
             u = inputs.standardization.to_standard(dataset.holdout)
             model = log_density(inputs.reduced_energy(), u.flatten(1), log_z)
+            model = model + inputs.standardization.log_slope(dataset.holdout)
             for name, log_p in baselines.items():
                 gain = model - log_p
                 result[f"gain_over_{name}"] = float(gain.mean())
@@ -113,17 +115,20 @@ class Baselines:
 
     def fit_baselines(self, dataset: Dataset) -> dict[str, Tensor]:
         """log p of the held-out points by each estimator, (m,) each, in the data's units."""
-        train, holdout = (x.flatten(1) for x in (dataset.train, dataset.holdout))
+        bounded = dataset.standardization
+        train, holdout = (bounded.to_linear(x).flatten(1) for x in (dataset.train, dataset.holdout))
         units = [fit_standardization(train, True)]
         with suppress(DataError):  # linearly dependent columns cannot be whitened
             units.append(fit_standardization(train, "whiten"))
         gaussian = import_sklearn("mixture", "evaluation=peers").GaussianMixture(1)
         gaussian.fit(units[0].to_standard(train).numpy())
-        return {
+        fits = {
             "gaussian": _baseline_log_p(gaussian, units[0], holdout),
             "kde": self._fit_kernels(train, holdout, units),
             "gmm": self._fit_mixture(train, holdout, units),
         }
+        slope = bounded.log_slope(dataset.holdout)
+        return {name: log_p + slope for name, log_p in fits.items()}
 
     def _fit_kernels(self, train: Tensor, holdout: Tensor, units: list[Standardization]) -> Tensor:
         """log p of the held-out points by KernelDensity, (m,)."""

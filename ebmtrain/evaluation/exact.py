@@ -120,6 +120,7 @@ class Quadrature:
         if dataset is None:
             return Evaluation(metrics, warnings)
         log_p = log_density(reduced, units.to_standard(dataset.holdout), log_z + units.log_volume)
+        log_p = log_p + units.log_slope(dataset.holdout)
         nll, nll_se = mean_nll(log_p)
         metrics |= nll_metrics(nll, nll_se)
         if dataset.truth is None:
@@ -220,9 +221,14 @@ class _Model(NamedTuple):
         """Flattened standardized points, (n, d) -> (n, *event), in the data's units."""
         return self.units.to_data(u.view(-1, *self.units.shift.shape))
 
+    def linear_log_prob(self, truth: Density, x: Tensor) -> Tensor:
+        """log p of the truth as a density of t(x), which is that of x where there are no bounds, at
+        points in the data's units, (n,)."""
+        return in_chunks(truth.log_prob, x, 65_536) - self.units.log_slope(x)
+
     @property
     def log_q(self) -> Tensor:
-        """log p of the points of the grid, in the data's units, (n,)."""
+        """log p of the points of the grid as a density of t(x), (n,)."""
         return -self.log_z.grid.energy - self.log_z.value - self.units.log_volume
 
 
@@ -266,7 +272,7 @@ def _truth_on_grid(
     log p - log q.
     """
     grid, volume, log_q = model.log_z.grid, model.units.log_volume, model.log_q
-    log_p = in_chunks(truth.log_prob, x, 65_536)
+    log_p = model.linear_log_prob(truth, x)
 
     if truth.modes is not None:
         u = model.units.to_standard(truth.modes.centres.to(x)).flatten(1)
@@ -308,7 +314,7 @@ def _truth_on_boxes(
     box = Region(torch.minimum(region.low, own.low), torch.maximum(region.high, own.high))
 
     def log_p(u: Tensor) -> Tensor:
-        return in_chunks(truth.log_prob, model.to_data(u), 65_536) + model.units.log_volume
+        return model.linear_log_prob(truth, model.to_data(u)) + model.units.log_volume
 
     def log_ratio(u: Tensor, log_p: Tensor) -> Tensor:
         return log_p - log_density(model.reduced, u, model.log_z.value)

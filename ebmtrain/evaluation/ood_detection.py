@@ -79,7 +79,9 @@ class OutlierBaselines:
         energy = float64_copy(inputs.energy).cpu()
         with torch.no_grad():
             inliers, outliers = (
-                in_chunks(energy, to_standard(x), 1024) for x in (dataset.holdout, anomalies)
+                in_chunks(energy, to_standard(x), 1024)
+                - inputs.temperature * inputs.standardization.log_slope(x)
+                for x in (dataset.holdout, anomalies)
             )
         value, error = auroc(inliers, outliers)
         if dataset not in self._cache:  # fitted once, since the data do not change

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebmtrain.score import energy_and_gradient
-from ebmtrain.types import Standardization
+from ebmtrain.types import Bounds, Standardization
 
 
 class AffineSubspaceEnergy(nn.Module):
@@ -113,19 +113,27 @@ class PosteriorEnergy(nn.Module):
 
 
 class _DataUnitsEnergy(nn.Module):
-    """E_data(x) = E(u(x)), with E the energy of standardized points u, (batch, *event) -> (batch,).
+    """E_data(x) = E(u(x)) - T log |dt/dx|, with E the energy of standardized points u, (batch,
+    *event) -> (batch,), and the map t of bounds on x; inf outside of the bounds. The second term is
+    0 without bounds.
 
-    log Z over x is that over u plus log |dx/du|.
+    p(x) = exp(-E_data(x) / T) / Z, with log Z that over u plus log |dt/du|.
     """
 
     shift: Tensor
     scale: Tensor
     mixing: Tensor | None
+    low: Tensor | None
+    high: Tensor | None
 
-    def __init__(self, energy: nn.Module, standardization: Standardization):
+    def __init__(self, energy: nn.Module, standardization: Standardization, temperature: float):
         super().__init__()
         self.energy = energy
-        for name, value in standardization._asdict().items():
+        self.temperature = temperature
+        tensors = standardization._asdict()
+        bounds = tensors.pop("bounds")
+        tensors |= {"low": None, "high": None} if bounds is None else bounds._asdict()
+        for name, value in tensors.items():
             self.register_buffer(name, None if value is None else value.clone())
 
     def forward(self, x: Tensor | ArrayLike) -> Tensor:
@@ -142,13 +150,23 @@ class _DataUnitsEnergy(nn.Module):
                 + ("; one point is x[None]" if x.shape == self.shift.shape else "")
             )
         # Shifted before the cast: float32 cannot resolve small values on a large offset.
-        u = Standardization(self.shift, self.scale, self.mixing).to_standard(x.to(self.shift))
-        return self.energy(u.to(next(iter(self.energy.parameters()), u)))
+        bounds = None if self.low is None or self.high is None else Bounds(self.low, self.high)
+        units = Standardization(self.shift, self.scale, self.mixing, bounds)
+        u = units.to_standard(x.to(self.shift))
+        energy = self.energy(u.to(next(iter(self.energy.parameters()), u)))
+        if bounds is None:
+            return energy
+        each = (-1, *[1] * (energy.ndim - 1))  # of the classes of a point too
+        energy = energy - self.temperature * units.log_slope(x).view(each)
+        return torch.where(bounds.contains(x.to(self.shift)).view(each), energy, torch.inf)
 
 
-def to_data_units(energy: nn.Module, standardization: Standardization) -> nn.Module:
-    """A detached copy of `energy`, in eval mode, that takes points in the data's units."""
-    wrapped = _DataUnitsEnergy(copy.deepcopy(energy), standardization).eval()
+def to_data_units(
+    energy: nn.Module, standardization: Standardization, temperature: float = 1.0
+) -> nn.Module:
+    """A detached copy of `energy`, in eval mode, that takes points in the data's units and, where
+    these have bounds, holds the logarithm of the slope of their map."""
+    wrapped = _DataUnitsEnergy(copy.deepcopy(energy), standardization, temperature).eval()
     return wrapped.requires_grad_(False)
 
 

@@ -89,6 +89,11 @@ class Composition(nn.Module):
                     f"{path} is of sequences of different lengths, which have no common space to "
                     "compose energies in: name runs on points of one shape"
                 )
+            if run.experiment.standardization.bounds is not None:
+                raise ConfigError(
+                    f"{path} is of data with bounds, and compositions are of points in R^d: name "
+                    "runs without dataset.support"
+                )
             if shape != self.event_shape:
                 raise ConfigError(
                     f"{path} is of points of shape {shape}, {runs[0]} of {self.event_shape}: "

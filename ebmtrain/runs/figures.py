@@ -299,8 +299,8 @@ class RunFigures:
 
     def _reduced_energy(self, energy: nn.Module):
         """E / T of points on the CPU, in the data's own units."""
-        wrapped = to_data_units(energy, self.experiment.standardization).cpu()
         temperature = self.experiment.temperature
+        wrapped = to_data_units(energy, self.experiment.standardization, temperature).cpu()
         return lambda x: wrapped(x) / temperature
 
     def to_data(self, points: Tensor) -> Tensor:

@@ -70,20 +70,22 @@ def draw_missing_values(
     units = experiment.standardization
     d = len(missing)
     mixing = torch.eye(d, dtype=torch.float64) if units.mixing is None else units.mixing
-    # u = mixing^-1 v and v = (x - shift) / scale, of which the missing elements are z.
+    # u = mixing^-1 v and v = (t(x) - shift) / scale, of which the missing elements are z.
     inverse = torch.linalg.inv(mixing)
     directions = inverse[:, missing].to(experiment.device, experiment.dtype)
     draws = []
     for row in x.double():
-        v = ((row - units.shift) / units.scale).flatten().masked_fill(missing, 0.0)
+        v = ((units.to_linear(row) - units.shift) / units.scale).flatten()
+        v = v.masked_fill(missing, 0.0)
         origin = (inverse @ v).view(row.shape).to(experiment.device, experiment.dtype)
         first = uniform_noise(experiment, _n_chains(settings), generator).flatten(1)
         start = (first.double() @ mixing.T.to(first.device))[:, missing].to(first)
         conditional = AffineSubspaceEnergy(run.standard_energy, origin, directions)
         z = _draw(run, conditional, start, settings.count, settings, generator)
-        filled = row.flatten().repeat(settings.count, 1)
+        filled, y = row.flatten().repeat(2, settings.count, 1)
         scale, shift = units.scale.flatten()[missing], units.shift.flatten()[missing]
-        filled[:, missing] = z.to("cpu", torch.float64) * scale + shift
+        y[:, missing] = z.to("cpu", torch.float64) * scale + shift
+        filled[:, missing] = units.from_linear(y.view(-1, *row.shape)).flatten(1)[:, missing]
         draws.append(filled.view(-1, *row.shape))
     return torch.stack(draws)
 

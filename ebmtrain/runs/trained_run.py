@@ -57,7 +57,9 @@ class Run:
         if checkpoint is not None:
             self.method_state = _load_weights(experiment, checkpoint)
             self.step = checkpoint["step"]
-        self._energy = to_data_units(self.standard_energy, experiment.standardization)
+        self._energy = to_data_units(
+            self.standard_energy, experiment.standardization, self.temperature
+        )
 
     @property
     def energy(self) -> nn.Module:
@@ -153,6 +155,14 @@ class Run:
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
+        bounds = self.experiment.standardization.bounds
+        if bounds is not None:
+            inside = bounds.contains(points.masked_fill(~mask, torch.nan))
+            if not inside.all():
+                raise ConfigError(
+                    f"point {int((~inside).int().argmax()) + 1} (counted from 1) is outside of "
+                    "dataset.support, where the model has no density: leave it out"
+                )
         return draw_missing_values(self, points, mask, settings, generator)
 
     def denoise(
@@ -184,6 +194,11 @@ class Run:
         )
         points = self._check_points(y, "denoising draws")
         problems = value_problems("noise", noise, Positive)
+        if self.experiment.standardization.bounds is not None:
+            problems.append(
+                "denoising takes Gaussian noise on unbounded numbers, and these data have bounds: "
+                "train without dataset.support"
+            )
         if temperature_of(self.experiment.sampler) == 0:
             problems.append("sampler.temperature is 0: such chains descend and draw no samples")
         if problems:

@@ -6,6 +6,7 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 
 from __future__ import annotations
 
+from ebmtrain.types.bounds import Bounds
 from ebmtrain.types.capabilities import HasConflicts, Ragged, takes_ragged
 from ebmtrain.types.data import (
     BaseDistribution,

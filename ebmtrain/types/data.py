@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.types.bounds import Bounds
+
 
 class Batch(NamedTuple):
     """Points of one training step, with their classes."""
@@ -60,7 +62,8 @@ class Density(Protocol):
 
 
 class Standardization(NamedTuple):
-    """x = shift + scale * (mixing u). Models and chains live in u, people in x.
+    """t(x) = shift + scale * (mixing u), with t the map of `Bounds`, or t(x) = x if there are none.
+    Models and chains live in u, people in x.
 
     The data's units are kept in float64 on the CPU, and both ways end there: a float32 of a large
     offset has no room for the rest.
@@ -73,9 +76,11 @@ class Standardization(NamedTuple):
     mixing: Tensor | None = None
     """(d, d) over the d elements of a point, float64, regular: what makes the coordinates of u
     uncorrelated. None: u stays as it is."""
+    bounds: Bounds | None = None
+    """Of x. None: x is in R^d."""
 
     def to_standard(self, x: Tensor) -> Tensor:
-        u = (x.to(self.shift) - self.shift) / self.scale
+        u = (self.to_linear(x.to(self.shift)) - self.shift) / self.scale
         if self.mixing is None:
             return u
         return torch.linalg.solve(self.mixing, u.reshape(-1, len(self.mixing)).T).T.reshape(u.shape)
@@ -84,11 +89,26 @@ class Standardization(NamedTuple):
         u = u.to(self.shift)
         if self.mixing is not None:
             u = (u.reshape(-1, len(self.mixing)) @ self.mixing.T).view(u.shape)
-        return u * self.scale + self.shift
+        return self.from_linear(u * self.scale + self.shift)
+
+    def to_linear(self, x: Tensor) -> Tensor:
+        """t(x), (..., *event), float64, which depends on u linearly."""
+        return x if self.bounds is None else self.bounds.to_real(x)
+
+    def from_linear(self, y: Tensor) -> Tensor:
+        """The inverse of `to_linear`."""
+        return y if self.bounds is None else self.bounds.from_real(y)
+
+    def log_slope(self, x: Tensor) -> Tensor:
+        """log |dt/dx| at points in the data's units, (n, *event) -> (n,), float64; 0 without
+        bounds. log p(x) = log p(u) - log_volume + log_slope(x)."""
+        x = x.to(self.shift)
+        return x.new_zeros(len(x)) if self.bounds is None else self.bounds.log_slope(x)
 
     @property
     def log_volume(self) -> float:
-        """log |dx/du|: add it to a log Z or an entropy in u to have it in x."""
+        """log |dt/du|: add it to a log Z in u to have that of the energies in the data's units,
+        E(u(x)) - T log_slope(x)."""
         stretched = self.scale.double().log().sum()
         if self.mixing is not None:
             stretched = stretched + torch.linalg.slogdet(self.mixing.double()).logabsdet

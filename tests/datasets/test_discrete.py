@@ -74,7 +74,7 @@ def test_integer_columns_are_named_and_continuous_ones_are_not(tmp_path):
 
 
 def test_one_hot_columns_are_named_as_classes(tmp_path):
-    x = np.hstack([REAL, ONE_HOT, REAL**2, COUNTS])
+    x = np.hstack([REAL, ONE_HOT, REAL + 1, COUNTS])
     one_hot, counts = read(tmp_path, x, ["a", "red", "green", "blue", "b", "c"]).notes
     assert "columns red, green, blue are one-hot" in one_hot
     assert "dataset.columns=[a,b,c]" in one_hot

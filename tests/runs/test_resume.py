@@ -60,6 +60,13 @@ TRAININGS = {
         "method.slots=64",
         "checkpoint.best=cross_entropy_holdout",
     ),
+    "bounds": (
+        "method=pcd",
+        "dataset=iris",
+        "dataset.support=positive",
+        "method.slots=64",
+        "checkpoint.best=energy_distance",
+    ),
     "fresh": ("method=ed", "dataset.fresh=true"),
     "no_average": ("method=pcd", "train.ema=null"),
     "spectral_norm": ("method=dsm", "model.spectral_norm=true"),

@@ -52,7 +52,8 @@ def true_scores(dataset: Dataset, u: Tensor) -> Tensor | None:
         return None
 
     def energy(x: Tensor) -> Tensor:
-        return -truth.log_prob(units.to_data(x))
+        points = units.to_data(x)
+        return units.log_slope(points) - truth.log_prob(points)
 
     with torch.enable_grad():
         if not energy(u[:1].clone().requires_grad_()).requires_grad:
