@@ -39,7 +39,7 @@ from ebmtrain.runs.figures import RunFigures
 
 TRIED = ("pcd", "dsm", "nce", "cd", "jarzynski", "ssm")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-CODES = {0, 2, 4, 5, 6, 7, -signal.SIGKILL, *(128 + number for number in SIGNALS)}
+CODES = {0, 2, 3, 4, 5, 6, 7, -signal.SIGKILL, *(128 + n for n in SIGNALS), *(-n for n in SIGNALS)}
 """That a disturbed command may end with."""
 OF_VERBS = ("evaluation.json",)
 """Files that `evaluate` writes, which a run without it does not have."""
