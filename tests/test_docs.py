@@ -20,7 +20,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ebmtrain.cli.arguments import dotted_keys, parse_overrides
-from ebmtrain.cli.main import VERBS
+from ebmtrain.cli.main import VERBS, main
 from ebmtrain.config import presets
 from ebmtrain.config.instantiate import PARTS
 from ebmtrain.config.validate import validate
@@ -79,13 +79,16 @@ def example(request, folder, monkeypatch) -> Iterator[Path]:
 @pytest.mark.parametrize("line", commands_of([*DOCUMENTS, *PRESETS]))
 def test_each_command_is_one_that_works(line, example):
     words = shlex.split(line)[1:]
-    schematic = any(mark in line for mark in ("[", "...", "|"))
+    schematic = any(mark in line for mark in ("[", "...", "|", "DIR"))
     if words and words[0].isalpha():
         assert words[0] in VERBS
         if words[0] != "check" or schematic:
             return
         words = words[1:]
-    if schematic or words == ["-h"]:
+    if schematic:
+        return
+    if words[-1:] in (["-h"], ["--help"]):
+        assert main(words) == 0
         return
     words = [w.replace("NAME", "moons") for w in words if w not in ("-m", "--cfg", "job")]
     user = "my_presets" if "--config-dir" in words else None
