@@ -41,8 +41,8 @@ TRIED = ("pcd", "dsm", "nce", "cd", "jarzynski", "ssm")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CODES = {0, 2, 3, 4, 5, 6, 7, -signal.SIGKILL, *(128 + n for n in SIGNALS), *(-n for n in SIGNALS)}
 """That a disturbed command may end with."""
-OF_VERBS = ("evaluation.json",)
-"""Files that `evaluate` writes, which a run without it does not have."""
+EXTRA = ("evaluation.json", "checkpoints/step_*.pt")
+"""Files of `evaluate`, and of steps: a run that a signal stopped has a checkpoint of that step."""
 
 Work = Callable[[], int]
 Meddle = Callable[[Child], None]
@@ -73,6 +73,7 @@ class World:
             path = self.folder.parent / "references" / method
             ended = self.child(words(method, path))().ended()
             assert ended.code == 0, ended.err
+            remove_extra_files(path)
             self.references[method] = path
         return self.references[method]
 
@@ -92,6 +93,11 @@ class World:
         if names != {"file"} or (self.outside / "file").read_text() != "nobody writes here":
             faults.append(f"written outside: {sorted(names)}")
         return faults
+
+
+def remove_extra_files(run: Path) -> None:
+    for path in (path for pattern in EXTRA for path in run.glob(pattern)):
+        path.unlink()
 
 
 def words(method: str, path: Path, *more: str) -> list[str]:
@@ -273,8 +279,7 @@ def one_run(world: World, draw: random.Random, number: int) -> list[str]:
         target = world.folder if verb == "report" else run
         faults += disturbed(world, draw, run, [verb, str(target), *more])
     faults += finish(world, run, start)
-    for name in OF_VERBS:
-        (run / name).unlink(missing_ok=True)
+    remove_extra_files(run)
     faults += [f"{method}: {fault}" for fault in left(reference, run)[:3]]
     shutil.rmtree(run, ignore_errors=True)
     return faults
@@ -288,6 +293,7 @@ def one_sweep(world: World, draw: random.Random, number: int) -> list[str]:
     for config in sorted(sweep.glob("*/config.yaml")):
         run = config.parent
         faults += finish(world, run, words(method, run, f"seed={run.name[-1]}"))
+        remove_extra_files(run)
         if run.name.endswith("seed=0"):
             faults += [f"{method}: {fault}" for fault in left(world.reference(method), run)[:3]]
     ended = world.child(["report", str(sweep)])().ended() if sweep.exists() else None
