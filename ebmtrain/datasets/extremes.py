@@ -57,6 +57,6 @@ def extreme_values(dataset: Dataset) -> list[str]:
     more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
     return [
         f"the data have extreme values, which set the scale of all others: {', '.join(shown)}"
-        f"{more}, counted from 1; remove or clip them, or give dataset.standardize=robust, the "
-        "scale by median and quartiles"
+        f"{more}, counted from 1; remove or clip them; dataset.standardize=robust lets median "
+        "and quartiles set the scale, and leaves them far outside"
     ]
