@@ -155,14 +155,7 @@ class Run:
             )
         if mask.all() or not mask.any():
             raise ConfigError("the mask must keep some numbers of a point and not all of them")
-        bounds = self.experiment.standardization.bounds
-        if bounds is not None:
-            inside = bounds.contains(points.masked_fill(~mask, torch.nan))
-            if not inside.all():
-                raise ConfigError(
-                    f"point {int((~inside).int().argmax()) + 1} (counted from 1) is outside of "
-                    "dataset.support, where the model has no density: leave it out"
-                )
+        self._check_inside(points.masked_fill(~mask, torch.nan))
         return draw_missing_values(self, points, mask, settings, generator)
 
     def denoise(
@@ -204,6 +197,15 @@ class Run:
         if problems:
             raise ConfigError("; ".join(problems))
         return draw_clean_points(self, points, noise, settings, generator)
+
+    def _check_inside(self, points: Tensor) -> None:
+        """Raises ConfigError for a point that is not inside of the bounds; NaN is."""
+        bounds = self.experiment.standardization.bounds
+        if bounds is not None and not (inside := bounds.contains(points)).all():
+            raise ConfigError(
+                f"point {int((~inside).int().argmax()) + 1} (counted from 1) is outside of "
+                "dataset.support, where the model has no density: leave it out"
+            )
 
     def _check_points(self, given: Tensor | ArrayLike, act: str) -> Tensor:
         """The points as float64, (n, *event). Raises ConfigError for another shape, for values that
@@ -248,13 +250,16 @@ class Run:
         """p(y | x) = softmax_y(-E(x, y)) at T = 1 of points in the data's own units, (n, classes).
 
         Raises:
-            ConfigError: the model has no classes.
+            ConfigError: the model has no classes, or no density at a point, which is not inside of
+                dataset.support.
             ValueError: points of another shape.
         """
         if not self.classes:
             raise ConfigError("this model has no classes: train with method=jem")
         joint = to_data_units(ClassEnergies(self.standard_energy), self.experiment.standardization)
-        return torch.softmax(-joint(x), 1)
+        energies = joint(x)
+        self._check_inside(torch.as_tensor(x).double())
+        return torch.softmax(-energies, 1)
 
     def read(self, path: str | Path, array: str | None = None) -> Tensor:
         """Points in a file, (n, *event) float64, in the data's own units; see

@@ -33,6 +33,11 @@ def test_too_few_inliers_are_refused(rate):
         threshold(torch.arange(n - 1), rate)
 
 
+@pytest.mark.parametrize("rate", [0.999, 1 - 1e-11, 1 - 1e-15])
+def test_a_rate_of_almost_one_gives_the_smallest_score(rate):
+    assert threshold(torch.arange(100.0), rate) == 0
+
+
 def test_fpr95():
     inliers = torch.arange(1.0, 101.0)  # 95 of them are at most 95
     outliers = torch.tensor([94.0, 95.0, 96.0, 200.0])

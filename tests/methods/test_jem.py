@@ -11,6 +11,7 @@ from torch import nn
 
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.classification import Classification, calibration_error
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.methods.contrast import add_noise
@@ -172,6 +173,24 @@ def unused(*_):
 
 
 WORDS = ("method=jem", "dataset=iris", "model.classes=3", "train.batch_size=32", "method.slots=256")
+
+
+@pytest.mark.slow
+def test_classes_of_points_outside_of_the_bounds_are_refused(command, tiny_file, folder):
+    import ebmtrain
+
+    outcome = command(
+        *tiny_file, *WORDS, "train.steps=2", "dataset.support=positive", "hydra.run.dir=bounded"
+    )
+    assert outcome.code == 0, outcome.err
+    run = ebmtrain.load(folder / "bounded")
+    inside = [5.0, 3.0, 1.0, 0.2]
+    assert run.class_probabilities([inside, inside]).isfinite().all()
+    for bad in (-1.0, 0.0):
+        with pytest.raises(ConfigError, match=r"point 2 .* is outside of dataset.support"):
+            run.class_probabilities([inside, [bad, *inside[1:]]])
+    with pytest.raises(ValueError, match="one point is"):
+        run.class_probabilities(inside)
 
 
 @pytest.mark.slow

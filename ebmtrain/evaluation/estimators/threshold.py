@@ -15,9 +15,9 @@ def fewest_inliers(rate: float) -> int:
 def threshold(inliers: Tensor, rate: float) -> float:
     """The score that a new inlier exceeds with a probability of at most `rate`.
 
-    The k-th smallest of n scores, k = ceil((n + 1) (1 - rate)): split conformal prediction (Vovk,
-    Gammerman & Shafer, 2005). The probability is over the inliers too, which are exchangeable with
-    the new one, and at least rate - 1 / (n + 1) if no scores are equal.
+    The k-th smallest of n scores, k = ceil((n + 1) (1 - rate)) >= 1: split conformal prediction
+    (Vovk, Gammerman & Shafer, 2005). The probability is over the inliers too, which are
+    exchangeable with the new one, and at least rate - 1 / (n + 1) if no scores are equal.
 
     Args:
         inliers: scores, (n,), n >= `fewest_inliers(rate)`; high for anomalies.
@@ -26,7 +26,7 @@ def threshold(inliers: Tensor, rate: float) -> float:
     Raises:
         ValueError: too few inliers.
     """
-    k = math.ceil((len(inliers) + 1) * (1 - rate) - 1e-9)
+    k = max(math.ceil((len(inliers) + 1) * (1 - rate) - 1e-9), 1)
     if k > len(inliers):
         raise ValueError(f"{len(inliers)} inliers are fewer than {fewest_inliers(rate)}")
     return float(inliers.double().sort().values[k - 1])
