@@ -95,8 +95,8 @@ def discrete_notes(
 
 _WITHOUT_DENSITY = (
     "such data have no density, and an NLL of them is unbounded below and means nothing: "
-    "dataset.dequantize=true adds uniform noise of one step, and the NLL is then an upper bound on "
-    "that of the discrete data"
+    "dataset.dequantize=true adds uniform noise of one step h, and the NLL minus the sum of log h "
+    "is then an upper bound on that of the discrete data"
 )
 
 

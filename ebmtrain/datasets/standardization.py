@@ -30,9 +30,9 @@ def fit_standardization(points: Tensor, standardize: Standardize) -> Standardiza
     Args:
         points: (n, *event), n >= 1.
         standardize: False: shift 0 and scale 1. `robust`: median and interquartile range divided
-            by that of N(0, 1), which few extreme values do not change; where half of a coordinate
-            is one value, mean and standard deviation. `whiten`: also multiply by the inverse root
-            of the correlation matrix, so that coordinates are uncorrelated. Of all whitening
+            by that of N(0, 1), which few extreme values do not change; where the median equals a
+            quartile, mean and standard deviation. `whiten`: also multiply by the inverse root of
+            the correlation matrix, so that coordinates are uncorrelated. Of all whitening
             transforms this one (ZCA-cor) keeps each coordinate closest to its original column
             (Kessy, Lewin & Strimmer, Am. Stat. 72, 2018).
 
@@ -71,7 +71,8 @@ def _fit_quartiles(exact: Tensor) -> Standardization:
     """Median and scaled interquartile range of each element of (n, *event) points."""
     low, median, high = torch.from_numpy(np.quantile(exact.numpy(), (0.25, 0.5, 0.75), axis=0))
     scale, mean = (high - low) / _QUARTILES_OF_GAUSSIAN, _fit_elements(exact)
-    regular = scale > 1e-12 * exact.abs().amax(0)
+    # A quartile at the median: of a column that is mostly one value, the range says nothing.
+    regular = torch.minimum(median - low, high - median) > 1e-12 * exact.abs().amax(0)
     return Standardization(
         torch.where(regular, median, mean.shift), torch.where(regular, scale, mean.scale)
     )

@@ -65,6 +65,7 @@ def test_integer_columns_are_named_and_continuous_ones_are_not(tmp_path):
     assert "column visits hold" in note
     assert "have no density" in note
     assert REMEDY in note
+    assert "the NLL minus the sum of log h is then an upper bound" in note
     assert "size" not in note
     assert "column 2 hold" in read(tmp_path, x).notes[0]
     assert not read(tmp_path, REAL).notes
@@ -143,3 +144,10 @@ def test_the_noise_is_kept_with_the_model_and_added_to_files_that_it_reads(tmp_p
     for wrong in (torch.tensor([1.0, -1.0]).double(), torch.ones(3).double(), torch.ones(2), "1"):
         with pytest.raises(CheckpointError, match="its steps"):
             DataSpec.from_state(plain | {"steps": wrong})
+
+
+def test_files_of_values_that_are_no_multiples_of_the_step_get_the_noise(tmp_path):
+    x = np.hstack([REAL, 5 * COUNTS + 2])
+    spec = DataSpec.of(read(tmp_path, x, dequantize=True))
+    noise = read_for_model(str(tmp_path / "x.npy"), None, {"seed": 1}, spec) - torch.from_numpy(x)
+    assert noise[:, 1].std() > 1

@@ -130,9 +130,16 @@ def test_median_and_quartiles_are_not_changed_by_extreme_values():
     torch.testing.assert_close(units.to_data(units.to_standard(x)), x)
 
 
+def test_the_robust_scale_of_a_standard_normal_is_one():
+    p = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    units = fit_standardization(torch.special.ndtri(p)[:, None], "robust")
+    assert float(units.scale) == pytest.approx(1, abs=1e-3)
+
+
 def test_robust_units_of_columns_of_few_values_are_finite():
-    x = torch.zeros(100, 2).double()
+    x = torch.zeros(100, 3).double()
     x[:20, 0] = 5.0  # quartiles are equal
+    x[:26, 2] = torch.linspace(0.1, 90, 26)  # the median equals the lower one
     units, plain = fit_standardization(x, "robust"), fit_standardization(x, True)
     assert torch.equal(units.shift, plain.shift)
     assert torch.equal(units.scale, plain.scale)
