@@ -76,11 +76,13 @@ def divergence(
 ) -> Divergence | None:
     """What shows that the trained model is not one of the data; None if nothing does.
 
-    Energies alone do not: those of a sharp density are large, and a few steps leave chains and data
-    apart. The model has diverged if the energies of chains and data are more than 3 nats per
-    coordinate apart, or the mean energy of either beyond 100 nats plus 10 per coordinate, while
-    less than a tenth of the steps are accepted or the chains hold less than one independent draw
-    each; or if the NLL exceeds that of independent Gaussians by more than 10 nats per coordinate.
+    The NLL does, if it or its lower bound exceeds that of independent Gaussians by more than 10
+    nats per coordinate; where the NLL is known and smaller, nothing else counts. Energies alone do
+    not: those of a sharp density are large, any constant may be added to them, and a few steps
+    leave chains and data apart. Without an NLL the model has diverged if the energies of chains and
+    data are more than 3 nats per coordinate apart, or the mean energy of either beyond 100 nats
+    plus 10 per coordinate, while less than a tenth of the steps are accepted or the chains hold
+    less than one independent draw each.
 
     Args:
         metrics: of the evaluation: `energy_gap`, `chain_acceptance`, `ess_bulk`, `nll` or
@@ -103,6 +105,8 @@ def divergence(
     if least is not None and least - data.nll > _MAX_NLL_PER_DIMENSION_NATS * d:
         cause = f"the NLL of {least:.4g} nats is {least - data.nll:.2g} above that of independent "
         return Divergence(f"{cause}Gaussians: the model has its mass far from the data", slow)
+    if nll is not None:
+        return None
     gap, level = number("energy_gap"), max(abs(row.get(key, 0.0)) for key in _ENERGY_NAMES)
     apart = gap is not None and abs(gap) > _MAX_GAP_PER_DIMENSION_NATS * d
     high = level > _MAX_LEVEL_NATS + _MAX_LEVEL_PER_DIMENSION_NATS * d

@@ -212,11 +212,11 @@ def _cluster_metrics(samples: Tensor, real: Tensor) -> dict[str, Metric]:
     real, samples = real[:_MAX_CLUSTERED].flatten(1), samples.flatten(1)
     if (clusters := find_clusters(real)) is None:
         return {}
-    weights = clusters.weights_of(samples)
+    true, weights = clusters.weights_of(real), clusters.weights_of(samples)
     return {
-        "mode_weights_data": clusters.weights.tolist(),
+        "mode_weights_data": true.tolist(),
         "mode_weights_samples": weights.tolist(),
-        **_weight_error(clusters.weights, weights, len(clusters.points), len(samples)),
+        **_weight_error(true, weights, len(real), len(samples)),
     }
 
 

@@ -8,12 +8,15 @@ from ebmtrain.datasets.extremes import extreme_values
 from ebmtrain.evaluation.diagnostics import MAX_RHAT, MIN_ESS
 from ebmtrain.types import Dataset
 
-# Multiples of the floor that a distance of perfect samples exceeds less than once in a thousand
-# times: the first two are sums of squares about 0, the third has a positive mean.
+# Multiples of the floor, the 95 % quantile for perfect samples. The null distribution of the first
+# two is sum_k lambda_k (chi^2_1 - 1). Its tail is heaviest where one eigenvalue dominates: then the
+# floor is (3.84 - 1) lambda and the quantile of one in a thousand (10.83 - 1) lambda, 3.46 times as
+# large. The third has a positive mean, and with heavy tails no such bound: perfect samples of them
+# exceed 1.5 times its floor in 6 to 24 % of the cases.
 _DISTANCES = {
-    "energy_distance": ("energy distance", 2.0),
-    "mmd2": ("MMD^2", 2.0),
-    "sliced_wasserstein": ("sliced Wasserstein distance", 1.5),
+    "energy_distance": ("energy distance", 3.5),
+    "mmd2": ("MMD^2", 3.5),
+    "sliced_wasserstein": ("sliced Wasserstein distance", 2.0),
 }
 _MAX_WEIGHT_ERROR_SE, _MAX_WEIGHT_ERROR = 4.0, 0.05
 _GOOD_KL_NATS = 0.05

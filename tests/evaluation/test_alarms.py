@@ -45,6 +45,7 @@ def test_healthy_runs_have_not_diverged(numbers):
         ((784, -27_000, -21_000, 6_000, 0.06, 300, None), "6e+03 nats apart in 784 dimensions"),
         ((784, -27_000, -26_900, 100, 0.06, 300, None), "mean energies reach 2.7e+04 nats"),
         ((784, -9_000, -6_000, 3_000, None, 40, None), "64 chains hold 40 independent draws"),
+        ((784, 0, 0, -3_000, None, 40, None), "3e+03 nats apart in 784 dimensions"),
         ((64, -28, 29, 57, 0.54, 9000, 24_328 - 260), "above that of independent Gaussians"),
     ],
 )
@@ -53,6 +54,12 @@ def test_diverged_models_are_named(numbers, cause):
     assert found is not None
     assert cause in found.cause
     assert found.slow == (numbers[4] == 0.06)
+
+
+def test_a_constant_added_to_the_energies_does_not_overrule_a_good_nll():
+    assert verdict(2, 150, 150.1, 0.1, 0.6, 40, -0.34) is None
+    assert verdict(2, 0, 0, 7, 0.05, 40, -0.34) is None
+    assert verdict(2, 150, 150.1, 0.1, 0.6, 40, None) is not None
 
 
 def test_a_lower_bound_of_the_nll_is_enough():

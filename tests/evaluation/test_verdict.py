@@ -12,7 +12,7 @@ from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.modes import find_clusters, weight_error
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.evaluation.quality import Quality
+from ebmtrain.evaluation.quality import Quality, _cluster_metrics
 from ebmtrain.evaluation.verdict import distance_text, verdict
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.samplers.mala import Mala
@@ -29,6 +29,13 @@ MIXED = {"rhat": 1.01, "ess_bulk": 5000.0}
 def test_distances_near_their_floors_give_no_warning():
     assert verdict({**CLOSE, **MIXED}, "PersistentContrastiveDivergence", None) == []
     assert verdict({}, "PersistentContrastiveDivergence", None) == []
+
+
+def test_a_null_distribution_of_one_eigenvalue_gives_no_warning_in_999_of_1000():
+    """chi^2_1 - 1 has the 95 % quantile 2.84 and the 99.9 % quantile 9.83."""
+    for name in ("energy_distance", "mmd2"):
+        assert verdict({name: 9.83, f"{name}_floor": 2.84}, "", None) == []
+    assert verdict({"sliced_wasserstein": 1.9, "sliced_wasserstein_floor": 1.0}, "", None) == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,8 @@ def test_modes_are_found_in_any_dimension(d):
     units = fit_standardization(real, True)
     found = find_clusters(units.to_standard(real))
     assert found is not None
-    assert found.weights.tolist() == pytest.approx([0.7, 0.3], abs=4 * (0.21 / 2000) ** 0.5)
+    weights = found.weights_of(units.to_standard(real))
+    assert weights.tolist() == pytest.approx([0.7, 0.3], abs=4 * (0.21 / 2000) ** 0.5)
     share = found.weights_of(units.to_standard(two_modes(d, 0.44, 2000, seed=5)))
     assert share.tolist() == pytest.approx([0.56, 0.44], abs=4 * (0.25 / 2000) ** 0.5)
 
@@ -127,6 +135,18 @@ def test_the_error_of_weights_is_in_its_standard_error():
     rms = torch.tensor(errors).square().mean().sqrt()
     assert float(rms) == pytest.approx(1, abs=4 / (2 * 400) ** 0.5)
     assert weight_error(true, true, n, n).value == 0
+
+
+def test_small_modes_count_alike_in_samples_and_data():
+    """Modes of 3 % are not parts of their own: their points are those of the nearest part."""
+    centres = torch.tensor([[0.0, 0], [20, 0], [20, 8], [20, -8], [28, 0]]).double()
+    weights = torch.tensor([0.85, 0.06, 0.03, 0.03, 0.03])
+    for seed in range(3):
+        mode = torch.multinomial(weights, 3000, replacement=True, generator=seeded(seed))
+        x = centres[mode] + normal(3000, 2, seed=seed) / 2
+        found = _cluster_metrics(x[:1000], x[1000:])
+        assert len(found["mode_weights_data"]) == 2  # type: ignore[arg-type]
+        assert verdict(found, "", None) == []
 
 
 @pytest.mark.parametrize(("weight", "warns"), [(0.3, False), (0.44, True)])

@@ -65,15 +65,13 @@ class Clusters(NamedTuple):
     points: Tensor
     """(n, k), projected."""
     label: Tensor
-    """(n,), int64: the part of each point."""
-    weights: Tensor
-    """(parts,), fractions of the points, in descending order."""
+    """(n,), int64: the part of each point, 0 for the largest."""
 
     def weights_of(self, x: Tensor) -> Tensor:
         """Fraction of the points x, (m, d), that are nearest to a point of each part, (parts,)."""
         rows = (x @ self.axes).split(_ROWS // 32)
         nearest = torch.cat([torch.cdist(part, self.points).argmin(1) for part in rows])
-        counts = torch.bincount(self.label[nearest], minlength=len(self.weights))
+        counts = torch.bincount(self.label[nearest], minlength=int(self.label.max()) + 1)
         return counts.double() / len(x)
 
 
@@ -83,7 +81,7 @@ def find_clusters(points: Tensor) -> Clusters | None:
 
     Parts are components of single linkage, cut at three times the 95 % quantile of its distances,
     and along an axis at 0.3 standard deviations or more. There are at least two of 5 % of the
-    points, and smaller ones hold at most a tenth of them.
+    points; smaller ones hold at most a tenth of them and are left out.
     """
     n, d = points.shape
     if n < _MIN_CLUSTERED:
@@ -101,8 +99,7 @@ def find_clusters(points: Tensor) -> Clusters | None:
         place = torch.full_like(counts, -1)
         place[large] = torch.arange(len(large))
         kept = place[label] >= 0
-        weights = counts[large].double() / counts[large].sum()
-        return Clusters(axes, projected[kept], place[label[kept]], weights)
+        return Clusters(axes, projected[kept], place[label[kept]])
     return None
 
 
