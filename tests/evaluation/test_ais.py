@@ -288,6 +288,19 @@ def test_gap_warning_uses_the_errors_of_both_sides(swapped):
         assert len(warnings) == complaints
 
 
+@pytest.mark.parametrize("name", ["ess", "ess_reverse"])
+def test_collapsed_weights_of_either_side_leave_log_z_out(name):
+    """One chain has all of the weight of its side, and the estimates of both sides agree."""
+    check = AnnealedImportanceSampling(every=1, chains=400, kernel=Hmc(step_size=0.3))
+    even, collapsed = torch.zeros(2, 400, dtype=torch.float64)
+    collapsed[0] = 50
+    collapsed = collapsed - log_mean_exp(collapsed)
+    up, down = (collapsed, even) if name == "ess" else (even, collapsed)
+    found, warnings = check.summarize(LogWeights(up, down, unused_trace), seeded(1))
+    assert "log_z" not in found
+    assert any(f"{name} is 1.0 of 400 chains" in line for line in warnings)
+
+
 def test_bennett_combines_both_sides():
     """Normal log weights, which satisfy Crooks' relation: f ~ N(L - s^2/2, s^2), r ~ N(-L - s^2/2,
     s^2). Each side alone is biased, the combined estimate is not.

@@ -157,6 +157,23 @@ def test_a_wrong_log_z_of_the_model_gives_a_warning(error, value):
     assert found == {}
 
 
+def test_a_needle_that_knows_its_log_z_needs_no_quadrature():
+    """No grid and no tree of boxes without seeds resolves it."""
+
+    class Needle(nn.Module):
+        def forward(self, x):
+            return ((x - 0.123) / 1e-9).square().sum(1) / 2
+
+        def log_z(self, temperature: float):
+            return torch.tensor(math.log(2 * math.pi * temperature) + 2 * math.log(1e-9)).double()
+
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    points = Points(x, x, standardization=fit_standardization(x, False))
+    model = Needle()
+    found, _ = Quadrature(every=1, resolution=64)(make_input(model, points))
+    assert found["log_z"] == pytest.approx(float(model.log_z(1.0)))
+
+
 class Rbm(nn.Module):
     """E(v) = -a'v - sum_j softplus(b_j + v'W_j) over v in {0, 1}^d: hidden units summed out."""
 

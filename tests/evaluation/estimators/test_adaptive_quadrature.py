@@ -359,6 +359,27 @@ def test_a_spike_with_few_samples_is_found_by_its_height(std):
     assert found.mass == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("off", [-2.0, 2.0])
+def test_the_error_of_an_integral_does_not_depend_on_the_first_estimate(off):
+    """A first log Z that is off sets the scale of the mass only: the integration is repeated."""
+    region = Region(torch.full((2,), -8.0).double(), torch.full((2,), 8.0).double())
+    seeds = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
+    true = math.log(2 * math.pi)
+    value, tree = adaptive_quadrature.integrate_adaptively(
+        lambda x: x.square().sum(1) / 2, region, seeds, true + off, 1e-3
+    )
+    assert value == pytest.approx(true, abs=1e-3)
+    assert tree.error <= 1e-3
+    assert tree.mass == pytest.approx(1, abs=1e-3)
+
+
+def test_the_error_of_an_integral_is_relative_to_its_mass():
+    one = torch.ones(1, 1).double()
+    integrals, error = torch.tensor([[0.1, 0, 0]]).double(), torch.tensor([[0.01, 0]]).double()
+    boxes = adaptive_quadrature._Boxes(one, one, one, integrals, error)
+    assert adaptive_quadrature._error(boxes, normalised=False) == pytest.approx(0.1)
+
+
 def test_changes_of_opposite_signs_do_not_cancel():
     """Two boxes of uniform density, one of which gained what the other lost."""
     half = torch.full((2, 1), 0.5).double()
