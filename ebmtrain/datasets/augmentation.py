@@ -100,7 +100,7 @@ class Dequantization:
 
     Args:
         step: h >= 0, the distance of neighbouring values of an element, of a shape that broadcasts
-            to (*event); 0: no noise. None: 1, for whole numbers k.
+            to (n, *event); 0: no noise. None: 1, for whole numbers k.
     """
 
     purpose: ClassVar[str] = "dequantize"

@@ -47,15 +47,30 @@ def _step(x: np.ndarray) -> float:
     return 0.0
 
 
-def on_lattice(x: np.ndarray, step: float) -> bool:
-    """True if numbers (n,) have few decimals and are multiples of a step apart; NaN is ignored."""
-    x = x[np.isfinite(x)]
-    return not len(x) or (_are_whole(x * 10**_MAX_DECIMALS) and _are_whole((x - x[0]) / step))
+def on_lattice(x: np.ndarray, step: float, origin: float | None = None) -> np.ndarray:
+    """Which of the numbers (n,) have few decimals and are origin + step k with whole k; none if
+    they are fewer than half, as of rounded real numbers.
+
+    Args:
+        origin: None: the most frequent of the numbers.
+    """
+    finite = x[np.isfinite(x)]
+    if not len(finite):
+        return np.zeros(len(x), bool)
+    if origin is None:
+        distinct, counts = np.unique(finite, return_counts=True)
+        origin = float(distinct[counts.argmax()])
+    found = _is_whole(x * 10**_MAX_DECIMALS) & _is_whole((x - origin) / step)
+    return found & (2 * found.sum() >= len(finite))
 
 
 def _are_whole(x: np.ndarray) -> bool:
+    return bool(_is_whole(x).all())
+
+
+def _is_whole(x: np.ndarray) -> np.ndarray:
     size = np.abs(x)
-    return bool(((np.abs(x - np.round(x)) <= 1e-9 * np.maximum(size, 1)) & (size < 2**53)).all())
+    return (np.abs(x - np.round(x)) <= 1e-9 * np.maximum(size, 1)) & (size < 2**53)
 
 
 def discrete_notes(

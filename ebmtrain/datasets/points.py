@@ -46,7 +46,7 @@ class Points:
         anomalies: (k, *event), of the class that was left out; None: none was.
         source: of the batches, with `train` as an example of them; None: the training points.
         notes: on the data, shown as warnings before training.
-        steps: see `HasSteps`; None: the points are as they are observed.
+        steps, origins: see `HasSteps`; None: the points are as they are observed.
         dtype, device: of the batches.
     """
 
@@ -64,6 +64,7 @@ class Points:
     source: BatchSource | None = None
     notes: tuple[str, ...] = ()
     steps: Tensor | None = None
+    origins: Tensor | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
 

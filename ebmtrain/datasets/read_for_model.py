@@ -72,13 +72,18 @@ def read_for_model(
         check_pixel_values(values, path, dequantize=dequantize)
     if spec.steps is None:
         return torch.from_numpy(values)
-    return _dequantize(values, spec.steps, int(options.get("seed", 0)))
+    return _dequantize(values, spec, int(options.get("seed", 0)))
 
 
-def _dequantize(values: np.ndarray, steps: Tensor, seed: int) -> Tensor:
-    """The points with the noise of the training points on elements that are discrete in this file
+def _dequantize(values: np.ndarray, spec: DataSpec, seed: int) -> Tensor:
+    """The points with the noise of the training points on values that are discrete in this file
     too; in samples of the model they are not."""
-    flat, width = values.reshape(len(values), -1), steps.flatten().tolist()
-    discrete = [h > 0 and on_lattice(flat[:, j], h) for j, h in enumerate(width)]
-    noise = Dequantization(steps * torch.tensor(discrete).view(steps.shape))
+    assert spec.steps is not None
+    flat, width = values.reshape(len(values), -1), spec.steps.flatten().tolist()
+    origins = [None] * len(width) if spec.origins is None else spec.origins.flatten().tolist()
+    discrete = np.zeros(flat.shape, bool)
+    for j, (h, origin) in enumerate(zip(width, origins, strict=True)):
+        if h > 0:
+            discrete[:, j] = on_lattice(flat[:, j], h, origin)
+    noise = Dequantization(spec.steps * torch.from_numpy(discrete.reshape(values.shape)))
     return augment(torch.from_numpy(values), [noise], seed, "file")

@@ -22,6 +22,7 @@ from ebmtrain.types import (
     Support,
     labels_of,
     names_of,
+    origins_of,
     steps_of,
 )
 
@@ -46,6 +47,8 @@ class DataSpec(NamedTuple):
     support: Support = REAL
     """The space of the points. It is not saved: for a continuous space, units and region hold all
     that a trained model needs."""
+    origins: Tensor | None = None
+    """(*event), float64: see `HasSteps`; None also in checkpoints of earlier versions."""
 
     @property
     def ragged(self) -> bool:
@@ -57,13 +60,14 @@ class DataSpec(NamedTuple):
         units = dataset.standardization
         u = units.to_standard(dataset.train)
         names, support, noise = names_of(dataset), support_of(dataset), steps_of(dataset)
+        origins = origins_of(dataset)
         if not any(points.isnan().any() for points in (dataset.train, dataset.holdout)):
             u = u.reshape(len(u), -1)
             region = Region(u.amin(0), u.amax(0))
-            return cls(units, region, fingerprint(dataset), names, None, noise, support)
+            return cls(units, region, fingerprint(dataset), names, None, noise, support, origins)
         region = Region(*(end.flatten() for end in channel_range(u)))
         steps = torch.bincount(lengths(u), minlength=u.shape[1] + 1)[1:]
-        return cls(units, region, fingerprint(dataset), names, steps, noise, support)
+        return cls(units, region, fingerprint(dataset), names, steps, noise, support, origins)
 
     def state_dict(self) -> dict[str, Any]:
         # What only some data have is left out for others, as in checkpoints of earlier versions.
@@ -71,6 +75,7 @@ class DataSpec(NamedTuple):
         optional = {
             "lengths": self.lengths,
             "steps": self.steps,
+            "origins": self.origins,
             "bounds_low": None if bounds is None else bounds.low,
             "bounds_high": None if bounds is None else bounds.high,
         }
@@ -114,6 +119,9 @@ class DataSpec(NamedTuple):
             noise = saved.get("steps")
             if noise is not None and not _valid_noise(noise, shift):
                 raise ValueError("its steps are not one width of noise per element")
+            origins = saved.get("origins")
+            if origins is not None and not _valid_origins(origins, shift):
+                raise ValueError("its origins are not one number per element")
             bounds = None
             if "bounds_low" in saved or "bounds_high" in saved:
                 bounds = Bounds(saved["bounds_low"], saved["bounds_high"])
@@ -126,6 +134,7 @@ class DataSpec(NamedTuple):
                 None if names is None else tuple(names),
                 steps,
                 noise,
+                origins=origins,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
@@ -168,6 +177,13 @@ def _valid_noise(noise: Any, shift: Tensor) -> bool:
     if not isinstance(noise, Tensor) or (noise.shape, noise.dtype) != (shift.shape, shift.dtype):
         return False
     return bool((noise.isfinite() & (noise >= 0)).all())
+
+
+def _valid_origins(origins: Any, shift: Tensor) -> bool:
+    """True for one finite number for each element."""
+    if not isinstance(origins, Tensor) or origins.shape != shift.shape:
+        return False
+    return origins.dtype == shift.dtype and bool(origins.isfinite().all())
 
 
 def in_units(dataset: Dataset, units: Standardization) -> Dataset:

@@ -58,9 +58,11 @@ def random_split(
     held, kept = split.order[: split.n_holdout], split.order[split.n_holdout :]
     both = None if labels is None else Labels(labels[kept], labels[held], classes)
     train, held_out, both, anomalies = leave_class_out(without, points[kept], points[held], both)
-    source = None
+    source = origins = None
     if steps is not None:
         noise = [Dequantization(steps)]
+        origins = torch.where(points.isnan(), torch.inf, points.double()).amin(0)
+        origins = origins.nan_to_num(posinf=0.0)  # a step that no sequence has
         source = AugmentedPoints(train, noise)
         train = augment(train, noise, seed, "train")
         held_out = augment(held_out, noise, seed, "holdout")
@@ -72,7 +74,7 @@ def random_split(
         anomalies=anomalies,
         row_numbers=torch.cat([kept, held]) if without is None else None, source=source,
         steps=None if steps is None else steps.double().expand(points.shape[1:]).clone(),
-        notes=split.notes,
+        origins=origins, notes=split.notes,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from ebmtrain.types.data import (
     labels_of,
     names_of,
     notes_of,
+    origins_of,
     steps_of,
 )
 from ebmtrain.types.energies import (

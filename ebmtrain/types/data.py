@@ -220,6 +220,9 @@ class HasSteps(Protocol):
     steps: Tensor | None
     """(*event), float64: the widths of the uniform noise that was added to each element; None:
     none was."""
+    origins: Tensor | None
+    """(*event), float64: a value of each element without noise, from which the others are multiples
+    of its width apart; None: no noise was added."""
 
 
 @runtime_checkable
@@ -260,6 +263,11 @@ def names_of(dataset: object) -> tuple[str, ...] | None:
 def steps_of(dataset: object) -> Tensor | None:
     """Widths of the noise that was added to discrete elements; None: none was."""
     return dataset.steps if isinstance(dataset, HasSteps) else None
+
+
+def origins_of(dataset: object) -> Tensor | None:
+    """See `HasSteps`; None: no noise was added."""
+    return dataset.origins if isinstance(dataset, HasSteps) else None
 
 
 def labels_of(dataset: object) -> Labels | None:

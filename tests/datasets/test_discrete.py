@@ -151,3 +151,27 @@ def test_files_of_values_that_are_no_multiples_of_the_step_get_the_noise(tmp_pat
     spec = DataSpec.of(read(tmp_path, x, dequantize=True))
     noise = read_for_model(str(tmp_path / "x.npy"), None, {"seed": 1}, spec) - torch.from_numpy(x)
     assert noise[:, 1].std() > 1
+
+
+def test_noise_is_on_the_values_of_the_trained_lattice_only(tmp_path):
+    x = np.hstack([REAL, COUNTS])
+    spec = DataSpec.of(read(tmp_path, x, dequantize=True))
+    spec = DataSpec.from_state(spec.state_dict())
+    odd, between = x.copy(), np.add(x, [0, 0.5])
+    odd[0, 1] = 2.12345
+
+    def n_noisy(values, spec):
+        np.save(tmp_path / "y.npy", values)
+        read_again = read_for_model(str(tmp_path / "y.npy"), None, {"seed": 1}, spec)
+        return int((read_again[:, 1] != torch.from_numpy(values)[:, 1]).sum())
+
+    assert n_noisy(odd, spec) == N - 1
+    assert n_noisy(between, spec) == n_noisy(between[:1], spec) == 0
+    assert n_noisy(x[:1], spec) == 1
+    assert n_noisy(np.hstack([REAL, 3 * REAL.round(2)]), spec) == 0
+    earlier = spec.state_dict()
+    del earlier["origins"]
+    assert n_noisy(odd, DataSpec.from_state(earlier)) == N - 1
+    for wrong in (torch.ones(3).double(), torch.full((2,), torch.nan).double(), "1"):
+        with pytest.raises(CheckpointError, match="its origins"):
+            DataSpec.from_state(earlier | {"origins": wrong})
