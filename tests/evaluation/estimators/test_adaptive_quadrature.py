@@ -373,6 +373,21 @@ def test_the_error_of_an_integral_does_not_depend_on_the_first_estimate(off):
     assert tree.mass == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_a_thin_curved_ridge_has_its_integral_or_a_larger_error():
+    """x ~ N(0, 1) and y | x ~ N(3 x^2, 0.014^2): boxes that miss the ridge have no change."""
+    std, noise = 0.014, torch.randn(240, 2, generator=torch.Generator().manual_seed(300)).double()
+    seeds = torch.stack([noise[:, 0], 3 * noise[:, 0] ** 2 + std * noise[:, 1]], 1)
+
+    def energy(x):
+        return x[:, 0] ** 2 / 2 + ((x[:, 1] - 3 * x[:, 0] ** 2) / std) ** 2 / 2
+
+    region = Region(seeds.amin(0), seeds.amax(0)).grown(2.0)
+    true = math.log(2 * math.pi * std)
+    value, tree = adaptive_quadrature.integrate_adaptively(energy, region, seeds, true, 1e-3)
+    assert tree.error > 1e-3 or value == pytest.approx(true, abs=1e-3)
+
+
 def test_the_error_of_an_integral_is_relative_to_its_mass():
     one = torch.ones(1, 1).double()
     integrals, error = torch.tensor([[0.1, 0, 0]]).double(), torch.tensor([[0.01, 0]]).double()
