@@ -249,7 +249,8 @@ def write_table() -> None:
     with (DOCS / "reliability.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     path = DOCS / "reliability.md"
-    above = path.read_text(encoding="utf-8").partition("\n| ")[0]
+    before, heading, rest = path.read_text(encoding="utf-8").partition("\n## Counts\n")
+    above = before + heading + rest.partition("\n| ")[0]
     names = ("promise", "tried", "outcome", "cpu_minutes", "date", "machine", "command")
     heads = ("test", "cases", "outcome", "CPU minutes", "date", "machine", "command")
     lines = [heads, ["---"] * len(heads)]
