@@ -13,6 +13,8 @@ from ebmtrain.errors import DataError
 _MAX_NOTES = 3
 _MIN_ROWS = 6  # fewer are no evidence of a pattern
 _MIN_VALUES = 10  # of a column that has other values than a few classes
+_MAX_COLUMNS = 500  # with more, the decomposition would take seconds
+_COMBINATION = 1e-12  # variance along an axis, of standardized columns: rounding of float32
 _FAR = 3.0  # ranges of all other values, from them to a repeated extreme value
 _CODES = (-1e20, 1e20, 1e30, -1e30, 1e36, -1e36, 9.96921e36, -32768, 32767, 65535, -2147483648,
           2147483647, 4294967295)  # fmt: skip
@@ -41,7 +43,30 @@ def check_table(
     if values.shape[1] > 1 and not columns_chosen:
         notes += _check_index(path, values, names)
     _refuse_total(path, values)
-    return notes
+    return notes + _check_combinations(path, values, names)
+
+
+def _check_combinations(path: str, values: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
+    """A note on fewer rows than columns, or on a column that is a linear combination of others."""
+    n, d = values.shape
+    if n <= d:
+        return [
+            f"{path} has {n} rows of {d} columns, fewer points than coordinates: transpose it if "
+            "its columns are the points"
+        ]
+    if d > _MAX_COLUMNS or d == 1:
+        return []
+    standard = (values - values.mean(0)) / values.std(0)
+    variances, axes = np.linalg.eigh(standard.T @ standard / n)
+    if variances[0] > _COMBINATION:
+        return []
+    j = d - 1 - int(np.abs(axes[::-1, 0]).argmax())  # of equal ones the last
+    others = [name for i, name in enumerate(names or ()) if i != j]
+    remedy = f"{columns_option(others)} leaves it out" if others else "leave it out"
+    return [
+        f"{path} {_column(j, names)} is a linear combination of the other columns, so that the "
+        f"points have no density and their likelihood is unbounded: {remedy}"
+    ]
 
 
 def leave_rows_out(

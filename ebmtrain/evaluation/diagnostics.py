@@ -15,7 +15,15 @@ from ebmtrain.evaluation.estimators.mixing import Mixing, autocorrelation, ess_g
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.score import freeze, in_chunks
-from ebmtrain.types import Count, HasClamp, HasJumps, Sampler, WrapsSampler, method_chains
+from ebmtrain.types import (
+    Count,
+    HasClamp,
+    HasJumps,
+    Sampler,
+    WrapsSampler,
+    method_chains,
+    names_of,
+)
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from ebmtrain.plots.chains import ChainSummary
@@ -112,7 +120,10 @@ class Diagnostics:
         like = next(iter([*inputs.energy.parameters(), *inputs.energy.buffers()]), flat)
         with freeze(inputs.energy), torch.no_grad():
             energy = in_chunks(lambda part: inputs.energy(part.to(like)).cpu(), flat, 4096)
-        names, quantities = monitored_quantities(flat)
+        # Along mixed coordinates there are no columns.
+        named = inputs.dataset is not None and inputs.standardization.mixing is None
+        columns = names_of(inputs.dataset) if named else None
+        names, quantities = monitored_quantities(flat, columns)
         energy = energy.double() / inputs.temperature
         values = torch.cat([energy[:, None], quantities.double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()
@@ -216,14 +227,19 @@ MAX_QUANTITIES = 8  # without the energy
 _MAX_AXES_POINTS = 500  # from which principal axes are computed
 
 
-def monitored_quantities(points: Tensor) -> tuple[list[str], Tensor]:
+def monitored_quantities(
+    points: Tensor, names: Sequence[str] | None = None
+) -> tuple[list[str], Tensor]:
     """Names and values, (n, quantities), of the quantities to monitor: each coordinate, or in more
     than MAX_QUANTITIES dimensions the first principal axes, along which modes are farthest apart.
+
+    Args:
+        names: of the coordinates.
     """
     flat = points.flatten(1)
     d = flat.shape[1]
     if d <= MAX_QUANTITIES:
-        return [f"coordinate {i + 1}" for i in range(d)], flat
+        return list(names or (f"coordinate {i + 1}" for i in range(d))), flat
     few = flat[:: -(-len(flat) // _MAX_AXES_POINTS)].double()
     _, _, axes = torch.linalg.svd(few - few.mean(0), full_matrices=False)
     kept = axes[:MAX_QUANTITIES].T

@@ -19,6 +19,7 @@ from ebmtrain.plots.style import (
     SMALL_SIZE,
     label_axes,
     new_figure,
+    short_label,
 )
 
 _N_COLOURED = 4  # number of traces, and of coloured curves
@@ -60,6 +61,7 @@ def chains(data: ChainSummary, limits: Mapping[str, float], title: str = "") -> 
         limits: `rhat`, the largest R-hat, and `ess`, the smallest effective sample size, of chains
             that mix.
     """
+    data = data._replace(names=[short_label(name) for name in data.names])
     figure = new_figure(12.4, 6.1, title)
     panels = [figure.add_subplot(2, 3, i + 1) for i in range(5 + (data.ages is not None))]
     worst = 1 + int(data.rhat[1:].argmax())
@@ -84,7 +86,7 @@ def _draw_traces(axes: Axes, data: ChainSummary, quantity: int, unit: str) -> No
     indices = np.linspace(0, n - 1, min(_N_COLOURED, n)).astype(int)
     for chain, colour in zip(indices, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
-    title = f"{data.names[quantity]}: {len(indices)} of {n} chains, 90 % of all draws"
+    title = f"{data.names[quantity]}; {len(indices)} of {n} chains; band: 90 % of all draws"
     label_axes(axes, title=title, x="chain steps after the burn-in", y=unit)
 
 
@@ -128,7 +130,7 @@ def _draw_rhat(axes: Axes, data: ChainSummary, max_rhat: float) -> None:
     axes.set_yticks(places, [f"{name}  {r:.3g}" if r >= 10 else f"{name}  {r:.3f}"
                              for name, r in zip(data.names, data.rhat, strict=True)])  # fmt: skip
     axes.set_ylim(len(places) - 0.5, -0.5)
-    label_axes(axes, title=f"split R-hat (no mixing above {max_rhat:g})", x="R-hat - 1")
+    label_axes(axes, title=f"split R-hat (above {max_rhat:g} chains do not mix)", x="R-hat - 1")
 
 
 def _draw_ages(axes: Axes, ages: np.ndarray) -> None:

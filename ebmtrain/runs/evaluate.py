@@ -103,7 +103,7 @@ def run_evaluations(
     metrics, warnings, method = {}, [], model.method
     for name, evaluate in experiment.evaluators.items():
         if due is None or name in due:
-            with progress_lines(f"evaluation: {name}"):
+            with progress_lines(name):
                 found = evaluate(model)
             metrics |= found.metrics
             warnings += found.warnings

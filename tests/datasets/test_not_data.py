@@ -51,6 +51,24 @@ def test_a_header_that_counts_the_columns_is_told_from_data(tmp_path, header):
     assert len(chosen) == 40
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_combination_of_other_columns_is_named(tmp_path, dtype):
+    file, x = tmp_path / "x.npy", np.random.default_rng(0).normal(5, 3, (200, 3)).astype(dtype)
+    np.save(file, np.column_stack([x, x[:, 0] - 2 * x[:, 2]]))
+    (note,) = read(file)[2]
+    assert "is a linear combination of the other columns" in note
+    assert "no density" in note
+    close = x[:, 0] + 1e-3 * np.random.default_rng(1).normal(size=200)
+    np.save(file, np.column_stack([x, close]).astype(dtype))
+    assert read(file)[2] == ()
+
+
+def test_fewer_rows_than_columns_are_named(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 200)))
+    (note,) = read(tmp_path / "x.npy")[2]
+    assert "8 rows of 200 columns, fewer points than coordinates: transpose it" in note
+
+
 MAY_BE = {
     "whole numbers below": ("0,1,2", np.round(X)),
     "one whole column": ("0,1,2", np.column_stack([X[:, :2], X[:, 2].round()])),

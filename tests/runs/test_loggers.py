@@ -110,8 +110,8 @@ def test_a_long_phase_tells_that_it_is_in_progress(monkeypatch, tmp_path):
 def test_outside_of_a_run_progress_goes_to_stderr(capsys, monkeypatch):
     monkeypatch.setattr("ebmtrain.runs.loggers.console._FIRST_LINE_SECONDS", 0.05)
     monkeypatch.setattr(LOG, "handlers", [])
-    with progress_lines("evaluation: ais"):
+    with progress_lines("quality"):
         time.sleep(0.2)
     captured = capsys.readouterr()
-    assert captured.err == "evaluation: ais: 0 s so far\n"
+    assert captured.err == "quality: 0 s so far\n"
     assert captured.out == ""
