@@ -92,6 +92,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
     The nearest to a dotted name is one of the same section with the same last part, else of
     another section: sampler.target gives sampler.adaptation.target, and lr optimizer.lr.
     """
+    name, names = str(name), [str(each) for each in names]  # a key in a YAML file may be a number
     section, _, end = name.rpartition(".")
     head = section.split(".")[0]
     same_end = [n for n in names if "." in n and n.rpartition(".")[2] == end]

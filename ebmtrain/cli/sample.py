@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.masks import lengths
     from ebmtrain.score import energies
 
-    of_run = {name: options.pop(name) for name in list(options) if "." in name}
+    of_run = {n: options.pop(n) for n in list(options) if n.split(".")[0] in ("device", "dataset")}
     run = open_with_options(path, of_run, options.pop("checkpoint", None), trust)
     if "--inpaint" in files:
         output = _inpaint(run, files["--inpaint"], files.get("--data"), options)

@@ -182,7 +182,8 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
     names = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
     overrides = [*flags.overrides, names, "hydra.mode=MULTIRUN"]
     with _temporary_directory() as temporary:
-        frozen = chosen.freeze(temporary)
+        with _output_errors("TMPDIR"):
+            frozen = chosen.freeze(temporary)
         config = hydra_private.load_config(
             frozen.loader(), overrides, name=flags.config_name or "config", multirun=True
         )

@@ -17,7 +17,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ebmtrain.config import hydra_private
-from ebmtrain.errors import ConfigError, OutputError
+from ebmtrain.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel has the presets inside the package, a checkout has them next to it.
@@ -55,7 +55,7 @@ class Presets:
         """Copies the presets to `target`, so that an edit during a sweep changes no later job.
 
         Raises:
-            OutputError: a copy cannot be written.
+            OSError: a copy cannot be written; its `filename` is that of the copy.
         """
         copies = Presets(target / "built_in", target / "user" if self.user else None)
         try:
@@ -66,8 +66,8 @@ class Presets:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, file)
         except OSError as error:
-            raise OutputError(f"cannot write {error.filename2 or error.filename}: "
-                              f"{error.strerror}") from error  # fmt: skip
+            file = error.filename2 or error.filename  # of a copy the target comes second
+            raise OSError(error.errno, error.strerror, str(file)) from error
         return copies
 
     def groups(self) -> list[str]:

@@ -86,7 +86,7 @@ def _draw_traces(axes: Axes, data: ChainSummary, quantity: int, unit: str) -> No
     indices = np.linspace(0, n - 1, min(_N_COLOURED, n)).astype(int)
     for chain, colour in zip(indices, _COLOURS, strict=False):
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.85)
-    title = f"{data.names[quantity]}; {len(indices)} of {n} chains; band: 90 % of all draws"
+    title = f"{data.names[quantity]}: {len(indices)} of {n} chains; band: 90 % of all draws"
     label_axes(axes, title=title, x="chain steps after the burn-in", y=unit)
 
 

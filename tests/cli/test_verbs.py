@@ -442,8 +442,8 @@ def test_a_verb_names_the_checkpoint_used_instead_of_a_damaged_one(command, run:
     for verb in (["evaluate"], ["sample", "count=5"]):
         outcome = command(verb[0], run, *verb[1:])
         assert (outcome.code, outcome.err) == (0, "")
-        (line,) = [line for line in outcome.lines if line.startswith("warning: ")]
-        assert "last.pt is damaged" in line
+        (line,) = [line for line in outcome.lines if "last.pt is damaged" in line]
+        assert line.startswith("warning: ")
         assert line.endswith("; step_00000020.pt is used instead")
 
 

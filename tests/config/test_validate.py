@@ -36,7 +36,7 @@ BAD = {
     "part removed": (["~sampler"], ["sampler"]),
     "comma list without -m": (["seed=0,1"], ["seed=0,1", "add -m", "[a,b]"]),
     "name with = in a list": (
-        ["model.runs=[a/0_seed=0,b]"], ["quotes", """'model.runs=["a/0_seed=0","b"]'"""]),
+        ["model.runs=[a/0_seed=0,b]"], ["quote", """'model.runs=["a/0_seed=0","b"]'"""]),
     "path with brackets": (["dataset.path=t(1).csv"], ["""'dataset.path="t(1).csv"'"""]),
     "empty value": (["optimizer.lr="], ["optimizer.lr", "number", "got ''"]),
     "null value": (["optimizer.lr=null"], ["optimizer.lr", "nothing (null)"]),

@@ -44,7 +44,7 @@ def write_synced(path: Path, flags: int, data: bytes) -> None:
     os.close(descriptor)
 
 
-def in_place(folder: Path, name: str, data: bytes) -> None:
+def in_place(folder: Path, name: str, data: bytes, identity: object = None) -> None:
     path = folder / name
     durable.make_folder(path.parent)
     write_synced(path, os.O_TRUNC, data)

@@ -225,18 +225,20 @@ def _parent(
 
 
 def _open_folder(folder: Path, identity: Identity | None) -> int:
-    missing = OutputError(
-        f"cannot write {folder}: it was removed, renamed or replaced while the run worked in it"
-    )
     try:
         descriptor = os.open(folder, _FOLDER)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if identity is None:
             raise
-        raise missing from None
+        raise OutputError(
+            f"cannot write {folder}: {error.strerror}; it was removed or renamed while the run "
+            "worked in it"
+        ) from None
     if identity not in (None, _identity(os.fstat(descriptor))):
         os.close(descriptor)
-        raise missing
+        raise OutputError(
+            f"cannot write {folder}: another folder took its place while the run worked in it"
+        )
     return descriptor
 
 

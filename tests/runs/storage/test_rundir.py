@@ -55,7 +55,7 @@ def test_a_run_writes_into_its_own_folder_only(tmp_path, write, replaced):
         path.mkdir()
         (path / "config.yaml").write_text("seed: 0\n")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match="removed, renamed or replaced while the run worked in"):
+    with pytest.raises(OutputError, match="while the run worked in it"):
         write(run)
     assert sorted(tmp_path.rglob("*")) == before
 
