@@ -134,7 +134,7 @@ def key_habit(word: str, following: str = "") -> str | None:
 
 def refuse_habits(arguments: Sequence[str], known: Presets) -> None:
     """Raises ConfigError for an argument of other tools, with what to type."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*arguments, ""]):
         key, _, value = argument.lstrip("-+").partition("=")
         if value in known.options(key):  # a preset of the user's
             continue

@@ -653,3 +653,10 @@ def test_a_sweep_over_data_has_one_folder_and_one_table(command, folder: Path, t
         assert len(list(csv.DictReader((sweep / "summary.csv").read_text().splitlines()))) == 2
         assert len(list(sweep.glob("[01]_*"))) == 2
     assert len(list(Path("outputs/sweeps").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["check", "verify"])
+def test_a_verb_without_options_takes_the_defaults(command, verb):
+    outcome = command(verb)
+    assert (outcome.code, outcome.err) == (0, "")
