@@ -54,7 +54,8 @@ def _check_combinations(path: str, values: np.ndarray, names: tuple[str, ...] | 
             f"{path} has {n} rows of {d} columns, fewer points than coordinates: transpose it if "
             "its columns are the points"
         ]
-    if d > _MAX_COLUMNS or d == 1:
+    # Columns of whole numbers have no density by themselves, which another note says.
+    if d > _MAX_COLUMNS or d == 1 or (values % 1 == 0).all(0).any():
         return []
     standard = (values - values.mean(0)) / values.std(0)
     variances, axes = np.linalg.eigh(standard.T @ standard / n)
