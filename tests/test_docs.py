@@ -67,6 +67,7 @@ def commands_of(paths: list[Path]) -> list[str]:
 def example(request, folder, monkeypatch) -> Iterator[Path]:
     """The files of the example, in the working directory."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("my_parts", None)  # of another test
     for name, content in NAMED_BLOCK.findall(request.param):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

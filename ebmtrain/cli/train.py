@@ -50,6 +50,9 @@ def main(arguments: list[str]) -> int:
     modes = ("run", "multirun", "cfg", "info", "shell_completion")
     if sum(bool(getattr(flags, mode)) for mode in modes) > 1:
         raise ConfigError(f"give one of {', '.join('--' + m.replace('_', '-') for m in modes)}")
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if f"{key}=" in flags.overrides:  # an empty path is the current folder
+            raise ConfigError(f"{key} is given no value: {key}=FOLDER")
     chosen = Presets(Path(flags.config_path or presets.BUILT_IN).absolute(), user)
     presets.extend_import_path(user)
     command = [sys.argv[0], *arguments]

@@ -63,7 +63,7 @@ def from_file(
             proportion; null: all. Of a .npy file no other points are read.
         holdout, standardize, without, seed: see `random_split`.
         dequantize: add uniform noise of one step, h u with u in [0, 1), to elements whose values
-            are whole numbers or multiples of a step h, anew in each training batch. The NLL of a
+            are whole numbers or multiples of a step h, other noise in each batch. The NLL of a
             density of x + h u, in nats, minus the sum of log h, is an upper bound on the NLL of the
             discrete values (Theis, van den Oord & Bethge, ICLR 2016).
         support: bounds of columns, which the model's density and samples do not cross, see

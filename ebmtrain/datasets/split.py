@@ -48,7 +48,7 @@ def random_split(
         without: a class, from 0, that is excluded from both parts; its points are the anomalies of
             evaluation=anomalies. None: none.
         steps: widths of the uniform noise that is added to each element, see `Dequantization`:
-            once to held-out points, anew in each training batch. None: no noise.
+            once to held-out points, again in each training batch. None: no noise.
         bounds: of the points, see `Bounded`; None: they are in R^d.
 
     Raises:

@@ -660,3 +660,11 @@ def test_a_sweep_over_data_has_one_folder_and_one_table(command, folder: Path, t
 def test_a_verb_without_options_takes_the_defaults(command, verb):
     outcome = command(verb)
     assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("words", [("hydra.run.dir=",), ("-m", "seed=0,1", "hydra.sweep.dir=")])
+def test_an_empty_folder_name_is_refused(command, folder: Path, tiny, words):
+    outcome = command(*tiny, *words)
+    assert outcome.code == 2
+    assert outcome.err == f"ebmtrain: {words[-1][:-1]} is given no value: {words[-1]}FOLDER\n"
+    assert not list(folder.iterdir())

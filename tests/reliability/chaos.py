@@ -138,7 +138,7 @@ def small_files(draw: random.Random, world: World, run: Path) -> tuple[Callable[
 
 
 def full_disk(draw: random.Random, world: World, run: Path) -> tuple[Callable[[], None], Meddle]:
-    """From a certain write on, for a while or for ever, there is no space."""
+    """From a certain write on, for some writes or for all that follow, there is no space."""
     first, count = draw.randint(1, 60), draw.choice((1, 3, 10**9))
     fault = draw.choice((errno.ENOSPC, errno.EIO, errno.EDQUOT))
 

@@ -65,8 +65,9 @@ def test_every_event_is_listed_and_every_row_has_an_event(folder: Path):
 
 @pytest.mark.slow
 def test_every_event_of_a_compiled_run_is_listed(folder: Path):
-    words = ("device.compile=true", "plots.gif=false", "hydra.run.dir=run")
-    assert unlisted(audit(folder, *TINY, *words), compiled=True) == []
+    small = (word for word in TINY if not word.startswith("method."))
+    words = ("method=nce", "device.compile=true", "plots.gif=false", "hydra.run.dir=run")
+    assert unlisted(audit(folder, *small, *words), compiled=True) == []
 
 
 def test_an_unlisted_event_is_found():
