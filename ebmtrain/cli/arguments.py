@@ -222,6 +222,9 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         opened = error.filename or "a file"
         return [f"cannot open {opened}: {error.strerror}; raise the limit, say ulimit -n 1024"], 6
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        remedy = "; was it moved or removed meanwhile?" if error.errno == errno.ENOENT else ""
+        return [f"cannot use {error.filename}: {error.strerror}{remedy}"], 6
     if out_of_memory(error):
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):

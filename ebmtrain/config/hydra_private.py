@@ -57,9 +57,9 @@ def flag_names() -> list[str]:
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments, parsed by Hydra's parser. Raises SystemExit for --version and for a value that
-    a flag does not accept."""
-    return get_args_parser().parse_args(list(arguments))
+    """The arguments, parsed by Hydra's parser, flags and overrides in any order. Raises SystemExit
+    for --version and for a value that a flag does not accept."""
+    return get_args_parser().parse_intermixed_args(list(arguments))
 
 
 def show_information(loader: ConfigLoader, flags: argparse.Namespace, name: str) -> bool:

@@ -664,7 +664,7 @@ def test_a_verb_without_options_takes_the_defaults(command, verb):
 
 @pytest.mark.parametrize("words", [("hydra.run.dir=",), ("-m", "seed=0,1", "hydra.sweep.dir=")])
 def test_an_empty_folder_name_is_refused(command, folder: Path, tiny, words):
-    outcome = command(*tiny, *words)
+    outcome = command(*tiny, *words)  # flags and overrides in any order
     assert outcome.code == 2
     assert outcome.err == f"ebmtrain: {words[-1][:-1]} is given no value: {words[-1]}FOLDER\n"
     assert not list(folder.iterdir())
