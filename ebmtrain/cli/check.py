@@ -26,6 +26,7 @@ _N_FEW_POINTS = 8
 def main(arguments: list[str]) -> int:
     config = compose_arguments(arguments)
 
+    from ebmtrain.runs.costs import cost_lines
     from ebmtrain.runs.initial_weights import with_initial_weights
     from ebmtrain.runs.summary import opening_lines
     from ebmtrain.runtime import native
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
         whose = f" of {len(members)} members" if len(members) > 1 else ""
         total = seconds * spec.n_steps
         print(f"one step{whose} {1e3 * seconds:.1f} ms, training about {total:.0f} s")
+        for line in cost_lines(members[0], members[0].energy, total / len(members)):
+            print(line + (" of each member" if whose else ""))
     for line in native.rejections():
         print(line)
     print("ok")

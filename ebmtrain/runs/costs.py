@@ -1,81 +1,163 @@
-"""The time that evaluations and final samples will take, measured before the first update."""
+"""The time that evaluations, samples and figures will take, measured before the first update."""
 
 from __future__ import annotations
 
+import copy
 import math
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.errors import DivergedError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
 from ebmtrain.evaluation.diagnostics import Diagnostics
+from ebmtrain.evaluation.exact import Quadrature
+from ebmtrain.evaluation.protocol import Evaluator, HasAtStart, float64_copy
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.ragged_quality import RaggedQuality
+from ebmtrain.evaluation.wave_tests import WaveTests
 from ebmtrain.runs.sampling import uniform_noise
 from ebmtrain.samplers.draw import run_burn_in
+from ebmtrain.training.loop import run_step
+from ebmtrain.training.state import initial_state
+from ebmtrain.types import HasPixels, ImageEnergy
 
-_FEW_CHAINS = 16
+_MAX_SHARE = 0.3  # of a run, above which its costs are told
+_FEW_CHAINS, _FEW_POINTS = 16, 1024
+_N_STEPS, _N_TRIALS, _N_UPDATES = 2, 3, 3
 _GROWTH = 8
 _MAX_TRIAL_SECONDS = 0.1
+_MAX_UPDATES_SECONDS = 2.0
 _MIN_TOLD_SECONDS = 5.0
 _OPTIONS = {
     "diagnostics": "diagnostics.draws",
     "quality": "quality.points",
     "samples": "samples.count",
-    "evaluation": "evaluation.chains",
+    "evaluation": "evaluation.every",
+    "figures": "plots.every",
 }
+_GRIDS = 5  # evaluations of each point of the first grid: a wider box, a finer grid, the true KL
+# Without the energies in them, on one core (x86_64, 2026).
+_LANDSCAPE_SECONDS, _FINAL_FIGURES_SECONDS = 0.4, 4.0
+_LANDSCAPE_POINTS = 160**2
+_QUALITY_SECONDS = 1.0  # of the distances between 1000 points with 100 shuffles
+_IMAGE_CHAINS = 36  # of the animation
 
 
-def cost_lines(experiment: Experiment, energy: nn.Module) -> list[str]:
-    """A line that tells the seconds which the evaluations after the last update and the final
-    samples will take; none if they take less than 5 s."""
-    seconds = {
-        name: steps * _seconds_per_step(experiment, energy, chains)
-        for name, (chains, steps) in _chains_and_steps(experiment).items()
-    }
+class _Chains(NamedTuple):
+    """Chains that a part of the run makes each time."""
+
+    name: str
+    chains: int
+    steps: int
+    times: int
+
+
+def cost_lines(
+    experiment: Experiment, energy: nn.Module, training: float | None = None, step: int = 0
+) -> list[str]:
+    """A line that tells the seconds which evaluations, final samples and figures will take, and
+    their share of the run.
+
+    Args:
+        training: seconds of the remaining updates. None: they are measured, and there is no line if
+            the costs are below 5 s or 30 % of the run.
+        step: the number of updates made.
+    """
+    seconds = _seconds(experiment, energy, step)
     total = sum(seconds.values())
-    if total < _MIN_TOLD_SECONDS:
-        return []
+    if training is None:
+        if total < _MIN_TOLD_SECONDS or (training := _training_seconds(experiment, step)) is None:
+            return []
+        if total <= _MAX_SHARE * (total + training):
+            return []
     each = ", ".join(
         f"{name} {value:.0f} s ({_OPTIONS[name]})"
         for name, value in sorted(seconds.items(), key=lambda item: -item[1])
-        if value >= total / 20
+        if value >= max(total / 20, 0.5)
     )
-    return [f"the last evaluation and the final samples will take about {total:.0f} s: {each}"]
+    share = total / (total + training)
+    return [
+        f"evaluations, samples and figures take about {total:.0f} s, {share:.0%} of the run"
+        f"{f': {each}' if each else ''}"
+    ]
 
 
-def _chains_and_steps(experiment: Experiment) -> dict[str, tuple[int, int]]:
-    """Number of chains and of their steps, by the part that runs them."""
+def _seconds(experiment: Experiment, energy: nn.Module, step: int) -> dict[str, float]:
+    """The seconds of each part that is no update, in the rest of the run."""
+    seconds = dict.fromkeys(_OPTIONS, 0.0)
+    for name, chains, steps, times in _chains_and_steps(experiment, step):
+        seconds[name] += times * steps * _seconds_per_step(experiment, energy, chains)
+    d, is_planar = len(experiment.region.low), len(experiment.region.low) == 2
+    per_point = _seconds_per_point(experiment, energy) if d <= 3 else 0.0
+    for name, evaluator in experiment.evaluators.items():
+        times = _times(experiment, evaluator, step)
+        if isinstance(evaluator, Quadrature) and d <= 3:
+            points = _GRIDS * evaluator.cells_per_axis(d) ** d
+            seconds[name] += times * points * per_point
+        elif isinstance(evaluator, Quality):
+            work = (evaluator.points / 1000) ** 2 * evaluator.shuffles / 100
+            seconds[name] += times * _QUALITY_SECONDS * work
+    if every := experiment.plots.every:
+        landscape = _LANDSCAPE_SECONDS + _LANDSCAPE_POINTS * per_point
+        landscapes = _n_due(experiment, every, step) if is_planar else 0
+        seconds["figures"] += _FINAL_FIGURES_SECONDS + landscapes * landscape
+    return seconds
+
+
+def _times(experiment: Experiment, evaluator: Evaluator, step: int) -> int:
+    """How often an evaluator runs from this step on."""
+    skipped = step == 0 and isinstance(evaluator, HasAtStart) and not evaluator.at_start
+    return _n_due(experiment, evaluator.every, step) - skipped
+
+
+def _n_due(experiment: Experiment, every: int, step: int) -> int:
+    """The number of multiples of `every` from this step to the last one, which counts anyway."""
+    spec = experiment.train_spec
+    last = spec.n_steps if spec is not None else 0
+    return last // every - -(-step // every) + 1 + (last % every != 0)
+
+
+def _chains_and_steps(experiment: Experiment, step: int = 0) -> list[_Chains]:
+    """The chains of evaluations, samples and figures."""
     samples = experiment.samples
 
     def drawn(count: int) -> tuple[int, int]:
         chains = min(samples.chains, count)
         return chains, samples.burn_in + samples.thin * (math.ceil(count / chains) - 1)
 
-    found = {"samples": drawn(samples.count)}
+    found = [_Chains("samples", *drawn(samples.count), 1)]
+    dataset, model = experiment.dataset, experiment.energy
+    has_pixels = isinstance(dataset, HasPixels) and dataset.pixels is not None
+    if experiment.plots.every and (has_pixels or isinstance(model, ImageEnergy)):
+        found.append(_Chains("figures", _IMAGE_CHAINS, samples.burn_in, 1))
     for name, evaluator in experiment.evaluators.items():
+        times = _times(experiment, evaluator, step)
         if isinstance(evaluator, Diagnostics):
             steps = samples.burn_in + evaluator.draws * evaluator.thin
-            found[name] = evaluator.chains, steps
-        elif isinstance(evaluator, Quality | RaggedQuality):
-            found[name] = drawn(evaluator.points)
+            found.append(_Chains(name, evaluator.chains, steps, times))
+        elif isinstance(evaluator, Quality | RaggedQuality | WaveTests):
+            found.append(_Chains(name, *drawn(evaluator.points), times))
         elif isinstance(ais := getattr(evaluator, "ours", evaluator), AnnealedImportanceSampling):
             kernel: Any = ais.kernel
             gradients = getattr(kernel, "n_leapfrog", 1)
-            found[name] = ais.chains, 2 * ais.temperatures * ais.steps * gradients
+            steps = 2 * ais.temperatures * ais.steps * gradients
+            found.append(_Chains(name, ais.chains, steps, times))
     return found
 
 
 def _seconds_per_step(experiment: Experiment, energy: nn.Module, chains: int) -> float:
-    """Of so many chains, by one step of them, or of fewer of them where that takes long."""
+    """Of so many chains, or of fewer of them where that takes long."""
     few = min(chains, _FEW_CHAINS)
-    _time_step(experiment, energy, few)  # fills caches
-    seconds = _time_step(experiment, energy, few)
+    seconds = min(_time_step(experiment, energy, few) for _ in range(_N_TRIALS))
     while few < chains and seconds < _MAX_TRIAL_SECONDS:
         few = min(chains, _GROWTH * few)
         seconds = _time_step(experiment, energy, few)
+        if seconds < _MAX_TRIAL_SECONDS:
+            seconds = min(seconds, _time_step(experiment, energy, few))
     return seconds * chains / few
 
 
@@ -83,6 +165,37 @@ def _time_step(experiment: Experiment, energy: nn.Module, chains: int) -> float:
     generator = experiment.generator("costs")
     first = uniform_noise(experiment, chains, generator)
     before = perf_counter()
-    chain = run_burn_in(experiment.sampler, energy, first, 1, generator)
+    chain = run_burn_in(experiment.sampler, energy, first, _N_STEPS, generator)
     chain.x.cpu()  # waits for the device
-    return perf_counter() - before
+    return (perf_counter() - before) / (_N_STEPS + 1)  # the start is as long as a step
+
+
+def _seconds_per_point(experiment: Experiment, energy: nn.Module) -> float:
+    """Of the energy in float64."""
+    exact = float64_copy(energy).cpu()
+    points = uniform_noise(experiment, _FEW_POINTS, experiment.generator("costs")).cpu().double()
+    durations = []
+    for _ in range(_N_TRIALS):
+        before = perf_counter()
+        with torch.no_grad():
+            exact(points)
+        durations.append(perf_counter() - before)
+    return min(durations) / len(points)
+
+
+def _training_seconds(experiment: Experiment, step: int) -> float | None:
+    """Of the remaining updates, by some of a copy; None if these diverge, as the run will tell."""
+    spec = experiment.train_spec
+    assert spec is not None
+    durations: list[float] = []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            energy = copy.deepcopy(experiment.energy)
+            state = initial_state(spec, energy, experiment.generator("train"))
+            while len(durations) < 1 + _N_UPDATES and sum(durations) < _MAX_UPDATES_SECONDS:
+                before = perf_counter()
+                run_step(spec, state)
+                durations.append(perf_counter() - before)
+    except DivergedError:
+        return None
+    return (spec.n_steps - step) * min(durations)

@@ -177,7 +177,7 @@ class Session:
         self.step = state.step
         if not self.told_costs:
             with interruptible():
-                lines = cost_lines(self.experiment, state.eval_model)
+                lines = cost_lines(self.experiment, state.eval_model, step=state.step)
             for line in lines:
                 LOG.info("%s", line)
             self.told_costs = True

@@ -30,6 +30,7 @@ def test_check_writes_nothing(command, folder: Path, tiny):
     assert outcome.code == 0
     assert outcome.lines[0].startswith("model mlp  sampler mala  method pcd")
     assert "one step" in outcome.out
+    assert re.match(r"evaluations, samples and figures take about \d+ s, \d+%", outcome.lines[-2])
     assert outcome.lines[-1] == "ok"
     assert list(folder.iterdir()) == []
     assert command("check", "model=double_well", "train.steps=0").code == 0

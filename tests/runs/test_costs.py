@@ -22,9 +22,66 @@ def test_short_evaluations_are_not_told(configured):
 def test_the_option_that_makes_it_long_is_named(configured):
     experiment = build(configured("samples.count=100000000"))
     (line,) = cost_lines(experiment, experiment.energy)
-    assert line.startswith("the last evaluation and the final samples will take about ")
+    assert line.startswith("evaluations, samples and figures take about ")
     assert "samples.count" in line
     assert "diagnostics" not in line
+
+
+def _parts(experiment, monkeypatch, **seconds):
+    """The estimate where a step, a point and a figure take these seconds."""
+    monkeypatch.setattr(costs, "_time_step", lambda *_: seconds.get("step", 0.0))
+    monkeypatch.setattr(costs, "_seconds_per_point", lambda *_: seconds.get("point", 0.0))
+    return costs._seconds(experiment, experiment.energy, seconds.get("begun", 0))
+
+
+def test_the_grid_counts_at_each_evaluation(configured, monkeypatch):
+    words = ("train.steps=25", "evaluation.every=10", "evaluation.resolution=30", "plots.every=0")
+    experiment = build(configured(*words))
+    # At the steps 0, 10, 20 and 25; then at 20 and 25 only.
+    assert _parts(experiment, monkeypatch, point=1.0)["evaluation"] == 4 * 5 * 30**2
+    assert _parts(experiment, monkeypatch, point=1.0, begun=11)["evaluation"] == 2 * 5 * 30**2
+    assert _parts(experiment, monkeypatch, point=1.0)["figures"] == 0
+
+
+def test_more_than_three_dimensions_have_no_grid(configured, monkeypatch):
+    experiment = build(configured("dataset=iris", "train.batch_size=32"))
+    assert _parts(experiment, monkeypatch, point=1.0)["evaluation"] == 0
+
+
+def test_each_landscape_counts(configured, monkeypatch):
+    few, many = (
+        _parts(build(configured("train.steps=40", f"plots.every={n}")), monkeypatch)["figures"]
+        for n in (40, 10)
+    )
+    assert few > 0
+    assert many - few == pytest.approx(3 * costs._LANDSCAPE_SECONDS)
+
+
+def test_evaluations_that_skip_the_untrained_model_are_not_counted_there(configured, monkeypatch):
+    words = ("train.steps=20", "quality.every=10", "diagnostics.every=20")
+    experiment = build(configured(*words))
+    times = {found.name: found.times for found in costs._chains_and_steps(experiment)}
+    assert times == {"samples": 1, "quality": 2, "diagnostics": 1}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_a_share_above_thirty_percent_is_told(configured, monkeypatch, share):
+    experiment = build(configured())
+    monkeypatch.setattr(costs, "_seconds", lambda *_: {"quality": 10.0})
+    monkeypatch.setattr(costs, "_training_seconds", lambda *_: 10 / share - 10)
+    lines = cost_lines(experiment, experiment.energy)
+    assert [f"about 10 s, {share:.0%} of the run: quality 10 s (quality.points)" in line
+            for line in lines] == [True] * (share > 0.3)  # fmt: skip
+
+
+def test_training_is_measured_by_a_copy(configured):
+    experiment = build(configured("train.steps=1000"))
+    before = [p.clone() for p in experiment.energy.parameters()]
+    all_steps, half = (costs._training_seconds(experiment, step) for step in (0, 500))
+    assert all_steps is not None
+    assert half is not None
+    assert 0.2 < half / all_steps < 2
+    assert all(a.equal(b) for a, b in zip(before, experiment.energy.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["diagnostics", "quality"])
@@ -35,7 +92,8 @@ def test_the_steps_are_those_that_the_evaluation_makes(configured, name):
     experiment = build(
         configured("sampler.jumps=null", "diagnostics.draws=20", "samples.burn_in=20")
     )
-    chains, steps = costs._chains_and_steps(experiment)[name]
+    (found,) = (one for one in costs._chains_and_steps(experiment) if one.name == name)
+    chains, steps = found.chains, found.steps
     model = evaluation_input(experiment, experiment.energy, {})
     with count_evaluations(experiment.energy) as tally:
         if name == "quality":
@@ -75,6 +133,8 @@ def test_measuring_changes_nothing(configured, tmp_path, monkeypatch):
         return [{k: v for k, v in json.loads(line).items() if k != "seconds"}
                 for line in text.splitlines()]  # fmt: skip
 
+    monkeypatch.setattr(costs, "_MIN_TOLD_SECONDS", 0.0)  # updates are measured too
     measured = rows("a")
-    monkeypatch.setattr("ebmtrain.runs.session.cost_lines", lambda *_: [])
+    assert " of the run: " in (tmp_path / "a/run.log").read_text()
+    monkeypatch.setattr("ebmtrain.runs.session.cost_lines", lambda *_, **__: [])
     assert rows("b") == measured

@@ -147,8 +147,8 @@ class _PlainHandler(logging.StreamHandler):
 
 @contextmanager
 def progress_lines(phase: str) -> Iterator[None]:
-    """Tells that a phase without lines of its own is in progress: after 2 s, then every 30 s; on
-    stderr outside of a run."""
+    """Tells that a phase without lines of its own is in progress: after 10 s, then every 30 s;
+    on stderr outside of a run."""
     began, ended = time.perf_counter(), threading.Event()
 
     def tell() -> None:
@@ -170,7 +170,7 @@ def progress_lines(phase: str) -> Iterator[None]:
         ended.set()
 
 
-_FIRST_LINE_SECONDS, _NEXT_LINE_SECONDS = 2.0, 30.0
+_FIRST_LINE_SECONDS, _NEXT_LINE_SECONDS = 10.0, 30.0
 
 
 def print_line(line: str) -> None:
