@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sysconfig
-import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -108,15 +106,13 @@ def nearest(name: str, names: Sequence[str]) -> str:
 def own_code_location(error: BaseException) -> str:
     """` (FILE, line N)` of the innermost frame in a user's own file, one that is neither of
     ebmtrain nor of an installed package nor of Python; empty if there is none."""
-    foreign = tuple(f"{Path(place).resolve()}{os.sep}" for place in _FOREIGN_FOLDERS)
+    import sysconfig  # needed here only, as the next, and slow to import
+    import traceback
+
+    places = (Path(__file__).parent, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    foreign = tuple(f"{Path(place).resolve()}{os.sep}" for place in places)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if file.suffix == ".py" and not str(file.resolve()).startswith(foreign):
             return f" ({file}, line {frame.lineno})"
     return ""
-
-
-_FOREIGN_FOLDERS = (
-    Path(__file__).parent,
-    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
-)

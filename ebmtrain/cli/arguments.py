@@ -17,7 +17,6 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ebmtrain.cli.habits import key_habit
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
 from ebmtrain.errors import ConfigError, nearest, out_of_memory, own_code_location, suggestion
 
@@ -54,6 +53,8 @@ def split_flags(
 
 def _unknown_flag_message(argument: str, following: str, flags: tuple[str, ...]) -> str:
     name = argument.partition("=")[0]
+    from ebmtrain.cli.habits import key_habit
+
     if answer := key_habit(argument, following):
         return f"unknown flag {name}: give {answer}"
     near = nearest(name, flags)
@@ -301,6 +302,8 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
 
 def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:
     """A message about a key that the chosen presets do not have."""
+    from ebmtrain.cli.habits import key_habit
+
     if answer := key_habit(key):
         return f"unknown key {key}: give {answer}"
     group, _, rest = key.partition(".")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 
 from ebmtrain.cli.arguments import parse_overrides
-from ebmtrain.cli.list import preset_page
 from ebmtrain.config.presets import Presets
 
 _FLAGS = ("-h", "--help")
@@ -48,6 +47,8 @@ def general_help(arguments: list[str]) -> str:
     words, folder = parse_overrides(arguments, others=True)
     known = Presets(user=folder)
     if chosen := [w.replace("=", "/", 1) for w in words if w.partition("=")[0] in known.groups()]:
+        from ebmtrain.cli.list import preset_page
+
         return "\n".join(preset_page(known, name) for name in chosen) + "\n"
     lines = [f"{group}: {', '.join(known.options(group))}" for group in known.groups()]
     return _PAGE.format(groups="\n".join(lines))

@@ -6,7 +6,6 @@ Imports neither torch nor matplotlib, so that help, listings and completion answ
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import signal
 import sys
@@ -36,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
             code = 0
             if arguments == ["--version"]:  # Hydra prints its own
-                print(f"ebmtrain {importlib.metadata.version('ebmtrain')}")
+                from importlib.metadata import version
+
+                print(f"ebmtrain {version('ebmtrain')}")
             elif "-h" in arguments or "--help" in arguments:
                 from ebmtrain.cli import help
 

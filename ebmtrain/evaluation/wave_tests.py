@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Ge, Le
-from scipy.stats import ks_2samp
 from torch import Tensor
 
 from ebmtrain.evaluation.estimators.wave_fit import MIN_STEPS, Waves, fit_ragged_waves
@@ -112,6 +111,8 @@ class _TwoSampleTest(NamedTuple):
 
 def _kolmogorov_smirnov(a: Tensor, b: Tensor) -> _TwoSampleTest:
     """Kolmogorov-Smirnov test of a, (n,), and b, (m,)."""
+    from scipy.stats import ks_2samp  # a second to import
+
     test = ks_2samp(a.numpy(), b.numpy())
     return _TwoSampleTest(float(test.statistic), float(test.pvalue))  # type: ignore[union-attr]
 
