@@ -64,6 +64,11 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """True for the errors with which Python, NumPy and torch report that memory is exhausted, on a
     CPU or an accelerator."""

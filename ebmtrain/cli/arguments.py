@@ -230,8 +230,8 @@ def explain_error(error: Exception, arguments: list[str]) -> tuple[list[str], in
         return ["out of memory: ask for fewer points, chains or cells of the grid"], 2
     if isinstance(error, yaml.YAMLError):
         return [f"a YAML file cannot be read: {text}"], 2
-    if problem := _override_problem(error, arguments, known):
-        return [problem], 2
+    if problems := _override_problems(error, arguments, known):
+        return problems, 2
     if isinstance(error, HydraException | OmegaConfBaseException):
         return [text], 2
     where = own_code_location(error)
@@ -244,7 +244,13 @@ def _parse_remedy(argument: str, text: str) -> str:
     if argument.endswith(","):
         return "remove the comma at its end, or add values after it and -m to run them all"
     if "=" not in argument:
-        return "it is no key=value, and a verb comes first: ebmtrain -h"
+        from ebmtrain.cli.habits import word_habit
+
+        answer = word_habit(argument, Presets())
+        verbs = "a verb comes first: ebmtrain -h"
+        return (
+            f"it is no key=value: give {answer}" if answer else f"it is no key=value, and {verbs}"
+        )
     return quoting_hint(argument) or text.partition(" See https://hydra.cc")[0]
 
 
@@ -255,28 +261,28 @@ def _presets_of(arguments: list[str]) -> Presets:
         return Presets()
 
 
-def _override_problem(error: Exception, arguments: list[str], known: Presets) -> str | None:
-    """A message about the override that Hydra could not compose; None if none is found. Hydra's
-    exceptions carry no attributes for these cases."""
+def _override_problems(error: Exception, arguments: list[str], known: Presets) -> list[str]:
+    """Messages about overrides that Hydra could not compose, and about the values of the others.
+    Hydra's exceptions carry no attributes for these cases."""
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError):
-        return None
+        return []
     texts = [a for a in arguments if "=" in a and not a.startswith("-")]
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException:
-        return None
+        return []
     groups = known.groups()
     lists = [o for o in overrides if o.is_sweep_override()]
     if lists and not {"-m", "--multirun"} & set(arguments):
         several = f"{lists[0].input_line} has several values: add -m to run them all, or write a"
         key, _, value = str(lists[0].input_line).partition("=")
         one = shlex.quote(f"{key}={_quote(value)}")
-        return f"{several} list as [a,b], or a single value with commas as {one}"
+        return [f"{several} list as [a,b], or a single value with commas as {one}"]
     chosen = [o for o in overrides if o.key_or_group in groups and o not in lists]
     if not all(isinstance(o.value(), str | list) for o in chosen):
-        return "a group cannot be null or a number: give the name of an option"
+        return ["a group cannot be null or a number: give the name of an option"]
     if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
+        return []
     replaced = [o for o in overrides if not (o.is_add() or o.is_force_add() or o.is_delete())]
     chosen = [str(o.input_line) for o in replaced if o in chosen]
     swept = [
@@ -288,7 +294,7 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
         try:
             composed = known.compose([*chosen, *job])
         except (HydraException, OmegaConfBaseException, yaml.YAMLError):
-            return None
+            return []
         content = OmegaConf.to_container(composed)  # not resolved: an interpolation may be wrong
         assert isinstance(content, dict)
         del content["hydra"]
@@ -296,8 +302,23 @@ def _override_problem(error: Exception, arguments: list[str], known: Presets) ->
         unknown = [o.key_or_group for o in replaced if o.key_or_group not in keys]
         unknown = [key for key in unknown if not key.startswith(("hydra.", "hydra/"))]
         if unknown:
-            return _unknown_key_message(unknown[0], keys, known)
-    return None
+            others = [str(o.input_line) for o in overrides if o.key_or_group not in unknown]
+            problems = [_unknown_key_message(key, keys, known) for key in dict.fromkeys(unknown)]
+            return problems + ([] if lists else _value_problems(others, known))
+    return []
+
+
+def _value_problems(overrides: list[str], known: Presets) -> list[str]:
+    """Problems of the values of a configuration that can be composed."""
+    from ebmtrain.config.validate import validate
+
+    try:
+        validate(to_plain(known.compose(overrides)))
+    except ConfigError as error:
+        return str(error).splitlines()
+    except Exception:  # said where the rest is right
+        return []
+    return []
 
 
 def _unknown_key_message(key: str, keys: list[str], known: Presets) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError
@@ -60,9 +61,9 @@ _OPTIONS = {
             "method=cd method.start=noise": "short_run",
         },
         "plots": {"plots.every=0": f"{_NOTHING} 0"},
-        "quality": {"quality.every=1000000": _NOTHING},
-        "diagnostics": {"diagnostics.every=1000000": _NOTHING},
-        "evaluation": {"evaluation.every=1000000": _NOTHING},
+        "quality": {"quality.every=0": f"{_NOTHING} 0"},
+        "diagnostics": {"diagnostics.every=0": f"{_NOTHING} 0"},
+        "evaluation": {"evaluation.every=0": f"{_NOTHING} 0"},
     }.items()
 }
 """Group, or key, and its option -> what to give."""
@@ -80,12 +81,12 @@ _KEYS = _by_word(
         "optimizer=adamw optimizer.weight_decay={}": "weight_decay",
         "ebmtrain resume {}": "resume continue resume_from",
         "model.init={}": "init pretrained load_from weights ckpt checkpoint_path",
-        "device=cuda": "gpu gpus cuda",
+        "device=cuda": "gpu gpus cuda device.gpu device.cuda device.device",
         "device=cpu": "cpu no_cuda",
         "device.threads={}": "threads num_threads",
         "device.dtype={}": "dtype precision",
         "dataset=file dataset.path={}": "data file path input csv data_path",
-        "hydra.run.dir={}": "out output output_dir outdir out_dir run_dir save_dir logdir log_dir",
+        "hydra.run.dir={}": "o out output output_dir outdir out_dir run_dir save_dir logdir",
         "hydra.run.dir=outputs/{}": "name run_name",
         "plots.every=0": "no_plots no_plot no_pictures",
         "plots.gif=false": "no_gif",
@@ -98,6 +99,9 @@ _KEYS = _by_word(
         "ebmtrain check": "dry_run",
         "ebmtrain evaluate {}": "eval evaluate test",
         "ebmtrain list": "list",
+        "ebmtrain resume RUN": "latest last auto_resume",
+        "--debug, for the traceback of an error": "v verbose",
+        "--version": "V",
         "-m key=a,b": "sweep grid",
     }
 )
@@ -108,7 +112,7 @@ _VERBS = _by_word(
         "ebmtrain evaluate RUN": "eval test",
         "ebmtrain -h": "help",
         "ebmtrain --version": "version",
-        "ebmtrain key=value ...": "run fit start",
+        "ebmtrain key=value ...": "start",
         "ebmtrain resume RUN": "continue restart",
         "ebmtrain sample RUN": "generate draw",
         "ebmtrain score RUN --data FILE --out FILE": "predict",
@@ -131,6 +135,22 @@ def key_habit(word: str, following: str = "") -> str | None:
     following = "" if "=" in following or following.startswith("-") else following
     answer = _KEYS.get(key.lower().replace("-", "_"))
     return None if answer is None else answer.format(value or following or "...")
+
+
+def word_habit(word: str, known: Presets) -> str | None:
+    """What to type in place of a word that is no key=value: an option of a group, a file, or what
+    other tools call it."""
+    if Path(word).is_dir():
+        run = (Path(word) / "config.yaml").exists()
+        return f"ebmtrain resume {word}" if run else f"dataset=image_folder dataset.path={word}"
+    if Path(word).suffix or Path(word).is_file():
+        return f"dataset=file dataset.path={word}"
+    lowered = word.lower().replace("-", "_")
+    named = [f"{group}={word}" for group in known.groups() if word in known.options(group)]
+    named += [answers[lowered] for answers in _OPTIONS.values() if lowered in answers]
+    if not named and (answer := key_habit(word)) is not None:
+        named.append(answer)
+    return " or ".join(named) or None
 
 
 def refuse_habits(arguments: Sequence[str], known: Presets) -> None:

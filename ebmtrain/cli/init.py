@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ebmtrain.config.presets import Presets
-from ebmtrain.errors import ConfigError, suggestion
+from ebmtrain.errors import ConfigError, counted, suggestion
 from ebmtrain.runs.storage.atomic_io import write_file
 
 USAGE = "ebmtrain init DIR [GROUP | GROUP/OPTION ...] [--force]"
@@ -33,5 +33,6 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"{existing[0]} exists; --force overwrites it")
     for name, original in originals.items():
         write_file(target, name, original.read_bytes())
-    print(f"{len(originals)} presets in {target}; edit them, then: ebmtrain --config-dir {target}")
+    count = counted(len(originals), "preset")
+    print(f"{count} in {target}; edit, then: ebmtrain --config-dir {target}")
     return 0

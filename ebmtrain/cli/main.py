@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     gone = leave_deleted_folder()
     try:
         with raise_on_signals():
-            verb = arguments[0] if arguments and _is_verb(arguments[0]) else None
+            verb = arguments[0] if arguments and _is_verb(*arguments) else None
             code = 0
             if arguments == ["--version"]:  # Hydra prints its own
                 from importlib.metadata import version
@@ -101,22 +101,26 @@ def _verb_first(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _is_verb(argument: str) -> bool:
+def _is_verb(argument: str, *following: str) -> bool:
     """True for a verb, False for an argument of Hydra; raises ConfigError for any other."""
     if argument in VERBS:
         return True
     if argument.startswith(("-", "+", "~")) or "=" in argument:
         return False
-    if argument == "train":
-        raise ConfigError("there is no verb train: ebmtrain alone trains, say ebmtrain method=pcd")
     from ebmtrain.cli.arguments import dotted_keys
-    from ebmtrain.cli.habits import verb_habit
+    from ebmtrain.cli.habits import verb_habit, word_habit
     from ebmtrain.config.presets import Presets, compose_config, to_plain
 
+    if argument in ("train", "fit", "run"):
+        words = [word if "=" in word else word_habit(word, Presets()) for word in following]
+        example = " ".join(filter(None, words)) or "method=pcd"
+        raise ConfigError(f"there is no verb {argument}: type ebmtrain {example}")
     if argument in {*dotted_keys(to_plain(compose_config())), *Presets().groups()}:
         raise ConfigError(f"{argument} is given no value: {argument}=...")
     if answer := verb_habit(argument):
         raise ConfigError(f"there is no verb {argument}: {answer}")
+    if answer := word_habit(argument, Presets()):
+        raise ConfigError(f"{argument} is no verb and no key=value: give {answer}")
     raise ConfigError(
         f"unknown verb {argument}{suggestion(argument, VERBS)} (to train, give key=value)"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebmtrain.config.presets import Presets
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, counted
 from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
 
 
@@ -60,9 +60,8 @@ class Sweep:
         interrupted = statuses.count("interrupted")
         failed = len(statuses) - interrupted - statuses.count("finished")
         missing = len(statuses) < len(self.jobs)
-        counts = [
-            f"{len(statuses)} of {len(self.jobs)} jobs" if missing else f"{len(statuses)} jobs"
-        ]
+        total = counted(len(self.jobs), "job")
+        counts = [f"{len(statuses)} of {total}" if missing else total]
         counts += [f"{failed} failed"]
         counts += [f"{interrupted} interrupted"] if interrupted else []
         kind = "ensemble" if self.key == "hydra.run.dir" else "sweep"

@@ -30,9 +30,8 @@ def encode_arrays(
     arrays: Mapping[str, np.ndarray],
     table: np.ndarray,
     names: Sequence[str] | None,
-    number_format: str = "%.18e",
 ) -> bytes:
-    """The content of a file.
+    """The content of a file. Numbers of a table have 15 digits.
 
     Args:
         suffix: .npz, which holds all arrays; .npy, the first array; .csv, the table.
@@ -48,5 +47,5 @@ def encode_arrays(
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(names)
             buffer.write(header.getvalue().encode())
-        np.savetxt(buffer, table, number_format, ",")
+        np.savetxt(buffer, table, "%.15g", ",")
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_flags, warn
-from ebmtrain.errors import ConfigError, DataError
+from ebmtrain.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ USAGE = (
     "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] "
     "[--inpaint MASK [--data FILE] | --denoise FILE noise=SIGMA] ..."
 )
-_MINIMA = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0, "label": 0}
+_MINIMA = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0}
 _N_HOLDOUT_ROWS = 16  # held-out points that --inpaint takes without --data
 
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     else:
         count = options.pop("count", 1000)
         x = run.sample(count, **options)
-        text = f"{len(x)} points of shape {tuple(x.shape[1:])}"
+        text = f"{counted(len(x), 'point')} of shape {tuple(x.shape[1:])}"
         output = _Output(x, text, f"sample_{count}.npz")
     x, spec = output.x, run.experiment.data_spec
     points = x.reshape(-1, *spec.standardization.shift.shape)
@@ -82,8 +82,7 @@ def _check_arguments(options: dict[str, Any], files: Mapping[str, str]) -> str |
     if mask and noisy:
         raise ConfigError("--inpaint and --denoise exclude each other: give one of them")
     own = ("array",) if mask else ("array", "noise") if noisy else ("start", "label")
-    shared = [name for name in _MINIMA if name != "label"]
-    check_options(options, (*shared, *own, "out", "checkpoint", "device.*", "dataset.path"))
+    check_options(options, (*_MINIMA, *own, "out", "checkpoint", "device.*", "dataset.path"))
     for name, least in _MINIMA.items():
         value = options.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -112,7 +111,8 @@ def _denoise(run: Run, data: str, options: dict[str, Any]) -> _Output:
 
     noise, y = options.pop("noise"), _read_rows(run, data, options)
     found = run.denoise(y, noise, options.pop("count", 1), **options)
-    text = f"{len(y)} points ({data}), freed of noise {noise:g}, {found.draws.shape[1]} times each"
+    each = f"{counted(found.draws.shape[1], 'time')} each"
+    text = f"{counted(len(y), 'point')} ({data}), freed of noise {noise:g}, {each}"
 
     def draw(file: Path) -> None:
         figures = RunFigures(run.experiment, run.directory, warn=warn)
@@ -148,5 +148,6 @@ def _inpaint(run: Run, mask: str, data: str | None, options: dict[str, Any]) -> 
         raise ConfigError("a landscape has no held-out points: give --data FILE")
     x = run.inpaint(rows, known.view(event) == 1, options.pop("count", 1), **options)
     missing = f"{int((known == 0).sum())} of {known.numel()} numbers"
-    text = f"{len(x)} points ({data or 'held out'}), {missing} drawn, {x.shape[1]} times each"
+    rows_shown = f"{counted(len(x), 'point')} ({data or 'held out'})"
+    text = f"{rows_shown}, {missing} drawn, {counted(x.shape[1], 'time')} each"
     return _Output(x, text, "inpainted.npz")

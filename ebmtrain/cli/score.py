@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_flags
-from ebmtrain.errors import ConfigError, DataError
+from ebmtrain.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from ebmtrain.runs.trained_run import Run
@@ -64,11 +64,11 @@ def main(arguments: list[str]) -> int:
     if fpr is not None and (limit := _threshold(run, fpr)) is not None:
         scores["anomaly"] = (energy > limit).numpy().astype(np.int64)
         arrays = {**scores, "threshold": np.array(limit), "fpr": np.array(fpr)}
-        print(f"{scores['anomaly'].sum()} of {len(x)} rows have a higher energy")
+        print(f"{scores['anomaly'].sum()} of {counted(len(x), 'row')} above it")
     table = np.stack([value.astype(np.float64) for value in scores.values()], 1)
-    run.directory.write_output(out, encode_arrays(out.suffix, arrays, table, list(scores), "%.9g"))
+    run.directory.write_output(out, encode_arrays(out.suffix, arrays, table, list(scores)))
     written = ["energy"] if out.suffix == ".npy" else [*scores]
-    print(f"{len(x)} rows, {' and '.join(written)}: {out}")
+    print(f"{counted(len(x), 'row')}, {' and '.join(written)}: {out}")
     return 0
 
 

@@ -194,9 +194,13 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
         path = hydra_private.fix_sweep_directory(config)
         sweep = Sweep(path, hydra_private.sweep_jobs(config))
         if sweep.jobs:
+            from ebmtrain.config.instantiate import instantiate_part
             from ebmtrain.config.validate import validate
 
-            validate(member_configs(frozen.compose(sweep.jobs[0]))[0])
+            valid = validate(member_configs(frozen.compose(sweep.jobs[0]))[0])
+            instantiate_part(valid, "dataset")  # data that cannot be read leave nothing behind
+        if len(sweep.jobs) == 1:
+            print("one job: no option has several values; say -m seed=0,1,2")
         import_path = [str(chosen.user)] if chosen.user else []
         task = partial(run_job, command=command, import_path=import_path)
 

@@ -82,7 +82,7 @@ def build(
         train_spec=built.train_spec,
         data_spec=built.data_spec,
         data=built.data,
-        evaluators=_build_evaluators(config, built.data_spec),
+        evaluators={k: e for k, e in _build_evaluators(config, built.data_spec).items() if e.every},
         checkpoint=schema.CheckpointSettings(**config["checkpoint"]),
         plots=schema.PlotSettings(**config["plots"]),
         samples=schema.SampleSettings(**config["samples"]),

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ebmtrain.errors import ConfigError, DataError, suggestion
+from ebmtrain.errors import ConfigError, DataError, counted, suggestion
 from ebmtrain.types import Bounds
 
 Range = Literal["positive", "periodic"] | list[float | None]
@@ -108,9 +108,10 @@ def check_inside(
     remedy = "correct or leave out such rows, or widen dataset.support"
     if value in (low[tuple(at)], high[tuple(at)]):
         remedy += "; for counts give dataset.dequantize=true"
+    others = counted(int(outside[(..., *at)].sum()) - 1, "other")
     raise DataError(
         f"{what} column {column} is {value:.9g} in row {row + 1} (counted from 1) and in "
-        f"{int(outside[(..., *at)].sum()) - 1} others, not inside of dataset.support, {ends}: "
+        f"{others}, not inside of dataset.support, {ends}: "
         f"{remedy}"
     )
 

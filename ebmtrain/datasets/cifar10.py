@@ -10,7 +10,7 @@ from ebmtrain.datasets.images import PixelScaling, image_dataset
 from ebmtrain.datasets.io.folders import read_bytes, resolve_folder
 from ebmtrain.datasets.io.read_pickle import byte_array, read_pickle, whole_numbers
 from ebmtrain.datasets.points import Points
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, counted
 from ebmtrain.types import Count, WholeNumber
 
 _LEVELS = 256
@@ -102,6 +102,7 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = whole_numbers(content, "labels", len(_CLASSES), str(path))
     if len(labels) != len(array):
         raise DataError(
-            f"{path} holds {len(labels):,} labels for {len(array):,} images: get the original again"
+            f"{path} holds {counted(len(labels), 'label')} for {counted(len(array), 'image')}: get "
+            "the original again"
         )
     return array.reshape(-1, *_EVENT), labels

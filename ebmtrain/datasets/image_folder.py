@@ -15,7 +15,7 @@ from ebmtrain.datasets.io.folders import resolve_folder
 from ebmtrain.datasets.io.memory import check_memory, points_bytes
 from ebmtrain.datasets.io.read_picture import ENDINGS, read_picture
 from ebmtrain.datasets.points import Points
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, counted
 from ebmtrain.types import Count, OpenUnit, WholeNumber
 
 _LEVELS = 256
@@ -61,7 +61,7 @@ def image_folder(
     if len(files) < 2:
         found = f", and {_shown(others)}, not read as pictures" if others else ""
         raise DataError(
-            f"{path} holds {len(files)} images{found}; at least 2 are needed: {_WANTED}"
+            f"{path} holds {counted(len(files), 'image')}{found}; at least 2 are needed: {_WANTED}"
         )
     n_points = min(len(files), (n_train or len(files)) + round(holdout * len(files)))
     images, n_deep = _read_all(files, size, channels, n_points)
@@ -92,7 +92,7 @@ def _notes(path: str, others: list[str], n_deep: int, classes: set[str]) -> tupl
         )
     if n_deep:
         notes.append(
-            f"{n_deep} pictures in {path} have 16 bits per pixel, which are scaled to 8 "
+            f"{counted(n_deep, 'picture')} of 16 bits per pixel in {path} are scaled to 8 "
             "(0 ... 65535 to 0 ... 255): dataset=file with an npy file keeps all bits"
         )
     if classes and {name.lower() for name in classes} <= _PARTS:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ebmtrain.datasets.io.point_table import columns_option
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, counted
 
 _MAX_NOTES = 3
 _MIN_ROWS = 6  # fewer are no evidence of a pattern
@@ -161,7 +161,7 @@ def check_codes(path: str, values: np.ndarray, names: tuple[str, ...] | None = N
             element = _column(j, names) if len(event) == 1 else f"element {_element(j, event)}"
             what = (
                 f"{path} {element} is {_exact(end[j])} in row {int(np.argmax(at_end[:, j])) + 1} "
-                f"(counted from 1) and {int(at_end[:, j].sum()) - 1} others, far from "
+                f"(counted from 1) and {counted(int(at_end[:, j].sum()) - 1, 'other')}, far from "
                 f"{others.min():.6g} ... {others.max():.6g}"
             )
             remedy = f"dataset.missing=[{_exact(end[j])}] leaves such rows out"

@@ -39,6 +39,7 @@ from ebmtrain.types import (
     HasStepSizeEnd,
     OpenUnit,
     Sampler,
+    WholeNumber,
 )
 
 # A gap between the two sides gives a warning if it exceeds both.
@@ -95,7 +96,7 @@ class AnnealedImportanceSampling:
         ValueError: the kernel is not exact.
     """
 
-    every: Count
+    every: WholeNumber
     kernel: Sampler
     chains: Count = 1500
     temperatures: Count = 600

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ebmtrain.errors import counted
 from ebmtrain.types import Standardization
 
 _MAX_ENERGY_NATS = 500.0  # the energies of the presets stay within some tens
@@ -118,7 +119,7 @@ def divergence(
     chains_are = f"{chains} chains hold {ess:.0f} independent draws"
     if acceptance is not None and slow:
         chains_are = f"{acceptance:.1%} of the steps are accepted"
-    return Divergence(f"{energies} in {d} dimensions, and {chains_are}", slow)
+    return Divergence(f"{energies} in {counted(d, 'dimension')}, and {chains_are}", slow)
 
 
 class Divergence(NamedTuple):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, labels_of
+from ebmtrain.types import Count, WholeNumber, labels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Classification:
         bins: of the confidence.
     """
 
-    every: Count
+    every: WholeNumber
     bins: Count = 15
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:

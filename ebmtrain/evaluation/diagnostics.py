@@ -20,6 +20,7 @@ from ebmtrain.types import (
     HasClamp,
     HasJumps,
     Sampler,
+    WholeNumber,
     WrapsSampler,
     method_chains,
     names_of,
@@ -80,7 +81,7 @@ class Diagnostics:
 
     at_start: ClassVar[bool] = False
 
-    every: Count
+    every: WholeNumber
     chains: Annotated[int, Ge(4)] = 64
     draws: Annotated[int, Ge(8)] = 150
     thin: Count = 10

@@ -14,7 +14,7 @@ from annotated_types import Le
 from torch import Tensor, nn
 
 from ebmtrain.datasets.extremes import extreme_values
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, counted
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.estimators.grid_quadrature import (
     CHUNK,
@@ -26,7 +26,15 @@ from ebmtrain.evaluation.estimators.grid_quadrature import (
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Density, Normalised, Positive, Region, Standardization
+from ebmtrain.types import (
+    Count,
+    Density,
+    Normalised,
+    Positive,
+    Region,
+    Standardization,
+    WholeNumber,
+)
 
 _TRUTH_SAMPLES = 5_000
 _TRUTH_REGION_FACTOR = 1.6  # width of the region that holds the true mass, in ranges of its samples
@@ -74,7 +82,7 @@ class Quadrature:
         tolerance: largest error of log Z and of KL, in nats.
     """
 
-    every: Count
+    every: WholeNumber
     resolution: Annotated[Count, Le(_MAX_RESOLUTION)] = 256
     margin: Positive = 0.3
     tolerance: Positive = 1e-3
@@ -92,8 +100,8 @@ class Quadrature:
         if d <= _MAX_GRID_DIMENSIONS and n**d > _MAX_GRID_POINTS:
             largest = self.resolution * int(_MAX_GRID_POINTS ** (1 / d)) // n
             raise ConfigError(
-                f"evaluation.resolution={self.resolution} makes a grid of {n**d:,} points in {d} "
-                f"dimensions: lower it to at most {largest}"
+                f"evaluation.resolution={self.resolution} makes a grid of {n**d:,} points in "
+                f"{counted(d, 'dimension')}: lower it to at most {largest}"
             )
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:

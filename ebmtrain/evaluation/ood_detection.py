@@ -15,7 +15,7 @@ from ebmtrain.evaluation.estimators.auroc import auroc
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Dataset, HasAnomalies
+from ebmtrain.types import Dataset, HasAnomalies, WholeNumber
 
 DETECTORS = {
     "kde": "KernelDensity",
@@ -52,7 +52,7 @@ class OutlierBaselines:
     """
 
     at_start: ClassVar[bool] = False
-    every: Count
+    every: WholeNumber
     _cache: WeakKeyDictionary[Dataset, dict[str, list[float]]] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )

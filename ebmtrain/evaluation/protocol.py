@@ -89,8 +89,8 @@ class Evaluation(NamedTuple):
 
 class Evaluator(Protocol):
     """Computes numbers about a model every `every` updates, after the last update and, unless
-    `at_start` is False, before the first. `at_start` is False where an untrained model has no
-    meaningful value.
+    `at_start` is False, before the first; never if `every` is 0. `at_start` is False where an
+    untrained model has no meaningful value.
     """
 
     @property

@@ -34,7 +34,7 @@ from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_si
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Count, Dataset, Density, Modes
+from ebmtrain.types import Count, Dataset, Density, Modes, WholeNumber
 
 _MAX_CLUSTERED = 2_000  # real points in which modes are looked for
 _N_TRUE_POINTS = 50_000  # to estimate the true weight of each mode
@@ -83,7 +83,7 @@ class Quality:
 
     at_start: ClassVar[bool] = False
 
-    every: Count
+    every: WholeNumber
     points: Annotated[int, Ge(2), Le(100_000)] = 1000
     projections: Count = 100
     shuffles: Count = 100

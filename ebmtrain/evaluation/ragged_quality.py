@@ -21,7 +21,7 @@ from ebmtrain.evaluation.quality import (
     sample_metrics,
 )
 from ebmtrain.masks import fill_zeros, finite_mask, step_mask
-from ebmtrain.types import Count
+from ebmtrain.types import Count, WholeNumber
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class RaggedQuality:
 
     at_start: ClassVar[bool] = False
 
-    every: Count
+    every: WholeNumber
     points: Annotated[int, Ge(2), Le(100_000)] = 1000
     projections: Count = 100
     shuffles: Count = 100
@@ -95,7 +95,7 @@ class RaggedDiagnostics:
 
     at_start: ClassVar[bool] = False
 
-    every: Count
+    every: WholeNumber
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         return Evaluation(chain_age_metrics(inputs), [_NOTICE])

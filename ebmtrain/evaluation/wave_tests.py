@@ -13,7 +13,7 @@ from torch import Tensor
 from ebmtrain.evaluation.estimators.wave_fit import MIN_STEPS, Waves, fit_ragged_waves
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric
 from ebmtrain.masks import finite_mask
-from ebmtrain.types import Count
+from ebmtrain.types import WholeNumber
 
 _NO_TEST = f"no test of waves: it needs sequences (length, channels) of {MIN_STEPS} steps or more"
 
@@ -44,7 +44,7 @@ class WaveTests:
     at_start: ClassVar[bool] = False
     ragged: ClassVar[bool] = True
 
-    every: Count
+    every: WholeNumber
     points: Annotated[int, Ge(10), Le(100_000)] = 1000
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:

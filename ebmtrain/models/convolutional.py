@@ -10,6 +10,7 @@ from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from ebmtrain.errors import counted
 from ebmtrain.models.layers import (
     BaseStd,
     add_base_energy,
@@ -59,8 +60,8 @@ class Convolutional(nn.Module):
         if halvings > fit:
             shorter = ",".join(map(str, widths[: fit + 1]))
             raise ValueError(
-                f"model=conv halves images {halvings} times, and {height} x {width} pixels can be "
-                f"halved {fit} times: give model.widths=[{shorter}]"
+                f"model=conv halves images {counted(halvings, 'time')}, and {height} x {width} "
+                f"pixels can be halved {counted(fit, 'time')}: give model.widths=[{shorter}]"
             )
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.strided = nn.ModuleList(

@@ -53,7 +53,7 @@ class Mixtures(nn.Module):
         d, count = math.prod(event_shape), mixtures * components
         if rank > d:
             raise ValueError(
-                f"model.rank={rank} must be at most the {d} coordinates of a point: lower it"
+                f"model.rank={rank} must be at most {d}, the coordinates of a point: lower it"
             )
         self.mixtures = mixtures
         self.centres = nn.Parameter(_initial_centres(training_points, mixtures, components, d))

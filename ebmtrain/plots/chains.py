@@ -130,7 +130,8 @@ def _draw_rhat(axes: Axes, data: ChainSummary, max_rhat: float) -> None:
     axes.set_yticks(places, [f"{name}  {r:.3g}" if r >= 10 else f"{name}  {r:.3f}"
                              for name, r in zip(data.names, data.rhat, strict=True)])  # fmt: skip
     axes.set_ylim(len(places) - 0.5, -0.5)
-    label_axes(axes, title=f"split R-hat (above {max_rhat:g} chains do not mix)", x="R-hat - 1")
+    title = f"split R-hat (above {max_rhat:g} chains do not mix)"
+    label_axes(axes, title=title, x="R-hat - 1, shown as at least 0.0001")
 
 
 def _draw_ages(axes: Axes, ages: np.ndarray) -> None:

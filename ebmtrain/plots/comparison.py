@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ebmtrain.errors import counted
 from ebmtrain.plots.scales import set_log_scale, set_robust_limits
 from ebmtrain.plots.style import (
     DATA,
@@ -90,7 +91,7 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
     others = len(arrays) - len(GROUP_COLOURS)
     for k, (name, lines) in enumerate(arrays.items()):
         best = k < len(GROUP_COLOURS)
-        label = f"{others} others" if k == len(GROUP_COLOURS) else None
+        label = counted(others, "other") if k == len(GROUP_COLOURS) else None
         if best:
             half = _MAX_LABEL_LETTERS // 2
             cut = len(name) > _MAX_LABEL_LETTERS

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ebmtrain.errors import ConfigError, UnsafeError
+from ebmtrain.errors import ConfigError, UnsafeError, counted
 from ebmtrain.runs.loading import load
 from ebmtrain.runs.trained_run import Run
 from ebmtrain.types import Standardization
@@ -65,7 +65,8 @@ class Composition(nn.Module):
             raise ConfigError("model.runs is empty: name run directories, model.runs=[A,B]")
         if weights is not None and len(weights) != len(runs):
             raise ConfigError(
-                f"model.weights has {len(weights)} numbers for {len(runs)} runs: give one for each"
+                f"model.weights has {counted(len(weights), 'number')} for "
+                f"{counted(len(runs), 'run')}: give one for each"
             )
         if kind == "mixture" and weights is not None and min(weights) <= 0:
             raise ConfigError(f"model.weights of a mixture must be positive, got {list(weights)}")

@@ -12,6 +12,7 @@ import torch
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.presets import dataset_name
 from ebmtrain.config.sizes import chain_steps
+from ebmtrain.errors import counted
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.evaluation.verdict import distance_text
 from ebmtrain.runs.storage.rundir import relative_to_cwd
@@ -37,17 +38,17 @@ def opening_lines(experiment: Experiment, choices: dict[str, str]) -> list[str]:
     named = [f"{group} {choices[group]}" for group in shown if group in choices]
     lines = [
         "  ".join(named),
-        f"{n_parameters:,} parameters  {experiment.device} x{torch.get_num_threads()} "
+        f"{counted(n_parameters, 'parameter')}  {experiment.device} x{torch.get_num_threads()} "
         f"{str(experiment.dtype).removeprefix('torch.')}  seed {experiment.seed}",
     ]
     for name, steps in chain_steps(experiment.config).items():
         if steps > _MANY_CHAIN_STEPS:
-            lines.append(f"{name}: {steps:,} steps of each chain")
+            lines.append(f"{name}: {counted(steps, 'step')} of each chain")
     if (spec := experiment.train_spec) is not None:
         data = spec.dataset
         lines.append(
-            f"{len(data.train):,} points of shape {tuple(data.train.shape[1:])}, "
-            f"{len(data.holdout):,} held out  {spec.n_steps:,} steps of {spec.batch_size}"
+            f"{counted(len(data.train), 'point')} of shape {tuple(data.train.shape[1:])}, "
+            f"{len(data.holdout):,} held out  {counted(spec.n_steps, 'step')} of {spec.batch_size}"
         )
         if (wanted := experiment.config["train"]["batch_size"]) > spec.batch_size:
             lines.append(

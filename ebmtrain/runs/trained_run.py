@@ -26,7 +26,7 @@ from ebmtrain.runs.storage.atomic_io import folder_identity
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import temperature_of
-from ebmtrain.types import Joint, Positive, method_chains
+from ebmtrain.types import Joint, Positive, labels_of, method_chains
 
 
 class Run:
@@ -88,7 +88,7 @@ class Run:
         thin: int | None = None,
         chains: int | None = None,
         seed: int | None = None,
-        label: int | None = None,
+        label: int | str | None = None,
     ) -> Tensor:
         """Points from the model by its own sampler, (count, *event), in the data's own units.
 
@@ -103,7 +103,8 @@ class Run:
             thin: steps between two points of a chain.
             chains: number of parallel chains.
             seed: of the draws; None: the seed of the run.
-            label: class of the points, counted from 0; None: points of all classes.
+            label: class of the points, by its name in the data or, where the names are words or the
+                data cannot be read, counted from 0; None: points of all classes.
 
         Raises:
             ConfigError: a value out of its range, or a label for a model without classes.
@@ -111,15 +112,37 @@ class Run:
         settings, generator = self._settings(
             "sample", seed, count=count, start=start, burn_in=burn_in, thin=thin, chains=chains
         )
-        n_classes = self.classes or 0
-        if label is not None and label not in range(n_classes):
-            no_classes = "this model has no classes: leave it out, or train with method=jem"
-            known = f"classes of this model are 0 to {n_classes - 1}"
-            raise ConfigError(f"label is {label}; {known if n_classes else no_classes}")
+        index = None if label is None else self._class_index(label)
         points = draw_samples(
-            self.experiment, self.standard_energy, self.method_state, settings, generator, label
+            self.experiment, self.standard_energy, self.method_state, settings, generator, index
         )
         return self.experiment.standardization.to_data(points)
+
+    def _class_index(self, label: int | str) -> int:
+        """The class of this name, or of this number from 0 where names are no numbers.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not (n_classes := self.classes or 0):
+            raise ConfigError(
+                f"label is {label}; this model has no classes: leave it out, or train with "
+                "method=jem"
+            )
+        try:
+            labels = labels_of(self.experiment.dataset)
+        except DataError:  # the data were moved
+            labels = None
+        names = [] if labels is None else list(labels.names)
+        if str(label) in names:
+            return names.index(str(label))
+        are_numbers = bool(names) and all(name.lstrip("-").isdigit() for name in names)
+        if isinstance(label, int) and label in range(n_classes) and not are_numbers:
+            return label
+        known = f"0 to {n_classes - 1}"
+        if names and names != [str(i) for i in range(n_classes)]:
+            known = ", ".join(names) if are_numbers else f"{known}, or {', '.join(names)}"
+        raise ConfigError(f"label is {label}; classes of this model are {known}")
 
     def inpaint(
         self,

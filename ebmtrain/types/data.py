@@ -290,7 +290,7 @@ def check_mixture(centres: Sequence[Sequence[float]], weights: Sequence[float] |
         return
     if len(weights) != len(centres):
         raise ValueError(
-            f"got {len(weights)} weights for {len(centres)} centres: give one for each, or null"
+            f"got weights of {len(weights)} modes, centres of {len(centres)}: give both, or null"
         )
     if not (all(w >= 0 for w in weights) and 0 < sum(weights) < math.inf):
         raise ValueError(f"weights must be >= 0 with a positive sum, got {list(weights)}")

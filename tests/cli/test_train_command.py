@@ -179,7 +179,7 @@ def test_an_unwritable_output_folder_is_refused(command, folder: Path, tiny, no_
         (["plots=none"], "plots=none is unknown: give plots.every=0"),
         (["method=PCD"], "unknown option method=PCD; did you mean pcd?"),
         (["dataset=data/odd.csv"], "did you mean dataset=file dataset.path=data/odd.csv?"),
-        (["method=pcd", "list"], "list cannot be read: it is no key=value, and a verb comes first"),
+        (["method=pcd", "list"], "list cannot be read: it is no key=value: give ebmtrain list"),
         (
             ["dataset=file", "dataset.path=a,b.csv"],
             "a single value with commas as 'dataset.path=\"a",
@@ -189,7 +189,17 @@ def test_an_unwritable_output_folder_is_refused(command, folder: Path, tiny, no_
         (["--multirn"], "did you mean --multirun?"),
         (["train.steps"], "train.steps is given no value: train.steps=..."),
         (["method"], "method is given no value: method=..."),
-        (["train"], "there is no verb train: ebmtrain alone trains"),
+        (["train"], "there is no verb train: type ebmtrain method=pcd"),
+        (["train", "x.csv"], "type ebmtrain dataset=file dataset.path=x.csv"),
+        (["fit", "moons", "seed=1"], "type ebmtrain dataset=moons seed=1"),
+        (["gpu"], "gpu is no verb and no key=value: give device=cuda"),
+        (["x.csv"], "x.csv is no verb and no key=value: give dataset=file dataset.path=x.csv"),
+        (["pcd"], "pcd is no verb and no key=value: give method=pcd"),
+        (["seed=1", "gpu"], "gpu cannot be read: it is no key=value: give device=cuda"),
+        (["device.gpu=true"], "unknown key device.gpu: give device=cuda"),
+        (["-v"], "-v is unknown: give --debug"),
+        (["-o", "out"], "-o is unknown: give hydra.run.dir=out"),
+        (["resume", "--latest"], "unknown flag --latest: give ebmtrain resume RUN"),
         (["evalute", "x"], "unknown verb evalute; did you mean evaluate?"),
         (["model._target_=ebmtrain.models.mlp.MPL"], "ebmtrain.models.mlp has no MPL; did you"),
         (["model._target_=nowhere.Model"], "there is no nowhere to import 'nowhere.Model' from"),
@@ -201,6 +211,43 @@ def test_misspelt_arguments_get_a_proposal(command, folder: Path, words, saying)
     (line,) = outcome.err.splitlines()
     assert saying in line
     assert list(folder.iterdir()) == []
+
+
+def test_problems_of_several_kinds_are_told_together(command, folder: Path):
+    outcome = command("check", "quality.points=1", "train.stepps=3", "optimizer.lrr=1")
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        "ebmtrain: 3 problems",
+        "  - unknown key train.stepps; did you mean train.steps?",
+        "  - unknown key optimizer.lrr; did you mean optimizer.lr?",
+        "  - quality.points must be greater than or equal to 2, got 1",
+    ]
+
+
+def test_a_sweep_over_missing_data_writes_nothing(command, folder: Path, tiny_file):
+    words = ["dataset=file", "dataset.path=none.csv", "seed=0,1", "hydra.sweep.dir=sweep"]
+    outcome = command("-m", *tiny_file, *words)
+    assert outcome.code == 2
+    assert "none.csv does not exist" in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_sweep_of_one_job_says_so(command, folder: Path, tiny):
+    outcome = command("-m", *tiny, "train.steps=1", "hydra.sweep.dir=sweep")
+    assert outcome.code == 0
+    assert outcome.lines[0].startswith("one job: no option has several values")
+    assert "(1 job, 0 failed)" in outcome.lines[-1]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluations_can_be_switched_off(command, folder: Path, tiny):
+    words = ["quality.every=0", "diagnostics.every=0", "train.steps=2", "hydra.run.dir=run"]
+    assert command(*tiny, *words).code == 0
+    assert {"kl", "rhat", "energy_distance"} & set(result(folder / "run")["metrics"]) == {"kl"}
+    words[-1] = "hydra.run.dir=none"
+    assert command(*tiny, *words, "evaluation.every=0").code == 0
+    assert result(folder / "none")["metrics"] == {}
 
 
 @pytest.mark.slow

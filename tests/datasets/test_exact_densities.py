@@ -188,7 +188,10 @@ def test_an_odd_checkerboard_has_one_more_square():
     [
         (lambda: GaussianMixture(centres=[], std=1.0), "centres"),
         (lambda: GaussianMixture(centres=[[0.0], [1.0, 2.0]], std=1.0), "equal length"),
-        (lambda: GaussianMixture(centres=[[0.0]], std=1.0, weights=[1, 1]), "2 weights for 1"),
+        (
+            lambda: GaussianMixture(centres=[[0.0]], std=1.0, weights=[1, 1]),
+            "weights of 2 modes",
+        ),
         (lambda: GaussianMixture(centres=[[0.0]], std=1.0, weights=[-1]), "-1"),
         (lambda: GaussianMixture(centres=[[0.0]], std=1.0, weights=[0]), "positive sum"),
         (lambda: GaussianMixture(centres=[[0.0]], std=1.0, weights=[math.nan]), "nan"),

@@ -288,7 +288,7 @@ BAD_PICKLES = {
     ),
     "too few labels": (
         pickled({"data": ROWS, "labels": [0]}),
-        "holds 1 labels for 4 images: get",
+        "holds 1 label for 4 images: get",
     ),
     "too few bytes": (py2_pickle(ROWS, data=b"abc"), r"3 bytes for shape \(4, 3072\)"),
 }
@@ -384,7 +384,7 @@ def test_bad_pictures_are_refused(tmp_path, case):
 
 def test_a_single_picture_is_refused(tmp_path):
     picture(tmp_path / "a.png")
-    assert_refused("holds 1 images; at least 2", image_folder, path=str(tmp_path), seed=1)
+    assert_refused("holds 1 image; at least 2", image_folder, path=str(tmp_path), seed=1)
 
 
 def test_every_image_format_supports_augmentation(tmp_path):

@@ -217,7 +217,7 @@ def test_files_that_are_not_read_are_named(tmp_path):
     (note,) = points.notes
     assert "not read as pictures: ._1.png, Thumbs.db, labels.csv, phone.heic; move" in note
     png(tmp_path / "3.png", GRAY.astype(np.uint16), 0, 16)
-    assert "1 pictures in" in image_folder(path=str(tmp_path), seed=1).notes[1]
+    assert "1 picture of 16 bits per pixel in" in image_folder(path=str(tmp_path), seed=1).notes[1]
 
 
 def folders_of_classes(folder: Path, n: int = 10, names=("cat", "dog", "emu")) -> dict[bytes, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from repeats import normal, seeded
@@ -239,3 +240,23 @@ def test_a_run_classifies_and_samples_each_class(command, tiny_file, folder):
     refused = command("sample", "run", "label=3")
     assert refused.code == 2
     assert "classes of this model are 0 to 2" in refused.err
+    assert run._class_index(labels.names[1]) == 1
+
+
+def test_classes_are_chosen_by_their_numbers_in_the_data(command, folder, tiny_file):
+    """1 is the class of that name, and not the second one."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    names = np.arange(60) % 3 + 1
+    lines = [f"{a},{b},{name}" for (a, b), name in zip(x, names, strict=True)]
+    (folder / "x.csv").write_text("\n".join(["a,b,kind", *lines]))
+    words = ["dataset=file", "dataset.path=x.csv", "dataset.labels=kind", "method=jem",
+             "method.slots=64", "train.batch_size=16", "plots.every=0"]  # fmt: skip
+    outcome = command(*tiny_file, *words, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    import ebmtrain
+
+    run = ebmtrain.load(folder / "run")
+    assert [run._class_index(name) for name in (1, 2, 3)] == [0, 1, 2]
+    assert command("sample", "run", "label=3", "count=5").code == 0
+    refused = command("sample", "run", "label=0")
+    assert "label is 0; classes of this model are 1, 2, 3" in refused.err

@@ -126,7 +126,7 @@ def test_landscapes_of_other_dimensions(model):
     ("arguments", "words"),
     [
         ({"centres": [[0.0], [1.0, 2.0]]}, "equal length"),
-        ({"centres": [[0.0, 0.0]], "weights": [1.0, 2.0]}, "2 weights for 1 centres"),
+        ({"centres": [[0.0, 0.0]], "weights": [1.0, 2.0]}, "weights of 2 modes, centres of 1"),
         ({"weights": [0.0, 0.0, 0.0]}, "positive sum"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_rank_above_the_dimension_is_refused(command):
     outcome = command("check", "model=mixtures", "model.rank=3")
     assert outcome.code == 2
     assert outcome.err == (
-        "ebmtrain: model: model.rank=3 must be at most the 2 coordinates of a point: lower it\n"
+        "ebmtrain: model: model.rank=3 must be at most 2, the coordinates of a point: lower it\n"
     )
 
 

@@ -195,7 +195,7 @@ def test_no_more_runs_are_opened_than_there_may_be_terms(runs, config, folder: P
     ("options", "said"),
     [
         ({"runs": []}, "model.runs is empty"),
-        ({"runs": ["a", "b"], "weights": [1.0]}, "has 1 numbers for 2 runs"),
+        ({"runs": ["a", "b"], "weights": [1.0]}, "has 1 number for 2 runs"),
         ({"runs": ["a", "b"], "weights": [1.0, 0.0], "kind": "mixture"}, "must be positive"),
         ({"runs": ["a", "c"]}, "runs of the same kind of points"),
         ({"runs": ["c"], "kind": "mixture"}, "log Z of .* is not known"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ebmtrain.datasets.io.folders import resolve_folder
 from ebmtrain.datasets.io.read_idx import find_idx_file, read_idx
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, counted
 
 _NAMES = ("train-labels", "t10k-labels")
 _WANTED = (
@@ -62,7 +62,7 @@ def _read_labels(file: Path, count: int) -> np.ndarray:
     labels = read_idx(file, axes=1)
     if len(labels) != count:
         raise DataError(
-            f"{file} holds {len(labels):,} labels for {count:,} images: take labels and images "
-            "from one data set"
+            f"{file} holds {counted(len(labels), 'label')} for {counted(count, 'image')}: take "
+            "labels and images from one data set"
         )
     return labels

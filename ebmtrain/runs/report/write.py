@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ebmtrain.errors import ConfigError
+from ebmtrain.errors import ConfigError, counted
 from ebmtrain.runs.report.collect import printable, read_entries
 from ebmtrain.runs.report.entry import Entry
 from ebmtrain.runs.report.figures import FIGURE_FILES, figures
@@ -50,7 +50,7 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         if len(table.rows) <= _MAX_PRINTED_ROWS:
             table.show()
         else:
-            print(f"\n{table.title}: {len(table.rows)} rows, in summary.md")
+            print(f"\n{table.title}: {counted(len(table.rows), 'row')}, in summary.md")
     if not quiet:
         print()
     return entries

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError
+from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError, counted
 from ebmtrain.runs.storage import atomic_io, safe_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
@@ -275,7 +275,9 @@ class RunDir:
             if skipped:
                 skipped[-1] += f"; {candidate.name} is used instead"
             return state, skipped
-        others = f", nor are the {len(skipped) - 1} others whole" if len(skipped) > 1 else ""
+        n_others = len(skipped) - 1
+        others = f", as {'is' if n_others == 1 else 'are'} {counted(n_others, 'other')}"
+        others = others if n_others > 0 else ""
         found = f"{skipped[0]}{others}" if skipped else f"{self.checkpoints} holds none"
         raise CheckpointError(
             f"no usable checkpoint: {found}; restore one from a copy, or train again"

@@ -333,7 +333,7 @@ def test_the_newest_intact_checkpoint_is_loaded_and_damaged_ones_named(tmp_path)
     assert passed[1].endswith("step_00000005.pt is used instead")
     (run.checkpoints / "step_00000005.pt").write_bytes(b"")
     flip(run.checkpoints / "step_00000000.pt")
-    reason = r"checkpoint: .*last\.pt is damaged.*nor are the 3 others"
+    reason = r"checkpoint: .*last\.pt is damaged.*as are 3 others"
     with pytest.raises(CheckpointError, match=reason):
         run.load_checkpoint()
 
