@@ -60,9 +60,8 @@ class Sweep:
         interrupted = statuses.count("interrupted")
         failed = len(statuses) - interrupted - statuses.count("finished")
         missing = len(statuses) < len(self.jobs)
-        total = counted(len(self.jobs), "job")
-        counts = [f"{len(statuses)} of {total}" if missing else total]
-        counts += [f"{failed} failed"]
+        total = counted(len(self.jobs) if missing else len(statuses), "job")
+        counts = [f"{len(statuses)} of {total}" if missing else total, f"{failed} failed"]
         counts += [f"{interrupted} interrupted"] if interrupted else []
         kind = "ensemble" if self.key == "hydra.run.dir" else "sweep"
         print(f"{kind:8} {self.path}  ({', '.join(counts)})")
