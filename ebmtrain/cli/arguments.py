@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import importlib
 import itertools
 import re
 import shlex
@@ -310,10 +311,9 @@ def _override_problems(error: Exception, arguments: list[str], known: Presets) -
 
 def _value_problems(overrides: list[str], known: Presets) -> list[str]:
     """Problems of the values of a configuration that can be composed."""
-    from ebmtrain.config.validate import validate
-
+    validation = importlib.import_module("ebmtrain.config.validate")  # torch, for an error only
     try:
-        validate(to_plain(known.compose(overrides)))
+        validation.validate(to_plain(known.compose(overrides)))
     except ConfigError as error:
         return str(error).splitlines()
     except Exception:  # said where the rest is right
