@@ -16,7 +16,7 @@ from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
 from ebmtrain.runs.initial_weights import with_initial_weights
 from ebmtrain.runs.loggers.console import LOG, RunConsole
-from ebmtrain.runs.provenance import run_info
+from ebmtrain.runs.provenance import environment_changes, run_info
 from ebmtrain.runs.session import Session, Stepper
 from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
@@ -134,7 +134,8 @@ def resume(
         _check_resumable(experiment, state)
         if config is not None:
             run.write_config(config)
-        return _run_session(experiment, run, choices, quiet=quiet, resumed=state, notes=skipped)
+        notes = [*skipped, *environment_changes(run.read_json("run.json"), experiment)]
+        return _run_session(experiment, run, choices, quiet=quiet, resumed=state, notes=notes)
 
 
 def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:

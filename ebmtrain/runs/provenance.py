@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ebmtrain.config.experiment import Experiment
+from ebmtrain.runtime import native
 
 
 def run_info(
@@ -23,17 +24,46 @@ def run_info(
     return {
         "command": list(command or sys.argv),
         "choices": choices,
+        **_environment(experiment),
+        "git": git_state(),
+        "seed": experiment.seed,
+    }
+
+
+def _environment(experiment: Experiment) -> dict[str, Any]:
+    """All that results depend on beside the configuration."""
+    return {
         "versions": {
             "ebmtrain": version("ebmtrain"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "git": git_state(),
         "device": str(experiment.device),
         "threads": torch.get_num_threads(),
         "dtype": str(experiment.dtype).removeprefix("torch."),
-        "seed": experiment.seed,
+        "cpp_library": native.enabled() and not native.rejections(),
     }
+
+
+def environment_changes(saved: Mapping[str, Any], experiment: Experiment) -> list[str]:
+    """A warning if the environment is not the one in run.json, `saved`: rounding differs then, and
+    the resumed run is not bit-identical to an uninterrupted one."""
+    then, now = _by_name(saved), _by_name(_environment(experiment))
+    changes = [
+        f"{name} from {then[name]!r:.40} to {value!r}"
+        for name, value in now.items()
+        if name in then and then[name] != value
+    ]
+    if not changes:
+        return []
+    listed = ", ".join(changes)
+    return [f"rounding may differ from that of an uninterrupted run: changed are {listed}"]
+
+
+def _by_name(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the level `versions`; of a damaged file, what can be read."""
+    versions = environment.get("versions")
+    return {**environment, **(versions if isinstance(versions, dict) else {}), "versions": None}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from ebmtrain.runs.storage.rundir import RunDir
 
 @pytest.mark.slow
 def test_random_disturbances_lose_nothing(tmp_path: Path):
-    wrong, faults = chaos.chaos(4, tmp_path / "chaos")
+    wrong, faults = chaos.chaos(2, tmp_path / "chaos")
     assert (wrong, list(faults)) == (0, [])
 
 

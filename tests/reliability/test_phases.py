@@ -128,7 +128,7 @@ TRAINING = {
     "pictures": ("ebmtrain.runs.figures.RunFigures.draw_all", SMALL),
     "animation": (
         "ebmtrain.plots.animation.animate",
-        (*SMALL, "plots.every=1", "plots.gif=true", "train.steps=8"),
+        (*SMALL, "plots.every=1", "plots.gif=true"),
     ),
     "ensemble": (
         "ebmtrain.evaluation.exact.Quadrature.__call__",

@@ -627,3 +627,27 @@ def test_invalid_chains_are_refused(configured, tmp_path, name, value, reason):
     (run / "checkpoints/last.pt").write_bytes(encode(saved))
     with pytest.raises(CheckpointError, match=reason):
         ebmtrain.load(run)
+
+
+@pytest.mark.parametrize(
+    ("saved", "named"),
+    [
+        ({}, None),
+        ({"threads": 64, "cpp_library": "?"}, ["threads from 64 to", "cpp_library from '?' to"]),
+        ({"versions": {"torch": "1.0"}}, ["torch from '1.0' to"]),
+        ({"versions": ["1.0"], "device": "\x1b[2J"}, ["device from"]),
+    ],
+)
+@pytest.mark.usefixtures("no_pictures")
+def test_a_change_of_the_environment_is_named(configured, tmp_path, saved, named):
+    run = run_uninterrupted(configured("method=dsm", "train.steps=2"), tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    assert about["cpp_library"] in (True, False)
+    (run / "run.json").write_text(json.dumps({**about, **saved}))
+    config = configured("method=dsm", "train.steps=3")
+    assert resume(run, config, quiet=True)["step"] == 3
+    log = (run / "run.log").read_text()
+    assert "\x1b" not in log
+    found = [line for line in log.splitlines() if "rounding may differ" in line]
+    assert len(found) == (named is not None)
+    assert all(words in found[0] for words in named or [])
