@@ -96,13 +96,18 @@ def locate(name: str, trust: Trust) -> Any:
 
 def trust_flags(config: Any) -> str:
     """The flags `--trust PACKAGE` with which a verb opens a run of this configuration."""
-    packages: dict[str, None] = {}
+    return "".join(f" --trust {name}" for name in packages(config))
+
+
+def packages(config: Any) -> list[str]:
+    """The packages besides ebmtrain whose parts this configuration names."""
+    names: dict[str, None] = {}
     nodes = [config]
     for node in nodes:  # grows during the loop
         if isinstance(node, dict):
             nodes += node.values()
             if isinstance(node.get("_target_"), str):
-                packages[node["_target_"].split(".")[0]] = None
+                names[node["_target_"].split(".")[0]] = None
         elif isinstance(node, list):
             nodes += node
-    return "".join(f" --trust {name}" for name in packages if name != "ebmtrain")
+    return [name for name in names if name != "ebmtrain"]

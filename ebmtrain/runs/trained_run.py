@@ -14,17 +14,20 @@ from torch import Generator, Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.schema import SampleSettings
+from ebmtrain.config.trust import trust_flags
 from ebmtrain.config.validate import Seed, call_problems, value_problems
 from ebmtrain.datasets.io.read_numpy import read_npz
 from ebmtrain.datasets.read_for_model import read_for_model
 from ebmtrain.errors import CheckpointError, ConfigError, DataError
 from ebmtrain.masks import finite_mask
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
+from ebmtrain.runs.notebook import run_html
 from ebmtrain.runs.posterior import DenoisedDraws, draw_clean_points, draw_missing_values
 from ebmtrain.runs.sampling import draw_samples
 from ebmtrain.runs.storage.atomic_io import folder_identity
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 from ebmtrain.runs.storage.rundir import RunDir
+from ebmtrain.runs.summary import closing_lines
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.types import Joint, Positive, labels_of, method_chains
 
@@ -72,6 +75,18 @@ class Run:
         model, method = (self.config[k]["_target_"].rpartition(".")[2] for k in ("model", "method"))
         status = self.result.get("status", "killed")
         return f"Run({str(self.path)!r}, {model}, {method}, step {self.step}, {status})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the line of `repr`, the numbers and warnings of the run, and its
+        last landscape."""
+        return run_html(self.path, [repr(self), *self._result_lines()])
+
+    def _result_lines(self) -> list[str]:
+        try:
+            lines = closing_lines(self.path, self.result, trust_flags(self.config), True)
+            return [*lines, *(f"warning: {text}" for text in self.result["warnings"])]
+        except (KeyError, TypeError, ValueError):  # a run without an end, or a damaged result.json
+            return []
 
     @property
     def parts(self) -> Experiment:
@@ -268,6 +283,23 @@ class Run:
     def classes(self) -> int | None:
         """Number of classes of the model; None if it models no classes."""
         return self.standard_energy.classes if isinstance(self.standard_energy, Joint) else None
+
+    def score_samples(self, x: Tensor | ArrayLike) -> Tensor:
+        """log p(x) = -E(x) / T - log Z of points in the data's own units, (n,), as the estimators
+        of scikit-learn call it. Where log Z of these weights is not known, -E(x) / T and a warning.
+
+        Raises:
+            ValueError: points of another shape.
+        """
+        negative = -self.energy(x) / self.temperature
+        if (log_z := self.log_z) is not None:
+            return negative - log_z
+        warnings.warn(
+            f"log Z of step {self.step} is not known, so these are -E / T, log p up to a constant: "
+            f"ebmtrain evaluate {self.path}",
+            stacklevel=2,
+        )
+        return negative
 
     def class_probabilities(self, x: Tensor | ArrayLike) -> Tensor:
         """p(y | x) = softmax_y(-E(x, y)) at T = 1 of points in the data's own units, (n, classes).

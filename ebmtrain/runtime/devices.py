@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -86,19 +88,40 @@ class Device:
         # Not by use_deterministic_algorithms, which imports torch's compiler: 1.5 s.
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
         if device.type == "cuda":
-            _disable_tf32()
+            _set_tf32(False, False)
 
 
-def _disable_tf32() -> None:
-    """Keeps products and convolutions on an NVIDIA GPU in float32, for the whole process.
+@contextmanager
+def keep_process_settings() -> Iterator[None]:
+    """At the end of this context, what `set_up_process` sets is as at its start."""
+    threads, determinism = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    enabled, triton = native.enabled(), native.triton_enabled()
+    tf32 = _tf32()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(determinism)
+        native.set_enabled(enabled, triton=triton)
+        _set_tf32(*tf32)
+
+
+def _tf32() -> tuple[bool, bool]:
+    """Whether convolutions and matrix products on an NVIDIA GPU may round to TF32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions of torch call these names deprecated
+        return bool(torch.backends.cudnn.allow_tf32), torch.backends.cuda.matmul.allow_tf32
+
+
+def _set_tf32(convolutions: bool, products: bool) -> None:
+    """Allows or forbids TF32 in convolutions and products on an NVIDIA GPU, for the whole process.
 
     torch rounds the factors of convolutions to TF32 by default, and those of products where the
     environment asks for it. TF32 has 11 bits: an energy of 100 nats is then uncertain by 0.05, and
     a chain accepts by differences of energies.
     """
     with warnings.catch_warnings():
-        # Some versions of torch call these names deprecated. With the new names set, reading the
-        # old ones fails, and torch's compiler reads them.
+        # With the new names set, reading the old ones fails, and torch's compiler reads them.
         warnings.simplefilter("ignore")
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products

@@ -96,6 +96,15 @@ def test_a_composition_has_the_settings_of_its_own_configuration(
 
 def test_the_interface_can_be_explored():
     """As in a notebook."""
-    assert {"load", "Run"} <= set(dir(ebmtrain))
-    for name in ("energy", "sample", "inpaint", "denoise", "log_z"):
+    assert {"load", "Run", "train"} <= set(dir(ebmtrain))
+    for name in ("energy", "score_samples", "sample", "inpaint", "denoise", "log_z"):
         assert "units" in (pydoc.render_doc(getattr(ebmtrain.Run, name)))
+
+
+def test_scores_without_log_z_are_known_up_to_a_constant(deterministic_run):
+    run = ebmtrain.load(deterministic_run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ebmtrain.Run, "log_z", None)
+        x = torch.zeros(3, 2)
+        with pytest.warns(UserWarning, match="log Z of step 20 is not known"):
+            assert torch.equal(run.score_samples(x), -run.energy(x) / run.temperature)
