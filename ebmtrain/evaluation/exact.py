@@ -176,8 +176,9 @@ class Quadrature:
         messages = []
         if not result.resolution_error <= self.tolerance:
             messages.append(
-                f"{LOG_Z_LEFT_OUT}: half the resolution differs by {result.resolution_error:.2g} "
-                "nats; raise evaluation.resolution"
+                f"{LOG_Z_LEFT_OUT}: on the grid half the resolution differs by "
+                f"{result.resolution_error:.2g} nats, and a tree of boxes does not reach "
+                "evaluation.tolerance either; raise evaluation.resolution"
             )
         if not result.outside <= self.tolerance:
             messages.append(

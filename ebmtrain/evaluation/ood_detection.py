@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ebmtrain.evaluation.estimators.auroc import auroc
+from ebmtrain.evaluation.estimators.threshold import false_positive_rate
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.score import in_chunks
@@ -36,6 +37,7 @@ class OutlierBaselines:
     same points, in the units that the model sees.
 
     auroc, auroc_se    of the energy, see `auroc`; over all points of the class
+    fpr95              of the energy, see `false_positive_rate`
     auroc_kde          of KernelDensity, at each bandwidth
     auroc_lof          of LocalOutlierFactor, at each number of neighbours
     auroc_svm          of OneClassSVM, at all pairs of GAMMAS and NUS
@@ -87,7 +89,8 @@ class OutlierBaselines:
         if dataset not in self._cache:  # fitted once, since the data do not change
             points = (dataset.train, dataset.holdout, anomalies)
             self._cache[dataset] = detector_aurocs(*(to_standard(x).flatten(1) for x in points))
-        metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error}
+        fpr95 = false_positive_rate(inliers, outliers)
+        metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error, "fpr95": fpr95}
         return Evaluation({**metrics, **self._cache[dataset]}, [])
 
 

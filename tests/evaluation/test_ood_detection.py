@@ -68,6 +68,10 @@ def test_auroc_of_held_out_points_against_the_class():
     unusual = torch.arange(len(u)) >= len(dataset.holdout)
     assert found["auroc"] == pytest.approx(roc_auc_score(unusual, Round()(u)))
     assert 0 < found["auroc_se"] < 0.06
+    scores = Round()(u)
+    limit = scores[~unusual].sort().values[-1 - len(dataset.holdout) // 20]
+    assert found["fpr95"] == pytest.approx(float((scores[unusual] <= limit).double().mean()))
+    assert 0 < found["fpr95"] < 1
     # Kernel estimates of the training points, in the same units.
     train = dataset.standardization.to_standard(dataset.train)
     distances = torch.cdist(train, train).fill_diagonal_(torch.inf).amin(1)

@@ -1,5 +1,5 @@
 """Random user files, read by ebmtrain and by independent readers: pandas, NumPy, and pixels
-computed by hand.
+computed by hand; and settings of other programs in the current folder and in the user's home.
 
     python tests/reliability/fuzz_files.py --files 2000 --seed 0
 
@@ -14,6 +14,7 @@ import gzip
 import io
 import os
 import struct
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -58,6 +59,8 @@ class Finding(NamedTuple):
 
 def run_case(case: Case) -> Finding:
     """Reads the file and compares."""
+    if case.kind == SETTINGS:
+        return run_settings(case)
     read = image_folder if case.path.is_dir() and "picture" in case.kind else from_file
     try:
         with warnings.catch_warnings():
@@ -400,7 +403,75 @@ def odd_path(rng: np.random.Generator, folder: Path, i: int) -> Case:
     return Case(f"path, {what}", path, lambda: x if clean else None, clean)
 
 
+# Settings of other programs
+
+SETTINGS = "settings"
+_RC_LINES = (
+    b"text.usetex: True", b"font.family: nonsense", b"axes.prop_cycle: cycler(", b"backend: none",
+    b"figure.facecolor: red", b"text.color: \xff", b"axes.unicode_minus: perhaps", b"no.such: 1",
+    b"path.sketch: 1, 100, 2", b"figure.dpi: 3", b"interactive: True", b"savefig.format: nothing",
+    b"axes.xmargin: -3", b"lines.linewidth: wide", b"\0\1", b": : :", b"font.size: 400",
+)  # fmt: skip
+_YAML = (
+    b"defaults: [nothing]\n", b"hydra: {run: {dir: elsewhere}}\n", b"seed: 5\n", b"\xff",
+    b"{", b"- 1\n", b"defaults:\n  - override hydra/launcher: none\n",
+)  # fmt: skip
+_RC_PLACES = ("matplotlibrc", ".config/matplotlib/matplotlibrc", ".matplotlib/matplotlibrc")
+_YAML_PLACES = (
+    "config.yaml", ".hydra/config.yaml", "conf/config.yaml", "configs/config.yaml", "hydra.yaml",
+    "configs/method/pcd.yaml", ".config/ebmtrain/config.yaml",
+)  # fmt: skip
+_DRAW = """
+import hashlib, os
+os.environ["MPLBACKEND"] = "agg"
+import torch
+from ebmtrain.config.presets import compose_config, to_plain
+from ebmtrain.plots.attempt import attempt
+config = to_plain(compose_config())
+with attempt("x.png", lambda _, why: print("refused:", why)):
+    from ebmtrain.plots.encode import encode_png
+    from ebmtrain.plots.energies import energy_histograms
+    picture = encode_png(energy_histograms({"data": torch.linspace(-1, 1, 50)}, "title"))
+    print(hashlib.sha256(picture + repr(config).encode()).hexdigest())
+"""
+
+
+def settings(rng: np.random.Generator, folder: Path, i: int) -> Case:
+    """Settings of matplotlib and of Hydra in a folder that is the current one and the home."""
+    place = folder / f"settings{i}"
+    place.mkdir()
+    for places, lines in ((_RC_PLACES, _RC_LINES), (_YAML_PLACES, _YAML)):
+        for name in rng.choice(places, int(rng.integers(3)), replace=False):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(b"\n".join(rng.choice(lines, int(rng.integers(1, 3)))))
+    return Case(SETTINGS, place, lambda: None)
+
+
+def run_settings(case: Case) -> Finding:
+    """A figure and the default configuration are those of an empty folder, or the figure is refused
+    with its reason."""
+    done = _draw(case.path)
+    line = done.stdout.strip()
+    if done.returncode or len(line.splitlines()) != 1:
+        return Finding(case, "unexpected", done.stdout + done.stderr)
+    if line.startswith("refused: "):
+        return Finding(case, "refused", line)
+    with tempfile.TemporaryDirectory() as empty:
+        same = line == _draw(Path(empty)).stdout.strip()
+    return Finding(case, "read" if same else "wrong", line)
+
+
+def _draw(folder: Path) -> subprocess.CompletedProcess[str]:
+    source = str(Path(__file__).resolve().parents[2])
+    own = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / ".config"), "PYTHONPATH": source}
+    return subprocess.run(
+        [sys.executable, "-c", _DRAW], cwd=folder, env={**os.environ, **own},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 KINDS = (table, table, array, folder_of_pictures, odd_path)
+_SETTINGS_EVERY = 100  # files: each starts two processes
 FAILURES = ("unexpected", "wrong", "refused though clean")
 
 
@@ -410,7 +481,8 @@ def fuzz(n_files: int, seed: int) -> list[Finding]:
     with tempfile.TemporaryDirectory() as place:
         for i in range(n_files):
             rng = np.random.default_rng([seed, i])
-            found.append(run_case(KINDS[i % len(KINDS)](rng, Path(place), i)))
+            make = settings if i % _SETTINGS_EVERY == 99 else KINDS[i % len(KINDS)]
+            found.append(run_case(make(rng, Path(place), i)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fuzz_files import FAILURES, Case, fuzz, run_case
+from fuzz_files import FAILURES, SETTINGS, Case, fuzz, run_case, settings
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -28,3 +28,12 @@ def test_a_wrong_reading_and_an_unneeded_refusal_are_findings(tmp_path):
     assert text.verdict == "refused"
     unknown = run_case(Case("table", tmp_path / "x.csv", lambda: None, options={"no": 1}))
     assert unknown.verdict == "unexpected"
+
+
+@pytest.mark.slow
+def test_settings_of_other_programs_change_nothing(tmp_path):
+    found = run_case(settings(np.random.default_rng(3), tmp_path, 0))
+    assert found.verdict in ("read", "refused"), found
+    (tmp_path / "red").mkdir()
+    (tmp_path / "red/matplotlibrc").write_text("figure.facecolor: red\ntext.usetex: True\n")
+    assert run_case(Case(SETTINGS, tmp_path / "red", lambda: None)).verdict == "read"
