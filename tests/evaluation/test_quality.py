@@ -18,8 +18,10 @@ from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_coverage
+from ebmtrain.evaluation.estimators.u_statistics import random_signs
 from ebmtrain.evaluation.protocol import EvaluationInput
-from ebmtrain.evaluation.quality import Quality, choose_real_points, energy_gap
+from ebmtrain.evaluation.quality import Quality, choose_real_points, energy_gap, sample_metrics
+from ebmtrain.evaluation.verdict import _DISTANCES
 from ebmtrain.models.gaussian import Gaussian
 from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.runs.launch import run_experiment
@@ -92,6 +94,8 @@ def test_wrong_samples_exceed_the_floors():
         assert found[name] > 2 * found[f"{name}_floor"]  # type: ignore[operator]
     floors = {name: value for name, value in found.items() if name.endswith("_floor")}
     found, warnings = CHECK(perfect(drawn=replace(FIVE, std=0.6)))
+    raised = floors.pop("sliced_wasserstein_floor")  # also of the samples
+    assert found["sliced_wasserstein_floor"] == pytest.approx(raised, rel=0.2)
     assert floors == {name: found[name] for name in floors}  # of real points alone
     assert found["mmd2"] > 2 * found["mmd2_floor"]  # type: ignore[operator]
     assert found["ksd2"] < 4 * found["ksd2_floor"]  # type: ignore[operator]
@@ -249,3 +253,17 @@ def test_quality_has_its_own_period(configured, tmp_path: Path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "mmd2" in row] == [8, 16, 20]
     assert [row["step"] for row in rows if "kl" in row] == [0, 10, 20]
+
+
+def test_heavy_tails_give_no_alarm_of_the_sliced_wasserstein_distance():
+    """Of Cauchy points; the floor from real points alone is exceeded twofold in a tenth of them."""
+    g = seeded(5)
+    directions, signs = torch.ones(1, 1, dtype=torch.float64), random_signs(150, 40, g)
+
+    def ratio(shift):
+        x = torch.empty(3, 150, 1, dtype=torch.float64).cauchy_(generator=g)
+        found = sample_metrics(x[0] + shift, x[1], x[2], directions, signs)
+        return found["sliced_wasserstein"] / found["sliced_wasserstein_floor"]
+
+    assert max(ratio(0.0) for _ in range(60)) < _DISTANCES["sliced_wasserstein"][1]
+    assert min(ratio(1e4) for _ in range(5)) > _DISTANCES["sliced_wasserstein"][1]
