@@ -61,7 +61,17 @@ class UnsafeError(EbmtrainError):
 
 def reason(error: BaseException) -> str:
     """The type and the message of an error on one line, for a warning."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line, 300 characters of it; the type if it has none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error; the type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def counted(count: int, noun: str) -> str:

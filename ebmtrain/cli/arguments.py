@@ -19,7 +19,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ebmtrain.config.presets import Presets, compose_config, extend_import_path, to_plain
-from ebmtrain.errors import ConfigError, nearest, out_of_memory, own_code_location, suggestion
+from ebmtrain.errors import (
+    ConfigError,
+    first_line,
+    nearest,
+    out_of_memory,
+    own_code_location,
+    suggestion,
+)
 
 _MAX_JOBS_TO_EXPLAIN = 64  # of a sweep, each composed to find an override that does not fit
 
@@ -147,7 +154,7 @@ def _parse_value(key: str, text: str) -> Any:
         # As Hydra reads it: 1e-3 is a number there and a string in YAML 1.1.
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{key}={text} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{key}={text} cannot be read: {first_line(error)}") from error
     assert isinstance(value, dict)
     return value["value"]
 

@@ -22,7 +22,7 @@ from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec, in_units
-from ebmtrain.errors import ConfigError, DataError, own_code_location
+from ebmtrain.errors import ConfigError, DataError, first_line, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.protocol import ChecksDimensions, Evaluator
@@ -99,7 +99,7 @@ def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, 
     found: dict[str, Evaluator] = {"evaluation": first}
     if data_spec.ragged:
         found = found if takes_ragged(first) else {}
-        found["left_out"] = RaggedDiagnostics(every=first.every)
+        found["diagnostics"] = RaggedDiagnostics(every=first.every)
         found["quality"] = RaggedQuality(**config["quality"])
         return found
     found["quality"] = Quality(**config["quality"])
@@ -268,7 +268,7 @@ def check_energy(energy: nn.Module, event_shape: Sequence[int]) -> None:
         except (RuntimeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"model {type(energy).__name__} does not take points of shape "
-                f"{tuple(event_shape)}: {str(error).splitlines()[0]}"
+                f"{tuple(event_shape)}: {first_line(error)}"
                 f"{own_code_location(error)}; choose another model or dataset"
             ) from error
     if joint.shape != (len(x),):

@@ -30,7 +30,7 @@ from ebmtrain.config.cross_checks import conflicts
 from ebmtrain.config.instantiate import PARTS
 from ebmtrain.config.schema import CheckpointSettings, PlotSettings, SampleSettings, TrainSettings
 from ebmtrain.config.trust import Trust, locate, refuse_hostile
-from ebmtrain.errors import ConfigError, suggestion
+from ebmtrain.errors import ConfigError, first_line, suggestion
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.runtime.devices import Device
@@ -261,4 +261,4 @@ def _import_problem(name: str, error: ImportError) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:  # Hydra wraps the first error in others
         cause = cause.__cause__
-    return f"cannot import {name!r}: {str(cause).splitlines()[0]}"
+    return f"cannot import {name!r}: {first_line(cause)}"

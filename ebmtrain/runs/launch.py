@@ -13,7 +13,7 @@ from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.trust import Trust, trust_flags
 from ebmtrain.config.validate import validate
 from ebmtrain.datasets.spec import DataSpec
-from ebmtrain.errors import CheckpointError, ConfigError, DivergedError
+from ebmtrain.errors import CheckpointError, ConfigError, DivergedError, one_line
 from ebmtrain.runs.initial_weights import with_initial_weights
 from ebmtrain.runs.loggers.console import LOG, RunConsole
 from ebmtrain.runs.provenance import environment_changes, run_info
@@ -132,10 +132,19 @@ def resume(
                 f"train.steps={2 * state['step']}, say"
             )
         _check_resumable(experiment, state)
+        notes = []
         if config is not None:
+            if _sets_adapted_step(run.config(), config, state):
+                notes = ["sampler.step_size has no effect: the run keeps the adapted step size"]
             run.write_config(config)
-        notes = [*skipped, *environment_changes(run.read_json("run.json"), experiment)]
+        notes += [*skipped, *environment_changes(run.read_json("run.json"), experiment)]
         return _run_session(experiment, run, choices, quiet=quiet, resumed=state, notes=notes)
+
+
+def _sets_adapted_step(before: dict[str, Any], config: dict[str, Any], saved: Checkpoint) -> bool:
+    """True if the configuration changes the initial step size of an adaptation that has begun."""
+    sizes = [c["sampler"].get("step_size") for c in (before, config) if c.get("sampler")]
+    return "step_size" in saved["method"] and len(set(sizes)) == 2
 
 
 def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
@@ -159,7 +168,7 @@ def _check_resumable(experiment: Experiment, saved: Checkpoint) -> None:
         except DivergedError:
             pass  # the run will report it
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise CheckpointError(
                 f"the run cannot continue with this configuration ({reason}): change less of it"
             ) from error

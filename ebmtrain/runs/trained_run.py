@@ -18,7 +18,7 @@ from ebmtrain.config.trust import trust_flags
 from ebmtrain.config.validate import Seed, call_problems, value_problems
 from ebmtrain.datasets.io.read_numpy import read_npz
 from ebmtrain.datasets.read_for_model import read_for_model
-from ebmtrain.errors import CheckpointError, ConfigError, DataError
+from ebmtrain.errors import CheckpointError, ConfigError, DataError, one_line
 from ebmtrain.masks import finite_mask
 from ebmtrain.models.wrappers import ClassEnergies, to_data_units
 from ebmtrain.runs.notebook import run_html
@@ -375,7 +375,7 @@ def _load_weights(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, T
             k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in method.items()
         }
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise CheckpointError(f"the checkpoint does not fit the model ({reason})") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmtrain.errors import CheckpointError
+from ebmtrain.errors import CheckpointError, one_line
 from ebmtrain.training.ema import EmaPairs, ema_pairs
 from ebmtrain.training.optimizers import OptimizerSpec
 from ebmtrain.types import Dataset, Method, Tensors, TrainingItems
@@ -167,7 +167,7 @@ class TrainState:
             self.checked_at = None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
                 IndexError) as error:  # fmt: skip
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise CheckpointError(
                 f"the checkpoint does not fit the configuration ({reason}): resume with the "
                 "model, method, optimizer, train.ema and device that it was made with"

@@ -651,3 +651,16 @@ def test_a_change_of_the_environment_is_named(configured, tmp_path, saved, named
     found = [line for line in log.splitlines() if "rounding may differ" in line]
     assert len(found) == (named is not None)
     assert all(words in found[0] for words in named or [])
+
+
+@pytest.mark.parametrize(("adaptation", "told"), [(True, True), (False, False)])
+@pytest.mark.usefixtures("no_pictures")
+def test_another_initial_step_size_has_no_effect_once_it_is_adapted(
+    configured, tmp_path, adaptation, told
+):
+    words = ["method=pcd", "sampler=mala", *([] if adaptation else ["sampler.adaptation=null"])]
+    run = run_uninterrupted(configured(*words, "train.steps=2"), tmp_path / "run")
+    resume(run, configured(*words, "train.steps=3"), quiet=True)
+    assert "has no effect" not in (run / "run.log").read_text()
+    resume(run, configured(*words, "train.steps=4", "sampler.step_size=0.5"), quiet=True)
+    assert ("sampler.step_size has no effect" in (run / "run.log").read_text()) is told

@@ -14,7 +14,7 @@ import torch
 from ebmtrain.datasets.io.memory import check_memory
 from ebmtrain.datasets.io.named_arrays import Arrays
 from ebmtrain.datasets.io.read_numpy import open_npz
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, first_line
 from ebmtrain.runtime.optional import import_optional
 
 _BYTES = 8  # per number of a MATLAB file
@@ -46,7 +46,7 @@ ARCHIVES = (".npz", ".h5", ".hdf5", ".mat", ".pt", ".pth", ".safetensors")
 
 
 def _damaged(path: Path, what: str, error: Exception) -> DataError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = first_line(error)
     return DataError(f"{path} cannot be read as {what} ({reason}): write it again")
 
 

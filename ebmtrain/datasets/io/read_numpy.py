@@ -12,7 +12,7 @@ import numpy as np
 
 from ebmtrain.datasets.io.memory import check_memory
 from ebmtrain.datasets.io.named_arrays import Arrays, check_numbers, read_named
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, first_line
 
 _NUMBERS = "biuf"
 
@@ -91,7 +91,7 @@ def _read_header(
             header = np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(stream)
     except Exception as error:  # the header is parsed as Python: it fails in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(
             f"{name} has no readable npy header ({reason}): write it with numpy.save"
         ) from error

@@ -17,7 +17,7 @@ from ebmtrain.datasets.io.point_table import (
     printable,
     refuse_index,
 )
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, first_line
 from ebmtrain.runtime.optional import import_optional
 
 
@@ -51,7 +51,7 @@ def read_parquet(
     except DataError:
         raise
     except Exception as error:  # pyarrow raises errors of many kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise DataError(f"{path} cannot be read as Parquet ({reason}): write it again") from error
     values = np.empty((n_rows, len(columns)))
     for j, name in enumerate(columns):

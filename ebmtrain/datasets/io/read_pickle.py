@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ebmtrain.errors import DataError
+from ebmtrain.errors import DataError, first_line
 
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")  # of NumPy before and since 2
 
@@ -72,7 +72,7 @@ def read_pickle(data: bytes, name: str) -> dict[str, Any]:
             f"{name} asks for {what}, which could run any code: get the original file again"
         ) from error
     except Exception as error:  # a pickle that is damaged fails in many ways, MemoryError included
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"{name} is a damaged pickle ({reason}): get it again") from error
     if not isinstance(content, dict):
         raise DataError(

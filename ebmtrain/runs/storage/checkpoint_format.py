@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebmtrain.errors import CheckpointError, UnsafeError
+from ebmtrain.errors import CheckpointError, UnsafeError, one_line
 
 FORMAT = 5
 _OLDEST_FORMAT = 4  # without the item `pending`: see `checkpoint_schema.validate_state`
@@ -69,7 +69,7 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         _check_tensors(state)
     except Exception as error:  # untrusted bytes may raise any exception
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise UnsafeError(
             f"{name} is refused: it is not a checkpoint of ebmtrain ({reason}); train again"
         ) from error

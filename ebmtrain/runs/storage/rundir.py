@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError, counted
+from ebmtrain.errors import CheckpointError, ConfigError, UnsafeError, counted, one_line
 from ebmtrain.runs.storage import atomic_io, safe_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
@@ -121,7 +121,7 @@ class RunDir:
         except UnsafeError as error:
             raise UnsafeError(f"{path} is refused: {error}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ConfigError(f"{path} cannot be read: {reason}") from error
         if not isinstance(content, dict):
             raise ConfigError(f"{path} is not a mapping")
