@@ -110,7 +110,8 @@ def _tf32() -> tuple[bool, bool]:
     """Whether convolutions and matrix products on an NVIDIA GPU may round to TF32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some versions of torch call these names deprecated
-        return bool(torch.backends.cudnn.allow_tf32), torch.backends.cuda.matmul.allow_tf32
+        cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+        return bool(cudnn.allow_tf32), bool(cuda.matmul.allow_tf32)
 
 
 def _set_tf32(convolutions: bool, products: bool) -> None:
