@@ -10,6 +10,7 @@ import pydoc
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,3 +263,9 @@ def test_the_density_of_the_example_is_what_it_is_said_to_be(example, monkeypatc
     surprise = -banana.log_prob(banana.sample(40_000, torch.Generator().manual_seed(0)))
     standard_error = surprise.std() / len(surprise) ** 0.5
     assert abs(surprise.mean() - banana.entropy) < 4 * standard_error
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])

@@ -581,6 +581,7 @@ def test_an_installed_wheel_runs_in_an_empty_folder(installed: Path, folder: Pat
     shipped = {p.relative_to(installed / "ebmtrain/configs")
                for p in (installed / "ebmtrain/configs").rglob("*.yaml")}  # fmt: skip
     assert shipped == {p.relative_to(presets.BUILT_IN) for p in presets.BUILT_IN.rglob("*.yaml")}
+    assert (installed / "ebmtrain/py.typed").is_file()
     done = ebm(*tiny, "dataset=moons", cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("outputs/moons/pcd_mlp/*")
