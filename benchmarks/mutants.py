@@ -52,6 +52,9 @@ POSTERIOR = "cli/test_inpaint.py cli/test_denoise.py"
 SAMPLING = "runs/test_sampling.py samplers/test_draw.py cli/test_inpaint.py"
 PERCEPTRON = "models/perceptron/test_elementary_functions.py"
 PROPERTIES = "evaluation/properties"
+STATES = "dataset=bars_and_stripes model=rbm method=cd"
+STATE_SAMPLERS = "samplers/test_state_samplers.py"
+STATE_NUMBERS = "evaluation/test_state_numbers.py"
 MUTANTS = (
     # Objectives
     Mutant("contrastive divergence: sign", "methods/contrast.py",
@@ -230,6 +233,27 @@ MUTANTS = (
            "not torch.equal(batch, x[:size])", "False", PROPERTIES),
     Mutant("verify: the old state is not watched", "evaluation/properties/methods.py",
            "any(not torch.equal(old[n], v) for n, v in state.items())", "False", PROPERTIES),
+    # Binary states
+    Mutant("block Gibbs: visible units are not drawn", "samplers/block_gibbs.py",
+           "draw_states(energy.visible(h), generator)", "energy.visible(h).round()",
+           STATE_SAMPLERS, f"{STATES} sampler=block_gibbs"),
+    Mutant("Gibbs: sign of the difference", "samplers/gibbs.py",
+           "torch.sigmoid(-change", "torch.sigmoid(change", STATE_SAMPLERS,
+           f"{STATES} sampler=gibbs"),
+    Mutant("Gibbs with gradients: no ratio of the proposals", "samplers/gibbs_with_gradients.py",
+           "log_ratio = log_ratio + log_back - log_q.gather(1, site).squeeze(1)",
+           "log_ratio = log_ratio + 0 * log_back", STATE_SAMPLERS, f"{STATES} sampler=gwg"),
+    Mutant("RBM: a flip without the visible bias", "models/rbm.py",
+           "-sign * a[sites] - change.sum(2)", "-change.sum(2)", "models/test_rbm.py"),
+    Mutant("RBM: centred hidden biases", "models/rbm.py",
+           "b - self.mean @ self.weight", "b", "models/test_rbm.py"),
+    Mutant("states: KL without log Z", "evaluation/exact.py",
+           "(true + all_energies + log_z)", "(true + all_energies)", STATE_NUMBERS),
+    Mutant("states: annealing without the hidden units of the base", "evaluation/state_ais.py",
+           "log_z + hidden_log_z", "log_z", STATE_NUMBERS),
+    Mutant("states: chains restart at Gaussian noise", "methods/persistent_chains.py",
+           "self.support.method_starts(first, self.noise_std, generator)",
+           "torch.empty_like(first).normal_(generator=generator)", "methods/test_state_methods.py"),
 )  # fmt: skip
 
 

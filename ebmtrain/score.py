@@ -46,6 +46,27 @@ def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return e.detach(), gradient
 
 
+def flip_differences(energy: Energy, x: Tensor, sites: Tensor) -> Tensor:
+    """E(x with site i flipped) - E(x) for each of the sites, (batch, sites), of binary states.
+
+    Uses the energy's closed form `flip_differences` if it has one, else evaluates it at each of the
+    flipped points. Differentiable in the parameters.
+
+    Args:
+        x: (batch, *event), 0 and 1.
+        sites: int64 indices into a flattened point.
+    """
+    closed_form = getattr(energy, "flip_differences", None)
+    if closed_form is not None:
+        return closed_form(x, sites)
+    flat = x.flatten(1)
+    signs = torch.zeros(len(sites), flat.shape[1], dtype=x.dtype, device=x.device)
+    signs = signs.scatter(1, sites[:, None], 1.0)
+    flipped = flat[:, None] + signs * (1 - 2 * flat[:, None])  # (batch, sites, d)
+    values = energy(torch.cat([x, flipped.reshape(-1, *x.shape[1:])]))
+    return values[len(x) :].view(len(x), -1) - values[: len(x), None]
+
+
 def gradients(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:
     """dE/dx, the shape of x, detached, computed in chunks of `size` points."""
     return in_chunks(lambda part: energy_and_gradient(energy, part)[1], x, size)

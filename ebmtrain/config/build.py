@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from ebmtrain.config import schema
 from ebmtrain.config.annotations import accepts_argument, get_target
-from ebmtrain.config.cross_checks import ragged_problems
+from ebmtrain.config.cross_checks import ragged_problems, space_problems
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.instantiate import initialize_model, instantiate_part
 from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec, in_units
+from ebmtrain.datasets.support import support_of
 from ebmtrain.errors import ConfigError, DataError, first_line, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -131,6 +132,8 @@ def _build_model_and_data(
     if isinstance(energy, Landscape):
         check_sizes(config, math.prod(energy.event_shape), dtype.itemsize, 0)
         spec = _landscape_spec(energy, config)
+        if problems := space_problems(config, spec.support.space):
+            raise ConfigError("\n".join(problems))
         check_energy(energy, energy.event_shape)
         return _ModelAndData(config, energy, spec)
     if saved is not None:
@@ -143,6 +146,8 @@ def _build_model_and_data(
     config, data_spec = _with_classes(config, dataset), DataSpec.of(dataset)
     check_sizes(config, dataset.train[0].numel(), dtype.itemsize, len(dataset.holdout))
     if data_spec.ragged and (problems := ragged_problems(config)):
+        raise ConfigError("\n".join(problems))
+    if problems := space_problems(config, data_spec.support.space):
         raise ConfigError("\n".join(problems))
     units = data_spec.standardization
     energy = energy or _initialize_for_data(config, data_spec, units.to_standard(dataset.train))
@@ -296,7 +301,8 @@ def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset
     if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // batch_size)
     assert steps is not None  # checked by `validate`
-    supplied = {"sampler": sampler} if accepts_argument(config["method"], "sampler") else {}
+    available: dict[str, Any] = {"sampler": sampler, "support": support_of(dataset)}
+    supplied = {k: v for k, v in available.items() if accepts_argument(config["method"], k)}
     return TrainSpec(
         method=instantiate_part(config, "method", **supplied),
         dataset=dataset,

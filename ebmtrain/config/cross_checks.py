@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ebmtrain.config.annotations import accepts_argument, get_target, nested_samplers
-from ebmtrain.types import HasConflicts, takes_ragged
+from ebmtrain.types import HasConflicts, Space, takes_ragged, takes_space
 
 
 def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
@@ -104,4 +104,55 @@ def ragged_problems(config: dict[str, Any]) -> list[str]:
             )
         if sampler.get("jumps") is not None:
             problems.append(f"{why} have no differences to jump by: give {path}.jumps=null")
+    return problems
+
+
+_SPACE_REMEDIES: dict[Space, dict[str, str]] = {
+    "binary": {
+        "model": "model=rbm, or model=mlp",
+        "method": "method=pcd, cd, jarzynski or nce",
+        "sampler": "sampler=gibbs, gwg or block_gibbs",
+        "evaluation": "evaluation=quadrature or ais_states",
+    },
+    "real": {
+        "model": "model=mlp",
+        "method": "method=pcd",
+        "sampler": "sampler=mala",
+        "evaluation": "evaluation=quadrature or ais",
+    },
+}
+_SPACE_NAMES: dict[Space, str] = {"binary": "states 0 and 1", "real": "real numbers"}
+_STATE_NOISE = "frequencies"
+
+
+def space_problems(config: dict[str, Any], space: Space) -> list[str]:
+    """Problems of the parts with the space that the points live in, see `takes_space`."""
+    nested = ("evaluation", config["evaluation"].get("ours"))
+    parts = [(name, config[name]) for name in ("model", "method", "evaluation")]
+    parts += [*nested_samplers(config["sampler"]).items()]
+    parts += [nested] if isinstance(nested[1], dict) else []
+    why = f"the points are {_SPACE_NAMES[space]}"
+    problems = [
+        f"{why}, and {path} {get_target(node).__name__} does not take them: "
+        f"{_SPACE_REMEDIES[space][path.partition('.')[0]]}"
+        for path, node in parts
+        if not takes_space(get_target(node), space)
+    ]
+    method = config["method"]
+    if "noise" in method and (method["noise"] == _STATE_NOISE) != (space == "binary"):
+        remedy = _STATE_NOISE if space == "binary" else "gaussian"
+        problems.append(f"{why}, and method.noise={method['noise']} is not: method.noise={remedy}")
+    if space == "real":
+        return problems
+    if method.get("data_noise"):
+        problems.append(
+            f"{why}, and method.data_noise={method['data_noise']:g} adds Gaussian noise to them: "
+            "method.data_noise=0"
+        )
+    sampler, model = get_target(config["sampler"]), get_target(config["model"])
+    if getattr(sampler, "needs_hidden", False) and not hasattr(model, "hidden"):
+        problems.append(
+            f"sampler {sampler.__name__} draws hidden units, and model {model.__name__} has none: "
+            "sampler=gibbs, or model=rbm"
+        )
     return problems

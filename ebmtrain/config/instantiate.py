@@ -32,7 +32,7 @@ PARTS = {
         frozenset({"init"}),
     ),
     "sampler": _Kind(("init", "step")),
-    "method": _Kind(("init", "loss"), frozenset({"sampler"})),
+    "method": _Kind(("init", "loss"), frozenset({"sampler", "support"})),
     "dataset": _Kind(("train", "holdout", "standardization", "truth", "batch", "to")),
     "optimizer": _Kind(("build", "lr", "schedule", "clip_norm")),
     "evaluation": _Kind(("every", "__call__")),

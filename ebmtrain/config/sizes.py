@@ -76,12 +76,14 @@ def chain_steps(config: Mapping[str, Any]) -> dict[str, int]:
     log Z, and in each update."""
     samples, diagnostics = config["samples"], config["diagnostics"]
     draws = math.ceil(samples["count"] / samples["chains"])
-    burn_in, leapfrog = samples["burn_in"], max(1, _option(config, "sampler.n_leapfrog"))
-    annealing = ("evaluation.temperatures", "evaluation.steps", "evaluation.kernel.n_leapfrog")
+    burn_in = samples["burn_in"]
+    leapfrog = max(1, *(_option(config, f"sampler.{key}") for key in ("n_leapfrog", "proposals")))
+    annealing = ("evaluation.temperatures", "evaluation.steps")
+    kernel = max(1, _option(config, "evaluation.kernel.n_leapfrog"))
     return {
         "samples": leapfrog * (burn_in + samples["thin"] * (draws - 1)),
         "diagnostics": leapfrog * (burn_in + diagnostics["thin"] * diagnostics["draws"]),
-        "evaluation": math.prod(_option(config, key) for key in annealing),
+        "evaluation": kernel * math.prod(_option(config, key) for key in annealing),
         "an update": leapfrog * _option(config, "method.k"),
     }
 
@@ -90,7 +92,7 @@ _STEP_OPTIONS = {
     "samples": "samples.burn_in, samples.thin or samples.count, or raise samples.chains",
     "diagnostics": "samples.burn_in, diagnostics.thin or diagnostics.draws",
     "evaluation": "evaluation.temperatures, evaluation.steps or evaluation.kernel.n_leapfrog",
-    "an update": "method.k or sampler.n_leapfrog",
+    "an update": "method.k, sampler.n_leapfrog or sampler.proposals",
 }
 
 

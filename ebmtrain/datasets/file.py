@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.split import random_split
 from ebmtrain.datasets.standardization import Standardize
+from ebmtrain.datasets.support import BINARY
 from ebmtrain.datasets.table_checks import check_codes, check_table, leave_rows_out
 from ebmtrain.errors import ConfigError, DataError
 from ebmtrain.types import Count, OpenUnit, WholeNumber
@@ -38,6 +40,7 @@ def from_file(
     standardize: Standardize = True,
     dequantize: bool = False,
     support: SupportOption | None = None,
+    states: Literal["binary"] | None = None,
     seed: WholeNumber,
 ) -> Points:
     """Rows of a .npy, .npz, .csv, .tsv, .txt, .csv.gz, .parquet, .h5, .mat, .pt or .safetensors
@@ -68,9 +71,12 @@ def from_file(
             discrete values (Theis, van den Oord & Bethge, ICLR 2016).
         support: bounds of columns, which the model's density and samples do not cross, see
             `parse_support`; null: none.
+        states: binary: all numbers are states 0 and 1, which are not standardized; null: they are
+            real numbers.
 
     Raises:
-        ConfigError: only one of id and time is given, or both name the same column.
+        ConfigError: only one of id and time is given, or both name the same column; states are to
+            be standardized, dequantized or bounded.
         DataError: the file is invalid; one line with the reason and the remedy.
     """
     array, labels, id, time = (None if x is None else str(x) for x in (array, labels, id, time))
@@ -95,11 +101,29 @@ def from_file(
         )
     if len(values) < 2:
         raise DataError(f"{path} holds one point: give at least 2, one to train on, one held out")
+    if states is not None:
+        if dequantize or support is not None or standardize not in (True, False):
+            raise ConfigError(
+                "states are neither standardized, dequantized nor bounded: leave out "
+                "dataset.standardize, dataset.dequantize and dataset.support, or dataset.states"
+            )
+        BINARY.check(torch.from_numpy(values), path)
+        classes, numbers = _classes(path, labels, words)
+        binary = random_split(
+            torch.from_numpy(values), holdout=holdout, standardize=False, seed=seed, names=names,
+            labels=numbers, classes=classes, without=without, states=True,
+        )  # fmt: skip
+        return replace(binary, notes=(*notes, *binary.notes))
     if values.ndim == 2:
         notes += check_table(path, values, names, columns_chosen=columns is not None)
     if missing is None:
         notes += check_codes(path, values, names)
     steps = lattice_steps(values)
+    if not dequantize and np.isin(values, (0.0, 1.0)).all():
+        notes.append(
+            f"all numbers of {path} are 0 or 1: dataset.states=binary takes them as states, for "
+            "model=rbm sampler=block_gibbs"
+        )
     if not dequantize:
         notes += discrete_notes(path, values, names, steps)
     elif not steps.any():

@@ -70,6 +70,7 @@ def read_for_model(
     dequantize = options.get("dequantize")
     if isinstance(dequantize, bool) and "flip" in options:  # as data sets of images have
         check_pixel_values(values, path, dequantize=dequantize)
+    spec.support.check(torch.from_numpy(values), path)
     if spec.steps is None:
         return torch.from_numpy(values)
     return _dequantize(values, spec, int(options.get("seed", 0)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.support import REAL, support_of
+from ebmtrain.datasets.support import BINARY, REAL, support_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import channel_range, lengths
 from ebmtrain.types import (
@@ -45,8 +45,8 @@ class DataSpec(NamedTuple):
     """(*event), float64: the widths of the uniform noise that was added to discrete elements; None:
     none was."""
     support: Support = REAL
-    """The space of the points. It is not saved: for a continuous space, units and region hold all
-    that a trained model needs."""
+    """The space of the points. Of a continuous space only that is saved, as units and region hold
+    all else that a trained model needs."""
     origins: Tensor | None = None
     """(*event), float64: see `HasSteps`; None also in checkpoints of earlier versions."""
 
@@ -57,6 +57,8 @@ class DataSpec(NamedTuple):
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataSpec:
+        for name, points in (("training", dataset.train), ("held-out", dataset.holdout)):
+            support_of(dataset).check(points, f"{name} points")
         units = dataset.standardization
         u = units.to_standard(dataset.train)
         names, support, noise = names_of(dataset), support_of(dataset), steps_of(dataset)
@@ -76,6 +78,7 @@ class DataSpec(NamedTuple):
             "lengths": self.lengths,
             "steps": self.steps,
             "origins": self.origins,
+            "space": None if self.support.space == "real" else self.support.space,
             "bounds_low": None if bounds is None else bounds.low,
             "bounds_high": None if bounds is None else bounds.high,
         }
@@ -122,6 +125,8 @@ class DataSpec(NamedTuple):
             origins = saved.get("origins")
             if origins is not None and not _valid_origins(origins, shift):
                 raise ValueError("its origins are not one number per element")
+            if saved.get("space", "binary") != "binary":
+                raise ValueError(f"its space is {saved['space']!r}")
             bounds = None
             if "bounds_low" in saved or "bounds_high" in saved:
                 bounds = Bounds(saved["bounds_low"], saved["bounds_high"])
@@ -134,7 +139,8 @@ class DataSpec(NamedTuple):
                 None if names is None else tuple(names),
                 steps,
                 noise,
-                origins=origins,
+                BINARY if "space" in saved else REAL,
+                origins,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(

@@ -13,9 +13,9 @@ from ebmtrain.datasets.discrete import lattice_steps
 from ebmtrain.datasets.leave_class_out import leave_class_out
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import Standardize
-from ebmtrain.datasets.support import REAL, Bounded
+from ebmtrain.datasets.support import BINARY, REAL, Bounded
 from ebmtrain.runtime.seeding import stream
-from ebmtrain.types import Bounds, Labels
+from ebmtrain.types import Bounds, Labels, Support
 
 _MIN_COPIES = 5  # per point on average, from which a data set is nothing but copies
 
@@ -32,6 +32,7 @@ def random_split(
     without: int | None = None,
     steps: Tensor | None = None,
     bounds: Bounds | None = None,
+    states: bool = False,
 ) -> Points:
     """A random split into training and held-out points, see `split_rows`.
 
@@ -50,6 +51,8 @@ def random_split(
         steps: widths of the uniform noise that is added to each element, see `Dequantization`:
             once to held-out points, again in each training batch. None: no noise.
         bounds: of the points, see `Bounded`; None: they are in R^d.
+        states: the points are binary states, see `Binary`, which are not standardized, and of which
+            copies are no sign of a fault.
 
     Raises:
         DataError: the class does not exist, or too few points remain without it.
@@ -67,14 +70,15 @@ def random_split(
         train = augment(train, noise, seed, "train")
         held_out = augment(held_out, noise, seed, "holdout")
         anomalies = None if anomalies is None else augment(anomalies, noise, seed, "anomalies")
-    support = REAL if bounds is None else Bounded(limits=bounds)
+    support: Support = REAL if bounds is None else Bounded(limits=bounds)
+    support = BINARY if states else support
     units = support.standardization(train, standardize)
     return Points(
         train, held_out, standardization=units, support=support, names=names, labels=both,
         anomalies=anomalies,
         row_numbers=torch.cat([kept, held]) if without is None else None, source=source,
         steps=None if steps is None else steps.double().expand(points.shape[1:]).clone(),
-        origins=origins, notes=split.notes,
+        origins=origins, notes=() if states else split.notes,
     )  # fmt: skip
 
 

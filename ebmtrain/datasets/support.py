@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.standardization import PixelScaling, Standardize, fit_standardization
-from ebmtrain.types import Bounds, HasSupport, Region, Standardization, Support
+from ebmtrain.errors import DataError
+from ebmtrain.masks import normal_like
+from ebmtrain.types import Bounds, HasSupport, Region, Space, Standardization, Support
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Continuous:
         bounds: (low, high), the least and the largest value of each element, as of a pixel; None:
             there are none.
     """
+
+    space: ClassVar[Space] = "real"
 
     bounds: tuple[float, float] | None = None
 
@@ -53,10 +59,22 @@ class Continuous:
         low, high = region.low.to(uniform), region.high.to(uniform)
         return (low + uniform * (high - low)).view(like.shape)
 
+    def method_starts(self, like: Tensor, std: float, generator: Generator) -> Tensor:
+        """N(0, std^2 I)."""
+        return std * normal_like(like, generator)
+
+    def method_starts_nll(self, x: Tensor, std: float) -> Tensor:
+        flat = x.flatten(1) / std
+        log_scale = math.log(2 * math.pi * std**2) / 2
+        return flat.square().sum(1) / 2 + log_scale * flat.shape[1]
+
+    def check(self, points: Tensor, what: str) -> None:
+        """Nothing: any number is in R^d."""
+
     def base(self, points: Tensor) -> _GaussianBase:
-        """The Gaussian with mean and covariance of (n, d) points. A thousandth of the mean variance
-        is added to each variance, so that the covariance of few or degenerate points is positive
-        definite.
+        """The base of annealed importance sampling: the Gaussian with mean and covariance of (n, d)
+        points, float64. A thousandth of the mean variance is added to each variance, so that the
+        covariance of few or degenerate points is positive definite.
         """
         d = points.shape[1]
         covariance = torch.cov(points.T).view(d, d)
@@ -65,7 +83,8 @@ class Continuous:
         return _GaussianBase(mean=points.mean(0), factor=torch.linalg.cholesky(covariance))
 
     def integration_box(self, region: Region, margin: float) -> Region:
-        """The region with `margin` of its width added on each side."""
+        """The first box over which quadrature sums exp(-E / T): the region of the data with
+        `margin` of its width added on each side."""
         return region.grown(1 + 2 * margin)
 
 
@@ -88,6 +107,42 @@ class Bounded(Continuous):
         return units._replace(bounds=self.limits)
 
 
+@dataclass(frozen=True)
+class Binary:
+    """{0, 1}^d: each element of a point is a state, held as a floating-point number."""
+
+    space: ClassVar[Space] = "binary"
+
+    def standardization(
+        self, points: Tensor, scaling: Standardize | PixelScaling
+    ) -> Standardization:
+        """The identity: states keep their values."""
+        zero = torch.zeros_like(points[0].double())
+        return Standardization(zero, zero + 1)
+
+    def chain_starts(self, like: Tensor, region: Region, generator: Generator) -> Tensor:
+        """Independent states 0 and 1 of equal probability."""
+        return (torch.empty_like(like).uniform_(generator=generator) < 0.5).to(like)
+
+    def method_starts(self, like: Tensor, std: float, generator: Generator) -> Tensor:
+        """Those of `chain_starts`."""
+        return (torch.empty_like(like).uniform_(generator=generator) < 0.5).to(like)
+
+    def method_starts_nll(self, x: Tensor, std: float) -> Tensor:
+        return x.new_full((len(x),), math.log(2) * x[0].numel())
+
+    def check(self, points: Tensor, what: str) -> None:
+        wrong = (points != 0) & (points != 1)
+        if wrong.any():
+            row, *place = wrong.nonzero()[0].tolist()
+            where = ", ".join(str(i + 1) for i in place)
+            raise DataError(
+                f"{what}: element {where} of row {row + 1} (counted from 1) is "
+                f"{float(points[wrong][0]):g}, and the elements are states 0 and 1: give 0 or 1"
+            )
+
+
+BINARY = Binary()
 REAL = Continuous()
 """R^d: the support of a data set that declares none."""
 

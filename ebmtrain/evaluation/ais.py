@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.extremes import extreme_values
+from ebmtrain.datasets.support import Continuous
 from ebmtrain.evaluation.estimators.annealing import (
     GeometricPath,
     adaptive_schedule,
@@ -121,38 +122,7 @@ class AnnealedImportanceSampling:
             raise ValueError(f"evaluation.kernel {name} is not exact: choose hmc or mala")
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
-        sides = self.bidirectional_ais(inputs)
-        metrics, warnings = self.summarize(sides, inputs.cpu_generator("bootstrap"))
-        known = model_log_z(float64_copy(inputs.energy), inputs.temperature)
-        if known is not None:
-            if "log_z" in metrics:
-                apart = abs(metrics["log_z"] - known)
-                if not apart <= max(_MAX_GAP_SE * metrics["log_z_se"], _MAX_GAP_NATS):
-                    warnings.append(
-                        f"{LOG_Z_LEFT_OUT}: it is {apart:.2g} nats from the model's own log_z; "
-                        "raise evaluation.temperatures or evaluation.chains"
-                    )
-                    metrics = without_log_z(metrics)
-            metrics["log_z_exact"] = known
-        for name in {"log_z", "log_z_lower", "log_z_upper", "log_z_exact"} & metrics.keys():
-            metrics[name] += inputs.standardization.log_volume
-        dataset = inputs.dataset
-        if dataset is None:
-            return Evaluation(metrics, warnings)
-        u = inputs.standardization.to_standard(dataset.holdout)
-        slope = inputs.standardization.log_slope(dataset.holdout)
-        mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0).cpu() + slope)
-        for end in ("", "_lower", "_upper"):
-            if f"log_z{end}" in metrics:
-                metrics[f"nll{end}"] = mean + metrics[f"log_z{end}"]
-        if "nll" not in metrics:
-            return Evaluation(metrics, [*warnings, *extreme_values(dataset)])
-        metrics["nll_se"] = nll_se = math.hypot(se, metrics["log_z_se"])
-        if dataset.truth is None:
-            return Evaluation(metrics, warnings)
-        failed = "log Z is estimated too low; raise evaluation.temperatures"
-        checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
-        return Evaluation(checked, warnings + below)
+        return evaluate_sides(self.bidirectional_ais(inputs), inputs, self)
 
     def bidirectional_ais(self, inputs: EvaluationInput) -> LogWeights:
         """Log weights of forward chains from the base and of reverse chains from the model."""
@@ -165,6 +135,7 @@ class AnnealedImportanceSampling:
         if inputs.dataset is not None:
             train = inputs.standardization.to_standard(inputs.dataset.train)
             points = train.to(device).flatten(1)
+        assert isinstance(inputs.support, Continuous)
         base = inputs.support.base(points)
 
         path = partial(
@@ -200,53 +171,8 @@ class AnnealedImportanceSampling:
     def summarize(
         self, sides: LogWeights, generator: Generator
     ) -> tuple[dict[str, float], list[str]]:
-        """Estimate, bounds and effective sample sizes over standardized points, without those that
-        are known to be wrong, and warnings."""
-        forward, reverse, _ = sides
-
-        def resample(x: Tensor) -> Tensor:
-            return x[torch.randint(len(x), (self.bootstrap, len(x)), generator=generator)]
-
-        forwards, reverses = resample(forward), resample(reverse)
-        lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)
-        error = math.hypot(float(lowers.std()), float(uppers.std()))
-        gap = -float(log_mean_exp(reverse)) - float(log_mean_exp(forward))
-        tail = 1 - self.confidence
-        lower, upper = float(lowers.quantile(tail)), float(uppers.quantile(1 - tail))
-        if not lower <= upper:  # neither side is a bound: take the bootstrap intervals of both
-            ends = lower, upper, float(lowers.quantile(1 - tail)), float(uppers.quantile(tail))
-            lower, upper = min(ends), max(ends)
-        log_z_se = float(bennett_log_z(forwards[:100], reverses[:100]).std())
-        metrics = {
-            "log_z": float(bennett_log_z(forward, reverse)),
-            "log_z_se": max(log_z_se, abs(gap) / 2),
-            "log_z_lower": lower,
-            "log_z_upper": upper,
-            "ess": float(effective_sample_size(forward)),
-            "ess_reverse": float(effective_sample_size(reverse)),
-        }
-        warnings = []
-        if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
-            where, reason = "below", "raise evaluation.temperatures or evaluation.steps"
-            if gap < 0:
-                where = "above"
-                reason = (
-                    "the samples that the reverse chains start from are not from the model; raise "
-                    "samples.burn_in or change the sampler"
-                )
-            warnings.append(
-                f"{LOG_Z_LEFT_OUT}: the forward side is {abs(gap):.2g} nats {where} the reverse "
-                f"side; {reason}"
-            )
-        for name in ("ess", "ess_reverse"):
-            if not metrics[name] >= min(_MIN_ESS, self.chains):
-                warnings.append(
-                    f"{LOG_Z_LEFT_OUT}: {name} is {metrics[name]:.1f} of {self.chains} chains; "
-                    "raise evaluation.temperatures"
-                )
-        if warnings:
-            del metrics["log_z"], metrics["log_z_se"]
-        return metrics, warnings
+        """See `summarize`."""
+        return summarize(sides, generator, self)
 
 
 class LogWeights(NamedTuple):
@@ -258,3 +184,105 @@ class LogWeights(NamedTuple):
     """Of chains from the model to the base: log mean exp is -log Z."""
     reduced_energy: Callable[[Tensor], Tensor]
     """E / T in float64."""
+
+
+class BootstrapSettings(Protocol):
+    """The arguments of `AnnealedImportanceSampling` of these names."""
+
+    @property
+    def chains(self) -> int: ...
+
+    @property
+    def bootstrap(self) -> int: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+
+def evaluate_sides(
+    sides: LogWeights, inputs: EvaluationInput, settings: BootstrapSettings
+) -> Evaluation:
+    """The metrics of both sides, with those of held-out points."""
+    metrics, warnings = summarize(sides, inputs.cpu_generator("bootstrap"), settings)
+    known = model_log_z(float64_copy(inputs.energy), inputs.temperature)
+    if known is not None:
+        if "log_z" in metrics:
+            apart = abs(metrics["log_z"] - known)
+            if not apart <= max(_MAX_GAP_SE * metrics["log_z_se"], _MAX_GAP_NATS):
+                warnings.append(
+                    f"{LOG_Z_LEFT_OUT}: it is {apart:.2g} nats from the model's own log_z; "
+                    "raise evaluation.temperatures or evaluation.chains"
+                )
+                metrics = without_log_z(metrics)
+        metrics["log_z_exact"] = known
+    for name in {"log_z", "log_z_lower", "log_z_upper", "log_z_exact"} & metrics.keys():
+        metrics[name] += inputs.standardization.log_volume
+    dataset = inputs.dataset
+    if dataset is None:
+        return Evaluation(metrics, warnings)
+    u = inputs.standardization.to_standard(dataset.holdout)
+    slope = inputs.standardization.log_slope(dataset.holdout)
+    mean, se = mean_nll(log_density(sides.reduced_energy, u, 0.0).cpu() + slope)
+    for end in ("", "_lower", "_upper"):
+        if f"log_z{end}" in metrics:
+            metrics[f"nll{end}"] = mean + metrics[f"log_z{end}"]
+    if "nll" not in metrics:
+        return Evaluation(metrics, [*warnings, *extreme_values(dataset)])
+    metrics["nll_se"] = nll_se = math.hypot(se, metrics["log_z_se"])
+    if dataset.truth is None:
+        return Evaluation(metrics, warnings)
+    failed = "log Z is estimated too low; raise evaluation.temperatures"
+    checked, below = check_entropy_bound(metrics, dataset.truth.entropy, nll_se, failed)
+    return Evaluation(checked, warnings + below)
+
+
+def summarize(
+    sides: LogWeights, generator: Generator, settings: BootstrapSettings
+) -> tuple[dict[str, float], list[str]]:
+    """Estimate, bounds and effective sample sizes over standardized points, without those that
+    are known to be wrong, and warnings."""
+    forward, reverse, _ = sides
+
+    def resample(x: Tensor) -> Tensor:
+        return x[torch.randint(len(x), (settings.bootstrap, len(x)), generator=generator)]
+
+    forwards, reverses = resample(forward), resample(reverse)
+    lowers, uppers = log_mean_exp(forwards), -log_mean_exp(reverses)
+    error = math.hypot(float(lowers.std()), float(uppers.std()))
+    gap = -float(log_mean_exp(reverse)) - float(log_mean_exp(forward))
+    tail = 1 - settings.confidence
+    lower, upper = float(lowers.quantile(tail)), float(uppers.quantile(1 - tail))
+    if not lower <= upper:  # neither side is a bound: take the bootstrap intervals of both
+        ends = lower, upper, float(lowers.quantile(1 - tail)), float(uppers.quantile(tail))
+        lower, upper = min(ends), max(ends)
+    log_z_se = float(bennett_log_z(forwards[:100], reverses[:100]).std())
+    metrics = {
+        "log_z": float(bennett_log_z(forward, reverse)),
+        "log_z_se": max(log_z_se, abs(gap) / 2),
+        "log_z_lower": lower,
+        "log_z_upper": upper,
+        "ess": float(effective_sample_size(forward)),
+        "ess_reverse": float(effective_sample_size(reverse)),
+    }
+    warnings = []
+    if not abs(gap) <= max(_MAX_GAP_SE * error, _MAX_GAP_NATS):
+        where, reason = "below", "raise evaluation.temperatures or evaluation.steps"
+        if gap < 0:
+            where = "above"
+            reason = (
+                "the samples that the reverse chains start from are not from the model; raise "
+                "samples.burn_in or change the sampler"
+            )
+        warnings.append(
+            f"{LOG_Z_LEFT_OUT}: the forward side is {abs(gap):.2g} nats {where} the reverse "
+            f"side; {reason}"
+        )
+    for name in ("ess", "ess_reverse"):
+        if not metrics[name] >= min(_MIN_ESS, settings.chains):
+            warnings.append(
+                f"{LOG_Z_LEFT_OUT}: {name} is {metrics[name]:.1f} of {settings.chains} chains; "
+                "raise evaluation.temperatures"
+            )
+    if warnings:
+        del metrics["log_z"], metrics["log_z_se"]
+    return metrics, warnings

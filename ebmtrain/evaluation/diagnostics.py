@@ -60,7 +60,8 @@ class Diagnostics:
     rhat                largest rank-normalised split R-hat of the energy and of each coordinate; in
                         more than eight dimensions of the first eight principal axes of the draws
     ess_bulk, ess_tail  smallest effective sample size of the same quantities, over all chains
-    ess_per_evaluation  ess_bulk per energy evaluation, with those of jumps and hot chains
+    ess_per_evaluation  ess_bulk per energy evaluation, with those of jumps and hot chains; left out
+                        where the sampler evaluates none
     ess_per_second      ess_bulk per second of wall-clock time; differs between equal runs
     chain_age_mean, chain_age_max, restarts
                         steps of the method's persistent chains since their last restart, and the
@@ -105,9 +106,10 @@ class Diagnostics:
             "rhat": float(result.rhat.max()),
             "ess_bulk": bulk,
             "ess_tail": float(result.tail.min()),
-            "ess_per_evaluation": bulk / record.evaluations,
             "ess_per_second": bulk / record.seconds,
         }
+        if record.evaluations:
+            metrics["ess_per_evaluation"] = bulk / record.evaluations
         if self.draws >= _MIN_DRAWS:
             warnings += _mixing_warnings(
                 result, record.names, self.chains * self.draws, inputs.sampler
@@ -125,6 +127,10 @@ class Diagnostics:
         named = inputs.dataset is not None and inputs.standardization.mixing is None
         columns = names_of(inputs.dataset) if named else None
         names, quantities = monitored_quantities(flat, columns)
+        if inputs.support.space == "binary":  # a site may be the same in all chains
+            varies = (quantities != quantities[0]).any(0)
+            names = [name for name, kept in zip(names, varies, strict=True) if kept]
+            quantities = quantities[:, varies]
         energy = energy.double() / inputs.temperature
         values = torch.cat([energy[:, None], quantities.double()], 1)
         series = values.view(*walk.points.shape[:2], -1).permute(2, 1, 0).contiguous()

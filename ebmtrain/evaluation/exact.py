@@ -1,5 +1,5 @@
-"""NLL, KL, regret and mode weights from log Z by quadrature in up to three dimensions, or from an
-energy that knows its log Z.
+"""NLL, KL, regret and mode weights from log Z by quadrature in up to three dimensions, by a sum
+over all states, or from an energy that knows its log Z.
 """
 
 from __future__ import annotations
@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 import torch
 from annotated_types import Le
 from torch import Tensor, nn
 
 from ebmtrain.datasets.extremes import extreme_values
+from ebmtrain.datasets.support import Continuous
 from ebmtrain.errors import ConfigError, counted
 from ebmtrain.evaluation.estimators.adaptive_quadrature import expectation
 from ebmtrain.evaluation.estimators.grid_quadrature import (
@@ -24,6 +25,7 @@ from ebmtrain.evaluation.estimators.grid_quadrature import (
     refine_log_z,
 )
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
+from ebmtrain.evaluation.estimators.states import MAX_SITES, over_all_states
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
 from ebmtrain.types import (
@@ -32,6 +34,7 @@ from ebmtrain.types import (
     Normalised,
     Positive,
     Region,
+    Space,
     Standardization,
     WholeNumber,
 )
@@ -52,7 +55,8 @@ _N_SEEDS = 1_000  # training points, near which the model is expected to have ma
 class Quadrature:
     """Exact evaluation of p(x) = exp(-E(x) / T) / Z, in nats and in the data's units. Z is computed
     by quadrature in float64 in up to three dimensions, or is given by the energy itself
-    (`Normalised`) in any number of dimensions.
+    (`Normalised`) in any number of dimensions. Of binary states Z is the sum over all of them, of
+    up to 22 sites, and KL a sum too.
 
     log_z         log Z
     nll, nll_se   -mean log p(x) over the held-out points, and its standard error
@@ -69,6 +73,9 @@ class Quadrature:
     mode_kl       KL(true masses || mode_weights), at most kl: the part of kl that is due to wrong
                   weights of the modes
 
+    model_entropy, log_likelihood_total   of binary states: -E[log p] under the model, and the sum
+                  of log p over the held-out points
+
     Where the grid does not resolve exp(-E / T) or does not hold its mass, log Z is computed on a
     tree of boxes that are divided where the mass is. If its error is above the tolerance there too,
     or it disagrees with that of the model itself, all numbers are left out, with a warning that
@@ -81,6 +88,8 @@ class Quadrature:
         margin: width added to the data's range on each side, as a fraction of it.
         tolerance: largest error of log Z and of KL, in nats.
     """
+
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     every: WholeNumber
     resolution: Annotated[Count, Le(_MAX_RESOLUTION)] = 256
@@ -106,6 +115,8 @@ class Quadrature:
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """The metrics of the model; for an analytic landscape log Z only."""
+        if inputs.support.space == "binary":
+            return _evaluate_states(inputs)
         units, dataset = inputs.standardization, inputs.dataset
         d, reduced = len(inputs.region.low), inputs.reduced_energy()
         result = None
@@ -160,6 +171,7 @@ class Quadrature:
         """log Z of standardized points on the grid, or on a tree of boxes if the grid does not
         resolve it or does not hold its mass; `reduced` is E / T."""
         d, dataset = len(inputs.region.low), inputs.dataset
+        assert isinstance(inputs.support, Continuous)
         box = inputs.support.integration_box(inputs.region, self.margin)
         cells = self.cells_per_axis(d)
         result = integrate_log_z(reduced, box, cells, self.tolerance, limit=_MAX_GRID_ERROR)
@@ -194,6 +206,50 @@ class Quadrature:
             )
         return messages
 
+
+def _evaluate_states(inputs: EvaluationInput) -> Evaluation:
+    """The exact metrics of a model of binary states, with log Z by the sum over all of them or, of
+    more than 22 sites, from the energy itself."""
+    d, reduced, dataset = len(inputs.region.low), inputs.reduced_energy(), inputs.dataset
+    log_z = model_log_z(float64_copy(inputs.energy).cpu(), inputs.temperature)
+    metrics: dict[str, Metric] = {}
+    all_energies = None
+    if d <= MAX_SITES:
+        all_energies = over_all_states(reduced, d)
+        found = float((-all_energies).logsumexp(0))
+        if log_z is not None and not abs(found - log_z) <= _MAX_STATE_ERROR:
+            warning = (
+                f"{LOG_Z_LEFT_OUT}: it is {log_z:.6f} by the model's own log_z and {found:.6f} by "
+                "the sum over all states: correct the model"
+            )
+            return Evaluation({}, [warning])
+        log_z = found
+        p = torch.softmax(-all_energies, 0)
+        metrics["model_entropy"] = log_z + float(p @ all_energies)
+    if log_z is None:
+        notice = (
+            f"no exact evaluation: sums over states take up to {MAX_SITES} sites, the data have "
+            f"{d}; choose evaluation=ais_states"
+        )
+        return Evaluation({}, [notice])
+    metrics["log_z"] = log_z
+    if dataset is None:
+        return Evaluation(metrics, [])
+    log_p = log_density(reduced, dataset.holdout.flatten(1), log_z)
+    nll, nll_se = mean_nll(log_p)
+    metrics |= nll_metrics(nll, nll_se) | {"log_likelihood_total": float(log_p.sum())}
+    if dataset.truth is None:
+        return Evaluation(metrics, [])
+    shape, truth = dataset.holdout.shape[1:], dataset.truth
+    if all_energies is not None:
+        true = over_all_states(lambda x: truth.log_prob(x.view(-1, *shape)), d)
+        terms = true.exp() * (true + all_energies + log_z)
+        metrics["kl"] = float(torch.where(true > -math.inf, terms, 0.0).sum())
+    failed = "the model's log_z is wrong; correct the model"
+    return check_entropy_bound(metrics, truth.entropy, nll_se, failed)
+
+
+_MAX_STATE_ERROR = 1e-6  # in nats, of the model's own log Z
 
 LOG_Z_LEFT_OUT = "log Z is uncertain, and it and NLL and KL are left out"
 
@@ -382,7 +438,8 @@ M = TypeVar("M", bound=Metric)
 # What depends on an estimate of log Z, also where several evaluators give it.
 _OF_LOG_Z = (
     "log_z", "log_z_se", "log_z_lower", "log_z_upper", "nll", "nll_se", "nll_lower", "nll_upper",
-    "regret", "kl", "kl_se", "log_density_mse", "mode_weights", "mode_kl",
+    "log_likelihood_total", "model_entropy", "regret", "kl", "kl_se", "log_density_mse",
+    "mode_weights", "mode_kl",
 )  # fmt: skip
 
 

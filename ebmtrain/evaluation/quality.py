@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
 
 from ebmtrain.evaluation.estimators.discrepancies import (
     kernel_discrepancies,
@@ -33,7 +34,7 @@ from ebmtrain.evaluation.estimators.stein import (
 from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_signs, unit_signs
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
-from ebmtrain.score import in_chunks
+from ebmtrain.score import flip_differences, in_chunks
 from ebmtrain.types import Count, Dataset, Density, Modes, WholeNumber
 
 _MAX_CLUSTERED = 2_000  # real points in which modes are looked for
@@ -68,6 +69,9 @@ class Quality:
     mode_weight_error, mode_weight_error_se   of either kind of weights, the largest difference, in
         standard errors, and its standard error
     temperature_fitted, temperature_fitted_se   of the samples; see `temperature.py`
+    pseudo_likelihood, pseudo_likelihood_se   of binary states: sum over sites i of log p(x_i | all
+        other x), a mean over held-out points, in nats, and its standard error. ksd2, weights of
+        parts and temperature_fitted are of real numbers alone
     energy_gap   mean E / T of the samples minus that of the held-out points, in nats; near 0 for a
         model of the data whose chains are in equilibrium
 
@@ -101,10 +105,14 @@ class Quality:
         metrics: dict[str, Metric] = {}
         warnings = []
         comparable = len(holdout) >= 2
+        real = inputs.support.space == "real"
+        if not real:
+            metrics |= pseudo_likelihood_metrics(energy, holdout, inputs.temperature)
         if comparable:
             signs = random_signs(len(holdout), self.shuffles, generator)
+        if comparable and real:
             metrics |= _score_metrics(energy, holdout, inputs.temperature, dataset, signs)
-        else:
+        if not comparable:
             warnings.append(TOO_FEW_HOLDOUT)
         if warning := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
             return Evaluation(metrics, [*warnings, warning])
@@ -114,13 +122,33 @@ class Quality:
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
-        elif comparable:
+        elif comparable and real:
             metrics |= _cluster_metrics(samples, torch.cat([train, holdout]))
         metrics["energy_gap"] = energy_gap(energy, samples, holdout, inputs.temperature)
+        if not real:
+            return Evaluation(metrics, warnings)
         fitted = configurational_temperature(energy, samples, generator)
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
         return Evaluation(metrics, warnings + temperature_warnings(fitted, inputs.temperature))
+
+
+def pseudo_likelihood_metrics(
+    energy: nn.Module, x: Tensor, temperature: float
+) -> dict[str, Metric]:
+    """pseudo_likelihood and its standard error at points x of binary states, (n, *event): the mean
+    of -sum_i softplus((E(x) - E(x with x_i flipped)) / T), in nats."""
+    sites = torch.arange(x[0].numel())
+
+    def total(part: Tensor) -> Tensor:
+        return -softplus(-flip_differences(energy, part, sites) / temperature).sum(1)
+
+    with torch.no_grad():
+        values = in_chunks(total, x, 64)
+    metrics: dict[str, Metric] = {"pseudo_likelihood": float(values.mean())}
+    if len(values) > 1:
+        metrics["pseudo_likelihood_se"] = float(values.std()) / len(values) ** 0.5
+    return metrics
 
 
 def energy_gap(energy: nn.Module, samples: Tensor, holdout: Tensor, temperature: float) -> float:

@@ -6,12 +6,13 @@ equality", NeurIPS 2023.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from ebmtrain.datasets.support import REAL
 from ebmtrain.methods.contrast import add_noise, contrastive_loss
 from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
@@ -27,10 +28,13 @@ from ebmtrain.types import (
     Positive,
     Probability,
     Sampler,
+    Space,
     StateSchema,
+    Support,
     Tensors,
     per_rank,
     schema_of,
+    takes_space,
 )
 
 WALKER_SCHEMA: StateSchema = per_rank("chains", "energies", "log_weights")
@@ -47,7 +51,8 @@ class Jarzynski:
         A_i += U(X_i) - U'(X_i),    then X_i moves by a kernel that leaves exp(-U') invariant.
 
     This is the paper's rule for such a kernel. (Its term alpha corrects for a kernel without
-    rejection; such samplers are refused here.) Walkers start at N(0, noise_std^2 I) with
+    rejection; such samplers are refused here.) Walkers start at N(0, noise_std^2 I), or at random
+    states, with
     A_i = -U(X_i) - log density. At every update mean exp(A) is then an unbiased estimate of Z, and
     sum_i softmax(A)_i f(X_i) estimates the model's mean of f. A group whose effective sample size
     falls below a threshold is resampled.
@@ -67,12 +72,15 @@ class Jarzynski:
             of moved walkers, not with the number of walkers.
         resample_below: threshold of the effective sample size, as a fraction of `walkers`; 0: never
             resample, 1: always.
-        noise_std: standard deviation of the first points, in (standardized) units of x.
-        energy_regularization, data_noise: as for `PersistentChains`.
+        noise_std: standard deviation of the first points, in (standardized) units of x; not of
+            states.
+        energy_regularization, data_noise, support: as for `PersistentChains`.
 
     State, the teaching group first: `chains` (2 * walkers, *event); `log_weights` A and `energies`
     E(X) = T U(X), (2 * walkers,); the state of the sampler's adaptation, from the teaching group.
     """
+
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     sampler: Sampler
     k: Count = 5
@@ -83,6 +91,7 @@ class Jarzynski:
     noise_std: Positive = 1.5
     energy_regularization: NonNegative = 0.01
     data_noise: NonNegative = 0.0
+    support: Support = REAL
 
     def __post_init__(self) -> None:
         if not leaves_target_invariant(self.sampler):
@@ -97,14 +106,12 @@ class Jarzynski:
         return WALKER_SCHEMA | schema_of(adaptation_of(self.sampler))
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        walkers = x.new_empty(2 * self.walkers, *x.shape[1:])
-        chains = self.noise_std * walkers.normal_(generator=generator)
-        flat = chains.flatten(1) / self.noise_std
-        log_scale = math.log(2 * math.pi * self.noise_std**2) / 2
-        nll = flat.square().sum(1) / 2 + log_scale * flat.shape[1]
+        like = x.new_zeros(2 * self.walkers, *x.shape[1:])
+        chains = self.support.method_starts(like, self.noise_std, generator)
+        nll = self.support.method_starts_nll(chains, self.noise_std)
         return {
             "chains": chains,
-            # Energies of a Gaussian with Z = 1: the first reweighting leads to the model.
+            # Energies of the starts, with Z = 1: the first reweighting leads to the model.
             "energies": temperature_of(self.sampler) * nll,
             "log_weights": torch.zeros_like(nll),
         } | init_adaptation(self.sampler, x)
@@ -189,11 +196,14 @@ class Jarzynski:
 
 
 def leaves_target_invariant(sampler: Sampler) -> bool:
-    """False if a step is known not to leave exp(-E / T) of its own chain invariant.
+    """False if a step is known not to leave exp(-E / T) of its own chain invariant. Samplers of
+    states do.
 
     That is so for a clamp, for a falling temperature, for hot chains without weights of their own
     (any adaptation state that is not a scalar), and for a step without rejection.
     """
+    if not takes_space(sampler, "real"):
+        return True
     x = torch.zeros(4, 1)
     clamped = isinstance(sampler, HasClamp) and sampler.clamp is not None
     if clamped or isinstance(sampler, Cooling):

@@ -111,7 +111,28 @@ class _KernelNoise:
         return _log_unit_gaussian(squared, root).logsumexp(1) - math.log(len(centres))
 
 
+class _FrequencyNoise:
+    """Independent states 0 and 1, p(y_i = 1) the frequency (k + 1) / (n + 2) of k ones in n points.
+
+    `width` has no effect on states.
+    """
+
+    state_schema: ClassVar[StateSchema] = replicated("noise_frequencies")
+
+    def fit(self, x: Tensor, width: float, generator: Generator) -> Tensors:
+        return {"noise_frequencies": (x.sum(0) + 1) / (len(x) + 2)}
+
+    def sample(self, fitted: Tensors, count: int, generator: Generator) -> Tensor:
+        p = fitted["noise_frequencies"]
+        return (p.new_empty(count, len(p)).uniform_(generator=generator) < p).to(p)
+
+    def log_prob(self, fitted: Tensors, y: Tensor) -> Tensor:
+        p = fitted["noise_frequencies"]
+        return y @ (p.log() - torch.log1p(-p)) + torch.log1p(-p).sum()
+
+
 NOISE_DISTRIBUTIONS: dict[str, _NoiseDistribution] = {
+    "frequencies": _FrequencyNoise(),
     "gaussian": _GaussianNoise(),
     "uniform": _UniformNoise(),
     "kernel": _KernelNoise(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,7 @@ from ebmtrain.types import (
     Energy,
     LossOutput,
     Positive,
+    Space,
     StateSchema,
     Tensors,
     replicated,
@@ -36,14 +37,17 @@ class NoiseContrastiveEstimation:
 
     Args:
         noise: gaussian (full covariance), uniform (on the bounding box) or kernel (a kernel
-            density estimate); see `noise`.
+            density estimate); of binary states frequencies (independent states with those of the
+            training points); see `noise`.
         nu: noise samples per datum.
         width: > 0, factor on the fitted standard deviations, sides or bandwidth.
 
     State: `log_z_learnt` (), trained, of standardized coordinates; the parameters of the noise.
     """
 
-    noise: Literal["gaussian", "uniform", "kernel"] = "gaussian"
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
+
+    noise: Literal["gaussian", "uniform", "kernel", "frequencies"] = "gaussian"
     nu: Count = 4
     width: Positive = 1.0
 

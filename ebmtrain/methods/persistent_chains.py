@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.masks import normal_like
+from ebmtrain.datasets.support import REAL
 from ebmtrain.methods.contrast import contrastive_loss
 from ebmtrain.samplers.bounds import unsqueeze_like
 from ebmtrain.samplers.chain import Chain, adaptation_of, init_adaptation, run_chain
@@ -22,6 +22,7 @@ from ebmtrain.types import (
     Probability,
     Sampler,
     StateSchema,
+    Support,
     Tensors,
     per_rank,
     schema_of,
@@ -36,10 +37,10 @@ class PersistentChains:
     them. The method derives from it and defines `loss`.
 
     A buffer holds `slots` chains. An update selects *distinct* slots, as many as the batch has
-    points, restarts each with probability `reinit` from N(0, noise_std^2 I), runs k steps and
-    writes the ends back. (A replay queue of past samples differs: its points are not states of a
-    chain.) Slots hold positions only, because an energy stored before a parameter update would be
-    wrong.
+    points, restarts each with probability `reinit` from N(0, noise_std^2 I), or from random states,
+    runs k steps and writes the ends back. (A replay queue of past samples differs: its points are
+    not states of a chain.) Slots hold positions only, because an energy stored before a parameter
+    update would be wrong.
 
     Args:
         sampler: kernel of the chains.
@@ -47,10 +48,11 @@ class PersistentChains:
         slots: chains in the buffer, at least the batch size.
         reinit: probability of a restart per selected chain (0.05 in JEM: Grathwohl et al., 2020).
         noise_std: standard deviation of the first and of restarted points, in (standardized) units
-            of x.
+            of x; not of states.
         energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
+        support: of the points; the builder passes it.
 
     State: `chains` (slots, *event); `ages` (slots,), steps since the slot's last restart;
     `restarts` (), of all slots so far; the state of the sampler's adaptation.
@@ -63,6 +65,7 @@ class PersistentChains:
     noise_std: Positive = 1.5
     energy_regularization: NonNegative = 0.01
     data_noise: NonNegative = 0.0
+    support: Support = REAL
 
     @staticmethod
     def conflicts(config: Mapping[str, Any]) -> list[str]:
@@ -80,13 +83,15 @@ class PersistentChains:
         return _BUFFER_SCHEMA | schema_of(adaptation_of(self.sampler))
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
-        """The first state, with chains from N(0, noise_std^2 I).
+        """The first state, with chains from N(0, noise_std^2 I), or from random states.
 
         Sequence lengths are distributed over the slots as over the points, and a slot keeps its
         length when it restarts: if some length were more frequent among the slots than in the data,
         the contrast would raise all energies of that length without bound."""
         return {
-            "chains": self.noise_std * normal_like(spread_evenly(x, self.slots), generator),
+            "chains": self.support.method_starts(
+                spread_evenly(x, self.slots), self.noise_std, generator
+            ),
             "ages": torch.zeros(self.slots, dtype=torch.int64, device=x.device),
             "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
         } | init_adaptation(self.sampler, x)
@@ -116,7 +121,7 @@ class PersistentChains:
         if self.reinit:
             uniform = torch.empty(len(x), device=chains.device).uniform_(generator=generator)
             restart = uniform < self.reinit
-            fresh = self.noise_std * normal_like(first, generator)
+            fresh = self.support.method_starts(first, self.noise_std, generator)
             first = torch.where(unsqueeze_like(restart, first), fresh, first)
             age = age.masked_fill(restart, 0)
             restarts = restarts + restart.sum()

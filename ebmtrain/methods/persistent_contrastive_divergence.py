@@ -9,7 +9,7 @@ from torch import Generator
 
 from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.persistent_chains import PersistentChains
-from ebmtrain.types import Batch, Energy, LossOutput, Tensors
+from ebmtrain.types import Batch, Energy, LossOutput, Space, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class PersistentContrastiveDivergence(PersistentChains):
     """
 
     ragged: ClassVar[bool] = True
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator

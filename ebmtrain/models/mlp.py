@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from ebmtrain.types import (
     NonNegative,
     Positive,
     QuadraticLoss,
+    Space,
     Tensors,
     WholeNumber,
 )
@@ -82,6 +83,8 @@ class MLP(nn.Module):
 
     Shapes: (batch, *event_shape) -> (batch,).
     """
+
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     def __init__(
         self,

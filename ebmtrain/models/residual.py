@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ebmtrain.models.layers import (
     init_lecun,
     marginal_energy,
 )
-from ebmtrain.types import Count
+from ebmtrain.types import Count, Space
 
 
 class Residual(nn.Module):
@@ -45,6 +45,8 @@ class Residual(nn.Module):
     Raises:
         ValueError: the event is not an image.
     """
+
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebmtrain.score import energy_and_gradient
-from ebmtrain.types import Bounds, Standardization
+from ebmtrain.types import Bounds, Standardization, Support
 
 
 class AffineSubspaceEnergy(nn.Module):
@@ -126,9 +126,15 @@ class _DataUnitsEnergy(nn.Module):
     low: Tensor | None
     high: Tensor | None
 
-    def __init__(self, energy: nn.Module, standardization: Standardization, temperature: float):
+    def __init__(
+        self,
+        energy: nn.Module,
+        standardization: Standardization,
+        temperature: float,
+        support: Support | None,
+    ):
         super().__init__()
-        self.energy = energy
+        self.energy, self.support = energy, support
         self.temperature = temperature
         tensors = standardization._asdict()
         bounds = tensors.pop("bounds")
@@ -141,6 +147,7 @@ class _DataUnitsEnergy(nn.Module):
 
         Raises:
             ValueError: the points have another shape.
+            DataError: a point is not in the support.
         """
         x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
         if x.ndim != 1 + self.shift.ndim or x.shape[1:] != self.shift.shape:
@@ -149,6 +156,8 @@ class _DataUnitsEnergy(nn.Module):
                 f"the energy takes points of shape ({expected}), got {tuple(x.shape)}"
                 + ("; one point is x[None]" if x.shape == self.shift.shape else "")
             )
+        if self.support is not None:
+            self.support.check(x, "points")
         # Shifted before the cast: float32 cannot resolve small values on a large offset.
         bounds = None if self.low is None or self.high is None else Bounds(self.low, self.high)
         units = Standardization(self.shift, self.scale, self.mixing, bounds)
@@ -162,11 +171,15 @@ class _DataUnitsEnergy(nn.Module):
 
 
 def to_data_units(
-    energy: nn.Module, standardization: Standardization, temperature: float = 1.0
+    energy: nn.Module,
+    standardization: Standardization,
+    temperature: float = 1.0,
+    support: Support | None = None,
 ) -> nn.Module:
     """A detached copy of `energy`, in eval mode, that takes points in the data's units and, where
-    these have bounds, holds the logarithm of the slope of their map."""
-    wrapped = _DataUnitsEnergy(copy.deepcopy(energy), standardization, temperature).eval()
+    these have bounds, holds the logarithm of the slope of their map. Points outside of the support
+    are refused, if it is given."""
+    wrapped = _DataUnitsEnergy(copy.deepcopy(energy), standardization, temperature, support).eval()
     return wrapped.requires_grad_(False)
 
 

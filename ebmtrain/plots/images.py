@@ -109,11 +109,21 @@ def image_samples(
     return _mosaics(groups, pixels, title)
 
 
+def receptive_fields(filters: Tensor, title: str) -> Figure:
+    """The weights of hidden units as images, (hidden, *event), those of the largest norm first, all
+    on one scale, which is symmetric about 0 (grey)."""
+    filters = filters.detach().cpu()
+    order = filters.flatten(1).norm(dim=1).argsort(descending=True)[:_MAX_IMAGES]
+    bound = float(filters.abs().max()) or 1.0
+    shown = f"{len(order)} of {len(filters)} hidden units, weights from -{bound:.2g} to {bound:.2g}"
+    return _mosaics({shown: filters[order]}, PixelRange(-bound, bound), title)
+
+
 def _mosaics(groups: Mapping[str, Tensor], pixels: PixelRange, title: str) -> Figure:
-    """Three panels, by title, of at most 64 images, (n, *event), each."""
-    figure = new_figure(12.6, 5.0, title)
-    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-    for axes, (name, images) in zip(panels, groups.items(), strict=True):
+    """Panels, by title, of at most 64 images, (n, *event), each."""
+    figure = new_figure(4.2 * len(groups), 5.0, title)
+    panels = figure.subplots(1, len(groups), gridspec_kw={"wspace": 0.06}, squeeze=False)
+    for axes, (name, images) in zip(panels[0], groups.items(), strict=True):
         columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
         _draw_image(axes, mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns), name)
     return figure

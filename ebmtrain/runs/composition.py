@@ -90,6 +90,11 @@ class Composition(nn.Module):
                     f"{path} is of sequences of different lengths, which have no common space to "
                     "compose energies in: name runs on points of one shape"
                 )
+            if run.experiment.data_spec.support.space != "real":
+                raise ConfigError(
+                    f"{path} is of states, and compositions are of points in R^d: name runs on "
+                    "real numbers"
+                )
             if run.experiment.standardization.bounds is not None:
                 raise ConfigError(
                     f"{path} is of data with bounds, and compositions are of points in R^d: name "

@@ -147,7 +147,8 @@ def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
             "verify the same parts on sequences of one length, say dataset=sine_waves"
         )
     x = uniform_noise(experiment, _N_PROPERTY_POINTS, experiment.generator("verify"))
-    yield from check_energy(experiment.energy, x)
+    space = experiment.data_spec.support.space
+    yield from check_energy(experiment.energy, x, space)
     yield from check_sampler(experiment.sampler, experiment.energy, x)
     if (spec := experiment.train_spec) is None:
         return
@@ -156,4 +157,4 @@ def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
     labels = labels_of(spec.dataset)
     y = None if labels is None else labels.train.to(experiment.device)
     with torch.random.fork_rng(devices=[]):
-        yield from check_method(spec.method, experiment.energy, points, y, spec.batch_size)
+        yield from check_method(spec.method, experiment.energy, points, y, spec.batch_size, space)

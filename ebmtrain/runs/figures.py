@@ -21,6 +21,7 @@ from ebmtrain.runs.storage.rundir import RunDir
 from ebmtrain.samplers.chain import adaptation_of, temperature_of
 from ebmtrain.samplers.draw import restore_adaptation, trajectory
 from ebmtrain.types import (
+    Bipartite,
     HasPixels,
     HasTarget,
     ImageEnergy,
@@ -68,7 +69,8 @@ class RunFigures:
 
     @property
     def is_planar(self) -> bool:
-        return tuple(self.experiment.standardization.shift.shape) == (2,)
+        is_real = self.experiment.data_spec.support.space == "real"
+        return is_real and tuple(self.experiment.standardization.shift.shape) == (2,)
 
     @cached_property
     def data(self) -> Tensor | None:
@@ -201,8 +203,8 @@ class RunFigures:
         return (float(data.min()), float(data.max())) if is_image else None
 
     def _draw_images(self, model: EvaluationInput, samples: Tensor, title: str, name: str) -> None:
-        """Draws plots/samples_<name>.png, chain_<name>.png, chain.gif and classes_<name>.png, of
-        samples in the data's own units."""
+        """Draws plots/samples_<name>.png, chain_<name>.png, chain.gif, classes_<name>.png and, of a
+        model with hidden units, filters_<name>.png; of samples in the data's own units."""
         dataset = self.experiment.dataset
         assert dataset is not None
         with self._picture(f"samples_{name}") as save:
@@ -211,6 +213,11 @@ class RunFigures:
             pixels = self.pixel_range
             assert pixels is not None
             save(image_samples(dataset.train, samples, pixels, title, dataset.holdout))
+        if isinstance(model.energy, Bipartite):
+            with self._picture(f"filters_{name}") as save:
+                from ebmtrain.plots.images import receptive_fields
+
+                save(receptive_fields(model.energy.filters, title))
         self._draw_chain(model, title, name)
         self.draw_classes(model, title, name)
 

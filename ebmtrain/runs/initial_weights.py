@@ -46,8 +46,11 @@ def with_initial_weights(experiment: Experiment) -> Experiment:
         raise ConfigError("model.init is for models with weights, and a landscape has none")
     saved = validate_state(RunDir.open(Path(path)).load_checkpoint()[0])
     weights = saved["energy"] if saved["average"] is None else saved["average"]
-    units = DataSpec.from_state(saved["frame"]).standardization
+    spec = DataSpec.from_state(saved["frame"])
+    units, space = spec.standardization, experiment.data_spec.support.space
     try:
+        if spec.support.space != space:
+            raise ValueError(f"its points are {spec.support.space}, and these {space}")
         if units.shift.shape != experiment.standardization.shift.shape:
             raise ValueError(f"its points have shape {tuple(units.shift.shape)}")
         if not all(value.isfinite().all() for value in weights.values()):

@@ -69,7 +69,8 @@ def divergence_error(
         row: metrics of the last updates.
     """
     dataset, config = experiment.dataset, experiment.config
-    if dataset is None or step == 0 or experiment.data_spec.ragged:
+    spec = experiment.data_spec
+    if dataset is None or step == 0 or spec.ragged or spec.support.space != "real":
         return None
     some = dataset.train[:_N_REFERENCE]
     reference = GaussianReference.of(some, experiment.standardization)

@@ -61,7 +61,10 @@ class Run:
             self.method_state = _load_weights(experiment, checkpoint)
             self.step = checkpoint["step"]
         self._energy = to_data_units(
-            self.standard_energy, experiment.standardization, self.temperature
+            self.standard_energy,
+            experiment.standardization,
+            self.temperature,
+            experiment.data_spec.support,
         )
 
     @property
@@ -252,6 +255,11 @@ class Run:
             raise ConfigError(
                 f"{act} points of one shape, and these sequences are of different lengths: draw "
                 "whole ones, ebmtrain sample RUN, or train on one length"
+            )
+        if self.experiment.data_spec.support.space != "real":
+            raise ConfigError(
+                f"{act} real numbers, and the points of this model are states: draw whole ones, "
+                "ebmtrain sample RUN"
             )
         points, event = torch.as_tensor(given).double(), self.experiment.standardization.shift.shape
         if points.shape[1:] != event:

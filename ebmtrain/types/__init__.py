@@ -7,7 +7,14 @@ s(x) = -dE/dx. `batch` is the first axis; `*event` is the shape of one data poin
 from __future__ import annotations
 
 from ebmtrain.types.bounds import Bounds
-from ebmtrain.types.capabilities import HasConflicts, Ragged, takes_ragged
+from ebmtrain.types.capabilities import (
+    HasConflicts,
+    HasSpaces,
+    Ragged,
+    Space,
+    takes_ragged,
+    takes_space,
+)
 from ebmtrain.types.data import (
     BaseDistribution,
     Batch,
@@ -34,6 +41,7 @@ from ebmtrain.types.data import (
 )
 from ebmtrain.types.energies import (
     Affine,
+    Bipartite,
     ChainKernels,
     Energy,
     ImageEnergy,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Space = Literal["real", "binary"]
+"""What the elements of points are: real numbers, or states 0 and 1."""
 
 
 @runtime_checkable
@@ -16,6 +19,17 @@ def takes_ragged(part: object) -> bool:
     """Whether a method, a sampler or an evaluation, or its class, takes sequences of different
     lengths."""
     return isinstance(part, Ragged) and part.ragged
+
+
+@runtime_checkable
+class HasSpaces(Protocol):
+    spaces: frozenset[Space]
+    """Kinds of points that the part takes. Default: real numbers alone."""
+
+
+def takes_space(part: object, space: Space) -> bool:
+    """Whether a model, a sampler, a method or an evaluation, or its class, takes such points."""
+    return space in part.spaces if isinstance(part, HasSpaces) else space == "real"
 
 
 @runtime_checkable

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
 from ebmtrain.types.bounds import Bounds
+from ebmtrain.types.capabilities import Space
 
 
 class Batch(NamedTuple):
@@ -164,7 +165,10 @@ class BaseDistribution(Protocol):
 
 class Support(Protocol):
     """The space that events live in. What depends on it is asked for here: a data set carries its
-    support, the data spec of a run does, and no other code asks what kind of data these are."""
+    support, the data spec of a run does, and parts declare the spaces that they take: see
+    `takes_space`. Quadrature and annealing need more of `real` points: see `Continuous`."""
+
+    space: ClassVar[Space]
 
     def standardization(self, points: Tensor, scaling: Any) -> Standardization:
         """Units in which models learn, from the training points, (n, *event), in the data's units,
@@ -180,16 +184,27 @@ class Support(Protocol):
         """
         ...
 
-    def base(self, points: Tensor) -> BaseDistribution:
-        """The base of annealed importance sampling, fitted to points (n, d), float64."""
-        ...
-
-    def integration_box(self, region: Region, margin: float) -> Region:
-        """The first box over which quadrature sums exp(-E / T).
+    def method_starts(self, like: Tensor, std: float, generator: Generator) -> Tensor:
+        """Points that the chains of a method start from, of the shape and type of `like`,
+        (chains, *event), standardized, with NaN where it has NaN.
 
         Args:
-            region: holds the data.
-            margin: width to add on each side, as a fraction of the region's.
+            std: of real points, their standard deviation.
+        """
+        ...
+
+    def method_starts_nll(self, x: Tensor, std: float) -> Tensor:
+        """-log density, or -log probability, of `method_starts`, (chains, *event) -> (chains,)."""
+        ...
+
+    def check(self, points: Tensor, what: str) -> None:
+        """
+        Args:
+            points: (n, *event), in the data's units.
+            what: names the points in the message.
+
+        Raises:
+            DataError: a point is not in the space.
         """
         ...
 

@@ -20,7 +20,9 @@ class Energy(Protocol):
     `differentiable_gradient_and_curvatures(x, directions)`, the same with v' (d2E/dx2) v for each v
     of directions (n, batch, *event), shape (n, batch); `quadratic_loss(x, loss, derivatives)`,
     value and metrics of `score.quadratic_loss` with the gradient in the parameters in one pass, or
-    None where autograd has to compute it; the protocols below.
+    None where autograd has to compute it; `flip_differences(x, sites)`, of binary states, E with
+    one site changed minus E(x) for each of the sites, int64 indices into a flattened point,
+    (batch, sites), which `ebmtrain.score` uses; the protocols below.
 
     If the constructor has an argument `training_points: Tensor | None`, it gets the standardized
     training points, (n, *event), for the initialisation, or None if weights are loaded afterwards.
@@ -104,6 +106,25 @@ class Joint(Protocol):
 
     def joint(self, x: Tensor) -> Tensor:
         """E(x, y) of every class y: (batch, *event) -> (batch, classes)."""
+        ...
+
+
+@runtime_checkable
+class Bipartite(Protocol):
+    """An energy of binary states v that sums out binary hidden units h, which are independent given
+    v, as the v are given h: E(v) = -log sum_h exp(-E(v, h))."""
+
+    def hidden(self, v: Tensor) -> Tensor:
+        """p(h = 1 | v), (batch, *event) -> (batch, hidden)."""
+        ...
+
+    def visible(self, h: Tensor) -> Tensor:
+        """p(v = 1 | h), (batch, hidden) -> (batch, *event)."""
+        ...
+
+    @property
+    def filters(self) -> Tensor:
+        """The weights between each hidden unit and the visible ones, (hidden, *event)."""
         ...
 
 

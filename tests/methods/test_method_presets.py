@@ -11,15 +11,20 @@ import yaml
 from hydra.utils import get_object, instantiate
 from repeats import seeded
 
+from ebmtrain.config.instantiate import PARTS
 from ebmtrain.methods.jarzynski import leaves_target_invariant
 from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching
-from ebmtrain.types import Batch
+from ebmtrain.types import Batch, takes_space
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def target(group: str, name: str):
+    return get_object(yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())["_target_"])
 
 
 def build(group: str, name: str, **supplied):
@@ -32,12 +37,18 @@ def build(group: str, name: str, **supplied):
         return instantiate(config, _convert_="all", _partial_=True)(**supplied)
 
 
-@pytest.fixture(params=names("sampler"))
+REAL_SAMPLERS, REAL_METHODS = (
+    [name for name in names(group) if takes_space(target(group, name), "real")]
+    for group in ("sampler", "method")
+)  # tests/methods/test_state_methods.py has those of states
+
+
+@pytest.fixture(params=REAL_SAMPLERS)
 def sampler(request):
     return build("sampler", request.param)
 
 
-@pytest.fixture(params=names("method"))
+@pytest.fixture(params=REAL_METHODS)
 def method(request, sampler):
     if request.param == "jarzynski" and not leaves_target_invariant(sampler):
         with pytest.raises(ValueError, match="weights need a sampler"):
@@ -137,4 +148,4 @@ def test_preset_names_every_option(name):
     assert usage.startswith(f"#   ebmtrain method={name}")
     config = yaml.safe_load(text)
     parameters = inspect.signature(get_object(config["_target_"])).parameters
-    assert set(config) - {"_target_"} == set(parameters) - {"sampler"}
+    assert set(config) - {"_target_"} == set(parameters) - PARTS["method"].supplied

@@ -11,7 +11,7 @@ from repeats import assert_mean, normal, seeded
 from ebmtrain.methods.noise import NOISE_DISTRIBUTIONS
 
 MIX = torch.tensor([[1.0, 0.0], [1.5, 0.4]], dtype=torch.float64)
-EACH = pytest.mark.parametrize("name", NOISE_DISTRIBUTIONS)
+EACH = pytest.mark.parametrize("name", ["gaussian", "uniform", "kernel"])  # of real numbers
 WIDTH = pytest.mark.parametrize("width", [1.0, 1.7])
 
 

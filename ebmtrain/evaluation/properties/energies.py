@@ -9,19 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from ebmtrain.evaluation.properties.result import PropertyResult, below, seeded_generator
-from ebmtrain.score import energy_and_gradient, freeze
+from ebmtrain.score import energy_and_gradient, flip_differences, freeze
+from ebmtrain.types import Space
 
 _DIFFERENCE_STEP = 1e-4  # in standardized units
 _MAX_SLOPE_ERROR = 1e-4  # relative; the central differences are accurate to about 1e-7
 _MAX_ENERGY_ERROR = 1e-6  # in float64
 
 
-def check_energy(energy: nn.Module, x: Tensor) -> Iterator[PropertyResult]:
+def check_energy(energy: nn.Module, x: Tensor, space: Space = "real") -> Iterator[PropertyResult]:
     """Checks a float64 copy of an energy at standardized points, (n, *event), n >= 4."""
     exact, x = copy.deepcopy(energy).cpu().double(), x.cpu().double()
     yield _check_score(exact, x)
     yield _check_closed_form(exact, x)
     yield _check_batch_independence(exact, x)
+    if space == "binary":
+        yield _check_flips(exact, x)
 
 
 def _check_score(energy: nn.Module, x: Tensor) -> PropertyResult:
@@ -42,6 +45,15 @@ def _check_closed_form(energy: nn.Module, x: Tensor) -> PropertyResult:
         chain_energy = energy_and_gradient(energy, x)[0]
         error = float((chain_energy - energy(x).detach()).abs().max())
     return below("chains see the energy itself", "difference", error, _MAX_ENERGY_ERROR)
+
+
+def _check_flips(energy: nn.Module, x: Tensor) -> PropertyResult:
+    """`flip_differences` are differences of energies."""
+    sites = torch.arange(x[0].numel())
+    with torch.no_grad():
+        found, true = (flip_differences(e, x, sites) for e in (energy, energy.forward))
+    error = float((found - true).abs().max())
+    return below("flips change the energy as they say", "difference", error, _MAX_ENERGY_ERROR)
 
 
 def _check_batch_independence(energy: nn.Module, x: Tensor) -> PropertyResult:

@@ -18,7 +18,8 @@ from ebmtrain.evaluation.properties.result import (
     not_applicable,
     seeded_generator,
 )
-from ebmtrain.types import Batch, HasEnergyRegularization, Method, Tensors
+from ebmtrain.evaluation.properties.state_target import StateTarget
+from ebmtrain.types import Batch, HasEnergyRegularization, Method, Space, Tensors
 
 _BURN_IN_UPDATES = 60  # of the first block, in which chains and learnt constants equilibrate
 _MAX_DRIFT_SE = 1.5  # between two blocks that count as stationary
@@ -52,24 +53,32 @@ class _QuadraticEnergy(nn.Module):
 
 
 def check_method(
-    method: Method, energy: nn.Module, x: Tensor, y: Tensor | None = None, size: int = 256
+    method: Method,
+    energy: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    size: int = 256,
+    space: Space = "real",
 ) -> Iterator[PropertyResult]:
-    """Checks a method on a quadratic energy, and on the user's energy with batches of `size`
-    standardized training points x, (n, *event), and their classes y, if any.
+    """Checks a method on a quadratic energy, or on a small RBM of binary states, and on the user's
+    energy with batches of `size` standardized training points x, (n, *event), and their classes y,
+    if any.
     """
-    yield from check_optimum(method, size)
+    yield from check_optimum(method, size, space)
     yield from _check_update(method, energy, x, y, size)
 
 
-def check_optimum(method: Method, size: int) -> Iterator[PropertyResult]:
-    """Checks that dL/da < 0 below the optimum of E = a ||x||^2 / 2 and > 0 above it, on average."""
+def check_optimum(method: Method, size: int, space: Space = "real") -> Iterator[PropertyResult]:
+    """Checks that dL/da < 0 below the optimum and > 0 above it, on average: of E = a ||x||^2 / 2,
+    or of binary states of an RBM whose weights are scaled by a."""
     name = "loss has its optimum where it should"
     try:
-        slopes = [_stationary_slope(method, a, size) for a in _PRECISIONS]
+        slopes = [_stationary_slope(method, a, size, space) for a in _PRECISIONS]
         holds = _has_optimum_between(*slopes)
-        advice = "" if holds else _regularization_advice(method, size)
+        advice = "" if holds else _regularization_advice(method, size, space)
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
-        yield not_applicable(name, f"the method does not take E = a ||x||^2 / 2: {error}")
+        of = "E = a ||x||^2 / 2" if space == "real" else "an RBM of 3 x 3 states"
+        yield not_applicable(name, f"the method does not take {of}: {error}")
         return
     pairs = zip(_PRECISIONS, slopes, strict=True)
     text = ", ".join(f"{mean:+.3f} +- {se:.3f} at a = {a}" for a, (mean, se) in pairs)
@@ -83,14 +92,15 @@ def _has_optimum_between(low: tuple[float, float], high: tuple[float, float]) ->
     return low[0] < -_MIN_SIGNIFICANCE_SE * low[1] and high[0] > _MIN_SIGNIFICANCE_SE * high[1]
 
 
-def _regularization_advice(method: Method, size: int) -> str:
+def _regularization_advice(method: Method, size: int, space: Space) -> str:
     """The remedy if the property holds without the energy regularization of the method; else ""."""
     if not isinstance(method, HasEnergyRegularization) or not is_dataclass(method):
         return ""
     if not (alpha := method.energy_regularization):
         return ""
     unregularized: Any = replace(method, energy_regularization=0.0)  # type: ignore[type-var]
-    if not _has_optimum_between(*(_stationary_slope(unregularized, a, size) for a in _PRECISIONS)):
+    slopes = (_stationary_slope(unregularized, a, size, space) for a in _PRECISIONS)
+    if not _has_optimum_between(*slopes):
         return ""
     return (
         f"; method.energy_regularization={alpha:g} outweighs the gradient of chains this short: "
@@ -98,12 +108,12 @@ def _regularization_advice(method: Method, size: int) -> str:
     )
 
 
-def _stationary_slope(method: Method, a: float, size: int) -> tuple[float, float]:
+def _stationary_slope(method: Method, a: float, size: int, space: Space) -> tuple[float, float]:
     """Mean and standard error of dL/da over updates, after the chains and learnt constants of the
     method are stationary: two consecutive blocks of updates agree. Each block is as long as all
     before it.
     """
-    slopes = _slope_sequence(method, a, size)
+    slopes = _slope_sequence(method, a, size, space)
     n = _BURN_IN_UPDATES
     previous = _mean_and_error(list(islice(slopes, n)))
     while n < _MAX_UPDATES:
@@ -119,10 +129,13 @@ def _stationary_slope(method: Method, a: float, size: int) -> tuple[float, float
     return mean, error
 
 
-def _slope_sequence(method: Method, a: float, size: int) -> Iterator[float]:
-    """dL/da of consecutive updates, for E = a ||x||^2 / 2 and points of N(0, I)."""
+def _slope_sequence(method: Method, a: float, size: int, space: Space) -> Iterator[float]:
+    """dL/da of consecutive updates, with points of the density at a = 1."""
     energy, generator = _QuadraticEnergy(a), seeded_generator(1)
     data = torch.randn(20 * size, 2, generator=seeded_generator(2))
+    if space == "binary":
+        energy = StateTarget(a)
+        data = StateTarget(1.0).draw(20 * size, 1.0).to(data)
     state = method.init(data, generator)
     parameters = [value for value in state.values() if value.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=0.1) if parameters else None

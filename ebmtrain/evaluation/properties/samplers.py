@@ -16,14 +16,17 @@ from ebmtrain.evaluation.properties.result import (
     not_applicable,
     seeded_generator,
 )
+from ebmtrain.evaluation.properties.state_target import StateTarget
 from ebmtrain.samplers.chain import run_chain, temperature_of
-from ebmtrain.types import HasStepSize, Sampler
+from ebmtrain.types import HasStepSize, Sampler, takes_space
 
 _N_CHAINS = 8_000
 _N_STEPS = 150
 _STEPS_WITHOUT_REJECTION = 400  # long enough to reach the stationary distribution
 _MAX_ERROR_SE = 4.5
 _MEAN = 0.3
+_N_SWEEPS = 20  # of chains of states
+_MIN_MOVED = 0.5
 _STATIONARY = "sampler is stationary on a Gaussian"
 
 
@@ -49,8 +52,32 @@ def check_sampler(sampler: Sampler, energy: nn.Module, x: Tensor) -> Iterator[Pr
     """Checks a sampler on Gaussians, and for side effects of its chains from standardized points x
     on the user's energy.
     """
+    if not takes_space(sampler, "real"):
+        yield _check_states(sampler)
+        yield _check_side_effects(sampler, energy, x)
+        return
     yield _check_stationary(sampler) if _has_rejection(sampler) else _check_bias(sampler)
     yield _check_side_effects(sampler, energy, x)
+
+
+def _check_states(sampler: Sampler) -> PropertyResult:
+    """Chains that start from an enumerable density of 3 x 3 states keep the mean of each state, of
+    each product of two and of the energy, and every chain moves."""
+    t, target = temperature_of(sampler), StateTarget(1.0).double()
+    start = target.draw(_N_CHAINS, t)
+    end = run_chain(sampler, target, start, _N_SWEEPS, seeded_generator(2)).x
+    states, p = target.distribution(t)
+    values, truth = target.statistics(end), target.statistics(states)
+    mean = p @ truth
+    error = ((p @ truth.square() - mean.square()) / _N_CHAINS).sqrt()
+    deviation = float(((values.mean(0) - mean) / error).abs().max())
+    moved = float((end != start).any(1).double().mean())
+    return PropertyResult(
+        "sampler is stationary on 3 x 3 states",
+        deviation < _MAX_ERROR_SE and moved > _MIN_MOVED,
+        f"means off by {deviation:.1f} standard errors, {moved:.0%} of the chains moved",
+        f"< {_MAX_ERROR_SE:g}, > {_MIN_MOVED:.0%}",
+    )
 
 
 def _has_rejection(sampler: Sampler) -> bool:

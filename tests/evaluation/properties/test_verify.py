@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.evaluation.properties.energies import check_energy
 from ebmtrain.evaluation.properties.methods import check_method, check_optimum
@@ -30,6 +31,9 @@ METHODS = sorted(p.stem for p in (CONFIGS / "method").glob("*.yaml"))
 SAMPLERS = sorted(p.stem for p in (CONFIGS / "sampler").glob("*.yaml"))
 
 
+STATE_SAMPLERS = ("block_gibbs", "gibbs", "gwg")
+
+
 def points(n: int = 64):
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(1))
 
@@ -39,6 +43,8 @@ def broken(findings) -> list[str]:
 
 
 def small(configured, *words: str):
+    if "model=rbm" in words:
+        return build(presets.to_plain(presets.compose_config(list(words))))
     points = [] if "dataset=iris" in words else ["dataset.n_train=2000"]
     return build(configured("model.width=16", "model.fourier_features=0", *points, *words))
 
@@ -58,7 +64,13 @@ def test_built_in_methods_pass(configured, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_built_in_samplers_pass(configured, sampler):
-    experiment = small(configured, f"sampler={sampler}", "method=cd")
+    data = ("model=rbm", "dataset=bars_and_stripes") if sampler in STATE_SAMPLERS else ()
+    experiment = small(configured, f"sampler={sampler}", "method=cd", *data)
+    if data:
+        x = (points(9).new_ones(16, 9).cumsum(0) % 2).view(-1, 3, 3)
+        findings = list(check_sampler(experiment.sampler, experiment.energy, x))
+        assert [f.holds for f in findings] == [True, True], findings
+        return
     findings = list(check_sampler(experiment.sampler, experiment.energy, points()))
     assert [f.holds for f in findings] == [True, True], findings
 
