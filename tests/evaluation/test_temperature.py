@@ -65,6 +65,16 @@ def test_standard_error_matches_repetitions():
     assert float(z.std()) == pytest.approx(1, abs=4 / math.sqrt(600) + 0.05)  # few points: a little
 
 
+def test_the_error_is_that_of_a_ratio_of_means():
+    """Of E = x^4 / 4 at points of another density: the curvature differs from point to point."""
+    x = normal(500, 1)
+    found = configurational_temperature(lambda u: u[:, 0] ** 4 / 4, x, seeded(0))
+    square, curvature = x[:, 0] ** 6, 3 * x[:, 0] ** 2
+    value = float(square.mean() / curvature.mean())
+    error = float((square - value * curvature).std() / 500**0.5 / curvature.mean())
+    assert found == pytest.approx((value, error), rel=1e-3)
+
+
 def test_trace_of_a_network():
     """By autograd, exactly in up to eight dimensions and in the mean otherwise."""
     for shape in ((2,), (2, 4), (3, 5)):

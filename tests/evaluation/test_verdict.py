@@ -137,6 +137,14 @@ def test_the_error_of_weights_is_in_its_standard_error():
     assert weight_error(true, true, n, n).value == 0
 
 
+def test_the_error_that_counts_is_the_largest_in_its_standard_error():
+    """0.01 of a small mode is more than 0.03 of a large one."""
+    true = torch.tensor([0.5, 0.499, 0.001]).double()
+    found = weight_error(true, torch.tensor([0.52, 0.469, 0.011]).double(), 1000, 1000)
+    assert found.value == pytest.approx(0.01)
+    assert found.error == pytest.approx((0.006 * 0.994 * 0.002) ** 0.5)
+
+
 def test_small_modes_count_alike_in_samples_and_data():
     """Modes of 3 % are not parts of their own: their points are those of the nearest part."""
     centres = torch.tensor([[0.0, 0], [20, 0], [20, 8], [20, -8], [28, 0]]).double()

@@ -77,6 +77,14 @@ def test_autocorrelation_of_an_autoregression():
     assert growing[1] / growing[0] == pytest.approx(4, rel=0.15)
 
 
+def test_autocorrelation_is_its_formula():
+    """About the mean of all chains: those that each stay in a mode of their own are correlated at
+    all lags. The mean of a lag is over the pairs that there are."""
+    apart = np.array([[11.0, 9.0, 11.0, 9.0], [-9.0, -11.0, -9.0, -11.0]])
+    # Of pairs at distance 1 all products are 100 - 1, at distance 2 they are 100 + 1.
+    assert autocorrelation(apart, 2) == pytest.approx([1.0, 99 / 101, 1.0])
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_tail_is_of_the_outer_twentieth(sign):
     """One stay of 60 among 1000 independent draws beyond all others, in every chain: of the tail
