@@ -45,6 +45,7 @@ class Mutant(NamedTuple):
 CONTRASTIVE = "methods/test_contrastive_laws.py"
 MATCHING = "methods/test_score_matching_laws.py"
 CONTRASTING = "methods/test_contrasting_laws.py"
+DUAL = "methods/test_dual.py"
 METROPOLIS = "samplers/test_metropolis.py"
 TEMPERING = "samplers/test_tempering.py"
 JARZYNSKI = "methods/test_jarzynski.py"
@@ -113,6 +114,22 @@ MUTANTS = (
     Mutant("entropy: without the dimension", "methods/improved_contrastive_divergence.py",
            "return d / 2 * square.log().mean()", "return square.log().mean() / 2",
            "methods/test_improved_cd.py"),
+    Mutant("dual: sign of the noise", "methods/dual_score_matching.py",
+           "sigma * by_point - xi", "sigma * by_point + xi", DUAL),
+    Mutant("dual: sign of the derivative in time", "methods/dual_score_matching.py",
+           "target = (1 - xi", "target = -(1 - xi", DUAL),
+    Mutant("dual: derivative in time without the dimension", "methods/dual_score_matching.py",
+           "(target - by_time / d)", "(target - by_time)", DUAL),
+    Mutant("dual: noise without the variance of the data", "methods/dual_score_matching.py",
+           "(noise.variance * log_t.exp()).sqrt()", "log_t.exp().sqrt()", DUAL),
+    Mutant("dual: log Z at the least noise", "methods/dual_score_matching.py",
+           "math.log(model.noise.t_max))", "math.log(model.noise.t_min))", DUAL),
+    Mutant("dual: Euler in place of Heun", "methods/dual_score_matching.py",
+           "k + slope(y + h * k, following)", "k + k", DUAL),
+    Mutant("dual: radii of another dimension", "methods/dual_score_matching.py",
+           "torch.full_like(x, d / 2)", "torch.full_like(x, (d + 1) / 2)", DUAL),
+    Mutant("dual: Gaussian without the unit of the noise", "models/gaussian_path.py",
+           "self.eigenvalues.mean() * log_t.exp()", "log_t.exp()", DUAL),
     # Chains
     Mutant("score: mean in place of the sum", "score.py",
            "torch.autograd.grad(e.sum(), x)", "torch.autograd.grad(e.mean(), x)",

@@ -37,7 +37,7 @@ HARD = ("25gaussians", "checkerboard", "2spirals", "swissroll")
 ALL = ("five_gaussians", *EASY, *HARD)
 OTHERS = (
     "cd", "sm", "ssm", "dsm", "nce", "cnce", "ed", "jarzynski", "improved_cd", "fd_ssm",
-    "multi_dsm", "ksd",
+    "multi_dsm", "ksd", "dual",
 )  # fmt: skip
 METRICS = ("kl", "regret", "nll", "log_density_mse")
 FIELDS: tuple[str, ...] = (

@@ -21,6 +21,7 @@ from ebmtrain.types import (
     LossDerivatives,
     QuadraticLoss,
     Tensors,
+    TimeConditional,
 )
 
 CHUNK_POINTS = 8192
@@ -147,6 +148,19 @@ def score_and_products(energy: Energy, x: Tensor, directions: Tensor) -> tuple[T
         for v in directions
     )
     return s, torch.stack(list(products))
+
+
+def gradients_in_point_and_time(
+    energy: TimeConditional, y: Tensor, log_t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dU/dy, the shape of y, and dU/dlog t, (batch,), differentiable in the parameters. For losses.
+
+    Args:
+        log_t: (batch,).
+    """
+    y, log_t = y.detach().requires_grad_(), log_t.detach().requires_grad_()
+    by_point, by_time = torch.autograd.grad(energy(y, log_t).sum(), (y, log_t), create_graph=True)
+    return by_point, by_time
 
 
 def quadratic_loss(

@@ -40,6 +40,7 @@ from ebmtrain.types import (
     Region,
     Sampler,
     Standardization,
+    Support,
     labels_of,
     needs_labels,
     takes_ragged,
@@ -80,6 +81,7 @@ def build(
         config=built.config,
         energy=built.energy.to(device=device, dtype=dtype),
         sampler=sampler,
+        method=built.method,
         train_spec=built.train_spec,
         data_spec=built.data_spec,
         data=built.data,
@@ -115,6 +117,7 @@ class _ModelAndData(NamedTuple):
     energy: nn.Module
     data_spec: DataSpec
     data: Callable[[], Dataset] | None = None
+    method: Method | None = None
     train_spec: TrainSpec | None = None
 
 
@@ -140,7 +143,9 @@ def _build_model_and_data(
         data_spec = saved()
         data = partial(_read_checked_dataset, config, data_spec)
         energy = energy or _initialize_for_data(config, data_spec)
-        return _ModelAndData(config, energy, data_spec, data)
+        return _ModelAndData(
+            config, energy, data_spec, data, _build_method(config, sampler, data_spec.support)
+        )
     with _moved_data_remedy(config) if resumed else nullcontext():
         dataset = instantiate_part(config, "dataset").to(dtype=dtype, device=device)
     config, data_spec = _with_classes(config, dataset), DataSpec.of(dataset)
@@ -154,9 +159,10 @@ def _build_model_and_data(
     check_energy(energy.to(device=device, dtype=dtype), units.shift.shape)
     if not any(p.requires_grad for p in energy.parameters()):
         raise ConfigError(f"model {type(energy).__name__} has no parameters to train")
-    train_spec = _build_train_spec(config, sampler, dataset)
-    _check_classes(train_spec.method, energy, dataset)
-    return _ModelAndData(config, energy, data_spec, lambda: dataset, train_spec)
+    method = _build_method(config, sampler, data_spec.support)
+    train_spec = _build_train_spec(config, method, dataset)
+    _check_classes(method, energy, dataset)
+    return _ModelAndData(config, energy, data_spec, lambda: dataset, method, train_spec)
 
 
 def _initialize_for_data(
@@ -293,7 +299,13 @@ def check_energy(energy: nn.Module, event_shape: Sequence[int]) -> None:
 _MAX_BATCH_EFFECT = 1e-3  # of an energy, relative; rounding in float32 gives about 1e-6
 
 
-def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset) -> TrainSpec:
+def _build_method(config: dict[str, Any], sampler: Sampler, support: Support) -> Method:
+    available: dict[str, Any] = {"sampler": sampler, "support": support}
+    supplied = {k: v for k, v in available.items() if accepts_argument(config["method"], k)}
+    return instantiate_part(config, "method", **supplied)
+
+
+def _build_train_spec(config: dict[str, Any], method: Method, dataset: Dataset) -> TrainSpec:
     settings = schema.TrainSettings(**config["train"])
     n_train = len(dataset.train)
     batch_size = min(settings.batch_size, n_train)  # `opening_lines` says so
@@ -301,10 +313,8 @@ def _build_train_spec(config: dict[str, Any], sampler: Sampler, dataset: Dataset
     if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // batch_size)
     assert steps is not None  # checked by `validate`
-    available: dict[str, Any] = {"sampler": sampler, "support": support_of(dataset)}
-    supplied = {k: v for k, v in available.items() if accepts_argument(config["method"], k)}
     return TrainSpec(
-        method=instantiate_part(config, "method", **supplied),
+        method=method,
         dataset=dataset,
         optimizer=instantiate_part(config, "optimizer"),
         n_steps=steps,

@@ -17,7 +17,7 @@ from ebmtrain.runtime.devices import CompileOption
 from ebmtrain.runtime.seeding import stream
 from ebmtrain.samplers.chain import temperature_of
 from ebmtrain.training.state import TrainSpec
-from ebmtrain.types import Dataset, Region, Sampler, Standardization
+from ebmtrain.types import Dataset, Method, Region, Sampler, Standardization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class Experiment:
     energy: nn.Module
     """Of standardized points, on `device` and in `dtype`; untrained."""
     sampler: Sampler
+    method: Method | None
+    """None for an analytic landscape."""
     train_spec: TrainSpec | None
     """None if there is nothing to train: an analytic landscape, or a run that is only opened."""
     data_spec: DataSpec

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import CheckpointError, ConfigError
+from ebmtrain.evaluation.learnt import check_learnt_log_z
 from ebmtrain.evaluation.properties.energies import check_energy
 from ebmtrain.evaluation.properties.methods import check_method
 from ebmtrain.evaluation.properties.result import PropertyResult
@@ -24,7 +25,7 @@ from ebmtrain.runs.loggers.console import progress_lines
 from ebmtrain.runs.sampling import chain_starts, draw_samples, uniform_noise
 from ebmtrain.samplers.draw import iterate_draws, restore_adaptation, run_burn_in
 from ebmtrain.score import count_evaluations
-from ebmtrain.types import EstimatesLogZ, labels_of
+from ebmtrain.types import EstimatesLogZ, LearnsLogZ, labels_of
 
 _N_PROPERTY_POINTS = 64
 
@@ -70,7 +71,7 @@ def _run_chains(
     """A trace of chains that start and burn in as those of `draw_samples`."""
     sampler, settings = experiment.sampler, experiment.samples
     generator = experiment.generator("evaluation traces")
-    first = chain_starts(experiment, settings.start, n_chains, method, generator)
+    first = chain_starts(experiment, energy, settings.start, n_chains, method, generator)
     adaptation = restore_adaptation(method, sampler, first)
     chain = run_burn_in(sampler, energy, first, settings.burn_in, generator, adaptation)
     before = perf_counter()
@@ -92,7 +93,8 @@ def run_evaluations(
     data's units.
 
     The estimates are the items of the method's state whose names begin with `log_z`, log Z of
-    exp(-E) at T = 1, and `log_z_running` of a method that computes it.
+    exp(-E) at T = 1, and `log_z_running` or `log_z_learnt` of a method that computes it. With
+    `log_z_learnt` goes `nll_learnt`, and a warning where it and `log_z` differ by more than chance.
 
     Args:
         due: names of the evaluators to run; None: all.
@@ -114,12 +116,16 @@ def run_evaluations(
         if value.numel() != 1:
             shape = tuple(value.shape)
             raise CheckpointError(f"the checkpoint's {name} has shape {shape} and is no number")
-    spec = experiment.train_spec
-    if spec is not None and isinstance(spec.method, EstimatesLogZ):
-        own["log_z_running"] = spec.method.log_z(model.energy, method)
+    if isinstance(experiment.method, EstimatesLogZ):
+        own["log_z_running"] = experiment.method.log_z(model.energy, method)
+    if isinstance(experiment.method, LearnsLogZ):
+        own["log_z_learnt"] = experiment.method.log_z_learnt(model.energy, method)
     volume = experiment.standardization.log_volume
-    own_numbers = {k: float(v) + volume for k, v in own.items()}
-    found = _drop_nonfinite(Evaluation({**metrics, **own_numbers}, warnings))
+    metrics |= {k: float(v) + volume for k, v in own.items()}
+    if isinstance(experiment.method, LearnsLogZ) and model.temperature == 1:
+        learnt = check_learnt_log_z(metrics, model)
+        metrics, warnings = {**metrics, **learnt.metrics}, [*warnings, *learnt.warnings]
+    found = _drop_nonfinite(Evaluation(metrics, warnings))
     return found._replace(warnings=[fit_advice(w, experiment.config) for w in found.warnings])
 
 

@@ -15,7 +15,7 @@ from ebmtrain.models.wrappers import ClassConditionalEnergy
 from ebmtrain.samplers.draw import draw, restore_adaptation, sample_rows
 from ebmtrain.samplers.resampling import systematic_resampling
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Joint, MethodChains, method_chains
+from ebmtrain.types import DrawsPoints, Joint, MethodChains, method_chains
 
 
 def draw_samples(
@@ -38,7 +38,7 @@ def draw_samples(
         method = {**method, **_class_log_weights(energy, method, label, experiment.temperature)}
         energy = ClassConditionalEnergy(energy, label)
     n_chains = min(settings.chains, settings.count)
-    first = chain_starts(experiment, settings.start, n_chains, method, generator)
+    first = chain_starts(experiment, energy, settings.start, n_chains, method, generator)
     return draw(
         experiment.sampler,
         energy,
@@ -76,6 +76,7 @@ def resample_chains(kept: MethodChains, count: int, generator: Generator) -> Ten
 
 def chain_starts(
     experiment: Experiment,
+    energy: nn.Module,
     start: str,
     n_chains: int,
     method: Mapping[str, Tensor],
@@ -84,8 +85,8 @@ def chain_starts(
     """First points of chains, (n_chains, *event), in standardized units.
 
     Args:
-        start: `chains`, the method's persistent ones, or noise if it has none; `data`, training
-            points; `noise`, uniform in the region of the data.
+        start: `chains`, the method's persistent ones, or points of its own sampler, or noise if it
+            has neither; `data`, training points; `noise`, uniform in the region of the data.
     """
     if start == "data" and experiment.dataset is not None:
         points = experiment.standardization.to_standard(experiment.dataset.train)
@@ -93,6 +94,8 @@ def chain_starts(
     kept = method_chains(method)
     if start == "chains" and kept is not None:
         return resample_chains(kept, n_chains, generator)
+    if start == "chains" and isinstance(experiment.method, DrawsPoints):
+        return experiment.method.draw(energy, n_chains, generator)
     return uniform_noise(experiment, n_chains, generator)
 
 

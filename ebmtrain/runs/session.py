@@ -20,7 +20,7 @@ from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.loggers.console import LOG, RunConsole, progress_lines
 from ebmtrain.runs.loggers.files import FileLogger
 from ebmtrain.runs.outcome import RunResult, divergence_error, error_message
-from ebmtrain.runs.sampling import draw_samples, resample_chains, uniform_noise
+from ebmtrain.runs.sampling import chain_starts, draw_samples, resample_chains
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
@@ -296,14 +296,14 @@ class Session:
 
     def _figure_points(self, state: TrainState) -> Tensor:
         """Points of the model: the method's own chains if it has some, else short chains from
-        noise."""
+        points of its own sampler, or from noise."""
         n = self.experiment.plots.points
         generator = self.experiment.generator("picture", state.step)
         kept = method_chains(state.method)
         if kept is not None:
             return resample_chains(kept, n, generator)
-        first = uniform_noise(self.experiment, n, generator)
         sampler, energy = self.experiment.sampler, state.eval_model
+        first = chain_starts(self.experiment, energy, "chains", n, state.method, generator)
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
     def _write_samples_and_figures(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:

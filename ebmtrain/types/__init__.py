@@ -48,13 +48,17 @@ from ebmtrain.types.energies import (
     Joint,
     Landscape,
     LossDerivatives,
+    NoiseRange,
     Normalised,
     QuadraticLoss,
+    TimeConditional,
 )
 from ebmtrain.types.logger import Logger
 from ebmtrain.types.methods import (
+    DrawsPoints,
     EstimatesLogZ,
     HasEnergyRegularization,
+    LearnsLogZ,
     LossOutput,
     Method,
     NeedsLabels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ebmtrain.types.state import Tensors
 
@@ -93,6 +93,33 @@ class Normalised(Protocol):
         """log of the integral, or of the sum, of exp(-E / T) over all points of the space, shape
         (); None if it is not known at this T > 0. Computed in the dtype of the parameters.
         """
+        ...
+
+
+class NoiseRange(NamedTuple):
+    """The noise levels of a `TimeConditional` energy: y = x + sqrt(variance * t) xi."""
+
+    variance: Tensor
+    """(): of the data, the mean over their coordinates."""
+    t_min: float
+    t_max: float
+
+
+@runtime_checkable
+class TimeConditional(Protocol):
+    """An energy U(y, t) of points y with Gaussian noise of variance t, in units of the variance of
+    the data."""
+
+    @property
+    def noise(self) -> NoiseRange: ...
+
+    def gaussian_points(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Points of a Gaussian close to the density at t_max, (count, *event), and log q of them,
+        (count,)."""
+        ...
+
+    def __call__(self, x: Tensor, log_t: Tensor | None = None) -> Tensor:
+        """(batch, *event) and (batch,), or (1,) for all -> (batch,); without log t at t_min."""
         ...
 
 

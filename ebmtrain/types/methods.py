@@ -33,7 +33,7 @@ class Method(Protocol):
     Optional capabilities are the protocols below and `DeclaresState`. A method that `NeedsLabels`
     is given an energy that is `Joint`, with as many classes as the data have; a `Ragged` one also
     gets sequences with NaN at missing steps. What a method that `EstimatesLogZ` returns is reported
-    as `log_z_running`.
+    as `log_z_running`, and that of one that `LearnsLogZ` as `log_z_learnt`.
     """
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
@@ -56,6 +56,24 @@ class EstimatesLogZ(Protocol):
     def log_z(self, energy: Any, state: Any) -> Tensor:
         """log Z of exp(-E / T) over standardized points, shape (), of an energy close to the
         trained one, such as its average."""
+        ...
+
+
+@runtime_checkable
+class LearnsLogZ(Protocol):
+    """A method whose objective determines the normaliser along with the energy."""
+
+    def log_z_learnt(self, energy: Any, state: Any) -> Tensor:
+        """As `EstimatesLogZ.log_z`, at T = 1; deterministic."""
+        ...
+
+
+@runtime_checkable
+class DrawsPoints(Protocol):
+    """A method with a sampler of its own, from which chains start."""
+
+    def draw(self, energy: Any, count: int, generator: Generator) -> Tensor:
+        """`count` independent points of the model, about, (count, *event), standardized."""
         ...
 
 

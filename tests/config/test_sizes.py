@@ -83,6 +83,7 @@ FREE = {
 WITH = {
     "method/jem": ("dataset=iris", "model.classes=3"),
     "method/multi_dsm": ("model=noise_conditional_mlp",),
+    "model/film_mlp": ("method=dual",),
     "model/noise_conditional_mlp": ("method=multi_dsm",),
     "model/conv": ("dataset=digits",),
     "model/resnet": ("dataset=digits",),

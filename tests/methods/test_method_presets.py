@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from repeats import seeded
 
 from ebmtrain.config.instantiate import PARTS
+from ebmtrain.methods.dual_score_matching import DualScoreMatching
 from ebmtrain.methods.jarzynski import leaves_target_invariant
 from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching
 from ebmtrain.types import Batch, takes_space
@@ -30,6 +31,7 @@ def target(group: str, name: str):
 def build(group: str, name: str, **supplied):
     """As the builder makes it: it passes what stands in the signature and not in the YAML."""
     config = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+    config.pop("defaults", None)  # the model that it brings
     parameters = inspect.signature(get_object(config["_target_"])).parameters
     supplied = {key: value for key, value in supplied.items() if key in parameters}
     with torch.random.fork_rng(devices=[]):
@@ -65,6 +67,8 @@ def energy(request, method):
 def matching_energy(method, model: str, event=(2,)):
     """The model, or one that is told the noise or has an output for each class if the method needs
     it."""
+    if isinstance(method, DualScoreMatching):
+        return build("model", "film_mlp", event_shape=event)
     if isinstance(method, MultiNoiseScoreMatching):
         return build("model", "noise_conditional_mlp", event_shape=event)
     if getattr(method, "needs_labels", False):
@@ -148,4 +152,4 @@ def test_preset_names_every_option(name):
     assert usage.startswith(f"#   ebmtrain method={name}")
     config = yaml.safe_load(text)
     parameters = inspect.signature(get_object(config["_target_"])).parameters
-    assert set(config) - {"_target_"} == set(parameters) - PARTS["method"].supplied
+    assert set(config) - {"_target_", "defaults"} == set(parameters) - PARTS["method"].supplied

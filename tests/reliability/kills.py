@@ -34,6 +34,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         "checkpoint.best=cross_entropy_holdout",
     ),
     "ksd": ("method=ksd",),
+    "dual": ("method=dual",),
     "multi_dsm": ("method=multi_dsm", "model=noise_conditional_mlp"),
     "nce": ("method=nce",),
     "pcd": ("method=pcd", "method.slots=64", "method.reinit=0.1"),

@@ -40,6 +40,7 @@ TRAININGS = {
     "cd_langevin": ("method=cd", "sampler=langevin"),
     "cd_hmc": ("method=cd", "sampler=hmc"),
     "improved_cd": ("method=improved_cd", "method.slots=64"),
+    "dual": ("method=dual",),
     "multi_dsm": ("method=multi_dsm", "model=noise_conditional_mlp"),
     "jarzynski": ("method=jarzynski", "method.walkers=64", "method.moved=32"),
     "sm": ("method=sm",),

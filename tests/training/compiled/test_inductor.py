@@ -43,6 +43,7 @@ CASES = [
     "method=improved_cd optimizer=adamw method.k=2", "method=sm", "method=ssm", "method=fd_ssm",
     "method=ksd", "method=dsm", "method=nce", "method=ed", "method=cnce",
     "method=multi_dsm model=noise_conditional_mlp",
+    "method=dual",
     "method=jem dataset=iris model.classes=3 method.slots=64",
 ]  # fmt: skip
 
