@@ -103,8 +103,8 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         lines.append("NLL      left out: see the warning")
     elif "nll_learnt" in metrics:
         lines.append(
-            f"NLL      {metrics['nll_learnt']:.4f} nats with the learnt log Z; evaluation=ais tests "
-            "it"
+            f"NLL      {metrics['nll_learnt']:.4f} nats with the learnt log Z: evaluation=ais "
+            "tests it"
         )
     elif offers_ais:
         lines.append("NLL      not measured in so many dimensions: see the last line")

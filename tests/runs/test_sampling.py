@@ -29,13 +29,26 @@ def test_non_finite_metrics_are_left_out_with_warnings():
 
 def test_chains_that_start_at_data_start_at_training_points(configured):
     experiment = build(configured("dataset.n_train=60", "dataset.n_holdout=60"))
-    first = chain_starts(experiment, "data", 60, {}, torch.Generator())
+    first = chain_starts(experiment, experiment.energy, "data", 60, {}, torch.Generator())
     train, holdout = (
         experiment.standardization.to_standard(x).to(first)
         for x in (experiment.dataset.train, experiment.dataset.holdout)
     )
     assert torch.equal(first.sort(0).values, train.sort(0).values)
     assert torch.cdist(first, holdout).min() > 0
+
+
+def test_chains_start_at_points_of_the_method_if_it_draws_some(configured):
+    """An untrained dual model is the Gaussian of the data; noise is uniform in their region."""
+    experiment = build(configured("method=dual", "dataset.n_train=400"))
+    energy, few = experiment.energy, (200, {})
+
+    def start(kind: str):
+        return chain_starts(experiment, energy, kind, *few, torch.Generator().manual_seed(3))
+
+    own = experiment.method.draw(energy, 200, torch.Generator().manual_seed(3))  # type: ignore
+    assert torch.equal(start("chains"), own)
+    assert not torch.equal(start("noise"), own)
 
 
 @pytest.mark.parametrize(
