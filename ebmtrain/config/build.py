@@ -22,7 +22,6 @@ from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec, in_units
-from ebmtrain.datasets.support import support_of
 from ebmtrain.errors import ConfigError, DataError, first_line, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
