@@ -26,6 +26,7 @@ verbs (`ebmtrain VERB -h` for one)
   ebmtrain list [GROUP[/OPTION]]             the options of each group, or of a preset
   ebmtrain init DIR [GROUP[/OPTION] ...]     copy presets, to edit them
   ebmtrain resume RUN                        continue from the exact state
+  ebmtrain resume SWEEP                      run what is missing, in any number of processes
   ebmtrain evaluate|plot RUN                 metrics and figures of a checkpoint
   ebmtrain sample RUN count=1000             points from the model
   ebmtrain sample RUN --inpaint MASK         missing values given known ones

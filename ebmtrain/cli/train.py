@@ -11,7 +11,6 @@ import math
 import statistics
 import sys
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -26,12 +26,14 @@ from omegaconf import DictConfig
 from ebmtrain.cli.arguments import find_key, parse_overrides
 from ebmtrain.cli.compose import adopt_model
 from ebmtrain.cli.habits import refuse_habits
+from ebmtrain.cli.jobs import run_unclaimed_job
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.aliases import FORMER_CALLBACKS
 from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
+from ebmtrain.runs.storage.manifest import Job
 from ebmtrain.runtime.signals import TerminationSignal
 
 if TYPE_CHECKING:
@@ -113,32 +115,23 @@ def run_job(
     """
     from ebmtrain.runs.ensemble import run_ensemble
     from ebmtrain.runs.launch import run_experiment
-    from ebmtrain.runs.outcome import report_outcome
 
     settings = config.hydra if "hydra" in config else HydraConfig.get()
     choices = presets.group_choices(settings.runtime.choices)
-    path, began = Path(settings.runtime.output_dir), time.perf_counter()
-    in_sweep = settings.mode == RunMode.MULTIRUN
-    name = f"job {settings.job.num}  {' '.join(settings.overrides.task)}" if in_sweep else ""
-    options: dict[str, Any] = {"quiet": in_sweep, "command": command}
+    path, overrides = Path(settings.runtime.output_dir), tuple(settings.overrides.task)
     presets.extend_import_path(*import_path)
-    try:
-        if members is None:
-            adopt_model(config, settings.overrides.task)
-            members = build_members(config)
-        if len(members) > 1:
-            results = run_ensemble(members, path, choices, name=name, **options)
-            return _objective(results, in_sweep=in_sweep)
-        found: dict[str, Any] | Exception = run_experiment(members[0], path, choices, **options)
-        if not in_sweep:
-            return _objective([found], in_sweep=False)
-    except Exception as error:
-        if not in_sweep:
-            raise
-        found = error
-    plain = members[0].config if members else presets.to_plain(config)
-    result = report_outcome(name, found, path, plain, choices, began, command)
-    return _objective([result], in_sweep=True)
+    if settings.mode == RunMode.MULTIRUN:
+        name = Job(settings.job.num, "", overrides).name
+        results = run_unclaimed_job(config, overrides, choices, path, name, command)
+        return _objective(results, in_sweep=True)
+    if members is None:
+        adopt_model(config, overrides)
+        members = build_members(config)
+    if len(members) > 1:
+        results = run_ensemble(members, path, choices, command=command)
+    else:
+        results = [run_experiment(members[0], path, choices, command=command)]
+    return _objective(results, in_sweep=False)
 
 
 def _objective(results: list[dict[str, Any]], *, in_sweep: bool) -> float | None:
@@ -192,24 +185,46 @@ def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
         )
         hydra_private.remove_callbacks(config, FORMER_CALLBACKS)
         path = hydra_private.fix_sweep_directory(config)
-        sweep = Sweep(path, hydra_private.sweep_jobs(config))
-        if sweep.jobs:
-            from ebmtrain.config.instantiate import instantiate_part
-            from ebmtrain.config.validate import validate
-
-            valid = validate(member_configs(frozen.compose(sweep.jobs[0]))[0])
-            instantiate_part(valid, "dataset")  # data that cannot be read leave nothing behind
+        loader = frozen.loader()
+        jobs = hydra_private.sweep_jobs(config)
+        names = hydra_private.sweep_folders(loader, config, jobs, presets.folder_name)
+        found = enumerate(zip(names, jobs, strict=True))
+        planned = tuple(Job(i, folder, tuple(words)) for i, (folder, words) in found)
+        sweep = Sweep(path, planned)
+        _check_jobs(frozen, loader, config, planned)
         if len(sweep.jobs) == 1:
             print("one job: no option has several values; say -m seed=0,1,2")
         import_path = [str(chosen.user)] if chosen.user else []
         task = partial(run_job, command=command, import_path=import_path)
 
         def start() -> None:
-            loader = sweep.keep_presets(frozen).loader()
-            hydra_private.sweep(loader, config, task)
+            kept = sweep.keep_presets(frozen)
+            sweep.write_manifest(command, config.hydra.job.config_name, kept.digest())
+            hydra_private.sweep(kept.loader(), config, task)
 
         with _output_errors("hydra.sweep.dir"):
             return run_and_report(sweep, start)
+
+
+def _check_jobs(
+    frozen: Presets, loader: ConfigLoader, config: DictConfig, jobs: Sequence[Job]
+) -> None:
+    """Composes one job for each combination of options of groups, which determines the keys that
+    there are, and validates the first of all."""
+    from ebmtrain.config.instantiate import instantiate_part
+    from ebmtrain.config.validate import validate
+
+    groups, checked = frozen.groups(), set()
+    for job in jobs:
+        key = tuple(
+            word for word in job.overrides
+            if word.lstrip("+~").partition("=")[0].partition("@")[0] in groups
+        )  # fmt: skip
+        if key not in checked:
+            composed = loader.load_sweep_config(config, list(job.overrides))
+            if not checked:  # data that cannot be read leave nothing behind
+                instantiate_part(validate(member_configs(composed)[0]), "dataset")
+            checked.add(key)
 
 
 @contextmanager

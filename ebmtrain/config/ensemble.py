@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, open_dict
 
 from ebmtrain.config import presets
+from ebmtrain.config.trust import Trust
 from ebmtrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
 
 
-def member_configs(config: DictConfig) -> list[dict[str, Any]]:
+def member_configs(config: DictConfig, trust: Trust = None) -> list[dict[str, Any]]:
     """The plain configuration, or one for each member of an ensemble, with interpolations of its
     seed.
+
+    Args:
+        trust: see `validate`.
 
     Raises:
         ConfigError: it describes an ensemble and is not valid.
@@ -31,7 +35,7 @@ def member_configs(config: DictConfig) -> list[dict[str, Any]]:
 
     from ebmtrain.config.validate import validate
 
-    validate(whole)
+    validate(whole, trust)
     if leave_one_out:
         return _leave_one_out_configs(config, whole)
     last = whole["seed"] + train["ensemble"] - 1
@@ -69,16 +73,21 @@ def _leave_one_out_configs(config: DictConfig, whole: dict[str, Any]) -> list[di
     return found
 
 
-def build_members(config: DictConfig) -> list[Experiment]:
+def build_members(config: DictConfig, trust: Trust = None) -> list[Experiment]:
     """One experiment for each configuration of `member_configs`.
+
+    Args:
+        trust: see `validate`.
 
     Raises:
         ConfigError, DataError, UnsafeError: with a remedy.
     """
     from ebmtrain.config.build import build
+    from ebmtrain.config.validate import validate
 
-    # All members have the same section `device`.
-    members = [build(one, set_up_process=i == 0) for i, one in enumerate(member_configs(config))]
+    # All are validated before the first is built. They have the same section `device`.
+    valid = [validate(one, trust) for one in member_configs(config, trust)]
+    members = [build(one, set_up_process=i == 0) for i, one in enumerate(valid)]
     if len(members) > 1 and members[0].train_spec is None:
         whole = config.train
         word = "leave_one_out" if whole.get("leave_one_out") else "ensemble"

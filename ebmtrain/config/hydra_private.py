@@ -16,6 +16,7 @@ from typing import Any
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
@@ -135,6 +136,9 @@ def sweep(loader: ConfigLoader, config: DictConfig, task: Callable[[DictConfig],
         hydra_context=HydraContext(config_loader=loader, callbacks=callbacks),
         task_function=task,
     )
+    if config.hydra.sweeper._target_ == _BASIC_SWEEPER:
+        # It composes every job before the first one starts: 0.1 s each.
+        sweeper.validate_batch_is_legal = lambda batch: None
     with current_config(config):
         sweeper.sweep(arguments=list(config.hydra.overrides.task))
     callbacks.on_multirun_end(config=config, config_name=name)
@@ -151,12 +155,49 @@ def sweep_jobs(config: DictConfig) -> list[list[str]]:
     """The overrides of each job of Hydra's basic sweeper; [] for another sweeper."""
     if config.hydra.sweeper._target_ != _BASIC_SWEEPER:
         return []
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     params = config.hydra.sweeper.get("params") or {}
     texts = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
     overrides = OverridesParser.create().parse_overrides(texts)
     return BasicSweeper.split_arguments(overrides, None)[0]
+
+
+def sweep_folders(
+    loader: ConfigLoader,
+    config: DictConfig,
+    jobs: Sequence[Sequence[str]],
+    folder_name: Callable[[str], str],
+) -> list[str]:
+    """The folder of each job: `hydra.sweep.subdir` as Hydra resolves it when the job starts.
+
+    One that names other values than the number and the overrides of the job, such as ${seed},
+    takes composing each job, 0.1 s.
+
+    Args:
+        folder_name: the resolver of that name.
+    """
+    pattern = str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])  # type: ignore
+    number, overrides = "${hydra:job.num}", "${hydra:job.override_dirname}"
+    named = f"${{folder_name:{overrides}}}"
+    if "${" in pattern.replace(named, "").replace(number, "").replace(overrides, ""):
+        return [
+            _sweep_folder(loader.load_sweep_config(config, list(job)), i)
+            for i, job in enumerate(jobs)
+        ]
+    style, found = config.hydra.job.config.override_dirname, []
+    item_sep, kv_sep, excluded = str(style.item_sep), str(style.kv_sep), set(style.exclude_keys)
+    for i, job in enumerate(jobs):
+        own = [t for t in job if t.lstrip("+~").partition("=")[0].partition("@")[0] not in excluded]
+        name = item_sep.join(sorted(own)).replace("=", kv_sep)  # as Hydra's get_overrides_dirname
+        folder = pattern.replace(named, folder_name(name)).replace(number, str(i))
+        found.append(folder.replace(overrides, name))
+    return found
+
+
+def _sweep_folder(config: DictConfig, number: int) -> str:
+    with read_write(config.hydra), open_dict(config.hydra.job):
+        config.hydra.job.num = config.hydra.job.id = number
+    with current_config(config):
+        return str(config.hydra.sweep.subdir)
 
 
 def remove_callbacks(config: DictConfig, targets: Sequence[str]) -> None:

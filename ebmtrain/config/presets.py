@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -69,6 +70,16 @@ class Presets:
             file = error.filename2 or error.filename  # of a copy the target comes second
             raise OSError(error.errno, error.strerror, str(file)) from error
         return copies
+
+    def digest(self) -> str:
+        """SHA-256 of the names and contents of all presets."""
+        digest = hashlib.sha256()
+        for folder in self.folders:
+            for path in sorted(_yaml_files(folder)):
+                data = path.read_bytes()
+                name = path.relative_to(folder).as_posix()
+                digest.update(f"{folder.name}/{name} {len(data)}\n".encode() + data)
+        return digest.hexdigest()
 
     def groups(self) -> list[str]:
         """Names of the config groups, the user's included."""
@@ -211,7 +222,7 @@ def dataset_name(option: str, path: Any) -> str:
         return option
     stem = Path(path).name.partition(".")[0]
     printable = "".join(c for c in stem if c.isprintable()).strip()
-    return _folder_name(printable) or option
+    return folder_name(printable) or option
 
 
 def _data_name(option: str, *, _root_: DictConfig) -> str:
@@ -234,7 +245,7 @@ def _tail(seed: int, dataset: str, *, _root_: DictConfig) -> str:
     return _data_name(dataset, _root_=_root_) if is_ensemble else f"s{seed}"
 
 
-def _folder_name(text: str) -> str:
+def folder_name(text: str) -> str:
     """The text as a single folder name: the overrides of a job may hold paths."""
     return re.sub(r"[/\\\s]", "_", text).encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
 
@@ -243,4 +254,4 @@ OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
 OmegaConf.register_new_resolver("place", _place, replace=True)
 OmegaConf.register_new_resolver("tail", _tail, replace=True)
-OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ebmtrain.runs.initial_weights import with_initial_weights
 from ebmtrain.runs.loggers.console import LOG, RunConsole
 from ebmtrain.runs.provenance import environment_changes, run_info
 from ebmtrain.runs.session import Session, Stepper
-from ebmtrain.runs.storage.atomic_io import lock_directory
+from ebmtrain.runs.storage.atomic_io import Identity, lock_directory
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir, check_files
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
@@ -42,6 +42,7 @@ def run_experiment(
     *,
     quiet: bool = False,
     command: Sequence[str] | None = None,
+    locked: Identity | None = None,
 ) -> dict[str, Any]:
     """Makes a new run in `path`; returns its result.
 
@@ -49,9 +50,10 @@ def run_experiment(
         choices: the preset of each group.
         quiet: prints nothing.
         command: for run.json; None: the arguments of this process.
+        locked: identity of the folder if the caller holds its lock.
     """
     experiment = with_initial_weights(experiment)
-    with create_run(experiment, path, choices, command) as run:
+    with create_run(experiment, path, choices, command, locked) as run:
         return _run_session(experiment, run, choices, quiet=quiet)
 
 
@@ -71,31 +73,38 @@ def create_run(
     path: Path,
     choices: dict[str, str],
     command: Sequence[str] | None = None,
+    locked: Identity | None = None,
 ) -> Iterator[RunDir]:
     """A new run directory, locked while the context is open.
 
     Args:
-        command: see `run_experiment`.
+        command, locked: see `run_experiment`.
     """
     check_files(path)  # before anything is written, the lock included
-    with lock_directory(path) as identity:
+    with nullcontext(locked) if locked else lock_directory(path) as identity:
         about = run_info(experiment, choices, command)
         yield RunDir.create(path, experiment.config, about, identity)
 
 
 def resume(
-    path: Path, config: dict[str, Any] | None = None, trust: Trust = (), *, quiet: bool = False
+    path: Path,
+    config: dict[str, Any] | None = None,
+    trust: Trust = (),
+    *,
+    quiet: bool = False,
+    locked: Identity | None = None,
 ) -> dict[str, Any]:
     """Continues the run in `path` from its newest whole checkpoint; returns the result.
 
     Args:
         config: in place of the saved one, say with more steps.
         quiet: prints nothing.
+        locked: see `run_experiment`.
 
     Raises:
         ConfigError: the run is complete, or the configuration asks for several runs.
         CheckpointError: no checkpoint is intact, or it does not fit the configuration; or the run
-            shows an analytic landscape.
+            shows an analytic landscape, and is complete.
         DataError: the data are not those of the run.
     """
     run = RunDir.open(path)
@@ -107,10 +116,12 @@ def resume(
             "leave_one_out=true" if train.get("leave_one_out") else f"ensemble={train['ensemble']}"
         )
         raise ConfigError(f"train.{several} begins new runs, and {path} is one: resume it without")
-    with lock_directory(path, run.identity):
+    with nullcontext() if locked else lock_directory(path, run.identity):
         experiment = build(valid, trust, set_up_process=True)
         choices = run.group_choices()
         if experiment.train_spec is None:
+            if run.read_json("result.json").get("status") != "finished":
+                return _run_session(experiment, run, choices, quiet=quiet)
             raise CheckpointError(f"{path} is an analytic landscape: there is nothing to resume")
         if not run.has_started():
             if config is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmtrain.config.experiment import Experiment
-from ebmtrain.errors import DivergedError, EbmtrainError, own_code_location
+from ebmtrain.errors import DivergedError, EbmtrainError, LockedError, own_code_location
 from ebmtrain.evaluation.alarms import GaussianReference, divergence
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.advice import fit_advice
@@ -99,7 +99,10 @@ def _record_failure(
     """Writes result.json and run.log of a job that could not start or failed; returns the result.
     Arguments are those of `report_outcome`."""
     run = RunDir(path)
-    if before := run.read_json("result.json"):  # of the session, with its step and numbers
+    if isinstance(error, LockedError):  # the files are of the process that holds the run
+        return vars(RunResult(status="running", error=error_message(error)))
+    before = run.read_json("result.json")  # of the session, with its step and numbers
+    if before and before.get("status") not in ("running", "interrupted"):
         return before
     result = vars(RunResult(status="failed", error=error_message(error)))
     if not (path / "config.yaml").exists():

@@ -123,6 +123,10 @@ def test_experiments_and_landscapes_run(command, folder: Path, tiny_file):
     again = command("resume", "run")
     assert again.code == 4
     assert "there is nothing to resume" in again.err
+    file = folder / "run/result.json"
+    file.write_text(file.read_text().replace('"finished"', '"running"', 1))  # as a kill leaves it
+    assert command("resume", "run").code == 0
+    assert json.loads(file.read_text())["status"] == "finished"
 
 
 def test_a_landscape_has_its_own_output_folder(command, folder: Path, tiny, no_pictures):
