@@ -195,4 +195,4 @@ def test_separated_modes_have_their_weights_and_the_density_is_normalised(config
     learnt = spec.method.log_z_learnt(state.eval_model, state.method).item()  # type: ignore[attr-defined]
     middle = float(experiment.standardization.to_standard(torch.zeros(1, 1, dtype=torch.float64)))
     assert float(p[x.flatten() > middle].sum() / p.sum()) == pytest.approx(0.8, abs=0.04)
-    assert learnt == pytest.approx(log_z, abs=0.2)  # of 3 nats without the term in time
+    assert learnt == pytest.approx(log_z, abs=0.2)
