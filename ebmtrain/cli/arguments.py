@@ -114,7 +114,7 @@ def parse_run_and_options(
     return Path(runs[0]), options, trusted
 
 
-def quoting_hint(argument: str) -> str | None:
+def _quoting_hint(argument: str) -> str | None:
     """How to quote an argument whose value holds characters of Hydra's grammar, such as the folder
     of a job, 0_seed=0, or a repeated download, table(1).csv; None if it can be read as it is, or if
     quotes do not help."""
@@ -259,7 +259,7 @@ def _parse_remedy(argument: str, text: str) -> str:
         return (
             f"it is no key=value: give {answer}" if answer else f"it is no key=value, and {verbs}"
         )
-    return quoting_hint(argument) or text.partition(" See https://hydra.cc")[0]
+    return _quoting_hint(argument) or text.partition(" See https://hydra.cc")[0]
 
 
 def _presets_of(arguments: list[str]) -> Presets:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ebmtrain.runs.storage.atomic_io import Identity
 
 
-def is_begun(path: Path) -> bool:
+def _is_begun(path: Path) -> bool:
     """True if the folder of a job holds a run, or runs of an ensemble."""
     return (path / "config.yaml").exists() or bool(find_runs(path))
 
@@ -122,7 +122,7 @@ def run_unclaimed_job(
         with claim(path, name) as locked:
             if locked is None:
                 return []
-            if not is_begun(path):
+            if not _is_begun(path):
                 return start_job(
                     config, overrides, choices, path, name, command=command, locked=locked
                 )

@@ -35,13 +35,13 @@ def type_hints(target: Any) -> dict[str, Any]:
     return found
 
 
-def union_members(hint: Any) -> list[Any]:
+def _union_members(hint: Any) -> list[Any]:
     """The members of a union, or the annotation itself, without ranges."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return union_members(inner[0])
+        return _union_members(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return [kind for member in inner for kind in union_members(member)]
+        return [kind for member in inner for kind in _union_members(member)]
     return [hint]
 
 
@@ -70,7 +70,7 @@ def missing_type(target: type, hint: Any) -> str | None:
 def _part_types(hint: Any) -> list[Any]:
     """The members of the union that a part can be, without their arguments: Callable[..., x] is
     Callable."""
-    kinds = [typing.get_origin(kind) or kind for kind in union_members(hint)]
+    kinds = [typing.get_origin(kind) or kind for kind in _union_members(hint)]
     return [kind for kind in kinds if kind not in _PLAIN]
 
 

@@ -40,7 +40,7 @@ PARTS = {
 """The sections that name a class."""
 
 
-def arguments_of(name: str, node: dict[str, Any]) -> dict[str, Any]:
+def _arguments_of(name: str, node: dict[str, Any]) -> dict[str, Any]:
     """The section without its general options, see `PARTS`."""
     general = [k for k in PARTS[name].general if k in node and not accepts_argument(node, k)]
     return {k: v for k, v in node.items() if k not in general} if general else node
@@ -58,7 +58,7 @@ def instantiate_part(config: dict[str, Any], name: str, **supplied: Any) -> Any:
     assert PARTS[name].supplied.issuperset(supplied), supplied.keys()
     try:
         # Called here, because Hydra would turn a dataclass among the arguments into a mapping.
-        part = instantiate(arguments_of(name, config[name]), _convert_="all", _partial_=True)(
+        part = instantiate(_arguments_of(name, config[name]), _convert_="all", _partial_=True)(
             **supplied
         )
     except (InstantiationException, EbmtrainError, *_PLAIN) as error:

@@ -51,13 +51,13 @@ class Classification:
                 "accuracy": accuracy,
                 "accuracy_se": math.sqrt(accuracy * (1 - accuracy) / len(correct)),
                 "cross_entropy_holdout": float(cross_entropy(logits, labels.holdout)),
-                "ece": calibration_error(confidence, correct, self.bins),
+                "ece": _calibration_error(confidence, correct, self.bins),
             },
             [],
         )
 
 
-def calibration_error(confidence: Tensor, correct: Tensor, bins: int) -> float:
+def _calibration_error(confidence: Tensor, correct: Tensor, bins: int) -> float:
     """Expected calibration error sum_b n_b / n |mean correct - mean confidence| over the bins b of
     (0, 1], in [0, 1].
 

@@ -126,7 +126,7 @@ class Diagnostics:
         # Along mixed coordinates there are no columns.
         named = inputs.dataset is not None and inputs.standardization.mixing is None
         columns = names_of(inputs.dataset) if named else None
-        names, quantities = monitored_quantities(flat, columns)
+        names, quantities = _monitored_quantities(flat, columns)
         if inputs.support.space == "binary":  # a site may be the same in all chains
             varies = (quantities != quantities[0]).any(0)
             names = [name for name, kept in zip(names, varies, strict=True) if kept]
@@ -234,7 +234,7 @@ MAX_QUANTITIES = 8  # without the energy
 _MAX_AXES_POINTS = 500  # from which principal axes are computed
 
 
-def monitored_quantities(
+def _monitored_quantities(
     points: Tensor, names: Sequence[str] | None = None
 ) -> tuple[list[str], Tensor]:
     """Names and values, (n, quantities), of the quantities to monitor: each coordinate, or in more

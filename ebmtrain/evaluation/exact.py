@@ -141,7 +141,7 @@ class Quadrature:
         log_p = log_density(reduced, units.to_standard(dataset.holdout), log_z + units.log_volume)
         log_p = log_p + units.log_slope(dataset.holdout)
         nll, nll_se = mean_nll(log_p)
-        metrics |= nll_metrics(nll, nll_se)
+        metrics |= _nll_metrics(nll, nll_se)
         if dataset.truth is None:
             return Evaluation(metrics, warnings)
         difference = dataset.truth.log_prob(dataset.holdout) - log_p
@@ -237,7 +237,7 @@ def _evaluate_states(inputs: EvaluationInput) -> Evaluation:
         return Evaluation(metrics, [])
     log_p = log_density(reduced, dataset.holdout.flatten(1), log_z)
     nll, nll_se = mean_nll(log_p)
-    metrics |= nll_metrics(nll, nll_se) | {"log_likelihood_total": float(log_p.sum())}
+    metrics |= _nll_metrics(nll, nll_se) | {"log_likelihood_total": float(log_p.sum())}
     if dataset.truth is None:
         return Evaluation(metrics, [])
     shape, truth = dataset.holdout.shape[1:], dataset.truth
@@ -268,7 +268,7 @@ def mean_nll(log_p: Tensor) -> tuple[float, float]:
     return -float(log_p.mean()), error
 
 
-def nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
+def _nll_metrics(nll: float, nll_se: float) -> dict[str, Metric]:
     """`nll` and, where it is known, `nll_se`."""
     metrics: dict[str, Metric] = {"nll": nll}
     return metrics if nll_se == math.inf else metrics | {"nll_se": nll_se}

@@ -88,13 +88,13 @@ class OutlierBaselines:
         value, error = auroc(inliers, outliers)
         if dataset not in self._cache:  # fitted once, since the data do not change
             points = (dataset.train, dataset.holdout, anomalies)
-            self._cache[dataset] = detector_aurocs(*(to_standard(x).flatten(1) for x in points))
+            self._cache[dataset] = _detector_aurocs(*(to_standard(x).flatten(1) for x in points))
         fpr95 = false_positive_rate(inliers, outliers)
         metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error, "fpr95": fpr95}
         return Evaluation({**metrics, **self._cache[dataset]}, [])
 
 
-def detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[str, list[float]]:
+def _detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[str, list[float]]:
     """AUROC between held-out points and outliers, (n, d) each, at each setting of each detector, by
     metric name `auroc_<detector>`.
     """

@@ -27,7 +27,7 @@ from ebmtrain.types import Count, WholeNumber
 @dataclass(frozen=True, kw_only=True)
 class RaggedQuality:
     """energy_gap, mmd2, energy_distance and sliced_wasserstein of `Quality`, with floors, between
-    samples and held-out sequences, both embedded in one space by `pad_and_flatten`. The distances
+    samples and held-out sequences, both embedded in one space by `_pad_and_flatten`. The distances
     compare lengths and values jointly: both must be as in the data.
 
     The other metrics of `Quality` are left out: they need the gradient of the energy with respect
@@ -55,14 +55,14 @@ class RaggedQuality:
         if warning := nonfinite_warning(finite_mask(samples)):
             return Evaluation({}, [warning])
         gap = energy_gap(float64_copy(inputs.energy).cpu(), samples, real[1], inputs.temperature)
-        samples, train, holdout = map(pad_and_flatten, (samples, *real))
+        samples, train, holdout = map(_pad_and_flatten, (samples, *real))
         signs = random_signs(len(holdout), self.shuffles, generator)
         directions = random_directions(self.projections, holdout.shape[1], generator)
         distances = sample_metrics(samples, train, holdout, directions, signs)
         return Evaluation({**distances, "energy_gap": gap}, [])
 
 
-def pad_and_flatten(x: Tensor) -> Tensor:
+def _pad_and_flatten(x: Tensor) -> Tensor:
     """Embeds sequences in one vector space, (n, length, channels) -> (n, length * (channels + 1)):
     missing steps are filled with 0, and an additional channel is 1 at present steps and 0 at
     missing ones.

@@ -59,7 +59,7 @@ class StateAnnealedImportanceSampling:
         like = next(iter([*energy.parameters(), *energy.buffers()]), torch.zeros(()))
         ends = inputs.draw(self.chains).to(like.device, torch.float64)
         points = ends if inputs.dataset is None else inputs.dataset.train
-        logits = frequency_logits(points.flatten(1)).to(like.device)
+        logits = _frequency_logits(points.flatten(1)).to(like.device)
         path, kernel, base_log_z = _path(energy, temperature, logits)
         betas = torch.linspace(0, 1, self.temperatures + 1).tolist()
 
@@ -69,9 +69,9 @@ class StateAnnealedImportanceSampling:
 
         g = generator("forward")
         starts = draw_states(torch.sigmoid(logits).expand(self.chains, -1), g).view(ends.shape)
-        forward = anneal_states(path, starts, betas, kernel, self.steps, g)
+        forward = _anneal_states(path, starts, betas, kernel, self.steps, g)
         g = generator("reverse")
-        reverse = anneal_states(path, ends, betas[::-1], kernel, self.steps, g)
+        reverse = _anneal_states(path, ends, betas[::-1], kernel, self.steps, g)
 
         def reduced_energy(u: Tensor) -> Tensor:
             return energy(u.to(like.device)).cpu() / temperature
@@ -79,7 +79,7 @@ class StateAnnealedImportanceSampling:
         return LogWeights(forward.cpu() + base_log_z, reverse.cpu() - base_log_z, reduced_energy)
 
 
-def frequency_logits(points: Tensor) -> Tensor:
+def _frequency_logits(points: Tensor) -> Tensor:
     """log(p / (1 - p)) of the frequencies p = (k + 1) / (n + 2) of k ones in n points, (d,)."""
     p = (points.double().sum(0) + 1) / (len(points) + 2)
     return p.log() - torch.log1p(-p)
@@ -121,7 +121,7 @@ class _MixedEnergy:
 
 
 @torch.no_grad()
-def anneal_states(
+def _anneal_states(
     path: _Path, x: Tensor, betas: list[float], kernel: Sampler, n_steps: int, generator: Generator
 ) -> Tensor:
     """Log importance weights sum_k U_{k-1}(x_{k-1}) - U_k(x_{k-1}) of annealed chains, (n,); see

@@ -52,7 +52,7 @@ def configurational_temperature(
     """
     square = gradients(energy, x).flatten(1).square().sum(1)
     h = _DIFFERENCE_STEP * float((x - x.mean(0)).square().mean().sqrt())
-    axes = probe_vectors(x, generator)
+    axes = _probe_vectors(x, generator)
     # (4 D(h) - D(2h)) / 3 with D(h) = v' (dE(x + h v) - dE(x - h v)) / 2h: the error is of order
     # h^4, a relative error of 3e-4 for waves of length 0.2 standard deviations.
 
@@ -72,7 +72,7 @@ def configurational_temperature(
     return Temperature(value, error)
 
 
-def probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:
+def _probe_vectors(x: Tensor, generator: Generator) -> list[Tensor]:
     """Unit vectors along all axes, (*event), in up to 8 dimensions; otherwise 8 vectors of random
     signs for each point, (n, *event).
     """

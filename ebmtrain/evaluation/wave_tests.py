@@ -26,7 +26,7 @@ class WaveTests:
 
     p_amplitude, p_frequency   Kolmogorov-Smirnov, exact or asymptotic as scipy chooses
     p_phase                    Kuiper, whose statistic does not depend on the origin of the circle;
-                               see `kuiper_test`
+                               see `_kuiper_test`
     p_residual                 Kolmogorov-Smirnov, of the root mean square of the residual
     residual, residual_data    median root mean square of the residual of samples and of held-out
                                sequences, in units of x
@@ -57,7 +57,7 @@ class WaveTests:
             return Evaluation({}, [notice])
         generator = inputs.cpu_generator("waves")
         order = torch.randperm(len(dataset.holdout), generator=generator)[: self.points]
-        real = fit_ragged_waves(split_channels(dataset.holdout[order]))
+        real = fit_ragged_waves(_split_channels(dataset.holdout[order]))
         x = inputs.standardization.to_data(inputs.draw(self.points))
         ragged = any(points.isnan().any() for points in (dataset.train, dataset.holdout))
         finite = finite_mask(x) if ragged else x.isfinite().flatten(1).all(1)
@@ -67,13 +67,13 @@ class WaveTests:
                 "lower sampler.step_size, or set model.base_std"
             )
             return Evaluation({}, [notice])
-        ours = fit_ragged_waves(split_channels(x))
+        ours = fit_ragged_waves(_split_channels(x))
         if not len(real.amplitude) or not len(ours.amplitude):
             return Evaluation({}, [f"{_NO_TEST}; the data have none"])
-        return Evaluation(wave_metrics(ours, real), [])
+        return Evaluation(_wave_metrics(ours, real), [])
 
 
-def wave_metrics(ours: Waves, real: Waves) -> dict[str, Metric]:
+def _wave_metrics(ours: Waves, real: Waves) -> dict[str, Metric]:
     """The metrics of `WaveTests`.
 
     Args:
@@ -83,7 +83,7 @@ def wave_metrics(ours: Waves, real: Waves) -> dict[str, Metric]:
     tests = {
         "amplitude": _kolmogorov_smirnov(ours.amplitude, real.amplitude),
         "frequency": _kolmogorov_smirnov(ours.frequency, real.frequency),
-        "phase": kuiper_test(ours.phase, real.phase),
+        "phase": _kuiper_test(ours.phase, real.phase),
     }
     residual = _kolmogorov_smirnov(ours.residual, real.residual)
     return {
@@ -95,7 +95,7 @@ def wave_metrics(ours: Waves, real: Waves) -> dict[str, Metric]:
     }
 
 
-def split_channels(x: Tensor) -> Tensor:
+def _split_channels(x: Tensor) -> Tensor:
     """Channels as separate sequences, (n, length, channels) or (n, length) -> (n * channels,
     length).
     """
@@ -117,7 +117,7 @@ def _kolmogorov_smirnov(a: Tensor, b: Tensor) -> _TwoSampleTest:
     return _TwoSampleTest(float(test.statistic), float(test.pvalue))  # type: ignore[union-attr]
 
 
-def kuiper_test(a: Tensor, b: Tensor) -> _TwoSampleTest:
+def _kuiper_test(a: Tensor, b: Tensor) -> _TwoSampleTest:
     """Kuiper's test of angles a, (n,), and b, (m,), in [0, 2 pi): do they have the same
     distribution on the circle?
 

@@ -25,7 +25,7 @@ class ImprovedContrastiveDivergence(PersistentChains):
     E_q[E] - T H(q) + T log Z as a function of q alone; they draw the chains towards the model. y is
     one more Langevin step after x-. E_frozen takes no parameter gradient, so the gradient of both
     terms passes only through the drift of y. The entropy H(y) is estimated from nearest neighbours
-    (see `nearest_neighbour_entropy`).
+    (see `_nearest_neighbour_entropy`).
 
     The paper differentiates through the last step of the chain itself. The additional step here
     allows any sampler for the chain, exact ones included. The paper's entropy lacks the factor d
@@ -54,13 +54,13 @@ class ImprovedContrastiveDivergence(PersistentChains):
         y = chain.x + drift + (2 * self.step_size * temperature) ** 0.5 * noise
         with freeze(energy):  # the parameter gradient passes through y alone
             energy_y = energy(y).mean()
-        entropy = nearest_neighbour_entropy(y)
+        entropy = _nearest_neighbour_entropy(y)
         loss = loss + self.kl_weight * energy_y - self.entropy_weight * temperature * entropy
         metrics = energies | chain.metrics | {"entropy_model": entropy.detach()}
         return LossOutput(loss, metrics, after)
 
 
-def nearest_neighbour_entropy(y: Tensor) -> Tensor:
+def _nearest_neighbour_entropy(y: Tensor) -> Tensor:
     """H = d mean log r_i + log(n - 1) + log V_d + Euler's constant, in nats, (n, *event) -> ().
 
     r_i is the distance from y_i to its nearest neighbour, V_d the volume of the unit ball in d

@@ -94,7 +94,7 @@ class Jarzynski:
     support: Support = REAL
 
     def __post_init__(self) -> None:
-        if not leaves_target_invariant(self.sampler):
+        if not _leaves_target_invariant(self.sampler):
             raise ValueError(
                 f"jarzynski weights need a sampler that leaves exp(-E / T) invariant, which "
                 f"{type(self.sampler).__name__} as configured does not: give sampler=mala or "
@@ -195,7 +195,7 @@ class Jarzynski:
         return after, runs[0].adaptation_state, runs[0].metrics
 
 
-def leaves_target_invariant(sampler: Sampler) -> bool:
+def _leaves_target_invariant(sampler: Sampler) -> bool:
     """False if a step is known not to leave exp(-E / T) of its own chain invariant. Samplers of
     states do.
 

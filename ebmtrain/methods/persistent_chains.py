@@ -90,7 +90,7 @@ class PersistentChains:
         the contrast would raise all energies of that length without bound."""
         return {
             "chains": self.support.method_starts(
-                spread_evenly(x, self.slots), self.noise_std, generator
+                _spread_evenly(x, self.slots), self.noise_std, generator
             ),
             "ages": torch.zeros(self.slots, dtype=torch.int64, device=x.device),
             "restarts": torch.zeros((), dtype=torch.int64, device=x.device),
@@ -136,7 +136,7 @@ class PersistentChains:
         return loss, energies, chain._replace(metrics=chain.metrics | restarted), after
 
 
-def spread_evenly(x: Tensor, count: int) -> Tensor:
+def _spread_evenly(x: Tensor, count: int) -> Tensor:
     """`count` of the points at evenly spaced ranks of sequence length."""
     order = x.isnan().flatten(1).sum(1).argsort(stable=True)
     places = (torch.arange(count, device=x.device) * 2 + 1) * len(x) // (2 * count)

@@ -38,7 +38,7 @@ def animate(
     """
     size = None
     images: list[Image.Image] = []
-    for path in pick_evenly(frames, max_frames):
+    for path in _pick_evenly(frames, max_frames):
         picture = read_png(path)
         if picture is None:
             continue
@@ -60,7 +60,7 @@ def encode_gif(images: Sequence[Image.Image], *, frame_ms: int = 150, hold_ms: i
     return buffer.getvalue()
 
 
-def pick_evenly(frames: Sequence[Path], limit: int) -> list[Path]:
+def _pick_evenly(frames: Sequence[Path], limit: int) -> list[Path]:
     """At most `limit` of the frames, evenly spaced, with the first and the last."""
     if len(frames) <= limit:
         return list(frames)

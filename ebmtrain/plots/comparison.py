@@ -101,7 +101,7 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
         for x, y in (line.T for line in lines if len(lines) > 1):
             axes.plot(x, y, color=colour, linewidth=width / 3, alpha=0.5, zorder=zorder)
         if lines:
-            middle = median_curve(lines, log) if len(lines) > 1 else lines[0]
+            middle = _median_curve(lines, log) if len(lines) > 1 else lines[0]
             size = 3 if len(middle) < 40 and best else 0
             axes.plot(
                 *middle.T, color=colour, linewidth=width, zorder=zorder + 0.5, label=label,
@@ -109,7 +109,7 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[_Line]], log: bool) ->
             )  # fmt: skip
 
 
-def median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
+def _median_curve(lines: Sequence[np.ndarray], log: bool) -> np.ndarray:
     """Median of the lines at each cost that is in the range of all lines, (n, 2) of cost and
     median. The lines are interpolated linearly, on a logarithmic scale if `log`.
     """

@@ -36,7 +36,7 @@ def contact_sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
     columns = max(1, min(_MAX_COLUMNS, len(tiles), math.ceil(math.sqrt(1.2 * len(tiles)))))
     width = 640 if len(tiles) == 1 else 420 if len(tiles) <= 6 else 320
     height = round(0.95 * width)
-    labels = [wrap_two_lines(tile.label, font, width) for tile in tiles]
+    labels = [_wrap_two_lines(tile.label, font, width) for tile in tiles]
     caption_height = LINE_PX * (1 + max(map(len, labels), default=0)) + 4
     column_width, row_height = width + GAP_PX, height + caption_height + GAP_PX
     footer_text = footer if tiles else "no landscape: no finished run has a picture"
@@ -61,7 +61,7 @@ def contact_sheet(tiles: Sequence[Tile], footer: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def wrap_two_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrap_two_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The text in at most two lines of at most `width` pixels. A longer text is shortened in the
     middle: names start alike and differ at their end.
     """

@@ -49,7 +49,7 @@ class PixelRange(NamedTuple):
         return scaled.round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """(n, height, width, 3) -> one image, row by row, with lines of one pixel between images."""
     n, height, width, _ = images.shape
     rows = math.ceil(n / columns)
@@ -65,7 +65,7 @@ class _NearestImages(NamedTuple):
     distance: Tensor
 
 
-def nearest_images(x: Tensor, train: Tensor) -> _NearestImages:
+def _nearest_images(x: Tensor, train: Tensor) -> _NearestImages:
     """The nearest training image of each image, (n, *event), and its Euclidean distance in units of
     the pixels, (n,). An image that is not finite gets the first training image, at distance inf.
     """
@@ -99,10 +99,10 @@ def image_samples(
     n = min(_MAX_IMAGES, len(data), len(model_samples))
     # Evenly spaced: neighbours in a chain are similar, and files may be sorted.
     shown, samples = (x[torch.linspace(0, len(x) - 1, n).long()] for x in (data, model_samples))
-    nearest = nearest_images(samples, data)
+    nearest = _nearest_images(samples, data)
     distances = f"median distance {_format_distance(float(nearest.distance.median()))}"
     if holdout is not None and len(holdout):
-        median = float(nearest_images(holdout[:1000], data).distance.median())
+        median = float(_nearest_images(holdout[:1000], data).distance.median())
         distances += f"; of held-out ones {_format_distance(median)}"
     last = f"training image nearest to each sample\n{distances}"
     groups = {"training images": shown, "model samples": samples, last: nearest.images}
@@ -125,7 +125,7 @@ def _mosaics(groups: Mapping[str, Tensor], pixels: PixelRange, title: str) -> Fi
     panels = figure.subplots(1, len(groups), gridspec_kw={"wspace": 0.06}, squeeze=False)
     for axes, (name, images) in zip(panels[0], groups.items(), strict=True):
         columns = math.ceil(math.sqrt(min(_MAX_IMAGES, len(images))))
-        _draw_image(axes, mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns), name)
+        _draw_image(axes, _mosaic(pixels.to_rgb(images[:_MAX_IMAGES]), columns), name)
     return figure
 
 
@@ -159,7 +159,7 @@ def class_panels(
         images = np.full((len(names), columns, height, width, 3), _BACKGROUND, np.uint8)
         for row, images_of_class in zip(images, rows, strict=True):
             row[: len(images_of_class)] = pixels.to_rgb(images_of_class[:columns])
-        _draw_image(axes, mosaic(images.reshape(-1, height, width, 3), columns), name)
+        _draw_image(axes, _mosaic(images.reshape(-1, height, width, 3), columns), name)
         places = (np.arange(len(names)) * (height + 1) + (height - 1) / 2).tolist()
         axes.set_yticks(places, list(map(short_label, names)), fontsize=SMALL_SIZE)
         axes.tick_params(length=0)
@@ -193,7 +193,7 @@ def chain_strip(
     height, width = images.shape[1:3]
     figure = new_figure(10.0, 9.8 * rows * height / (columns * width) + 0.85, title)
     axes = figure.add_subplot()
-    _draw_image(axes, mosaic(images, columns))
+    _draw_image(axes, _mosaic(images, columns))
     places = (np.arange(columns) * (width + 1) + (width - 1) / 2).tolist()
     axes.set_xticks(places, [str(step) for step in steps], fontsize=SMALL_SIZE)
     axes.tick_params(length=0)
@@ -210,7 +210,7 @@ def chain_animation(frames: Tensor, steps: Sequence[int], pixels: PixelRange) ->
     columns = math.ceil(math.sqrt(frames.shape[1]))
     pictures = []
     for x, step in zip(frames, steps, strict=True):
-        tiles = mosaic(pixels.to_rgb(x), columns)
+        tiles = _mosaic(pixels.to_rgb(x), columns)
         factor = max(1, _ANIMATION_WIDTH_PX // tiles.shape[1])
         large = Image.fromarray(tiles.repeat(factor, 0).repeat(factor, 1))
         canvas = Image.new("RGB", (large.width, large.height + LINE_PX + 4), "white")

@@ -63,7 +63,7 @@ def _project_many(
 ) -> Figure:
     """The figure for two and more dimensions, of flattened points, (n, dimensions)."""
     reference = finite_points(samples if data is None else data)
-    chosen = widest_coordinates(reference)
+    chosen = _widest_coordinates(reference)
     whose = "samples" if data is None else "data"
     notice = (
         f"projection of {reference.shape[1]} dimensions on the first two principal axes of the "
@@ -96,7 +96,7 @@ def finite_points(points: Tensor) -> Tensor:
     return finite
 
 
-def widest_coordinates(points: Tensor) -> list[int]:
+def _widest_coordinates(points: Tensor) -> list[int]:
     """Indices of the coordinates of largest spread, at most six, in increasing order. The first
     coordinates would not do: corners of images are constant.
     """
@@ -106,7 +106,7 @@ def widest_coordinates(points: Tensor) -> list[int]:
     return sorted(spread.topk(min(_MAX_MARGINALS, points.shape[1])).indices.tolist())
 
 
-def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
+def _principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """The first two principal axes of the standardized coordinates of points, (n, d); constant
     coordinates are ignored.
 
@@ -129,7 +129,7 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, tuple[float, float]]
 
 def _draw_plane(axes: Axes, reference: Tensor, data: Tensor | None, samples: Tensor) -> None:
     """Data and samples on the plane of the principal axes of `reference`."""
-    mean, plane, share = principal_axes(reference)
+    mean, plane, share = _principal_axes(reference)
     window = fit_window((reference - mean) @ plane).enclosing_square()
     if data is not None:
         draw_data(axes, (data - mean) @ plane, window, DATA)

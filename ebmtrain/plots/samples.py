@@ -42,7 +42,7 @@ def samples(
     split = max(2, -(-_MIN_DENSITY_CELLS // max(bins)))  # cells of a computed density per bin
     cells = (split * bins[0], split * bins[1])
     panels = {
-        label_with_outside(name, points, window): histogram(points, window, bins)
+        label_with_outside(name, points, window): _histogram(points, window, bins)
         for name, points in shown.items()
     }
     tops = [density.max() for density in panels.values()]
@@ -50,7 +50,7 @@ def samples(
         density = np.exp(evaluate_on_grid(truth.log_prob, window, cells).values)
         panels["true density"] = np.nan_to_num(density)
     if data is None and energy is not None:
-        panels["density of the energy"] = boltzmann_density(energy, window, cells)
+        panels["density of the energy"] = _boltzmann_density(energy, window, cells)
     last = list(panels.values())[-1]
     if len(panels) > len(shown):  # averaged over bins, comparable with a histogram
         last = last.reshape(bins[1], split, bins[0], split).mean(axis=(1, 3))
@@ -64,7 +64,7 @@ def bin_count(count: int) -> int:
     return int(np.clip(round(3 * max(count, 1) ** (1 / 3)), 16, 80))
 
 
-def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarray:
+def _histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarray:
     """Fraction of all n points in each bin, per unit area, (n, 2) -> (rows, columns)."""
     points = points.detach().cpu().double()
     inside = points[window.contains(points)].numpy()
@@ -76,7 +76,7 @@ def histogram(points: Tensor, window: Window, bins: tuple[int, int]) -> np.ndarr
     return counts.T / (max(len(points), 1) * area)
 
 
-def boltzmann_density(
+def _boltzmann_density(
     energy: Callable[[Tensor], Tensor], window: Window, cells: tuple[int, int]
 ) -> np.ndarray:
     """exp(-E) on a grid, with integral 1 over the window; 0 where the energy is not finite."""

@@ -62,7 +62,7 @@ def traces(
     first = next(iter(shown.values()))[..., :channels]
     view = fit_interval(first[first.isfinite()], 0.15)
     for row, (name, x) in enumerate(shown.items()):
-        indices = evenly_by_energy(values[name], N_SEQUENCES)
+        indices = _evenly_by_energy(values[name], N_SEQUENCES)
         for column, i in enumerate(indices):
             axes, last = figure.add_subplot(grid[row, column]), row == len(shown) - 1
             _draw_trace(axes, x[i, :, :channels], view, DATA if name == "data" else MODEL)
@@ -75,7 +75,7 @@ def traces(
     return figure
 
 
-def evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
+def _evenly_by_energy(energies: Tensor, count: int) -> Sequence[int]:
     """Indices of at most `count` points, evenly spaced in the order of their energies."""
     order = energies.argsort()
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)

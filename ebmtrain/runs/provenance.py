@@ -25,7 +25,7 @@ def run_info(
         "command": list(command or sys.argv),
         "choices": choices,
         **_environment(experiment),
-        "git": git_state(),
+        "git": _git_state(),
         "seed": experiment.seed,
     }
 
@@ -66,7 +66,7 @@ def _by_name(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {**environment, **(versions if isinstance(versions, dict) else {}), "versions": None}
 
 
-def git_state() -> dict[str, Any] | None:
+def _git_state() -> dict[str, Any] | None:
     """Commit of the current directory's git repository; None outside of one.
 
     The files of the repository are read without git, which would execute programs that the

@@ -24,7 +24,7 @@ def cache_folder(kind: str) -> Path | None:
     """
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        folder = Path(base) / "ebmtrain" / kind / processor_id()
+        folder = Path(base) / "ebmtrain" / kind / _processor_id()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except (OSError, RuntimeError):
@@ -33,7 +33,7 @@ def cache_folder(kind: str) -> Path | None:
     return folder if os.access(folder, os.W_OK) and not is_foreign else None
 
 
-def processor_id() -> str:
+def _processor_id() -> str:
     """A hash of the architecture, the processor's model and its instruction sets: torch's own cache
     does not distinguish processors, and machines may share a home directory."""
     try:

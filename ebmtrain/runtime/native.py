@@ -78,7 +78,7 @@ class _CompilerError(Exception):
 def library(source: Path) -> ctypes.CDLL | None:
     """The library compiled from this file, loaded; None if there is none: see `rejections`."""
     try:
-        with library_folder() as folder:
+        with _library_folder() as folder:
             found = _open(source, folder)
     except (_CompilerError, OSError) as error:
         reject(source, str(error))
@@ -88,7 +88,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 
 @contextmanager
-def library_folder() -> Iterator[Path]:
+def _library_folder() -> Iterator[Path]:
     """The folder of compiled libraries; without a cache folder, a temporary one, which is deleted
     after the library is loaded."""
     if folder := cache_folder("native"):
@@ -101,13 +101,13 @@ def library_folder() -> Iterator[Path]:
 def _open(source: Path, folder: Path) -> ctypes.CDLL:
     """Loads the library. A file that cannot be loaded is compiled again, once."""
     try:
-        return ctypes.CDLL(str(compile_library(source, folder)))
+        return ctypes.CDLL(str(_compile_library(source, folder)))
     except OSError:  # damaged, or linked on another machine that shares this home directory
-        compile_library(source, folder).unlink()
-        return ctypes.CDLL(str(compile_library(source, folder)))
+        _compile_library(source, folder).unlink()
+        return ctypes.CDLL(str(_compile_library(source, folder)))
 
 
-def compile_library(source: Path, folder: Path) -> Path:
+def _compile_library(source: Path, folder: Path) -> Path:
     """Path of the library in this folder, compiled if it does not exist. Raises _CompilerError if
     the compilation fails, and OSError if the folder cannot be written."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, _COMPILERS), None)

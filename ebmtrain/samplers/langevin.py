@@ -67,7 +67,7 @@ class Langevin:
         infos, unbounded = [], self.gradient_clip is None and self.clamp is None
         while n_steps:
             count = min(n_steps, max_count)
-            noise = draw_noise(state.x, count, generator)
+            noise = _draw_noise(state.x, count, generator)
             if unbounded and (closed_form := chain_kernels(energy, state.x)):
                 sizes = [self._step_size_at(state.index + i) for i in range(count)]
                 scales = [self._noise_scale(eta) for eta in sizes]
@@ -98,7 +98,7 @@ class Langevin:
         return (2 * eta * self.temperature) ** 0.5
 
 
-def draw_noise(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
+def _draw_noise(x: Tensor, n_steps: int, generator: Generator) -> Tensor:
     """N(0, I) for `n_steps` steps, (n_steps, *x.shape): the numbers of one draw per step.
 
     On the CPU torch generates normal numbers in groups of 16. A single draw for all steps therefore

@@ -10,11 +10,11 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from ebmtrain.config.annotations import (
+    _union_members,
     is_plain,
     may_be_collection,
     missing_type,
     type_hints,
-    union_members,
 )
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.adaptation import StepSizeAdaptation
@@ -65,7 +65,7 @@ def test_inherited_fields_are_resolved_where_they_are_annotated():
 
 def test_alternatives_of_unions():
     hint = Annotated[int | None, Gt(0)] | Annotated[list[float], Gt(0)]
-    assert union_members(hint) == [int, type(None), list[float]]
+    assert _union_members(hint) == [int, type(None), list[float]]
 
 
 @pytest.mark.parametrize(

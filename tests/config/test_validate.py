@@ -12,7 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
-from ebmtrain.cli.arguments import quoting_hint
+from ebmtrain.cli.arguments import _quoting_hint
 from ebmtrain.config.build import build
 from ebmtrain.config.validate import validate
 from ebmtrain.errors import ConfigError, UnsafeError
@@ -171,12 +171,12 @@ def test_a_bad_configuration_is_refused(command, folder: Path, name):
 )
 def test_the_proposed_quotes_work(key, value):
     written = f"[{','.join(value)}]" if isinstance(value, list) else value
-    advice = quoting_hint(f"{key}={written}")
+    advice = _quoting_hint(f"{key}={written}")
     assert advice is not None
     (word,) = shlex.split(advice.partition(": ")[2])
     assert word.startswith(f"{key}=")
     assert OverridesParser.create().parse_override(word).value() == value
-    assert quoting_hint(word) is None
+    assert _quoting_hint(word) is None
 
 
 @pytest.mark.parametrize("verb", ["check"])

@@ -11,8 +11,8 @@ from scipy import stats
 from ebmtrain.datasets.distributions import LogNormal, Uniform
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.sine_waves import sine_waves
-from ebmtrain.evaluation.estimators.wave_fit import Waves, fit_waves
-from ebmtrain.evaluation.wave_tests import split_channels
+from ebmtrain.evaluation.estimators.wave_fit import Waves, _fit_waves
+from ebmtrain.evaluation.wave_tests import _split_channels
 
 LAWS = {
     "amplitude": Uniform(low=0.5, high=1.5),
@@ -27,7 +27,7 @@ def made(**options) -> Points:
 
 
 def waves(x) -> Waves:
-    return fit_waves(split_channels(x))
+    return _fit_waves(_split_channels(x))
 
 
 @pytest.mark.parametrize("part", ["train", "holdout"])

@@ -24,10 +24,10 @@ from ebmtrain.evaluation.estimators import annealing
 from ebmtrain.evaluation.estimators.annealing import (
     AnnealingSchedule,
     GeometricPath,
+    _next_beta_step,
     adaptive_schedule,
     anneal,
     bennett_log_z,
-    next_beta_step,
     refine_schedule,
     reversed_schedule,
 )
@@ -224,7 +224,7 @@ def test_base_of_few_points_is_nondegenerate():
 def test_resampled_pilot_chains_have_equal_weights(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        annealing, "next_beta_step", lambda w, *rest: seen.append(w) or next_beta_step(w, *rest)
+        annealing, "_next_beta_step", lambda w, *rest: seen.append(w) or _next_beta_step(w, *rest)
     )
     _, path = make_path(replace(MIXTURE, std=0.1))
     z = torch.randn(500, D, dtype=torch.float64, generator=seeded(2))
@@ -237,7 +237,7 @@ def test_resampled_pilot_chains_have_equal_weights(monkeypatch):
 def test_next_beta_step_accounts_for_current_weights():
     """(sum W v)^2 / sum W v^2 at the step found, for unequal W."""
     log_w, fall = (s * torch.randn(500, generator=seeded(i)).double() for i, s in ((1, 2), (2, 9)))
-    step = next_beta_step(log_w, fall, 1.0, 0.7)
+    step = _next_beta_step(log_w, fall, 1.0, 0.7)
     assert 0 < step < 1
     weights, v = log_w.softmax(0), (step * fall).exp()
     assert float((weights @ v) ** 2 / (weights @ v**2)) == pytest.approx(0.7, abs=1e-6)

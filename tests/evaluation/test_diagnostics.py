@@ -16,7 +16,7 @@ from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import ConfigError
 from ebmtrain.evaluation.alarms import energy_runaway, regularization_gap
-from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, monitored_quantities
+from ebmtrain.evaluation.diagnostics import MAX_QUANTITIES, Diagnostics, _monitored_quantities
 from ebmtrain.evaluation.protocol import EvaluationInput, Trace
 from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.score import count_evaluations
@@ -233,13 +233,13 @@ def test_principal_axes_are_monitored_in_many_dimensions():
     direction = torch.nn.functional.normalize(torch.randn(20, generator=g), dim=0)
     signs = torch.randint(0, 2, (3000, 1), generator=g) * 2 - 1
     points = 30 + torch.randn(3000, 20, generator=g) + 5 * signs * direction
-    names, values = monitored_quantities(points)
+    names, values = _monitored_quantities(points)
     assert names == [f"principal axis {i}" for i in range(1, MAX_QUANTITIES + 1)]
     assert values.shape == (3000, MAX_QUANTITIES)
     axes = torch.linalg.lstsq(points.double(), values.double()).solution
     torch.testing.assert_close(axes.T @ axes, torch.eye(MAX_QUANTITIES).double(), atol=1e-4, rtol=0)
     assert abs(float(axes[:, 0] @ direction.double())) > 0.98
-    names, values = monitored_quantities(points[:, :3])
+    names, values = _monitored_quantities(points[:, :3])
     assert names == ["coordinate 1", "coordinate 2", "coordinate 3"]
     assert torch.equal(values, points[:, :3])
 

@@ -18,8 +18,8 @@ from ebmtrain.datasets.checkerboard import Checkerboard
 from ebmtrain.datasets.gaussian_mixture import GaussianMixture
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
-from ebmtrain.evaluation.estimators.grid_quadrature import integrate_log_z, quadrature_grid
-from ebmtrain.evaluation.exact import Quadrature, mean_nll, nll_metrics
+from ebmtrain.evaluation.estimators.grid_quadrature import _quadrature_grid, integrate_log_z
+from ebmtrain.evaluation.exact import Quadrature, _nll_metrics, mean_nll
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
 from ebmtrain.runs.evaluate import evaluation_input
 from ebmtrain.runs.launch import run_experiment
@@ -219,7 +219,7 @@ def test_nan_energies_give_a_warning():
 
 
 def test_cells_tile_the_box():
-    grid = quadrature_grid(
+    grid = _quadrature_grid(
         lambda x: x[:, 0] * 0, Region(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 5.0])), 4
     )
     assert grid.log_z == pytest.approx(math.log(8.0))
@@ -453,5 +453,5 @@ def test_log_z_learnt_is_in_the_units_of_the_data(configured, tmp_path):
 def test_a_single_held_out_point_has_no_standard_error():
     nll, error = mean_nll(torch.tensor([-2.0]))
     assert (nll, error) == (2.0, math.inf)
-    assert nll_metrics(nll, error) == {"nll": 2.0}
-    assert nll_metrics(2.0, 0.5) == {"nll": 2.0, "nll_se": 0.5}
+    assert _nll_metrics(nll, error) == {"nll": 2.0}
+    assert _nll_metrics(2.0, 0.5) == {"nll": 2.0, "nll_se": 0.5}

@@ -15,7 +15,7 @@ from ebmtrain.datasets.split import random_split
 from ebmtrain.evaluation.ood_detection import (
     DETECTORS,
     OutlierBaselines,
-    detector_aurocs,
+    _detector_aurocs,
     detectors,
 )
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
@@ -96,6 +96,6 @@ def test_detectors_do_not_depend_on_units():
 
 def test_duplicate_points_have_a_positive_bandwidth():
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = detector_aurocs(x.repeat(2, 1), x[:5], x[5:10] + 30)
+    found = _detector_aurocs(x.repeat(2, 1), x[:5], x[5:10] + 30)
     assert max(found["auroc_lof"]) > 0.5
     assert {name for name, _ in detectors(x)} == set(DETECTORS)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.standardization import fit_standardization
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
-from ebmtrain.evaluation.ragged_quality import RaggedQuality, pad_and_flatten
+from ebmtrain.evaluation.ragged_quality import RaggedQuality, _pad_and_flatten
 from ebmtrain.masks import truncate
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
@@ -54,9 +54,9 @@ def evaluate(samples: Tensor, holdout: Tensor | None = None) -> Evaluation:
 
 def test_embedding_is_injective():
     x = torch.tensor([[[3.0], [0.0]], [[3.0], [torch.nan]]])
-    assert pad_and_flatten(x).tolist() == [[3, 1, 0, 1], [3, 1, 0, 0]]
+    assert _pad_and_flatten(x).tolist() == [[3, 1, 0, 1], [3, 1, 0, 0]]
     two_channels = torch.tensor([[[3.0, 4.0], [torch.nan, torch.nan]]])
-    assert pad_and_flatten(two_channels).tolist() == [[3, 4, 1, 0, 0, 0]]
+    assert _pad_and_flatten(two_channels).tolist() == [[3, 4, 1, 0, 0, 0]]
 
 
 def test_samples_of_the_data_distribution():

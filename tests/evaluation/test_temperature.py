@@ -12,8 +12,8 @@ from repeats import normal, seeded
 
 from ebmtrain.evaluation.temperature import (
     Temperature,
+    _probe_vectors,
     configurational_temperature,
-    probe_vectors,
     temperature_warnings,
 )
 from ebmtrain.models.mlp import MLP
@@ -98,7 +98,7 @@ def test_random_directions_estimate_the_trace():
     z = normal(4_000, 20, seed=1)
     x = torch.linalg.solve(a.T, z.T).T.reshape(4_000, 4, 5)
     energy = lambda u: (u.flatten(1) @ a).square().sum(1) / 2  # noqa: E731
-    assert len(probe_vectors(x, seeded(2))) == 8
+    assert len(_probe_vectors(x, seeded(2))) == 8
     assert_temperature(configurational_temperature(energy, x, seeded(2)), 1.0)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.split import random_split
-from ebmtrain.evaluation.estimators.wave_fit import fit_ragged_waves, fit_waves
+from ebmtrain.evaluation.estimators.wave_fit import _fit_waves, fit_ragged_waves
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput
-from ebmtrain.evaluation.wave_tests import WaveTests, kuiper_test, wave_metrics
+from ebmtrain.evaluation.wave_tests import WaveTests, _kuiper_test, _wave_metrics
 from ebmtrain.masks import truncate
 from ebmtrain.samplers.mala import Mala
 from ebmtrain.types import Region
@@ -45,7 +45,7 @@ def test_fit_recovers_the_parameters(length, slowest, fastest):
     n = 300
     a, f = uniform(n, 0.1, 3, 0), uniform(n, slowest, fastest, 1)
     phase = uniform(n, 0, TURN, 2)
-    found = fit_waves(wave(a, f, phase, length, 0.0))
+    found = _fit_waves(wave(a, f, phase, length, 0.0))
     torch.testing.assert_close(found.frequency, f, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.amplitude, a, rtol=1e-5, atol=0)
     apart = (found.phase - phase + math.pi).remainder(TURN) - math.pi
@@ -60,7 +60,7 @@ def test_fit_attains_the_cramer_rao_bound():
     n, length, std, a = 2000, 64, 0.1, 1.3
     f = uniform(n, 5, 20, 0)
     x = wave(torch.full((n,), a, dtype=torch.float64), f, uniform(n, 0, TURN, 1), length, std)
-    found = fit_waves(x)
+    found = _fit_waves(x)
     room = 4 / math.sqrt(2 * n) + 0.02  # of chance, and of terms in 1 / L that the bound leaves out
     error = math.sqrt(6 / length) * std / (math.pi * a)
     assert float((found.frequency - f).std()) == pytest.approx(error, rel=room)
@@ -72,13 +72,13 @@ def test_residual_has_three_degrees_of_freedom_less():
     n, length, std = 4000, 16, 0.02
     x = wave(uniform(n, 1, 2, 0), uniform(n, 2, 5, 1), uniform(n, 0, TURN, 2), length, std)
     error = math.sqrt(2 / ((length - 3) * n))
-    assert float(fit_waves(x).residual.square().mean()) / std**2 == pytest.approx(1, abs=4 * error)
+    assert float(_fit_waves(x).residual.square().mean()) / std**2 == pytest.approx(1, abs=4 * error)
 
 
 @pytest.mark.slow
 def test_p_values_are_uniform_for_equal_distributions():
     found = [
-        wave_metrics(fit_waves(random_waves(100, s)), fit_waves(random_waves(100, s + 500)))
+        _wave_metrics(_fit_waves(random_waves(100, s)), _fit_waves(random_waves(100, s + 500)))
         for s in range(0, 400, 4)
     ]
     for name in ("p_amplitude", "p_frequency", "p_phase", "p_residual"):
@@ -96,8 +96,8 @@ def test_p_values_are_uniform_for_equal_distributions():
     ],
 )
 def test_only_the_test_of_the_wrong_parameter_rejects(change, name):
-    found = wave_metrics(
-        fit_waves(random_waves(1500, 1, **change)), fit_waves(random_waves(1500, 50))
+    found = _wave_metrics(
+        _fit_waves(random_waves(1500, 1, **change)), _fit_waves(random_waves(1500, 50))
     )
     assert float(found[name]) < CHANCE
     others = {"p_amplitude", "p_frequency", "p_phase"} - {name}
@@ -109,13 +109,13 @@ def test_only_the_test_of_the_wrong_parameter_rejects(change, name):
 def test_kuiper_against_explicit_values_and_permutations():
     a, b = torch.tensor([0.1, 0.2, 3.0]), torch.tensor([1.0, 4.0])
     # F_a - F_b: 1/3, 2/3, 1/6, 1/2, 0.
-    assert kuiper_test(a, b).statistic == pytest.approx(2 / 3)
-    assert kuiper_test(b, a).statistic == pytest.approx(2 / 3)
+    assert _kuiper_test(a, b).statistic == pytest.approx(2 / 3)
+    assert _kuiper_test(b, a).statistic == pytest.approx(2 / 3)
     a, b = uniform(100, 0, TURN, 0), 0.85 * uniform(120, 0, TURN, 1)
     both, g = torch.cat([a, b]), torch.Generator().manual_seed(2)
-    n, found = 1000, kuiper_test(a, b)
+    n, found = 1000, _kuiper_test(a, b)
     beyond = sum(
-        kuiper_test(mixed[:100], mixed[100:]).statistic >= found.statistic - 1e-12
+        _kuiper_test(mixed[:100], mixed[100:]).statistic >= found.statistic - 1e-12
         for mixed in (both[torch.randperm(220, generator=g)] for _ in range(n))
     )
     share = beyond / n
@@ -128,7 +128,7 @@ def test_kuiper_against_the_table_of_stephens():
     order = "a" * 16 + "ba" * 27 + "b" * 16 + "ab" * 6 + "b"  # F_a - F_b from 0 to 43/49 - 27/50
     angles = torch.arange(99, dtype=torch.float64) * TURN / 99
     of_a = torch.tensor([letter == "a" for letter in order])
-    found, root = kuiper_test(angles[of_a], angles[~of_a]), math.sqrt(49 * 50 / 99)
+    found, root = _kuiper_test(angles[of_a], angles[~of_a]), math.sqrt(49 * 50 / 99)
     assert found.statistic == pytest.approx(43 / 49 - 27 / 50)
     assert found.statistic * (root + 0.155 + 0.24 / root) == pytest.approx(1.747, abs=1e-3)
     assert found.p == pytest.approx(0.05, rel=0.01)
@@ -136,9 +136,9 @@ def test_kuiper_against_the_table_of_stephens():
 
 def test_kuiper_does_not_depend_on_the_origin():
     a, b = uniform(200, 0, TURN, 0), 0.9 * uniform(300, 0, TURN, 1)
-    turned = kuiper_test((a + 2).remainder(TURN), (b + 2).remainder(TURN))
-    assert turned == pytest.approx(kuiper_test(a, b))
-    assert kuiper_test(a, a) == (0.0, 1.0)
+    turned = _kuiper_test((a + 2).remainder(TURN), (b + 2).remainder(TURN))
+    assert turned == pytest.approx(_kuiper_test(a, b))
+    assert _kuiper_test(a, a) == (0.0, 1.0)
 
 
 # The evaluation
@@ -187,7 +187,7 @@ def test_as_many_held_out_sequences_as_asked_for():
     order = torch.randperm(100, generator=torch.Generator())
     for n in (40, 100, 300):
         found, _ = evaluate(held, samples, points=n)
-        real, ours = fit_waves(held[order[:n]]), fit_waves(samples[:n].float())
+        real, ours = _fit_waves(held[order[:n]]), _fit_waves(samples[:n].float())
         assert found["residual_data"] == pytest.approx(float(real.residual.median()), rel=1e-5)
         tests = {
             "amplitude": stats.ks_2samp(ours.amplitude, real.amplitude),
@@ -197,7 +197,7 @@ def test_as_many_held_out_sequences_as_asked_for():
         for name, test in tests.items():
             assert found[f"p_{name}"] == pytest.approx(test.pvalue, rel=0.02), name
         statistics = [tests[k].statistic for k in ("amplitude", "frequency")]
-        largest = max(*statistics, kuiper_test(ours.phase, real.phase).statistic)
+        largest = max(*statistics, _kuiper_test(ours.phase, real.phase).statistic)
         assert found["wave_distance"] == pytest.approx(largest, abs=0.011)
 
 
@@ -243,7 +243,7 @@ def test_each_sequence_is_fitted_on_its_own_steps():
     torch.testing.assert_close(found.frequency, f[there][order], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.amplitude, a[there][order], rtol=1e-4, atol=0)
     whole = fit_ragged_waves(random_waves(50, 0))
-    assert all(map(torch.equal, whole, fit_waves(random_waves(50, 0))))
+    assert all(map(torch.equal, whole, _fit_waves(random_waves(50, 0))))
 
 
 def test_samples_of_different_lengths():

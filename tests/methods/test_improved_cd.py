@@ -12,7 +12,7 @@ from repeats import assert_mean, normal, seeded
 
 from ebmtrain.methods.improved_contrastive_divergence import (
     ImprovedContrastiveDivergence,
-    nearest_neighbour_entropy,
+    _nearest_neighbour_entropy,
 )
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.mala import Mala
@@ -79,8 +79,8 @@ def test_entropy_term_is_the_slope_of_the_entropy():
     found, x, noise = additional_slope(entropy_weight=2.0)
     h = 1e-6
     by_a = (
-        nearest_neighbour_entropy(step(A + h, x, noise))
-        - nearest_neighbour_entropy(step(A - h, x, noise))
+        _nearest_neighbour_entropy(step(A + h, x, noise))
+        - _nearest_neighbour_entropy(step(A - h, x, noise))
     ) / (2 * h)
     torch.testing.assert_close(found, -2 * T * by_a, rtol=1e-5, atol=1e-8)
 
@@ -90,7 +90,7 @@ def test_nearest_neighbour_entropy_of_a_gaussian(event):
     """d / 2 log(2 pi e) + d log std, within the estimate's bias of 0.05 and 4 standard errors."""
     d, std = math.prod(event), 0.6
     found = torch.stack(
-        [nearest_neighbour_entropy(std * normal(1_000, *event, seed=i)) for i in range(10)]
+        [_nearest_neighbour_entropy(std * normal(1_000, *event, seed=i)) for i in range(10)]
     )
     truth = d / 2 * math.log(2 * math.pi * math.e) + d * math.log(std)
     error = found.std().item() / 10**0.5
@@ -101,11 +101,11 @@ def test_entropy_shifts_by_the_log_of_the_scale():
     """H(c y) = H(y) + d log c, and twice the same point is no infinity."""
     y = normal(50, 3)
     torch.testing.assert_close(
-        nearest_neighbour_entropy(2 * y), nearest_neighbour_entropy(y) + 3 * math.log(2)
+        _nearest_neighbour_entropy(2 * y), _nearest_neighbour_entropy(y) + 3 * math.log(2)
     )
     y[1] = y[0]
     y.requires_grad_()
-    nearest_neighbour_entropy(y).backward()
+    _nearest_neighbour_entropy(y).backward()
     assert y.grad is not None
     assert y.grad.isfinite().all()
 

@@ -13,7 +13,7 @@ from torch import nn
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.errors import ConfigError
-from ebmtrain.evaluation.classification import Classification, calibration_error
+from ebmtrain.evaluation.classification import Classification, _calibration_error
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.methods.contrast import add_noise
 from ebmtrain.methods.joint_energy_model import JointEnergyModel
@@ -127,15 +127,15 @@ def test_calibration_error_is_its_formula():
     """Two bins of (0, 1]: 0.5 belongs to the lower one. |1/2 - 0.4| * 2/4 + |1 - 0.8| * 2/4."""
     confidence = torch.tensor([0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
     right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    assert calibration_error(confidence, right, 2) == pytest.approx(0.15)
-    assert calibration_error(torch.ones(3), torch.ones(3), 15) == 0.0
+    assert _calibration_error(confidence, right, 2) == pytest.approx(0.15)
+    assert _calibration_error(torch.ones(3), torch.ones(3), 15) == 0.0
     # Too little in one bin does not make up for too much in the other: 0.6 * 2/4 + 0.3 * 2/4.
     right = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
-    assert calibration_error(confidence, right, 2) == pytest.approx(0.45)
+    assert _calibration_error(confidence, right, 2) == pytest.approx(0.45)
     # Bins count by their points: |1 - 0.7| * 3/4 + |0 - 0.2| * 1/4.
     confidence = torch.tensor([0.7, 0.7, 0.7, 0.2], dtype=torch.float64)
     right = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
-    assert calibration_error(confidence, right, 2) == pytest.approx(0.275)
+    assert _calibration_error(confidence, right, 2) == pytest.approx(0.275)
 
 
 def test_classification_of_held_out_points():

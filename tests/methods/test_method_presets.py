@@ -13,7 +13,7 @@ from repeats import seeded
 
 from ebmtrain.config.instantiate import PARTS
 from ebmtrain.methods.dual_score_matching import DualScoreMatching
-from ebmtrain.methods.jarzynski import leaves_target_invariant
+from ebmtrain.methods.jarzynski import _leaves_target_invariant
 from ebmtrain.methods.multi_noise_score_matching import MultiNoiseScoreMatching
 from ebmtrain.types import Batch, takes_space
 
@@ -52,7 +52,7 @@ def sampler(request):
 
 @pytest.fixture(params=REAL_METHODS)
 def method(request, sampler):
-    if request.param == "jarzynski" and not leaves_target_invariant(sampler):
+    if request.param == "jarzynski" and not _leaves_target_invariant(sampler):
         with pytest.raises(ValueError, match="weights need a sampler"):
             build("method", request.param, sampler=sampler)
         pytest.skip("refused, as it should be")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebmtrain.masks import lengths
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
-from ebmtrain.methods.persistent_chains import spread_evenly
+from ebmtrain.methods.persistent_chains import _spread_evenly
 from ebmtrain.methods.persistent_contrastive_divergence import PersistentContrastiveDivergence
 from ebmtrain.samplers.langevin import Langevin
 from ebmtrain.score import score
@@ -113,7 +113,7 @@ def test_slots_have_lengths_of_the_data_and_keep_them(reinit):
 def test_fractions_of_lengths_are_exact_to_one_slot():
     x = padded(sorted(1 + i % 16 for i in range(37)))
     for count in (5, 36, 100):
-        found = lengths(spread_evenly(x, count)).bincount(minlength=17) / count
+        found = lengths(_spread_evenly(x, count)).bincount(minlength=17) / count
         wanted = lengths(x).bincount(minlength=17) / len(x)
         assert float((found - wanted).abs().max()) <= 1 / count
 
@@ -124,7 +124,7 @@ def test_fractions_of_lengths_are_exact_to_one_slot():
 def test_slots_have_the_lengths_in_the_middle_of_equal_parts(count, wanted):
     """Neither the shortest nor the longest sequences are preferred."""
     x = padded(list(range(1, 12)))[torch.randperm(11, generator=seeded(4))]
-    assert sorted(lengths(spread_evenly(x, count)).tolist()) == list(wanted)
+    assert sorted(lengths(_spread_evenly(x, count)).tolist()) == list(wanted)
 
 
 def test_losses_of_unpadded_points_are_unchanged():

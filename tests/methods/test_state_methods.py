@@ -8,7 +8,7 @@ from repeats import seeded
 from states import every_state, small_rbm
 
 from ebmtrain.datasets.support import BINARY
-from ebmtrain.evaluation.properties.methods import check_optimum
+from ebmtrain.evaluation.properties.methods import _check_optimum
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.jarzynski import Jarzynski
 from ebmtrain.methods.noise import NOISE_DISTRIBUTIONS
@@ -58,7 +58,7 @@ def test_chains_stay_at_states_and_a_step_is_deterministic(which, sampler):
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["pcd", "cd", "jarzynski"])
 def test_the_optimum_is_at_the_data(which):
-    (finding,) = check_optimum(METHODS[which](BlockGibbs()), 128, "binary")
+    (finding,) = _check_optimum(METHODS[which](BlockGibbs()), 128, "binary")
     assert finding.holds, finding
 
 

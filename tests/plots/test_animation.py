@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ebmtrain.plots.animation import animate, pick_evenly
+from ebmtrain.plots.animation import _pick_evenly, animate
 
 
 def frames(folder, count):
@@ -35,7 +35,7 @@ def test_repeats_and_holds_the_last_frame(tmp_path):
 
 def test_frames_are_evenly_spaced(tmp_path):
     paths = frames(tmp_path, 101)
-    chosen = pick_evenly(paths, 11)
+    chosen = _pick_evenly(paths, 11)
     assert [paths.index(path) for path in chosen] == list(range(0, 101, 10))
     assert opened(animate(paths, width=30)).n_frames == 40
 

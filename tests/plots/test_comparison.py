@@ -13,10 +13,10 @@ from ebmtrain.plots.comparison import (
     GROUP_COLOURS,
     MIN_LOG_NATS,
     DatasetCurves,
+    _median_curve,
     comparison,
-    median_curve,
 )
-from ebmtrain.plots.contact_sheet import FONT, TEXT_PX, Tile, contact_sheet, wrap_two_lines
+from ebmtrain.plots.contact_sheet import FONT, TEXT_PX, Tile, _wrap_two_lines, contact_sheet
 
 LONG = " ".join(f"section.option{i}=0.00012345" for i in range(8))
 
@@ -48,7 +48,7 @@ def test_an_empty_contact_sheet_has_a_message():
 @pytest.mark.parametrize("text", ["short", LONG, "x" * 400, "", "word " + "y" * 90])
 def test_captions_fit_above_their_picture(text):
     font = ImageFont.truetype(str(FONT), TEXT_PX)
-    lines = wrap_two_lines(text, font, 320)
+    lines = _wrap_two_lines(text, font, 320)
     assert len(lines) <= 2
     assert all(font.getlength(line) <= 320 for line in lines)
     assert "".join(lines).startswith(text[:20])
@@ -58,9 +58,9 @@ def test_captions_fit_above_their_picture(text):
 def test_median_is_over_the_range_of_all_seeds():
     lines = [np.array([[0.0, 1.0], [10.0, 3.0]]), np.array([[4.0, 5.0], [20.0, 5.0]]),
              np.array([[0.0, 0.0], [20.0, 20.0]])]  # fmt: skip
-    assert median_curve(lines, log=False).tolist() == [[4.0, 4.0], [10.0, 5.0]]
+    assert _median_curve(lines, log=False).tolist() == [[4.0, 4.0], [10.0, 5.0]]
     apart = [np.array([[0.0, 1.0]]), np.array([[5.0, 1.0]])]
-    assert len(median_curve(apart, log=True)) == 0
+    assert len(_median_curve(apart, log=True)) == 0
 
 
 def test_one_colour_per_group_and_grey_for_the_others():

@@ -15,12 +15,12 @@ from torch import Tensor
 from ebmtrain.plots.encode import encode_png
 from ebmtrain.plots.images import (
     PixelRange,
+    _mosaic,
+    _nearest_images,
     chain_animation,
     chain_strip,
     class_panels,
     image_samples,
-    mosaic,
-    nearest_images,
 )
 
 
@@ -46,7 +46,7 @@ def test_three_channels_are_colours_and_others_their_mean():
 
 def test_mosaic_positions():
     tiles = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
-    paper = mosaic(tiles, 3)
+    paper = _mosaic(tiles, 3)
     assert paper.shape == (2 * 3 - 1, 3 * 4 - 1, 3)
     assert paper[0, :, 0].tolist() == [0, 0, 0, 255, 1, 1, 1, 255, 2, 2, 2]
     assert paper[3, :, 0].tolist() == [3, 3, 3, 255, 4, 4, 4, 255, 255, 255, 255]
@@ -56,10 +56,10 @@ def test_mosaic_positions():
 def test_nearest_images():
     train = images(50, 4, 5)
     order = torch.tensor([7, 3, 49])
-    found = nearest_images(train[order] + 1e-3, train)
+    found = _nearest_images(train[order] + 1e-3, train)
     assert torch.equal(found.images, train[order])
     torch.testing.assert_close(found.distance, torch.full((3,), 1e-3 * 20**0.5).double())
-    lost = nearest_images(torch.full((1, 4, 5), float("nan")), train)
+    lost = _nearest_images(torch.full((1, 4, 5), float("nan")), train)
     assert lost.distance.tolist() == [float("inf")]
 
 

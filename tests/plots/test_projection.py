@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ebmtrain.plots.encode import encode_png
-from ebmtrain.plots.projection import principal_axes, projection, widest_coordinates
+from ebmtrain.plots.projection import _principal_axes, _widest_coordinates, projection
 
 
 def normal(*shape):
@@ -62,7 +62,7 @@ def test_principal_axes_do_not_depend_on_units():
     points[:, 3:5] += 0.9**0.5 * factors[:, 1:]
     points[:, 5] *= 10**0.5
     units = torch.tensor([1e6, 1.0, 1e-6, 1.0, 1e3, 1e9])
-    _, plane, share = principal_axes(points * units)
+    _, plane, share = _principal_axes(points * units)
     loadings = (plane * points.std(0)[:, None] * units[:, None]).square()
     assert loadings[:3, 0].sum() > 0.9  # 1000 points turn the axes by 0.1 or so
     assert loadings[3:5, 1].sum() > 0.9
@@ -79,7 +79,7 @@ def test_coordinates_are_numbered():
 def test_marginals_are_of_the_widest_coordinates_in_order():
     points = normal(500, 20)
     points[:, [2, 5, 7, 11, 13, 19]] *= 4
-    assert widest_coordinates(points) == [2, 5, 7, 11, 13, 19]
+    assert _widest_coordinates(points) == [2, 5, 7, 11, 13, 19]
 
 
 def test_no_finite_point_is_an_error():

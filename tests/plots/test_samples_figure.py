@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebmtrain.plots.samples import boltzmann_density, histogram, samples
+from ebmtrain.plots.samples import _boltzmann_density, _histogram, samples
 from ebmtrain.plots.window import Window
 
 WINDOW = Window((-4.0, -3.0), (4.0, 3.0))
@@ -40,7 +40,7 @@ def test_same_bins_and_colour_scale():
 
 
 def test_histogram_estimates_the_density():
-    density = histogram(draw(200_000), WINDOW, (40, 30))
+    density = _histogram(draw(200_000), WINDOW, (40, 30))
     centre = density[14:16, 19:21].mean()
     # 8,000 points or so fall in the four central bins: 1 % of noise, and 1 % from their width
     assert centre == pytest.approx(1 / (2 * math.pi), rel=0.05)
@@ -50,12 +50,12 @@ def test_points_outside_lower_the_density_of_those_inside():
     inside = draw(1000).clamp(-2, 2)
     both = torch.cat([inside, torch.full((1000, 2), 1e6)])
     cell = 8 * 6 / (16 * 12)
-    assert histogram(inside, WINDOW, (16, 12)).sum() * cell == pytest.approx(1)
-    assert histogram(both, WINDOW, (16, 12)).sum() * cell == pytest.approx(0.5)
+    assert _histogram(inside, WINDOW, (16, 12)).sum() * cell == pytest.approx(1)
+    assert _histogram(both, WINDOW, (16, 12)).sum() * cell == pytest.approx(0.5)
 
 
 def test_rows_are_the_second_coordinate():
-    density = histogram(torch.tensor([[3.9, -2.9]]), WINDOW, (16, 12))
+    density = _histogram(torch.tensor([[3.9, -2.9]]), WINDOW, (16, 12))
     assert density[0, 15] > 0
 
 
@@ -63,7 +63,7 @@ def test_boltzmann_density_is_normalised_and_zero_at_nan():
     def energy(x):
         return torch.where(x[:, 0] > 0, 1e6 + x.square().sum(1), float("nan"))
 
-    density = boltzmann_density(energy, WINDOW, (64, 48))
+    density = _boltzmann_density(energy, WINDOW, (64, 48))
     assert density.sum() * 48 / (64 * 48) == pytest.approx(1)
     assert np.all(density[:, :32] == 0)
 

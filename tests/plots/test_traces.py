@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebmtrain.plots.encode import encode_png
-from ebmtrain.plots.traces import N_SEQUENCES, evenly_by_energy, traces
+from ebmtrain.plots.traces import N_SEQUENCES, _evenly_by_energy, traces
 
 
 def normal(*shape, seed=0):
@@ -50,8 +50,8 @@ def test_without_data_and_with_nonfinite_samples():
 
 
 def test_evenly_by_energy_from_lowest_to_highest():
-    assert evenly_by_energy(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
-    assert evenly_by_energy(torch.tensor([3.0, 1.0]), 6) == [1, 0]
+    assert _evenly_by_energy(torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0]), 3) == [3, 2, 4]
+    assert _evenly_by_energy(torch.tensor([3.0, 1.0]), 6) == [1, 0]
 
 
 def test_a_shorter_sequence_has_a_shorter_curve():

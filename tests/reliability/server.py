@@ -60,7 +60,7 @@ def do(job: dict[str, Any]) -> int:
     bytes of the largest file that the system allows.
     """
     path = Path(job["path"])
-    ebmtrain.runs.provenance.git_state = lambda: None
+    ebmtrain.runs.provenance._git_state = lambda: None
     RunFigures.draw_landscape, RunFigures.draw_all = landscape, final
     if job.get("largest"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))

@@ -17,7 +17,7 @@ from ebmtrain.evaluation.ood_detection import DETECTORS
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.report.discovery import find_runs
 from ebmtrain.runs.report.leave_one_out import write_leave_one_out
-from ebmtrain.training.compiled.vmap import VmapTrainStep, run_one_by_one
+from ebmtrain.training.compiled.vmap import VmapTrainStep, _run_one_by_one
 
 FEW = (
     "dataset=iris", "model=mixtures", "model.components=8", "method=dsm", "method.sigma=0.5",
@@ -32,7 +32,7 @@ FEW = (
 def test_each_run_leaves_out_one_class_and_the_result_has_the_means(command, folder, monkeypatch):
     monkeypatch.setattr(RunFigures, "draw_all", lambda *_: [])
     monkeypatch.setattr(
-        VmapTrainStep, "program", lambda *_: run_one_by_one
+        VmapTrainStep, "program", lambda *_: _run_one_by_one
     )  # the graph takes seconds
     monkeypatch.setattr(anomalies, "TREES", 5)
     monkeypatch.setattr(anomalies, "NUS", (0.1,))

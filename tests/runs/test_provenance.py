@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain.runs.provenance import git_state
+from ebmtrain.runs.provenance import _git_state
 
 CONFIGURATIONS = {
     "fsmonitor": '[core]\nfsmonitor = "touch executed"\n',
@@ -74,7 +74,7 @@ def state():
     global reading
     reading = True
     try:
-        return git_state()
+        return _git_state()
     finally:
         reading = False
 

@@ -35,7 +35,7 @@ def rejections_of(source):
 @pytest.fixture
 def library_files(source):
     """The folder in which libraries are kept."""
-    with native.library_folder() as folder:
+    with native._library_folder() as folder:
         yield folder
 
 
@@ -48,21 +48,21 @@ def write(source, number):
 @pytest.mark.slow
 def test_source_is_compiled_once(source, library_files, monkeypatch):
     assert native.library(write(source, 2)).two() == 2
-    first = native.compile_library(source, library_files)
+    first = native._compile_library(source, library_files)
     with monkeypatch.context() as patched:
         patched.setattr(native, "_run_compiler", None)  # it would fail
-        assert native.compile_library(source, library_files) == first
+        assert native._compile_library(source, library_files) == first
     assert native.library(write(source, 3)).two() == 3
-    assert native.compile_library(source, library_files) != first
+    assert native._compile_library(source, library_files) != first
     source.with_name("part.h").write_text("// changed")
-    assert len({first, native.compile_library(source, library_files)}) == 2
+    assert len({first, native._compile_library(source, library_files)}) == 2
     assert not [path for path in library_files.iterdir() if path.suffix != ".so"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"no library at all"])
 def test_a_damaged_library_is_compiled_again(source, library_files, damage):
-    path = native.compile_library(write(source, 2), library_files)
+    path = native._compile_library(write(source, 2), library_files)
     path.unlink()  # and not changed in place: it may be in use
     path.write_bytes(damage)
     assert native.library(source).two() == 2
@@ -72,7 +72,7 @@ def test_a_damaged_library_is_compiled_again(source, library_files, damage):
 def test_a_library_is_synced_before_it_is_renamed(source, library_files, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
-    path = native.compile_library(write(source, 2), library_files)
+    path = native._compile_library(write(source, 2), library_files)
     assert synced == [path.stat().st_ino]
 
 

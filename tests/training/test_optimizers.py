@@ -180,7 +180,7 @@ def test_one_step_count_is_shared_if_all_agree(late: int) -> None:
         for w, since in zip(ws, (0, late), strict=True):
             w.grad = g.clone() if i >= since else None
         optimizer.step()
-        agree = decompositions.has_shared_step_count(optimizer)
+        agree = decompositions._has_shared_step_count(optimizer)
         assert agree == (late == 0 or i < late)
     kept = [optimizer.state[w] for w in ws]
     written = [[s[name].clone() for s in kept] for name in ("exp_avg", "exp_avg_sq", "step")]
@@ -216,5 +216,5 @@ def test_one_minus_power_is_precise(beta):
     t = torch.tensor([1.0, 2.0, 10.0, 1000.0, 1e6])
     exact = 1 - torch.tensor(beta, dtype=torch.float64) ** t.double()
     assert torch.allclose(
-        decompositions.one_minus_power(beta, t).double(), exact, rtol=1e-6, atol=0
+        decompositions._one_minus_power(beta, t).double(), exact, rtol=1e-6, atol=0
     )

@@ -157,7 +157,7 @@ def adaptive_schedule(
             return AnnealingSchedule(betas, sizes)
         log_ratio = path(betas[-1]).log_ratio(z)
         rest = 1 - betas[-1]
-        step = next_beta_step(log_w, log_ratio, rest, ess)
+        step = _next_beta_step(log_w, log_ratio, rest, ess)
         if len(betas) == _MAX_PILOT_BETAS:
             step = rest
         betas.append(1.0 if step == rest else betas[-1] + step)
@@ -168,7 +168,7 @@ def adaptive_schedule(
             z, log_w = z[rows], torch.zeros_like(log_w)
 
 
-def next_beta_step(log_w: Tensor, log_ratio: Tensor, limit: float, ess: float) -> float:
+def _next_beta_step(log_w: Tensor, log_ratio: Tensor, limit: float, ess: float) -> float:
     """The largest step of beta, at most `limit`, with conditional effective sample size >= ess * n:
 
         CESS / n = (sum_i W_i v_i)^2 / sum_i W_i v_i^2,  v_i = exp(step * log_ratio_i),

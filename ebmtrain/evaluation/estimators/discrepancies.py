@@ -50,14 +50,14 @@ def kernel_discrepancies(x: Tensor, y: Tensor, lengths: list[float], signs: Tens
         total: Tensor | float = 0.0
         for a, b, sign in ((x, x, 1), (y, y, 1), (x, y, -1), (y, x, -1)):
             gaps = torch.cdist(a[rows], b)
-            total = total + sign * torch.stack([gaussian_kernel(gaps, lengths), -gaps])
+            total = total + sign * torch.stack([_gaussian_kernel(gaps, lengths), -gaps])
         assert isinstance(total, Tensor)
         return total
 
     return u_statistics(h, len(x), signs)
 
 
-def gaussian_kernel(gaps: Tensor, lengths: list[float]) -> Tensor:
+def _gaussian_kernel(gaps: Tensor, lengths: list[float]) -> Tensor:
     """Mean over lengths of exp(-gaps^2 / (2 length^2)), each length half of the one before."""
     k = (gaps.square() * (-0.5 / lengths[0] ** 2)).exp_()
     total = k.clone()

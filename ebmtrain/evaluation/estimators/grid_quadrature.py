@@ -152,7 +152,7 @@ _MAX_GROWTHS = 5
 _MIN_DECREASE = 0.8  # of the fraction outside, from one region to the next
 
 
-def quadrature_grid(
+def _quadrature_grid(
     energy: Callable[[Tensor], Tensor], region: Region, n_per_axis: int
 ) -> _QuadratureGrid:
     """Energies at the midpoints of n_per_axis^d cells of the region."""
@@ -195,9 +195,9 @@ def integrate_log_z(
         limit: in nats.
     """
     d = len(region.low)
-    grid = quadrature_grid(energy, region, n_per_axis)
+    grid = _quadrature_grid(energy, region, n_per_axis)
     for remaining in range(attempts, -1, -1):
-        wide = quadrature_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
+        wide = _quadrature_grid(energy, grid.region.grown(2.0), grid.n_per_axis)
         inside = ((wide.points >= grid.region.low) & (wide.points <= grid.region.high)).all(1)
         log_outside = torch.logsumexp(-wide.energy[~inside], 0) + wide.log_cell
         total = torch.logaddexp(torch.tensor(grid.log_z, dtype=torch.float64), log_outside)
@@ -205,11 +205,11 @@ def integrate_log_z(
         error, is_smooth = grid.resolution_error, grid.coarse_error(3) <= _REFINED_ABOVE
         too_fine = (2 * grid.n_per_axis) ** d > _MAX_POINTS
         if remaining and not outside <= tolerance:
-            grid = quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
+            grid = _quadrature_grid(energy, grid.region.grown(1.5), grid.n_per_axis)
         elif (
             remaining and not (error <= tolerance and is_smooth) and not (too_fine or error > limit)
         ):
-            grid = quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
+            grid = _quadrature_grid(energy, grid.region, 2 * grid.n_per_axis)
         else:
             return LogZ(grid, grid.log_z, error, outside)
     raise AssertionError("the last round returns")

@@ -30,7 +30,7 @@ class Waves(NamedTuple):
     """
 
 
-def fit_waves(x: Tensor) -> Waves:
+def _fit_waves(x: Tensor) -> Waves:
     """Least-squares fit of a wave to each sequence: min over A, f, phi of sum_t (x_t - A
     sin(...))^2.
 
@@ -48,20 +48,20 @@ def fit_waves(x: Tensor) -> Waves:
 
 
 def fit_ragged_waves(x: Tensor) -> Waves:
-    """`fit_waves` for sequences of different lengths, each fitted on the steps that it has; f is in
-    periods per L steps for all of them. x, (n, L), is finite up to the end of each sequence and NaN
-    after it. Sequences of fewer than 5 steps are left out.
+    """`_fit_waves` for sequences of different lengths, each fitted on the steps that it has; f is
+    in periods per L steps for all of them. x, (n, L), is finite up to the end of each sequence and
+    NaN after it. Sequences of fewer than 5 steps are left out.
     """
     longest, steps = x.shape[1], (~x.isnan()).sum(1)
     fits = [Waves(*x.new_zeros(4, 0, dtype=torch.float64))]
     for n in steps[steps >= MIN_STEPS].unique().tolist():
-        waves = fit_waves(x[steps == n, :n])
+        waves = _fit_waves(x[steps == n, :n])
         fits.append(waves._replace(frequency=waves.frequency * (longest / n)))
     return Waves(*map(torch.cat, zip(*fits, strict=True)))
 
 
 def _fit_chunk(x: Tensor) -> Waves:
-    """`fit_waves` for one chunk, (n, L), float64."""
+    """`_fit_waves` for one chunk, (n, L), float64."""
     length = x.shape[1]
     lowest, highest = 0.5, (length - 1) / 2  # outside, sin and cos are nearly collinear
     grid = torch.linspace(

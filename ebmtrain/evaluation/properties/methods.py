@@ -64,11 +64,11 @@ def check_method(
     energy with batches of `size` standardized training points x, (n, *event), and their classes y,
     if any.
     """
-    yield from check_optimum(method, size, space)
+    yield from _check_optimum(method, size, space)
     yield from _check_update(method, energy, x, y, size)
 
 
-def check_optimum(method: Method, size: int, space: Space = "real") -> Iterator[PropertyResult]:
+def _check_optimum(method: Method, size: int, space: Space = "real") -> Iterator[PropertyResult]:
     """Checks that dL/da < 0 below the optimum and > 0 above it, on average: of E = a ||x||^2 / 2,
     or of binary states of an RBM whose weights are scaled by a."""
     name = "loss has its optimum where it should"

@@ -52,7 +52,7 @@ def self_check_on(device: torch.device, layout: Layout) -> bool:
     why = "its steps disagree with autograd"
     try:
         with _default_context():
-            actual, expected = chain_steps_on(device, layout)
+            actual, expected = _chain_steps_on(device, layout)
             agrees = _allclose(actual, expected)
     except Exception as error:  # any, of Triton, its compilers or the driver, or no Triton
         agrees, why = False, reason(error)
@@ -122,7 +122,7 @@ def _check_activation(activation: str) -> bool:
     return _allclose(actual, expected)
 
 
-def chain_steps_on(
+def _chain_steps_on(
     device: torch.device, layout: Layout
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The results of `_chain_steps` on this device, and the expected results by autograd."""

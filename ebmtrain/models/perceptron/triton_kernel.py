@@ -66,7 +66,7 @@ def times(w, h):
 
 
 @triton.jit
-def times_transposed(w, g):
+def _times_transposed(w, g):
     """w' g, as (g' w)'."""
     return tl.trans(tl.dot(tl.trans(g), w, input_precision="bf16x6"))
 
@@ -114,9 +114,9 @@ def _energy_gradient(x, net, i, precision, LAYOUT: tl.constexpr):
 
     g = last * slopes[depth - 1]
     for k in tl.static_range(depth - 1, 0, -1):
-        g = times_transposed(hidden(net.matrices[k], i, k, LAYOUT), g) * slopes[k - 1]
+        g = _times_transposed(hidden(net.matrices[k], i, k, LAYOUT), g) * slopes[k - 1]
     if m > 0:
-        of_phase = times_transposed(of_sin, g) * cos - times_transposed(of_cos, g) * sin
+        of_phase = _times_transposed(of_sin, g) * cos - _times_transposed(of_cos, g) * sin
     gradient = precision * x
     # Sums, row by row: the compiler would let each warp compute a product of so few rows.
     for d in tl.static_range(dims):

@@ -212,7 +212,7 @@ def _parent(
     """
     *inner, file = PurePath(name).parts
     if create and identity is None:
-        make_folder(folder)
+        _make_folder(folder)
     place, parent = folder, _open_folder(folder, identity)
     try:
         for part in inner:
@@ -258,11 +258,11 @@ def _open_subfolder(parent: int, name: str, path: Path, *, create: bool) -> int:
         raise
 
 
-def make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     """Creates a folder and its parents, with durable names."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    _make_folder(folder.parent)
     with suppress(FileExistsError):  # another process made it; or it is a file, which shows later
         os.mkdir(folder)  # noqa: PTH102  the tests record it
     sync_folder(folder.parent)

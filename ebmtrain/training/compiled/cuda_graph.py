@@ -93,7 +93,7 @@ class CudaGraphFunction:
         )  # fmt: skip
 
 
-def clone_changed(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
+def _clone_changed(inputs: Sequence[Tensor], changed: Collection[int]) -> list[Tensor]:
     """The inputs, with copies of those that a run changes."""
     return [x.clone() if i in changed else x for i, x in enumerate(inputs)]
 
@@ -115,7 +115,7 @@ def cuda_graph(run: TensorFunction, inputs: Sequence[Tensor], changed: Collectio
     with torch.cuda.stream(stream):  # `torch.cuda.graph` does not leave the stream after a failure
         # Libraries initialize themselves and kernels are loaded at first use on each stream, which
         # is not allowed during capture.
-        run(*clone_changed(inputs, changed))
+        run(*_clone_changed(inputs, changed))
         # thread_local: other threads may use the GPU in the meantime.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             outputs = run(*inputs)

@@ -13,7 +13,7 @@ from torch import Tensor
 _aten = torch.ops.aten
 
 
-def has_shared_step_count(optimizer: torch.optim.Optimizer) -> bool:
+def _has_shared_step_count(optimizer: torch.optim.Optimizer) -> bool:
     """Whether the step counts of all parameters are equal. They then stay equal, since a graph
     updates the same parameters each time."""
     counts = {float(s["step"]) for s in optimizer.state.values() if s.get("step") is not None}
@@ -40,7 +40,7 @@ def adam(
     counts = steps[:1] if shared_step else steps
     # Stacked, so that the compiler stores them: otherwise it computes them again for each vector.
     factors = torch.stack([
-        one_minus_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
+        _one_minus_power(beta, t.to(parameters[0])) for t in counts for beta in (beta1, beta2)
     ]).unbind()  # fmt: skip
     corrections = [*zip(factors[::2], factors[1::2], strict=True)] * (len(steps) // len(counts))
     rows = zip(parameters, gradients, firsts, seconds, corrections, strict=True)
@@ -55,7 +55,7 @@ def adam(
         p.sub_(lr / correction1 * m / denominator)
 
 
-def one_minus_power(beta: float, t: Tensor) -> Tensor:
+def _one_minus_power(beta: float, t: Tensor) -> Tensor:
     """1 - beta^t, without cancellation if it is small."""
     return -torch.expm1(t * (math.log(beta) if beta else -math.inf))
 
@@ -98,7 +98,7 @@ def _add_(x: Tensor, y: Tensor, *, alpha: float = 1) -> Any:
 
 def optimizer_decompositions(optimizer: torch.optim.Optimizer) -> dict[Any, Callable[..., Any]]:
     """Decompositions for the graph of an update, for an optimizer that has made a step."""
-    adam_step = partial(adam, shared_step=has_shared_step_count(optimizer))
+    adam_step = partial(adam, shared_step=_has_shared_step_count(optimizer))
     return {
         _aten._fused_adam_.tensor_lr: adam_step,
         _aten._fused_adamw_.tensor_lr: partial(adam_step, decoupled=True),

@@ -14,7 +14,7 @@ from ebmtrain.training.state import TrainSpec
 MIN_STEPS_TO_COMPILE = 30_000
 
 
-def should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
+def _should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
     """Whether updates are compiled.
 
     `auto` depends only on the length of the run. With a measurement the load of the machine would
@@ -25,7 +25,7 @@ def should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
 
 def select_stepper(wanted: CompileOption, spec: TrainSpec) -> CompiledTrainStep | None:
     """The compiled update of a run; None: `train_step`."""
-    compiles = should_compile(wanted, spec)
+    compiles = _should_compile(wanted, spec)
     return CompiledTrainStep(cuda_graph=wanted == "cuda_graph") if compiles else None
 
 
@@ -36,7 +36,7 @@ def select_ensemble_stepper(
 ) -> VmapTrainStep:
     """The common update of the members of an ensemble; `spec` is that of any of them."""
     return VmapTrainStep(
-        compile=should_compile(wanted, spec),
+        compile=_should_compile(wanted, spec),
         cuda_graph=wanted == "cuda_graph",
         interruptible=interruptible,
     )

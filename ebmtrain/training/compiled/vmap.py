@@ -89,7 +89,7 @@ class VmapTrainStep:
         for shapes, indices in groups.items():  # all programs are built before the first update
             group = [requests[i] for i in indices]
             separate = shapes is None or len(group) == 1
-            program = run_one_by_one if separate else self.program(shapes, group)
+            program = _run_one_by_one if separate else self.program(shapes, group)
             calls.append((program, group, indices))
         results: dict[int, StepResult] = {}
         for program, group, indices in calls:
@@ -97,7 +97,7 @@ class VmapTrainStep:
         return [results[i] for i in range(len(requests))]
 
     def program(self, shapes: Any, group: Sequence[StepRequest]) -> Program:
-        """The program for a group of this `shape_key`; `run_one_by_one` if it has no graph."""
+        """The program for a group of this `shape_key`; `_run_one_by_one` if it has no graph."""
         key = shapes, len(group)
         if key not in self.programs and not self.failed:
             try:
@@ -118,7 +118,7 @@ class VmapTrainStep:
                     "warning: train.ensemble: the members' updates are made one after the other "
                     "and not as one (%s)", reason(error),
                 )  # fmt: skip
-        return run_one_by_one if self.failed else self.programs[key]
+        return _run_one_by_one if self.failed else self.programs[key]
 
     def _build(self, group: Sequence[StepRequest]) -> Program:
         """The common update of a group, compared with `train_step`.
@@ -143,7 +143,7 @@ class VmapTrainStep:
         return batched
 
 
-def run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
+def _run_one_by_one(group: Sequence[StepRequest]) -> list[StepResult]:
     """The updates of a group, one after the other."""
     return [train_step(*update) for update in group]
 

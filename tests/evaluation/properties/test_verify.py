@@ -13,7 +13,7 @@ from torch import nn
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
 from ebmtrain.evaluation.properties.energies import check_energy
-from ebmtrain.evaluation.properties.methods import check_method, check_optimum
+from ebmtrain.evaluation.properties.methods import _check_optimum, check_method
 from ebmtrain.evaluation.properties.samplers import check_sampler
 from ebmtrain.methods.contrastive_divergence import ContrastiveDivergence
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
@@ -370,11 +370,11 @@ def test_short_chains_with_regularization_are_distinguished_from_a_wrong_loss():
     method = ContrastiveDivergence(
         sampler=Langevin(step_size=0.001), k=1, energy_regularization=0.1
     )
-    (finding,) = check_optimum(method, 64)
+    (finding,) = _check_optimum(method, 64)
     assert finding.holds is False
     assert "raise method.k or sampler.step_size" in finding.observed
     wrong = WrongSign(sigma=0.5)
-    (finding,) = check_optimum(wrong, 64)
+    (finding,) = _check_optimum(wrong, 64)
     assert finding.holds is False
     assert "raise" not in finding.observed
 
@@ -385,5 +385,5 @@ def test_slow_chains_reach_stationarity_first():
     method = PersistentContrastiveDivergence(
         sampler=Langevin(step_size=0.05), k=1, slots=512, noise_std=4.0, energy_regularization=0.0
     )
-    (finding,) = check_optimum(method, 64)
+    (finding,) = _check_optimum(method, 64)
     assert finding.holds, finding.observed

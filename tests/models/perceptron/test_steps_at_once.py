@@ -14,7 +14,7 @@ from ebmtrain.models.perceptron import functional
 from ebmtrain.runtime import native
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.hmc import Hmc
-from ebmtrain.samplers.langevin import Langevin, draw_noise
+from ebmtrain.samplers.langevin import Langevin, _draw_noise
 from ebmtrain.samplers.metropolis import MetropolisState
 from ebmtrain.score import count_evaluations, energy_and_gradient
 
@@ -143,7 +143,7 @@ def test_a_run_in_two_parts_is_the_whole_run(sampler, sizes):
 @pytest.mark.parametrize("shape", [(8, 2), (12, 2), (5, 2), (1, 1), (3, 16, 4), (1024, 2)])
 def test_noise_is_that_of_single_steps(shape, dtype):
     draw, again = (Generator().manual_seed(7) for _ in range(2))
-    found = draw_noise(torch.zeros(shape, dtype=dtype), 6, draw)
+    found = _draw_noise(torch.zeros(shape, dtype=dtype), 6, draw)
     single = [torch.empty(shape, dtype=dtype).normal_(generator=again) for _ in range(6)]
     assert torch.equal(found, torch.stack(single))
     assert torch.equal(draw.get_state(), again.get_state())

@@ -256,7 +256,7 @@ class TestSelection:
         ],
     )
     def test_a_failure_gives_one_warning(self, monkeypatch, lines, found, why):
-        monkeypatch.setattr(selfcheck, "chain_steps_on", found)
+        monkeypatch.setattr(selfcheck, "_chain_steps_on", found)
         selfcheck.self_check_on.cache_clear()
         try:
             for _ in range(2):

@@ -18,7 +18,7 @@ from ebmtrain.config.build import build
 from ebmtrain.training.compiled import cuda_graph as recorded
 from ebmtrain.training.compiled import inductor as compiled
 from ebmtrain.training.compiled import vmap as together
-from ebmtrain.training.compiled.cuda_graph import CudaGraphFunction, clone_changed, recorder
+from ebmtrain.training.compiled.cuda_graph import CudaGraphFunction, _clone_changed, recorder
 from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph
 from ebmtrain.training.compiled.select import select_stepper
 from ebmtrain.training.compiled.trace import clone_state, mutated_inputs, trace_update
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 
 def tape(run, inputs, changed):
-    outputs = [x.clone() for x in run(*clone_changed(inputs, changed))]
+    outputs = [x.clone() for x in run(*_clone_changed(inputs, changed))]
 
     def replay():
         for there, value in zip(outputs, run(*inputs), strict=True):
@@ -157,7 +157,7 @@ def test_a_failed_recording_gives_one_warning_and_runs_eagerly(configured, lines
 
 def stuck(run, inputs, changed):
     """Plays, but does nothing."""
-    outputs = run(*clone_changed(inputs, changed))
+    outputs = run(*_clone_changed(inputs, changed))
     return lambda: outputs
 
 

@@ -19,7 +19,7 @@ from ebmtrain.config.build import build
 from ebmtrain.errors import ConfigError
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.runs.launch import resume, run_experiment
-from ebmtrain.runtime.compiler_cache import processor_id, use_disk_cache
+from ebmtrain.runtime.compiler_cache import _processor_id, use_disk_cache
 from ebmtrain.runtime.signals import Interruption, StopRequest
 from ebmtrain.training.compiled.inductor import CompiledTrainStep, SingleGraph
 from ebmtrain.training.compiled.select import MIN_STEPS_TO_COMPILE, select_stepper
@@ -301,7 +301,7 @@ def test_the_cache_is_private_to_the_user(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     use_disk_cache()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(
-        tmp_path / "ebmtrain/inductor" / processor_id()
+        tmp_path / "ebmtrain/inductor" / _processor_id()
     )
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     (tmp_path / "file").touch()

@@ -12,7 +12,7 @@ from same_state import differences
 from ebmtrain.config.build import build
 from ebmtrain.methods.denoising_score_matching import DenoisingScoreMatching
 from ebmtrain.training.compiled.verify import verify
-from ebmtrain.training.compiled.vmap import VmapTrainStep, run_one_by_one
+from ebmtrain.training.compiled.vmap import VmapTrainStep, _run_one_by_one
 from ebmtrain.training.loop import StepRequest, StepResult, request_step, run_step
 from ebmtrain.training.state import TrainSpec, TrainState, initial_state
 from ebmtrain.types import LossOutput
@@ -156,11 +156,11 @@ def test_a_graph_with_other_results_for_one_member_is_rejected(configured):
     for spec, state in members:
         run_step(spec, state)
     group = [next(request_step(spec, state)) for spec, state in members]
-    verify(run_one_by_one, group)
+    verify(_run_one_by_one, group)
 
     def lazy(group: Sequence[StepRequest]) -> list[StepResult]:
         kept = [p.detach().clone() for p in group[1].state.energy.parameters()]
-        made = run_one_by_one(group)
+        made = _run_one_by_one(group)
         for p, k in zip(group[1].state.energy.parameters(), kept, strict=True):
             p.data.copy_(k)
         return made
