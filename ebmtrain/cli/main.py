@@ -16,7 +16,8 @@ from ebmtrain.runtime.signals import TerminationSignal, raise_on_signals
 from ebmtrain.runtime.stdio import leave_deleted_folder, repair_streams, silence_stdout
 
 VERBS = (
-    "check", "evaluate", "init", "list", "plot", "report", "resume", "sample", "score", "verify",
+    "check", "evaluate", "export", "init", "list", "plot", "report", "resume", "sample", "score",
+    "verify",
 )  # fmt: skip
 
 

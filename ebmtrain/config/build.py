@@ -29,6 +29,7 @@ from ebmtrain.evaluation.protocol import ChecksDimensions, Evaluator
 from ebmtrain.evaluation.quality import Quality
 from ebmtrain.evaluation.ragged_quality import RaggedDiagnostics, RaggedQuality
 from ebmtrain.runtime.devices import Device
+from ebmtrain.runtime.optional import import_optional
 from ebmtrain.training.loop import RETRIES
 from ebmtrain.training.state import TrainSpec
 from ebmtrain.types import (
@@ -72,6 +73,8 @@ def build(
     device, dtype = settings.select()
     if set_up_process:
         settings.set_up_process()
+    if saved is None and config.get("tracker"):  # before anything is written
+        import_optional(config["tracker"], f"tracker={config['tracker']}", config["tracker"])
     if trust is None:
         config = _with_absolute_paths(config)
     sampler = instantiate_part(config, "sampler")

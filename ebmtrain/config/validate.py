@@ -47,6 +47,7 @@ _SECTIONS: dict[str, type] = {
 }
 Seed = Annotated[WholeNumber, Le(2**63 - 1)]
 _Supervisor = Literal["retry"] | None
+_Tracker = Literal["tensorboard"] | None
 _SCALARS = ("seed", "supervisor")
 _MISSING = "???"
 
@@ -71,10 +72,13 @@ def validate(config: dict[str, Any], trust: Trust = None) -> ValidConfig:
         refuse_hostile(config, trust)
     problems: list[str] = []
     known = [*PARTS, *_SECTIONS, *_SCALARS]
-    problems += [f"unknown key {k}{suggestion(k, known)}" for k in config if k not in known]
+    unknown = [key for key in config if key not in (*known, "tracker")]
+    problems += [f"unknown key {k}{suggestion(k, [*known, 'tracker'])}" for k in unknown]
     problems += [f"{name} is missing" for name in known if name not in config]
     seed_problems = value_problems("seed", config.get("seed"), Seed)
     problems += value_problems("supervisor", config.get("supervisor"), _Supervisor)
+    # Runs of earlier versions do not have it.
+    problems += value_problems("tracker", config.get("tracker"), _Tracker)
     for name, cls in _SECTIONS.items():
         if name in config:
             problems += call_problems(name, config[name], cls, frozenset(), trust)

@@ -19,6 +19,7 @@ from ebmtrain.runs.evaluate import evaluation_input, run_evaluations
 from ebmtrain.runs.figures import RunFigures
 from ebmtrain.runs.loggers.console import LOG, RunConsole, progress_lines
 from ebmtrain.runs.loggers.files import FileLogger
+from ebmtrain.runs.loggers.trackers import SafeLogger, tracker_named
 from ebmtrain.runs.outcome import RunResult, divergence_error, error_message
 from ebmtrain.runs.sampling import chain_starts, draw_samples, resample_chains
 from ebmtrain.runs.storage.best_checkpoint import BestCheckpoint
@@ -73,6 +74,8 @@ class Session:
         self.timings: dict[str, Any] = {}
         self.model: EvaluationInput | None = None
         self.loggers: list[Logger] = [FileLogger(run), console]
+        if tracker := experiment.config.get("tracker"):
+            self.loggers.append(SafeLogger(tracker_named(tracker, run), tracker))
         self.figures = RunFigures(experiment, run, self.loggers)
         self.finished, self.alarmed = False, False
         self.told_costs = False

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import HANG_S
 
 from ebmtrain.cli.train import run_job
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.presets import Presets
+from ebmtrain.runs.storage.manifest import Manifest
 
 
 def result(path: Path) -> dict:
@@ -80,12 +82,17 @@ def test_the_kind_determines_the_output_folder(kind, place, monkeypatch):
 @pytest.mark.slow
 def test_jobs_run_in_parallel(folder: Path, tiny):
     """By Hydra's joblib launcher."""
-    words = ["-m", *tiny, "train.steps=2", "plots.gif=false", "hydra/launcher=joblib"]
-    words += ["hydra.launcher.n_jobs=2"]
-    words += ["seed=0,1", "hydra.sweep.dir=sweep"]
-    subprocess.run([sys.executable, "-m", "ebmtrain", *words], check=True, timeout=500, cwd=folder)
-    for seed in (0, 1):
-        assert result(folder / f"sweep/{seed}_seed={seed}")["status"] == "finished"
+    words = ["-m", *tiny, "train.steps=2", "plots.every=0", "hydra/launcher=joblib"]
+    words += ["hydra.launcher.n_jobs=2", "optimizer.lr=0.001,-1"]
+    arguments = [sys.executable, "-m", "ebmtrain", *words]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_S, cwd=folder)
+    assert (done.returncode, done.stderr) == (1, "")  # of the second job
+    (sweep,) = (folder / "outputs/sweeps").iterdir()  # one folder, with the default name
+    assert [result(sweep / job.folder)["status"] for job in Manifest.read(sweep).jobs] == [
+        "finished", "failed"
+    ]  # fmt: skip
+    assert "(2 jobs, 1 failed)" in done.stdout
+    assert (sweep / "summary.md").exists()
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -103,7 +103,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("check", *TINY),
     ("verify", *TINY),
     ("-m", *TINY, "seed=0,1", "hydra.sweep.dir=sweep"),
+    ("resume", "sweep"),
     ("report", "sweep"),
+    ("export", "sweep", "tracker=tensorboard"),
 )
 
 

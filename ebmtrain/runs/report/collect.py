@@ -103,11 +103,11 @@ def _whole(result: Mapping[str, Any], key: str) -> float:
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted keys and their values as text, without seeds and without the sections that only set
-    when figures and checkpoints are due."""
+    what is written and when."""
     found: dict[str, str] = {}
     for key, value in config.items():
         dotted = f"{prefix}{printable(str(key))}"
-        if key == "seed" or dotted in ("plots", "checkpoint"):
+        if key == "seed" or dotted in ("plots", "checkpoint", "tracker"):
             continue
         if isinstance(value, Mapping) and value:
             found |= _settings(value, f"{dotted}.")

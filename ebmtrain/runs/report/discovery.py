@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PRESETS_FOLDER = "presets"  # folder of a sweep that holds configurations and no runs
-_INSIDE = (PRESETS_FOLDER, "checkpoints", "plots", "samples")
+_INSIDE = (PRESETS_FOLDER, "checkpoints", "plots", "samples", "tensorboard")
 
 
 def find_runs(folder: Path) -> list[Path]:

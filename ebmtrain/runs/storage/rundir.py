@@ -6,6 +6,7 @@ metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
 checkpoints/     last.pt best.pt step_00005000.pt
 plots/           landscape_00005000.png ... samples_final.png curves.png chains.png ...
 samples/         final.npz
+tensorboard/     event files, with tracker=tensorboard
 .lock            held by the process that works here
 """
 
@@ -30,7 +31,7 @@ from ebmtrain.runs.storage import atomic_io, safe_yaml
 from ebmtrain.runs.storage.checkpoint_format import TRAILER_BYTES, decode, encode, has_digest
 from ebmtrain.runs.storage.checkpoint_schema import Checkpoint
 
-_FOLDERS = ("checkpoints", "plots", "samples")
+_FOLDERS = ("checkpoints", "plots", "samples", "tensorboard")
 _MAX_JSON_BYTES = 1_000_000  # result.json has about 2,000
 _MAX_METRICS_BYTES = 200_000_000  # a million rows
 
@@ -91,6 +92,9 @@ class RunDir:
     def write_bytes(self, name: str, data: bytes) -> Path:
         atomic_io.write_file(self.path, name, data, self.identity)
         return self.path / name
+
+    def append_bytes(self, name: str, data: bytes) -> None:
+        atomic_io.append_to_file(self.path, name, data, self.identity)
 
     def write_output(self, file: Path, data: bytes) -> None:
         """Writes a file that the user names. Links outside of the run directory are followed."""
