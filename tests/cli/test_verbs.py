@@ -675,7 +675,7 @@ def test_disabled_figures_run_no_chains(command, folder, tiny_file, monkeypatch)
     def drawn(*_: object):
         raise AssertionError("chains from noise")
 
-    monkeypatch.setattr("ebmtrain.runs.session.uniform_noise", drawn)
+    monkeypatch.setattr("ebmtrain.runs.session.chain_starts", drawn)
     words = [w for w in tiny_file if not w.startswith("method.")]
     path = saved(folder, np.random.default_rng(0).normal(size=(80, 3)))
     assert command(*words, "method=dsm", "dataset=file", path, "plots.every=5").code == 0

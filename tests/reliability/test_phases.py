@@ -101,6 +101,10 @@ LENGTHS = (
     "dataset=file", "dataset.path=lengths.npy", "model=conv1d", "sampler.jumps=null",
     "train.batch_size=32", "train.steps=1", "device.threads=1", "hydra.run.dir=run",
 )  # fmt: skip
+STATES = (
+    "model=rbm", "sampler=block_gibbs", "method=cd", "train.batch_size=8", "train.steps=1",
+    "device.threads=1", "hydra.run.dir=run",
+)  # fmt: skip
 
 # Every evaluator, with sizes that take seconds where it has sizes.
 EVALUATORS = {
@@ -112,9 +116,16 @@ EVALUATORS = {
     "classification.Classification": (*IMAGES, "method=jem", "model.classes=10"),
     "ood_detection.OutlierBaselines": (*IMAGES, "dataset.without=3", "evaluation=anomalies"),
     "wave_tests.WaveTests": (*WAVES, "evaluation=sine_waves"),
+    "state_ais.StateAnnealedImportanceSampling": (
+        *STATES, "dataset=bars_and_stripes", "evaluation=ais_states", "evaluation.chains=5000"
+    ),
+    "rbm_baseline.RbmBaseline": (
+        *STATES, "dataset=digits_binary", "evaluation=rbm_peers", "evaluation.iterations=1000",
+        "evaluation.ours.every=1", "evaluation.ours.temperatures=10",
+    ),
     "ragged_quality.RaggedQuality": LENGTHS,
     "ragged_quality.RaggedDiagnostics": LENGTHS,
-}
+}  # fmt: skip
 TRAINING = {
     "build": ("ebmtrain.config.build.check_energy", SMALL),
     "update": ("ebmtrain.samplers.mala.Mala.step", (*SMALL, "method.k=100000")),
