@@ -104,7 +104,7 @@ def _build_evaluators(config: dict[str, Any], data_spec: DataSpec) -> dict[str, 
     found: dict[str, Evaluator] = {"evaluation": first}
     if data_spec.ragged:
         found = found if takes_ragged(first) else {}
-        found["diagnostics"] = RaggedDiagnostics(every=first.every)
+        found["ragged_diagnostics"] = RaggedDiagnostics(every=first.every)
         found["quality"] = RaggedQuality(**config["quality"])
         return found
     found["quality"] = Quality(**config["quality"])
