@@ -28,7 +28,7 @@ def ours(run: RunDir, state: dict[str, Any], step: int) -> None:
 def prune_first(run: RunDir, state: dict[str, Any], step: int) -> None:
     """The old one goes before the folder says that the new one is there."""
     path = run.checkpoints / f"step_{step:08d}.pt"
-    durable.make_folder(path.parent)
+    durable._make_folder(path.parent)
     write_synced(path.with_suffix(".tmp"), os.O_EXCL, encode(state))
     os.replace(path.with_suffix(".tmp"), path)  # noqa: PTH105
     for old in run.checkpoints.glob("step_*.pt"):
@@ -46,7 +46,7 @@ def write_synced(path: Path, flags: int, data: bytes) -> None:
 
 def in_place(folder: Path, name: str, data: bytes, identity: object = None) -> None:
     path = folder / name
-    durable.make_folder(path.parent)
+    durable._make_folder(path.parent)
     write_synced(path, os.O_TRUNC, data)
     durable.sync_folder(path.parent)
 
