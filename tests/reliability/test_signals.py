@@ -60,6 +60,8 @@ def send_signals_at(patch: pytest.MonkeyPatch, place: str, step: int, numbers: l
             os.kill(os.getpid(), left.pop(0))
         return original(*words, **named)
 
+    # The updates of a copy, which are timed before the first of the run, are not counted.
+    patch.setattr("ebmtrain.runs.session.cost_lines", lambda *_, **__: [])
     patch.setattr("ebmtrain.training.loop.request_step", counted)
     patch.setattr(owner, name, interrupted)
 
