@@ -13,6 +13,7 @@ from torch import nn
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.errors import DivergedError
 from ebmtrain.evaluation.ais import AnnealedImportanceSampling
+from ebmtrain.evaluation.baselines import Baselines
 from ebmtrain.evaluation.diagnostics import Diagnostics
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import Evaluator, HasAtStart, float64_copy
@@ -44,6 +45,7 @@ _GRIDS = 5  # evaluations of each point of the first grid: a wider box, a finer 
 _LANDSCAPE_SECONDS, _FINAL_FIGURES_SECONDS = 0.4, 4.0
 _LANDSCAPE_POINTS = 160**2
 _QUALITY_SECONDS = 1.0  # of the distances between 1000 points with 100 shuffles
+_KERNELS_SECONDS, _MIXTURES_SECONDS = 5.0, 5.0  # of the default Baselines on 1000 points
 _IMAGE_CHAINS = 36  # of the animation
 
 
@@ -95,12 +97,17 @@ def _seconds(experiment: Experiment, energy: nn.Module, step: int) -> dict[str, 
     per_point = _seconds_per_point(experiment, energy) if d <= 3 else 0.0
     for name, evaluator in experiment.evaluators.items():
         times = _times(experiment, evaluator, step)
-        if isinstance(evaluator, Quadrature) and d <= 3:
-            points = _GRIDS * evaluator.cells_per_axis(d) ** d
+        ours = evaluator.ours if isinstance(evaluator, Baselines) else evaluator
+        if isinstance(ours, Quadrature) and d <= 3:
+            points = _GRIDS * ours.cells_per_axis(d) ** d
             seconds[name] += times * points * per_point
-        elif isinstance(evaluator, Quality):
+        if isinstance(evaluator, Quality):
             work = (evaluator.points / 1000) ** 2 * evaluator.shuffles / 100
             seconds[name] += times * _QUALITY_SECONDS * work
+        if isinstance(evaluator, Baselines) and experiment.dataset is not None:  # fitted once
+            thousands = len(experiment.dataset.train) / 1000
+            seconds[name] += _KERNELS_SECONDS * thousands**2 * evaluator.bandwidths / 40
+            seconds[name] += _MIXTURES_SECONDS * thousands * evaluator.components / 10
     if every := experiment.plots.every:
         landscape = _LANDSCAPE_SECONDS + _LANDSCAPE_POINTS * per_point
         landscapes = _n_due(experiment, every, step) if is_planar else 0

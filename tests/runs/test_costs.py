@@ -8,6 +8,7 @@ import time
 import pytest
 
 from ebmtrain.config.build import build
+from ebmtrain.evaluation.baselines import Baselines
 from ebmtrain.runs import costs
 from ebmtrain.runs.costs import cost_lines
 from ebmtrain.runs.launch import run_experiment
@@ -41,6 +42,20 @@ def test_the_grid_counts_at_each_evaluation(configured, monkeypatch):
     assert _parts(experiment, monkeypatch, point=1.0)["evaluation"] == 4 * 5 * 30**2
     assert _parts(experiment, monkeypatch, point=1.0, begun=11)["evaluation"] == 2 * 5 * 30**2
     assert _parts(experiment, monkeypatch, point=1.0)["figures"] == 0
+
+
+def test_estimators_of_scikit_learn_count_once_beside_the_grid(configured, monkeypatch):
+    words = ("train.steps=20", "evaluation.every=10", "evaluation.resolution=30")
+
+    def seconds(n: int) -> float:
+        experiment = build(configured(*words, f"dataset.n_train={n}"))
+        peers = Baselines(ours=experiment.evaluators["evaluation"])
+        monkeypatch.setitem(experiment.evaluators, "evaluation", peers)
+        return _parts(experiment, monkeypatch, point=1.0)["evaluation"]
+
+    grid = 2 * 5 * 30**2  # not at step 0
+    assert seconds(1000) == grid + costs._KERNELS_SECONDS + costs._MIXTURES_SECONDS
+    assert seconds(4000) == grid + 16 * costs._KERNELS_SECONDS + 4 * costs._MIXTURES_SECONDS
 
 
 def test_more_than_three_dimensions_have_no_grid(configured, monkeypatch):
