@@ -7,6 +7,8 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,6 +113,22 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(RunFigures, "draw_landscape", lambda *_: None)
     monkeypatch.setattr(RunFigures, "draw_all", lambda *_: [])
     monkeypatch.setattr("ebmtrain.runs.report.write.figures", lambda *_: [])
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Callable[..., Path]:
+    """words -> the directory of a finished run without pictures, trained once: tests copy it."""
+
+    @functools.cache
+    def train(*words: str) -> Path:
+        path = tmp_path_factory.mktemp("trained") / "run"
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
+            patch.setattr(RunFigures, "draw_landscape", lambda *_: None)
+            patch.setattr(RunFigures, "draw_all", lambda *_: [])
+            assert main([*words, f"hydra.run.dir={path}"]) == 0
+        return path
+
+    return train
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ebmtrain.plots.window import Window
 from ebmtrain.types import Density
 
 _MIN_DENSITY_CELLS = 128  # along the longer side, for computed densities
+_MIN_AREA = 0.01  # of the view, with half of the points; below, the colour scale is logarithmic
 
 
 def samples(
@@ -26,7 +28,8 @@ def samples(
     energy: Callable[[Tensor], Tensor] | None = None,
     title: str = "",
 ) -> Figure:
-    """Histograms of data and samples on the same bins, and known densities, on one colour scale.
+    """Histograms of data and samples on the same bins, and known densities, on one colour scale:
+    linear, or logarithmic where half of the points are in less than 1 % of the view.
 
     Args:
         data: (n, 2), or None if only the energy is known.
@@ -55,6 +58,16 @@ def samples(
     if len(panels) > len(shown):  # averaged over bins, comparable with a histogram
         last = last.reshape(bins[1], split, bins[0], split).mean(axis=(1, 3))
     return _side_by_side(panels, window, max(tops[0], last.max()), title)
+
+
+def _color_scale(histogram: np.ndarray, top: float) -> Normalize:
+    """Colours of densities up to `top`; on a logarithmic scale from the density of a thousandth of
+    it on, or of a bin with one point."""
+    heights = np.sort(histogram, axis=None)[::-1]
+    area = np.searchsorted(heights.cumsum(), heights.sum() / 2) / heights.size
+    if not heights.any() or area >= _MIN_AREA:
+        return Normalize(0.0, top or 1.0)
+    return LogNorm(max(heights[heights > 0].min(), top / 1000), top)
 
 
 def bin_count(count: int) -> int:
@@ -105,16 +118,19 @@ def _side_by_side(
     aspect = min(max(height / width, 0.45), 1.6)
     figure = new_figure(0.9 + 3.7 * len(panels), 1.1 + 3.4 * aspect, title)
     (row,) = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-    image = None
+    image, scale = None, _color_scale(next(iter(panels.values())), top)
     for axes, (name, density) in zip(row, panels.items(), strict=True):
         image = axes.imshow(
-            density, origin="lower", extent=window.extent, aspect=window.aspect, cmap=COLORMAP,
-            vmin=0.0, vmax=top or 1.0, interpolation="nearest",
+            np.maximum(density, scale.vmin or 0.0), origin="lower", extent=window.extent,
+            aspect=window.aspect, cmap=COLORMAP, norm=scale, interpolation="nearest",
         )  # fmt: skip
         label_axes(axes, title=name, x=window.names[0])
     row[0].set_ylabel(window.names[1], fontsize=LABEL_SIZE)
     assert image is not None
-    bar = figure.colorbar(image, ax=list(row), pad=0.01, extend="max")
+    logarithmic = isinstance(scale, LogNorm)
+    ends = "both" if logarithmic else "max"
+    bar = figure.colorbar(image, ax=list(row), pad=0.01, extend=ends)
     bar.ax.tick_params(labelsize=SMALL_SIZE)
-    bar.set_label("probability per unit area", fontsize=LABEL_SIZE)
+    label = f"probability per unit area{' (logarithmic)' if logarithmic else ''}"
+    bar.set_label(label, fontsize=LABEL_SIZE)
     return figure

@@ -135,7 +135,7 @@ def test_a_sweeper_gets_a_number_from_every_job(folder: Path, tiny_file):
     (folder / "hydra_plugins/grid/__init__.py").write_text(SWEEPER)
     for d in (2, 5):
         np.save(f"d{d}.npy", np.random.default_rng(0).normal(size=(60, d)))
-    quick = [*tiny_file, "dataset=file", "train.steps=2", "plots.gif=false"]
+    quick = [*tiny_file, "dataset=file", "train.steps=2", "plots.every=0"]
     jobs = [["dataset.path=d2.npy"], ["dataset.path=d5.npy"], ["dataset.path=none.npy"]]
     own = ["hydra.sweeper._target_=hydra_plugins.grid.Grid", f"+hydra.sweeper.jobs={jobs}"]
     own = [*own, "hydra.sweep.dir=sweep"]

@@ -267,9 +267,8 @@ def test_a_user_preset_precedes_the_built_in_one(command, folder: Path, tiny):
 
 
 @pytest.fixture
-def run(command, folder: Path, tiny, no_pictures) -> Path:
-    assert command(*tiny, "hydra.run.dir=run", "dataset=moons").code == 0
-    return folder / "run"
+def run(trained, folder: Path, tiny, no_pictures) -> Path:
+    return shutil.copytree(trained(*tiny, "dataset=moons"), folder / "run")
 
 
 @pytest.mark.slow

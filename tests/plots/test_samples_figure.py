@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import LogNorm
 
 from ebmtrain.plots.samples import _boltzmann_density, _histogram, samples
 from ebmtrain.plots.window import Window
@@ -37,6 +38,19 @@ def test_same_bins_and_colour_scale():
     assert data.get_clim() == model.get_clim() == truth.get_clim()
     assert {tuple(i.get_extent()) for i in (data, model, truth)} == {(-4.0, 4.0, -3.0, 3.0)}
     assert all(image.axes.get_aspect() == 1.0 for image in (data, model, truth))
+
+
+def test_skewed_data_have_a_logarithmic_colour_scale():
+    skewed = (2 * draw(4000)).exp()
+    window = Window((0.0, 0.0), (100.0, 100.0))
+    figure = samples(skewed, (2 * draw(500, 1)).exp(), window)
+    data, model = images(figure)
+    assert isinstance(data.norm, LogNorm)
+    assert data.get_clim() == model.get_clim()
+    assert data.get_array().min() == data.get_clim()[0] > 0  # an empty bin has the lowest colour
+    assert figure.axes[-1].get_ylabel() == "probability per unit area (logarithmic)"
+    (normal, *_) = images(samples(draw(4000), draw(500, 1), WINDOW))
+    assert not isinstance(normal.norm, LogNorm)
 
 
 def test_histogram_estimates_the_density():

@@ -188,7 +188,7 @@ def test_random_mixtures_have_their_kl_or_none():
     """With standard deviations for which the grid is just too coarse; some agree by chance."""
     generator, n_with_kl = np.random.default_rng(0), 0
     energy = gaussian_model(2)
-    for seed in range(70):
+    for seed in range(25):
         centres = generator.uniform(-1.5, 1.5, (2, 2)).tolist()
         std = float(np.exp(generator.uniform(math.log(0.006), math.log(0.035))))
         weight = generator.uniform(0.1, 0.9)
@@ -199,7 +199,7 @@ def test_random_mixtures_have_their_kl_or_none():
             true = gauss_hermite_kl(truth, energy, data, found["log_z"])  # type: ignore[arg-type]
             assert found["kl"] == pytest.approx(true, abs=1e-3), (seed, std)
             n_with_kl += 1
-    assert n_with_kl > 60
+    assert n_with_kl > 20
 
 
 class WithoutModes:

@@ -171,7 +171,8 @@ def recording_warnings(lines: list[str]) -> list[str]:
 @pytest.mark.usefixtures("compiler_cache")
 def test_compiled_updates_are_recorded(configured, lines, monkeypatch):
     # The update of test_no_waiting.py: it is compiled once and found in the cache.
-    spec, state = warm(configured("method=pcd", "method.k=2", "model.depth=1"))
+    words = ("sampler=langevin", "method.k=2", "model.depth=1")
+    spec, state = warm(configured(*words))
     initial, directly, made = clone_state(spec, state), CompiledTrainStep(), []
     for _ in range(3):
         run_step(spec, state, directly)

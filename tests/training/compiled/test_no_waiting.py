@@ -84,7 +84,7 @@ def test_an_update_does_not_synchronize(configured, words):
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler_cache")
 def test_a_compiled_update_does_not_synchronize(configured, lines):
-    spec, state = warm(configured, "method=pcd method.k=2 model.depth=1")
+    spec, state = warm(configured, "sampler=langevin method.k=2 model.depth=1")
     stepper = CompiledTrainStep()
     run_step(spec, state, stepper)
     other = clone_state(spec, state)
