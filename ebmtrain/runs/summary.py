@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,8 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     """Lines after the run: its numbers, its figures and the commands to run next."""
     metrics, shown = result["metrics"], relative_to_cwd(path)
     typed = shlex.quote(str(shown))
-    lines, offers_ais = [], any("evaluation=ais" in warning for warning in result["warnings"])
+    offers = re.findall(r"evaluation=ais\w*", " ".join(result["warnings"]))
+    lines, offer = [], f" {offers[0]}" if offers else ""
     if result["status"] == "interrupted" and not trains:
         return ["stopped; a landscape saves no state: start it again"]
     if result["status"] == "interrupted":
@@ -106,7 +108,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
             f"NLL      {metrics['nll_learnt']:.4f} nats with the learnt log Z: evaluation=ais "
             "tests it"
         )
-    elif offers_ais:
+    elif offer:
         lines.append("NLL      not measured in so many dimensions: see the last line")
     if "accuracy" in metrics:
         error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
@@ -120,7 +122,7 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         f"run      {shown}  ({result['seconds']:.1f} s)",
         *([f"picture  {shown / picture}"] if (path / picture).exists() else []),
         f"next     ebmtrain sample {typed} count=1000{trust}",
-        f"         ebmtrain evaluate {typed}{' evaluation=ais' if offers_ais else ''}{trust}",
+        f"         ebmtrain evaluate {typed}{offer}{trust}",
     ]
 
 

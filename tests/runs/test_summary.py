@@ -52,6 +52,8 @@ def test_a_run_without_a_likelihood_says_so_and_offers_one(tmp_path):
     shown = closing({}, "no exact evaluation: the data have 50; choose evaluation=ais")
     assert shown[0] == "NLL      not measured in so many dimensions: see the last line"
     assert shown[-1].endswith("evaluation=ais --trust a")
+    shown = closing({}, "no exact evaluation: 23 sites; choose evaluation=ais_states")
+    assert shown[-1].endswith(" evaluation=ais_states --trust a")
     shown = closing({}, "log Z is uncertain, and it and NLL and KL are left out: half of it")
     assert shown[0] == "NLL      left out: see the warning"
     assert "evaluation=ais" not in shown[-1]
