@@ -34,13 +34,13 @@ def prefix_mask(ends: Tensor, length: int) -> Tensor:
     return torch.arange(length, device=ends.device) < ends[:, None]
 
 
-def fill_zeros(x: Tensor, there: Tensor) -> Tensor:
+def fill_zeros(x: Tensor, mask: Tensor) -> Tensor:
     """x with zeros at missing steps, which get no gradient.
 
     Args:
-        there: (batch, length), of `step_mask`.
+        mask: (batch, length), of `step_mask`.
     """
-    return torch.where(there[..., None], x, 0.0)
+    return torch.where(mask[..., None], x, 0.0)
 
 
 def truncate(x: Tensor, steps: Tensor) -> Tensor:
@@ -52,19 +52,19 @@ def truncate(x: Tensor, steps: Tensor) -> Tensor:
     return torch.where(prefix_mask(steps, x.shape[1])[..., None], x, torch.nan)
 
 
-def _where_there(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
+def _where_present(v: Tensor, x: Tensor, otherwise: float = 0.0) -> Tensor:
     """v, with `otherwise` at the missing elements of x; both of one shape, of any event."""
     return torch.where(x.isnan(), otherwise, v)
 
 
 def squared_norm(v: Tensor, x: Tensor) -> Tensor:
     """sum v_i^2 over the present elements i of x, (batch, *event) -> (batch,)."""
-    return _where_there(v, x).flatten(1).square().sum(1)
+    return _where_present(v, x).flatten(1).square().sum(1)
 
 
 def normal_like(x: Tensor, generator: Generator) -> Tensor:
     """N(0, 1) at the present elements of x, NaN at the others."""
-    return _where_there(torch.empty_like(x).normal_(generator=generator), x, torch.nan)
+    return _where_present(torch.empty_like(x).normal_(generator=generator), x, torch.nan)
 
 
 def channel_range(x: Tensor) -> tuple[Tensor, Tensor]:

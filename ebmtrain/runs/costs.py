@@ -132,11 +132,11 @@ def _chains_and_steps(experiment: Experiment, step: int = 0) -> list[_Chains]:
     """The chains of evaluations, samples and figures."""
     samples = experiment.samples
 
-    def drawn(count: int) -> tuple[int, int]:
+    def chains_for(count: int) -> tuple[int, int]:
         chains = min(samples.chains, count)
         return chains, samples.burn_in + samples.thin * (math.ceil(count / chains) - 1)
 
-    found = [_Chains("samples", *drawn(samples.count), 1)]
+    found = [_Chains("samples", *chains_for(samples.count), 1)]
     dataset, model = experiment.dataset, experiment.energy
     has_pixels = isinstance(dataset, HasPixels) and dataset.pixels is not None
     if experiment.plots.every and (has_pixels or isinstance(model, ImageEnergy)):
@@ -147,7 +147,7 @@ def _chains_and_steps(experiment: Experiment, step: int = 0) -> list[_Chains]:
             steps = samples.burn_in + evaluator.draws * evaluator.thin
             found.append(_Chains(name, evaluator.chains, steps, times))
         elif isinstance(evaluator, Quality | RaggedQuality | WaveTests):
-            found.append(_Chains(name, *drawn(evaluator.points), times))
+            found.append(_Chains(name, *chains_for(evaluator.points), times))
         elif isinstance(ais := getattr(evaluator, "ours", evaluator), AnnealedImportanceSampling):
             kernel: Any = ais.kernel
             gradients = getattr(kernel, "n_leapfrog", 1)

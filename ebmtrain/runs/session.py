@@ -77,10 +77,10 @@ class Session:
         if tracker := experiment.config.get("tracker"):
             self.loggers.append(SafeLogger(tracker_named(tracker, run), tracker))
         self.figures = RunFigures(experiment, run, self.loggers)
-        self.finished, self.alarmed = False, False
-        self.told_costs = False
+        self.finished, self.alarm_logged = False, False
+        self.costs_logged = False
         self.row: Mapping[str, float] = {}
-        self.warned: set[str] = set()
+        self.logged_warnings: set[str] = set()
 
     def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
         """Sets the results of the last evaluation."""
@@ -178,12 +178,12 @@ class Session:
 
     def evaluate(self, state: TrainState, last: bool) -> dict[str, Any]:
         self.step = state.step
-        if not self.told_costs:
+        if not self.costs_logged:
             with interruptible():
                 lines = cost_lines(self.experiment, state.eval_model, step=state.step)
             for line in lines:
                 LOG.info("%s", line)
-            self.told_costs = True
+            self.costs_logged = True
         due = [k for k, e in self.experiment.evaluators.items() if last or _is_due(e, state.step)]
         if not due:
             return {}
@@ -207,9 +207,9 @@ class Session:
         if self.experiment.train_spec is not None and every and not left_out:
             self.warnings += self.best.fallback_warnings(metrics)
         for warning in self.warnings:
-            if warning not in self.warned:
+            if warning not in self.logged_warnings:
                 LOG.warning("warning: %s (step %d)", warning, self.step)
-            self.warned.add(warning)
+            self.logged_warnings.add(warning)
         return numbers
 
     def _retries_left(self, state: TrainState) -> bool:
@@ -225,10 +225,10 @@ class Session:
         regularization = self.experiment.config["method"].get("energy_regularization", 0.0)
         alarm = energy_runaway(row, self.experiment.standardization.shift.numel())
         alarm = alarm or regularization_gap(row, regularization)
-        if alarm is not None and not self.alarmed:
+        if alarm is not None and not self.alarm_logged:
             advised = fit_advice(alarm, self.experiment.config)
             LOG.warning("warning: %s (step %d)", advised, state.step)
-            self.alarmed = True
+            self.alarm_logged = True
 
     def plot(self, state: TrainState, last: bool) -> None:
         every = self.experiment.plots.every

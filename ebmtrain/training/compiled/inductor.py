@@ -95,8 +95,8 @@ class CompiledTrainStep:
         began = time.perf_counter()
         use_disk_cache()
         update, state = trace_update(*request), request.state
-        drawn = [draw.replay(_clone_generator(state.generator)) for draw in update.draws]
-        inputs = graph_inputs(state, request.batch, request.weight, drawn)
+        numbers = [draw.replay(_clone_generator(state.generator)) for draw in update.draws]
+        inputs = graph_inputs(state, request.batch, request.weight, numbers)
         run = compile_graph(update.graph, [t.detach() for t in inputs])
         program = SingleGraph(update, run)
         verify(program, [request])
@@ -145,9 +145,9 @@ class SingleGraph:
     def __call__(self, group: Sequence[StepRequest]) -> list[StepResult]:
         (request,), update = group, self.update
         state = request.state
-        drawn = [draw.replay(state.generator) for draw in update.draws]
+        numbers = [draw.replay(state.generator) for draw in update.draws]
         with torch.no_grad():
-            vector, *new = self.run(*graph_inputs(state, request.batch, request.weight, drawn))
+            vector, *new = self.run(*graph_inputs(state, request.batch, request.weight, numbers))
         state.method = state.method | dict(zip(update.replaced, new, strict=True))
         return [(Metrics(update.metrics, vector), update.points)]
 

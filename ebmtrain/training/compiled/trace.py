@@ -84,7 +84,7 @@ class UpdateGraph(NamedTuple):
 
 
 def graph_inputs(
-    state: TrainState, batch: Batch, weight: float | None, drawn: list[Tensor]
+    state: TrainState, batch: Batch, weight: float | None, numbers: list[Tensor]
 ) -> list[Tensor]:
     """The graph's inputs in order: `mutable_tensors`, the batch, scalars, the method's state,
     random numbers."""
@@ -95,7 +95,7 @@ def graph_inputs(
         for n in scalar_inputs(state, weight)
     ]
     seen = [part for part in batch if part is not None]
-    return [*mutable_tensors(state), *seen, *scalars, *state.method.values(), *drawn]
+    return [*mutable_tensors(state), *seen, *scalars, *state.method.values(), *numbers]
 
 
 def mutable_tensors(state: TrainState) -> list[Tensor]:
@@ -148,10 +148,10 @@ def trace_update(
     with RandomCalls(scratch.generator) as draws:
         train_step(spec, scratch, batch, weight)
     clone = clone_state(spec, state)
-    drawn = [draw.replay(clone.generator) for draw in draws.calls]
-    arguments = graph_inputs(clone, batch, weight, drawn)
+    numbers = [draw.replay(clone.generator) for draw in draws.calls]
+    arguments = graph_inputs(clone, batch, weight, numbers)
     before, found = dict(clone.method), {}
-    first = len(arguments) - len(drawn)  # of the random numbers; before them the method's state
+    first = len(arguments) - len(numbers)  # of the random numbers; before them the method's state
     scalars = first - len(before) - len(scalar_inputs(state, weight))
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:

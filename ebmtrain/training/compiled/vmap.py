@@ -182,10 +182,10 @@ class _BatchedGraph:
         for state in states:  # copies: `__call__` assigns rows to them
             state.method = dict(state.method)
         method = [self.rows.stack(k, [s.method[k] for s in states]) for k in states[0].method]
-        drawn = [
+        numbers = [
             torch.stack([draw.replay(s.generator) for s in states]) for draw in self.update.draws
         ]
-        return [*kept, *seen, *scalars, *method, *drawn]
+        return [*kept, *seen, *scalars, *method, *numbers]
 
 
 class _MemberRows:
