@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
 
 from ebmtrain.types import (
     ChainKernels,
@@ -66,6 +67,12 @@ def flip_differences(energy: Energy, x: Tensor, sites: Tensor) -> Tensor:
     flipped = flat[:, None] + signs * (1 - 2 * flat[:, None])  # (batch, sites, d)
     values = energy(torch.cat([x, flipped.reshape(-1, *x.shape[1:])]))
     return values[len(x) :].view(len(x), -1) - values[: len(x), None]
+
+
+def conditional_nll(energy: Energy, x: Tensor, sites: Tensor, temperature: float = 1.0) -> Tensor:
+    """-log p(x_i | all other x) of exp(-E / T), (batch, sites), of binary states: see
+    `flip_differences`."""
+    return softplus(-flip_differences(energy, x, sites) / temperature)
 
 
 def gradients(energy: Energy, x: Tensor, size: int = CHUNK_POINTS) -> Tensor:

@@ -1,4 +1,4 @@
-"""Independent sums over all points of {0, 1}^d, and a small RBM."""
+"""Independent sums over all points of {0, 1}^d, a small RBM and a small Ising model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from ebmtrain.models.ising import Ising
 from ebmtrain.models.rbm import Rbm
 
 
@@ -45,3 +46,14 @@ def distribution(energy, shape: tuple[int, ...], temperature: float = 1.0) -> tu
         weights = [math.exp(-float(energy(one[None])) / temperature) for one in x]
     p = torch.tensor(weights, dtype=torch.float64)
     return x, p / p.sum()
+
+
+def small_ising(
+    shape: tuple[int, ...] = (2, 3), std: float = 0.5, *, fields: bool = True, **options
+) -> Ising:
+    """With random couplings and fields of this standard deviation, float64."""
+    model = Ising(event_shape=shape, fields=fields, **options).double()
+    g = torch.Generator().manual_seed(4)
+    for p in model.parameters():
+        p.data = std * torch.randn(p.shape, generator=g, dtype=torch.float64)
+    return model.requires_grad_(False)

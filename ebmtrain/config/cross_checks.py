@@ -109,8 +109,8 @@ def ragged_problems(config: dict[str, Any]) -> list[str]:
 
 _SPACE_REMEDIES: dict[Space, dict[str, str]] = {
     "binary": {
-        "model": "model=rbm, or model=mlp",
-        "method": "method=pcd, cd, jarzynski or nce",
+        "model": "model=rbm, ising or mlp",
+        "method": "method=pcd, cd, jarzynski, pseudo_likelihood or nce",
         "sampler": "sampler=gibbs, gwg or block_gibbs",
         "evaluation": "evaluation=quadrature or ais_states",
     },

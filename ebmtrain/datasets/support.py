@@ -68,6 +68,10 @@ class Continuous:
         log_scale = math.log(2 * math.pi * std**2) / 2
         return flat.square().sum(1) / 2 + log_scale * flat.shape[1]
 
+    def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
+        """x + sqrt(t) N(0, I)."""
+        return x + math.sqrt(t) * x.new_empty(x.shape).normal_(generator=generator)
+
     def check(self, points: Tensor, what: str) -> None:
         """Nothing: any number is in R^d."""
 
@@ -130,6 +134,11 @@ class Binary:
 
     def method_starts_nll(self, x: Tensor, std: float) -> Tensor:
         return x.new_full((len(x),), math.log(2) * x[0].numel())
+
+    def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
+        """x with each element drawn anew, uniformly, with probability 1 - exp(-t)."""
+        uniform = x.new_empty(x.shape).uniform_(generator=generator)
+        return torch.where(uniform < (1 - math.exp(-t)) / 2, 1 - x, x)
 
     def check(self, points: Tensor, what: str) -> None:
         wrong = (points != 0) & (points != 1)

@@ -41,12 +41,12 @@ def toy(
     train = density.sample(n_train, stream(seed, "train"))
     holdout = density.sample(n_holdout, stream(seed, "holdout"))
     units = REAL.standardization(train, standardize)
-    source = _IndependentSamples(density) if fresh else None
+    source = IndependentSamples(density) if fresh else None
     return Points(train, holdout, standardization=units, truth=density, source=source)
 
 
 @dataclass(frozen=True)
-class _IndependentSamples:
+class IndependentSamples:
     """A `BatchSource` of independent samples of a density, so that a model cannot overfit."""
 
     density: Density

@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
-from torch.nn.functional import softplus
 
 from ebmtrain.evaluation.estimators.discrepancies import (
     kernel_discrepancies,
@@ -34,7 +33,7 @@ from ebmtrain.evaluation.estimators.stein import (
 from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_signs, unit_signs
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
-from ebmtrain.score import flip_differences, in_chunks
+from ebmtrain.score import conditional_nll, in_chunks
 from ebmtrain.types import Count, Dataset, Density, Modes, WholeNumber
 
 _MAX_CLUSTERED = 2_000  # real points in which modes are looked for
@@ -137,11 +136,11 @@ def pseudo_likelihood_metrics(
     energy: nn.Module, x: Tensor, temperature: float
 ) -> dict[str, Metric]:
     """pseudo_likelihood and its standard error at points x of binary states, (n, *event): the mean
-    of -sum_i softplus((E(x) - E(x with x_i flipped)) / T), in nats."""
+    of sum_i log p(x_i | all other x), in nats."""
     sites = torch.arange(x[0].numel())
 
     def total(part: Tensor) -> Tensor:
-        return -softplus(-flip_differences(energy, part, sites) / temperature).sum(1)
+        return -conditional_nll(energy, part, sites, temperature).sum(1)
 
     with torch.no_grad():
         values = in_chunks(total, x, 64)

@@ -14,6 +14,8 @@ from torch.nn.functional import softplus
 
 from ebmtrain.evaluation.ais import LogWeights, evaluate_sides
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
+from ebmtrain.models.ising import Ising
+from ebmtrain.models.rbm import Rbm
 from ebmtrain.samplers.block_gibbs import BlockGibbs, draw_states
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.gibbs import Gibbs
@@ -29,7 +31,8 @@ class StateAnnealedImportanceSampling:
 
     The path of an RBM at temperature 1 scales its weights and hidden biases by beta and mixes its
     visible biases with the base's; its kernel is block Gibbs, which is exact for each beta. The
-    path of any other energy is (1 - beta) U_base + beta E / T, and its kernel a Gibbs sweep.
+    path of any other energy is (1 - beta) U_base + beta E / T, and its kernel a Gibbs sweep, as of
+    an RBM at another temperature.
 
     Args:
         every: updates between two evaluations, see `Evaluator`.
@@ -91,9 +94,11 @@ _Path = Callable[[float], Energy]
 def _path(energy: Any, temperature: float, logits: Tensor) -> tuple[_Path, Sampler, float]:
     """beta -> U, its kernel, and log Z at beta = 0."""
     log_z = float(softplus(logits).sum())
-    if temperature == 1 and hasattr(energy, "annealed"):
+    if isinstance(energy, Rbm) and temperature == 1:
         hidden_log_z = math.log(2) * len(energy.layers.b)
         return lambda beta: energy.annealed(beta, logits), BlockGibbs(), log_z + hidden_log_z
+    if isinstance(energy, Ising):
+        return lambda beta: energy.annealed(beta, logits, temperature), Gibbs(), log_z
     return lambda beta: _MixedEnergy(beta, energy, temperature, logits), Gibbs(), log_z
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from ebmtrain.types import Batch, Count, Energy, LossOutput, NonNegative, Positive, Tensors
+from ebmtrain.datasets.support import REAL
+from ebmtrain.types import (
+    Batch,
+    Count,
+    Energy,
+    LossOutput,
+    NonNegative,
+    Positive,
+    Space,
+    Support,
+    Tensors,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +44,24 @@ class EnergyDiscrepancy:
     ranking noise-contrastive estimation (Ma & Collins, EMNLP 2018). Other w have a bias that only a
     large M removes.
 
+    States have another noise of time t: each element is drawn anew, uniformly, with probability
+    1 - exp(-t) (Schroeder, Ou, Li & Duncan, "Energy-based modelling for discrete and mixed data via
+    heat equations on structured spaces", 2024). It is symmetric too, and all of this holds.
+
     Args:
-        t: variance of each of the two perturbations, in squared (standardized) units of x.
+        t: variance of each of the two perturbations, in squared (standardized) units of x; of
+            states, their time.
         m: M, perturbed points per datum.
         w: >= 0, weight of the datum's own term; 1: no bias.
+        support: of the points; the builder passes it.
     """
+
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
 
     t: Positive = 0.3
     m: Count = 4
     w: NonNegative = 1.0
+    support: Support = REAL
 
     def init(self, x: Tensor, generator: Generator) -> Tensors:
         return {}
@@ -48,10 +69,9 @@ class EnergyDiscrepancy:
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator
     ) -> LossOutput:
-        x, std = batch.x, math.sqrt(self.t)
-        a = torch.empty_like(x).normal_(generator=generator)
-        b = x.new_empty(self.m, *x.shape).normal_(generator=generator)
-        perturbed = x + std * a + std * b  # (M, batch, *event)
+        x = batch.x
+        y = self.support.diffuse(x, self.t, generator)
+        perturbed = self.support.diffuse(y.expand(self.m, *y.shape), self.t, generator)
         values = energy(torch.cat([x, perturbed.flatten(0, 1)]))
         data, others = values[: len(x)], values[len(x) :].view(self.m, -1)
         terms = data - others

@@ -27,8 +27,8 @@ class Layers(NamedTuple):
     shape: tuple[int, ...]
     """(*event), of v."""
 
-    def __call__(self, v: Tensor) -> Tensor:
-        flat = v.flatten(1)
+    def __call__(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
         return -flat @ self.a - softplus(self.b + flat @ self.weight).sum(1)
 
     def hidden(self, v: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ class Gibbs:
     """x_i ~ p(x_i | all other x) for each site i in turn: x_i flips with probability
     1 / (1 + exp((E(x with x_i flipped) - E(x)) / T)). A step is one sweep over all sites.
 
-    Leaves exp(-E / T) invariant. An energy whose sites fall into groups without interactions inside
-    gives them as `colours`, a list of int64 tensors, and each group is updated in one go. A sweep
-    of another energy of d sites takes d evaluations, unless it has `flip_differences`.
+    Leaves exp(-E / T) invariant. An energy whose sites interact in pairs has a `gibbs_sweep` of its
+    own. One whose sites fall into groups without interactions inside gives them as `colours`, a
+    list of int64 tensors, and each group is updated in one go. A sweep of another energy of d sites
+    takes d evaluations, unless it has `flip_differences`.
 
     Args:
         temperature: T > 0. The target is exp(-E / T).
@@ -40,8 +41,11 @@ class Gibbs:
     def step(
         self, energy: Energy, state: StateChain, generator: Generator
     ) -> tuple[StateChain, StepInfo]:
-        x = state.x.flatten(1)
-        uniform = torch.empty_like(x).uniform_(generator=generator)
+        uniform = torch.empty_like(state.x).uniform_(generator=generator)
+        sweep = getattr(energy, "gibbs_sweep", None)
+        if sweep is not None:
+            return StateChain(sweep(state.x, uniform, self.temperature)), StepInfo()
+        x, uniform = state.x.flatten(1), uniform.flatten(1)
         every = torch.arange(x.shape[1], device=x.device)
         for sites in getattr(energy, "colours", None) or every.split(1):
             change = flip_differences(energy, x.view(state.x.shape), sites)

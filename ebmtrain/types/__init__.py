@@ -44,6 +44,7 @@ from ebmtrain.types.energies import (
     Bipartite,
     ChainKernels,
     Energy,
+    HasCouplings,
     ImageEnergy,
     Joint,
     Landscape,

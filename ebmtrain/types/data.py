@@ -197,6 +197,11 @@ class Support(Protocol):
         """-log density, or -log probability, of `method_starts`, (chains, *event) -> (chains,)."""
         ...
 
+    def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
+        """x, (..., *event), standardized, after a symmetric noise of time t, which leads to the
+        uniform distribution."""
+        ...
+
     def check(self, points: Tensor, what: str) -> None:
         """
         Args:

@@ -156,6 +156,16 @@ class Bipartite(Protocol):
 
 
 @runtime_checkable
+class HasCouplings(Protocol):
+    """An energy, or the true distribution of a data set, of sites that interact in pairs."""
+
+    @property
+    def couplings(self) -> Tensor:
+        """J of E = -s'Js - h's of spins, (sites, sites), symmetric with zeros on its diagonal."""
+        ...
+
+
+@runtime_checkable
 class Landscape(Protocol):
     """An analytic energy in its own units: it is sampled and drawn, not trained."""
 

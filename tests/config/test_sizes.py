@@ -78,11 +78,13 @@ FREE = {
     "sampler.sampler.anneal_steps": "the shape of a schedule",
     "dataset.density.side": "a length",
     "optimizer.schedule.warmup_steps": "the shape of a schedule",
+    "method.sites": "at most those that there are",
     "method.moved*": "at most the walkers",
 }
 WITH = {
     "method/jem": ("dataset=iris", "model.classes=3"),
     "method/multi_dsm": ("model=noise_conditional_mlp",),
+    "method/pseudo_likelihood": ("dataset=ising_samples", "sampler=gibbs"),
     "model/film_mlp": ("method=dual",),
     "model/noise_conditional_mlp": ("method=multi_dsm",),
     "model/conv": ("dataset=digits",),

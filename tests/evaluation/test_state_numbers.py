@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from repeats import assert_share, seeded
-from states import distribution, every_state, small_rbm
+from states import distribution, every_state, small_ising, small_rbm
 
 from ebmtrain.datasets.bars_and_stripes import bars_and_stripes
+from ebmtrain.datasets.ising_samples import ising_samples
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.datasets.support import BINARY
+from ebmtrain.evaluation.couplings import CouplingRecovery
 from ebmtrain.evaluation.exact import Quadrature
 from ebmtrain.evaluation.protocol import EvaluationInput
 from ebmtrain.evaluation.quality import pseudo_likelihood_metrics
@@ -135,3 +137,27 @@ def test_annealing_bounds_hold_the_enumerated_log_z(kind):
     assert sum(widths) / 40 < 1.5
     assert len(z) > 20
     assert max(map(abs, z)) < 5
+
+
+def test_errors_of_couplings_are_those_of_their_definition():
+    data = ising_samples(side=3, sigma=0.2, n_train=300, n_holdout=300, seed=0)
+    energy = small_ising((3, 3), std=0.2)
+    given = inputs(energy, data)
+    found = CouplingRecovery(ours=Quadrature(every=1))(given).metrics
+    errors = [float(energy.couplings[i, j] - data.truth.couplings[i, j])
+              for i in range(9) for j in range(9)]  # fmt: skip
+    rmse = math.sqrt(sum(e * e for e in errors) / 81)
+    assert found["neg_log_rmse"] == pytest.approx(-math.log(rmse))
+    assert found["oracle_neg_log_rmse"] > found["neg_log_rmse"] + 0.5
+    assert found["true_log_z"] == data.truth.log_z
+    assert "log_z" in found
+
+
+@pytest.mark.slow
+def test_the_path_of_pairs_has_the_log_z_of_the_base():
+    data, energy = bars_and_stripes(copies=1), small_ising((3, 3), std=0.3)
+    truth = float((-energy(every_state(9).view(-1, 3, 3)) / 1.3).logsumexp(0))
+    ais = StateAnnealedImportanceSampling(every=1, chains=400, temperatures=30, bootstrap=200)
+    metrics = ais(inputs(energy, data, temperature=1.3)).metrics
+    assert abs(metrics["log_z"] - truth) < 4.5 * metrics["log_z_se"]
+    assert metrics["log_z_se"] < 0.1

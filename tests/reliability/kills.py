@@ -37,6 +37,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "dual": ("method=dual",),
     "multi_dsm": ("method=multi_dsm", "model=noise_conditional_mlp"),
     "nce": ("method=nce",),
+    "pseudo_likelihood": (
+        "method=pseudo_likelihood",
+        "dataset=ising_samples",
+        "dataset.side=3",
+        "sampler=gibbs",
+    ),
     "pcd": ("method=pcd", "method.slots=64", "method.reinit=0.1"),
     "sm": ("method=sm",),
     "ssm": ("method=ssm",),

@@ -123,6 +123,11 @@ EVALUATORS = {
         *STATES, "dataset=digits_binary", "evaluation=rbm_peers", "evaluation.iterations=1000",
         "evaluation.ours.every=1", "evaluation.ours.temperatures=10",
     ),
+    "couplings.CouplingRecovery": (
+        "dataset=ising_samples", "model=ising", "method=pseudo_likelihood", "sampler=gibbs",
+        "evaluation=couplings", "train.steps=1", "device.threads=1", "hydra.run.dir=run",
+        "evaluation.ours.chains=5000",
+    ),
     "ragged_quality.RaggedQuality": LENGTHS,
     "ragged_quality.RaggedDiagnostics": LENGTHS,
 }  # fmt: skip

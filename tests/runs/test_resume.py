@@ -51,6 +51,12 @@ TRAININGS = {
     "dsm": ("method=dsm",),
     "ed": ("method=ed",),
     "nce": ("method=nce",),
+    "pseudo_likelihood": (
+        "method=pseudo_likelihood",
+        "dataset=ising_samples",
+        "dataset.side=3",
+        "sampler=gibbs",
+    ),
     "nce_uniform": ("method=nce", "method.noise=uniform"),
     "nce_kernel": ("method=nce", "method.noise=kernel"),
     "cnce": ("method=cnce",),

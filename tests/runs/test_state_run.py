@@ -29,6 +29,9 @@ KINDS = {
     "cd": ("model=rbm", "model.centred=true", "sampler=gibbs", "method=cd", "method.start=noise"),
     "jarzynski": ("model=mlp", "model.width=8", "sampler=gwg", "sampler.proposals=3",
                   "method=jarzynski", "method.walkers=32", "method.moved=16"),
+    "pseudo_likelihood": ("model=ising", "model.lattice=torus", "model.fields=true",
+                          "sampler=gibbs", "method=pseudo_likelihood", "method.l1=held_out"),
+    "ed": ("model=mlp", "model.width=8", "sampler=gwg", "sampler.proposals=3", "method=ed"),
     "nce": (*RBM, "method=nce", "method.noise=frequencies"),
 }  # fmt: skip
 
@@ -110,7 +113,6 @@ def test_figures_of_states_are_images(command):
 REFUSED = {
     "sampler=mala": "sampler Mala does not take them: sampler=gibbs, gwg or block_gibbs",
     "sampler=tempering": "sampler.sampler Mala does not take them",
-    "method=ed": "method EnergyDiscrepancy does not take them",
     "method=dsm": "method DenoisingScoreMatching does not take them",
     "method=improved_cd": "method ImprovedContrastiveDivergence does not take them",
     "method=jem": "method JointEnergyModel does not take them",
@@ -134,6 +136,13 @@ def test_nce_needs_noise_of_states():
     config = presets.to_plain(presets.compose_config(["method=nce", "method.noise=frequencies"]))
     with pytest.raises(ConfigError, match="noise=frequencies is not"):
         build(config)
+
+
+def test_pairs_are_selected_of_models_with_couplings():
+    with pytest.raises(ConfigError, match="selects pairs of sites: model=ising"):
+        build(compose("model=mlp", "sampler=gibbs", "method=pseudo_likelihood", "method.l1=0.1"))
+    with pytest.raises(ConfigError, match="this model has none: model=ising"):
+        build(compose("model=mlp", "sampler=gibbs", "evaluation=couplings"))
 
 
 def test_block_gibbs_needs_hidden_units():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from repeats import assert_mean, seeded
-from states import distribution, small_rbm
+from states import distribution, small_ising, small_rbm
 
 from ebmtrain.samplers.block_gibbs import BlockGibbs
 from ebmtrain.samplers.chain import run_chain
@@ -30,6 +30,11 @@ class Coloured(torch.nn.Module):
     def forward(self, x):
         flat = x.flatten(1)
         return flat[:, :3].sum(1) * (flat[:, 3:] @ torch.tensor([1.0, -1.5, 0.5]).double())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_sweep_of_an_ising_model_leaves_it_invariant(temperature):
+    check(Gibbs(temperature=temperature), small_ising(SHAPE), temperature, "noise")
 
 
 @pytest.mark.parametrize("start", ["model", "noise"])

@@ -55,6 +55,8 @@ def test_built_in_methods_pass(configured, method):
     words = [f"method={method}"]
     if method == "multi_dsm":
         words += ["model=noise_conditional_mlp"]
+    if method == "pseudo_likelihood":
+        words += ["dataset=ising_samples", "dataset.side=3", "sampler=gibbs"]
     if method == "jem":
         words += ["dataset=iris", "model.classes=3", "method.slots=512"]
     findings = list(check_properties(small(configured, *words)))

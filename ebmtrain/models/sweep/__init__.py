@@ -1,0 +1,1 @@
+"""Gibbs sweeps over sites that interact in pairs, in C++."""
