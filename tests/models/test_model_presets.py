@@ -77,8 +77,10 @@ def test_energy_is_deterministic_and_does_not_change_its_input(model, points):
 
 
 @pytest.mark.slow
-def test_has_second_derivatives(model, points):
+def test_has_second_derivatives(model, points, name):
     """Score matching of any kind needs tr(d2E), and it must not be 0 all over."""
+    if name == "ising":
+        pytest.skip("of states alone: no site interacts with itself")
     _, divergence = score_and_divergence(model, points(20))
     assert divergence.isfinite().all()
     assert (divergence != 0).any()
