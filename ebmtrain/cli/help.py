@@ -31,7 +31,7 @@ verbs (`ebmtrain VERB -h` for one)
   ebmtrain sample RUN count=1000             points from the model
   ebmtrain sample RUN --inpaint MASK         missing values given known ones
   ebmtrain sample RUN --denoise FILE noise=S clean points given noisy ones
-  ebmtrain report DIR --sort kl              leaderboard of a sweep, or of many runs
+  ebmtrain report DIR --sort kl --open       leaderboard and page of a sweep, or of many runs
   ebmtrain export RUN tracker=tensorboard    metrics and figures of runs for a tracker
   ebmtrain score RUN --data FILE --out FILE  energies of the rows of a file
 

@@ -320,6 +320,13 @@ class RunFigures:
         with attempt(f"plots/{name}.{suffix}", self._on_failure):
             yield partial(self._save, name)
 
+    def write_page(self) -> None:
+        """Writes report.html, with the figures in it."""
+        with attempt("report.html", self._on_failure):
+            from ebmtrain.runs.report.write import write_run_page
+
+            write_run_page(self.run)
+
     def _on_failure(self, file: str, why: str) -> None:
         if why not in self.failures:
             self.failures[why] = f"{file} could not be drawn: {why}"

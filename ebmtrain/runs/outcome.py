@@ -15,6 +15,7 @@ from ebmtrain.evaluation.alarms import GaussianReference, divergence
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.advice import fit_advice
 from ebmtrain.runs.loggers.console import LOG, RunConsole, print_line
+from ebmtrain.runs.storage.manifest import is_sweep
 from ebmtrain.runs.storage.rundir import RunDir
 
 _N_REFERENCE = 10_000  # training points, whose moments the NLL is compared with
@@ -125,7 +126,7 @@ def report_outcome(
     began: float,
     command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Prints the line of one run; returns its result.
+    """Prints the line of one run and rebuilds the page of its sweep; returns the result.
 
     Args:
         name: of the run, at the start of the line.
@@ -147,4 +148,8 @@ def report_outcome(
     elif result["status"] == "interrupted":
         summary = f"interrupted at step {result['step']}"
     print_line(f"{name}  {summary or result['status']}  {time.perf_counter() - began:.1f} s")
+    if is_sweep(path.parent):
+        from ebmtrain.runs.report.write import refresh_page
+
+        refresh_page(path.parent)
     return result

@@ -122,6 +122,8 @@ class Session:
         result = self._result(status, error)
         try:
             self.run.write_json("result.json", result)
+            if self.experiment.plots.every and status != "interrupted":
+                self.figures.write_page()
         except OutputError:
             if error is None:
                 raise  # else the first error is reported

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,28 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
     """Lines after the run: its numbers, its figures and the commands to run next."""
     metrics, shown = result["metrics"], relative_to_cwd(path)
     typed = shlex.quote(str(shown))
-    offers = re.findall(r"evaluation=ais\w*", " ".join(result["warnings"]))
-    lines, offer = [], f" {offers[0]}" if offers else ""
+    offer = _offer_of_ais(result["warnings"])
     if result["status"] == "interrupted" and not trains:
         return ["stopped; a landscape saves no state: start it again"]
     if result["status"] == "interrupted":
         saved = f"stopped at step {result['step']}, saved"
         return [saved, f"next     ebmtrain resume {typed}{trust}"]
+    lines = number_lines(metrics, result["warnings"], trains)
+    landscape = "plots/landscape_final.png"
+    picture = landscape if (path / landscape).exists() else "plots"
+    return [
+        *lines,
+        f"run      {shown}  ({result['seconds']:.1f} s)",
+        *([f"picture  {shown / picture}"] if (path / picture).exists() else []),
+        *([f"page     {shown / 'report.html'}"] if (path / "report.html").exists() else []),
+        f"next     ebmtrain sample {typed} count=1000{trust}",
+        f"         ebmtrain evaluate {typed}{offer}{trust}",
+    ]
+
+
+def number_lines(metrics: Mapping[str, Any], warnings: Sequence[str], trains: bool) -> list[str]:
+    """The numbers of a run that tell how good it is, each with its error or floor."""
+    lines = []
     if "kl" in metrics:
         how = "exact by quadrature"
         if "kl_se" in metrics:
@@ -101,29 +116,27 @@ def closing_lines(path: Path, result: dict[str, Any], trust: str, trains: bool) 
         )
     elif "log_z" in metrics:
         lines.append(f"log Z    {metrics['log_z']:.4f}")
-    elif trains and any("left out" in warning for warning in result["warnings"]):
+    elif trains and any("left out" in warning for warning in warnings):
         lines.append("NLL      left out: see the warning")
     elif "nll_learnt" in metrics:
         lines.append(
             f"NLL      {metrics['nll_learnt']:.4f} nats with the learnt log Z: evaluation=ais "
             "tests it"
         )
-    elif offer:
+    elif _offer_of_ais(warnings):
         lines.append("NLL      not measured in so many dimensions: see the last line")
-    if "accuracy" in metrics:
+    if {"accuracy", "accuracy_se", "ece"} <= set(metrics):
         error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
         lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
     if text := distance_text(metrics):
         lines.append(f"samples  {text}")
-    landscape = "plots/landscape_final.png"
-    picture = landscape if (path / landscape).exists() else "plots"
-    return [
-        *lines,
-        f"run      {shown}  ({result['seconds']:.1f} s)",
-        *([f"picture  {shown / picture}"] if (path / picture).exists() else []),
-        f"next     ebmtrain sample {typed} count=1000{trust}",
-        f"         ebmtrain evaluate {typed}{offer}{trust}",
-    ]
+    return lines
+
+
+def _offer_of_ais(warnings: Sequence[str]) -> str:
+    """The option that the warnings offer to measure the NLL with, after a space; or nothing."""
+    offers = re.findall(r"evaluation=ais\w*", " ".join(warnings))
+    return f" {offers[0]}" if offers else ""
 
 
 def figure_title(name: str, step: int, numbers: Mapping[str, Any]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ebmtrain.errors import EbmtrainError
 from ebmtrain.runs.report.discovery import find_links, find_runs, sort_by_job_number
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
+from ebmtrain.runs.storage.manifest import Manifest, is_sweep
 from ebmtrain.runs.storage.rundir import RunDir
 
 _STATUSES = ("finished", "diverged", "failed", "interrupted", "running")
@@ -20,26 +22,43 @@ _UNEXPLAINED = {
 }
 _METRIC = re.compile(r"[A-Za-z][\w.@-]{0,59}", re.ASCII)
 _AXES = ("step", SECONDS, EVALUATIONS)
+_MAX_UPDATES, _MAX_TEXTS = 200, 100
+_Row = dict[str, float]
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """The entries of all runs below `folder`, in order."""
+    """The entries of all runs below `folder`, in order; of `folder` itself if it is a run."""
     links = set(find_links(folder))
+    sweeps: dict[Path, dict[str, tuple[str, ...]]] = {}
     found = []
-    for path in sort_by_job_number(folder, [*links, *find_runs(folder)]):
-        name = printable(path.relative_to(folder).as_posix())
+    paths = sort_by_job_number(folder, [*links, *find_runs(folder)])
+    for path in paths or ([folder] if (folder / "config.yaml").exists() else []):
+        name = printable(path.relative_to(folder).as_posix() if paths else folder.resolve().name)
         try:
             if path in links:
                 raise ValueError("a link, which is not followed")
-            found.append(_read(RunDir.open(path), name))
+            if path.parent not in sweeps:
+                sweeps[path.parent] = _job_arguments(path.parent)
+            found.append(_read(RunDir.open(path), name, sweeps[path.parent].get(path.name)))
         except (EbmtrainError, OSError, ValueError) as error:
             reason = printable(str(error).replace(str(path), name))
             found.append(Entry(path=path, name=name, status="unreadable", reason=reason))
     return found
 
 
-def _read(run: RunDir, name: str) -> Entry:
-    """Raises EbmtrainError, OSError or ValueError for files that ebmtrain does not write."""
+def _job_arguments(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The arguments of each job of a sweep by its folder; empty if this is none."""
+    with suppress(EbmtrainError):
+        if is_sweep(folder):
+            return {job.folder: job.overrides for job in Manifest.read(folder).jobs}
+    return {}
+
+
+def _read(run: RunDir, name: str, arguments: Sequence[str] | None) -> Entry:
+    """An entry; of a job of a sweep with its own arguments, not those of the sweep.
+
+    Raises EbmtrainError, OSError or ValueError for files that ebmtrain does not write.
+    """
     result, config = run.read_json("result.json"), run.config()
     status = result.get("status", "killed")
     if result and status not in _STATUSES:
@@ -49,6 +68,9 @@ def _read(run: RunDir, name: str) -> Entry:
         metrics = {}  # of an earlier step: training was interrupted or diverged after it
     reason = result.get("error") or _UNEXPLAINED.get(status, "")
     step, seconds, evaluations = (_whole(result, key) for key in _AXES)
+    typed = run.read_json("run.json").get("command")
+    command = typed[1:] if isinstance(typed, list) else []  # the first is the program
+    curve, updates = _curves(run, set(metrics) if status == "finished" else set())
     return Entry(
         path=run.path,
         name=name,
@@ -63,17 +85,41 @@ def _read(run: RunDir, name: str) -> Entry:
         seconds=seconds,
         energy_evaluations=int(evaluations),
         metrics=metrics,
-        curve=_curve(run, set(metrics)) if status == "finished" else (),
+        curve=curve,
+        updates=updates,
+        warnings=_texts(result.get("warnings")),
+        command=_texts(list(arguments or command)),
     )
 
 
-def _curve(run: RunDir, metrics: set[str]) -> list[dict[str, float]]:
-    """The finite numbers of the rows of evaluations."""
-    return [
-        _numbers({k: v for k, v in row.items() if k in metrics or k in _AXES}, "metrics.jsonl")
-        for row in run.iter_rows()
-        if metrics & set(row)
-    ]
+def _curves(run: RunDir, metrics: set[str]) -> tuple[list[_Row], list[_Row]]:
+    """The finite numbers of the rows of evaluations, which have some of these metrics, and of the
+    other rows, at most 2 _MAX_UPDATES of them, evenly spaced."""
+    evaluations: list[_Row] = []
+    updates: list[_Row] = []
+    n_updates, stride = 0, 1
+    for row in run.iter_rows():
+        if metrics & set(row):
+            known = {k: v for k, v in row.items() if k in metrics or k in _AXES}
+            evaluations.append(_numbers(known, "metrics.jsonl"))
+            continue
+        if n_updates % stride == 0:
+            updates.append({k: float(v) for k, v in row.items() if _is_metric(k, v)})
+        n_updates += 1
+        if len(updates) > 2 * _MAX_UPDATES:
+            updates, stride = updates[::2], 2 * stride
+    return evaluations, updates
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return bool(is_number and abs(value) < 1e300 and _METRIC.fullmatch(name))
+
+
+def _texts(content: Any) -> tuple[str, ...]:
+    """The texts of a list of JSON, at most _MAX_TEXTS; nothing of other content."""
+    listed = content[:_MAX_TEXTS] if isinstance(content, list) else []
+    return tuple(printable(text) for text in listed if isinstance(text, str))
 
 
 def _numbers(content: Any, where: str) -> dict[str, float]:

@@ -29,6 +29,9 @@ class Entry:
         metrics: finite numbers at the end.
         curve: finite numbers of the evaluations during training, with `step`, `seconds` and
             `energy_evaluations` if they were logged.
+        updates: finite numbers of the updates between them, some of many, in any status.
+        warnings: of the last evaluation and of the end, each with its remedy.
+        command: the arguments that started it, or with which it is started alone if it is a job.
     """
 
     path: Path
@@ -43,6 +46,9 @@ class Entry:
     energy_evaluations: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: Sequence[Mapping[str, float]] = ()
+    updates: Sequence[Mapping[str, float]] = ()
+    warnings: Sequence[str] = ()
+    command: Sequence[str] = ()
 
     @property
     def finished(self) -> bool:

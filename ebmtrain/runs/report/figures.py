@@ -12,7 +12,7 @@ from ebmtrain.runs.report.leaderboard import COSTS, Group, Section, curve_points
 FIGURE_FILES = ("landscapes.png", "curves.png")
 _MAX_TILES = 48  # pictures on the sheet
 _MAX_PANELS = 6  # data sets with curves
-_TILE_FILES = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
+TILE_FILES = ("landscape_final.png", "samples_final.png")  # the latter where data are not 2-D
 _LABELS = {"kl": "KL(data || model) in nats", "regret": "regret in nats", "nll": "NLL in nats"}
 
 
@@ -33,10 +33,10 @@ def _landscapes(board: Sequence[Section]) -> bytes:
     shown = [(s, g, run) for s in board for g in s.groups for run in g.finished]
     n_runs, per_group = len(shown), len(shown) > _MAX_TILES
     if per_group:
-        shown = [(s, g, _middle(g, s.sort)) for s in board for g in s.groups if g.finished]
+        shown = [(s, g, middle_run(g, s.sort)) for s in board for g in s.groups if g.finished]
     tiles = []
     for section, group, run in shown:
-        files = (run.path / "plots" / name for name in _TILE_FILES)
+        files = (run.path / "plots" / name for name in TILE_FILES)
         picture = next((file for file in files if file.is_file()), None)
         value = run.numbers.get(section.sort)
         score = f"{section.sort} {value:.4g}" if value is not None else ""
@@ -51,7 +51,7 @@ def _landscapes(board: Sequence[Section]) -> bytes:
     return contact_sheet(tiles[:_MAX_TILES], footer)
 
 
-def _middle(group: Group, metric: str) -> Entry:
+def middle_run(group: Group, metric: str) -> Entry:
     """The median run of a group by this metric."""
     runs = [run for run in group.finished if metric in run.numbers] or group.finished
     ordered = sorted(runs, key=lambda run: run.numbers.get(metric, 0.0))

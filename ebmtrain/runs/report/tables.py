@@ -16,7 +16,7 @@ from rich.text import Text
 from ebmtrain.evaluation.headlines import HEADLINES
 from ebmtrain.runs.report.entry import EVALUATIONS, SECONDS, Entry
 from ebmtrain.runs.report.labels import shared_choices
-from ebmtrain.runs.report.leaderboard import COSTS, Budget, Section, Spread
+from ebmtrain.runs.report.leaderboard import COSTS, Budget, Group, Section, Spread
 
 _HEADINGS = {**HEADLINES, "step": "steps", EVALUATIONS: "evaluations"}
 _BUDGETS = {EVALUATIONS: "energy evaluations", SECONDS: "seconds"}
@@ -65,26 +65,39 @@ def tables(board: Sequence[Section], entries: Sequence[Entry]) -> list[Table]:
 
 
 def _leaderboard(section: Section) -> Table:
-    measured = {name for run in section.finished for name in run.numbers}
-    names = [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
+    names = leaderboard_metrics(section)
     rows = []
     for group in section.groups:
-        n = len(group.finished)
-        count = str(n) if n == len(group.runs) else f"{n} of {len(group.runs)}"
-        cells = [_cell(name, group.spread(name), n) for name in names]
-        rows.append([str(group.rank), group.label, count, *cells])
+        cells = [cell(name, group.spread(name), len(group.finished)) for name in names]
+        rows.append([str(group.rank), group.label, count_finished(group), *cells])
     note = f"By {section.sort}, ascending; mean ± standard deviation over the seeds that finished."
     same = shared_choices([group.runs[0] for group in section.groups])
     notes = [note, f"The same in all: {same}"] if same else [note]
-    headings = ["#", "group", "runs", *(_HEADINGS.get(name, name) for name in names)]
+    headings = ["#", "group", "runs", *map(heading, names)]
     return Table(section.dataset, headings, rows, 2, notes)
 
 
+def leaderboard_metrics(section: Section) -> list[str]:
+    """The metrics of the columns of a leaderboard: those that a finished run has."""
+    measured = {name for run in section.finished for name in run.numbers}
+    return [name for name in dict.fromkeys([section.sort, *HEADLINES, *COSTS]) if name in measured]
+
+
+def heading(metric: str) -> str:
+    return _HEADINGS.get(metric, metric)
+
+
+def count_finished(group: Group) -> str:
+    """`3`, or `2 of 3` if a run has not finished."""
+    n = len(group.finished)
+    return str(n) if n == len(group.runs) else f"{n} of {len(group.runs)}"
+
+
 def _equal(section: Section, budget: Budget) -> Table:
-    words, metric = _BUDGETS[budget.name], _HEADINGS.get(section.sort, section.sort)
+    words, metric = _BUDGETS[budget.name], heading(section.sort)
     rows = [
         [str(r.group.rank), r.group.label, str(r.value.n if r.value else 0),
-         _cell(section.sort, r.value, None), _cell(budget.name, r.at, None)]
+         cell(section.sort, r.value, None), cell(budget.name, r.at, None)]
         for r in budget.reached
     ]  # fmt: skip
     note = (
@@ -137,7 +150,7 @@ def status_counts(entries: Sequence[Entry]) -> str:
     return f"runs: {len(entries)}, of which {', '.join(f'{n} {status}' for status, n in counts)}"
 
 
-def _cell(name: str, spread: Spread | None, of: int | None) -> str:
+def cell(name: str, spread: Spread | None, of: int | None) -> str:
     """A cell: mean and deviation, and the number of values if it is smaller than `of`."""
     if spread is None:
         return "–"

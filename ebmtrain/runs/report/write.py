@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from ebmtrain.errors import ConfigError, counted
+from ebmtrain.errors import ConfigError, EbmtrainError, counted
 from ebmtrain.runs.report.collect import printable, read_entries
 from ebmtrain.runs.report.entry import Entry
 from ebmtrain.runs.report.figures import FIGURE_FILES, figures
 from ebmtrain.runs.report.leaderboard import sections
+from ebmtrain.runs.report.page import PAGE, page
 from ebmtrain.runs.report.tables import status_counts, tables, to_csv, to_markdown
 from ebmtrain.runs.storage.atomic_io import write_file
-from ebmtrain.runs.storage.rundir import relative_to_cwd
+from ebmtrain.runs.storage.rundir import RunDir, relative_to_cwd
 
+_PAUSE_S = 2.0  # per run, of which reading and drawing takes less than 0.1 s
 _MAX_PRINTED_ROWS = 40  # longer tables are only written to the files
 
 
 def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> list[Entry]:
     """Prints the leaderboard of all runs below `folder` and writes summary.csv, summary.md,
-    landscapes.png and curves.png into it; returns the runs.
+    landscapes.png, curves.png and report.html into it; returns the runs. If `folder` is a run
+    itself, it writes report.html only.
 
     Args:
         sort: a metric, ascending; None: KL, else regret, else NLL.
@@ -29,14 +34,12 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
         OutputError: a file cannot be written.
     """
     entries, shown = read_entries(folder), relative_to_cwd(folder)
-    if not entries and (folder / "config.yaml").exists():
-        raise ConfigError(
-            f"{shown} is a run, and a report compares the runs below a folder: give "
-            f"{shown.parent}, say"
-        )
     if not entries:
         raise ConfigError(f"there are no runs below {shown}: give a sweep, or outputs")
     board = sections(entries, sort)
+    write_file(folder, PAGE, page(folder, board, entries))
+    if entries[0].path == folder:
+        return entries
     every = tables(board, entries)
     write_file(folder, "summary.csv", to_csv(board, entries).encode())
     text = to_markdown(
@@ -54,6 +57,23 @@ def report(folder: Path, sort: str | None = None, *, quiet: bool = False) -> lis
     if not quiet:
         print()
     return entries
+
+
+def write_run_page(run: RunDir) -> None:
+    """Writes report.html of one run into its directory. Raises OutputError if it cannot."""
+    entries = read_entries(run.path)
+    run.write_bytes(PAGE, page(run.path, sections(entries), entries))
+
+
+def refresh_page(folder: Path) -> None:
+    """Rebuilds report.html of a sweep in progress, unless it is so recent that the rebuilding would
+    take more than some percent of the time. The end of the sweep reports what goes wrong here."""
+    with suppress(EbmtrainError, OSError):
+        file = folder / PAGE
+        pause = _PAUSE_S * len(list(folder.iterdir()))
+        if not file.exists() or time.time() - file.stat().st_mtime > pause:
+            entries = read_entries(folder)
+            write_file(folder, PAGE, page(folder, sections(entries), entries))
 
 
 def _warn_of_picture(name: str, why: str) -> None:

@@ -5,7 +5,7 @@ result.json      status, step, metrics, best   run.log
 metrics.jsonl    one row per log or evaluation; metrics.csv, the same as a table
 checkpoints/     last.pt best.pt step_00005000.pt
 plots/           landscape_00005000.png ... samples_final.png curves.png chains.png ...
-samples/         final.npz
+samples/         final.npz                           report.html: all of it as one page
 tensorboard/     event files, with tracker=tensorboard
 .lock            held by the process that works here
 """

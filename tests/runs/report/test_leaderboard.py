@@ -9,7 +9,7 @@ import pytest
 
 from ebmtrain.errors import ConfigError
 from ebmtrain.runs.report.entry import Entry
-from ebmtrain.runs.report.figures import _middle
+from ebmtrain.runs.report.figures import middle_run
 from ebmtrain.runs.report.leaderboard import COSTS, Group, Spread, curve_points, sections
 
 DATA = {"dataset._target_": "x.toy", "dataset.std": "1", "dataset.n_train": "100"}
@@ -177,11 +177,11 @@ def test_points_of_a_curve_are_cost_and_value_of_rows_that_have_both():
 
 
 @pytest.mark.parametrize("values", [(0.3, 0.1, 0.2), (0.1, 0.2, 0.3, 0.4), (0.5,)])
-def test_the_middle_run_is_the_median_by_the_metric(values):
+def test_themiddle_run_run_is_the_median_by_the_metric(values):
     """Of an even number the better one of the two in the middle."""
     runs = [entry(curve=[(9, kl)], metrics={"kl": kl, "nll": -kl}) for kl in values]
     missing = entry(metrics={"nll": 0.0})
     group = Group("a", [*runs, missing])
     expected = sorted(values)[(len(values) - 1) // 2]
-    assert _middle(group, "kl").metrics["kl"] == expected
-    assert _middle(Group("a", [missing]), "kl") is missing
+    assert middle_run(group, "kl").metrics["kl"] == expected
+    assert middle_run(Group("a", [missing]), "kl") is missing
