@@ -34,6 +34,7 @@ verbs (`ebmtrain VERB -h` for one)
   ebmtrain report DIR --sort kl --open       leaderboard and page of a sweep, or of many runs
   ebmtrain export RUN tracker=tensorboard    metrics and figures of runs for a tracker
   ebmtrain score RUN --data FILE --out FILE  energies of the rows of a file
+  ebmtrain completion bash|zsh|fish          a script that completes arguments on TAB
 
 options of each group
 {groups}

@@ -4,7 +4,8 @@ or the options of one preset, such as method/pcd, or of a section, such as train
 from __future__ import annotations
 
 from ebmtrain.cli.arguments import parse_overrides
-from ebmtrain.config.presets import BUILT_IN, Presets, describe, header, read_options
+from ebmtrain.config.preset_files import BUILT_IN, describe, header, read_options
+from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, suggestion
 
 USAGE = "ebmtrain list [GROUP | GROUP/OPTION | SECTION] [--config-dir DIR]"

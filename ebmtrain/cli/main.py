@@ -16,8 +16,8 @@ from ebmtrain.runtime.signals import TerminationSignal, raise_on_signals
 from ebmtrain.runtime.stdio import leave_deleted_folder, repair_streams, silence_stdout
 
 VERBS = (
-    "check", "evaluate", "export", "init", "list", "plot", "report", "resume", "sample", "score",
-    "verify",
+    "check", "completion", "evaluate", "export", "init", "list", "plot", "report", "resume",
+    "sample", "score", "verify",
 )  # fmt: skip
 
 

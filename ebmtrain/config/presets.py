@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ebmtrain.config import hydra_private
+from ebmtrain.config import hydra_private, preset_files
+from ebmtrain.config.preset_files import BUILT_IN, yaml_files
 from ebmtrain.errors import ConfigError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-# A wheel has the presets inside the package, a checkout has them next to it.
-BUILT_IN = next(p / "configs" for p in (_PACKAGE, _PACKAGE.parent) if (p / "configs").is_dir())
 Kind = Literal["run", "landscape", "ensemble"]
 _MAX_NAME_BYTES = 150  # file systems allow 255; job numbers distinguish longer names
 
@@ -62,7 +59,7 @@ class Presets:
         try:
             for folder, copy in zip(self.folders, copies.folders, strict=True):
                 copy.mkdir(parents=True)
-                for path in _yaml_files(folder):
+                for path in yaml_files(folder):
                     file = copy / path.relative_to(folder)
                     file.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, file)
@@ -75,7 +72,7 @@ class Presets:
         """SHA-256 of the names and contents of all presets."""
         digest = hashlib.sha256()
         for folder in self.folders:
-            for path in sorted(_yaml_files(folder)):
+            for path in sorted(yaml_files(folder)):
                 data = path.read_bytes()
                 name = path.relative_to(folder).as_posix()
                 digest.update(f"{folder.name}/{name} {len(data)}\n".encode() + data)
@@ -83,18 +80,16 @@ class Presets:
 
     def groups(self) -> list[str]:
         """Names of the config groups, the user's included."""
-        found = {p.parent.relative_to(f).as_posix() for f in self.folders for p in _yaml_files(f)}
-        return sorted(g for g in found if g != "." and not g.startswith("hydra"))
+        return preset_files.groups(self.folders)
 
     def options(self, group: str) -> dict[str, Path]:
         """Name and file of each option of a group; the user's hide built-in ones."""
-        found = {p.stem: p for folder in self.folders for p in (folder / group).glob("*.yaml")}
-        return dict(sorted(found.items()))
+        return preset_files.options(self.folders, group)
 
     def undecodable_files(self) -> list[Path]:
         """Presets that are not UTF-8."""
         found = []
-        for path in (path for folder in reversed(self.folders) for path in _yaml_files(folder)):
+        for path in (path for folder in reversed(self.folders) for path in yaml_files(folder)):
             try:
                 path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
@@ -138,60 +133,6 @@ def extend_import_path(*folders: Path | str | None) -> None:
     for folder in (*folders, Path.cwd()):
         if folder and str(folder) not in sys.path:
             sys.path.append(str(folder))
-
-
-def header(path: Path) -> list[str]:
-    """The comments at the start of a preset: its description, a command, and more."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):  # which Hydra requires on the first line
-            found.append(line.removeprefix("#").removeprefix(" "))
-    return found
-
-
-def describe(path: Path) -> str:
-    """The first comment of a preset, its description."""
-    return next(iter(header(path)), "").strip()
-
-
-class PresetOption(NamedTuple):
-    """An option of a preset, as its file writes it."""
-
-    key: str
-    """Dotted, within the file."""
-    value: str
-    """Empty if options follow that are nested in it."""
-    comment: str
-
-
-_LINE = re.compile(r"( *)([\w/]+): *((?:[^#\s]|\s+(?=[^#\s])|(?<!\s)#)*) *(?:# *(.*))?")
-
-
-def read_options(path: Path) -> list[PresetOption]:
-    """The options of a preset with their comments, in order. Lists of several lines, such as
-    `defaults`, are left out, and so is the class of the preset itself."""
-    found: list[PresetOption] = []
-    parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if found and re.fullmatch(r" +#.*", line):  # a comment of several lines
-            more = line.lstrip(" #")
-            found[-1] = found[-1]._replace(comment=f"{found[-1].comment}; {more}".lstrip("; "))
-        if not (match := _LINE.fullmatch(line)):
-            continue
-        indent, key, value, comment = len(match[1]), match[2], match[3], match[4] or ""
-        parents = [*(p for p in parents if p[0] < indent), (indent, key)]
-        dotted = ".".join(name for _, name in parents)
-        if dotted not in ("_target_", "defaults"):
-            found.append(PresetOption(dotted, value, comment))
-    return found
-
-
-def _yaml_files(folder: Path) -> Iterator[Path]:
-    # Not recursive: a user's folder may hold many other files.
-    for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml"):
-        yield from (p for p in folder.glob(pattern) if os.access(p, os.R_OK))
 
 
 # The resolvers of configs/config.yaml

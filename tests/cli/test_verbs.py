@@ -14,7 +14,7 @@ import yaml
 
 import ebmtrain
 from ebmtrain.cli.main import VERBS
-from ebmtrain.config import presets
+from ebmtrain.config import preset_files, presets
 from ebmtrain.errors import ConfigError, UnsafeError
 from ebmtrain.runs.storage.atomic_io import lock_directory
 from ebmtrain.runs.storage.checkpoint_format import encode
@@ -125,7 +125,7 @@ def test_the_comments_of_a_preset_are_the_help_of_its_options(command, folder: P
     known = presets.Presets()
     for group in set(known.groups()) - {"experiment"}:
         for name, path in known.options(group).items():
-            bare = [o.key for o in presets.read_options(path) if o.value and not o.comment]
+            bare = [o.key for o in preset_files.read_options(path) if o.value and not o.comment]
             assert {key.rpartition(".")[2] for key in bare} <= {"_target_", "seed"}, (name, bare)
     for name in known.options("method"):
         assert "\n  loss: " in command("list", f"method/{name}").out
@@ -144,7 +144,7 @@ def test_options_are_read_as_yaml_reads_them():
     for group in presets.Presets().groups():
         for path in presets.Presets().options(group).values():
             content = yaml.safe_load(path.read_text())
-            for option in presets.read_options(path):
+            for option in preset_files.read_options(path):
                 node = content
                 for key in option.key.split("."):
                     node = node[key]

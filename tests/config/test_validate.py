@@ -301,7 +301,7 @@ def test_foreign_targets_of_a_run_directory_are_refused(configured, target, plac
 EVIL = {"_target_": "os.system", "command": "touch executed"}
 HIDDEN = {
     "verb": (("optimizer",), {"_target_": "ebmtrain.cli.main.main", "argv": ["check"]}),
-    "reader": (("optimizer",), {"_target_": "ebmtrain.config.presets.describe", "path": "x"}),
+    "reader": (("optimizer",), {"_target_": "ebmtrain.config.preset_files.describe", "path": "x"}),
     "private": (("optimizer",), {"_target_": "ebmtrain.datasets.file._read", "path": "x"}),
     "below a mapping": (("model", "window"), {"a": {"b": [{"c": EVIL}]}}),
     "below a mapping of numbers": (("train", "steps"), {"a": EVIL}),

@@ -206,7 +206,13 @@ VERBS = {
     "resume": ("ebmtrain.samplers.mala.Mala.step", "resume RUN train.steps=100000"),
     "sweep": ("ebmtrain.samplers.mala.Mala.step", "-m seed=1,2 method.k=100000"),
 }  # fmt: skip
-AT_ONCE = {"export", "init", "list", "report"}  # verbs that read or write a few small files
+AT_ONCE = {
+    "completion",
+    "export",
+    "init",
+    "list",
+    "report",
+}  # verbs that read or write a few small files
 
 
 def test_every_verb_is_interrupted_by_a_test():
