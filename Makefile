@@ -3,6 +3,7 @@
 # make test-fast  the tests without those marked slow, about two minutes
 # make soak       the counts of docs/reliability.md, hours; COUNTS="--kills 50" for some of them
 # make lint       style, format, types and the import contracts
+# make package    build sdist and wheel into dist/, install the wheel into an empty environment, train there
 # make bench      compare training steps with other tools, half an hour or more; uses .venv-bench
 # make quality    KL against seconds for ebmtrain and other tools, a quarter of an hour; uses .venv-bench
 # make clean      remove .venv and caches; keeps outputs/
@@ -17,7 +18,7 @@ FROM := pyproject.toml constraints.txt
 # two wait for each other, up to twenty times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test test-fast soak lint bench quality clean
+.PHONY: train test test-fast soak lint package bench quality clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
@@ -37,6 +38,13 @@ lint: $(VENV)/.for-development
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+package: $(VENV)/.for-development
+	rm -rf dist build/empty
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build && empty/bin/ebmtrain --version && empty/bin/ebmtrain train.steps=100 plots.every=0
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python benchmarks/peers.py

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ FILES = {
     "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_00000020.pt",
     "plots/landscape_final.png", "plots/samples_final.png", "plots/curves.png",
     "plots/progress.png", "plots/chains.png", "plots/landscape.gif", "samples/final.npz",
+    "report.html",
 }  # fmt: skip
 
 
@@ -558,18 +560,21 @@ def test_a_terminal_shows_a_progress_bar(folder: Path, tiny):
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory) -> Path:
-    """A folder with the package as a wheel brings it, and nothing of the checkout."""
+    """A folder with the package as a wheel brings it, which is built from an sdist, and nothing of
+    the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignored = shutil.ignore_patterns("*.egg-info", "__pycache__", "outputs", "tests", "build", ".*")
     shutil.copytree(SOURCE, source, ignore=ignored)
     (source / "README.md").touch()
     (source / "LICENSE").touch()
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     quiet = {"check": True, "capture_output": True, "timeout": 120}
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source],
-                   **quiet)  # fmt: skip
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "-o", folder, source], **quiet)
+    assert [file.name for file in folder.glob("*.tar.gz")] == [
+        f"ebmtrain-{version('ebmtrain')}.tar.gz"
+    ]
     (wheel,) = folder.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     target = folder / "installed"
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], **quiet)
     return target
@@ -586,6 +591,9 @@ def test_an_installed_wheel_runs_in_an_empty_folder(installed: Path, folder: Pat
                for p in (installed / "ebmtrain/configs").rglob("*.yaml")}  # fmt: skip
     assert shipped == {p.relative_to(presets.BUILT_IN) for p in presets.BUILT_IN.rglob("*.yaml")}
     assert (installed / "ebmtrain/py.typed").is_file()
+    program = [sys.executable, str(installed / "bin/ebmtrain"), "--version"]
+    told = subprocess.run(program, cwd=folder, env=environment, check=True, capture_output=True)
+    assert told.stdout.decode() == f"ebmtrain {version('ebmtrain')}\n"
     done = ebm(*tiny, "dataset=moons", cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("outputs/moons/pcd_mlp/*")

@@ -277,7 +277,7 @@ def test_open_shows_the_page_in_the_browser_of_the_user(command, runs, monkeypat
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_its_page(command, folder, tiny, unrendered):
+def test_a_run_ends_with_its_page(command, folder, tiny, no_pictures):
     words = (*tiny, "train.steps=4", "hydra.run.dir=run", "plots.every=2")
     outcome = command(*words)
     assert outcome.code == 0, outcome.err
