@@ -3,6 +3,7 @@
 # make test-fast  the tests without those marked slow, about two minutes
 # make soak       the counts of docs/reliability.md, hours; COUNTS="--kills 50" for some of them
 # make lint       style, format, types and the import contracts
+# make docs       the manual as a site, build/site/index.html; a warning is an error
 # make package    build sdist and wheel into dist/, install the wheel into an empty environment, train there
 # make bench      compare training steps with other tools, half an hour or more; uses .venv-bench
 # make quality    KL against seconds for ebmtrain and other tools, a quarter of an hour; uses .venv-bench
@@ -18,7 +19,7 @@ FROM := pyproject.toml constraints.txt
 # two wait for each other, up to twenty times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train test test-fast soak lint package bench quality clean
+.PHONY: train test test-fast soak lint docs package bench quality clean
 
 train: $(VENV)/.for-use
 	$(BIN)/ebmtrain
@@ -38,6 +39,9 @@ lint: $(VENV)/.for-development
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.for-development
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 package: $(VENV)/.for-development
 	rm -rf dist build/empty

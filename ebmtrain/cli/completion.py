@@ -55,7 +55,7 @@ complete -c ebmtrain -f -a '(__ebmtrain_words)'
 
 def main(arguments: list[str]) -> int:
     if len(arguments) == 2 and arguments[0] == "--":
-        print("\n".join(completions(arguments[1])))
+        print("\n".join(_completions(arguments[1])))
         return 0
     if len(arguments) != 1:
         raise ConfigError(f"expected one shell, got {len(arguments)}; usage: {USAGE}")
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def completions(line: str) -> list[str]:
+def _completions(line: str) -> list[str]:
     """The words that can stand in place of the last, perhaps empty word of the line; empty where a
     path is wanted."""
     _, *before = line.split() or [""]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ebmtrain.cli.completion import completions
+from ebmtrain.cli.completion import _completions
 from ebmtrain.config.presets import Presets
 
 PROGRAM = Path(sys.executable).with_name("ebmtrain")
@@ -41,7 +41,7 @@ PROGRAM = Path(sys.executable).with_name("ebmtrain")
     ],
 )  # fmt: skip
 def test_the_words_that_can_follow(line, expected):
-    found = completions(line)
+    found = _completions(line)
     if line:
         assert found == expected
     else:
@@ -50,23 +50,23 @@ def test_the_words_that_can_follow(line, expected):
 
 def test_the_keys_are_those_of_the_chosen_part():
     """Of the default, pcd, and of the one on the line."""
-    assert "method.slots=" in completions("ebmtrain method.")
-    assert "method.slots=" not in completions("ebmtrain method=nce method.")
-    assert "method.nu=" in completions("ebmtrain method=nce method.")
+    assert "method.slots=" in _completions("ebmtrain method.")
+    assert "method.slots=" not in _completions("ebmtrain method=nce method.")
+    assert "method.nu=" in _completions("ebmtrain method=nce method.")
 
 
 def test_each_option_of_each_group_is_offered():
     known = Presets()
     for group in known.groups():
-        assert completions(f"ebmtrain {group}=") == [f"{group}={o}" for o in known.options(group)]
+        assert _completions(f"ebmtrain {group}=") == [f"{group}={o}" for o in known.options(group)]
 
 
 def test_presets_of_the_user_are_offered(folder: Path):
     (folder / "own/model").mkdir(parents=True)
     (folder / "own/model/mine.yaml").write_text("_target_: mine.Mine\nsize: 3   # of it\n")
-    assert "model=mine" in completions("ebmtrain --config-dir own model=mi")
+    assert "model=mine" in _completions("ebmtrain --config-dir own model=mi")
     line = "ebmtrain --config-dir=own model=mine model."
-    assert completions(line) == ["model.size="]
+    assert _completions(line) == ["model.size="]
 
 
 def test_another_shell_is_refused(command):
