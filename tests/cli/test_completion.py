@@ -24,8 +24,8 @@ PROGRAM = Path(sys.executable).with_name("ebmtrain")
     ("line", "expected"),
     [
         ("ebmtrain me", ["method="]),
-        ("ebmtrain method=p", ["method=pcd"]),
-        ("ebmtrain method=cd,p", ["method=cd,pcd"]),
+        ("ebmtrain method=pc", ["method=pcd"]),
+        ("ebmtrain method=cd,pc", ["method=cd,pcd"]),
         ("ebmtrain train.st", ["train.steps="]),
         ("ebmtrain -m seed=0,1 trai", ["train."]),
         ("ebmtrain method=dsm method.", ["method.sigma="]),
@@ -81,7 +81,7 @@ def test_another_shell_is_refused(command):
     ("typed", "shown"),
     [
         ("ebmtrain me", "ebmtrain method="),
-        ("ebmtrain method=p", "ebmtrain method=pcd "),
+        ("ebmtrain method=pc", "ebmtrain method=pcd "),
         ("ebmtrain method=nce method.noi", "ebmtrain method=nce method.noise="),
         ("ebmtrain resume ru", "ebmtrain resume runs/"),
     ],
