@@ -9,6 +9,7 @@ import json
 import pydoc
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -269,6 +270,18 @@ def test_the_citation_is_of_this_version():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+def test_the_commands_for_data_of_ones_own_run(command, folder, tiny_file):
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8").partition("## Your own data")[2]
+    make, *lines = FENCED.search(text)[2].splitlines()  # type: ignore[index]
+    subprocess.run([sys.executable, *shlex.split(make)[1:]], check=True, cwd=folder)
+    assert len(lines) == 2
+    for line in lines:
+        outcome = command(*shlex.split(line)[1:], *tiny_file)
+        assert outcome.code == 0, outcome.err
 
 
 def test_what_the_dockerfile_copies_exists():
