@@ -108,7 +108,7 @@ def known_keys() -> set[str]:
     """Every dotted key that some choice of presets has."""
     keys = set(dotted_keys(yaml.safe_load((presets.BUILT_IN / "config.yaml").read_text())))
     for path in PRESETS:
-        if path.parent.name not in ("configs", "experiment"):
+        if path.parent.name not in ("configs", "experiment", "recommended"):
             keys |= set(dotted_keys(yaml.safe_load(path.read_text()), f"{path.parent.name}."))
     return keys | {f"{name}.{key}" for name, kind in PARTS.items() for key in kind.general}
 

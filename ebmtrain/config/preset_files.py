@@ -17,7 +17,8 @@ BUILT_IN = next(p / "configs" for p in (_PACKAGE, _PACKAGE.parent) if (p / "conf
 def groups(folders: Sequence[Path]) -> list[str]:
     """Names of the config groups in these folders."""
     found = {p.parent.relative_to(f).as_posix() for f in folders for p in yaml_files(f)}
-    return sorted(g for g in found if g != "." and not g.startswith("hydra"))
+    hidden = (".", "recommended")  # files that presets include, which are no options of their own
+    return sorted(g for g in found if g not in hidden and not g.startswith("hydra"))
 
 
 def options(folders: Sequence[Path], group: str) -> dict[str, Path]:

@@ -124,7 +124,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
 
 def group_choices(choices: Mapping[Any, Any]) -> dict[str, str]:
     """The option of each group, from Hydra's `runtime.choices`, without Hydra's own groups."""
-    return {str(k): str(v) for k, v in choices.items() if "/" not in str(k)}
+    return {str(k): str(v) for k, v in choices.items() if not {"/", "@"} & set(str(k))}
 
 
 def extend_import_path(*folders: Path | str | None) -> None:

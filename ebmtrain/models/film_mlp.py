@@ -39,7 +39,7 @@ class FilmMLP(nn.Module):
         t_min: Positive = 3e-4,
         t_max: Positive = 10.0,
         width: Count = 128,
-        depth: Count = 3,
+        depth: Count = 2,
         fourier_features: WholeNumber = 64,
         fourier_scale: NonNegative = 2.0,
         training_points: Tensor | None = None,

@@ -22,7 +22,7 @@ class GaussianPath(nn.Module):
     centre and C are the mean and the covariance of the training points, and variance is the mean of
     the diagonal of C. At F = b = 0 exp(-U) is therefore the normalised Gaussian with the moments of
     y at every t. e is an embedding of log t: a layer of the features cos(k pi c / 2) and
-    sin(k pi c / 2), k = 1, 2, 3, with c from -1 at t_min to 1 at t_max.
+    sin(k pi c / 2), k = 1, ..., 8, with c from -1 at t_min to 1 at t_max.
 
     Source: Guth, Kadkhodaie & Simoncelli (2025), arXiv 2506.05310, without the Gaussian part.
 
@@ -35,8 +35,9 @@ class GaussianPath(nn.Module):
         ValueError: t_min is not less than t_max.
     """
 
-    # More frequencies leave U at little noise free where no data are: it gets spurious mass there.
-    N_FREQUENCIES, N_FEATURES = 3, 64
+    # Of 3 frequencies U had spurious mass where no data are: KL 0.6 of five Gaussians after 1,500
+    # updates at lr 3e-3, and 0.014 of 8.
+    N_FREQUENCIES, N_FEATURES = 8, 64
 
     centre: Tensor
     eigenvalues: Tensor

@@ -11,9 +11,8 @@ import yaml
 from hydra.utils import get_object
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PRESETS = sorted(
-    path for path in CONFIGS.glob("*/*.yaml") if path.parent.name not in ("device", "experiment")
-)
+NO_PARTS = ("device", "experiment", "recommended")
+PRESETS = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name not in NO_PARTS)
 TARGETS = {yaml.safe_load(path.read_text())["_target_"] for path in PRESETS}
 
 

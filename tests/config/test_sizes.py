@@ -112,7 +112,7 @@ def options() -> dict[str, str]:
     for path in sorted(presets.BUILT_IN.rglob("*.yaml")):
         preset = str(path.relative_to(presets.BUILT_IN).with_suffix(""))
         group = preset.partition("/")[0] if "/" in preset else ""
-        if group != "experiment" and preset not in UNREADABLE:
+        if group not in ("experiment", "recommended") and preset not in UNREADABLE:
             for key in numbers(yaml.safe_load(path.read_text(encoding="utf-8")), group):
                 found.setdefault(key, preset)
     return found

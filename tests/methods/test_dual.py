@@ -166,6 +166,22 @@ def test_a_model_without_noise_levels_is_refused_and_dual_brings_its_own(configu
     validate(configured("method=dual"))
 
 
+def test_dual_brings_its_rate_which_experiments_and_arguments_replace():
+    found = [
+        Presets().compose(words)
+        for words in (
+            ["method=dual"],
+            ["method=dual", "optimizer=sgd", "train.ema=0.9"],
+            ["method=dual", "experiment=wine"],
+            ["method=dsm"],
+        )
+    ]
+    assert [c.optimizer.lr for c in found] == [0.005, 0.005, 0.005, 0.001]
+    assert [c.train.steps for c in found] == [2500, 2500, 800, 3000]
+    assert [c.train.ema for c in found] == [0.99, 0.9, 0.99, 0.999]
+    assert "recommended" not in Presets().groups()
+
+
 def test_noise_levels_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"t_min=20\.0 must be less than t_max=10\.0"):
         FilmMLP(event_shape=(2,), t_min=20.0)
@@ -178,9 +194,8 @@ def test_separated_modes_have_their_weights_and_the_density_is_normalised(config
         configured(
             "method=dual", "dataset.density.centres=[[-5],[5]]",
             "dataset.density.weights=[0.2,0.8]",
-            "dataset.density.std=1.0", "model.width=64", "model.depth=2", "dataset.n_train=4000",
-            "train.steps=700", "train.ema=0.98", "optimizer.lr=3e-3", "optimizer.beta2=0.99",
-            "model.fourier_features=16",
+            "dataset.density.std=1.0", "model.width=64", "dataset.n_train=4000",
+            "train.steps=1400", "train.ema=0.98", "model.fourier_features=16",
         )
     )  # fmt: skip
     spec = experiment.train_spec
@@ -195,4 +210,6 @@ def test_separated_modes_have_their_weights_and_the_density_is_normalised(config
     learnt = spec.method.log_z_learnt(state.eval_model, state.method).item()  # type: ignore[attr-defined]
     middle = float(experiment.standardization.to_standard(torch.zeros(1, 1, dtype=torch.float64)))
     assert float(p[x.flatten() > middle].sum() / p.sum()) == pytest.approx(0.8, abs=0.04)
-    assert learnt == pytest.approx(log_z, abs=0.2)
+    # Some mass at t_min stays between the modes, where no data are: the learnt log Z
+    # was 0.00, 0.04 and 0.12 below log Z in three runs, and 0.27 after half the updates.
+    assert learnt == pytest.approx(log_z, abs=0.15)
