@@ -70,8 +70,11 @@ def flip_differences(energy: Energy, x: Tensor, sites: Tensor) -> Tensor:
 
 
 def conditional_nll(energy: Energy, x: Tensor, sites: Tensor, temperature: float = 1.0) -> Tensor:
-    """-log p(x_i | all other x) of exp(-E / T), (batch, sites), of binary states: see
-    `flip_differences`."""
+    """-log p(x_i | all other x) of exp(-E / T), (batch, sites): of binary states by
+    `flip_differences`, of others by the energy's own `conditional_nll`."""
+    closed_form = getattr(energy, "conditional_nll", None)
+    if closed_form is not None:
+        return closed_form(x, sites, temperature)
     return softplus(-flip_differences(energy, x, sites) / temperature)
 
 

@@ -13,13 +13,15 @@ from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_f
 from ebmtrain.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ebmtrain.runs.trained_run import Run
 
+FASTA_SUFFIXES = (".fasta", ".fa")
 USAGE = (
-    "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] [out=FILE.npz] "
-    "[--inpaint MASK [--data FILE] | --denoise FILE noise=SIGMA] ..."
+    "ebmtrain sample RUN [count=N] [start=chains|noise|data] [label=CLASS] "
+    "[--out FILE.npz|FILE.fasta] [--inpaint MASK [--data FILE] | --denoise FILE noise=SIGMA] ..."
 )
 _MINIMA = {"count": 1, "burn_in": 0, "thin": 1, "chains": 1, "seed": 0}
 _N_HOLDOUT_ROWS = 16  # held-out points that --inpaint takes without --data
@@ -40,8 +42,10 @@ class _Output(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    rest, files = split_flags(arguments, ("--inpaint", "--data", "--denoise"), others=True)
+    rest, files = split_flags(arguments, ("--inpaint", "--data", "--denoise", "--out"), others=True)
     path, options, trust = parse_run_and_options(rest, USAGE)
+    if "--out" in files:
+        options["out"] = files.pop("--out")
     out = _check_arguments(options, files)
 
     from ebmtrain.cli.run_files import encode_arrays, open_with_options
@@ -69,11 +73,29 @@ def main(arguments: list[str]) -> int:
     arrays = {k: v.cpu().numpy() for k, v in tensors.items()}
     target = Path(out) if out else path / "samples" / output.default_name
     table = arrays["x"].reshape(len(points), -1)
-    run.directory.write_output(target, encode_arrays(target.suffix, arrays, table, spec.names))
+    if target.suffix in FASTA_SUFFIXES:
+        content = _encode_fasta(run, table, arrays["energy"].reshape(-1))
+    else:
+        content = encode_arrays(target.suffix, arrays, table, spec.names)
+    run.directory.write_output(target, content)
     print(f"{output.description}: {target}")
     if output.draw is not None:
         output.draw(target.with_suffix(".png"))
     return 0
+
+
+def _encode_fasta(run: Run, codes: np.ndarray, energy: np.ndarray) -> bytes:
+    """FASTA records of samples, named by number and energy.
+
+    Raises:
+        ConfigError: the points are no symbols.
+    """
+    from ebmtrain.datasets.io.read_fasta import to_fasta
+
+    alphabet = getattr(run.experiment.data_spec.support, "alphabet", None)
+    if alphabet is None:
+        raise ConfigError("FASTA is for symbols, and these points are numbers: out=FILE.npz")
+    return to_fasta(codes, alphabet, [f"{i} energy={e:.6g}" for i, e in enumerate(energy, 1)])
 
 
 def _check_arguments(options: dict[str, Any], files: Mapping[str, str]) -> str | None:
@@ -94,8 +116,8 @@ def _check_arguments(options: dict[str, Any], files: Mapping[str, str]) -> str |
     if noisy and options.get("noise") is None:
         raise ConfigError("give noise=SIGMA, its standard deviation in the units of the data")
     out = options.pop("out", None)
-    if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv"):
-        raise ConfigError(f"out must end in .npz, .npy or .csv, got {out}")
+    if out is not None and Path(str(out)).suffix not in (".npz", ".npy", ".csv", *FASTA_SUFFIXES):
+        raise ConfigError(f"out must end in .npz, .npy, .csv or .fasta, got {out}")
     return out
 
 

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from ebmtrain.runs.trained_run import Run
 
 USAGE = (
-    "ebmtrain score RUN [--data FILE] --out FILE.csv|npy|npz [fpr=0.05] [array=NAME] "
+    "ebmtrain score RUN [--data FILE | --contacts] --out FILE.csv|npy|npz [fpr=0.05] [array=NAME] "
     "[checkpoint=best] [dataset.path=MOVED] ..."
 )
 _FPR = 0.05
 
 
 def main(arguments: list[str]) -> int:
+    contacts = "--contacts" in arguments
+    arguments = [word for word in arguments if word != "--contacts"]
     rest, files = split_flags(arguments, ("--data", "--out"), others=True)
     path, options, trust = parse_run_and_options(rest, USAGE)
     check_options(options, ("array", "checkpoint", "fpr", "device.*", "dataset.path"))
@@ -42,6 +44,8 @@ def main(arguments: list[str]) -> int:
     from ebmtrain.types import HasRowNumbers
 
     run = open_with_options(path, options, checkpoint, trust)
+    if contacts:
+        return _write_contacts(run, data, out)
     scores: dict[str, np.ndarray] = {}
     if data is not None:
         x = run.read(data, None if array is None else str(array))
@@ -69,6 +73,33 @@ def main(arguments: list[str]) -> int:
     run.directory.write_output(out, encode_arrays(out.suffix, arrays, table, list(scores)))
     written = ["energy"] if out.suffix == ".npy" else [*scores]
     print(f"{counted(len(x), 'row')}, {' and '.join(written)}: {out}")
+    return 0
+
+
+def _write_contacts(run: Run, data: str | None, out: Path) -> int:
+    """Scores of contact of all pairs of sites, counted from 1, the highest first.
+
+    Raises:
+        ConfigError: the model has no couplings of symbols, or there are data, which it needs not.
+    """
+    import torch
+
+    from ebmtrain.cli.run_files import encode_arrays
+    from ebmtrain.models.potts import Potts
+
+    model = run.standard_energy
+    if not isinstance(model, Potts):
+        raise ConfigError("--contacts are of the couplings of symbols: train with model=potts")
+    if data is not None:
+        raise ConfigError("--contacts are of the couplings and need no data: leave --data out")
+    matrix = model.contacts().cpu()
+    i, j = torch.triu_indices(len(matrix), len(matrix), 1)
+    order = matrix[i, j].argsort(descending=True)
+    i, j = i[order], j[order]
+    arrays = {"contacts": matrix.numpy()}
+    table = torch.stack([i + 1.0, j + 1.0, matrix[i, j]], 1).numpy()
+    run.directory.write_output(out, encode_arrays(out.suffix, arrays, table, ("i", "j", "score")))
+    print(f"{counted(len(i), 'pair')}, i, j and score: {out}")
     return 0
 
 

@@ -22,6 +22,7 @@ from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
 from ebmtrain.datasets.spec import DataSpec, in_units
+from ebmtrain.datasets.support import Categorical
 from ebmtrain.errors import ConfigError, DataError, first_line, own_code_location
 from ebmtrain.evaluation.classification import Classification
 from ebmtrain.evaluation.diagnostics import Diagnostics
@@ -179,6 +180,8 @@ def _initialize_for_data(
     supplied: dict[str, Any] = {"event_shape": tuple(data_spec.standardization.shift.shape)}
     if data_spec.ragged:
         supplied["ragged"] = True
+    if isinstance(data_spec.support, Categorical):
+        supplied["states"] = len(data_spec.support.alphabet)
     if accepts_argument(config["model"], "training_points"):
         supplied["training_points"] = points
     return initialize_model(config, **supplied)

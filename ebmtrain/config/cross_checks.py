@@ -114,6 +114,12 @@ _SPACE_REMEDIES: dict[Space, dict[str, str]] = {
         "sampler": "sampler=gibbs, gwg or block_gibbs",
         "evaluation": "evaluation=quadrature or ais_states",
     },
+    "categorical": {
+        "model": "model=potts",
+        "method": "method=pcd, cd, jarzynski or pseudo_likelihood",
+        "sampler": "sampler=gibbs",
+        "evaluation": "evaluation=quadrature or ais_states",
+    },
     "real": {
         "model": "model=mlp",
         "method": "method=pcd",
@@ -121,7 +127,11 @@ _SPACE_REMEDIES: dict[Space, dict[str, str]] = {
         "evaluation": "evaluation=quadrature or ais",
     },
 }
-_SPACE_NAMES: dict[Space, str] = {"binary": "states 0 and 1", "real": "real numbers"}
+_SPACE_NAMES: dict[Space, str] = {
+    "binary": "states 0 and 1",
+    "categorical": "symbols of an alphabet",
+    "real": "real numbers",
+}
 _STATE_NOISE = "frequencies"
 
 

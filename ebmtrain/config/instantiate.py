@@ -28,7 +28,7 @@ class _Kind(NamedTuple):
 PARTS = {
     "model": _Kind(
         ("forward", "parameters"),
-        frozenset({"event_shape", "ragged", "training_points"}),
+        frozenset({"event_shape", "ragged", "states", "training_points"}),
         frozenset({"init"}),
     ),
     "sampler": _Kind(("init", "step")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from ebmtrain.datasets.images import check_pixel_values
 from ebmtrain.datasets.io.long_format import LongColumns
 from ebmtrain.datasets.io.numeric_header import AmbiguousHeaderError
 from ebmtrain.datasets.io.point_table import UnnamedColumnsError
+from ebmtrain.datasets.io.read_fasta import FASTA_SUFFIXES, read_fasta
 from ebmtrain.datasets.io.read_points import read_points
 from ebmtrain.datasets.spec import DataSpec
+from ebmtrain.datasets.support import Categorical
 from ebmtrain.errors import DataError
 
 
@@ -40,6 +43,9 @@ def read_for_model(
         DataError: the file cannot be read, or holds points of another kind, or pixels as whole
             numbers for a model of dequantised images.
     """
+    if isinstance(spec.support, Categorical) and Path(path).suffix in FASTA_SUFFIXES:
+        length = spec.standardization.shift.numel()
+        return read_fasta(path, spec.support.alphabet, length).codes
     names, ragged, long = spec.names, spec.ragged, None
     columns = names if names is not None and len(set(names)) == len(names) else None
     header = options.get("header")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ebmtrain.datasets.support import BINARY, REAL, support_of
+from ebmtrain.datasets.support import BINARY, REAL, Categorical, support_of
 from ebmtrain.errors import CheckpointError, DataError
 from ebmtrain.masks import channel_range, lengths
 from ebmtrain.types import (
@@ -79,6 +79,7 @@ class DataSpec(NamedTuple):
             "steps": self.steps,
             "origins": self.origins,
             "space": None if self.support.space == "real" else self.support.space,
+            "alphabet": getattr(self.support, "alphabet", None),
             "bounds_low": None if bounds is None else bounds.low,
             "bounds_high": None if bounds is None else bounds.high,
         }
@@ -125,8 +126,7 @@ class DataSpec(NamedTuple):
             origins = saved.get("origins")
             if origins is not None and not _valid_origins(origins, shift):
                 raise ValueError("its origins are not one number per element")
-            if saved.get("space", "binary") != "binary":
-                raise ValueError(f"its space is {saved['space']!r}")
+            support = _saved_support(saved)
             bounds = None
             if "bounds_low" in saved or "bounds_high" in saved:
                 bounds = Bounds(saved["bounds_low"], saved["bounds_high"])
@@ -139,7 +139,7 @@ class DataSpec(NamedTuple):
                 None if names is None else tuple(names),
                 steps,
                 noise,
-                BINARY if "space" in saved else REAL,
+                support,
                 origins,
             )
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -161,6 +161,16 @@ class DataSpec(NamedTuple):
                 f"{(self.fingerprint or 'none')[:12]}): restore the original data, or begin a "
                 "new run with these weights, on these data: model.init=RUN"
             )
+
+
+def _saved_support(saved: Any) -> Support:
+    """Raises ValueError for a space that there is not."""
+    space, alphabet = saved.get("space", "real"), saved.get("alphabet")
+    if space == "categorical" and isinstance(alphabet, str) and alphabet.isprintable():
+        return Categorical(alphabet)
+    if space not in ("real", "binary"):
+        raise ValueError(f"its space is {space!r}")
+    return BINARY if space == "binary" else REAL
 
 
 def _valid_names(names: Any, count: int) -> bool:

@@ -151,6 +151,53 @@ class Binary:
             )
 
 
+@dataclass(frozen=True)
+class Categorical:
+    """Each element of a point is the code 0, 1, ... of a symbol, held as a floating-point number.
+
+    Args:
+        alphabet: the symbols in the order of their codes.
+    """
+
+    space: ClassVar[Space] = "categorical"
+
+    alphabet: str
+
+    def standardization(
+        self, points: Tensor, scaling: Standardize | PixelScaling
+    ) -> Standardization:
+        """The identity: codes keep their values."""
+        return BINARY.standardization(points, scaling)
+
+    def chain_starts(self, like: Tensor, region: Region, generator: Generator) -> Tensor:
+        """Independent symbols of equal probability."""
+        return self.method_starts(like, 1.0, generator)
+
+    def method_starts(self, like: Tensor, std: float, generator: Generator) -> Tensor:
+        """Those of `chain_starts`."""
+        uniform = torch.empty_like(like).uniform_(generator=generator)
+        return (uniform * len(self.alphabet)).floor()
+
+    def method_starts_nll(self, x: Tensor, std: float) -> Tensor:
+        return x.new_full((len(x),), math.log(len(self.alphabet)) * x[0].numel())
+
+    def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
+        """x with each element drawn anew, uniformly, with probability 1 - exp(-t)."""
+        uniform = x.new_empty(x.shape).uniform_(generator=generator)
+        return torch.where(uniform < 1 - math.exp(-t), self.method_starts(x, 1.0, generator), x)
+
+    def check(self, points: Tensor, what: str) -> None:
+        wrong = (points < 0) | (points >= len(self.alphabet)) | (points != points.floor())
+        if wrong.any():
+            row, *place = wrong.nonzero()[0].tolist()
+            where = ", ".join(str(i + 1) for i in place)
+            raise DataError(
+                f"{what}: element {where} of row {row + 1} (counted from 1) is "
+                f"{float(points[wrong][0]):g}, and the elements are codes of {self.alphabet!r}: "
+                f"give 0 to {len(self.alphabet) - 1}"
+            )
+
+
 BINARY = Binary()
 REAL = Continuous()
 """R^d: the support of a data set that declares none."""

@@ -127,7 +127,7 @@ class Diagnostics:
         named = inputs.dataset is not None and inputs.standardization.mixing is None
         columns = names_of(inputs.dataset) if named else None
         names, quantities = _monitored_quantities(flat, columns)
-        if inputs.support.space == "binary":  # a site may be the same in all chains
+        if inputs.support.space != "real":  # a site may be the same in all chains
             varies = (quantities != quantities[0]).any(0)
             names = [name for name, kept in zip(names, varies, strict=True) if kept]
             quantities = quantities[:, varies]

@@ -25,7 +25,7 @@ from ebmtrain.evaluation.estimators.grid_quadrature import (
     refine_log_z,
 )
 from ebmtrain.evaluation.estimators.modes import mass_kl, mode_masses
-from ebmtrain.evaluation.estimators.states import MAX_SITES, over_all_states
+from ebmtrain.evaluation.estimators.states import MAX_STATES, over_all_states
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.score import in_chunks
 from ebmtrain.types import (
@@ -89,7 +89,7 @@ class Quadrature:
         tolerance: largest error of log Z and of KL, in nats.
     """
 
-    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary", "categorical"})
 
     every: WholeNumber
     resolution: Annotated[Count, Le(_MAX_RESOLUTION)] = 256
@@ -115,7 +115,7 @@ class Quadrature:
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
         """The metrics of the model; for an analytic landscape log Z only."""
-        if inputs.support.space == "binary":
+        if inputs.support.space != "real":
             return _evaluate_states(inputs)
         units, dataset = inputs.standardization, inputs.dataset
         d, reduced = len(inputs.region.low), inputs.reduced_energy()
@@ -213,9 +213,9 @@ def _evaluate_states(inputs: EvaluationInput) -> Evaluation:
     d, reduced, dataset = len(inputs.region.low), inputs.reduced_energy(), inputs.dataset
     log_z = model_log_z(float64_copy(inputs.energy).cpu(), inputs.temperature)
     metrics: dict[str, Metric] = {}
-    all_energies = None
-    if d <= MAX_SITES:
-        all_energies = over_all_states(reduced, d)
+    all_energies, states = None, len(getattr(inputs.support, "alphabet", "01"))
+    if states**d <= MAX_STATES:
+        all_energies = over_all_states(reduced, d, states)
         found = float((-all_energies).logsumexp(0))
         if log_z is not None and not abs(found - log_z) <= _MAX_STATE_ERROR:
             warning = (
@@ -228,7 +228,8 @@ def _evaluate_states(inputs: EvaluationInput) -> Evaluation:
         metrics["model_entropy"] = log_z + float(p @ all_energies)
     if log_z is None:
         notice = (
-            f"no exact evaluation: sums over states take up to {MAX_SITES} sites, the data have "
+            "no exact evaluation: sums over states take up to "
+            f"{int(math.log(MAX_STATES, states) + 1e-9)} sites, the data have "
             f"{d}; choose evaluation=ais_states"
         )
         return Evaluation({}, [notice])
@@ -242,7 +243,7 @@ def _evaluate_states(inputs: EvaluationInput) -> Evaluation:
         return Evaluation(metrics, [])
     shape, truth = dataset.holdout.shape[1:], dataset.truth
     if all_energies is not None:
-        true = over_all_states(lambda x: truth.log_prob(x.view(-1, *shape)), d)
+        true = over_all_states(lambda x: truth.log_prob(x.view(-1, *shape)), d, states)
         terms = true.exp() * (true + all_energies + log_z)
         metrics["kl"] = float(torch.where(true > -math.inf, terms, 0.0).sum())
     failed = "the model's log_z is wrong; correct the model"

@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Generator, Tensor, nn
 
+from ebmtrain.datasets.support import Categorical
 from ebmtrain.evaluation.estimators.discrepancies import (
     kernel_discrepancies,
     kernel_lengths,
@@ -34,7 +35,7 @@ from ebmtrain.evaluation.estimators.u_statistics import null_quantile, random_si
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.evaluation.temperature import configurational_temperature, temperature_warnings
 from ebmtrain.score import conditional_nll, in_chunks
-from ebmtrain.types import Count, Dataset, Density, Modes, WholeNumber
+from ebmtrain.types import Count, Dataset, Density, Modes, Support, WholeNumber
 
 _MAX_CLUSTERED = 2_000  # real points in which modes are looked for
 _N_TRUE_POINTS = 50_000  # to estimate the true weight of each mode
@@ -103,6 +104,7 @@ class Quality:
         train, holdout = choose_real_points(dataset, self.points, generator)
         metrics: dict[str, Metric] = {}
         warnings = []
+        states = _states(inputs.support)
         comparable = len(holdout) >= 2
         real = inputs.support.space == "real"
         if not real:
@@ -116,8 +118,11 @@ class Quality:
         if warning := nonfinite_warning(samples.flatten(1).isfinite().all(1)):
             return Evaluation(metrics, [*warnings, warning])
         if comparable:
-            directions = random_directions(self.projections, samples[0].numel(), generator)
-            metrics |= sample_metrics(samples, train, holdout, directions, signs)
+            directions = random_directions(
+                self.projections, _one_hot(samples[:1], states).numel(), generator
+            )
+            x, y, z = (_one_hot(points, states) for points in (samples, train, holdout))
+            metrics |= sample_metrics(x, y, z, directions, signs)
         if dataset.truth is not None and dataset.truth.modes is not None:
             x = dataset.standardization.to_data(samples)
             metrics |= _mode_metrics(x, dataset.truth, dataset.truth.modes, generator)
@@ -130,6 +135,18 @@ class Quality:
         if fitted is not None:
             metrics |= {"temperature_fitted": fitted.value, "temperature_fitted_se": fitted.error}
         return Evaluation(metrics, warnings + temperature_warnings(fitted, inputs.temperature))
+
+
+def _states(support: Support) -> int | None:
+    """The number of symbols of an alphabet; None: the points are no symbols."""
+    return len(support.alphabet) if isinstance(support, Categorical) else None
+
+
+def _one_hot(x: Tensor, states: int | None) -> Tensor:
+    """Codes, (n, *event), as 0 and 1, (n, sites * states); others as they are."""
+    if states is None:
+        return x
+    return torch.nn.functional.one_hot(x.flatten(1).long(), states).flatten(1).to(x)
 
 
 def pseudo_likelihood_metrics(

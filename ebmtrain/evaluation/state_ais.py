@@ -12,9 +12,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
+from ebmtrain.datasets.support import Categorical
 from ebmtrain.evaluation.ais import LogWeights, evaluate_sides
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, float64_copy
 from ebmtrain.models.ising import Ising
+from ebmtrain.models.potts import Potts, log_frequencies
 from ebmtrain.models.rbm import Rbm
 from ebmtrain.samplers.block_gibbs import BlockGibbs, draw_states
 from ebmtrain.samplers.chain import run_chain
@@ -25,7 +27,7 @@ from ebmtrain.types import Count, Energy, OpenUnit, Sampler, Space, WholeNumber
 
 @dataclass(frozen=True, kw_only=True)
 class StateAnnealedImportanceSampling:
-    """Bidirectional annealed importance sampling over binary states: forward chains from
+    """Bidirectional annealed importance sampling over states: forward chains from
     independent states with the frequencies of the training data, reverse chains from samples of
     the run's own sampler. Metrics, bounds and warnings are those of `AnnealedImportanceSampling`.
 
@@ -44,7 +46,7 @@ class StateAnnealedImportanceSampling:
         confidence: of each one-sided bound.
     """
 
-    spaces: ClassVar[frozenset[Space]] = frozenset({"binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"binary", "categorical"})
 
     every: WholeNumber
     chains: Count = 500
@@ -62,7 +64,12 @@ class StateAnnealedImportanceSampling:
         like = next(iter([*energy.parameters(), *energy.buffers()]), torch.zeros(()))
         ends = inputs.draw(self.chains).to(like.device, torch.float64)
         points = ends if inputs.dataset is None else inputs.dataset.train
-        logits = _frequency_logits(points.flatten(1)).to(like.device)
+        symbols = inputs.support.alphabet if isinstance(inputs.support, Categorical) else None
+        points = points.flatten(1)
+        if symbols is not None:
+            logits = log_frequencies(points, len(symbols)).to(like.device)
+        else:
+            logits = _frequency_logits(points).to(like.device)
         path, kernel, base_log_z = _path(energy, temperature, logits)
         betas = torch.linspace(0, 1, self.temperatures + 1).tolist()
 
@@ -71,7 +78,11 @@ class StateAnnealedImportanceSampling:
             return torch.Generator(like.device).manual_seed(seed)
 
         g = generator("forward")
-        starts = draw_states(torch.sigmoid(logits).expand(self.chains, -1), g).view(ends.shape)
+        if symbols is not None:
+            starts = torch.multinomial(logits.exp(), self.chains, True, generator=g).T.to(ends)
+        else:
+            starts = draw_states(torch.sigmoid(logits).expand(self.chains, -1), g)
+        starts = starts.view(ends.shape)
         forward = _anneal_states(path, starts, betas, kernel, self.steps, g)
         g = generator("reverse")
         reverse = _anneal_states(path, ends, betas[::-1], kernel, self.steps, g)
@@ -93,6 +104,8 @@ _Path = Callable[[float], Energy]
 
 def _path(energy: Any, temperature: float, logits: Tensor) -> tuple[_Path, Sampler, float]:
     """beta -> U, its kernel, and log Z at beta = 0."""
+    if isinstance(energy, Potts):
+        return lambda beta: energy.annealed(beta, logits, temperature), Gibbs(), 0.0
     log_z = float(softplus(logits).sum())
     if isinstance(energy, Rbm) and temperature == 1:
         hidden_log_z = math.log(2) * len(energy.layers.b)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
@@ -48,6 +50,12 @@ def contrastive_loss(
     derivative = Affine(torch.cat([of_data, -of_model]), slope)
     points = torch.cat([x, negatives.detach()])
     return quadratic_loss(energy, points, loss, LossDerivatives(energy=derivative))
+
+
+def regularization_of(method: Any) -> float:
+    """alpha of `contrastive_loss`; 0 of symbols, whose energies have a normaliser and may be far
+    from 0."""
+    return 0.0 if method.support.space == "categorical" else method.energy_regularization
 
 
 def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.support import REAL
-from ebmtrain.methods.contrast import add_noise, contrastive_loss
+from ebmtrain.methods.contrast import add_noise, contrastive_loss, regularization_of
 from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain
 from ebmtrain.types import (
     Batch,
@@ -48,7 +48,7 @@ class ContrastiveDivergence:
     """
 
     ragged: ClassVar[bool] = True
-    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary", "categorical"})
 
     sampler: Sampler
     k: Count = 10
@@ -73,5 +73,5 @@ class ContrastiveDivergence:
         if self.start == "noise":
             first = self.support.method_starts(x, self.noise_std, generator)
         chain = run_chain(self.sampler, energy, first, self.k, generator, state)
-        loss, energies = contrastive_loss(energy, x, chain.x, self.energy_regularization)
+        loss, energies = contrastive_loss(energy, x, chain.x, regularization_of(self))
         return LossOutput(loss, energies | chain.metrics, chain.adaptation_state)

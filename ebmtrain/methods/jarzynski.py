@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.support import REAL
-from ebmtrain.methods.contrast import add_noise, contrastive_loss
+from ebmtrain.methods.contrast import add_noise, contrastive_loss, regularization_of
 from ebmtrain.samplers.chain import adaptation_of, init_adaptation, run_chain, temperature_of
 from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, systematic_resampling
 from ebmtrain.score import freeze
@@ -80,7 +80,7 @@ class Jarzynski:
     E(X) = T U(X), (2 * walkers,); the state of the sampler's adaptation, from the teaching group.
     """
 
-    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary", "categorical"})
 
     sampler: Sampler
     k: Count = 5
@@ -132,7 +132,7 @@ class Jarzynski:
         teaching = slice(None, self.walkers)
         weights = torch.softmax(walkers["log_weights"][teaching], 0)
         loss, energies = contrastive_loss(
-            energy, x, walkers["chains"][teaching], self.energy_regularization, weights
+            energy, x, walkers["chains"][teaching], regularization_of(self), weights
         )
         metrics |= {"walkers_ess": ess[0], "teaching_bias": log_z[0] - log_z[1]}
         return LossOutput(loss, energies | metrics, walkers | adaptation_state)

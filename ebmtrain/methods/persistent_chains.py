@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmtrain.datasets.support import REAL
-from ebmtrain.methods.contrast import contrastive_loss
+from ebmtrain.methods.contrast import contrastive_loss, regularization_of
 from ebmtrain.samplers.bounds import unsqueeze_like
 from ebmtrain.samplers.chain import Chain, adaptation_of, init_adaptation, run_chain
 from ebmtrain.types import (
@@ -50,6 +50,7 @@ class PersistentChains:
         noise_std: standard deviation of the first and of restarted points, in (standardized) units
             of x; not of states.
         energy_regularization: alpha of `contrastive_loss`. It biases the density; keep it small.
+            Not of symbols of an alphabet.
         data_noise: standard deviation of Gaussian noise added to each batch, in (standardized)
             units of x.
         support: of the points; the builder passes it.
@@ -132,7 +133,7 @@ class PersistentChains:
             "ages": ages.index_copy(0, slots, age + self.k),
             "restarts": restarts,
         } | chain.adaptation_state
-        loss, energies = contrastive_loss(energy, x, chain.x, self.energy_regularization)
+        loss, energies = contrastive_loss(energy, x, chain.x, regularization_of(self))
         return loss, energies, chain._replace(metrics=chain.metrics | restarted), after
 
 

@@ -20,7 +20,7 @@ class PersistentContrastiveDivergence(PersistentChains):
     """
 
     ragged: ClassVar[bool] = True
-    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"real", "binary", "categorical"})
 
     def loss(
         self, energy: Energy, batch: Batch, state: Tensors, generator: Generator

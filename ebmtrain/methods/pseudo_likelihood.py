@@ -43,7 +43,7 @@ class PseudoLikelihood:
     State: with `l1`, `selected_pairs`, (sites, sites), 0 and 1.
     """
 
-    spaces: ClassVar[frozenset[Space]] = frozenset({"binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"binary", "categorical"})
 
     sites: Count | None = None
     l2: NonNegative = 0.0

@@ -152,6 +152,11 @@ def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
             "verify tests points of one shape, and these sequences are of different lengths: "
             "verify the same parts on sequences of one length, say dataset=sine_waves"
         )
+    if experiment.data_spec.support.space == "categorical":
+        raise ConfigError(
+            "verify tests real numbers and states 0 and 1, and these points are symbols: verify "
+            "the same sampler and method on dataset=ising_samples"
+        )
     x = uniform_noise(experiment, _N_PROPERTY_POINTS, experiment.generator("verify"))
     space = experiment.data_spec.support.space
     yield from check_energy(experiment.energy, x, space)

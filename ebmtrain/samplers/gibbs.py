@@ -31,7 +31,7 @@ class Gibbs:
         temperature: T > 0. The target is exp(-E / T).
     """
 
-    spaces: ClassVar[frozenset[Space]] = frozenset({"binary"})
+    spaces: ClassVar[frozenset[Space]] = frozenset({"binary", "categorical"})
 
     temperature: Positive = 1.0
 

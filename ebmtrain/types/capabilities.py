@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Space = Literal["real", "binary"]
-"""What the elements of points are: real numbers, or states 0 and 1."""
+Space = Literal["real", "binary", "categorical"]
+"""What the elements of points are: real numbers, states 0 and 1, or codes of the symbols of an
+alphabet."""
 
 
 @runtime_checkable

@@ -27,6 +27,8 @@ class Energy(Protocol):
     If the constructor has an argument `training_points: Tensor | None`, it gets the standardized
     training points, (n, *event), for the initialisation, or None if weights are loaded afterwards.
 
+    If it has an argument `states: int`, it gets the number of symbols of categorical points.
+
     If it has an argument `ragged: bool` and that is true, the energy takes sequences of different
     lengths, (batch, length, channels) with NaN at missing steps: see `masks`. It must not depend
     on the number of missing steps, and its gradient there must be 0.
@@ -161,7 +163,8 @@ class HasCouplings(Protocol):
 
     @property
     def couplings(self) -> Tensor:
-        """J of E = -s'Js - h's of spins, (sites, sites), symmetric with zeros on its diagonal."""
+        """J of E = -s'Js - h's of spins, (sites, sites), symmetric with zeros on its diagonal; of
+        symbols (sites, states, sites, states), see `Potts`."""
         ...
 
 

@@ -93,7 +93,13 @@ WITH = {
     "evaluation/sine_waves": ("dataset=sine_waves", "model=lstm"),
     "sampler/annealed": ("method=cd", "method.k=200"),
 } | {f"model/{name}": ("dataset=sine_waves",) for name in ("lstm", "transformer", "conv1d")}
-UNREADABLE = ("dataset/cifar10", "dataset/idx", "dataset/image_folder", "dataset/file")
+UNREADABLE = (
+    "dataset/cifar10",
+    "dataset/idx",
+    "dataset/image_folder",
+    "dataset/file",
+    "dataset/fasta",
+)
 """Presets that need a path to data."""
 
 

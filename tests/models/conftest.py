@@ -11,8 +11,10 @@ from ebmtrain.models.perceptron import selfcheck
 from ebmtrain.runtime import native
 
 
-# Without what is made of finished runs: see test_composition.py.
-@pytest.fixture(params=sorted({path.stem for path in PRESETS.glob("*.yaml")} - {"composition"}))
+# Without what is made of finished runs and models of symbols: test_composition.py, test_potts.py.
+@pytest.fixture(
+    params=sorted({path.stem for path in PRESETS.glob("*.yaml")} - {"composition", "potts"})
+)
 def name(request) -> str:
     return request.param
 
