@@ -53,6 +53,10 @@ class OutputError(EbmtrainError):
     exit_code = 6
 
 
+class ProcessError(EbmtrainError):
+    """Another process of the same run has ended or does not answer."""
+
+
 class UnsafeError(EbmtrainError):
     """A run directory requests something that is not allowed when it is opened."""
 

@@ -9,9 +9,11 @@ import importlib
 import os
 import signal
 import sys
+from functools import partial
 
 from ebmtrain.errors import ConfigError, EbmtrainError, OutputError, suggestion
 from ebmtrain.runtime.memory_limit import limit_to_free_memory
+from ebmtrain.runtime.processes import process_count, read_environment
 from ebmtrain.runtime.signals import TerminationSignal, raise_on_signals
 from ebmtrain.runtime.stdio import leave_deleted_folder, repair_streams, silence_stdout
 
@@ -30,23 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = _verb_first([argument for argument in arguments if argument != "--debug"])
-    gone = leave_deleted_folder()
+    gone, place = leave_deleted_folder(), read_environment()
     try:
         with raise_on_signals():
-            verb = arguments[0] if arguments and _is_verb(*arguments) else None
-            code = 0
-            if arguments == ["--version"]:  # Hydra prints its own
-                from importlib.metadata import version
-
-                print(f"ebmtrain {version('ebmtrain')}")
-            elif "-h" in arguments or "--help" in arguments:
-                from ebmtrain.cli import help
-
-                print(help.verb_help(verb) if verb else help.general_help(arguments), end="")
-            elif verb:
-                code = importlib.import_module(f"ebmtrain.cli.{verb}").main(arguments[1:])
-            else:
-                code = importlib.import_module("ebmtrain.cli.train").main(arguments)
+            code = _run(arguments)
             _flush_stdout()
         return code
     except KeyboardInterrupt as stop:
@@ -57,7 +46,34 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # one line, and the exit code of its kind
         if debug:
             raise
-        return print_error(_stdout_error(error), arguments, _FOLDER_DELETED if gone else "")
+        rank = f"rank {place.rank}: " if place is not None and place.rank else ""
+        remark = _FOLDER_DELETED if gone else ""
+        return print_error(_stdout_error(error), arguments, remark, rank)
+
+
+def _run(arguments: list[str]) -> int:
+    """What `main` does, without its handling of errors."""
+    if process_count() > 1:
+        return importlib.import_module("ebmtrain.runs.team").take_part(partial(_do, arguments))
+    return _do(arguments)
+
+
+def _do(arguments: list[str]) -> int:
+    """Runs the verb, or trains."""
+    verb = arguments[0] if arguments and _is_verb(*arguments) else None
+    if arguments == ["--version"]:  # Hydra prints its own
+        from importlib.metadata import version
+
+        print(f"ebmtrain {version('ebmtrain')}")
+    elif "-h" in arguments or "--help" in arguments:
+        from ebmtrain.cli import help
+
+        print(help.verb_help(verb) if verb else help.general_help(arguments), end="")
+    else:
+        return importlib.import_module(f"ebmtrain.cli.{verb or 'train'}").main(
+            arguments[1:] if verb else arguments
+        )
+    return 0
 
 
 def _stdout_error(error: Exception) -> Exception:
@@ -127,8 +143,13 @@ def _is_verb(argument: str, *following: str) -> bool:
     )
 
 
-def print_error(error: Exception, arguments: list[str], remark: str = "") -> int:
-    """Prints one line per problem, each with this remark at its end; returns the exit code."""
+def print_error(error: Exception, arguments: list[str], remark: str = "", rank: str = "") -> int:
+    """Prints one line per problem; returns the exit code.
+
+    Args:
+        remark: at the end of each line.
+        rank: at its start.
+    """
     if isinstance(error, EbmtrainError):
         lines, code = str(error).splitlines(), error.exit_code
     else:
@@ -137,7 +158,7 @@ def print_error(error: Exception, arguments: list[str], remark: str = "") -> int
         lines, code = explain_error(error, arguments)
     # A terminal would interpret control characters: they are written as Python escapes.
     lines = [
-        "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{line}{remark}")
+        "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{rank}{line}{remark}")
         for line in lines
     ]
     messages = [f"ebmtrain: {line}" for line in lines]

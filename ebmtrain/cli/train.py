@@ -34,6 +34,7 @@ from ebmtrain.config.ensemble import build_members, member_configs
 from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 from ebmtrain.runs.storage.manifest import Job
+from ebmtrain.runtime.processes import current_rank, process_count
 from ebmtrain.runtime.signals import TerminationSignal
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def main(arguments: list[str]) -> int:
     command = [sys.argv[0], *arguments]
     if flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides:
         return _sweep(chosen, flags, command)
+    if (code := _continue_earlier_attempt()) is not None:
+        return code
     loader, name = chosen.loader(), flags.config_name or "config"
     if hydra_private.show_information(loader, flags, name):
         return 0
@@ -83,6 +86,27 @@ def main(arguments: list[str]) -> int:
     with _output_errors("hydra.run.dir"):
         start()
     return 0
+
+
+def _continue_earlier_attempt() -> int | None:
+    """The exit code of the run that torchrun started before with this command, which ended or was
+    killed, and is continued (`--max-restarts`); None: there is none."""
+    if current_rank() is None:
+        return None
+    from ebmtrain.config.trust import packages
+    from ebmtrain.runs.launch import resume
+    from ebmtrain.runs.storage.rundir import RunDir
+    from ebmtrain.runs.team import earlier_run
+
+    path = earlier_run()
+    if path is None:
+        return None
+    run = RunDir.open(path)
+    if run.read_json("result.json").get("status") == "finished":
+        return 0
+    # The parts that it names are those of this command.
+    signal = resume(path, None, tuple(packages(run.config())))["signal"]
+    return 128 + signal if signal else 0
 
 
 def run_job(
@@ -172,6 +196,11 @@ def _ensemble(config: DictConfig, members: list[Experiment], start: Callable[[],
 
 def _sweep(chosen: Presets, flags: Namespace, command: list[str]) -> int:
     """All jobs of a sweep, each in its own directory."""
+    if process_count() > 1:
+        raise ConfigError(
+            f"a sweep trains several runs, and torchrun started {process_count()} processes for "
+            "one: ebmtrain -m ... without torchrun"
+        )
     # Values that all jobs share are left out of the names of the directories.
     single = [text for text in flags.overrides if "=" in text and "," not in text]
     shared = [text.partition("=")[0].lstrip("+~") for text in single]

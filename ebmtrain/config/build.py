@@ -18,6 +18,7 @@ from ebmtrain.config.annotations import accepts_argument, get_target
 from ebmtrain.config.cross_checks import ragged_problems, space_problems
 from ebmtrain.config.experiment import Experiment
 from ebmtrain.config.instantiate import initialize_model, instantiate_part
+from ebmtrain.config.shards import check_shards, divide, with_shards
 from ebmtrain.config.sizes import check_sizes
 from ebmtrain.config.trust import Trust
 from ebmtrain.config.validate import ValidConfig, validate
@@ -32,6 +33,7 @@ from ebmtrain.evaluation.ragged_quality import RaggedDiagnostics, RaggedQuality
 from ebmtrain.runtime.devices import Device
 from ebmtrain.runtime.optional import import_optional
 from ebmtrain.training.loop import RETRIES
+from ebmtrain.training.shards import Shards
 from ebmtrain.training.state import TrainSpec
 from ebmtrain.types import (
     Dataset,
@@ -78,6 +80,8 @@ def build(
         import_optional(config["tracker"], f"tracker={config['tracker']}", config["tracker"])
     if trust is None:
         config = _with_absolute_paths(config)
+    if saved is None:
+        config = with_shards(config, resumed=trust is not None)
     sampler = instantiate_part(config, "sampler")
     built = _build_model_and_data(config, sampler, saved, device, dtype, resumed=trust is not None)
     return Experiment(
@@ -314,12 +318,13 @@ def _build_train_spec(config: dict[str, Any], method: Method, dataset: Dataset) 
     settings = schema.TrainSettings(**config["train"])
     n_train = len(dataset.train)
     batch_size = min(settings.batch_size, n_train)  # `opening_lines` says so
+    shards = check_shards(config, batch_size)
     steps = settings.steps
     if settings.epochs is not None:
         steps = -(-settings.epochs * n_train // batch_size)
     assert steps is not None  # checked by `validate`
     return TrainSpec(
-        method=method,
+        method=divide(method, shards),
         dataset=dataset,
         optimizer=instantiate_part(config, "optimizer"),
         n_steps=steps,
@@ -328,6 +333,7 @@ def _build_train_spec(config: dict[str, Any], method: Method, dataset: Dataset) 
         log_every=settings.log_every,
         seed=config["seed"],
         retries=RETRIES if config["supervisor"] == "retry" else 0,
+        shards=Shards(shards),
     )
 
 

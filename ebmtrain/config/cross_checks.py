@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ebmtrain.config.annotations import accepts_argument, get_target, nested_samplers
+from ebmtrain.runtime.processes import process_count
 from ebmtrain.types import HasConflicts, Space, takes_ragged, takes_space
 
 
@@ -15,7 +16,9 @@ def conflicts(config: dict[str, Any], parts: Iterable[str]) -> list[str]:
     Args:
         parts: the sections that name a class; a class may add its own checks, see `HasConflicts`.
     """
-    problems = [*_leave_one_out_problems(config), *_sampler_problems(config)]
+    problems = [
+        *_leave_one_out_problems(config), *_shard_problems(config), *_sampler_problems(config)
+    ]  # fmt: skip
     if config["train"]["steps"] is None and config["train"]["epochs"] is None:
         problems.append(
             "train.steps and train.epochs are both null: give train.steps=N or train.epochs=N"
@@ -48,6 +51,20 @@ def _leave_one_out_problems(config: dict[str, Any]) -> list[str]:
             f"{dataset['without']} one: dataset.without=null, or train.leave_one_out=false"
         )
     return problems
+
+
+def _shard_problems(config: dict[str, Any]) -> list[str]:
+    """Problems of several runs in one process with shards or with further processes."""
+    train, processes = config["train"], process_count()
+    several = ["train.leave_one_out=true"] if train.get("leave_one_out") else []
+    if train.get("ensemble") not in (None, 1):
+        several.append(f"train.ensemble={train['ensemble']}")
+    if several and processes > 1:
+        return [f"{several[0]} trains several runs, and torchrun started {processes} processes for "
+                "one: start it without torchrun"]  # fmt: skip
+    if several and (train.get("shards") or 1) > 1:
+        return [f"{several[0]} and train.shards={train['shards']}: give one of them"]
+    return []
 
 
 def _sampler_problems(config: dict[str, Any]) -> list[str]:

@@ -25,6 +25,10 @@ class TrainSettings:
             null: a single run. Runs of earlier versions do not have it.
         leave_one_out: one run for each class of the data, which leaves that class out; all have the
             same seed and split. Runs of earlier versions do not have it.
+        shards: equal parts of each batch and of the chains, each with random numbers of its own,
+            which processes share (torchrun); a run has the same numbers for any number of
+            processes that divides it. null: one for each process. Runs of earlier versions do not
+            have it.
     """
 
     steps: WholeNumber | None
@@ -34,6 +38,7 @@ class TrainSettings:
     log_every: Count
     ensemble: Annotated[int, Ge(1), Le(4096)] | None = None
     leave_one_out: bool = False
+    shards: Annotated[int, Ge(1), Le(4096)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,14 @@ from ebmtrain.samplers.resampling import effective_sample_size, log_mean_exp, sy
 from ebmtrain.score import freeze
 from ebmtrain.types import (
     Batch,
+    ChainCount,
     Cooling,
     Count,
     Energy,
     HasClamp,
     LossOutput,
     NonNegative,
+    Placement,
     Positive,
     Probability,
     Sampler,
@@ -37,7 +39,9 @@ from ebmtrain.types import (
     takes_space,
 )
 
-WALKER_SCHEMA: StateSchema = per_rank("chains", "energies", "log_weights")
+WALKER_SCHEMA: StateSchema = per_rank(
+    "chains", "energies", "log_weights", placement=Placement.PER_RANK_HALVES
+)
 """State of the walkers; the other keys are those of the sampler's adaptation."""
 
 
@@ -84,9 +88,9 @@ class Jarzynski:
 
     sampler: Sampler
     k: Count = 5
-    walkers: Count = 1024
-    moved: Count = 256
-    moved_measuring: Count = 512
+    walkers: ChainCount = 1024
+    moved: ChainCount = 256
+    moved_measuring: ChainCount = 512
     resample_below: Probability = 0.5
     noise_std: Positive = 1.5
     energy_regularization: NonNegative = 0.01

@@ -15,6 +15,7 @@ from ebmtrain.methods.contrast import contrastive_loss, regularization_of
 from ebmtrain.samplers.bounds import unsqueeze_like
 from ebmtrain.samplers.chain import Chain, adaptation_of, init_adaptation, run_chain
 from ebmtrain.types import (
+    ChainCount,
     Count,
     Energy,
     NonNegative,
@@ -61,7 +62,7 @@ class PersistentChains:
 
     sampler: Sampler
     k: Count = 5
-    slots: Count = 4096
+    slots: ChainCount = 4096
     reinit: Probability = 0.0
     noise_std: Positive = 1.5
     energy_regularization: NonNegative = 0.01

@@ -161,11 +161,12 @@ def check_properties(experiment: Experiment) -> Iterator[PropertyResult]:
     space = experiment.data_spec.support.space
     yield from check_energy(experiment.energy, x, space)
     yield from check_sampler(experiment.sampler, experiment.energy, x)
-    if (spec := experiment.train_spec) is None:
+    spec, method = experiment.train_spec, experiment.method
+    if spec is None or method is None:
         return
     points = experiment.standardization.to_standard(spec.dataset.train)
     points = points.to(experiment.device, experiment.dtype)
     labels = labels_of(spec.dataset)
     y = None if labels is None else labels.train.to(experiment.device)
     with torch.random.fork_rng(devices=[]):
-        yield from check_method(spec.method, experiment.energy, points, y, spec.batch_size, space)
+        yield from check_method(method, experiment.energy, points, y, spec.batch_size, space)

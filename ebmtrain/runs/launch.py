@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebmtrain.config.build import build
 from ebmtrain.config.experiment import Experiment
@@ -23,6 +23,7 @@ from ebmtrain.runs.storage.checkpoint_schema import Checkpoint, validate_state
 from ebmtrain.runs.storage.rundir import RunDir, check_files
 from ebmtrain.runs.summary import closing_lines, opening_lines, run_title
 from ebmtrain.runtime import native
+from ebmtrain.runtime.processes import current_rank
 from ebmtrain.runtime.signals import StopRequest
 from ebmtrain.training.compiled.select import select_stepper
 from ebmtrain.training.loop import (
@@ -33,6 +34,9 @@ from ebmtrain.training.loop import (
     train_step,
 )
 from ebmtrain.training.state import initial_state
+
+if TYPE_CHECKING:
+    from ebmtrain.runtime.team import Team
 
 
 def run_experiment(
@@ -62,9 +66,25 @@ def _run_session(
 ) -> dict[str, Any]:
     """Runs a single session to its end; returns the result."""
     spec = experiment.train_spec
-    stepper = None if spec is None else select_stepper(experiment.compile, spec)
-    steps = session_steps(experiment, run, choices, stepper, **options)
-    return run_to_completion(steps, stepper or train_step)
+    stepper: Any = None if spec is None else select_stepper(experiment.compile, spec)
+    with nullcontext() if spec is None else _team(experiment, run, options) as team:
+        if team is not None:
+            from ebmtrain.runs.team import LeadStep
+
+            stepper = LeadStep(team)
+        steps = session_steps(experiment, run, choices, stepper, team=team, **options)
+        return run_to_completion(steps, stepper or train_step)
+
+
+def _team(
+    experiment: Experiment, run: RunDir, options: Mapping[str, Any]
+) -> AbstractContextManager[Team | None]:
+    """The processes that torchrun started, if it started this one: see `runs.team.lead`."""
+    if current_rank() is None:
+        return nullcontext()
+    from ebmtrain.runs.team import lead  # which imports torch.distributed
+
+    return lead(experiment, run.path, options.get("resumed"))
 
 
 @contextmanager
@@ -193,13 +213,14 @@ def session_steps(
     *,
     resumed: Checkpoint | None = None,
     stop: StopRequest | None = None,
+    team: Team | None = None,
     quiet: bool = False,
     notes: list[str] | None = None,
 ) -> StepRequests[dict[str, Any]]:
     """A run with its console: yields at each update, returns the content of result.json.
 
     Args:
-        stepper, stop: see `Session`.
+        stepper, stop, team: see `Session`.
         resumed: the checkpoint from which the run continues; None: a new run.
         quiet: nothing to the terminal.
         notes: warnings to log before the run starts.
@@ -215,7 +236,7 @@ def session_steps(
         if resumed is not None:
             LOG.info("resumed at step %d of %d", resumed["step"], n_steps)
         session = Session(
-            experiment, run, console, run_title(experiment, choices), resumed, stepper, stop
+            experiment, run, console, run_title(experiment, choices), resumed, stepper, stop, team
         )
         result = yield from session.run_steps()
         for line in closing_lines(

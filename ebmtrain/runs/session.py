@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
@@ -34,6 +35,9 @@ from ebmtrain.training.loop import StepRequests, training_loop
 from ebmtrain.training.state import TrainState, initial_state
 from ebmtrain.types import Logger, method_chains
 
+if TYPE_CHECKING:
+    from ebmtrain.runtime.team import Team
+
 
 class Stepper(Protocol):
     """Computes updates; a result reports whether they were compiled."""
@@ -50,6 +54,7 @@ class Session:
         resumed: the checkpoint from which the run continues; None: a new run.
         stepper: computes the updates; None: `train_step`.
         stop: shared by the members of an ensemble; None: a new one.
+        team: the processes that train the model; None: this one alone.
     """
 
     def __init__(
@@ -61,9 +66,11 @@ class Session:
         resumed: Checkpoint | None = None,
         stepper: Stepper | None = None,
         stop: StopRequest | None = None,
+        team: Team | None = None,
     ):
         self.experiment, self.run, self.console, self.name = experiment, run, console, name
         self.resumed, self.stepper, self.stop = resumed, stepper, stop or StopRequest()
+        self.team = team
         saved: Mapping[str, Any] = resumed or {}
         self.step: int = saved.get("step", 0)
         self.energy_evaluations: int = saved.get("evaluations", 0)
@@ -81,6 +88,7 @@ class Session:
         self.costs_logged = False
         self.row: Mapping[str, float] = {}
         self.logged_warnings: set[str] = set()
+        self.restored: Mapping[str, Any] = {}
 
     def _restore_measurements(self, measured: Mapping[str, Any]) -> None:
         """Sets the results of the last evaluation."""
@@ -150,28 +158,29 @@ class Session:
             self._write_samples_and_figures(experiment.energy, {})
             self.finished = True
             return
-        state = initial_state(
-            experiment.train_spec, experiment.energy, experiment.generator("train")
-        )
+        spec = experiment.train_spec
+        spec = replace(spec, shards=replace(spec.shards, team=self.team))
+        state = initial_state(spec, experiment.energy, experiment.generator("train"))
         if self.resumed:
             state.load_state_dict(self.resumed)
             # A killed run may have left old checkpoints, and rows after this one.
             self.run.prune_checkpoints(state.step, experiment.checkpoint.keep)
             self.run.truncate_metrics(self.resumed["metrics_size"])
-        yield from training_loop(experiment.train_spec, state, self)
+        yield from training_loop(spec, state, self)
         self.step, self.energy_evaluations = state.step, state.evaluations
-        if state.step < experiment.train_spec.n_steps or state.pending is not None:
+        if state.step < spec.n_steps or state.pending is not None:
             return
+        method, _ = state.gather()
         self.stop.raise_from_now_on()
         if self.measured_at != state.step:  # killed after the last update, then resumed
-            self.numbers = self._run_evaluations(state.eval_model, state.method)
+            self.numbers = self._run_evaluations(state.eval_model, method)
         for text in self.best.final_warnings(self.numbers):
             warning = fit_advice(text, experiment.config)
             LOG.warning("warning: %s", warning)
             self.warnings.append(warning)
         error = divergence_error(experiment, state.step, self.numbers, self.row)
         self.name += "  diverged" if error is not None else ""
-        self._write_samples_and_figures(state.eval_model, state.method)
+        self._write_samples_and_figures(state.eval_model, method)
         if error is not None:  # its figures show what happened
             raise error
         self.finished = True
@@ -190,7 +199,8 @@ class Session:
         if not due:
             return {}
         self._check_divergence(state)
-        self.numbers = self._run_evaluations(state.eval_model, state.method, due)
+        method, _ = state.gather()
+        self.numbers = self._run_evaluations(state.eval_model, method, due)
         error = divergence_error(self.experiment, self.step, self.numbers, self.row)
         if error is not None and self._retries_left(state):
             raise error
@@ -238,8 +248,9 @@ class Session:
         if due and self.figures.is_planar:
             self._check_divergence(state)
             title, name = f"step {state.step}", f"{state.step:08d}"
+            method, _ = state.gather()
             with interruptible(), progress_lines("landscape"):
-                points = self._figure_points(state)
+                points = self._figure_points(state, method)
                 self.figures.draw_landscape(state.eval_model, points, title, name)
 
     def save(self, state: TrainState, now: bool) -> None:
@@ -278,6 +289,7 @@ class Session:
             LOG.warning("warning: %s", note)
         saved = validate_state(found)
         state.load_state_dict(saved)
+        self.restored = saved
         # `best` is kept: best.pt holds a good state.
         self._restore_measurements(saved["measured"])
         self.run.truncate_metrics(saved["metrics_size"])
@@ -292,23 +304,27 @@ class Session:
             latest["step"], len(state.retries), self.experiment.train_spec.retries,
             latest["back_to"], latest["lr"],
         )  # fmt: skip
+        if self.team is not None:
+            self.team.load({**self.restored, "retries": state.retries})
         self.save(state, now=True)
 
     def should_stop(self) -> bool:
+        if self.team is not None and self.stop.signal is None:
+            self.stop.signal = self.team.signal or None  # that another process received
         return self.stop.signal is not None
 
     # After training
 
-    def _figure_points(self, state: TrainState) -> Tensor:
+    def _figure_points(self, state: TrainState, method: Mapping[str, Tensor]) -> Tensor:
         """Points of the model: the method's own chains if it has some, else short chains from
         points of its own sampler, or from noise."""
         n = self.experiment.plots.points
         generator = self.experiment.generator("picture", state.step)
-        kept = method_chains(state.method)
+        kept = method_chains(method)
         if kept is not None:
             return resample_chains(kept, n, generator)
         sampler, energy = self.experiment.sampler, state.eval_model
-        first = chain_starts(self.experiment, energy, "chains", n, state.method, generator)
+        first = chain_starts(self.experiment, energy, "chains", n, method, generator)
         return draw(sampler, energy, first, count=n, burn_in=100, thin=1, generator=generator)
 
     def _write_samples_and_figures(self, energy: nn.Module, method: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,8 @@ from annotated_types import Gt, Le
 
 from ebmtrain.errors import ConfigError
 from ebmtrain.runtime import native
+from ebmtrain.runtime.processes import current_rank
+from ebmtrain.types import Positive
 
 LOG = logging.getLogger("ebmtrain")
 CompileOption = bool | Literal["auto", "cuda_graph"]
@@ -39,6 +41,8 @@ class Device:
         native: compute perceptrons in float32 on the CPU by C++ (see `native`), if the machine has
             a compiler; triton: also run chains on them by a Triton kernel on an NVIDIA GPU; false:
             use torch's operations only.
+        patience: longest time that one process waits for another (torchrun), in s. Runs of earlier
+            versions do not have it.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -47,6 +51,7 @@ class Device:
     deterministic: bool = False
     compile: CompileOption = False
     native: bool | Literal["triton"] = True
+    patience: Positive = 1800.0
 
     def select(self) -> tuple[torch.device, torch.dtype]:
         """The torch device and the floating-point type. Changes nothing in the process.
@@ -70,6 +75,9 @@ class Device:
         name = self.accelerator
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
+        place = current_rank()
+        if name == "cuda" and place is not None:
+            name = f"cuda:{place.local}"
         return torch.device(name), _DTYPES[self.dtype]
 
     def set_up_process(self) -> None:

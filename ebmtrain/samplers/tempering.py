@@ -12,8 +12,10 @@ from ebmtrain.samplers.chain import adaptation_of, jumps_of, temperature_of
 from ebmtrain.samplers.metropolis import accept_mask, acceptance_probability, choose
 from ebmtrain.types import (
     Adaptation,
+    ChainCount,
     Count,
     Energy,
+    Placement,
     Positive,
     Sampler,
     SmallCount,
@@ -65,7 +67,7 @@ class Tempering:
     sampler: Sampler
     hottest: Positive
     levels: SmallCount
-    replicas: Count
+    replicas: ChainCount
     swap_every: Count = 1
 
     def __post_init__(self) -> None:
@@ -183,7 +185,7 @@ class _HotReplicas:
     def state_schema(self) -> StateSchema:
         inner = schema_of(self.inner)
         hot = {f"hot_{name}": placement for name, placement in inner.items()}
-        return inner | hot | per_rank("replicas")
+        return inner | hot | per_rank("replicas", placement=Placement.PER_RANK_LEVELS)
 
     def start(self, sampler: Any, like: Tensor) -> Tensors:
         rows = torch.arange(sampler.replicas, device=like.device) % len(like)

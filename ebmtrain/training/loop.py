@@ -7,12 +7,14 @@ are computed as one batch (`run_interleaved`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Coroutine
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ebmtrain.errors import DivergedError
 from ebmtrain.runtime.signals import Interruption, interruptible
@@ -20,8 +22,9 @@ from ebmtrain.score import attached_gradient, count_evaluations
 from ebmtrain.training.divergence import MAX_ABS_ENERGY, check_divergence
 from ebmtrain.training.ema import ema_update, ema_weight
 from ebmtrain.training.metrics import Metrics, window_means
+from ebmtrain.training.shards import merge, split
 from ebmtrain.training.state import TrainSpec, TrainState
-from ebmtrain.types import Batch, Tensors
+from ebmtrain.types import Batch, Placement, Tensors
 
 RETRIES = 3  # of a supervised run, each at half the learning rate of the one before
 
@@ -66,7 +69,7 @@ _StepFunction = Callable[[TrainSpec, TrainState, Batch, float | None], StepResul
 """`train_step` or its compiled form."""
 
 _T = TypeVar("_T")
-StepRequests = Generator[StepRequest, StepResult, _T]
+StepRequests = Coroutine[StepRequest, StepResult, _T]
 """A generator that yields at each update and returns a T."""
 
 
@@ -210,6 +213,8 @@ class _Backward(NamedTuple):
     """In these parameters, flattened and concatenated."""
     numbers: Tensors
     """The loss and the method's metrics, shape () each, energies first."""
+    method: Tensors
+    """The method's state after it."""
     evaluations: int
     """Of the energy."""
 
@@ -220,36 +225,93 @@ def train_step(
     """One update on the device: backward, reduce, apply. Nothing in it waits for the device.
 
     Args:
+        batch: of all shards.
         weight: of the new parameters in their average; None: no average is kept.
 
     Returns:
-        The metrics, and the number of energy evaluations.
+        The metrics, and the number of energy evaluations, of all shards.
     """
-    result = _backward(spec, state, batch)
-    gradient, values = _reduce(result)
-    return _apply(spec, state, result, gradient, values, weight), result.evaluations
+    results = _backward_shards(spec, state, batch)
+    gradient, values = _reduce(spec, state, results)
+    metrics = _apply(spec, state, results[0], gradient, values, weight)
+    return metrics, results[0].evaluations * spec.shards.total
 
 
-def _backward(spec: TrainSpec, state: TrainState, batch: Batch) -> _Backward:
-    """Loss and gradient of the batch; replaces the method's state."""
+def _backward_shards(spec: TrainSpec, state: TrainState, batch: Batch) -> list[_Backward]:
+    """Loss and gradient of each shard of this process."""
+    shards = spec.shards
+    methods = split(state.method, state.schema, len(shards.held))
+    before = state.copy_buffers() if len(methods) > 1 else {}
+    results = []
+    for number, method, generator in zip(shards.held, methods, state.generators, strict=True):
+        if results:
+            state.restore_buffers(before)  # each shard starts with the same ones
+        results.append(_backward(spec, state, shards.part(batch, number), method, generator))
+    return results
+
+
+def _backward(
+    spec: TrainSpec, state: TrainState, batch: Batch, before: Tensors, generator: Generator
+) -> _Backward:
+    """Loss and gradient of a batch. A signal interrupts it, unless other processes wait for it.
+
+    Args:
+        before: the method's state.
+    """
     tensors = state.trainable
-    with interruptible(), count_evaluations(state.energy) as tally:
-        loss, metrics, method = spec.method.loss(state.energy, batch, state.method, state.generator)
+    waited_for = spec.shards.team is not None
+    with nullcontext() if waited_for else interruptible(), count_evaluations(state.energy) as tally:
+        loss, metrics, method = spec.method.loss(state.energy, batch, before, generator)
         gradient = attached_gradient(loss, tensors)
         if gradient is None:
             found = torch.autograd.grad(loss, tensors, allow_unused=True)
             pairs = [(t, g) for t, g in zip(tensors, found, strict=True) if g is not None]
             tensors = [t for t, _ in pairs]
             gradient = torch.cat([g.flatten() for _, g in pairs])
-    state.method = method
     names = sorted(metrics, key=lambda name: not name.startswith("energy"))
     numbers = {"loss": loss.detach()} | {name: metrics[name] for name in names}
-    return _Backward(tensors, gradient, numbers, tally.points)
+    return _Backward(tensors, gradient, numbers, method, tally.points)
 
 
-def _reduce(result: _Backward) -> tuple[Tensor, Tensor]:
-    """The gradient and the numbers of the whole batch, each as one vector."""
-    return result.gradient, torch.stack(list(result.numbers.values()))
+def _reduce(
+    spec: TrainSpec, state: TrainState, results: Sequence[_Backward]
+) -> tuple[Tensor, Tensor]:
+    """The gradient and the numbers of the whole batch, each as one vector; replaces the method's
+    state. Of several shards these are means, as is what the method replicates and has changed."""
+    first = results[0]
+    if spec.shards.total == 1:
+        state.method = first.method
+        return first.gradient, torch.stack(list(first.numbers.values()))
+    before, kind = state.method, first.gradient.dtype
+    shared = [
+        name for name, value in first.method.items()
+        if state.schema.get(name) is Placement.REPLICATED and value is not before[name]
+    ]  # fmt: skip
+    rows = []
+    for result in results:
+        numbers = torch.stack(list(result.numbers.values()))
+        replicated = [result.method[name].detach().flatten().to(kind) for name in shared]
+        diverged = _unbounded(numbers[: 1 + _energies(result)])
+        rows.append(torch.cat([result.gradient, numbers, *replicated, diverged[None].to(kind)]))
+    whole = spec.shards.sum(torch.stack(rows)) / spec.shards.total
+    sizes = [len(first.gradient), len(first.numbers)]
+    sizes += [first.method[name].numel() for name in shared]
+    gradient, values, *means, diverged = whole.split([*sizes, 1])
+    state.method = merge([result.method for result in results], state.schema)
+    for name, mean in zip(shared, means, strict=True):
+        state.method[name] = mean.view_as(first.method[name]).to(first.method[name])
+    state.diverged |= diverged[0] > 0  # of any shard, whatever the mean
+    return gradient, values
+
+
+def _energies(result: _Backward) -> int:
+    """How many of the metrics are energies; they come first."""
+    return sum(name.startswith("energy") for name in result.numbers)
+
+
+def _unbounded(values: Tensor) -> Tensor:
+    """Whether one of these is not finite or beyond its bound, shape ()."""
+    return ~(values.abs().amax() < MAX_ABS_ENERGY)  # NaN compares false: it diverged
 
 
 def _apply(
@@ -263,6 +325,7 @@ def _apply(
     """Clip the gradient, move the parameters and their average, set the divergence flag.
 
     Args:
+        result: of any shard, for the names.
         gradient, values: of `_reduce`.
     """
     norm = torch.linalg.vector_norm(gradient)
@@ -279,8 +342,7 @@ def _apply(
 
     loss, *names = result.numbers
     vector = torch.cat([values[:1], norm[None], values[1:]])
-    bounded = vector[: 2 + sum(name.startswith("energy") for name in names)]
-    state.diverged |= ~(bounded.abs().amax() < MAX_ABS_ENERGY)  # NaN compares false: it diverged
+    state.diverged |= _unbounded(vector[: 2 + _energies(result)])
     return Metrics((loss, "grad_norm", *names), vector)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from torch import Generator, Tensor, nn
 from ebmtrain.errors import CheckpointError, one_line
 from ebmtrain.training.ema import EmaPairs, ema_pairs
 from ebmtrain.training.optimizers import OptimizerSpec
-from ebmtrain.types import Dataset, Method, Tensors, TrainingItems
+from ebmtrain.training.shards import WHOLE, Shards, merge
+from ebmtrain.types import Dataset, Method, StateSchema, Tensors, TrainingItems, schema_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class TrainSpec:
     """What stays the same through training."""
 
     method: Method
+    """Of one shard."""
     dataset: Dataset
     optimizer: OptimizerSpec
     n_steps: int
@@ -31,12 +33,13 @@ class TrainSpec:
     seed: int
     retries: int = 0
     """How often a run that diverges returns to its last checkpoint, at half the learning rate."""
+    shards: Shards = WHOLE
 
 
 class Snapshot(NamedTuple):
     """See `TrainState.snapshot`."""
 
-    generator: Tensor
+    generators: list[Tensor]
     buffers: dict[nn.Module, dict[str, Tensor | None]]
 
 
@@ -50,7 +53,9 @@ class TrainState:
     """The exponential moving average of `energy`, if one is kept."""
     optimizer: torch.optim.Optimizer
     method: Tensors
-    generator: Generator
+    """Of the shards that this process holds: see `shards.merge`."""
+    generators: list[Generator]
+    """One for each of them."""
     window: dict[tuple[str, ...], list[Tensor]]
     """One vector of metrics per update since the last row, by their names, which a resumed run
     may change: a row is their mean, whether or not the run was stopped between."""
@@ -63,8 +68,19 @@ class TrainState:
     """One of {"step", "back_to", "lr"} per time that training diverged and went back."""
     diverged: Tensor
     """Shape (), bool, sticky: set on the device, read at log time and before a save only."""
+    shards: Shards = WHOLE
+    schema: StateSchema = field(default_factory=dict)
+    """Of `method`."""
     checked_at: int | None = None
     """The step at which `check_divergence` last found it sound."""
+    _gathered: tuple[int, Tensors, Tensor] | None = None
+    """The step of the last `gather`, and what it found."""
+
+    @property
+    def generator(self) -> Generator:
+        """That of a run without shards."""
+        (generator,) = self.generators
+        return generator
 
     @cached_property
     def module_tensors(self) -> list[Tensor]:
@@ -97,18 +113,26 @@ class TrainState:
         return self.energy if self.average is None else self.average
 
     def snapshot(self) -> Snapshot:
-        """What a loss changes in place: the generator, and buffers of the energy."""
+        """What a loss changes in place: the generators, and buffers of the energy."""
+        return Snapshot([g.get_state() for g in self.generators], self.copy_buffers())
+
+    def copy_buffers(self) -> dict[nn.Module, dict[str, Tensor | None]]:
+        """Copies of the energy's buffers, such as the vectors of a spectral norm."""
         buffers = {module: vars(module)["_buffers"] for module in self._modules_with_buffers}
-        copies = {
+        return {
             module: {name: None if b is None else b.clone() for name, b in found.items()}
             for module, found in buffers.items()
         }
-        return Snapshot(self.generator.get_state(), copies)
 
     def restore(self, before: Snapshot) -> None:
         """Undoes a loss that was interrupted."""
-        self.generator.set_state(before.generator)
-        for module, buffers in before.buffers.items():
+        for generator, value in zip(self.generators, before.generators, strict=True):
+            generator.set_state(value)
+        self.restore_buffers(before.buffers)
+
+    def restore_buffers(self, before: Mapping[nn.Module, Mapping[str, Tensor | None]]) -> None:
+        """Sets the energy's buffers to those of `copy_buffers`."""
+        for module, buffers in before.items():
             for name, value in buffers.items():
                 if value is not None:
                     vars(module)["_buffers"][name].copy_(value)
@@ -117,14 +141,31 @@ class TrainState:
     def _modules_with_buffers(self) -> list[nn.Module]:
         return [m for m in self.energy.modules() if any(True for _ in m.buffers(recurse=False))]
 
+    def gather(self) -> tuple[Tensors, Tensor]:
+        """The method's state and the item `generator` of a checkpoint, of all shards. All processes
+        take part; process 0 has the result."""
+        own = torch.stack([g.get_state() for g in self.generators])
+        team = self.shards.team
+        if team is None:
+            return self.method, own if self.shards.total > 1 else own[0]
+        if self._gathered is None or self._gathered[0] != self.step:
+            names = list(self.method)
+            found = team.gather_all([own, *self.method.values()])
+            states = [dict(zip(names, values, strict=True)) for _, *values in found]
+            whole = merge(states, self.schema)
+            method = {name: value.to(self.method[name]) for name, value in whole.items()}
+            self._gathered = self.step, method, torch.cat([generators for generators, *_ in found])
+        return self._gathered[1:]
+
     def state_dict(self) -> TrainingItems:
+        method, generator = self.gather()
         return {
             "step": self.step,
             "energy": self.energy.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "method": {name: value.detach() for name, value in self.method.items()},
-            "generator": self.generator.get_state(),
+            "method": {name: value.detach() for name, value in method.items()},
+            "generator": generator,
             "evaluations": self.evaluations,
             "retries": [dict(retry) for retry in self.retries],
             "window": [(list(names), torch.stack(rows)) for names, rows in self.window.items()],
@@ -146,25 +187,28 @@ class TrainState:
                 _same_kinds(self.average.state_dict(), average)
                 self.average.load_state_dict(average)
             self.load_optimizer(saved["optimizer"])
-            shapes, saved_shapes = _shapes_of(self.method), _shapes_of(saved["method"])
+            generators = self.shards.rows_of(saved["generator"])
+            method = self.shards.own(saved["method"], self.schema)
+            shapes, saved_shapes = _shapes_of(self.method), _shapes_of(method)
             if shapes != saved_shapes:
                 raise ValueError(f"the method keeps {shapes}, not {saved_shapes}")
-            _same_kinds(self.method, saved["method"])
-            for name, value in saved["method"].items():
+            _same_kinds(self.method, method)
+            for name, value in method.items():
                 if self.method[name].requires_grad:  # the optimizer holds this very tensor
                     self.method[name].data.copy_(value)
                 else:
                     self.method[name] = value.to(self.method[name])
-            if saved["generator"].shape != self.generator.get_state().shape:
-                raise ValueError("its random numbers are those of another kind of device")
-            self.generator.set_state(saved["generator"])
+            for generator, value in zip(self.generators, generators, strict=True):
+                if value.shape != generator.get_state().shape:
+                    raise ValueError("its random numbers are those of another kind of device")
+                generator.set_state(value)
             like = next(self.energy.parameters())
             self.window = {tuple(names): list(rows.to(like)) for names, rows in saved["window"]}
             self.step, self.evaluations = saved["step"], saved["evaluations"]
             self.retries = [dict(retry) for retry in saved["retries"]]
             self.pending = saved["pending"]
             self.diverged.zero_()  # it was looked at before the state was saved
-            self.checked_at = None
+            self.checked_at = self._gathered = None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError,
                 IndexError) as error:  # fmt: skip
             reason = one_line(error)
@@ -216,23 +260,29 @@ def initial_state(spec: TrainSpec, energy: nn.Module, generator: Generator) -> T
 
     Args:
         energy: on its device, in its type; trained in place.
-        generator: of all draws that training makes, on the same device.
+        generator: of all draws that training makes, on the same device; with several shards each
+            has its own.
     """
     like = spec.dataset.batch(0, 1, spec.seed).x
     x = spec.dataset.standardization.to_standard(spec.dataset.train).to(like)
-    method = spec.method.init(x, generator)
+    shards, schema = spec.shards, schema_of(spec.method)
+    generators = shards.generators(spec.seed, generator)
+    method = merge([spec.method.init(x, g) for g in generators], schema)
+    method = shards.own(method, schema)
     return TrainState(
         step=0,
         energy=energy,
         average=None if spec.ema is None else copy.deepcopy(energy).requires_grad_(False),
         optimizer=spec.optimizer.build(_trainable_tensors(energy, method)),
         method=method,
-        generator=generator,
+        generators=[generators[i] for i in shards.held],
         window={},
         pending={},
         evaluations=0,
         retries=[],
         diverged=torch.zeros((), dtype=torch.bool, device=x.device),
+        shards=shards,
+        schema=schema,
     )
 
 

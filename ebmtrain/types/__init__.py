@@ -66,6 +66,8 @@ from ebmtrain.types.methods import (
     needs_labels,
 )
 from ebmtrain.types.ranges import (
+    OF_ALL_SHARDS,
+    ChainCount,
     Count,
     Decay,
     NonNegative,

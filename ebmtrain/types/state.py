@@ -16,17 +16,23 @@ class Placement(Enum):
     """Where a tensor of a method's state belongs when several processes train one model."""
 
     PER_RANK = "per rank"
-    """Each process has its own: chains and what belongs to them. A checkpoint holds all of them."""
+    """Each process has its own: chains and what belongs to them. A checkpoint holds all of them:
+    their rows one after the other, and the sum of a scalar, which counts something."""
+    PER_RANK_HALVES = "per rank, in halves"
+    """Likewise, with two groups of equal size in the first dimension."""
+    PER_RANK_LEVELS = "per rank, of each level"
+    """Likewise, with the rows in the second dimension."""
     REPLICATED = "replicated"
-    """The same on every process: an adapted step size, a log Z, a fitted noise distribution."""
+    """The same on every process: an adapted step size, a log Z, a fitted noise distribution. What
+    a loss returns is averaged over the processes, unless it is what the loss was given."""
 
 
 StateSchema = dict[str, Placement]
 """Every tensor of a state, by its name."""
 
 
-def per_rank(*names: str) -> StateSchema:
-    return dict.fromkeys(names, Placement.PER_RANK)
+def per_rank(*names: str, placement: Placement = Placement.PER_RANK) -> StateSchema:
+    return dict.fromkeys(names, placement)
 
 
 def replicated(*names: str) -> StateSchema:
@@ -46,7 +52,7 @@ class TrainingItems(TypedDict):
     """Its `state` and `param_groups`."""
     method: Tensors
     generator: Tensor
-    """State of the generator of all draws."""
+    """State of the generator of all draws; with several shards a row for each of them."""
     evaluations: int
     """Of the energy, so far."""
     retries: list[dict[str, Any]]

@@ -26,7 +26,7 @@ def test_init_returns_what_the_method_declares(method, sampler):
     state = part.init(torch.randn(6, 2, generator=seeded()), seeded(1))
     schema = schema_of(part)
     assert set(schema) == set(state)
-    of_chains = {name for name, where in schema.items() if where is Placement.PER_RANK}
+    of_chains = {name for name, where in schema.items() if where is not Placement.REPLICATED}
     kept = method_chains(state)
     replicas = {"replicas"} & set(state)  # of tempering
     if kept is None:

@@ -25,7 +25,7 @@ def _should_compile(wanted: CompileOption, spec: TrainSpec) -> bool:
 
 def select_stepper(wanted: CompileOption, spec: TrainSpec) -> CompiledTrainStep | None:
     """The compiled update of a run; None: `train_step`."""
-    compiles = _should_compile(wanted, spec)
+    compiles = _should_compile(wanted, spec) and spec.shards.total == 1
     return CompiledTrainStep(cuda_graph=wanted == "cuda_graph") if compiles else None
 
 
