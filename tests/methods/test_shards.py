@@ -100,7 +100,7 @@ def test_states_of_shards_are_those_of_the_whole(method, sampler):
 
 
 def test_a_count_of_the_shards_is_their_sum():
-    schema = schema_of(build("method", "pcd"))
+    schema = schema_of(build("method", "pcd", sampler=build("sampler", "mala")))
     states = [{"restarts": torch.tensor(n)} for n in (3, 4)]
     joined = merge(states, schema)
     assert joined == {"restarts": torch.tensor(7)}
@@ -123,4 +123,4 @@ def test_a_state_that_is_not_declared_is_refused_with_several_shards():
 )
 def test_walkers_that_do_not_divide_are_refused(field, message):
     with pytest.raises(ConfigError, match=message):
-        divide(build("method", "jarzynski", **{field: 1022}), V)
+        divide(build("method", "jarzynski", sampler=build("sampler", "mala"), **{field: 1022}), V)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -253,6 +254,41 @@ def test_a_killed_process_leaves_a_run_that_a_new_attempt_completes(folder, unbr
     again = Ranks(words, folder, store=ranks.store).ended()
     assert [(e.code, e.err) for e in again] == [(0, "")] * 2
     assert run_differences(unbroken, folder / "run") == []
+
+
+KILLED_ONCE = """
+import os, signal
+from pathlib import Path
+import ebmtrain.training.loop as loop
+from ebmtrain.cli.main import entry
+from ebmtrain.runs.figures import RunFigures
+RunFigures.draw_landscape = lambda *_: None
+RunFigures.draw_all = lambda *_: []
+original, calls = loop._apply, []
+def function(*arguments):
+    calls.append(None)
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "1":
+        Path("again").touch()
+    elif len(calls) == 5 and os.environ["RANK"] == "1":
+        Path("killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+loop._apply = function
+entry()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_killed_process_again(folder, unbroken):
+    (folder / "once.py").write_text(KILLED_ONCE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command = [*torchrun, "--max-restarts=1", "once.py", *words_of("pcd")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "killed").exists()
+    assert (folder / "again").exists()
+    assert run_differences(unbroken, folder / "run") == []
+    assert "resumed at step 3 of 9" in done.stdout
 
 
 @pytest.mark.slow
