@@ -12,18 +12,20 @@ from ebmtrain.cli.arguments import check_options, parse_run_and_options, split_f
 from ebmtrain.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ebmtrain.runs.trained_run import Run
 
 USAGE = (
-    "ebmtrain score RUN [--data FILE | --contacts] --out FILE.csv|npy|npz [fpr=0.05] [array=NAME] "
-    "[checkpoint=best] [dataset.path=MOVED] ..."
+    "ebmtrain score RUN [--data FILE] [--features | --contacts] --out FILE.csv|npy|npz "
+    "[fpr=0.05] [array=NAME] [checkpoint=best] [dataset.path=MOVED] ..."
 )
 _FPR = 0.05
 
 
 def main(arguments: list[str]) -> int:
-    contacts = "--contacts" in arguments
-    arguments = [word for word in arguments if word != "--contacts"]
+    contacts, features = ("--contacts" in arguments), ("--features" in arguments)
+    arguments = [word for word in arguments if word not in ("--contacts", "--features")]
     rest, files = split_flags(arguments, ("--data", "--out"), others=True)
     path, options, trust = parse_run_and_options(rest, USAGE)
     check_options(options, ("array", "checkpoint", "fpr", "device.*", "dataset.path"))
@@ -55,6 +57,8 @@ def main(arguments: list[str]) -> int:
             scores["row"] = dataset.row_numbers[len(dataset.train) :].numpy()
     else:
         raise ConfigError("a landscape has no held-out rows: give --data FILE")
+    if features:
+        return _write_features(run, x, out)
     energy = energies(run.energy, x).double().cpu()
     scores = {"energy": energy.numpy(), **scores}
     log_z = run.log_z
@@ -100,6 +104,31 @@ def _write_contacts(run: Run, data: str | None, out: Path) -> int:
     table = torch.stack([i + 1.0, j + 1.0, matrix[i, j]], 1).numpy()
     run.directory.write_output(out, encode_arrays(out.suffix, arrays, table, ("i", "j", "score")))
     print(f"{counted(len(i), 'pair')}, i, j and score: {out}")
+    return 0
+
+
+def _write_features(run: Run, x: Tensor, out: Path) -> int:
+    """p(h = 1 | v) of the hidden units of each row.
+
+    Raises:
+        ConfigError: the model has no hidden units.
+        DataError: a row holds no states.
+    """
+    import torch
+
+    from ebmtrain.cli.run_files import encode_arrays
+    from ebmtrain.types import Bipartite
+
+    model = run.standard_energy
+    if not isinstance(model, Bipartite):
+        raise ConfigError("--features are of hidden units: train with model=rbm")
+    run.experiment.data_spec.support.check(x, "points")
+    with torch.no_grad():
+        hidden = model.hidden(x.to(run.experiment.device, run.experiment.dtype))
+    table = hidden.double().cpu().numpy()
+    names = [f"hidden_{i + 1}" for i in range(table.shape[1])]
+    run.directory.write_output(out, encode_arrays(out.suffix, {"hidden": table}, table, names))
+    print(f"{counted(len(x), 'row')}, p(h = 1 | v) of {counted(len(names), 'hidden unit')}: {out}")
     return 0
 
 

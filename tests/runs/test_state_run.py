@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from same_state import run_differences
 
 from ebmtrain.config import presets
@@ -70,6 +71,14 @@ def test_a_run_is_trained_resumed_sampled_and_scored(command, which):
     assert command("sample", "run", "count=7", "start=noise", "out=s.npy").code == 0
     assert set(np.unique(np.load("s.npy"))) <= {0.0, 1.0}
 
+    outcome = command("score", "run", "--data", "s.npy", "--features", "--out", "h.csv")
+    if "model=rbm" in KINDS[which]:
+        model = load("run").standard_energy
+        hidden = model.hidden(torch.from_numpy(np.load("s.npy")).float()).detach().numpy()
+        found = np.genfromtxt("h.csv", delimiter=",", skip_header=1)
+        np.testing.assert_allclose(found, hidden, rtol=1e-6)
+    else:
+        assert (outcome.code, "train with model=rbm" in outcome.err) == (2, True)
     assert command("score", "run", "--data", "s.npy", "--out", "e.csv").code == 0
     neg_log_p = np.genfromtxt("e.csv", delimiter=",", names=True)["neg_log_p"]
     energy = load("run").energy(np.load("s.npy")).double().numpy()
