@@ -32,6 +32,7 @@ def from_file(
     header: bool | None = None,
     missing: list[float] | None = None,
     labels: str | int | None = None,
+    label: str | int | None = None,
     without: WholeNumber | None = None,
     id: str | int | None = None,
     time: str | int | None = None,
@@ -58,6 +59,8 @@ def from_file(
         missing: numbers that stand for a missing value; points with them are left out. null: none,
             and values that look like such a code are refused.
         labels: name of the column, or of the array, of the classes; null: none.
+        label: name of the column, or of the array, that is 0 for normal points and 1 for anomalies,
+            which are left out of both parts: labels and without=1 in one; null: none.
         id, time: names of two columns of a table in long format, whose rows are steps: the
             sequence of a step, and its time. A point is then (length, channels), one channel per
             other column. All sequences have the same times, up to their length, in any order of
@@ -75,10 +78,17 @@ def from_file(
             real numbers.
 
     Raises:
-        ConfigError: only one of id and time is given, or both name the same column; states are to
-            be standardized, dequantized or bounded.
+        ConfigError: only one of id and time is given, or both name the same column; label is given
+            with labels or without; states are to be standardized, dequantized or bounded.
         DataError: the file is invalid; one line with the reason and the remedy.
     """
+    if label is not None:
+        if labels is not None or without is not None:
+            raise ConfigError(
+                f"dataset.label={label} names the anomalies, and dataset.labels and "
+                "dataset.without the classes: give only one kind"
+            )
+        labels, without = label, 1
     array, labels, id, time = (None if x is None else str(x) for x in (array, labels, id, time))
     names = None if columns is None else [str(name) for name in columns]
     if (id is None) != (time is None) or (id is not None and id == time):
@@ -92,6 +102,8 @@ def from_file(
         path, array, names, long, labels=labels, header=header, select=select, ragged=True
     )
     notes = list(found)
+    if label is not None:
+        _check_anomaly_labels(path, str(label), words)
     if missing:
         count = len(values)
         values, words = leave_rows_out(values, words, missing)
@@ -161,6 +173,17 @@ def _select_rows(n: int, *, n_train: int | None, holdout: float, seed: int) -> n
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False, shuffle=False))
 
 
+def _check_anomaly_labels(path: str, name: str, words: tuple[str, ...] | None) -> None:
+    """Raises DataError unless the labels are 0 and 1, both of them."""
+    found = sorted(set(words or ()), key=_label_key)
+    if [_label_key(word)[0] for word in found] != [0, 1]:
+        raise DataError(
+            f"{path} has the labels {', '.join(found[:5])} in {name}: dataset.label needs 0 for "
+            "normal points and 1 for anomalies; of other classes give dataset.labels and "
+            "dataset.without"
+        )
+
+
 def _classes(
     path: str, name: str | None, words: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], torch.Tensor | None]:
@@ -179,6 +202,6 @@ def _classes(
 
 def _label_key(word: str) -> tuple[float, str]:
     try:
-        return float(word), word
+        return float({"False": "0", "True": "1"}.get(word, word)), word
     except ValueError:
         return math.inf, word

@@ -9,14 +9,18 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ebmtrain.evaluation.estimators.auroc import auroc
-from ebmtrain.evaluation.estimators.threshold import false_positive_rate
+from ebmtrain.evaluation.estimators.threshold import (
+    false_positive_rate,
+    fewest_inliers,
+    threshold,
+)
 from ebmtrain.evaluation.protocol import Evaluation, EvaluationInput, Metric, float64_copy
 from ebmtrain.runtime.optional import import_sklearn
 from ebmtrain.score import in_chunks
-from ebmtrain.types import Dataset, HasAnomalies, WholeNumber
+from ebmtrain.types import Dataset, HasAnomalies, OpenUnit, SmallCount, WholeNumber
 
 DETECTORS = {
     "kde": "KernelDensity",
@@ -37,7 +41,13 @@ class OutlierBaselines:
     same points, in the units that the model sees.
 
     auroc, auroc_se    of the energy, see `auroc`; over all points of the class
+    aupr               of the energy: average precision, the anomalies as positives; by chance
+                       their share of the points
+    auroc_lower, auroc_upper, aupr_lower, aupr_upper   ends of the 95 % intervals by bootstrap of
+                       held-out points and anomalies
     fpr95              of the energy, see `false_positive_rate`
+    recall             of the energy: the fraction of anomalies above its `threshold` at the
+                       false-positive rate `fpr`, if there are held-out points enough for it
     auroc_kde          of KernelDensity, at each bandwidth
     auroc_lof          of LocalOutlierFactor, at each number of neighbours
     auroc_svm          of OneClassSVM, at all pairs of GAMMAS and NUS
@@ -48,6 +58,9 @@ class OutlierBaselines:
 
     Args:
         every: updates between two evaluations, see `Evaluator`.
+        fpr: false-positive rate of `recall`.
+        bootstrap: bootstrap samples of the intervals.
+        detectors: whether to fit the detectors.
 
     Raises:
         ConfigError: scikit-learn is not installed.
@@ -55,6 +68,9 @@ class OutlierBaselines:
 
     at_start: ClassVar[bool] = False
     every: WholeNumber
+    fpr: OpenUnit = 0.05
+    bootstrap: SmallCount = 200
+    detectors: bool = True
     _cache: WeakKeyDictionary[Dataset, dict[str, list[float]]] = field(
         init=False, repr=False, compare=False, default_factory=WeakKeyDictionary
     )
@@ -65,11 +81,14 @@ class OutlierBaselines:
     @staticmethod
     def conflicts(config: Mapping[str, Any]) -> list[str]:
         """What is wrong with a configuration for this evaluation, each with its remedy."""
-        if config["dataset"].get("without") is not None or config["train"].get("leave_one_out"):
+        dataset, train = config["dataset"], config["train"]
+        given = (dataset.get("without"), dataset.get("label"))
+        if any(x is not None for x in given) or train.get("leave_one_out"):
             return []
         return [
             "evaluation=anomalies needs a class that is left out of training, and none is: give "
-            "dataset=digits dataset.without=3, or train.leave_one_out=true for each in turn"
+            "dataset=digits dataset.without=3, dataset=file dataset.label=COLUMN of 0 and 1, or "
+            "train.leave_one_out=true for each in turn"
         ]
 
     def __call__(self, inputs: EvaluationInput) -> Evaluation:
@@ -86,12 +105,42 @@ class OutlierBaselines:
                 for x in (dataset.holdout, anomalies)
             )
         value, error = auroc(inliers, outliers)
+        metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error}
+        metrics |= {"fpr95": false_positive_rate(inliers, outliers)}
+        metrics |= _intervals(inliers, outliers, self.bootstrap, inputs.cpu_generator("anomalies"))
+        if len(inliers) >= fewest_inliers(self.fpr):
+            above = outliers > threshold(inliers, self.fpr)
+            metrics["recall"] = float(above.double().mean())
+        if not self.detectors:
+            return Evaluation(metrics, [])
         if dataset not in self._cache:  # fitted once, since the data do not change
             points = (dataset.train, dataset.holdout, anomalies)
             self._cache[dataset] = _detector_aurocs(*(to_standard(x).flatten(1) for x in points))
-        fpr95 = false_positive_rate(inliers, outliers)
-        metrics: dict[str, Metric] = {"auroc": value, "auroc_se": error, "fpr95": fpr95}
         return Evaluation({**metrics, **self._cache[dataset]}, [])
+
+
+def _intervals(
+    inliers: Tensor, outliers: Tensor, count: int, generator: Generator
+) -> dict[str, Metric]:
+    """aupr, and the 95 % intervals of AUROC and AUPR, by `count` bootstrap samples of both kinds of
+    points."""
+    if not (inliers.isfinite().all() and outliers.isfinite().all()):
+        return {}
+    metrics = import_sklearn("metrics", "evaluation=anomalies")
+    unusual = torch.cat([torch.zeros(len(inliers)), torch.ones(len(outliers))]).numpy()
+
+    def aupr(a: Tensor, b: Tensor) -> float:
+        return float(metrics.average_precision_score(unusual, torch.cat([a, b]).numpy()))
+
+    def resample(x: Tensor) -> Tensor:
+        return x[torch.randint(len(x), (len(x),), generator=generator)]
+
+    pairs = [(resample(inliers), resample(outliers)) for _ in range(count)]
+    each = torch.tensor([(auroc(*pair)[0], aupr(*pair)) for pair in pairs], dtype=torch.float64)
+    low, high = each.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), 0).tolist()
+    found = {"aupr": aupr(inliers, outliers)}
+    found |= {"auroc_lower": low[0], "auroc_upper": high[0]}
+    return {**found, "aupr_lower": low[1], "aupr_upper": high[1]}
 
 
 def _detector_aurocs(train: Tensor, holdout: Tensor, outliers: Tensor) -> dict[str, list[float]]:

@@ -9,9 +9,10 @@ from sklearn.datasets import load_digits, load_wine
 
 from ebmtrain.datasets.bundled import bundled
 from ebmtrain.datasets.digits import digits
+from ebmtrain.datasets.file import from_file
 from ebmtrain.datasets.images import image_dataset
 from ebmtrain.datasets.standardization import fit_standardization
-from ebmtrain.errors import DataError
+from ebmtrain.errors import ConfigError, DataError
 
 
 def to_bytes(pixels: torch.Tensor) -> list[bytes]:
@@ -86,3 +87,20 @@ def test_invalid_classes_are_refused():
     for labels in (np.zeros(4, int), np.ones(4, int)):
         with pytest.raises(DataError, match="none may be 0: leave out another class"):
             split_points(labels)
+
+
+def test_label_marks_the_anomalies_of_a_file(tmp_path):
+    """Rows of label 1 are in neither part, and other labels are refused."""
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 4 == 0
+    for labels in (y, y.astype(int), y.astype(float)):
+        np.savez(tmp_path / "table.npz", X=x, y=labels)
+        points = from_file(path=str(tmp_path / "table.npz"), label="y", seed=0)
+        assert points.anomalies is not None
+        assert sorted(points.anomalies[:, 0].tolist()) == sorted(x[y, 0])
+        assert len(points.train) + len(points.holdout) == 30
+    for wrong in (np.arange(40) % 3, np.arange(40) % 2 + 1):
+        np.savez(tmp_path / "table.npz", X=x, y=wrong)
+        with pytest.raises(DataError, match=r"dataset.label needs 0 for normal points and 1"):
+            from_file(path=str(tmp_path / "table.npz"), label="y", seed=0)
+    with pytest.raises(ConfigError, match=r"give only one kind"):
+        from_file(path=str(tmp_path / "table.npz"), label="y", without=0, seed=0)

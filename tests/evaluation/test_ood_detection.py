@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import KernelDensity
 from torch import Tensor, nn
 
 from ebmtrain.datasets.points import Points
 from ebmtrain.datasets.spec import DataSpec
 from ebmtrain.datasets.split import random_split
+from ebmtrain.evaluation.estimators.threshold import threshold
 from ebmtrain.evaluation.ood_detection import (
     DETECTORS,
     OutlierBaselines,
@@ -49,7 +53,7 @@ def table(far: float, scale: float = 1.0) -> Points:
     )
 
 
-def evaluate(dataset: Points) -> Evaluation:
+def evaluate(dataset: Points, **options: Any) -> Evaluation:
     u = dataset.standardization.to_standard(dataset.train)
     inputs = EvaluationInput(
         energy=Round(), temperature=1.0, region=DataSpec.of(dataset).region,
@@ -57,7 +61,7 @@ def evaluate(dataset: Points) -> Evaluation:
         generator=lambda _: torch.Generator(),
         sampler=Mala(step_size=0.1), method={}, trace=unused_trace,
     )  # fmt: skip
-    return OutlierBaselines(every=1)(inputs)
+    return OutlierBaselines(every=1, **options)(inputs)
 
 
 def test_auroc_of_held_out_points_against_the_class():
@@ -79,6 +83,26 @@ def test_auroc_of_held_out_points_against_the_class():
     fits = [KernelDensity(bandwidth=w).fit(train.numpy()) for w in widths]
     right = [roc_auc_score(unusual, -fit.score_samples(u.numpy())) for fit in fits]
     assert found["auroc_kde"] == pytest.approx(right)
+
+
+def test_aupr_recall_and_intervals_are_those_of_the_energy():
+    dataset = table(1.0)
+    found: dict[str, Any] = dict(evaluate(dataset, detectors=False).metrics)
+    assert not any(name.startswith(f"auroc_{peer}") for name in found for peer in DETECTORS)
+    assert dataset.anomalies is not None
+    to_standard = dataset.standardization.to_standard
+    inliers, outliers = (Round()(to_standard(x)) for x in (dataset.holdout, dataset.anomalies))
+    unusual = torch.arange(len(inliers) + len(outliers)) >= len(inliers)
+    right = average_precision_score(unusual, torch.cat([inliers, outliers]))
+    assert found["aupr"] == pytest.approx(right)
+    assert found["recall"] == float((outliers > threshold(inliers, 0.05)).double().mean())
+    width = found["auroc_upper"] - found["auroc_lower"]
+    # Of 200 samples a quantile of 2.5 % is known to a fifth of its distance from the middle.
+    assert width == pytest.approx(2 * 1.96 * found["auroc_se"], rel=0.25)
+    for name in ("auroc", "aupr"):
+        assert found[f"{name}_lower"] < found[name] < found[f"{name}_upper"]
+    few = replace(dataset, holdout=dataset.holdout[:18])
+    assert "recall" not in evaluate(few, detectors=False).metrics
 
 
 def test_all_detect_distant_points_and_none_equal_ones():
