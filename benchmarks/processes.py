@@ -2,7 +2,7 @@
 
     python benchmarks/processes.py [key=value ...]
 
-Each row is a run of its own, as a user types it. The time is the least of its windows of 50
+Each row is a run of its own, as a user types it. The time is the least of its windows of 25
 updates: other programs on the machine can only add to it.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-STEPS, WINDOW = 600, 50
+STEPS, WINDOW = 400, 25
 WORDS = (
     f"train.steps={STEPS}", f"train.log_every={WINDOW}", "checkpoint.every=100000", "plots.every=0",
     "evaluation.every=100000", "evaluation.resolution=32", "evaluation.tolerance=1",
