@@ -34,7 +34,7 @@ def auroc(inliers: Tensor, outliers: Tensor) -> tuple[float, float]:
 def _fraction_below(scores: Tensor, limits: Tensor) -> Tensor:
     """For each limit the fraction of scores below it, with ties counted half."""
     ordered = scores.double().sort().values
-    limits = limits.to(ordered)
+    limits = limits.to(ordered).contiguous()
     n_below = torch.searchsorted(ordered, limits)
     n_not_above = torch.searchsorted(ordered, limits, right=True)
     return (n_below + n_not_above).double() / (2 * len(ordered))
