@@ -107,17 +107,22 @@ class Potts(nn.Module):
 
     @torch.no_grad()
     def contacts(self) -> Tensor:
-        """Scores of contact of each pair, (sites, sites): the Frobenius norm of the couplings in
-        the zero-sum gauge, with average-product correction (Ekeberg et al., Physical Review E
-        87, 2013; Dunn, Wahl & Gloor, Bioinformatics 24(3), 2008)."""
-        norm = _zero_sum(self.couplings.double()).square().sum((1, 3)).sqrt()
-        n = len(norm)
-        mean = norm.sum(1) / (n - 1)
-        score = norm - mean[:, None] * mean / (norm.sum() / (n * (n - 1))).clamp(min=1e-300)
-        return score.fill_diagonal_(0.0)
+        """See `contact_scores`."""
+        return contact_scores(self.couplings.double())
 
 
-def _zero_sum(couplings: Tensor) -> Tensor:
+def contact_scores(couplings: Tensor) -> Tensor:
+    """Scores of contact of each pair, (sites, sites): the Frobenius norm of the couplings in the
+    zero-sum gauge, with average-product correction (Ekeberg et al., Physical Review E 87, 2013;
+    Dunn, Wahl & Gloor, Bioinformatics 24(3), 2008)."""
+    norm = zero_sum(couplings).square().sum((1, 3)).sqrt()
+    n = len(norm)
+    mean = norm.sum(1) / (n - 1)
+    score = norm - mean[:, None] * mean / (norm.sum() / (n * (n - 1))).clamp(min=1e-300)
+    return score.fill_diagonal_(0.0)
+
+
+def zero_sum(couplings: Tensor) -> Tensor:
     """The couplings of the same distribution whose sums over either symbol are 0."""
     first = couplings - couplings.mean(1, keepdim=True)
     return first - first.mean(3, keepdim=True)

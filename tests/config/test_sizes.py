@@ -85,6 +85,7 @@ WITH = {
     "method/jem": ("dataset=iris", "model.classes=3"),
     "method/multi_dsm": ("model=noise_conditional_mlp",),
     "method/pseudo_likelihood": ("dataset=ising_samples", "sampler=gibbs"),
+    "dataset/potts_samples": ("model=potts", "sampler=gibbs"),
     "model/film_mlp": ("method=dual",),
     "model/noise_conditional_mlp": ("method=multi_dsm",),
     "model/conv": ("dataset=digits",),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from repeats import assert_mean, seeded
 
-from ebmtrain.models.potts import Potts, _zero_sum, log_frequencies
+from ebmtrain.models.potts import Potts, log_frequencies, zero_sum
 from ebmtrain.samplers.chain import run_chain
 from ebmtrain.samplers.gibbs import Gibbs
 
@@ -76,7 +76,7 @@ def test_annealed_energies_go_from_the_frequencies_to_the_model():
 
 def test_the_zero_sum_gauge_has_the_same_interactions_and_no_sums():
     model = small_potts()
-    j = _zero_sum(model.couplings)
+    j = zero_sum(model.couplings)
     assert float(j.sum(1).abs().max()) < 1e-12
     assert float(j.sum(3).abs().max()) < 1e-12
 
@@ -89,7 +89,7 @@ def test_the_zero_sum_gauge_has_the_same_interactions_and_no_sums():
 def test_the_contacts_are_the_strongest_pairs():
     """Frobenius norms with the correction, by loops; a pair that alone interacts comes first."""
     model = small_potts()
-    j = _zero_sum(model.couplings).tolist()
+    j = zero_sum(model.couplings).tolist()
     n = SITES
     norm = [[math.sqrt(sum(v * v for row in (j[a][s][b] for s in range(STATES)) for v in row))
              for b in range(n)] for a in range(n)]  # fmt: skip
