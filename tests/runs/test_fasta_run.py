@@ -70,6 +70,26 @@ def test_a_run_is_trained_resumed_sampled_and_scored(command, folder, which):
     assert found["score"] == pytest.approx(float(load("run").standard_energy.contacts()[1, 3]))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+def test_potts_synthetic_gives_errors_bounds_and_precision(command):
+    """The bounds hold the NLL by enumeration, which also gives KL from the known distribution."""
+    sizes = [w for w in SMALL if not w.startswith(("train.", "evaluation."))]
+    outcome = command("experiment=potts_synthetic", *sizes, "dataset.sites=6", "dataset.states=3",
+                      "dataset.contacts=5", "evaluation.ours.chains=200", "train.steps=150",
+                      "hydra.run.dir=run")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("run/result.json").read_text())["metrics"]
+    wanted = {"coupling_rmse", "nll_lower", "nll_upper", "ppv", "true_log_z", "regret"}
+    assert wanted <= metrics.keys()
+    assert metrics["coupling_rmse"] < 0.1
+    outcome = command("evaluate", "run", "evaluation=quadrature", "evaluation.every=1")
+    assert outcome.code == 0, outcome.err
+    exact = json.loads(Path("run/evaluation.json").read_text())["metrics"]
+    assert metrics["nll_lower"] <= exact["nll"] <= metrics["nll_upper"]
+    assert 0 < exact["kl"] < 0.05
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
