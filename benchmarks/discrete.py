@@ -84,7 +84,8 @@ def potts() -> tuple[Sweeps, Sweeps]:
 @torch.no_grad()
 def compare(ours: Sweeps, bare: Sweeps, rounds: int, seconds: float) -> tuple[float, float, float]:
     """Median CPU milliseconds of a sweep of both, and the median ratio."""
-    ours(1), bare(1)
+    for each in (ours, bare):
+        each(1)
     counts = [max(1, round(seconds / cpu_seconds(each, 1))) for each in (ours, bare)]
     times = [
         [cpu_seconds(each, n) / n for each, n in zip((ours, bare), counts, strict=True)]
