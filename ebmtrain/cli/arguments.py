@@ -274,14 +274,14 @@ def _override_problems(error: Exception, arguments: list[str], known: Presets) -
     Hydra's exceptions carry no attributes for these cases."""
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return []
-    texts = [a for a in arguments if "=" in a and not a.startswith("-")]
+    texts = [a for a in arguments if "=" in a and not a.startswith(("-", "search."))]
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException:
         return []
     groups = known.groups()
     lists = [o for o in overrides if o.is_sweep_override()]
-    if lists and not {"-m", "--multirun"} & set(arguments):
+    if lists and not {"-m", "--multirun", "search"} & set(arguments):
         several = f"{lists[0].input_line} has several values: add -m to run them all, or write a"
         key, _, value = str(lists[0].input_line).partition("=")
         one = shlex.quote(f"{key}={_quote(value)}")

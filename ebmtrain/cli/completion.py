@@ -85,7 +85,7 @@ def _candidates(before: Sequence[str], word: str) -> Iterator[str]:
     elif verb in ("list", "init"):
         yield from known
         yield from (f"{g}/{o}" for g in known if "/" in word for o in options(folders, g))
-    elif verb in (None, "check", "verify"):
+    elif verb in (None, "check", "search", "verify"):
         if not before:
             yield from VERBS
         yield from _key_or_value(folders, known, before, word)

@@ -117,6 +117,7 @@ _VERBS = _by_word(
         "ebmtrain sample RUN": "generate draw",
         "ebmtrain score RUN --data FILE --out FILE": "predict",
         "ebmtrain -m key=a,b": "sweep",
+        "ebmtrain search key=a,b search.trials=20": "tune optimize optimise optuna hpo",
         "ebmtrain list": "show options presets",
         "ebmtrain report DIR": "compare leaderboard",
         "ebmtrain init DIR": "new create copy",

@@ -25,6 +25,7 @@ verbs (`ebmtrain VERB -h` for one)
   ebmtrain verify [key=value ...]            test properties of model, sampler, method
   ebmtrain list [GROUP[/OPTION]]             the options of each group, or of a preset
   ebmtrain init DIR [GROUP[/OPTION] ...]     copy presets, to edit them
+  ebmtrain search key=VALUES ...             the best values of options, by Optuna
   ebmtrain resume RUN                        continue from the exact state
   ebmtrain resume SWEEP                      run what is missing, in any number of processes
   ebmtrain evaluate|plot RUN                 metrics and figures of a checkpoint

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from ebmtrain.config.ensemble import build_members
 from ebmtrain.config.trust import Trust
 from ebmtrain.errors import LockedError, UnsafeError
 from ebmtrain.runs.report.discovery import find_runs
+from ebmtrain.runtime.signals import TerminationSignal
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
@@ -131,3 +134,38 @@ def run_unclaimed_job(
     except Exception as error:
         plain = presets.to_plain(config)
         return [report_outcome(name, error, path, plain, choices, began, command)]
+
+
+def report_job(run: Callable[[], dict[str, Any]], path: Path, name: str) -> dict[str, Any]:
+    """Runs one job in its folder and prints its line; returns its result.
+
+    Raises:
+        UnsafeError: the run directory asks for what is not allowed.
+    """
+    from ebmtrain.runs.outcome import report_outcome
+
+    began = time.perf_counter()
+    try:
+        found: dict[str, Any] | Exception = run()
+    except UnsafeError:
+        raise
+    except Exception as error:
+        found = error
+    return report_outcome(name, found, path, {}, {}, began)
+
+
+def mean_objective(results: list[dict[str, Any]], *, in_sweep: bool) -> float | None:
+    """The mean of the best values, or of the energy distances: see `train.run_job`.
+
+    Raises:
+        TerminationSignal: a signal stopped one of the runs.
+    """
+    for result in results:
+        if result["signal"]:
+            raise TerminationSignal(result["signal"])
+    values = [
+        result["best"]["value"] if result["best"] else result["metrics"].get("energy_distance")
+        for result in results
+    ]
+    measured = [value for value in values if value is not None]
+    return statistics.fmean(measured) if measured else math.inf if in_sweep else None

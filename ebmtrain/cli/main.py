@@ -19,7 +19,7 @@ from ebmtrain.runtime.stdio import leave_deleted_folder, repair_streams, silence
 
 VERBS = (
     "check", "completion", "evaluate", "export", "init", "list", "plot", "report", "resume",
-    "sample", "score", "verify",
+    "sample", "score", "search", "verify",
 )  # fmt: skip
 
 

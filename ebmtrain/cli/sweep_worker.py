@@ -6,8 +6,9 @@ the lock of its folder. There is no other state than the manifest and the runs t
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ from omegaconf import DictConfig
 
 from ebmtrain.cli.arguments import check_options
 from ebmtrain.cli.frozen_presets import FrozenPresets
-from ebmtrain.cli.jobs import claim, start_job
+from ebmtrain.cli.jobs import claim, report_job, start_job
 from ebmtrain.cli.multirun import report_sweep
 from ebmtrain.config.ensemble import build_members
-from ebmtrain.errors import ConfigError, UnsafeError, counted
+from ebmtrain.errors import ConfigError, counted
 from ebmtrain.runs.report.discovery import find_runs
 from ebmtrain.runs.storage.manifest import Job, Manifest, job_path
 from ebmtrain.runs.storage.rundir import RunDir
@@ -68,6 +69,11 @@ class _Worker:
 
     def __init__(self, folder: Path, trust: tuple[str, ...], *, again: bool):
         manifest = Manifest.read(folder)
+        if not manifest.jobs:
+            raise ConfigError(
+                f"{folder} is a search: repeat its command, {shlex.join(manifest.command)} "
+                f"search.trials=N hydra.sweep.dir={folder}"
+            )
         self.folder, self.trust, self.again, self.jobs = folder, trust, again, manifest.jobs
         self.paths = {job.number: job_path(folder, job) for job in self.jobs}
         self.presets = FrozenPresets(folder, manifest)
@@ -157,7 +163,7 @@ class _Worker:
                     self._resume(place, name, locked)
                 elif locked is not None:
                     run = partial(run_experiment, member, place, choices, quiet=True, locked=locked)
-                    self._report(run, place, name)
+                    self._note(report_job(run, place, name))
         if each[0].startswith("without="):
             write_leave_one_out(
                 path, [_read_result(p) for p in places], time.perf_counter() - began
@@ -166,25 +172,8 @@ class _Worker:
     def _resume(self, path: Path, name: str, locked: Identity) -> None:
         from ebmtrain.runs.launch import resume
 
-        self._report(partial(resume, path, None, self.trust, quiet=True, locked=locked), path, name)
-
-    def _report(self, run: Callable[[], Result], path: Path, name: str) -> None:
-        """Runs and prints the line of the run.
-
-        Raises:
-            UnsafeError: the run directory asks for what is not allowed.
-            TerminationSignal: a signal stopped the run, after its state was saved.
-        """
-        from ebmtrain.runs.outcome import report_outcome
-
-        began = time.perf_counter()
-        try:
-            found: Result | Exception = run()
-        except UnsafeError:
-            raise
-        except Exception as error:
-            found = error
-        self._note(report_outcome(name, found, path, {}, {}, began))
+        run = partial(resume, path, None, self.trust, quiet=True, locked=locked)
+        self._note(report_job(run, path, name))
 
     def _note(self, result: Result) -> None:
         self.failed |= result["status"] in _FAILED

@@ -7,8 +7,6 @@ used leaves nothing behind.
 from __future__ import annotations
 
 import errno
-import math
-import statistics
 import sys
 import tempfile
 from argparse import Namespace
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -26,7 +24,7 @@ from omegaconf import DictConfig
 from ebmtrain.cli.arguments import find_key, parse_overrides
 from ebmtrain.cli.compose import adopt_model
 from ebmtrain.cli.habits import refuse_habits
-from ebmtrain.cli.jobs import run_unclaimed_job
+from ebmtrain.cli.jobs import mean_objective, run_unclaimed_job
 from ebmtrain.cli.multirun import Sweep, run_and_report
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.aliases import FORMER_CALLBACKS
@@ -35,7 +33,6 @@ from ebmtrain.config.presets import Presets
 from ebmtrain.errors import ConfigError, OutputError, suggestion
 from ebmtrain.runs.storage.manifest import Job
 from ebmtrain.runtime.processes import current_rank, process_count
-from ebmtrain.runtime.signals import TerminationSignal
 
 if TYPE_CHECKING:
     from ebmtrain.config.experiment import Experiment
@@ -147,7 +144,7 @@ def run_job(
     if settings.mode == RunMode.MULTIRUN:
         name = Job(settings.job.num, "", overrides).name
         results = run_unclaimed_job(config, overrides, choices, path, name, command)
-        return _objective(results, in_sweep=True)
+        return mean_objective(results, in_sweep=True)
     if members is None:
         adopt_model(config, overrides)
         members = build_members(config)
@@ -155,24 +152,7 @@ def run_job(
         results = run_ensemble(members, path, choices, command=command)
     else:
         results = [run_experiment(members[0], path, choices, command=command)]
-    return _objective(results, in_sweep=False)
-
-
-def _objective(results: list[dict[str, Any]], *, in_sweep: bool) -> float | None:
-    """The mean of the best values, or of the energy distances: see `run_job`.
-
-    Raises:
-        TerminationSignal: a signal stopped one of the runs.
-    """
-    for result in results:
-        if result["signal"]:
-            raise TerminationSignal(result["signal"])
-    values = [
-        result["best"]["value"] if result["best"] else result["metrics"].get("energy_distance")
-        for result in results
-    ]
-    measured = [value for value in values if value is not None]
-    return statistics.fmean(measured) if measured else math.inf if in_sweep else None
+    return mean_objective(results, in_sweep=False)
 
 
 def _ensemble(config: DictConfig, members: list[Experiment], start: Callable[[], object]) -> int:

@@ -47,7 +47,7 @@ def sort_by_job_number(folder: Path, paths: list[Path]) -> list[Path]:
 
     def key(path: Path) -> tuple[int, str]:
         name = path.relative_to(folder).as_posix()
-        head = name.split("_", 1)[0]
+        head = name.replace("/", "_").split("_", 1)[0]
         return int(head) if head.isdecimal() and len(head) < 10 else -1, name
 
     return sorted(paths, key=key)
