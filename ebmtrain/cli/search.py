@@ -32,7 +32,7 @@ from ebmtrain.cli.jobs import claim, mean_objective, report_job, start_job
 from ebmtrain.cli.search_space import Dimension, parse_space
 from ebmtrain.config import hydra_private, presets
 from ebmtrain.config.presets import Presets
-from ebmtrain.errors import ConfigError, counted
+from ebmtrain.errors import ConfigError, counted, reason
 from ebmtrain.runs.report.discovery import PRESETS_FOLDER, find_runs
 from ebmtrain.runs.storage.manifest import MANIFEST, Job, Manifest, is_sweep
 from ebmtrain.runtime.optional import import_optional
@@ -206,18 +206,24 @@ class _Search:
 
     def __post_init__(self) -> None:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
+
+        from ebmtrain.cli.search_journal import open_journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        backend = JournalFileBackend(str(self.folder / _JOURNAL))
-        self.storage = optuna.storages.JournalStorage(backend)
-        with _alone(self.folder):
-            self.study: Study = optuna.create_study(
-                storage=self.storage,
-                study_name=_STUDY,
-                load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(),
-            )
+        try:
+            with _alone(self.folder):
+                self.storage = open_journal(self.folder / _JOURNAL)
+                self.study: Study = optuna.create_study(
+                    storage=self.storage,
+                    study_name=_STUDY,
+                    load_if_exists=True,
+                    pruner=optuna.pruners.MedianPruner(),
+                )
+        except (ValueError, KeyError, TypeError) as error:  # of a damaged line
+            raise ConfigError(
+                f"{self.folder / _JOURNAL} cannot be read ({reason(error)}): restore it, or choose "
+                f"another {_FOLDER}"
+            ) from error
 
     def work(self) -> None:
         """Continues trials whose process has ended, and begins others.

@@ -104,6 +104,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("verify", *TINY),
     ("-m", *TINY, "seed=0,1", "hydra.sweep.dir=sweep"),
     ("resume", "sweep"),
+    ("search", *TINY, "optimizer.lr=1e-3,1e-2", "search.trials=1", "hydra.sweep.dir=search"),
     ("report", "sweep"),
     ("export", "sweep", "tracker=tensorboard"),
 )

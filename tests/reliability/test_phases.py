@@ -204,6 +204,9 @@ VERBS = {
     "check": ("ebmtrain.samplers.mala.Mala.step", "check method.k=100000"),
     "verify": ("ebmtrain.runs.evaluate.check_properties", "verify"),
     "resume": ("ebmtrain.samplers.mala.Mala.step", "resume RUN train.steps=100000"),
+    "search": (
+        "ebmtrain.samplers.mala.Mala.step", "search optimizer.lr=1e-3,1e-2 method.k=100000"
+    ),
     "sweep": ("ebmtrain.samplers.mala.Mala.step", "-m seed=1,2 method.k=100000"),
 }  # fmt: skip
 AT_ONCE = {
