@@ -16,7 +16,6 @@ from annotated_types import Gt, Le
 from ebmtrain.errors import ConfigError
 from ebmtrain.runtime import native
 from ebmtrain.runtime.processes import current_rank
-from ebmtrain.types import Positive
 
 LOG = logging.getLogger("ebmtrain")
 CompileOption = bool | Literal["auto", "cuda_graph"]
@@ -51,7 +50,7 @@ class Device:
     deterministic: bool = False
     compile: CompileOption = False
     native: bool | Literal["triton"] = True
-    patience: Positive = 1800.0
+    patience: Annotated[float, Gt(0), Le(1_000_000)] = 1800.0
 
     def select(self) -> tuple[torch.device, torch.dtype]:
         """The torch device and the floating-point type. Changes nothing in the process.

@@ -14,7 +14,9 @@ from ebmtrain.types import Density
 
 _PRESETS = Path(__file__).parents[2] / "configs" / "dataset"
 _CONTENTS = {path.stem: yaml.safe_load(path.read_text()) for path in _PRESETS.glob("*.yaml")}
-NAMES = sorted(name for name, content in _CONTENTS.items() if "density" in content)
+NAMES = sorted(  # in the plane
+    name for name, content in _CONTENTS.items() if "density" in content and "bits" not in content
+)
 
 
 @cache

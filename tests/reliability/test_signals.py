@@ -269,6 +269,8 @@ def test_each_signal_is_received(number):
     """Those of batch systems too: SIGUSR1 of Slurm and SGE, SIGUSR2, and SIGXCPU at the end of the
     CPU time. The first ends the run, and a second one has its default effect."""
     before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        pytest.skip("the tests were started with this signal ignored, by nohup")
     with StopRequest() as stop:
         os.kill(os.getpid(), number)
         assert stop.signal == number
