@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,16 @@ def table(run: Path) -> list[list[str]]:
 def result(run: Path) -> dict[str, Any]:
     content = json.loads((run / "result.json").read_text())
     return {k: v for k, v in content.items() if k not in ("seconds", "timings", "signal")}
+
+
+def stopped_after(run: Path, step: int, copy: Path) -> Path:
+    """A copy of a run as it was when the process died: later rows written, later saves not."""
+    shutil.copytree(run, copy)
+    kept = copy / f"checkpoints/step_{step:08d}.pt"
+    for path in (copy / "checkpoints").glob("*.pt"):
+        if path.name.startswith("step") and path.name > kept.name:
+            path.unlink()
+    shutil.copyfile(kept, copy / "checkpoints/last.pt")
+    (copy / "result.json").unlink()
+    shutil.rmtree(copy / "samples")
+    return copy

@@ -1,4 +1,4 @@
-"""A function without a leading underscore is used beyond its own file: CONTRIBUTING.md."""
+"""What is public, and plain words: CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def test_a_public_function_is_used_in_another_file():
         and everywhere[node.name] == used[path][node.name]
     ]
     assert not found
+
+
+def test_the_text_is_plain():
+    """No archaic or literary turns."""
+    turns = re.compile(r"\b(anew|beneath|for ever|by heart|whatever it was)\b", re.I)
+    patterns = (
+        "*.md",
+        "docs/**/*.md",
+        "ebmtrain/**/*.py",
+        "ebmtrain/**/*.cpp",
+        "configs/**/*.yaml",
+    )
+    files = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(files) > 300
+    found = [f"{path.name}: {m[0]}" for path in files for m in turns.finditer(path.read_text())]
+    assert found == []

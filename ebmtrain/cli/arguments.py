@@ -323,7 +323,7 @@ def _value_problems(overrides: list[str], known: Presets) -> list[str]:
         validation.validate(to_plain(known.compose(overrides)))
     except ConfigError as error:
         return str(error).splitlines()
-    except Exception:  # said where the rest is right
+    except Exception:  # reported once the arguments that are refused now are corrected
         return []
     return []
 

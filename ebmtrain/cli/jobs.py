@@ -99,7 +99,7 @@ def start_job(
         found: dict[str, Any] | Exception = run_experiment(
             members[0], path, choices, quiet=True, command=command, locked=locked
         )
-    except Exception as error:
+    except Exception as error:  # of any kind: it is the result of this job, and the others go on
         if trust is not None and isinstance(error, UnsafeError):
             raise
         found = error
@@ -131,7 +131,7 @@ def run_unclaimed_job(
                 )
             print_line(f"{name}  skipped: another worker began it")
             return []
-    except Exception as error:
+    except Exception as error:  # as in start_job
         plain = presets.to_plain(config)
         return [report_outcome(name, error, path, plain, choices, began, command)]
 
@@ -149,7 +149,7 @@ def report_job(run: Callable[[], dict[str, Any]], path: Path, name: str) -> dict
         found: dict[str, Any] | Exception = run()
     except UnsafeError:
         raise
-    except Exception as error:
+    except Exception as error:  # as in start_job
         found = error
     return report_outcome(name, found, path, {}, {}, began)
 

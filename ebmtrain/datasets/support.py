@@ -136,19 +136,13 @@ class Binary:
         return x.new_full((len(x),), math.log(2) * x[0].numel())
 
     def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
-        """x with each element drawn anew, uniformly, with probability 1 - exp(-t)."""
+        """x with each element replaced by a uniform one with probability 1 - exp(-t)."""
         uniform = x.new_empty(x.shape).uniform_(generator=generator)
         return torch.where(uniform < (1 - math.exp(-t)) / 2, 1 - x, x)
 
     def check(self, points: Tensor, what: str) -> None:
         wrong = (points != 0) & (points != 1)
-        if wrong.any():
-            row, *place = wrong.nonzero()[0].tolist()
-            where = ", ".join(str(i + 1) for i in place)
-            raise DataError(
-                f"{what}: element {where} of row {row + 1} (counted from 1) is "
-                f"{float(points[wrong][0]):g}, and the elements are states 0 and 1: give 0 or 1"
-            )
+        _refuse(points, wrong, what, "states 0 and 1: give 0 or 1")
 
 
 @dataclass(frozen=True)
@@ -182,20 +176,28 @@ class Categorical:
         return x.new_full((len(x),), math.log(len(self.alphabet)) * x[0].numel())
 
     def diffuse(self, x: Tensor, t: float, generator: Generator) -> Tensor:
-        """x with each element drawn anew, uniformly, with probability 1 - exp(-t)."""
+        """x with each element replaced by a uniform one with probability 1 - exp(-t)."""
         uniform = x.new_empty(x.shape).uniform_(generator=generator)
         return torch.where(uniform < 1 - math.exp(-t), self.method_starts(x, 1.0, generator), x)
 
     def check(self, points: Tensor, what: str) -> None:
         wrong = (points < 0) | (points >= len(self.alphabet)) | (points != points.floor())
-        if wrong.any():
-            row, *place = wrong.nonzero()[0].tolist()
-            where = ", ".join(str(i + 1) for i in place)
-            raise DataError(
-                f"{what}: element {where} of row {row + 1} (counted from 1) is "
-                f"{float(points[wrong][0]):g}, and the elements are codes of {self.alphabet!r}: "
-                f"give 0 to {len(self.alphabet) - 1}"
-            )
+        last = len(self.alphabet) - 1
+        _refuse(points, wrong, what, f"codes of {self.alphabet!r}: give 0 to {last}")
+
+
+def _refuse(points: Tensor, wrong: Tensor, what: str, states: str) -> None:
+    """
+    Raises:
+        DataError: an element is wrong; the message names the first one and what the elements are.
+    """
+    if wrong.any():
+        row, *place = wrong.nonzero()[0].tolist()
+        where = ", ".join(str(i + 1) for i in place)
+        raise DataError(
+            f"{what}: element {where} of row {row + 1} (counted from 1) is "
+            f"{float(points[wrong][0]):g}, and the elements are {states}"
+        )
 
 
 BINARY = Binary()

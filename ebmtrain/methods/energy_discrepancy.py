@@ -44,7 +44,7 @@ class EnergyDiscrepancy:
     ranking noise-contrastive estimation (Ma & Collins, EMNLP 2018). Other w have a bias that only a
     large M removes.
 
-    States have another noise of time t: each element is drawn anew, uniformly, with probability
+    States have another noise of time t: each element is replaced by a uniform one with probability
     1 - exp(-t) (Schroeder, Ou, Li & Duncan, "Energy-based modelling for discrete and mixed data via
     heat equations on structured spaces", 2024). It is symmetric too, and all of this holds.
 

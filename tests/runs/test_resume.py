@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from forked import Child
-from same_state import differences, load, result, rows, run_differences
+from same_state import differences, load, result, rows, run_differences, stopped_after
 
 import ebmtrain
 from ebmtrain.cli.main import main
@@ -86,19 +86,6 @@ TRAININGS = {
 def run_uninterrupted(config, path: Path) -> Path:
     run_experiment(build(config), path, {}, quiet=True)
     return path
-
-
-def stopped_after(run: Path, step: int, copy: Path) -> Path:
-    """A copy of a run as it was when the process died: later rows written, later saves not."""
-    shutil.copytree(run, copy)
-    kept = copy / f"checkpoints/step_{step:08d}.pt"
-    for path in (copy / "checkpoints").glob("*.pt"):
-        if path.name.startswith("step") and path.name > kept.name:
-            path.unlink()
-    shutil.copyfile(kept, copy / "checkpoints/last.pt")
-    (copy / "result.json").unlink()
-    shutil.rmtree(copy / "samples")
-    return copy
 
 
 @pytest.fixture(scope="module", params=TRAININGS)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from same_state import run_differences
+from same_state import run_differences, stopped_after
 
 from ebmtrain.config import presets
 from ebmtrain.config.build import build
@@ -54,14 +53,7 @@ def test_a_run_is_trained_resumed_sampled_and_scored(command, which):
     # Block Gibbs evaluates no energy.
     assert ("ess_per_evaluation" in metrics) <= ("sampler=block_gibbs" not in KINDS[which])
 
-    cut = Path("copy")
-    shutil.copytree("run", cut)
-    for path in (cut / "checkpoints").glob("step_*.pt"):
-        if path.name > "step_00000004.pt":
-            path.unlink()
-    shutil.copyfile(cut / "checkpoints/step_00000004.pt", cut / "checkpoints/last.pt")
-    (cut / "result.json").unlink()
-    shutil.rmtree(cut / "samples")
+    cut = stopped_after(Path("run"), 4, Path("copy"))
     assert command("resume", "copy").code == 0
     assert run_differences(Path("run"), cut) == []
 
