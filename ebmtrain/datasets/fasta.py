@@ -61,7 +61,10 @@ def fasta(
         notes.append(f"{n_copies} of {len(codes)} sequences of {path} are copies, and left out")
     codes = codes[first]
     if len(codes) < 2:
-        raise DataError(f"{path} holds record 1 alone: give at least 2 sequences, one is held out")
+        raise DataError(
+            f"{path} holds record 1 alone{f', {n_copies + 1} times' if n_copies else ''}: give at "
+            "least 2 different sequences, one is held out"
+        )
     counts, groups = _neighbours(codes, identity) if identity else _apart(len(codes))
     order = torch.randperm(len(codes), generator=stream(seed, "split"))
     n_holdout = min(max(1, round(holdout * len(codes))), len(codes) - 1)

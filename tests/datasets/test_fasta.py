@@ -34,8 +34,14 @@ BAD = {
     "unknown": (("ACGU", "ACXU"), "record 2 (s2) has 'X' at position 3, which is not in"),
     "number": (("ACGU", "AC0.417"), "record 2 (s2) has '0' at position 3"),
     "one": (("ACGU",), "holds record 1 alone"),
-    "copies of one": (("ACGU", "ACGU"), "holds record 1 alone"),
+    "copies of one": (("ACGU", "ACGU"), "holds record 1 alone, 2 times: give at least 2"),
     "gaps": (("ACGU", "----"), "record 2 (s2) has gaps alone, positions 1 to 4"),
+    "insertions": (("acgu", "acgu"), "record 1 (s1) has no symbols: remove it; lower-case letters"),
+    "ragged insertions": (
+        ("ACGU", "ACgu"),
+        "4 are expected: give aligned sequences of equal length; l",
+    ),
+    "empty": (("", "ACGU"), "record 1 (s1) has no symbols: remove it"),
     "none": ((), "holds no sequences"),
 }
 

@@ -16,6 +16,9 @@ from ebmtrain.errors import DataError
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fna", ".afa", ".a2m", ".a3m")
 _BYTES_PER_SYMBOL = 32  # as text, and as codes of type float64 in training
 _INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.")
+_NOTE = (
+    "; lower-case letters and dots are insertions and left out: write aligned ones in upper case"
+)
 
 
 class Alignment(NamedTuple):
@@ -36,12 +39,15 @@ def read_fasta(path: str, alphabet: str, length: int | None = None) -> Alignment
     Raises:
         DataError: names the record, counted from 1, and the position in it.
     """
-    records = _records(path)
+    records = [(name, text, text.translate(_INSERTIONS)) for name, text in _records(path)]
     places = {symbol: code for code, symbol in enumerate(alphabet)}
-    length = len(records[0][1]) if length is None else length
+    length = len(records[0][2]) if length is None else length
     codes = np.empty((len(records), length))
-    for number, (name, sequence) in enumerate(records, 1):
+    for number, (name, text, sequence) in enumerate(records, 1):
         where = f"{path}: record {number} ({name[:40]})"
+        note = "" if sequence == text else _NOTE
+        if not sequence:
+            raise DataError(f"{where} has no symbols: remove it{note}")
         for position, symbol in enumerate(sequence, 1):
             if symbol not in places:
                 raise DataError(
@@ -51,16 +57,16 @@ def read_fasta(path: str, alphabet: str, length: int | None = None) -> Alignment
         if len(sequence) != length:
             raise DataError(
                 f"{where} has {len(sequence)} symbols, and {length} are expected: give aligned "
-                "sequences of equal length"
+                f"sequences of equal length{note}"
             )
         if set(sequence) == {"-"}:
-            raise DataError(f"{where} has gaps alone, positions 1 to {length}: remove it")
+            raise DataError(f"{where} has gaps alone, positions 1 to {length}: remove it{note}")
         codes[number - 1] = [places[symbol] for symbol in sequence]
-    return Alignment(torch.from_numpy(codes), tuple(name for name, _ in records))
+    return Alignment(torch.from_numpy(codes), tuple(name for name, *_ in records))
 
 
 def _records(path: str) -> list[tuple[str, str]]:
-    """Names and sequences without insertions."""
+    """Names and sequences."""
     try:
         check_memory(path, _BYTES_PER_SYMBOL * Path(path).stat().st_size, "give fewer sequences")
         text = Path(path).read_bytes().decode("ascii")
@@ -75,7 +81,7 @@ def _records(path: str) -> list[tuple[str, str]]:
         elif line.strip():
             if not records:
                 raise DataError(f"{path} is no FASTA file: line {number} comes before the first >")
-            records[-1][1].append("".join(line.split()).translate(_INSERTIONS))
+            records[-1][1].append("".join(line.split()))
     if not records:
         raise DataError(f"{path} holds no sequences: each begins with a line >NAME")
     return [(name, "".join(parts)) for name, parts in records]
