@@ -130,7 +130,8 @@ def _intervals(
     unusual = torch.cat([torch.zeros(len(inliers)), torch.ones(len(outliers))]).numpy()
 
     def aupr(a: Tensor, b: Tensor) -> float:
-        return float(metrics.average_precision_score(unusual, torch.cat([a, b]).numpy()))
+        area = metrics.average_precision_score(unusual, torch.cat([a, b]).numpy())
+        return min(float(area), 1.0)  # the sum of its terms is rounded
 
     def resample(x: Tensor) -> Tensor:
         return x[torch.randint(len(x), (len(x),), generator=generator)]

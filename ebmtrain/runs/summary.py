@@ -128,6 +128,9 @@ def number_lines(metrics: Mapping[str, Any], warnings: Sequence[str], trains: bo
     if {"accuracy", "accuracy_se", "ece"} <= set(metrics):
         error = f"{metrics['accuracy']:.4f} +- {metrics['accuracy_se']:.4f}"
         lines.append(f"accuracy {error}  calibration error {metrics['ece']:.4f}")
+    if {"auroc", "auroc_se"} <= set(metrics):
+        aupr = f"  AUPR {metrics['aupr']:.4f}" if "aupr" in metrics else ""
+        lines.append(f"AUROC    {metrics['auroc']:.4f} +- {metrics['auroc_se']:.4f}{aupr}")
     if text := distance_text(metrics):
         lines.append(f"samples  {text}")
     return lines

@@ -44,6 +44,14 @@ def test_distances_stand_beside_their_floors(tmp_path):
     assert shown[2] == "samples  energy distance 0.09 (floor 0.003)"
 
 
+def test_detection_of_anomalies_is_in_the_closing_lines(tmp_path):
+    metrics = {"auroc": 0.9, "auroc_se": 0.01, "aupr": 0.75}
+    result = vars(RunResult(status="finished", step=20, metrics=metrics))
+    assert closing_lines(tmp_path, result, "", trains=True)[0] == (
+        "AUROC    0.9000 +- 0.0100  AUPR 0.7500"
+    )
+
+
 def test_a_run_without_a_likelihood_says_so_and_offers_one(tmp_path):
     def closing(metrics, *warnings):
         result = vars(RunResult(status="finished", step=20, metrics=metrics, warnings=warnings))
